@@ -1,1 +1,1 @@
-"""Cameras, one file each. The file's name is the `type:` in the configuration."""
+"""Camera plugins, one file each. The file's name is the `type:` in the configuration."""

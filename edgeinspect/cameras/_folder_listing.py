@@ -1,7 +1,7 @@
-"""What a folder of pictures holds: which names are frames, and which are passed over.
+"""Lists a folder of images: the names that become frames, and the entries that are skipped.
 
-Whatever has a picture's ending and is not hidden is a frame, also if it turns out to be a pipe
-or a folder: then its verdict says so. Nothing is opened or followed to list it.
+Every entry with the suffix of an image that is not hidden becomes a frame, also a pipe or a
+folder, whose verdict then states the problem. Listing opens no file and follows no link.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from edgeinspect.imaging import is_hidden, is_image_name
 from edgeinspect.system import TEXT_BYTES_MAX, FileReadError, escape_name, read_regular
 
 NAMES_MAX = 1_000_000
-"""Most names of one folder."""
+"""Most entries of one folder."""
 _EXAMPLES_MAX = 3
 _FOLDERS, _NO_SUFFIX = "folders", "without an ending"
 
 
 @dataclass(slots=True)
 class SkippedEntries:
-    """What of a folder is no frame, by kind. Hidden names are not counted."""
+    """Entries of a folder that are not frames, by kind. Hidden names are not counted."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """By ending, as `.webp`; `folders`; `without an ending`."""
+    """By suffix, such as `.webp`; `folders`; `without an ending`."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """A few names of each kind."""
 
     def add(self, name: str, kind: str) -> None:
-        """One entry more."""
+        """Count one entry."""
         self.counts[kind] += 1
         if len(names := self.examples.setdefault(kind, [])) < _EXAMPLES_MAX:
             names.append(escape_name(name))
 
     def __str__(self) -> str:
-        """As `3 .webp (a.webp, b.webp, c.webp), 1 folders (old)`; empty if there is nothing."""
-        said = []
+        """Return, for example, `3 .webp (a.webp, b.webp, c.webp), 1 folders (old)`."""
+        kinds = []
         for kind, count in self.counts.most_common(8):
             more = ", ..." if count > _EXAMPLES_MAX else ""
-            said.append(f"{count} {kind} ({', '.join(sorted(self.examples[kind]))}{more})")
-        return ", ".join(said)
+            kinds.append(f"{count} {kind} ({', '.join(sorted(self.examples[kind]))}{more})")
+        return ", ".join(kinds)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
-    """The frames of a folder by their names, in order, and what is passed over."""
+    """The frames of a folder by name, in order, and the skipped entries."""
 
     names: list[str]
     skipped: SkippedEntries
 
 
 def list_folder(path: str, names_file: str | None = None) -> FolderListing:
-    """The pictures of a folder.
+    """List the images of a folder.
 
     Args:
-        path: The folder; not those below it.
-        chosen: A text file with one name a line: only these, in its order.
+        path: The folder; subfolders are skipped.
+        names_file: A text file with one name per line; None for all images, sorted.
 
     Raises:
         CameraLostError: The folder cannot be read.
@@ -74,7 +74,7 @@ def list_folder(path: str, names_file: str | None = None) -> FolderListing:
                     raise DataError(
                         f"holds more than {NAMES_MAX} files",
                         where=escape_name(path),
-                        remedy="Move what has been judged elsewhere",
+                        remedy="Move inspected files elsewhere",
                     )
                 if is_image_name(entry.name):
                     names.append(entry.name)
@@ -91,7 +91,7 @@ def list_folder(path: str, names_file: str | None = None) -> FolderListing:
 
 
 def check_folder_exists(path: str) -> None:
-    """Raise `CameraLostError` if a folder is gone."""
+    """Raise `CameraLostError` if the folder does not exist."""
     if not os.path.isdir(path):
         raise CameraLostError("folder is gone", where=escape_name(path))
 
@@ -101,7 +101,7 @@ def _entry_kind(entry: os.DirEntry[str]) -> str:
         if entry.is_dir(follow_symlinks=False):
             return _FOLDERS
     except OSError:
-        pass  # then its name tells enough
+        pass  # use its suffix
     ending = os.path.splitext(entry.name)[1].lower()
     return escape_name(ending[:16]) if ending else _NO_SUFFIX
 

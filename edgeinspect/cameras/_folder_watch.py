@@ -1,8 +1,9 @@
-"""A folder that another program fills: each picture once, when it is complete.
+"""Watches a folder that another program fills, and returns each image once it is complete.
 
-A file is complete when it has kept its size and time of change for `settle_ms` on this PC's
-clock (the server's may jump, and its events do not reach us) and can be decoded to its end. What
-was judged is remembered by name, size, time and inode, so that a rewritten file is a new picture.
+A file is complete if its size and modification time have not changed for `settle_ms` on this PC's
+clock (a file server's clock may jump, and its events do not reach this PC), and if it can be
+decoded. Inspected files are identified by name, size, time and inode: a rewritten file is a new
+image.
 """
 
 from __future__ import annotations
@@ -20,63 +21,63 @@ from edgeinspect.errors import CameraLostError
 from edgeinspect.system import FileMissingError, FileReadError, escape_name
 
 _SCAN_INTERVAL_NS = 250 * NS_PER_MS
-"""Longest pause between two looks at a folder that is looked through quickly."""
+"""Longest pause between two fast scans."""
 _PAUSE_FACTOR = 10
-"""A pause is at least so many times as long as the look before it."""
+"""A pause is at least this many times as long as the scan before it."""
 _RETRY_NS = NS_PER_S
-"""Least pause between two attempts to read a file that is not complete."""
+"""Shortest pause between two attempts to read an incomplete file."""
 _REMOVED_ALARM_NS = 60 * NS_PER_S
-"""How long the alarm stands that pictures were removed."""
+"""Duration of the alarm about removed images."""
 
 DecodeFile = Callable[[str], tuple[Pixels | None, str]]
 
 
 class CompleteFile(NamedTuple):
-    """A picture to be judged."""
+    """A file to be inspected."""
 
     name: str
     pixels: Pixels | None
     problem: str
-    """Why it will never be read, if so."""
+    """Why it has no pixels; empty if it has."""
     key: FileKey
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """A file that has not been judged."""
+    """A file that has not been inspected."""
 
     key: FileKey
     is_regular: bool
     unchanged_since_ns: int
-    """It has been as it is for so long."""
+    """Instant of its last change."""
     first_seen_ns: int
-    """It has been here for so long."""
+    """Instant of its first scan."""
     last_read_ns: int = 0
     problem: str = ""
 
 
 class FolderWatcher:
-    """Finds what has become complete. For the reader's thread, but for its plain attributes.
+    """Finds complete files. For the reader thread, except for its plain attributes.
 
     Args:
         path: The folder.
-        settle_ms: How long a file must have stayed as it is.
-        complete_within_ms: After that a file that stays as it is and cannot be read is given up,
-            and one that does not stay as it is raises the alarm.
-        clock: Measures both.
-        decode: (pixels, "") or (None, why) of a file by its name; raises `FileReadError`.
+        settle_ms: Time without a change before a file is read.
+        complete_within_ms: After this time an unreadable file is returned with its problem, and
+            a file that keeps changing raises the alarm.
+        clock: Measures both times.
+        decode: Returns (pixels, "") or (None, problem) for a name; raises `FileReadError`.
     """
 
     def __init__(
         self, path: str, settle_ms: int, complete_within_ms: int, clock: Clock, decode: DecodeFile
     ) -> None:
         self.inspected = InspectedFiles(None)
-        """Replaced by one with a file before `open`."""
+        """Replaced before `load` to store them in a file."""
         self.pause_until_ns = 0
         self.has_more = False
-        """There may be one more without another look, so there is no use in a pause."""
+        """True if another file may be complete without another scan."""
         self.skipped = SkippedEntries()
-        """What the last look passed over."""
+        """Entries that the last scan skipped."""
         self._path = path
         self._settle_ns = settle_ms * NS_PER_MS
         self._limit_ns = complete_within_ms * NS_PER_MS
@@ -92,18 +93,18 @@ class FolderWatcher:
 
     @property
     def alarm(self) -> str:
-        """What a person must look at; empty for nothing."""
+        """Return the alarm; empty if there is none."""
         if self._removed_count:
             last = escape_name(self._removed_last)
-            return f"{self._removed_count} pictures were removed before they were judged, as {last}"
+            return f"{self._removed_count} images were removed before inspection, such as {last}"
         return self.inspected.problem or self._unsettled_alarm
 
     def load(self) -> None:
-        """Read what was judged before."""
+        """Load the files inspected before."""
         self.inspected.load()
 
     def next_complete(self) -> CompleteFile | None:
-        """The next complete picture, in the order of names; None if there is none now.
+        """Return the next complete file, in the order of names; None if there is none now.
 
         Raises:
             CameraLostError: The folder is gone.
@@ -126,7 +127,7 @@ class FolderWatcher:
         return None
 
     def _scan(self, now_ns: int) -> list[str]:
-        """Look through the folder once; returns what may be complete."""
+        """Scan the folder once; return the names that may be complete."""
         keys: set[FileKey] = set()
         before, self._candidates = self._candidates, {}
         listing = list_folder(self._path)
@@ -134,7 +135,7 @@ class FolderWatcher:
         for name in listing.names:
             try:
                 status = os.stat(os.path.join(self._path, name))
-            except OSError:  # gone in between, or a link to nowhere
+            except OSError:  # removed in between, or a broken link
                 continue
             key = FileKey.from_stat(name, status)
             keys.add(key)
@@ -147,7 +148,7 @@ class FolderWatcher:
             elif candidate.key != key:
                 candidate.key, candidate.unchanged_since_ns, candidate.problem = key, now_ns, ""
             self._candidates[name] = candidate
-        if keys:  # else its disk may not be mounted, and what was handed out comes back with it
+        if keys:  # otherwise the disk may not be mounted
             self._handed_out &= keys
         self.inspected.prune(keys)
         self._count_removed(before, keys, now_ns)
@@ -166,7 +167,7 @@ class FolderWatcher:
     def _count_removed(
         self, previous: dict[str, _Candidate], keys: set[FileKey], now_ns: int
     ) -> None:
-        """What was there whole and is gone before it was judged has no verdict: say so."""
+        """Count settled files that were removed before inspection."""
         inodes = {key.inode for key in keys}
         for name, candidate in previous.items():
             gone = name not in self._candidates and candidate.key.inode not in inodes
@@ -194,7 +195,7 @@ class FolderWatcher:
         return f"{escape_name(late[0])}{more} not complete for {self._limit_ns // NS_PER_S} s"
 
     def _read_if_complete(self, name: str, candidate: _Candidate) -> CompleteFile | None:
-        """The picture, or None if it is not complete and may become so."""
+        """Return the file; None if it may still become complete."""
         now_ns = self._clock.now_ns()
         candidate.last_read_ns = now_ns
         if not candidate.is_regular:
@@ -205,7 +206,7 @@ class FolderWatcher:
             try:
                 pixels, problem = self._decode(name)
             except FileMissingError:
-                return None  # the next look sees that it is gone
+                return None  # handled by the next scan
             except FileReadError as error:
                 pixels, problem = None, error.what
             if pixels is not None:
@@ -218,7 +219,7 @@ class FolderWatcher:
     def _if_unchanged(
         self, name: str, candidate: _Candidate, pixels: Pixels
     ) -> CompleteFile | None:
-        """The picture, if the file is still the one that was looked at."""
+        """Return the file if it has not changed since the scan."""
         try:
             status = os.stat(os.path.join(self._path, name))
         except OSError as error:

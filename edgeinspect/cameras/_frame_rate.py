@@ -1,4 +1,4 @@
-"""Pacing for cameras that are not hardware: at a rate, on a trigger, or as fast as it goes."""
+"""Frame pacing for cameras without hardware: by rate, by trigger, or as fast as possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PaceMode = Literal["rate", "max", "trigger"]
 
 
 class FramePacer:
-    """Says when the next frame is due. `wait` belongs to one thread; `trigger` to any."""
+    """Determines when the next frame is due. Only `trigger` is thread-safe."""
 
     def __init__(self, mode: PaceMode, rate_hz: float, clock: Clock) -> None:
         self.mode = mode
@@ -25,43 +25,43 @@ class FramePacer:
 
     @property
     def period_ns(self) -> int | None:
-        """Time from frame to frame; None if frames are triggered."""
+        """Return the time from frame to frame; None if frames are triggered."""
         return None if self.mode == "trigger" else self._period_ns
 
     def start(self) -> None:
-        """Begin: the first frame is due one period from now."""
+        """Start: the first frame is due after one period."""
         self._due_ns = self._clock.now_ns() + self._period_ns
 
     def delay_until(self, earliest_ns: int) -> None:
-        """The next frame is not due before `now_ns`: its picture was not there yet.
+        """Delay the next frame until `earliest_ns`, when its image became available.
 
-        A frame that was triggered keeps the instant of its trigger.
+        A triggered frame keeps the instant of its trigger.
         """
         self._due_ns = max(self._due_ns, earliest_ns)
 
     def trigger(self, part: Part) -> None:
-        """Ask for one frame of `part`. Thread-safe.
+        """Request one frame of `part`. Thread-safe.
 
         Raises:
-            UsageError: The camera is not in trigger mode, or the trigger has expired.
+            UsageError: The camera is not in trigger mode, or the part has expired.
         """
         if self.mode != "trigger":
             raise UsageError(
-                "this camera runs free and takes no trigger",
+                "this camera is free-running and accepts no trigger",
                 remedy="Set its `pace: trigger`",
             )
-        now_ns = self._clock.now_ns()  # the exposure, whenever it is fetched
+        now_ns = self._clock.now_ns()  # the instant of exposure
         if part.is_expired(now_ns):
             raise UsageError(TRIGGER_EXPIRED)
         self._triggers.append((now_ns, part))
         self._pending.release()
 
     def wait(self, timeout_ns: int) -> tuple[int, Part] | None:
-        """Wait for the next frame's instant; None if it does not come in `timeout_ns`.
+        """Wait until the next frame is due; return None after `timeout_ns`.
 
         Returns:
-            (instant of exposure on the monotonic clock, the part). A frame that was fetched
-            late keeps the instant it was due at, as a real sensor's would.
+            (monotonic instant of exposure, the part). A frame that is fetched late keeps the
+            instant at which it was due, as on a real sensor.
         """
         now_ns = self._clock.now_ns()
         if self.mode == "max":
@@ -76,6 +76,6 @@ class FramePacer:
         self._clock.sleep_until(self._due_ns)
         due_ns = self._due_ns
         self._due_ns += self._period_ns
-        if now_ns - due_ns > NS_PER_S:  # the process was stopped; do not make up for it
+        if now_ns - due_ns > NS_PER_S:  # after a stop of the process, do not catch up
             self._due_ns = now_ns + self._period_ns
         return due_ns, NO_PART

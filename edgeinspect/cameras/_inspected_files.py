@@ -1,8 +1,9 @@
-"""Which files of a watched folder were judged, across restarts.
+"""The files of a watched folder that were inspected, stored across restarts.
 
-A text file that grows by a line per picture and is written anew when most of it is of files that
-are gone. It is written after a frame is on the spool, so a `kill -9` in between lets a picture be
-judged again, never be passed over. A power cut may take the last seconds of it, likewise.
+A text file with one line per image, rewritten when most lines are of files that no longer exist.
+A line is written after the frame is in the spool: a `kill -9` in between causes an image to be
+inspected again, but never to be skipped. The same holds for a power cut, which may lose the last
+seconds.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ from edgeinspect.system import (
 
 _BYTES_MAX = 1 << 30
 _STALE_LINES_MAX = 10_000
-"""Lines of files that are gone, kept before it is written anew."""
+"""Lines of missing files before the file is rewritten."""
 _STALE_LINES_HARD_MAX = 2_000_000
-"""Lines of files that are gone, kept where none of what was judged is there."""
+"""The same if all inspected files are missing, as on a disk that is not mounted."""
 _CLOCK_SET_NS = 1_420_070_400 * NS_PER_S
-"""2015-01-01. A file that says an earlier time comes from a clock that nobody set."""
+"""2015-01-01. An earlier modification time comes from a clock that was never set."""
 
 
 class FileKey(NamedTuple):
-    """A file as it was judged; written anew, it has another key."""
+    """Identity of one state of a file; rewriting the file changes the key."""
 
     name: str
     size_bytes: int
     changed_at_ns: int
-    """By the clock of its server; compared, never measured with."""
+    """By the clock of its server; only compared for equality."""
     inode: int
 
     @classmethod
     def from_stat(cls, name: str, status: os.stat_result) -> FileKey:
-        """The key of a file as it is now.
+        """Return the key of a file's current state.
 
-        A writer whose clock was never set gives every file the same time; then the time
-        counts at which the file system saw the last change, which no writer can set.
+        A writer whose clock was never set may give every file the same modification time; then
+        the time of the last status change, which a writer cannot set, is used.
         """
         at_ns = status.st_mtime_ns
         at_ns = at_ns if at_ns >= _CLOCK_SET_NS else status.st_ctime_ns
@@ -52,20 +53,20 @@ class FileKey(NamedTuple):
 
 
 class InspectedFiles:
-    """The keys of what was judged. For one thread, but for `problem`.
+    """The keys of the inspected files. For one thread, except for `problem`.
 
     Args:
-        file: Where they are kept; None to remember them in memory alone.
+        file: The file that stores them; None to keep them in memory only.
     """
 
     def __init__(self, file: Path | None) -> None:
         self.problem = ""
-        """Why they cannot be kept, in words; empty while they can."""
+        """Why they cannot be stored; empty if they can."""
         self._file = file
         self._keys: set[FileKey] = set()
         self._line_count = 0
         self._ends_mid_line = False
-        """The last line of the file is not whole: its writer was killed."""
+        """True if the last line of the file is incomplete, as after a kill."""
 
     def __contains__(self, key: FileKey) -> bool:
         return key in self._keys
@@ -74,7 +75,7 @@ class InspectedFiles:
         return len(self._keys)
 
     def load(self) -> None:
-        """Read the file; what is torn or damaged in it is left out."""
+        """Load the file, without damaged lines."""
         if self._file is None:
             return
         try:
@@ -82,7 +83,7 @@ class InspectedFiles:
         except FileMissingError:
             return
         except FileReadError as error:
-            self.problem = f"what was judged cannot be read: {error}"
+            self.problem = f"the list of inspected files cannot be read: {error}"
             return
         lines = data.split(b"\n")
         self._line_count = len(lines)
@@ -90,7 +91,7 @@ class InspectedFiles:
         self._keys.update(key for line in lines if (key := _decode_key(line)) is not None)
 
     def add(self, key: FileKey) -> None:
-        """Remember a file."""
+        """Add a file."""
         self._keys.add(key)
         self._line_count += 1
         line = _encode_key(key)
@@ -98,10 +99,10 @@ class InspectedFiles:
             self._ends_mid_line = False
 
     def prune(self, present: set[FileKey]) -> None:
-        """Forget files that are not there any more, now and then.
+        """Remove missing files from the list, once there are many.
 
-        Where none of what was judged is there, its disk may not be mounted: the folder below it
-        answers, and all would be judged again when the disk is back.
+        If all inspected files are missing, the disk may not be mounted; the list is kept, or all
+        of them would be inspected again when the disk is back.
         """
         if self._line_count <= 2 * len(present) + _STALE_LINES_MAX:
             return
@@ -111,9 +112,9 @@ class InspectedFiles:
         self._line_count = len(self._keys)
         if self._file is None:
             return
-        fresh = self._file.with_name(self._file.name + ".new")
-        if self._write(b"".join(map(_encode_key, self._keys)), os.O_TRUNC, fresh):
-            os.replace(fresh, self._file)
+        new_file = self._file.with_name(self._file.name + ".new")
+        if self._write(b"".join(map(_encode_key, self._keys)), os.O_TRUNC, new_file):
+            os.replace(new_file, self._file)
 
     def _write(self, data: bytes, flag: int, file: Path | None = None) -> bool:
         file = file or self._file
@@ -131,7 +132,7 @@ class InspectedFiles:
                 os.close(handle)
         except OSError as error:
             self.problem = (
-                f"what was judged cannot be kept in {escape_name(file)}: {error.strerror}"
+                f"inspected files cannot be stored in {escape_name(file)}: {error.strerror}"
             )
             return False
         self.problem = ""

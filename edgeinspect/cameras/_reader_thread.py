@@ -1,7 +1,7 @@
-"""A thread that does what may never return: it reads from disks that others look after.
+"""A thread for calls that may never return, such as reads from a network disk.
 
-A dead file server lets a read stand still for ever, and no time-out reaches it. The capture
-thread asks, goes on turning, and says meanwhile what is being waited for.
+A dead file server blocks a read indefinitely, without a time-out. The capture thread submits
+the call, keeps running, and reports what it waits for.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class _CallResult(Generic[T]):
 
 
 class ReaderThread(Generic[T]):
-    """Makes calls one after the other in a thread of its own.
+    """Runs calls one after the other in a separate thread.
 
-    `start`, `take` and `close` belong to one thread.
+    `submit`, `fetch_result` and `close` belong to one thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,15 +39,15 @@ class ReaderThread(Generic[T]):
 
     @property
     def pending_call(self) -> str:
-        """What the oldest call does that has not been taken yet; empty if there is none."""
+        """Description of the oldest call whose result was not fetched; empty if there is none."""
         return self._pending[0] if self._pending else ""
 
     def submit(self, description: str, call: Callable[[], T | None]) -> None:
-        """Make one call after those that were asked for before.
+        """Run a call after those submitted before.
 
         Args:
-            what: What it does, as `reading a3.png`.
-            call: Runs in the thread; what it raises, `take` raises.
+            description: What it does, such as `reading a3.png`.
+            call: Runs in the thread; `fetch_result` raises what it raises.
         """
         self._pending.append(description)
         self._calls.put(call)
@@ -56,10 +56,10 @@ class ReaderThread(Generic[T]):
             self._thread.start()
 
     def fetch_result(self, timeout_ns: int) -> tuple[bool, T | None]:
-        """(True, what the oldest call gave), or (False, None) while it is still at it.
+        """Return (True, result of the oldest call), or (False, None) if it has not ended.
 
         Raises:
-            Exception: What the call raised.
+            Exception: Raised by the call.
         """
         if not self._pending:
             return False, None
@@ -73,7 +73,7 @@ class ReaderThread(Generic[T]):
         return True, done.value
 
     def close(self) -> None:
-        """Let the thread end after its last call. What it gave can still be taken."""
+        """End the thread after its last call, whose result can still be fetched."""
         if self._thread is not None:
             self._thread = None
             self._calls.put(None)
@@ -82,6 +82,6 @@ class ReaderThread(Generic[T]):
         while (call := self._calls.get()) is not None:
             try:
                 done: _CallResult[T] = _CallResult(call(), None)
-            except Exception as error:  # it belongs to whoever asked
+            except Exception as error:  # raised by `fetch_result`
                 done = _CallResult(None, error)
             self._results.put(done)

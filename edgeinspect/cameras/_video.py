@@ -1,8 +1,8 @@
-"""What `v4l2` and `rtsp` have in common: a blocking reader of OpenCV in a thread of its own.
+"""Reads an OpenCV video capture in a separate thread, for `v4l2` and `rtsp`.
 
-OpenCV's read waits as long as it likes. The capture thread must not, so a reader thread
-fills a short queue. When the line is too slow the oldest frame is dropped: the count steps
-over it, and it gets its verdict as lost.
+OpenCV's read has no time-out, so a reader thread fills a short queue for the capture thread. If
+the line is too slow, the oldest frame of a stream is dropped; the gap in the frame counter makes
+its verdict a loss.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,29 +18,28 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, DataError, UsageError
+from edgeinspect.imaging import ColorOrder, to_color_order
 from edgeinspect.ports import CameraFinished
-
-ColorOrder = Literal["mono", "bgr", "rgb"]
 
 _QUEUE_MAX = 4
 _UNKNOWN_PERIOD_NS = NS_PER_S
-"""Of a source that tells no rate: after three of them without a frame it counts as lost."""
+"""Period of a source without a known rate; after three periods without a frame it is lost."""
 _EXACT_COUNT_SUFFIXES = frozenset((".avi", ".mp4", ".mov", ".m4v"))
-"""Files that count their frames; of the others OpenCV reckons them from the duration, and may
-be one out."""
+"""Files with an exact frame count; for others OpenCV computes it from the duration, and may be
+off by one."""
 _QueuedFrame = tuple[int, int, Pixels]
 
 
 class VideoCamera:
-    """Frames of an OpenCV capture. See `ports.Camera` for threads.
+    """Frames of an OpenCV video capture. For threads see `ports.Camera`.
 
     Args:
         where: The device or address, for errors.
-        connect: Opens it; raises `CameraLostError`.
-        color: What the line takes.
-        rate_hz: Frames a second; None to believe what OpenCV says.
-        is_file: It ends behind its last frame, and is read no faster than it plays. One that
-            ends before is damaged, or was cut off: that is a loss.
+        connect: Opens the capture; raises `CameraLostError`.
+        color: Colour order of the models.
+        rate_hz: Frames per second; None for the rate that OpenCV reports.
+        is_file: True for a file: it is read at its frame rate, and ends after its last frame. An
+            earlier end is a loss, as the file is damaged or cut off.
     """
 
     def __init__(
@@ -75,8 +73,8 @@ class VideoCamera:
     def open(self) -> None:
         capture = self._connect()
         rate_hz = self._rate_hz or float(capture.get(cv2.CAP_PROP_FPS))
-        told = 0.1 <= rate_hz <= 1_000
-        self._period_ns = round(NS_PER_S / rate_hz) if told else _UNKNOWN_PERIOD_NS
+        is_known = 0.1 <= rate_hz <= 1_000
+        self._period_ns = round(NS_PER_S / rate_hz) if is_known else _UNKNOWN_PERIOD_NS
         if self._is_file:
             try:
                 self._expected_frames = self._count_frames(capture)
@@ -113,49 +111,49 @@ class VideoCamera:
         return Grab(pixels, number, at_ns)
 
     def release(self, grab: Grab) -> None:
-        """Nothing to give back: each frame has its own memory."""
+        """Nothing to release: each frame has its own memory."""
 
     def trigger(self, part: Part) -> None:
-        raise UsageError("this camera runs free and takes no trigger", where=self._where)
+        raise UsageError("this camera is free-running and accepts no trigger", where=self._where)
 
     def close(self) -> None:
-        """Tell the reader to end. A read that hangs is left to its own time-out."""
+        """Stop the reader thread. A read that hangs ends by its own time-out."""
         self._stop.set()
 
     def _count_frames(self, capture: cv2.VideoCapture) -> int:
-        """How many frames a file says it has.
+        """Return the frame count of a file.
 
         Raises:
-            DataError: It does not say it, so that its end could not be told from a break.
+            DataError: The file does not state it; its end would look like a truncation.
         """
         count = float(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         if not 1 <= count < 1 << 40:
             raise DataError(
-                "does not say how many frames it has, so its end cannot be told from a break",
+                "does not state its frame count, so a truncated file cannot be detected",
                 where=self._where,
-                remedy="Put it into a container that does, as AVI or MP4: "
+                remedy="Convert it to a container that does, such as AVI or MP4: "
                 "ffmpeg -i IN -c copy OUT.mp4",
             )
         return round(count)
 
     def _skip_delivered(self, capture: cv2.VideoCapture) -> None:
-        """Pass over as many frames as were delivered before a loss."""
+        """Skip the frames that were delivered before a loss."""
         for _ in range(self._delivered_frames):
             if not capture.grab():
                 raise self._lost_error()
 
     def _is_truncated(self) -> bool:
-        spare = 0 if Path(self._where).suffix.lower() in _EXACT_COUNT_SUFFIXES else 1
-        return self._delivered_frames + spare < self._expected_frames
+        tolerance = 0 if Path(self._where).suffix.lower() in _EXACT_COUNT_SUFFIXES else 1
+        return self._delivered_frames + tolerance < self._expected_frames
 
     def _lost_error(self) -> CameraLostError:
         if self._problem:
             return CameraLostError(self._problem, where=self._where)
         if not self._is_file:
-            return CameraLostError("delivers no more", where=self._where)
+            return CameraLostError("the stream has ended", where=self._where)
         return CameraLostError(
-            f"ends after {self._delivered_frames} of {self._expected_frames} frames: it is "
-            "damaged or cut off",
+            f"ends after {self._delivered_frames} of {self._expected_frames} frames: damaged or "
+            "cut off",
             where=self._where,
             remedy="Copy it again",
         )
@@ -171,18 +169,18 @@ class VideoCamera:
         due_ns = self._clock.now_ns()
         try:
             while not stop.is_set():
-                whole, picture = capture.read()
-                if not whole:
+                is_read, image = capture.read()
+                if not is_read:
                     break
                 number += 1
                 if self._is_file:
                     due_ns += self._period_ns or 0
                     self._clock.sleep_until(due_ns)
-                pixels = _to_pixels(np.asarray(picture, np.uint8), self._color)
+                pixels = to_color_order(_with_channels(np.asarray(image, np.uint8)), self._color)
                 self._enqueue((number, self._clock.now_ns(), pixels), frames, stop)
         except (cv2.error, TypeError, ValueError, MemoryError) as error:
             if not stop.is_set():
-                self._problem = f"gives a frame that cannot be used: {error}"
+                self._problem = f"returned an unusable frame: {error}"
         finally:
             capture.release()
             ended.set()
@@ -203,17 +201,9 @@ def _drop_oldest(frames: queue.Queue[_QueuedFrame]) -> None:
     try:
         frames.get_nowait()
     except queue.Empty:
-        pass  # the line has just taken it
+        pass  # fetched in the meantime
 
 
-def _to_pixels(image: NDArray[np.uint8], color: ColorOrder) -> Pixels:
-    """OpenCV's BGR or grey as (h, w, c) uint8."""
-    grey = image.ndim == 2
-    if color == "mono":
-        out = image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    elif color == "rgb":
-        out = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if grey else cv2.COLOR_BGR2RGB)
-    else:
-        out = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if grey else image
-    pixels: Pixels = np.ascontiguousarray(out, np.uint8)
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+def _with_channels(image: NDArray[np.uint8]) -> Pixels:
+    """Return OpenCV's (h, w) or (h, w, c) as (h, w, c)."""
+    return image[:, :, None] if image.ndim == 2 else image

@@ -1,7 +1,7 @@
 """GigE Vision and USB3 Vision cameras through libaravis, without a copy.
 
-A frame's pixels are the very buffer that Aravis received them into, until `release`. The
-buffers are never freed (`_blocks.py`), so pixels that somebody keeps too long are stale, no more.
+A frame's pixels are a view of the buffer in which Aravis received them, until `release`. Buffers
+are never freed (`_aravis/connection.py`): pixels used after `release` are stale, but valid memory.
 Source: docs/decisions/0013-cameras.md
 """
 
@@ -33,37 +33,37 @@ from edgeinspect.errors import CameraLostError
 from edgeinspect.ports import Camera
 
 _CLOSE_TIMEOUT_S, _CLOSE_TIMEOUT_SILENT_S = 2.0, 0.1
-"""How long `close` waits for a camera to be let go: a dead one takes seconds, and the line
-does not wait for it. The next connection does, for it would find the camera taken."""
+"""Longest wait of `close`; a dead camera takes seconds, and the line does not wait for it. The
+next connection waits for the end, as it would find the camera in use."""
 
 
 class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of `type: aravis`."""
 
     device: str
-    """Name as `arv-tool-0.8` lists it (maker and serial number), or the camera's address."""
+    """Name as listed by `arv-tool-0.8` (maker and serial number), or the camera's address."""
     buffers: Annotated[int, Meta(ge=2, le=1024)] = 16
-    """Frames that may wait; allocated at start."""
+    """Number of frame buffers, allocated at start."""
     packet_size: Annotated[int, Meta(ge=220, le=16_404)] | None = None
-    """GigE: bytes of a packet, read back at start; the camera's own when absent. 9000 needs
-    jumbo frames on the whole way."""
+    """GigE: bytes of a packet, read back at start; absent: the camera's value. 9000 requires
+    jumbo frames on the whole path."""
     packet_delay_ns: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
-    """GigE: pause between packets, for cameras that share a cable."""
+    """GigE: pause between packets, for cameras that share a link."""
     packet_resend: bool = True
-    """GigE: ask for lost packets again, within `frame_retention_ms`."""
+    """GigE: request lost packets again, within `frame_retention_ms`."""
     packet_timeout_ms: Annotated[float, Meta(ge=1, le=10_000)] = 20
-    """GigE: wait for a packet before it is asked for again."""
+    """GigE: wait for a packet before it is requested again."""
     frame_retention_ms: Annotated[float, Meta(ge=1, le=10_000)] = 50
-    """GigE: longest wait for the rest of a frame; then it is incomplete."""
+    """GigE: longest wait for the rest of a frame, which is then incomplete."""
     packet_socket: bool = False
-    """GigE: receive below the kernel's UDP, with less load. Needs CAP_NET_RAW, and gets no
-    frame on the loopback interface."""
+    """GigE: receive through a packet socket, with less load. Requires CAP_NET_RAW; receives
+    nothing on the loopback interface."""
     socket_buffer_bytes: Annotated[int, Meta(ge=65_536, le=1 << 30)] = 4 << 20
-    """GigE: the kernel's buffer; more than `net.core.rmem_max` is cut to it."""
+    """GigE: the kernel's receive buffer; limited to `net.core.rmem_max`."""
 
 
 class AravisDevice:
-    """One camera behind libaravis. See `_device.Device` for threads."""
+    """One camera behind libaravis. For threads see `_genicam.device.Device`."""
 
     def __init__(self, options: Options, clock: Clock, aravis: AravisLibrary) -> None:
         self._options = options
@@ -72,7 +72,7 @@ class AravisDevice:
         self._connection: AravisConnection | None = None
         self._checked_at_ns = 0
         self._is_silent = False
-        """True if the last wait for a frame was in vain: it may be dead."""
+        """True if the last wait for a frame timed out: the camera may be dead."""
 
     @property
     def where(self) -> str:
@@ -86,136 +86,136 @@ class AravisDevice:
         name = self._options.device
         self._is_silent = False
         if not wait_until_closed(name, _CLOSE_TIMEOUT_S):
-            raise CameraLostError("is still being let go", where=name)
+            raise CameraLostError("the previous connection is still closing", where=name)
         try:
-            session = AravisConnection(self._lib, name)
+            connection = AravisConnection(self._lib, name)
         except (CameraLostError, ValueError) as error:
             raise CameraLostError(
                 f"cannot be opened: {error}",
                 where=name,
-                remedy="`arv-tool-0.8` lists the cameras it finds; one program may hold it",
+                remedy="`arv-tool-0.8` lists the cameras; another program may control this one",
             ) from error
-        self._connection = session
-        if session.is_gige:
-            self._configure_network(session)
+        self._connection = connection
+        if connection.is_gige:
+            self._configure_network(connection)
 
     def read(self, feature: str) -> FeatureValue | None:
-        session = self._require_connection()
-        with session.control():
+        connection = self._require_connection()
+        with connection.control():
             try:
-                return session.read(feature)
+                return connection.read(feature)
             except ValueError:
-                return None  # write-only, or locked in this state
+                return None  # write-only or locked in this state
 
     def write(self, feature: str, value: FeatureValue) -> None:
-        session = self._require_connection()
-        with session.control():
-            session.write(feature, value)
+        connection = self._require_connection()
+        with connection.control():
+            connection.write(feature, value)
 
     def execute(self, command: str) -> None:
-        session = self._require_connection()
-        with session.control():
+        connection = self._require_connection()
+        with connection.control():
             try:
-                self._lib.device_execute_command(session.device, command.encode())
+                self._lib.device_execute_command(connection.device, command.encode())
             except ValueError as error:
                 problem = f"{command} is refused: {error}"
                 raise CameraLostError(problem, where=self.where) from error
 
     def start(self) -> None:
-        session, lib, options = self._require_connection(), self._lib, self._options
+        connection, lib, options = self._require_connection(), self._lib, self._options
         try:
-            session.stream = lib.camera_create_stream(session.camera, None, None)
-            if session.is_gige:
+            connection.stream = lib.camera_create_stream(connection.camera, None, None)
+            if connection.is_gige:
                 lib.set_properties(
-                    session.stream,
+                    connection.stream,
                     socket_buffer=SOCKET_BUFFER_FIXED,
                     socket_buffer_size=options.socket_buffer_bytes,
                     packet_resend=RESEND_ALWAYS if options.packet_resend else RESEND_NEVER,
                     packet_timeout=round(options.packet_timeout_ms * 1000),
                     frame_retention=round(options.frame_retention_ms * 1000),
                 )
-            size_bytes = lib.camera_get_payload(session.camera)
-            session.queue_buffers(options.buffers, size_bytes)
-            lib.camera_start_acquisition(session.camera)
+            size_bytes = lib.camera_get_payload(connection.camera)
+            connection.queue_buffers(options.buffers, size_bytes)
+            lib.camera_start_acquisition(connection.camera)
         except ValueError as error:
             raise CameraLostError(f"does not start: {error}", where=self.where) from error
 
     def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
-        session, lib = self._require_connection(), self._lib
-        buffer = lib.stream_timeout_pop_buffer(session.stream, max(1, timeout_ns // NS_PER_US))
+        connection, lib = self._require_connection(), self._lib
+        buffer = lib.stream_timeout_pop_buffer(connection.stream, max(1, timeout_ns // NS_PER_US))
         self._is_silent = not buffer
         if not buffer:
-            self._check_connected(session)
+            self._check_connected(connection)
             return None
         status = lib.buffer_get_status(buffer)
         problem, data = "", None
         if status == BUFFER_SUCCESS:
-            data = session.buffer_arrays[buffer]
+            data = connection.buffer_arrays[buffer]
         else:
             problem = f"incomplete: {BUFFER_PROBLEMS.get(status, f'status {status}')}"
         code = lib.buffer_get_image_pixel_format(buffer) if data is not None else 0
-        form = FORMATS_BY_CODE.get(code)
+        pixel_format = FORMATS_BY_CODE.get(code)
         return DeviceBuffer(
-            token=(session, buffer),
+            token=(connection, buffer),
             frame_id=lib.buffer_get_frame_id(buffer),
             arrived_at_ns=(
                 self._to_monotonic_ns(lib.buffer_get_system_timestamp(buffer))
                 if data is not None
-                else self._clock.now_ns()  # without its first packet it bears an old stamp
+                else self._clock.now_ns()  # without its first packet the time stamp is old
             ),
             device_ns=lib.buffer_get_timestamp(buffer) if data is not None else None,
             data=data,
             height_px=lib.buffer_get_image_height(buffer) if data is not None else 0,
             width_px=lib.buffer_get_image_width(buffer) if data is not None else 0,
-            pixel_format=form.name if form else f"0x{code:08X}",
+            pixel_format=pixel_format.name if pixel_format else f"0x{code:08X}",
             problem=problem,
         )
 
     def requeue_buffer(self, token: object) -> None:
         assert isinstance(token, tuple)
-        session, buffer = token
-        if not session.over:
-            self._lib.stream_push_buffer(session.stream, buffer)
+        connection, buffer = token
+        if not connection.over:
+            self._lib.stream_push_buffer(connection.stream, buffer)
 
     def stream_statistics(self) -> StreamStatistics:
-        session = self._connection
-        if session is None or not session.stream:
+        connection = self._connection
+        if connection is None or not connection.stream:
             return StreamStatistics()
         first, second, third = (ctypes.c_uint64() for _ in range(3))
         refs = [ctypes.byref(one) for one in (first, second, third)]
-        self._lib.stream_get_statistics(session.stream, *refs)
+        self._lib.stream_get_statistics(connection.stream, *refs)
         underruns = third.value
         resends = 0
-        if session.is_gige:
-            self._lib.gv_stream_get_statistics(session.stream, *refs[:2])
+        if connection.is_gige:
+            self._lib.gv_stream_get_statistics(connection.stream, *refs[:2])
             resends = first.value
         return StreamStatistics(resends, underruns)
 
     def close(self) -> None:
-        session, self._connection = self._connection, None
-        if session is None:
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        session.close(_CLOSE_TIMEOUT_SILENT_S if self._is_silent else _CLOSE_TIMEOUT_S)
+        connection.close(_CLOSE_TIMEOUT_SILENT_S if self._is_silent else _CLOSE_TIMEOUT_S)
 
     def _require_connection(self) -> AravisConnection:
-        session = self._connection
-        if session is None:
+        connection = self._connection
+        if connection is None:
             raise CameraLostError("is not open", where=self.where)
-        return session
+        return connection
 
     def _check_connected(self, connection: AravisConnection) -> None:
-        """Whether the library still holds the camera: it finds out within 5 s."""
+        """Raise if the library has lost the camera, which it detects within 5 s."""
         if connection.is_gige:
-            there = bool(self._lib.gv_device_is_controller(connection.device))
+            is_connected = bool(self._lib.gv_device_is_controller(connection.device))
         else:
             now_ns = self._clock.now_ns()
             if now_ns - self._checked_at_ns < NS_PER_S:
                 return
             self._checked_at_ns = now_ns
-            there = self.read("PayloadSize") is not None
-        if not there:
+            is_connected = self.read("PayloadSize") is not None
+        if not is_connected:
             raise CameraLostError(
-                "does not answer any more", where=self.where, remedy="Check its cable and power"
+                "does not respond", where=self.where, remedy="Check its cable and power"
             )
 
     def _configure_network(self, connection: AravisConnection) -> None:
@@ -232,14 +232,14 @@ class AravisDevice:
             raise CameraLostError(f"refuses its packet size or delay: {error}") from error
 
     def _to_monotonic_ns(self, system_ns: int) -> int:
-        """The receiving thread's wall time stamp, on the monotonic clock."""
+        """Map the wall time of the library's receiving thread to the monotonic clock."""
         now_ns = self._clock.now_ns()
         age_ns = now_ns + read_utc_offset_ns(self._clock) - system_ns
         return now_ns - age_ns if 0 <= age_ns < NS_PER_S else now_ns
 
 
 def build(options: Options, clock: Clock) -> Camera:
-    """An Aravis camera, not yet opened.
+    """Return an Aravis camera, not yet opened.
 
     Raises:
         MissingLibraryError: libaravis is not installed.

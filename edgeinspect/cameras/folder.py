@@ -1,7 +1,7 @@
-"""A folder of pictures as a camera: for trials, for re-running a day, for a shared drive.
+"""A folder of images as a camera: for trials, re-running a shift, or a shared drive.
 
-Nothing of the folder is touched in the capture thread: a reader thread lists and reads, one
-picture ahead, and may stand still for as long as a dead file server likes.
+The capture thread never accesses the folder. A reader thread lists it and reads one image ahead,
+and may be blocked by a dead file server for any time.
 """
 
 from __future__ import annotations
@@ -42,44 +42,44 @@ from edgeinspect.ports import CameraFinished
 from edgeinspect.system import FileReadError, escape_name
 
 _OPEN_TIMEOUT_NS = 3 * NS_PER_S
-"""Longest wait for the first listing of a folder; longer, and the camera counts as away."""
+"""Longest wait for the first listing of a folder; after that the camera is lost."""
 _DECODING_MAX_NS = 2 * NS_PER_S
-"""Longest decoding of a picture that is not told as a delay."""
+"""Longest decoding of an image that is not reported as a delay."""
 
 _REPORTED_KINDS_MAX = 32
-"""Kinds of skipped files that are told: who numbers the endings (`.0001`) is not told for ever."""
+"""Most kinds of skipped files that are reported, as suffixes may be numbers (`.0001`)."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of `type: folder`."""
 
     path: str
-    """Folder of pictures (png, jpg, bmp, tif, pgm, ppm), read in the order of their names."""
+    """Folder of images (png, jpg, bmp, tif, pgm, ppm), read in the order of their names."""
     color: Literal["mono", "bgr", "rgb"] = "mono"
-    """How pictures are read; must be the models' own order."""
+    """Colour order of the models."""
     bits: BitDepth | None = None
-    """How many bits the camera has that took the pictures, of 16 in a file: a picture of another
-    depth gets no verdict. Absent: as `reading.yaml` in the folder says, else pictures of 8 bits
-    only. A 12-bit camera that fills the upper bits of 16 has 16 here."""
+    """Bit depth of the camera that took the images; an image of another depth gets no verdict.
+    Absent: the value in the folder's `reading.yaml`, else 8 bits only. For a 12-bit camera that
+    uses the upper bits of 16, configure 16."""
     flat_end: bool = False
-    """Uncompressed pictures may end in rows of zeros, and JPEGs in plain grey 128: they show it,
-    and are no copy that has not arrived."""
+    """Accept uncompressed images that end in rows of zeros, and JPEGs that end in plain grey 128,
+    which otherwise count as incomplete copies."""
     pace: Literal["rate", "max", "trigger"] = "rate"
     rate_hz: Annotated[float, Meta(gt=0, le=10_000)] = 10.0
-    """Frames a second when paced by rate."""
+    """Frames per second with `pace: rate`."""
     repeat: bool = False
-    """Begin again after the last picture instead of finishing; the folder is listed anew."""
+    """After the last image list the folder again and start over, instead of finishing."""
     names: str | None = None
-    """A text file with one picture name a line: only these, in its order."""
+    """A text file with one image name per line: only these images, in its order."""
     pixels_max: Annotated[int, Meta(ge=1, le=1_000_000_000)] = LINE_PIXELS_MAX
-    """Largest picture that is decoded, in pixels; a larger one is NO_VERDICT(capture_error)."""
+    """Largest image that is decoded, in pixels; a larger one is NO_VERDICT(capture_error)."""
     watch: bool = False
-    """Another program fills the folder: judge each picture once, when it is complete, and
-    never finish. What was judged is remembered across restarts."""
+    """Another program fills the folder: inspect each image once, when it is complete, and never
+    finish. The inspected files are stored across restarts."""
     settle_ms: Annotated[int, Meta(ge=10, le=600_000)] = 1_000
-    """With `watch`: a file that has kept its size and time for so long may be complete."""
+    """With `watch`: time without a change of a file's size and time before it is read."""
     complete_within_ms: Annotated[int, Meta(ge=100, le=86_400_000)] = 60_000
-    """With `watch`: a file that cannot be read to its end for so long is NO_VERDICT."""
+    """With `watch`: a file that is still incomplete after this time is NO_VERDICT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ class _LoadedImage:
     problem: str
     read_at_ns: int
     key: FileKey | None = None
-    """What it is remembered by, of a folder that is watched."""
+    """Identity of the file in a watched folder."""
 
 
 class FolderCamera:
-    """Reads pictures one by one, before they are due. See `ports.Camera` for threads."""
+    """Reads images one ahead of the frame that is due. For threads see `ports.Camera`."""
 
     names_pictures = True
-    """Each of its frames has a label that people know; the log names them."""
+    """The label of each frame is the name of its image, which the log includes."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
@@ -106,7 +106,7 @@ class FolderCamera:
         self._read_settings = ReadSettings(options.color, options.bits, options.flat_end)
         self._depth_warning = ""
         self.skipped = ""
-        """What of the folder is passed over, in words; told anew when there is another kind."""
+        """The skipped entries; updated when there is another kind."""
         self._reported_kinds: set[str] = set()
         self._listing: FolderListing | None = None
         self._next_index = 0
@@ -129,7 +129,7 @@ class FolderCamera:
 
     @property
     def reading(self) -> ReadSettings:
-        """How its pictures are read; known once it has been opened."""
+        """Return the read settings; complete once the camera has been opened."""
         return self._read_settings
 
     @property
@@ -138,7 +138,7 @@ class FolderCamera:
 
     @property
     def waits_for(self) -> str:
-        """What the folder's disk is asked for now, as `reading a3.png`; empty if nothing."""
+        """Return the pending call, such as `reading a3.png`; empty if there is none."""
         since_ns = self._decoding_since_ns
         if since_ns and self._clock.now_ns() - since_ns < _DECODING_MAX_NS:
             return ""
@@ -146,28 +146,28 @@ class FolderCamera:
 
     @property
     def alarm(self) -> str:
-        """What of the folder a person must look at, in words; empty for nothing."""
+        """Return the alarm of the folder; empty if there is none."""
         return self._depth_warning or ("" if self._watcher is None else self._watcher.alarm)
 
     def remember_in(self, file: Path) -> None:
-        """Where a watched folder keeps what was judged; before `open`."""
+        """Set the file that stores the inspected files of a watched folder; before `open`."""
         if self._watcher is not None:
             self._watcher.inspected = InspectedFiles(file)
 
     def open(self) -> None:
-        """List the folder; a re-opened camera goes on where it was."""
+        """List the folder; a re-opened camera continues after its last image."""
         if not self._reader.pending_call:
             self._reader.submit("listing the folder", self._list_files)
         until_ns = self._clock.now_ns() + _OPEN_TIMEOUT_NS
         while self._reader.pending_call:
-            done, picture = self._reader.fetch_result(until_ns - self._clock.now_ns())
+            done, image = self._reader.fetch_result(until_ns - self._clock.now_ns())
             if not done:
                 raise CameraLostError(
-                    f"does not answer: {self._reader.pending_call}",
+                    f"does not respond: {self._reader.pending_call}",
                     where=escape_name(self._options.path),
-                    remedy="Check the disk or the server that holds the folder",
+                    remedy="Check the disk or the file server of the folder",
                 )
-            self._next_image = self._next_image or picture
+            self._next_image = self._next_image or image
         self._pacer.start()
 
     def grab(self, timeout_ns: int) -> Grab | None:
@@ -176,44 +176,44 @@ class FolderCamera:
             self._next_image = self._wait_image(until_ns)
             if self._next_image is None:
                 return None
-        self._pacer.delay_until(self._next_image.read_at_ns)  # by a slow disk later than it was due
+        self._pacer.delay_until(self._next_image.read_at_ns)  # a slow disk delays the frame
         due = self._pacer.wait(max(0, until_ns - self._clock.now_ns()))
         if due is None:
             self._poll_folder()
             return None
-        picture, self._next_image = self._next_image, None
+        image, self._next_image = self._next_image, None
         self._frame_id += 1
-        if picture.key is not None:
-            self._keys_by_frame_id[self._frame_id] = picture.key
+        if image.key is not None:
+            self._keys_by_frame_id[self._frame_id] = image.key
         at_ns, part = due
         return Grab(
-            pixels=picture.pixels,
+            pixels=image.pixels,
             camera_frame_id=self._frame_id,
             captured_at_ns=at_ns,
             part=part,
-            label=image_label(picture.name),
-            problem=picture.problem,
+            label=image_label(image.name),
+            problem=image.problem,
         )
 
     def release(self, grab: Grab) -> None:
-        """Its frame is on the spool now: a watched folder's picture is not judged again."""
+        """Mark the image of a watched folder as inspected: its frame is in the spool."""
         key = self._keys_by_frame_id.pop(grab.camera_frame_id, None)
         if key is not None and self._watcher is not None:
-            judged = self._watcher.inspected
-            self._reader.submit("noting what was judged", lambda: judged.add(key))
+            inspected = self._watcher.inspected
+            self._reader.submit("recording an inspected file", lambda: inspected.add(key))
 
     def trigger(self, part: Part) -> None:
         self._pacer.trigger(part)
 
     def close(self) -> None:
-        """Let the reader end; one that stands still ends when its read returns."""
+        """End the reader thread; if it is blocked, it ends when its read returns."""
         self._reader.close()
 
     def _wait_image(self, until_ns: int) -> _LoadedImage | None:
-        """The next picture, or None if it has not been read in time.
+        """Return the next image; None if it is not read in time.
 
         Raises:
-            CameraFinished: There is none.
+            CameraFinished: There are no more images.
             CameraLostError: The folder is gone.
         """
         while True:
@@ -224,15 +224,15 @@ class FolderCamera:
                     if pause_until_ns > until_ns:
                         return None
                 self._request_next()
-            done, picture = self._reader.fetch_result(until_ns - self._clock.now_ns())
+            done, image = self._reader.fetch_result(until_ns - self._clock.now_ns())
             if not done:
                 return None
-            if picture is not None:
-                return picture
+            if image is not None:
+                return image
 
     def _request_next(self) -> None:
         if self._watcher is not None:
-            self._reader.submit("looking at the folder", self._next_complete)
+            self._reader.submit("scanning the folder", self._next_complete)
             return
         assert self._listing is not None
         names = self._listing.names
@@ -242,13 +242,13 @@ class FolderCamera:
         self._reader.submit(f"reading {name}" if name else "listing the folder", self._read_next)
 
     def _poll_folder(self) -> None:
-        """While nothing is due: is the folder still there?"""
+        """Check that the folder exists, while no frame is due."""
         if self._reader.pending_call:
             self._reader.fetch_result(0)
         else:
-            self._reader.submit("looking at the folder", self._check_folder)
+            self._reader.submit("scanning the folder", self._check_folder)
 
-    # -- in the reader's thread -------------------------------------------------------
+    # -- in the reader thread ---------------------------------------------------------
 
     def _list_files(self) -> None:
         options = self._options
@@ -258,19 +258,19 @@ class FolderCamera:
         elif not listing.names:
             skipped = str(listing.skipped)
             raise DataError(
-                "holds no picture" + (f"; passed over: {skipped}" if skipped else ""),
+                "holds no image" + (f"; skipped: {skipped}" if skipped else ""),
                 where=escape_name(options.path),
-                remedy=f"Put files of {', '.join(sorted(IMAGE_SUFFIXES))} there",
+                remedy=f"Supported are {', '.join(sorted(IMAGE_SUFFIXES))}",
             )
         if self._listing is None:
             self._read_settings = self._find_read_settings(listing.names)
-        if self._listing is not None and options.names is None:  # go on behind the last one
+        if self._listing is not None and options.names is None:  # continue after the last one
             self._next_index = sum(name <= self._last_name for name in listing.names)
         self._listing = listing
         self._report_skipped(listing.skipped)
 
     def _report_skipped(self, skipped: SkippedEntries) -> None:
-        """A program that begins to write what is no picture, or into subfolders, is told of."""
+        """Report the skipped entries if there is a new kind."""
         if len(self._reported_kinds) < _REPORTED_KINDS_MAX and not self._reported_kinds.issuperset(
             skipped.counts
         ):
@@ -278,27 +278,26 @@ class FolderCamera:
             self.skipped = str(skipped)
 
     def _find_read_settings(self, names: Sequence[str]) -> ReadSettings:
-        """The reading that options and folder declare.
+        """Return the read settings that the options and the folder declare.
 
         Raises:
-            DataError: They contradict each other; or nothing is declared, and there are
-                pictures of which it would have to be.
+            DataError: They differ, or nothing is declared and some images require it.
         """
         options, folder = self._options, Path(self._options.path)
-        said, where = load_declaration(folder), escape_name(folder)
-        if None not in (options.bits, said.bits) and options.bits != said.bits:
+        declaration, where = load_declaration(folder), escape_name(folder)
+        if None not in (options.bits, declaration.bits) and options.bits != declaration.bits:
             raise DataError(
-                f"the camera's `bits` are {options.bits}, those of its folder {said.bits}",
+                f"the camera's `bits` are {options.bits}, those of its folder {declaration.bits}",
                 where=where,
-                remedy="Mend one",
+                remedy="Correct one of them",
             )
-        bits = options.bits or said.bits
+        bits = options.bits or declaration.bits
         paths = [folder / name for name in names]
         if bits is None:
             check_depth_declared(paths, where)
         else:
             self._depth_warning = declared_depth_warning(paths, bits)
-        return ReadSettings(options.color, bits, options.flat_end or said.flat_end)
+        return ReadSettings(options.color, bits, options.flat_end or declaration.flat_end)
 
     def _check_folder(self) -> None:
         check_folder_exists(self._options.path)
@@ -322,7 +321,7 @@ class FolderCamera:
         assert self._watcher is not None
         try:
             found = self._watcher.next_complete()
-        except DataError as error:  # too many files: a person is at it, the line must live
+        except DataError as error:  # too many files; the line must keep running
             raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
         self._report_skipped(self._watcher.skipped)
         if found is None:
@@ -331,7 +330,7 @@ class FolderCamera:
         return _LoadedImage(name, pixels, problem, self._clock.now_ns(), key)
 
     def _read_image(self, name: str) -> tuple[Pixels | None, str]:
-        """(pixels, "") or (None, why). A picture that is gone with its folder is a loss."""
+        """Return (pixels, "") or (None, problem); raise `CameraLostError` without the folder."""
         try:
             return self._decode_image(name)
         except FileReadError as error:
@@ -339,7 +338,7 @@ class FolderCamera:
             return None, error.what
 
     def _decode_image(self, name: str) -> tuple[Pixels | None, str]:
-        """(pixels, "") or (None, why); raises `FileReadError` if the bytes cannot be had."""
+        """Return (pixels, "") or (None, problem); raise `FileReadError` if reading fails."""
         options = self._options
         try:
             data = read_image_bytes(Path(options.path, name))
@@ -349,20 +348,20 @@ class FolderCamera:
             raise
         except DataError as error:
             return None, f"{error.what}. {error.remedy}" if error.remedy else error.what
-        except Exception as error:  # a decoder's own, about bytes of somebody else
+        except Exception as error:  # raised by a decoder
             return None, f"cannot be decoded: {type(error).__name__}"
         finally:
             self._decoding_since_ns = 0
 
 
 def build(options: Options, clock: Clock) -> FolderCamera:
-    """A folder camera, not yet opened.
+    """Return a folder camera, not yet opened.
 
     Raises:
-        ConfigError: It is watched, and to be repeated or read by a list of names too.
+        ConfigError: `watch` is combined with `repeat` or `names`.
     """
     if options.watch and (options.repeat or options.names is not None):
         other = "repeat" if options.repeat else "names"
-        fault = ConfigFault(other, "does not go with `watch: true`")
+        fault = ConfigFault(other, "cannot be combined with `watch: true`")
         raise ConfigError([fault], where=escape_name(options.path))
     return FolderCamera(options, clock)

@@ -1,8 +1,8 @@
 """Any camera with a GenTL producer (the maker's `.cti` file), through harvesters.
 
-A frame's pixels are the producer's own buffer, until `release`. The producer is the maker's
-code in this process: how soon it reports a loss, and whether unplugging blocks it, is its
-own affair; the line's watchdog watches the age of frames whatever it does.
+A frame's pixels are a view of the producer's buffer, until `release`. The producer is the maker's
+code in this process: when it reports a loss, and whether unplugging blocks it, depends on the
+maker. The line's silence monitor checks the age of frames in any case.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     producer: str
     """Path of the maker's GenTL producer, a `.cti` file."""
     serial_number: str | None = None
-    """Which camera; the only one the producer finds when absent."""
+    """Serial number of the camera; absent: the only one that the producer finds."""
     buffers: Annotated[int, Meta(ge=2, le=1024)] = 16
-    """Frames that may wait; allocated at start."""
+    """Number of frame buffers, allocated at start."""
 
 
 _producers: dict[str, Any] = {}
@@ -46,13 +46,15 @@ _producers_lock = threading.Lock()
 
 
 def _load_harvester(producer: str) -> Any:
-    """The one Harvester of a producer: a producer can be loaded once in a process."""
+    """Return the Harvester of a producer, which can be loaded only once per process."""
     from harvesters.core import Harvester
 
     with _producers_lock:
         if producer not in _producers:
             if not Path(producer).is_file():
-                raise DataError("is not there", where=producer, remedy="Name the maker's .cti file")
+                raise DataError(
+                    "does not exist", where=producer, remedy="Configure the maker's .cti file"
+                )
             harvester = Harvester()
             harvester.add_file(producer)
             _producers[producer] = harvester
@@ -62,7 +64,7 @@ def _load_harvester(producer: str) -> Any:
 
 
 class HarvestersDevice:
-    """One camera behind harvesters. See `_device.Device` for threads."""
+    """One camera behind harvesters. For threads see `_genicam.device.Device`."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
@@ -87,20 +89,20 @@ class HarvestersDevice:
         try:
             harvester = _load_harvester(self._options.producer)
             serial = self._options.serial_number
-            found = [info.serial_number for info in harvester.device_info_list]
-            if (serial is not None and serial not in found) or not found:
+            available = [info.serial_number for info in harvester.device_info_list]
+            if (serial is not None and serial not in available) or not available:
                 raise CameraLostError(
                     "is not found",
                     where=self.where,
-                    remedy=f"The producer finds: {', '.join(found) or 'none'}",
+                    remedy=f"The producer finds: {', '.join(available) or 'none'}",
                 )
-            if serial is None and len(found) > 1:
+            if serial is None and len(available) > 1:
                 raise DataError(
                     "finds more than one camera",
                     where=self.where,
-                    remedy=f"Set serial_number to one of {', '.join(found)}",
+                    remedy=f"Set serial_number to one of {', '.join(available)}",
                 )
-            index = found.index(serial) if serial is not None else 0
+            index = available.index(serial) if serial is not None else 0
             self._acquirer = harvester.create(index)
             self._nodes = self._acquirer.remote_device.node_map
         except self._errors as error:
@@ -180,31 +182,31 @@ class HarvestersDevice:
         now_ns = self._clock.now_ns()
         token = (self._acquirer, buffer)
         frame_id = int(module.frame_id)
-        pictures = [part for part in buffer.payload.components if part.data is not None]
-        if not module.is_complete() or not pictures:
-            return DeviceBuffer(token, frame_id, now_ns, problem="incomplete: data are missing")
-        picture = pictures[0]
-        data = picture.data
+        images = [each for each in buffer.payload.components if each.data is not None]
+        if not module.is_complete() or not images:
+            return DeviceBuffer(token, frame_id, now_ns, problem="incomplete: missing data")
+        image = images[0]
+        data = image.data
         return DeviceBuffer(
             token=token,
             frame_id=frame_id,
             arrived_at_ns=now_ns,
             device_ns=self._read_timestamp_ns(module),
             data=data.view(np.uint8).reshape(-1),
-            height_px=picture.height,
-            width_px=picture.width,
-            pixel_format=picture.data_format,
+            height_px=image.height,
+            width_px=image.width,
+            pixel_format=image.data_format,
         )
 
     def _read_timestamp_ns(self, module: Any) -> int | None:
         try:
             return int(module.timestamp_ns)
-        except self._errors:  # this producer gives none
+        except self._errors:  # not supported by this producer
             return None
 
 
 def build(options: Options, clock: Clock) -> Camera:
-    """A GenTL camera, not yet opened.
+    """Return a GenTL camera, not yet opened.
 
     Raises:
         MissingExtraError: harvesters is not installed.

@@ -1,7 +1,7 @@
-"""Basler cameras through their maker's own library, pypylon.
+"""Basler cameras through the maker's library, pypylon.
 
-A frame's pixels are pylon's own buffer, until `release`. `PYLON_CAMEMU=1` in the environment
-adds a camera that plays pictures, for trials without hardware.
+A frame's pixels are a view of pylon's buffer, until `release`. `PYLON_CAMEMU=1` in the
+environment adds an emulated camera, for trials without hardware.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: pylon`."""
 
     serial_number: str | None = None
-    """Which camera; the first one found when absent."""
+    """Serial number of the camera; absent: the first one found."""
     buffers: Annotated[int, Meta(ge=2, le=1024)] = 16
-    """Frames that may wait; allocated at start."""
+    """Number of frame buffers, allocated at start."""
 
 
 class PylonDevice:
-    """One camera behind pypylon. See `_device.Device` for threads."""
+    """One camera behind pypylon. For threads see `_genicam.device.Device`."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         from pypylon import genicam, pylon
@@ -58,7 +58,7 @@ class PylonDevice:
 
     @property
     def frame_id_max(self) -> int:
-        return 0  # pylon gives 64-bit block ids, and continues 16-bit ones
+        return 0  # pylon unwraps 16-bit block ids
 
     def connect(self) -> None:
         pylon = self._pylon
@@ -97,7 +97,7 @@ class PylonDevice:
         with self._control_lock:
             node, camera = self._node(command), self._camera
             try:
-                if camera.CanWaitForFrameTriggerReady():  # it ignores a trigger before that
+                if camera.CanWaitForFrameTriggerReady():  # earlier triggers are ignored
                     camera.WaitForFrameTriggerReady(100, self._pylon.TimeoutHandling_Return)
                 node.Execute()
             except (self._genicam.GenericException, AttributeError) as error:
@@ -151,7 +151,7 @@ class PylonDevice:
         if not result.GrabSucceeded():
             problem = f"incomplete: {result.GetErrorDescription()}"
             return DeviceBuffer(result, frame_id, now_ns, problem=problem)
-        form = FORMATS_BY_CODE.get(int(result.GetPixelType()) & 0xFFFFFFFF)
+        pixel_format = FORMATS_BY_CODE.get(int(result.GetPixelType()) & 0xFFFFFFFF)
         view = result.GetMemoryView() if hasattr(result, "GetMemoryView") else result.GetBuffer()
         return DeviceBuffer(
             token=result,
@@ -161,12 +161,12 @@ class PylonDevice:
             data=np.frombuffer(view, np.uint8),
             height_px=int(result.GetHeight()),
             width_px=int(result.GetWidth()),
-            pixel_format=form.name if form else "",
+            pixel_format=pixel_format.name if pixel_format else "",
         )
 
 
 def build(options: Options, clock: Clock) -> Camera:
-    """A Basler camera, not yet opened.
+    """Return a Basler camera, not yet opened.
 
     Raises:
         MissingExtraError: pypylon is not installed.

@@ -1,7 +1,7 @@
 """A network camera's video stream, or a video file, through OpenCV's FFmpeg.
 
-A stream like this is compressed: hairline defects may not survive it. It suits overviews and
-trials, not the inspection of surfaces.
+These streams are compressed, which may remove hairline defects: use them for overviews and
+trials, not for surface inspection.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import cv2
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.cameras._video import ColorOrder, VideoCamera
+from edgeinspect.cameras._video import VideoCamera
 from edgeinspect.domain import Clock
 from edgeinspect.errors import CameraLostError
+from edgeinspect.imaging import ColorOrder
 from edgeinspect.ports import Camera
 from edgeinspect.system import FileReadError, check_regular
 
@@ -27,17 +28,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     url: str
     """`rtsp://user:password@address/path`, or the path of a video file."""
     color: ColorOrder = "bgr"
-    """Must be the models' own order."""
+    """Colour order of the models."""
     transport: Literal["tcp", "udp"] = "tcp"
-    """Over UDP a lost packet smears the picture; over TCP it delays it."""
+    """Over UDP a lost packet damages the image; over TCP it delays it."""
     rate_hz: Annotated[float, Meta(gt=0, le=1_000)] | None = None
-    """Frames a second; what the stream says when absent."""
+    """Frames per second; absent: the rate that the stream states."""
     timeout_ms: Annotated[int, Meta(ge=100, le=60_000)] = 5_000
     """Longest wait for the connection."""
 
 
 def build(options: Options, clock: Clock) -> Camera:
-    """A stream, not yet connected."""
+    """Return a stream, not yet connected."""
     url = options.url.removeprefix("file://")
     is_file = "://" not in url
     where = Path(url).name if is_file else url.rpartition("@")[2]

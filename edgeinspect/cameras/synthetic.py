@@ -1,4 +1,4 @@
-"""A camera over the project's own synthetic steel strip, with its ground truth."""
+"""A camera that delivers images of synthetic steel strip with known ground truth."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     height_px: Annotated[int, Meta(ge=64, le=4096)] = 256
     width_px: Annotated[int, Meta(ge=64, le=16384)] = 1600
     seed: Annotated[int, Meta(ge=0, lt=1 << 31)] = 2026
-    """Which strip; the shipped models were trained on other seeds."""
+    """Seed of the strip; the shipped models were trained on other seeds."""
     pictures: Annotated[int, Meta(ge=1, le=2_000)] = 64
-    """Different pictures, rendered before the first frame; after the last, the first again."""
+    """Number of different images, rendered before the first frame and repeated."""
     frames: Annotated[int, Meta(ge=1)] | None = None
-    """Stop after so many frames; never when absent."""
+    """Number of frames; absent: unlimited."""
     pace: Literal["rate", "max", "trigger"] = "rate"
     rate_hz: Annotated[float, Meta(gt=0, le=10_000)] = 10.0
 
 
 class SyntheticCamera:
-    """Plays rendered pictures. See `ports.Camera` for threads."""
+    """Delivers rendered images. For threads see `ports.Camera`."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
@@ -41,7 +41,7 @@ class SyntheticCamera:
         self._frame_id = 0
 
     def render_images(self, progress: Callable[[int], None] = lambda done: None) -> None:
-        """Render the pictures, so that the line does not wait for them; done once."""
+        """Render the images before the line starts. No effect if they are rendered."""
         options = self._options
         for index in range(len(self._images), options.pictures):
             strip = render_strip(options.seed, index, options.height_px, options.width_px)
@@ -51,7 +51,7 @@ class SyntheticCamera:
 
     @property
     def ground_truth(self) -> Sequence[bool]:
-        """True per picture that has a defect; frame i shows picture (i - 1) % len."""
+        """Return whether each image has a defect; frame i shows image (i - 1) % len."""
         return self._has_defect
 
     @property
@@ -81,15 +81,15 @@ class SyntheticCamera:
         )
 
     def release(self, grab: Grab) -> None:
-        """Nothing to give back: the pictures stay."""
+        """Nothing to release: the images are reused."""
 
     def trigger(self, part: Part) -> None:
         self._pace.trigger(part)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing to close."""
 
 
 def build(options: Options, clock: Clock) -> SyntheticCamera:
-    """A synthetic camera, not yet opened."""
+    """Return a synthetic camera, not yet opened."""
     return SyntheticCamera(options, clock)

@@ -1,4 +1,4 @@
-"""A camera of the Linux kernel (UVC webcams, MIPI sensors) through OpenCV."""
+"""A V4L2 camera of the Linux kernel (UVC webcams, MIPI sensors) through OpenCV."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import cv2
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.cameras._video import ColorOrder, VideoCamera
+from edgeinspect.cameras._video import VideoCamera
 from edgeinspect.domain import Clock
 from edgeinspect.errors import CameraLostError, DataError
+from edgeinspect.imaging import ColorOrder
 from edgeinspect.ports import Camera
 
 CONTROLS = {
@@ -31,70 +32,70 @@ CONTROLS = {
     "white_balance_temperature": cv2.CAP_PROP_WB_TEMPERATURE,
     "zoom": cv2.CAP_PROP_ZOOM,
 }
-"""The kernel's controls that OpenCV can set."""
+"""The V4L2 controls that OpenCV can set."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of `type: v4l2`."""
 
     device: str = "/dev/video0"
-    """Device file; one of `/dev/v4l/by-id/` stays the same when others are plugged in."""
+    """Device file; names in `/dev/v4l/by-id/` do not depend on other cameras."""
     width_px: Annotated[int, Meta(ge=1, le=65_535)] | None = None
-    """Pixels of a row; as the camera stands when absent."""
+    """Pixels of a row; absent: the camera's current value."""
     height_px: Annotated[int, Meta(ge=1, le=65_535)] | None = None
     """Rows of a frame."""
     fourcc: Annotated[str, Meta(pattern=r"^[A-Z0-9 ]{4}$")] | None = None
-    """Pixel format on the wire, as `YUYV` or `GREY`; `MJPG` is lossy."""
+    """Pixel format, such as `YUYV` or `GREY`; `MJPG` is lossy."""
     rate_hz: Annotated[float, Meta(gt=0, le=1_000)] | None = None
-    """Frames a second; one of those the camera offers."""
+    """Frames per second; one of the camera's rates."""
     color: ColorOrder = "mono"
-    """Must be the models' own order."""
+    """Colour order of the models."""
     controls: dict[str, float] = {}
-    """Controls by name, in the kernel's own units; read back and compared. Automatic ones
-    (`auto_exposure`) come before what they would change."""
+    """Controls by name, in V4L2 units; read back and compared. Write automatic ones
+    (`auto_exposure`) before those that they change."""
 
 
 def set_controls(capture: cv2.VideoCapture, options: Options) -> None:
-    """Set what is configured, then read it back and compare.
+    """Set the configured values, then read them back and compare.
 
     Raises:
-        DataError: A control is unknown, or the camera stands at another value.
+        DataError: A control is unknown, or the camera has another value.
     """
-    wanted: list[tuple[str, int, float]] = []
+    settings: list[tuple[str, int, float]] = []
     if options.fourcc is not None:
         code = float(cv2.VideoWriter.fourcc(*options.fourcc))
-        wanted.append(("fourcc", cv2.CAP_PROP_FOURCC, code))
+        settings.append(("fourcc", cv2.CAP_PROP_FOURCC, code))
     sizes = (
         ("width_px", cv2.CAP_PROP_FRAME_WIDTH, options.width_px),
         ("height_px", cv2.CAP_PROP_FRAME_HEIGHT, options.height_px),
         ("rate_hz", cv2.CAP_PROP_FPS, options.rate_hz),
     )
-    wanted += [(name, code, float(value)) for name, code, value in sizes if value is not None]
+    settings += [(name, code, float(value)) for name, code, value in sizes if value is not None]
     for name, value in options.controls.items():
         if name not in CONTROLS:
             raise DataError(
-                f"there is no control {name}",
+                f"unknown control {name}",
                 where=options.device,
-                remedy=f"There are: {', '.join(CONTROLS)}",
+                remedy=f"Known controls: {', '.join(CONTROLS)}",
             )
-        wanted.append((name, CONTROLS[name], value))
-    for _, code, value in wanted:
+        settings.append((name, CONTROLS[name], value))
+    for _, code, value in settings:
         capture.set(code, value)
     different = []
-    for name, code, value in wanted:
-        found = float(capture.get(code))
-        if not math.isclose(value, found, rel_tol=0.005, abs_tol=1e-6):
-            different.append(f"{name}: {value:g} is configured, the camera has {found:g}")
+    for name, code, value in settings:
+        actual = float(capture.get(code))
+        if not math.isclose(value, actual, rel_tol=0.005, abs_tol=1e-6):
+            different.append(f"{name}: {value:g} is configured, the camera has {actual:g}")
     if different:
         raise DataError(
             "; ".join(different),
             where=options.device,
-            remedy="`v4l2-ctl --list-ctrls --list-formats-ext` shows what it can do",
+            remedy="`v4l2-ctl --list-ctrls --list-formats-ext` lists the supported values",
         )
 
 
 def build(options: Options, clock: Clock) -> Camera:
-    """A camera of the kernel, not yet opened."""
+    """Return a V4L2 camera, not yet opened."""
 
     def connect() -> cv2.VideoCapture:
         capture = cv2.VideoCapture(options.device, cv2.CAP_V4L2)
@@ -102,7 +103,7 @@ def build(options: Options, clock: Clock) -> Camera:
             raise CameraLostError(
                 "cannot be opened",
                 where=options.device,
-                remedy="Check that it is plugged in and that the daemon may read it",
+                remedy="Check that it is connected and readable by the daemon",
             )
         try:
             set_controls(capture, options)

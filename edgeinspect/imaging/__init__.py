@@ -1,4 +1,4 @@
-"""Pictures: the synthetic strip, letterboxing, regions and run-length masks. No line here."""
+"""Image and mask files, letterboxing, blobs, run-length masks and the synthetic strip."""
 
 from edgeinspect.imaging.blobs import Blobs, find_blobs
 from edgeinspect.imaging.class_colors import CLASS_COLORS, class_color, class_color_bgr
@@ -6,15 +6,12 @@ from edgeinspect.imaging.depth_declaration import check_depth_declared, declared
 from edgeinspect.imaging.formats.image_size import DATASET_PIXELS_MAX, LINE_PIXELS_MAX, check_size
 from edgeinspect.imaging.formats.stored_bit_depth import StoredBitDepth, read_stored_bit_depth
 from edgeinspect.imaging.image_file import (
-    IMAGE_SUFFIXES,
-    ReadSettings,
     read_image,
     read_image_bytes,
     read_native,
     read_verified_bytes,
-    to_channels,
 )
-from edgeinspect.imaging.image_names import image_label, is_hidden, is_image_name
+from edgeinspect.imaging.image_names import IMAGE_SUFFIXES, image_label, is_hidden, is_image_name
 from edgeinspect.imaging.letterbox import fit_into, letterbox_mask
 from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 from edgeinspect.imaging.read_settings import (
@@ -22,9 +19,13 @@ from edgeinspect.imaging.read_settings import (
     COLOR_AS_STORED,
     DECLARATION_FILE,
     BitDepth,
+    ColorOrder,
     ReadDeclaration,
+    ReadSettings,
     load_declaration,
     smallest_bit_depth,
+    to_channels,
+    to_color_order,
 )
 from edgeinspect.imaging.run_length import (
     decode_classes,
@@ -56,14 +57,12 @@ __all__ = [
     "StoredBitDepth",
     "read_stored_bit_depth",
     # image file
-    "IMAGE_SUFFIXES",
-    "ReadSettings",
     "read_image",
     "read_image_bytes",
     "read_native",
     "read_verified_bytes",
-    "to_channels",
     # image names
+    "IMAGE_SUFFIXES",
     "image_label",
     "is_hidden",
     "is_image_name",
@@ -78,9 +77,13 @@ __all__ = [
     "COLOR_AS_STORED",
     "DECLARATION_FILE",
     "BitDepth",
+    "ColorOrder",
     "ReadDeclaration",
+    "ReadSettings",
     "load_declaration",
     "smallest_bit_depth",
+    "to_channels",
+    "to_color_order",
     # run length
     "decode_classes",
     "decode_runs",

@@ -1,4 +1,4 @@
-"""Pictures of which nobody has said how deep they are, or something else than they show."""
+"""Checks whether the bit depth of a folder's images is declared, and whether it is plausible."""
 
 from __future__ import annotations
 
@@ -19,87 +19,85 @@ _FILES_SAMPLED_MAX = 256
 _FILES_DECODED_MAX = 16
 _NAMED = 3
 _WARNING_FILES_MIN = 3
-"""So many pictures at least must speak against a declared depth."""
+"""Fewest images that can contradict a declared depth."""
 _UNUSED_BITS_MIN = 4
 
 
 def check_depth_declared(paths: Sequence[Path], where: str) -> None:
-    """Refuse pictures that need a declared depth: of 16 bits, or of 8 and of 16.
+    """Refuse images of 16 bits, whose depth must be declared.
 
-    Of a large folder, pictures spread evenly over it are looked at; any other is held to what
-    was found when it is read.
+    Of a large folder an even sample is checked; every image is checked again when it is read.
 
     Args:
-        paths: The pictures that are there.
-        where: Their folder, for errors.
+        paths: All images of the folder.
+        where: The folder, for errors.
 
     Raises:
-        DataError: Some have 16 bits. It says how many they seem to use.
+        DataError: Some have 16 bits; the message suggests the depth to declare.
     """
-    some = _sample_evenly(paths, _FILES_SAMPLED_MAX)
-    stored = [(path, one) for path in some if (one := read_stored_bit_depth(path)) is not None]
-    deep = [path for path, one in stored if one.bits == 16]
-    shallow = [path for path, one in stored if one.bits == 8]
+    sample = _sample_evenly(paths, _FILES_SAMPLED_MAX)
+    stored = [
+        (path, depth) for path in sample if (depth := read_stored_bit_depth(path)) is not None
+    ]
+    deep = [path for path, depth in stored if depth.bits == 16]
+    shallow = [path for path, depth in stored if depth.bits == 8]
     if not deep:
         return
     if shallow:
         raise DataError(
-            f"{len(deep)} of {len(stored)} pictures have 16 bits ({_join_names(deep)}), the "
-            "others 8 "
+            f"{len(deep)} of {len(stored)} images have 16 bits ({_join_names(deep)}), the others 8 "
             f"({_join_names(shallow)})",
             where=where,
-            remedy="A camera has one depth: take out those of the other, or say the right `bits`, "
-            "so that only the others get no verdict",
+            remedy="A camera has one depth: remove the images of the other, or set `bits`, so that "
+            "only the others get no verdict",
         )
-    looked = _sample_evenly(deep, _FILES_DECODED_MAX)
-    top = max(map(_brightest_pixel, looked))
+    decoded = _sample_evenly(deep, _FILES_DECODED_MAX)
+    top = max(map(_brightest_pixel, decoded))
     bits = smallest_bit_depth(top)
-    reason = f"the brightest pixel of {len(looked)} of them is {top}"
+    reason = f"the brightest pixel of {len(decoded)} of them is {top}"
     guess = f"{reason}, so {bits}, or 16 if they are that dark" if bits < 16 else f"{reason}, so 16"
     raise DataError(
-        f"holds pictures of 16 bits ({_join_names(deep)}), and it is not declared how many of them "
-        "the camera uses",
+        f"holds images of 16 bits ({_join_names(deep)}), and the depth of the camera is not "
+        "declared",
         where=where,
-        remedy=f"Say it with the option `bits`, or in {DECLARATION_FILE} there: {guess}",
+        remedy=f"Set the option `bits`, or `bits` in {DECLARATION_FILE} there: {guess}",
     )
 
 
 def declared_depth_warning(paths: Sequence[Path], bits: int) -> str:
-    """Why a declared depth may be wrong, in words; empty if nothing speaks against it.
+    """Return why a declared depth may be wrong; empty if it is plausible.
 
-    Pictures of 12 bits that are read as 16 are nearly black, and a model finds nothing in them.
-    Too small a depth needs no doubt: a pixel above it is an error.
+    Images of 12 bits that are read as 16 are nearly black, and a model finds no defect in them.
+    A depth that is too small needs no warning: a pixel above it is an error.
 
     Args:
-        paths: Pictures of one camera or set; a few are looked at, spread evenly.
-        bits: What is declared.
+        paths: Images of one camera or data set, of which an even sample is checked.
+        bits: The declared depth.
     """
     if bits <= BIT_DEPTHS[0]:
         return ""
-    some = _sample_evenly(paths, _FILES_SAMPLED_MAX)
+    sample = _sample_evenly(paths, _FILES_SAMPLED_MAX)
     deep = [
-        path for path in some if (one := read_stored_bit_depth(path)) is not None and one.bits == 16
+        path
+        for path in sample
+        if (depth := read_stored_bit_depth(path)) is not None and depth.bits == 16
     ]
-    used = [
-        all_bits
-        for path in _sample_evenly(deep, _FILES_DECODED_MAX)
-        if (all_bits := _used_bits_mask(path))
+    masks = [
+        mask for path in _sample_evenly(deep, _FILES_DECODED_MAX) if (mask := _used_bits_mask(path))
     ]
-    if len(used) < _WARNING_FILES_MIN:
+    if len(masks) < _WARNING_FILES_MIN:
         return ""
-    every = functools.reduce(operator.or_, used)
-    if (
-        every >> (bits - _UNUSED_BITS_MIN) or not every & 0b11
-    ):  # the lowest are free: in the upper part
+    used = functools.reduce(operator.or_, masks)
+    if used >> (bits - _UNUSED_BITS_MIN) or not used & 0b11:  # the upper bits of 16 are used
         return ""
     return (
-        f"{bits} bits are declared, and none of {len(used)} pictures uses more than "
-        f"{smallest_bit_depth(every)}: they are read nearly black, if it is not true"
+        f"{bits} bits are declared, and none of {len(masks)} images uses more than "
+        f"{smallest_bit_depth(used)}: if that is the true depth, they are read nearly black"
     )
 
 
 def _used_bits_mask(path: Path) -> int:
-    """All values of a picture, or-ed; 0 if it cannot be read."""
+    """Return the bitwise or of all pixels; 0 if the image cannot be read."""
     try:
         return int(np.bitwise_or.reduce(read_native(path, flat_end=True), axis=None))
     except DataError:
@@ -114,7 +112,7 @@ def _brightest_pixel(path: Path) -> int:
 
 
 def _sample_evenly(paths: Sequence[Path], count: int) -> list[Path]:
-    """So many of them, evenly over their order."""
+    """Return at most `count` of the paths, evenly spaced."""
     if len(paths) <= count:
         return list(paths)
     return [paths[number * len(paths) // count] for number in range(count)]

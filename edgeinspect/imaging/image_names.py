@@ -1,37 +1,37 @@
-"""Which names of a folder are pictures, for data sets and the folder camera alike."""
+"""Image names: which names of a folder count as images, and the labels made from them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 
-from edgeinspect.imaging.image_file import IMAGE_SUFFIXES
 from edgeinspect.system import escape_name
 
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm"))
+"""Suffixes of image file names, in lower case. The format is decided by the content."""
 LABEL_BYTES = 96
-"""Of a label in UTF-8; the spool keeps no more."""
+"""Longest label in UTF-8, as the spool stores it."""
 _SYSTEM_NAMES = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
 _DIGEST_CHARACTERS = 10
 
 
 def is_hidden(name: str) -> bool:
-    """True for names that systems and programs make for themselves, files and folders.
+    """Return True for files and folders that systems and programs create for themselves.
 
-    `.DS_Store`, a Mac's `._` twins, what rsync is still copying, `~$` locks, `Thumbs.db`.
+    Examples: `.DS_Store`, macOS `._` files, partial files of rsync, `~$` locks, `Thumbs.db`.
     """
     return name.startswith((".", "~")) or name.lower() in _SYSTEM_NAMES
 
 
 def is_image_name(name: str) -> bool:
-    """True for the file name of a picture that is not hidden."""
+    """Return True for the name of an image file that is not hidden."""
     return not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def image_label(name: str) -> str:
-    """A picture's name as its verdict carries it: printable, at most `LABEL_BYTES` long.
+    """Return the label of an image in its verdict: printable, at most `LABEL_BYTES` long.
 
-    Different names have different labels: what is cut out of a longer one is replaced by a
-    digest of the whole.
+    Different names have different labels: a long name is shortened around its digest.
     """
     label = escape_name(name)
     data = label.encode()

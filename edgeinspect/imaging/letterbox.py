@@ -1,4 +1,4 @@
-"""Fitting a picture of any size into the line's frame without changing its proportions."""
+"""Letterboxing: fits an image of any size into the line's frame, keeping its proportions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeinspect.domain import Letterbox, Pixels
 
 
 def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:
-    """Scale a picture to fit, centred, the rest filled with 0.
+    """Scale an image to fit, centred, and fill the rest with 0.
 
     Args:
         image: uint8 (h, w) or (h, w, c).
@@ -19,13 +19,14 @@ def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, flo
 
     Returns:
         (frame uint8 (height_px, width_px[, c]), scale, left_px, top_px), where
-        frame_px = image_px * scale + (left_px, top_px). Shrinks by area, enlarges linearly.
+        frame_px = image_px * scale + (left_px, top_px). Shrinks by area averaging,
+        enlarges linearly.
     """
     scale = min(height_px / image.shape[0], width_px / image.shape[1])
     height = max(1, min(height_px, round(image.shape[0] * scale)))
     width = max(1, min(width_px, round(image.shape[1] * scale)))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = cv2.resize(image, (width, height), interpolation=way)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = cv2.resize(image, (width, height), interpolation=interpolation)
     frame = np.zeros((height_px, width_px, *image.shape[2:]), np.uint8)
     top_px, left_px = (height_px - height) // 2, (width_px - width) // 2
     target = frame[top_px : top_px + height, left_px : left_px + width]
@@ -34,14 +35,14 @@ def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, flo
 
 
 def fit_into(target: Pixels, image: Pixels) -> Letterbox | None:
-    """Copy a picture into a frame's memory; letterboxed if its size is another.
+    """Copy an image into a frame's memory, letterboxed if the sizes differ.
 
     Args:
         target: uint8 (H, W, C), overwritten.
         image: uint8 (h, w, C).
 
     Returns:
-        How it was fitted; None if it fits as it is.
+        The letterbox; None if the sizes are equal.
     """
     if image.shape == target.shape:
         np.copyto(target, image)
@@ -59,7 +60,7 @@ def letterbox_mask(
     height_px: int,
     width_px: int,
 ) -> NDArray[np.uint8]:
-    """The (h, w) class ids where `letterbox` put their picture, by nearest pixel."""
+    """Return (height_px, width_px) class ids, placed as `letterbox` places the image."""
     frame = np.zeros((height_px, width_px), np.uint8)
     height = max(1, min(height_px, round(mask.shape[0] * scale)))
     width = max(1, min(width_px, round(mask.shape[1] * scale)))

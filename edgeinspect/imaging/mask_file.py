@@ -1,4 +1,4 @@
-"""Reading a mask file as the values that are stored in it, not as colours to look at."""
+"""Reads a mask file as the values that are stored in it, not as displayed colours."""
 
 from __future__ import annotations
 
@@ -18,77 +18,74 @@ from edgeinspect.imaging.formats.image_info import ImageFileError, ImageInfo, Un
 from edgeinspect.imaging.image_file import apply_orientation, decode_tiff, read_verified_bytes
 
 COLOR_FLAG = 1 << 24
-"""Set in a value that is a colour (COLOR | r << 16 | g << 8 | b), not a grey or an index."""
+"""Set in a value that is a colour (COLOR_FLAG | r << 16 | g << 8 | b), not a grey or an index."""
 WHITE = 255
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
 """Colour types of a PNG."""
 _INDICES = bytes(index for index in range(256) for _channel in range(3))
-"""A palette whose colours are their own places."""
+"""A palette whose colours are equal to their indices."""
 _THRESHOLD = 128
 _JPEG_TOLERANCE = 24
-"""So far from black or white a JPEG takes what was black or white."""
+"""Largest change of a black or white pixel by JPEG compression."""
 _EDGE_PIXELS_RATIO_MAX = 0.5
-"""More pixels than this between black and white, of those that are not black, are no edges."""
+"""Largest share of nonblack pixels between black and white that counts as edges."""
 
 
 def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
-    """int32 (h, w): indices of a palette, grey values, or colours marked with `COLOR`.
+    """Return int32 (h, w): palette indices, grey values, or colours marked with `COLOR_FLAG`.
 
-    A mask is turned as its own file says. A colour mask whose channels are all equal is a grey
-    one. What alpha makes transparent is background; a mask that stands in alpha alone is white.
-    A JPEG mask is cut at 128, as its values are no longer exact.
+    The orientation of the file is applied. A colour mask with equal channels is grey.
+    Transparent pixels are background; where only alpha holds the mask, opaque pixels are white.
+    A JPEG mask is thresholded at 128, as its values are not exact.
 
     Args:
         path: The file.
-        colors: Of a palette its colours, not its indices.
+        colors: Return the colours of a palette instead of its indices.
 
     Raises:
-        DataError: Unreadable, broken, half transparent, or a JPEG of more than black and white.
+        DataError: It is unreadable, damaged, partly transparent, or a JPEG with more than black
+            and white.
     """
     data = read_verified_bytes(path)
     raw = data.tobytes()
-    head = _png_depth_and_color_type(raw)
-    indexed = head is not None and head[1] == _PALETTE and not colors
+    png_type = _png_type(raw)
+    indexed = png_type is not None and png_type[1] == _PALETTE and not colors
     if indexed:
         data = np.frombuffer(_with_index_palette(raw), np.uint8)
-    form = _read_info(raw)
-    picture: NDArray[Any] | None
-    if form is not None and form.format == "bmp" and form.is_uncompressed:
-        picture = _decode_bmp(
-            raw, form, path
-        )  # decoders differ in which masks of colours they heed
-    elif form is not None and form.format == "tiff":
-        picture = _decode_tiff(raw, form, path)
-    else:  # as stored, a palette of OS/2 may come out grey
-        colour_bmp = form is not None and form.format == "bmp" and form.channels == 3
-        picture = _decode_with_opencv(
-            data, cv2.IMREAD_COLOR if colour_bmp else cv2.IMREAD_UNCHANGED
-        )
-    if picture is None or picture.dtype not in (np.uint8, np.uint16):
-        raise DataError("is not a mask picture", where=str(path))
-    found = cast("NDArray[np.uint8] | NDArray[np.uint16]", picture)
-    if found.ndim == 2 or found.shape[2] == 1:
-        values = found.reshape(found.shape[:2]).astype(np.int32)
-        if head is not None and head[0] in (2, 4) and head[1] == _GREY:
-            values //= 255 // ((1 << head[0]) - 1)  # the decoder spreads 2 and 4 bits over 8
+    info = _read_info(raw)
+    image: NDArray[Any] | None
+    if info is not None and info.format == "bmp" and info.is_uncompressed:
+        image = _decode_bmp(raw, info, path)
+    elif info is not None and info.format == "tiff":
+        image = _decode_tiff(raw, info, path)
+    else:  # IMREAD_UNCHANGED may return a palette of OS/2 as grey
+        colour_bmp = info is not None and info.format == "bmp" and info.channels == 3
+        image = _decode_with_opencv(data, cv2.IMREAD_COLOR if colour_bmp else cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise DataError("is not a mask", where=str(path))
+    native = cast("NDArray[np.uint8] | NDArray[np.uint16]", image)
+    if native.ndim == 2 or native.shape[2] == 1:
+        values = native.reshape(native.shape[:2]).astype(np.int32)
+        if png_type is not None and png_type[0] in (2, 4) and png_type[1] == _GREY:
+            values //= 255 // ((1 << png_type[0]) - 1)  # scaled to 8 bits by the decoder
     elif indexed:
-        values = found[:, :, 0].astype(np.int32)
+        values = native[:, :, 0].astype(np.int32)
     else:
-        values = _pack_colors(found, path)
-    if found.dtype == np.uint16 and int(values.max(initial=0)) == 0xFFFF:
+        values = _pack_colors(native, path)
+    if native.dtype == np.uint16 and int(values.max(initial=0)) == 0xFFFF:
         values = np.where(values == 0xFFFF, WHITE, values).astype(np.int32)
-    if form is not None:
-        values = np.ascontiguousarray(apply_orientation(values, form.orientation))
+    if info is not None:
+        values = np.ascontiguousarray(apply_orientation(values, info.orientation))
     lossy = raw[:2] == b"\xff\xd8" or (
-        form is not None and form.format == "tiff" and tiff.is_lossy(raw)
+        info is not None and info.format == "tiff" and tiff.is_lossy(raw)
     )
     return _binarize_jpeg(values, path) if lossy else values
 
 
 def _read_info(raw: bytes) -> ImageInfo | None:
-    """What the file says; None where it has a meaning as a mask alone."""
+    """Return the headers; None for a file that is readable only as a mask."""
     try:
         return read_info(raw)
     except UnsupportedImageError:
@@ -96,18 +93,18 @@ def _read_info(raw: bytes) -> ImageInfo | None:
 
 
 def _decode_bmp(raw: bytes, info: ImageInfo, path: Path) -> NDArray[np.uint8]:
-    picture = bmp.decode(raw, info)
-    if info.has_alpha and not picture[:, :, 3].any() and picture.any():
+    image = bmp.decode(raw, info)
+    if info.has_alpha and not image[:, :, 3].any() and image.any():
         raise DataError(
-            "is transparent throughout, and has colours: programs differ in what they show",
+            "is fully transparent, and has colours: programs differ in what they show",
             where=str(path),
             remedy="Save it as PNG, without transparency",
         )
-    return picture
+    return image
 
 
 def _decode_tiff(raw: bytes, info: ImageInfo, path: Path) -> NDArray[Any]:
-    """As a picture's: decoders differ in tiles, packed bits and orientation."""
+    """Decode with the project's TIFF reader: decoders differ in tiles, packed bits, orientation."""
     try:
         return decode_tiff(raw, info, keep_alpha=True)
     except ImageFileError as error:
@@ -122,19 +119,16 @@ def _decode_with_opencv(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | No
 
 
 def _binarize_jpeg(values: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
-    """A binary mask, if it can have been one: a JPEG blurs ids and colours into each other."""
-    some = values[values >= _JPEG_TOLERANCE]
-    between = int(np.count_nonzero(some <= WHITE - _JPEG_TOLERANCE))
-    lost = bool(values.any()) and not some.size
-    if (
-        int(values.max(initial=0)) >= COLOR_FLAG
-        or lost
-        or between > _EDGE_PIXELS_RATIO_MAX * some.size
-    ):
+    """Threshold a mask from a JPEG, which blurs ids and colours; refuse one that was not binary."""
+    nonblack = values[values >= _JPEG_TOLERANCE]
+    between = int(np.count_nonzero(nonblack <= WHITE - _JPEG_TOLERANCE))
+    is_dark = bool(values.any()) and not nonblack.size
+    has_colors = int(values.max(initial=0)) >= COLOR_FLAG
+    if has_colors or is_dark or between > _EDGE_PIXELS_RATIO_MAX * nonblack.size:
         raise DataError(
             "is a JPEG of more than black and white: its values are lost",
             where=str(path),
-            remedy="Save masks as PNG; from a JPEG they cannot be told any more",
+            remedy="Save masks as PNG; a JPEG does not keep their values",
         )
     return np.where(values >= _THRESHOLD, WHITE, 0).astype(np.int32)
 
@@ -156,27 +150,27 @@ def _apply_alpha(
     values: NDArray[np.int32], alpha: NDArray[np.uint8] | NDArray[np.uint16], path: Path
 ) -> NDArray[np.int32]:
     opaque = int(np.iinfo(alpha.dtype).max)
-    shown = alpha == opaque
-    if shown.all():
+    visible = alpha == opaque
+    if visible.all():
         return values
-    if bool(((alpha > 0) & ~shown).any()):
+    if bool(((alpha > 0) & ~visible).any()):
         raise DataError(
-            "is half transparent: which pixels count cannot be told",
+            "is partly transparent: which pixels count is not defined",
             where=str(path),
             remedy="Save it without alpha, background 0",
         )
-    if shown.any() and not values[shown].any():
-        return np.where(shown, WHITE, 0).astype(np.int32)
-    return np.where(shown, values, 0).astype(np.int32)
+    if visible.any() and not values[visible].any():
+        return np.where(visible, WHITE, 0).astype(np.int32)
+    return np.where(visible, values, 0).astype(np.int32)
 
 
-def _png_depth_and_color_type(data: bytes) -> tuple[int, int] | None:
-    """Bits and colour type of a PNG."""
+def _png_type(data: bytes) -> tuple[int, int] | None:
+    """Return (bit depth, colour type) of a PNG; None for other files."""
     return (data[24], data[25]) if data[:8] == _PNG and len(data) > 26 else None
 
 
 def _with_index_palette(data: bytes) -> bytes:
-    """A palette PNG whose colours are its indices, so that a decoder gives these."""
+    """Return a palette PNG with its colours replaced by their indices, for the decoder."""
     out, at = [_PNG], 8
     while at + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[at : at + 8])

@@ -13,13 +13,13 @@ from edgeinspect.errors import DataError
 _DIRECTION_RUNS_MIN = 8
 _DIRECTION_RATIO_MIN = 0.75
 _MAX_DIGITS = 18
-"""More digits are no place in a picture, and would cost time to convert."""
+"""Longer numbers are no position in an image, and slow to convert."""
 CELLS_MAX = 1 << 26
-"""Cells of a class map: more than any network gives, and no burden to allocate."""
+"""Largest class map that is decoded."""
 
 
 def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
-    """Runs of the nonzero pixels of a (h, w) mask; empty for an empty mask."""
+    """Return the runs of the nonzero pixels of a (h, w) mask."""
     flat = np.asarray(mask != 0).ravel(order="F")
     edges = np.flatnonzero(np.diff(flat, prepend=False, append=False))
     runs = np.empty(len(edges), np.int64)
@@ -30,27 +30,27 @@ def encode_runs(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[int]:
 
 
 def format_runs(runs: Sequence[int]) -> str:
-    """The runs as a CSV file holds them: numbers with spaces between."""
+    """Return the runs as in a CSV file: numbers separated by spaces."""
     return " ".join(map(str, runs))
 
 
 def parse_runs(text: str, *, where: str = "") -> list[int]:
-    """The numbers of a run-length code; empty for an empty one.
+    """Return the numbers of a run-length code.
 
     Raises:
-        DataError: Something that is not a whole number; the message names its place.
+        DataError: A value is not an integer; the message states its position.
     """
     runs = []
-    for place, word in enumerate(text.split(), 1):
+    for position, word in enumerate(text.split(), 1):
         if not (word.removeprefix("-").isascii() and word.removeprefix("-").isdecimal()):
             raise DataError(
-                f"value {place} of the run-length code is {word[:20]!r}, not a whole number",
+                f"value {position} of the run-length code is {word[:20]!r}, not an integer",
                 where=where,
-                remedy="Write `start length` pairs with spaces between",
+                remedy="Write `start length` pairs separated by spaces",
             )
         if len(word) > _MAX_DIGITS:
             raise DataError(
-                f"value {place} of the run-length code has {len(word)} digits", where=where
+                f"value {position} of the run-length code has {len(word)} digits", where=where
             )
         runs.append(int(word))
     return runs
@@ -59,11 +59,11 @@ def parse_runs(text: str, *, where: str = "") -> list[int]:
 def decode_runs(
     runs: Sequence[int], height_px: int, width_px: int, *, where: str = ""
 ) -> NDArray[np.uint8]:
-    """The (h, w) uint8 mask of 0 and 1 that the runs describe.
+    """Return the (h, w) uint8 mask of 0 and 1 that the runs describe.
 
     Raises:
-        DataError: An odd number of values, a length below 1, a run outside the picture,
-            or runs that descend or overlap; the message names the run.
+        DataError: An odd number of values, a length below 1, a run outside the image,
+            or runs that descend or overlap; the message states the run.
     """
     if len(runs) % 2:
         raise DataError(f"run-length code has an odd number of values ({len(runs)})", where=where)
@@ -86,11 +86,10 @@ def decode_runs(
 def detect_run_direction(
     runs: Sequence[int], height_px: int, width_px: int
 ) -> Literal["columns", "rows"] | None:
-    """Which way a code of a picture of this size runs, by how far its runs stand apart.
+    """Return whether a code runs along columns or rows, by the distances between its runs.
 
     Returns:
-        None where it cannot be told: few runs, or one side that divides the other, where a
-        column of stripes looks like a row of them.
+        None if it is not certain: too few runs, or one side of the image divides the other.
     """
     low, high = sorted((height_px, width_px))
     starts = np.asarray(runs[0::2], np.int64)
@@ -99,7 +98,7 @@ def detect_run_direction(
     slack = min(8, (high - low) // 4)
 
     def ratio(apart_px: int) -> float:
-        """Of the runs: those that another one follows so far away."""
+        """Return the share of runs that are followed by another one at this distance."""
         at = np.searchsorted(starts, starts + (apart_px - slack))
         follows = np.append(starts, np.iinfo(np.int64).max)[at] <= starts + (apart_px + slack)
         return float(follows.mean())
@@ -111,7 +110,7 @@ def detect_run_direction(
 
 
 def encode_classes(class_map: NDArray[np.uint8]) -> dict[int, list[int]]:
-    """Runs per class id of a (h, w) class map; background (0) is left out."""
+    """Return the runs per class id of a (h, w) class map, without background (0)."""
     return {
         int(class_id): encode_runs(class_map == class_id)
         for class_id in np.unique(class_map)
@@ -122,13 +121,19 @@ def encode_classes(class_map: NDArray[np.uint8]) -> dict[int, list[int]]:
 def decode_classes(
     runs: dict[int, list[int]], height_px: int, width_px: int, *, where: str = ""
 ) -> NDArray[np.uint8]:
-    """The (h, w) class map of `encode_classes`; raises as `decode_runs`, or if it is too large."""
+    """Return the (h, w) class map of `encode_classes`.
+
+    Raises:
+        DataError: As `decode_runs`, or the class map is too large.
+    """
     if height_px * width_px > CELLS_MAX:
-        raise DataError(f"a class map of {height_px} x {width_px} is larger than any", where=where)
+        raise DataError(
+            f"a class map of {height_px} x {width_px} exceeds {CELLS_MAX} cells", where=where
+        )
     class_map = np.zeros((height_px, width_px), np.uint8)
     for class_id, code in runs.items():
         if not 0 < class_id < 256:
-            raise DataError(f"class {class_id} is none of 1 to 255", where=where)
+            raise DataError(f"class {class_id} is not within 1 to 255", where=where)
         mask = decode_runs(code, height_px, width_px, where=where)
         class_map[mask != 0] = class_id
     return class_map

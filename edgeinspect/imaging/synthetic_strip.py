@@ -1,10 +1,8 @@
-"""The project's own synthetic steel strip: texture, lighting, things that only look like
-defects, and four kinds that are.
+"""Synthetic images of steel strip: texture, lighting, benign marks and four defect classes.
 
-The kinds follow Severstal's: pits, inclusions (and short cracks), scratches, patches; the
-third dominates, and more than half of all pictures are clean. What a line shows and is no
-defect is there too (stains, roll marks, dust, edge shadow, exposure drift), so that grey
-level alone separates nothing.
+The classes follow Severstal's: pits, inclusions (and short cracks), scratches, patches. The
+third dominates, and more than half of all images are clean. Benign marks (stains, roll marks,
+dust, edge shadow, exposure drift) prevent a separation by grey level alone.
 """
 
 from __future__ import annotations
@@ -19,24 +17,24 @@ from numpy.typing import NDArray
 
 CLASS_NAMES: tuple[str, ...] = ("pit", "inclusion", "scratch", "patch")
 CLASS_SHARE: tuple[float, ...] = (0.14, 0.08, 0.60, 0.18)
-"""Share of each kind among defects, after Severstal's."""
+"""Share of each class among defects, as in Severstal's data."""
 DEFECTIVE_SHARE = 0.42
-"""Share of pictures with at least one defect."""
+"""Share of images with at least one defect."""
 
 _BANK_SIDE_PX = 2048
 _SIZE_MIN_PX = (48, 240)
-"""Height and width in which every mark has room."""
+"""Smallest height and width in which every mark fits."""
 _Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class StripImage:
-    """One picture of strip with its ground truth."""
+    """One image with its ground truth."""
 
     image: NDArray[np.uint8]
     """uint8 (H, W), grey."""
     mask: NDArray[np.uint8]
-    """uint8 (H, W), class ids; 0 is sound steel, i + 1 is `CLASS_NAMES[i]`."""
+    """uint8 (H, W), class ids; 0 is good steel, i + 1 is `CLASS_NAMES[i]`."""
 
     @property
     def has_defect(self) -> bool:
@@ -45,20 +43,20 @@ class StripImage:
 
 
 def render_strip(seed: int, index: int, height_px: int = 256, width_px: int = 1600) -> StripImage:
-    """Render one picture; the same (seed, index, size) always gives the same pixels.
+    """Render one image; the same (seed, index, size) always gives the same pixels.
 
     Args:
-        seed: Which coil. Different seeds share no picture.
-        index: Which picture of it.
+        seed: The coil. Different seeds share no image.
+        index: The image of the coil.
         height_px: Across the rolling direction.
         width_px: Along the rolling direction.
     """
-    if height_px < _SIZE_MIN_PX[0] or width_px < _SIZE_MIN_PX[1]:  # a piece of one that has room
+    if height_px < _SIZE_MIN_PX[0] or width_px < _SIZE_MIN_PX[1]:  # crop a larger image
         whole = render_strip(
             seed, index, max(height_px, _SIZE_MIN_PX[0]), max(width_px, _SIZE_MIN_PX[1])
         )
-        piece = np.s_[:height_px, :width_px]
-        return StripImage(whole.image[piece].copy(), whole.mask[piece].copy())
+        crop = np.s_[:height_px, :width_px]
+        return StripImage(whole.image[crop].copy(), whole.mask[crop].copy())
     rng = np.random.default_rng([seed, index])
     scene = _StripScene(rng, height_px, width_px)
     scene.add_texture()
@@ -72,9 +70,9 @@ def render_strip(seed: int, index: int, height_px: int = 256, width_px: int = 16
 
 @functools.lru_cache(maxsize=1)
 def _noise_banks() -> tuple[_Float, _Float, _Float]:
-    """Noise to cut pieces from: fine grain, rolling lines, slow clouds. Unit deviation.
+    """Return noise of unit deviation to crop from: fine grain, rolling lines, slow clouds.
 
-    Their content is fixed; a picture's own seed chooses where it cuts and how it mixes.
+    The noise is fixed; the seed of an image selects where it is cropped and how it is mixed.
     """
     rng = np.random.default_rng(20_260)
     side = _BANK_SIDE_PX
@@ -101,7 +99,7 @@ def _blur(field: NDArray[Any], sigma: float) -> _Float:
 
 
 class _StripScene:
-    """A picture while it is made: grey levels as float32, mask as class ids."""
+    """An image being rendered: grey levels as float32, mask as class ids."""
 
     def __init__(self, rng: np.random.Generator, height_px: int, width_px: int) -> None:
         self.rng = rng
@@ -114,20 +112,16 @@ class _StripScene:
     def _crop_noise(self, bank: _Float) -> _Float:
         y = int(self.rng.integers(0, _BANK_SIDE_PX - min(self.height, _BANK_SIDE_PX - 1)))
         x = int(self.rng.integers(0, _BANK_SIDE_PX - min(self.width, _BANK_SIDE_PX - 1)))
-        piece = bank[y : y + self.height, x : x + self.width]
-        if piece.shape != self.grey.shape:  # a picture larger than the bank: tile it
-            piece = cv2.copyMakeBorder(  # type: ignore[assignment]
-                piece,
-                0,
-                self.height - piece.shape[0],
-                0,
-                self.width - piece.shape[1],
-                cv2.BORDER_REFLECT,
+        crop = bank[y : y + self.height, x : x + self.width]
+        if crop.shape != self.grey.shape:  # an image larger than the noise
+            below, right = self.height - crop.shape[0], self.width - crop.shape[1]
+            crop = cv2.copyMakeBorder(  # type: ignore[assignment]
+                crop, 0, below, 0, right, cv2.BORDER_REFLECT
             )
-        return piece
+        return crop
 
     def add_texture(self) -> None:
-        """Rolled steel under drifting light."""
+        """Draw rolled steel under uneven light."""
         rng = self.rng
         grain, lines, clouds = _noise_banks()
         base = rng.uniform(70, 150)
@@ -142,10 +136,10 @@ class _StripScene:
         self.light = (1 + tilt[None, :] + fall[:, None]).astype(np.float32)
         self.grey += np.float32(base)
 
-    # -- what is no defect ------------------------------------------------------------
+    # -- benign marks -----------------------------------------------------------------
 
     def add_benign_marks(self) -> None:
-        """Stains, roll marks, dust and a dark coil edge."""
+        """Draw stains, roll marks, dust and a dark coil edge."""
         rng = self.rng
         if rng.random() < 0.35:
             self._stain()
@@ -156,11 +150,11 @@ class _StripScene:
         if rng.random() < 0.12:
             edge = int(rng.integers(20, 220))
             ramp = np.minimum(1, np.arange(edge, dtype=np.float32) / edge + rng.uniform(0, 0.5))
-            part = slice(0, edge) if rng.random() < 0.5 else slice(self.width - edge, self.width)
-            self.grey[:, part] *= ramp if part.start == 0 else ramp[::-1]
+            columns = slice(0, edge) if rng.random() < 0.5 else slice(self.width - edge, self.width)
+            self.grey[:, columns] *= ramp if columns.start == 0 else ramp[::-1]
 
     def _stain(self) -> None:
-        """Oil or water: a large soft-edged change of grey, without grain."""
+        """Draw oil or water: a large change of grey with soft edges."""
         rng = self.rng
         blob = self._soft_blob(int(rng.integers(40, 120)), 0.5, blur=14)
         if blob is not None:
@@ -168,7 +162,7 @@ class _StripScene:
             self.grey[area] += alpha * np.float32(rng.uniform(-9, 9) * self.contrast)
 
     def _roll_marks(self) -> None:
-        """Faint repeated dots along the rolling direction."""
+        """Draw faint repeated dots along the rolling direction."""
         rng = self.rng
         step = int(rng.integers(150, 400))
         y = int(rng.integers(8, self.height - 8))
@@ -178,7 +172,7 @@ class _StripScene:
             patch += np.float32(level) * _DOT[: patch.shape[0], : patch.shape[1]]
 
     def _dust(self, count: int) -> None:
-        """Single bright or dark pixels."""
+        """Draw single bright or dark pixels."""
         ys = self.rng.integers(0, self.height - 1, count)
         xs = self.rng.integers(0, self.width - 1, count)
         level = self.rng.uniform(-30, 35, count).astype(np.float32)
@@ -192,7 +186,7 @@ class _StripScene:
         (self._pits, self._inclusion, self._scratches, self._patch)[kind]()
 
     def _blend(self, y: int, x: int, alpha: _Float, level: float, class_id: int) -> None:
-        """Blend a stamp in and mark it where it is more than a third there."""
+        """Blend a stamp in, and mark it where its alpha exceeds 0.34."""
         top, left = max(0, y), max(0, x)
         bottom = min(self.height, y + alpha.shape[0])
         right = min(self.width, x + alpha.shape[1])
@@ -204,7 +198,7 @@ class _StripScene:
         self.mask[area][alpha > 0.34] = class_id
 
     def _pits(self) -> None:
-        """A cluster of small dark holes with a light rim."""
+        """Draw a cluster of small dark holes with a light rim."""
         rng = self.rng
         x0, y0 = rng.uniform(30, self.width - 30), rng.uniform(20, self.height - 20)
         for _ in range(int(rng.integers(5, 22))):
@@ -215,7 +209,7 @@ class _StripScene:
             self._blend(y, x, stamp, -float(rng.uniform(22, 52)), 1)
 
     def _inclusion(self) -> None:
-        """A dark ragged streak along the rolling direction, or a short crooked crack."""
+        """Draw a dark ragged streak along the rolling direction, or a short crack."""
         rng = self.rng
         length = int(rng.integers(60, 260))
         thick = float(rng.uniform(1.6, 4.5))
@@ -230,7 +224,7 @@ class _StripScene:
         self._blend(y, x, stamp * holes, -float(rng.uniform(26, 60)), 2)
 
     def _scratches(self) -> None:
-        """One to four parallel scratches, mostly bright, at any angle."""
+        """Draw one to four parallel scratches, mostly bright, at any angle."""
         rng = self.rng
         angle = float(rng.normal(0, 0.35)) if rng.random() < 0.7 else float(rng.uniform(-1.5, 1.5))
         length = float(rng.uniform(70, 420))
@@ -240,8 +234,8 @@ class _StripScene:
         for number in range(1 + int(rng.integers(0, 4))):
             shift = number * float(rng.uniform(5, 16))
             start = (x0 - shift * np.sin(angle), y0 + shift * np.cos(angle))
-            reach = length * float(rng.uniform(0.6, 1))
-            end = (start[0] + reach * np.cos(angle), start[1] + reach * np.sin(angle))
+            extent = length * float(rng.uniform(0.6, 1))
+            end = (start[0] + extent * np.cos(angle), start[1] + extent * np.sin(angle))
             bend = float(rng.normal(0, 3))
             middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + bend)
             line = np.array([start, middle, end]).round().astype(np.int32)
@@ -254,7 +248,7 @@ class _StripScene:
             self._blend(y, x, np.minimum(1, soft * 1.25), level, 3)
 
     def _patch(self) -> None:
-        """A large area of rough, darker or lighter scale with a ragged edge."""
+        """Draw a large area of rough, darker or lighter scale with a ragged edge."""
         rng = self.rng
         blob = self._soft_blob(int(rng.integers(28, 85)), 0.55, blur=2.2)
         if blob is None:
@@ -270,7 +264,7 @@ class _StripScene:
     def _soft_blob(
         self, radius: int, ragged: float, blur: float
     ) -> tuple[tuple[slice, slice], _Float] | None:
-        """A ragged round area: (where, alpha 0 to 1)."""
+        """Return a ragged round area as (slices, alpha 0 to 1); None if it is too small."""
         rng = self.rng
         wide = int(radius * float(rng.uniform(1, 2.6)))
         y0 = int(rng.integers(-radius // 3, self.height - radius // 2))
@@ -291,7 +285,7 @@ class _StripScene:
         return (slice(top, bottom), slice(left, right)), alpha
 
     def to_image(self) -> StripImage:
-        """Light, sensor noise, and eight bits."""
+        """Apply light and sensor noise, and convert to 8 bits."""
         self.grey *= self.light
         self.grey += self._crop_noise(_noise_banks()[0]) * np.float32(self.rng.uniform(1, 2.5))
         np.clip(self.grey, 0, 255, out=self.grey)
@@ -299,7 +293,7 @@ class _StripScene:
 
 
 def _disc(side: int, radius: float, soft: float, stretch: float = 1.0) -> _Float:
-    """A soft disc, 1 inside, stretched along x."""
+    """Return a soft disc, 1 inside, stretched along x."""
     axis = np.arange(side, dtype=np.float32) - side / 2
     distance = np.sqrt((axis[None, :] / stretch) ** 2 + axis[:, None] ** 2)
     return np.clip((radius - distance) / soft + 0.5, 0, 1)
@@ -309,13 +303,13 @@ _DOT = np.float32(1) * _disc(7, 2.0, 1.5)
 
 
 def _walk(rng: np.random.Generator, length: int, wander: float) -> NDArray[np.float32]:
-    """Heights of a crooked line, one per 8 px."""
+    """Return the heights of a crooked line, one per 8 px."""
     steps = rng.normal(0, wander * 4, max(3, length // 8))
     return np.cumsum(steps).astype(np.float32)
 
 
 def _stroke(heights: NDArray[np.float32], thick: float, length: int, blur: float) -> _Float:
-    """A line through the given heights as a stamp, 0 to 1."""
+    """Return a line through the heights as a stamp, 0 to 1."""
     heights = heights - heights.min()
     margin = int(thick) + 3
     tall = int(heights.max()) + 2 * margin + 1

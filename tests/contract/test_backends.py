@@ -121,7 +121,7 @@ def test_a_view_into_a_ring_is_taken(gate: Engine) -> None:
     ],
     ids=["flat", "color", "small", "float", "strided", "empty"],
 )
-def test_another_picture_is_a_fault_and_the_engine_lives(gate: Engine, image: Any) -> None:
+def test_another_image_is_a_fault_and_the_engine_lives(gate: Engine, image: Any) -> None:
     with pytest.raises(EngineFault, match="takes contiguous uint8 32x48x1"):
         gate.infer(image)
     assert gate.infer(np.full(graphs.SHAPE.dims, 255, np.uint8))[0][0] == pytest.approx(1)

@@ -30,8 +30,8 @@ os.environ["PYLON_CAMEMU"] = "1"  # read when pypylon is loaded: a camera of its
 def write_images(folder: Path, count: int = 3) -> None:
     folder.mkdir(exist_ok=True)
     for index in range(count):
-        picture = np.random.default_rng(index).integers(0, 255, (20, 30), np.uint8)
-        cv2.imwrite(str(folder / f"{index}.png"), picture)
+        image = np.random.default_rng(index).integers(0, 255, (20, 30), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), image)
 
 
 class NoPeer:
@@ -152,7 +152,7 @@ CAMERAS = {
         options=lambda folder: {
             "height_px": 64,
             "width_px": 64,
-            "pictures": 3,
+            "images": 3,
             "rate_hz": 200,
             "frames": 3,
         },
@@ -346,7 +346,7 @@ class TestFolder:
         (tmp_path / "d-folder.png").mkdir()
         (tmp_path / ("e" * 240 + ".png")).write_bytes(whole)
         (tmp_path / "f-dangling.bmp").symlink_to(tmp_path / "nowhere")
-        (tmp_path / "notes.txt").write_text("no picture")
+        (tmp_path / "notes.txt").write_text("no image")
         found = self.frames(tmp_path)
         assert len(found) == 6
         for got in (*found[:2], found[3], found[5]):
@@ -355,7 +355,7 @@ class TestFolder:
         assert found[4].pixels is not None
 
     @pytest.mark.parametrize(
-        ("picture", "color", "shape"),
+        ("image", "color", "shape"),
         [
             (np.full((8, 9), 40_000, np.uint16), "mono", (8, 9, 1)),
             (np.full((8, 9, 3), 7, np.uint8), "mono", (8, 9, 1)),
@@ -364,10 +364,10 @@ class TestFolder:
         ],
     )
     def test_depth_and_color(
-        self, tmp_path: Path, picture: np.ndarray, color: str, shape: tuple[int, ...]
+        self, tmp_path: Path, image: np.ndarray, color: str, shape: tuple[int, ...]
     ) -> None:
-        cv2.imwrite(str(tmp_path / "a.png"), picture)
-        bits = {"bits": 16} if picture.dtype == np.uint16 else {}
+        cv2.imwrite(str(tmp_path / "a.png"), image)
+        bits = {"bits": 16} if image.dtype == np.uint16 else {}
         (got,) = self.frames(tmp_path, color=color, **bits)
         assert got.pixels is not None
         assert got.pixels.shape == shape
@@ -392,5 +392,5 @@ class TestFolder:
         assert found[2].pixels is None
 
     def test_empty_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="holds no picture"):
+        with pytest.raises(DataError, match="holds no image"):
             self.frames(tmp_path)

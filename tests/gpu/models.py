@@ -76,11 +76,11 @@ def _one(store: ModelStore, ref: str, precision: str, plans: Path) -> dict[str, 
     ort = registry.load_plugin("backend", "ort")
     parent = ref.partition("/")[0] + "/1"
     reference = ort.build(ort.Options(model=parent), SystemClock(), store=store)
-    pictures = [
+    images = [
         np.ascontiguousarray(render_strip(UNSEEN_SEED, i).image[:, :, None])
         for i in range(IMAGE_COUNT)
     ]
-    wanted = [[array.copy() for array in reference.infer(picture)] for picture in pictures]
+    wanted = [[array.copy() for array in reference.infer(image)] for image in images]
     reference.close()
     figures: dict[str, Any] = {}
     ways = {
@@ -92,10 +92,10 @@ def _one(store: ModelStore, ref: str, precision: str, plans: Path) -> dict[str, 
     for way, changes in ways.items():
         options = trt.Options(model=ref, plans=str(plans), **changes)
         engine = trt.build(options, SystemClock(), store=store)
-        for picture, want in zip(pictures, wanted, strict=True):
-            for mine, theirs in zip(engine.infer(picture), want, strict=True):
+        for image, want in zip(images, wanted, strict=True):
+            for mine, theirs in zip(engine.infer(image), want, strict=True):
                 _check_agreement(mine, theirs, precision, f"{ref}, {way}")
-        figures[way] = measure_latency(lambda engine=engine: engine.infer(pictures[0]))
+        figures[way] = measure_latency(lambda engine=engine: engine.infer(images[0]))
         engine.close()
     task = build.PlanRequest(ref, trt.Options(model=ref, plans=str(plans)), store)
     plan = build.build_plan(task)

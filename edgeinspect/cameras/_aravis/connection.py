@@ -1,7 +1,13 @@
-"""One connection to a camera through libaravis: its features, its memory, and its end."""
+"""One connection to a camera through libaravis: features, buffers and closing.
+
+Buffers are allocated by malloc and never freed: a thread of the library may still write into
+one while the interpreter exits or while a dead camera's connection is closed. A buffer that is
+not needed is reused by the next connection.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,25 +15,31 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._aravis.blocks import acquire_block, release_block
 from edgeinspect.cameras._aravis.library import POLICY_CHECK, AravisLibrary
 from edgeinspect.cameras._genicam.device import FeatureValue
 from edgeinspect.errors import CameraLostError
 
+_libc = ctypes.CDLL(None)
+_libc.malloc.argtypes = (ctypes.c_size_t,)
+_libc.malloc.restype = ctypes.c_void_p
+
+_blocks_lock = threading.Lock()
+_free_blocks: dict[int, list[int]] = {}
+"""Size to addresses of unused blocks."""
 _closing: dict[str, threading.Event] = {}
-"""Per camera name, the end of its last connection; set when it is over."""
+"""Camera name to the end of its last connection; set when it is closed."""
 
 
 class AravisConnection:
-    """A camera that is held. `control` may be entered by any thread, the rest is its owner's.
+    """An open camera. `control` is thread-safe; the rest belongs to one thread.
 
     Args:
         lib: The library.
-        name: The camera, as the library finds it.
+        name: Name of the camera in the library.
 
     Raises:
-        CameraLostError: It cannot be reached.
-        ValueError: It answered and refused.
+        CameraLostError: The camera cannot be reached.
+        ValueError: The camera refuses.
     """
 
     def __init__(self, lib: AravisLibrary, name: str) -> None:
@@ -38,14 +50,14 @@ class AravisConnection:
         self._blocks: list[tuple[int, int]] = []
         self.camera: int = lib.camera_new(name.encode())
         self.device: int = lib.camera_get_device(self.camera)
-        # Else a value beyond the camera's limits is written, and does who knows what.
+        # Otherwise the library writes values beyond the camera's limits.
         lib.device_set_range_check_policy(self.device, POLICY_CHECK)
         lib.device_set_access_check_policy(self.device, POLICY_CHECK)
         self.is_gige = bool(lib.camera_is_gv_device(self.camera))
         if self.is_gige and not lib.gv_device_is_controller(self.device):
-            # The library opens it all the same; then every write runs into a time-out.
+            # The library opens it nevertheless, and every write times out.
             lib.unref(self.camera)
-            raise CameraLostError("another program holds it")
+            raise CameraLostError("another program controls it")
         self.stream: int = 0
         self.buffer_arrays: dict[int, NDArray[np.uint8]] = {}
         """Buffer to its memory."""
@@ -53,10 +65,10 @@ class AravisConnection:
 
     @contextmanager
     def control(self) -> Iterator[None]:
-        """The control channel, held for one call; the connection is not freed meanwhile.
+        """Hold the control channel for one call; the connection is not freed meanwhile.
 
         Raises:
-            CameraLostError: The connection is over.
+            CameraLostError: The connection is closed.
         """
         with self._control_lock:
             if self.is_closed:
@@ -64,7 +76,7 @@ class AravisConnection:
             yield
 
     def queue_buffers(self, count: int, size_bytes: int) -> None:
-        """Give the stream its buffers."""
+        """Allocate buffers and queue them in the stream."""
         for _ in range(count):
             address, memory = acquire_block(size_bytes)
             buffer = self._lib.buffer_new(size_bytes, address)
@@ -75,7 +87,7 @@ class AravisConnection:
     # -- features ---------------------------------------------------------------------
 
     def read(self, feature: str) -> FeatureValue | None:
-        """A feature's value; None if there is none. `control` is held."""
+        """Return a feature's value; None if there is none. The caller holds `control`."""
         lib, device, name = self._lib, self.device, feature.encode()
         kind = self._feature_type(feature)
         if not kind or not lib.device_is_feature_available(device, name):
@@ -92,17 +104,17 @@ class AravisConnection:
         return None
 
     def write(self, feature: str, value: FeatureValue) -> None:
-        """Set a feature. `control` is held.
+        """Set a feature. The caller holds `control`.
 
         Raises:
-            ValueError: It is refused.
+            ValueError: The value is refused.
         """
         lib, device, name = self._lib, self.device, feature.encode()
         kind = self._feature_type(feature)
         if kind in ("enumeration", "string"):
             lib.device_set_string_feature_value(device, name, str(value).encode())
         elif isinstance(value, str):
-            raise ValueError(f"it takes a {kind}")
+            raise ValueError(f"expected: {kind}")
         elif kind == "boolean":
             lib.device_set_boolean_feature_value(device, name, bool(value))
         elif kind == "float":
@@ -110,7 +122,7 @@ class AravisConnection:
         elif kind == "integer" and value == int(value):
             lib.device_set_integer_feature_value(device, name, int(value))
         else:
-            raise ValueError(f"it takes a {kind or 'command'}")
+            raise ValueError(f"expected: {kind or 'command'}")
 
     def _feature_type(self, feature: str) -> str:
         if feature not in self._feature_types:
@@ -118,12 +130,12 @@ class AravisConnection:
             self._feature_types[feature] = self._lib.feature_type(node) if node else ""
         return self._feature_types[feature]
 
-    # -- the end ----------------------------------------------------------------------
+    # -- closing ----------------------------------------------------------------------
 
     def close(self, wait_s: float) -> None:
-        """Let go of the camera in a thread of its own, and wait for that so long.
+        """Close the camera in a separate thread, and wait for at most `wait_s`.
 
-        A dead camera lets each command wait for its answer, several seconds in all.
+        With a dead camera every command times out, which takes several seconds in all.
         """
         self.is_closed = True
         done = _closing[self._name] = threading.Event()
@@ -138,7 +150,7 @@ class AravisConnection:
             if self.stream:
                 lib.camera_stop_acquisition(self.camera)
         except (CameraLostError, ValueError):
-            pass  # gone already
+            pass  # the camera is gone
         with self._control_lock:
             if self.stream:
                 lib.unref(self.stream)
@@ -149,10 +161,32 @@ class AravisConnection:
 
 
 def wait_until_closed(name: str, wait_s: float) -> bool:
-    """False if the last connection to a camera is still being let go after `wait_s`.
+    """Return False if the last connection to a camera is still closing after `wait_s`.
 
-    Its last command gives up the control of the camera. If that came after a new connection
-    had taken control, the camera would answer the new one no more.
+    Its last command releases control of the camera. If it followed the opening of a new
+    connection, the camera would no longer respond to that one.
     """
     done = _closing.get(name)
     return done is None or done.wait(wait_s)
+
+
+def acquire_block(size_bytes: int) -> tuple[int, NDArray[np.uint8]]:
+    """Return (address, array over the same memory) of a zeroed block. Thread-safe.
+
+    Raises:
+        MemoryError: malloc failed.
+    """
+    with _blocks_lock:
+        unused = _free_blocks.get(size_bytes)
+        address = unused.pop() if unused else _libc.malloc(max(1, size_bytes))
+    if not address:
+        raise MemoryError(f"no memory for a camera buffer of {size_bytes} bytes")
+    array = np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(address))
+    array.fill(0)
+    return address, array
+
+
+def release_block(size_bytes: int, address: int) -> None:
+    """Keep a block for the next connection. Thread-safe."""
+    with _blocks_lock:
+        _free_blocks.setdefault(size_bytes, []).append(address)

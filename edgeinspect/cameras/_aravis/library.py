@@ -1,6 +1,6 @@
-"""libaravis 0.8 through ctypes: no headers, no PyGObject, the same in every Python.
+"""libaravis 0.8 through ctypes, without headers or PyGObject.
 
-ctypes lets the interpreter lock go during every call, so waiting for a buffer delays nobody.
+ctypes releases the interpreter lock during every call, also while waiting for a buffer.
 Source: Aravis 0.8 API reference (aravisproject.github.io/aravis).
 """
 
@@ -21,23 +21,23 @@ RESEND_NEVER, RESEND_ALWAYS = 0, 1
 BUFFER_SUCCESS = 0
 BUFFER_PROBLEMS = {
     -1: "unknown",
-    1: "cleared before it was filled",
-    2: "no packet for too long",
-    3: "packets are missing",
-    4: "a packet with a wrong number",
-    5: "it is larger than its buffer",
-    6: "it was not filled to its end",
-    7: "its transfer was aborted",
-    8: "not a picture",
+    1: "buffer not filled",
+    2: "time-out of a packet",
+    3: "missing packets",
+    4: "wrong packet id",
+    5: "larger than its buffer",
+    6: "buffer not filled completely",
+    7: "transfer aborted",
+    8: "payload is not an image",
 }
-"""ArvBufferStatus in words."""
+"""ArvBufferStatus to its description."""
 _LOST_ERROR_CODES = (2, 4, 5, 6, 10)
 """ArvDeviceError: not connected, transfer, time-out, not found, not controller."""
 
 _P, _S, _I, _D, _U64 = c.c_void_p, c.c_char_p, c.c_int, c.c_double, c.c_uint64
 _SIZE_P, _U64_P = c.POINTER(c.c_size_t), c.POINTER(c.c_uint64)
 
-# Name after `arv_`: (result, arguments, True if it takes a GError** at its end).
+# Name after `arv_`: (result, arguments, True if the last argument is a GError**).
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...], bool]] = {
     "camera_new": (_P, (_S,), True),
     "camera_get_device": (_P, (_P,), False),
@@ -93,10 +93,10 @@ class _GError(c.Structure):
 
 
 class AravisLibrary:
-    """The library's functions, by name without `arv_`. Thread-safe, as the library is.
+    """The library's functions by name without `arv_`. Thread-safe, as the library is.
 
-    A function that reports an error raises `CameraLostError` when the device cannot be
-    reached, and `ValueError` when it answered and refused.
+    A function that fails raises `CameraLostError` if the device cannot be reached, and
+    `ValueError` if the device refuses.
     """
 
     def __init__(self, library: c.CDLL, gobject: c.CDLL, glib: c.CDLL) -> None:
@@ -115,20 +115,20 @@ class AravisLibrary:
             setattr(self, name, self._raising(function) if fails else function)
         self._lost_domain = self.device_error_quark()
         self.feature_types: tuple[tuple[str, int], ...] = tuple(
-            (kind, getattr(self, f"gc_{kind}_get_type")())
-            for kind in ("enumeration", "boolean", "command", "float", "string", "integer")
+            (name, getattr(self, f"gc_{name}_get_type")())
+            for name in ("enumeration", "boolean", "command", "float", "string", "integer")
         )
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(name)
 
     def feature_type(self, node: int) -> str:
-        """What a feature node is: `integer`, `float`, ...; empty for none of them."""
+        """Return the type of a feature node, such as `integer`; empty if unknown."""
         is_a = self._gobject.g_type_check_instance_is_a
-        return next((kind for kind, type_id in self.feature_types if is_a(node, type_id)), "")
+        return next((name for name, type_id in self.feature_types if is_a(node, type_id)), "")
 
     def set_properties(self, instance: int, **values: int) -> None:
-        """Set unsigned or enumeration properties of a GObject, `_` standing for `-`."""
+        """Set unsigned or enumeration properties of a GObject; `_` in a name is `-`."""
         setter = self._gobject.g_object_set
         setter.restype = None
         for name, value in values.items():
@@ -136,7 +136,7 @@ class AravisLibrary:
             setter(c.c_void_p(instance), key, c.c_uint(value), c.c_void_p(None))
 
     def unref(self, instance: int) -> None:
-        """Let go of a GObject."""
+        """Release a GObject."""
         self._gobject.g_object_unref(instance)
 
     def _raising(self, function: Any) -> Callable[..., Any]:
@@ -160,7 +160,7 @@ class AravisLibrary:
 
 @functools.cache
 def load_library() -> AravisLibrary:
-    """The library, loaded once.
+    """Load the library, once per process.
 
     Raises:
         MissingLibraryError: It is not installed.

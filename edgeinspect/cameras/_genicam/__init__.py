@@ -1,1 +1,1 @@
-"""What all GenICam cameras share: settings, pixel formats, triggers, clocks, losses."""
+"""Shared by all GenICam cameras: settings, pixel formats, triggers, clocks and losses."""

@@ -1,13 +1,13 @@
-"""From the camera's clock to the PC's: a straight line under all arrivals.
+"""Maps the camera's clock to the PC's clock by a line below all arrival times.
 
-A frame arrives after it was exposed, never before, and by chance: the delays of network and
-scheduler are only ever added. So the true relation `host = offset + rate * device + least
-delay` lies *under* every pair (device stamp, arrival), and touches the quickest ones. Of all
-lines under the points, the best is the edge of their lower convex hull that stands over the
-mean of the stamps. The drift between two quartz clocks (tens of ppm) is the edge's slope.
+Delays of network and scheduler only ever add to the arrival time. The true relation
+`host = offset + rate * device + least delay` therefore lies below every pair (device time
+stamp, arrival) and touches the fastest ones. Of all lines below the points the best is the edge
+of their lower convex hull at the mean time stamp; its slope is the drift between the two quartz
+clocks (tens of ppm).
 
-What no fit can see is the least delay itself (readout and the first packet), so mapped
-instants are late by that constant, never by the scheduler.
+The least delay itself (readout and the first packet) cannot be observed: mapped instants are
+late by that constant, but not by scheduling delays.
 
 Source: Zhang, Liu, Xia, "Clock synchronization algorithms for network measurements",
 IEEE INFOCOM 2002 (the convex hull approach).
@@ -20,25 +20,25 @@ from itertools import pairwise
 
 BIN_NS = 250_000_000
 BIN_COUNT = 240
-"""A minute of quickest arrivals, one in a quarter of a second."""
+"""One minute of fastest arrivals, one per quarter of a second."""
 DRIFT_MAX = 500e-6
-"""Quartz is within 100 ppm; a slope beyond this is chance, and is not used."""
+"""Quartz clocks are within 100 ppm; a larger slope is noise and is not used."""
 JUMP_NS = 1_000_000_000
-"""A stamp so far from the fit means that the camera's clock was set, or began anew."""
+"""A time stamp this far from the line means that the camera's clock was set or restarted."""
 
 ClockSample = tuple[int, int]
-"""(device stamp, host minus device), both from the first pair, in ns."""
+"""(device time, host minus device time), both relative to the first pair, in ns."""
 
 
 class ClockSynchronizer:
-    """Maps the stamps of one camera. For its capture thread.
+    """Maps the time stamps of one camera. For its capture thread.
 
-    `add` costs a few microseconds; the hull is made anew when a bin is complete.
+    `map_timestamp` takes a few microseconds; the hull is recomputed when a bin is complete.
     """
 
     def __init__(self) -> None:
         self.reset_count = 0
-        """How often the camera's clock was found to have jumped."""
+        """Number of detected jumps of the camera's clock."""
         self._bins: deque[ClockSample] = deque(maxlen=BIN_COUNT)
         self._origin: tuple[int, int] | None = None
         self._bin_number = -1
@@ -49,15 +49,14 @@ class ClockSynchronizer:
 
     @property
     def drift_ppm(self) -> float:
-        """How much faster the PC's clock runs than the camera's."""
+        """Return by how much the PC's clock is faster than the camera's."""
         return self._rate * 1e6
 
     def map_timestamp(self, device_ns: int, arrived_ns: int) -> int:
-        """Take one pair in and map its stamp.
+        """Add one pair of times and map the time stamp.
 
         Returns:
-            Monotonic instant of the stamp: not after `arrived_ns`, never before the
-            instant returned last.
+            Monotonic instant: not after `arrived_ns`, not before the instant returned last.
         """
         if self._origin is None:
             self._reset(device_ns, arrived_ns)
@@ -92,7 +91,7 @@ class ClockSynchronizer:
             self._fit_line()
         elif y < self._bins[-1][1]:
             self._bins[-1] = (x, y)
-        if y < self._line_at(x):  # a quicker one than ever: the line goes under it at once
+        if y < self._line_at(x):  # the fastest so far: lower the line at once
             self._offset_ns = y - self._rate * x
 
     def _fit_line(self) -> None:
@@ -110,7 +109,7 @@ class ClockSynchronizer:
 
 
 def lower_hull(points: list[ClockSample]) -> list[ClockSample]:
-    """The lower convex hull of points in the order of x (Andrew's monotone chain)."""
+    """Return the lower convex hull of points sorted by x (Andrew's monotone chain)."""
     hull: list[ClockSample] = []
     for x, y in points:
         while len(hull) >= 2:

@@ -1,7 +1,7 @@
-"""GenICam features by name: written in a fixed order, then all read back and compared.
+"""Writes GenICam features in a fixed order, then reads all back and compares them.
 
-A camera that silently rounds an exposure, clips a gain or keeps yesterday's region of
-interest would be judged by thresholds that were set for other pictures.
+A camera that silently rounds an exposure, clips a gain or keeps an old region of interest would
+deliver images for which the thresholds were not set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeinspect.cameras._genicam.device import Device, FeatureValue
 from edgeinspect.errors import DataError
 
 _FLOAT_TOLERANCE_RATIO = 0.005
-"""Floats may differ so much: an exposure counts in steps of the sensor's line time."""
+"""Tolerance of floats: an exposure is a multiple of the sensor's line time."""
 
 _LEGACY_NAMES = {
     "AcquisitionFrameRate": ("AcquisitionFrameRateAbs",),
@@ -23,21 +23,21 @@ _LEGACY_NAMES = {
     "DeviceTemperature": ("DeviceTemperatureInCelsius", "TemperatureAbs"),
     "PtpStatus": ("GevIEEE1588Status",),
 }
-"""What cameras from before SFNC 2.0 call it, where the unit is the same."""
+"""Names before SFNC 2.0 of features with the same unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSetting:
-    """One setting, as configured."""
+    """One configured feature."""
 
     name: str
     value: FeatureValue
     is_optional: bool = False
-    """True for one that only prepares another: a camera without it needs no preparation."""
+    """True for a feature that only prepares another one, and may be absent."""
 
 
 def find_feature(device: Device, name: str) -> tuple[str, FeatureValue] | None:
-    """(the name this device uses, its value); None if it has no such feature."""
+    """Return (name on this device, value); None if it has no such feature."""
     for candidate in (name, *_LEGACY_NAMES.get(name, ())):
         value = device.read(candidate)
         if value is not None:
@@ -49,33 +49,35 @@ def apply_features(device: Device, features: Sequence[FeatureSetting]) -> None:
     """Write every feature in order, then read every one back.
 
     Raises:
-        DataError: One does not exist, is refused, or stands at another value afterwards;
-            all differences are named, with both values.
-        CameraLostError: The device went away.
+        DataError: A feature does not exist, is refused, or has another value afterwards; all
+            differences are listed with both values.
+        CameraLostError: The device is gone.
     """
     names = [_write_feature(device, feature) for feature in features]
-    wanted = {}
+    configured = {}
     for name, feature in zip(names, features, strict=True):
         if name is not None and not feature.is_optional:
-            wanted[name] = feature.value  # the last write of a name counts
+            configured[name] = feature.value  # the last value of a name counts
     different = []
-    for name, value in wanted.items():
-        found = device.read(name)
-        if found is None or not values_match(value, found):
-            stands = (
-                "cannot be read back" if found is None else f"the camera has {_format_value(found)}"
+    for name, value in configured.items():
+        actual = device.read(name)
+        if actual is None or not values_match(value, actual):
+            state = (
+                "cannot be read back"
+                if actual is None
+                else f"the camera has {_format_value(actual)}"
             )
-            different.append(f"{name}: {_format_value(value)} is configured, {stands}")
+            different.append(f"{name}: {_format_value(value)} is configured, {state}")
     if different:
         raise DataError(
             "; ".join(different),
             where=device.where,
-            remedy="Write the value the camera can do into the configuration",
+            remedy="Configure a value that the camera supports",
         )
 
 
 def values_match(configured: FeatureValue, actual: FeatureValue) -> bool:
-    """True if a camera's value is the one configured, but for rounding of floats."""
+    """Return True if the values are equal, except for rounding of floats."""
     if isinstance(configured, str) or isinstance(actual, str):
         return _format_value(restore_on_off(configured, actual)) == _format_value(actual)
     if isinstance(configured, bool) or isinstance(actual, bool):
@@ -86,25 +88,25 @@ def values_match(configured: FeatureValue, actual: FeatureValue) -> bool:
 
 
 def restore_on_off(configured: FeatureValue, actual: FeatureValue) -> FeatureValue:
-    """`On` and `Off` of a choice, which YAML reads as true and false, as words again."""
+    """Return `On` or `Off` for an enumeration, which YAML parses as true and false."""
     if isinstance(configured, bool) and isinstance(actual, str):
         return "On" if configured else "Off"
     return configured
 
 
 def _write_feature(device: Device, feature: FeatureSetting) -> str | None:
-    there = find_feature(device, feature.name)
-    if there is None:
+    existing = find_feature(device, feature.name)
+    if existing is None:
         if feature.is_optional:
             return None
         raise DataError(
             f"has no feature {feature.name}, or not in this state",
             where=device.where,
-            remedy="`arv-tool-0.8 features` or the maker's viewer lists those it has",
+            remedy="`arv-tool-0.8 features` or the maker's viewer lists the available features",
         )
-    name, now = there
+    name, now = existing
     if values_match(feature.value, now):
-        return name  # a read-only feature may stand in a configuration, to be checked
+        return name  # a read-only feature may be configured, to be compared
     try:
         device.write(name, restore_on_off(feature.value, now))
     except ValueError as error:
@@ -114,7 +116,7 @@ def _write_feature(device: Device, feature: FeatureSetting) -> str | None:
             f"{name}: {_format_value(feature.value)} is refused (it has {_format_value(now)}): "
             f"{error}",
             where=device.where,
-            remedy="Write a value the camera can do into the configuration",
+            remedy="Configure a value that the camera supports",
         ) from error
     return name
 

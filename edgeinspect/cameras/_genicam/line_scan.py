@@ -1,7 +1,7 @@
-"""Line-scan: blocks of rows put together into frames of a set height, with overlap.
+"""Line-scan: assembles blocks of rows into frames of a fixed height, with overlap.
 
-A defect on the seam between two frames would be cut in two and each half be too small; the
-overlap shows it whole in one of them.
+A defect on the border of two frames would be split into halves that are too small to be found;
+with the overlap it is complete in one of them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from edgeinspect.errors import UsageError
 from edgeinspect.ports import Camera
 
 _BLOCK_GAP_MAX = 1000
-"""Blocks; a larger step of the camera's count is a restart, not a loss."""
+"""A larger step of the block counter is a restart of the counter, not a loss."""
+_POOL_MAX = 8
+"""Most frames that are kept for reuse."""
 
 
 class LineScanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How blocks of rows become frames."""
+    """Options for assembling blocks of rows into frames."""
 
     height_px: Annotated[int, Meta(ge=2, le=65_536)]
-    """Rows of a frame; the models' height."""
+    """Rows of a frame: the height of the models."""
     overlap_px: Annotated[int, Meta(ge=0, le=65_535)] = 0
-    """Rows that a frame repeats from the one before; less than `height_px`."""
+    """Rows that a frame repeats from the previous one; less than `height_px`."""
 
     def __post_init__(self) -> None:
         if self.overlap_px >= self.height_px:
@@ -35,15 +37,15 @@ class LineScanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class LineScanCamera:
-    """Frames from a camera that delivers rows. See `ports.Camera` for threads.
+    """Frames from a camera that delivers rows. For threads see `ports.Camera`.
 
-    A frame's instant is that of the block that completes it: its newest rows have just been
-    exposed. A frame with rows of a block that was lost is lost; the rows are counted, so
-    the frames after it stand where they would have stood.
+    The instant of a frame is that of the block that completes it, as its newest rows have just
+    been exposed. A frame with rows of a lost block is lost. Lost rows are counted, so that the
+    position of later frames does not change.
     """
 
     tells_losses = True
-    """Each frame that was lost is a grab of its own, marked `lost`."""
+    """Each lost frame is delivered as a grab marked `lost`."""
 
     def __init__(self, camera: Camera, options: LineScanOptions) -> None:
         self._camera = camera
@@ -84,24 +86,24 @@ class LineScanCamera:
         return self._ready_grabs.popleft() if self._ready_grabs else None
 
     def release(self, grab: Grab) -> None:
-        if grab.pixels is not None and len(self._pool) < 8:
+        if grab.pixels is not None and len(self._pool) < _POOL_MAX:
             self._pool.append(grab.pixels)
 
     def trigger(self, part: Part) -> None:
-        raise UsageError("a line-scan camera's frames have no trigger each")
+        raise UsageError("frames of a line-scan camera cannot be triggered")
 
     def close(self) -> None:
         self._camera.close()
 
     @property
     def counts(self) -> CameraCounts:
-        """What the camera below counted, in blocks."""
+        """Return the counts of the wrapped camera, in blocks."""
         counts = getattr(self._camera, "counts", CameraCounts())
         assert isinstance(counts, CameraCounts)
         return counts
 
     def read_temperature(self) -> float | None:
-        """Of the camera below; None if it offers none."""
+        """Return the temperature of the wrapped camera; None if unknown."""
         read = getattr(self._camera, "read_temperature", None)
         value = None if read is None else read()
         assert value is None or isinstance(value, float)
@@ -112,7 +114,7 @@ class LineScanCamera:
         missing = block.camera_frame_id - last - 1 if last else 0
         if 0 < missing <= _BLOCK_GAP_MAX:
             for _ in range(missing):
-                self._skip_rows(self._block_rows, "blocks of rows never came", block)
+                self._skip_rows(self._block_rows, "blocks of rows were not received", block)
         if block.pixels is None:
             self._skip_rows(self._block_rows, block.problem, block)
             return
@@ -120,13 +122,13 @@ class LineScanCamera:
         self._copy_rows(block.pixels, block)
 
     def _skip_rows(self, count: int, problem: str, block: Grab) -> None:
-        """Advance over rows that nobody has."""
+        """Advance over missing rows."""
         while count:
-            take = min(count, self._height_px - self._filled_rows)
-            self._filled_rows += take
+            rows = min(count, self._height_px - self._filled_rows)
+            self._filled_rows += rows
             self._invalid_until_row = self._filled_rows
             self._problem = problem
-            count -= take
+            count -= rows
             self._emit_if_full(block)
 
     def _copy_rows(self, pixels: Pixels, block: Grab) -> None:
@@ -137,11 +139,11 @@ class LineScanCamera:
                 frame = self._frame = self._allocate_frame(pixels)
                 self._filled_rows = min(
                     self._filled_rows, self._invalid_until_row
-                )  # other rows do not fit here
-            take = min(pixels.shape[0] - at, self._height_px - self._filled_rows)
-            frame[self._filled_rows : self._filled_rows + take] = pixels[at : at + take]
-            self._filled_rows += take
-            at += take
+                )  # drop rows of another shape
+            rows = min(pixels.shape[0] - at, self._height_px - self._filled_rows)
+            frame[self._filled_rows : self._filled_rows + rows] = pixels[at : at + rows]
+            self._filled_rows += rows
+            at += rows
             self._emit_if_full(block)
 
     def _emit_if_full(self, block: Grab) -> None:
@@ -164,14 +166,14 @@ class LineScanCamera:
         return Grab(None, self._frame_id, at_ns, NO_PART, source, problem=self._problem, lost=True)
 
     def _allocate_frame(self, like: Pixels) -> Pixels:
-        dims = (self._height_px, *like.shape[1:])
+        shape = (self._height_px, *like.shape[1:])
         while self._pool:
             spare = self._pool.pop()
-            if spare.shape == dims:
+            if spare.shape == shape:
                 return spare
-        return np.empty(dims, np.uint8)
+        return np.empty(shape, np.uint8)
 
 
 def wrap_line_scan(camera: Camera, options: LineScanOptions | None) -> Camera:
-    """The camera itself, or its rows put together."""
+    """Return the camera, wrapped in a `LineScanCamera` if options are given."""
     return camera if options is None else LineScanCamera(camera, options)

@@ -1,4 +1,4 @@
-"""Options that every GenICam camera has, under the standard's own names."""
+"""Options of every GenICam camera, by the names of the SFNC standard."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from msgspec import Meta, field
 from edgeinspect.cameras._genicam.device import FeatureValue
 from edgeinspect.cameras._genicam.features import FeatureSetting
 from edgeinspect.cameras._genicam.line_scan import LineScanOptions
-from edgeinspect.cameras._genicam.pixel_format import ColorOrder, LevelRange
+from edgeinspect.cameras._genicam.pixel_format import LevelRange
+from edgeinspect.imaging import ColorOrder
 
 PixelOffset = Annotated[int, Meta(ge=0, le=65_535)]
 PixelCount = Annotated[int, Meta(ge=1, le=65_535)]
 
 
 class GenicamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of a GenICam camera. What is absent stays as the camera has it."""
+    """Options of a GenICam camera. Absent features keep the camera's value."""
 
     pixel_format: str | None = field(default=None, name="PixelFormat")
-    """As `Mono8`, `Mono12`, `BayerRG8`, `RGB8`."""
+    """Such as `Mono8`, `Mono12`, `BayerRG8` or `RGB8`."""
     width: PixelCount | None = field(default=None, name="Width")
     """Pixels of a row."""
     height: PixelCount | None = field(default=None, name="Height")
@@ -32,45 +33,45 @@ class GenicamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     exposure_time: Annotated[float, Meta(gt=0)] | None = field(default=None, name="ExposureTime")
     """In µs."""
     gain: float | None = field(default=None, name="Gain")
-    """In the camera's own unit, often dB."""
+    """In the camera's unit, often dB."""
     frame_rate: Annotated[float, Meta(gt=0, le=100_000)] | None = field(
         default=None, name="AcquisitionFrameRate"
     )
-    """Frames a second of a camera that runs free."""
+    """Frames per second of a free-running camera."""
     trigger_mode: bool | Literal["Off", "On"] = field(default=False, name="TriggerMode")
-    """`On`: one frame for each trigger; `Off`: the camera runs free. (YAML reads both words as
-    true and false; here, and for any feature that is a choice, that means the words.)"""
+    """`On`: one frame per trigger. `Off`: free-running. (YAML parses these words as true and
+    false; for any feature that is an enumeration they are converted back.)"""
     trigger_source: str | None = field(default=None, name="TriggerSource")
-    """`Software` for triggers over the wire, `Line0` and so on for the camera's own input."""
+    """`Software` for triggers over ZeroMQ; `Line0` and so on for an input of the camera."""
     features: dict[str, FeatureValue] = {}
-    """Any other feature by its name, written in this order before the ones above."""
+    """Other features by name, written in this order before those above."""
     color: ColorOrder | None = None
-    """What the models take; grey from a grey camera and BGR from a colour one when absent."""
+    """Colour order of the models; absent: grey from a grey camera, BGR from a colour camera."""
     levels: LevelRange | None = None
-    """What becomes black and white, for formats deeper than 8 bits."""
+    """Range of levels that is mapped to 8 bits, for formats of more than 8 bits."""
     trigger_timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 200
-    """A software trigger without a frame for so long is a NO_VERDICT(capture_lost)."""
+    """A software trigger without a frame after this time is a NO_VERDICT(capture_lost)."""
     clock: Literal["camera", "host"] = "camera"
-    """Whose time stamps are used; `host` takes the arrival."""
+    """Source of time stamps; `host` is the time of arrival."""
     rows: LineScanOptions | None = None
-    """Line-scan: blocks of rows are put together into frames."""
+    """Line-scan: assemble blocks of rows into frames."""
 
     @property
     def is_triggered(self) -> bool:
-        """True if the camera waits for triggers of any kind."""
+        """Return True if the camera waits for triggers of any kind."""
         return self.trigger_mode in (True, "On")
 
     @property
     def is_software_triggered(self) -> bool:
-        """True if `Camera.trigger` makes it take a frame."""
+        """Return True if `Camera.trigger` triggers a frame."""
         return self.is_triggered and self.trigger_source == "Software"
 
 
 def list_features(options: GenicamOptions) -> list[FeatureSetting]:
-    """Every configured feature in the order that cameras need.
+    """Return every configured feature in the order that cameras require.
 
-    Binning and the like come first, for they change the limits of the region. The offsets
-    are zeroed before the size is set, or a size that fits would be refused.
+    Features such as binning come first, as they change the limits of the region of interest.
+    The offsets are set to 0 before the size, as a valid size could be refused otherwise.
     """
     out = [FeatureSetting(name, value) for name, value in options.features.items()]
     if options.pixel_format is not None:

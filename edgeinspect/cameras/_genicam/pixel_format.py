@@ -1,15 +1,15 @@
-"""From what a camera sends to uint8 (h, w, c): as a view where it can be, else converted.
+"""Converts a camera's buffers to uint8 (h, w, c), without a copy where possible.
 
-Names by the GenICam Pixel Format Naming Convention 2.4 (PFNC). Deep grey has to say which
-levels become 0 and 255: a camera with 12 bits whose picture fills the lower half would
-otherwise be shown dark, or clipped, by a guess.
+Names are those of the GenICam Pixel Format Naming Convention 2.4 (PFNC). For more than 8 bits
+the levels that become 0 and 255 must be configured: a guess would make the image of a 12-bit
+camera that uses the lower half too dark, or clip it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cv2
 import msgspec
@@ -19,43 +19,42 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
-
-ColorOrder = Literal["mono", "bgr", "rgb"]
+from edgeinspect.imaging import ColorOrder
 
 
 class LevelRange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which levels of a deep picture become 0 and 255; what is between, in proportion."""
+    """The levels that are mapped to 0 and 255, linearly between them."""
 
     black: Annotated[int, Meta(ge=0, le=65_535)]
-    """This level and those below become 0."""
+    """This level and lower ones become 0."""
     white: Annotated[int, Meta(ge=1, le=65_535)]
-    """This level and those above become 255."""
+    """This level and higher ones become 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """One PFNC format that can be read."""
+    """One supported PFNC format."""
 
     name: str
     code: int
-    """PFNC's 32-bit value, as it stands in the stream."""
+    """32-bit PFNC value, as in the stream."""
     channels: int = 1
     depth_bits: int = 8
-    bayer: str = ""
-    """Colours of the first two rows, as `RGGB`; empty if not a mosaic."""
+    bayer_pattern: str = ""
+    """Colours of the first two rows, such as `RGGB`; empty if not a mosaic."""
     channel_order: str = ""
     """`rgb` or `bgr` for interleaved colour."""
 
     @property
     def bytes_per_px(self) -> int:
-        """Bytes of one pixel, all channels."""
+        """Return the bytes of one pixel with all channels."""
         return self.channels * (2 if self.depth_bits > 8 else 1)
 
 
 def _bayer_formats(depth_bits: int, codes: tuple[int, int, int, int]) -> list[PixelFormat]:
     tiles = ("GRBG", "RGGB", "GBRG", "BGGR")
     return [
-        PixelFormat(f"Bayer{tile[:2]}{depth_bits}", code, depth_bits=depth_bits, bayer=tile)
+        PixelFormat(f"Bayer{tile[:2]}{depth_bits}", code, depth_bits=depth_bits, bayer_pattern=tile)
         for tile, code in zip(tiles, codes, strict=True)
     ]
 
@@ -75,7 +74,7 @@ PIXEL_FORMATS = (
 )
 FORMATS_BY_NAME = {form.name: form for form in PIXEL_FORMATS}
 LEGACY_NAMES = {"RGB8Packed": "RGB8", "BGR8Packed": "BGR8"}
-"""What cameras from before PFNC call the same bytes. (`Mono12Packed` is another format.)"""
+"""Names before PFNC of the same formats. (`Mono12Packed` is a different format.)"""
 FORMATS_BY_CODE = {form.code: form for form in PIXEL_FORMATS}
 
 _DEMOSAIC_CODES = {
@@ -95,19 +94,19 @@ Convert = Callable[[NDArray[np.uint8], Pixels], None]
 
 
 class PixelConverter:
-    """Reads buffers of one format and size. For one thread.
+    """Converts buffers of one format and size. For one thread.
 
     Args:
-        form: What the camera sends.
+        pixel_format: Format of the camera's buffers.
         height_px: Rows of a frame.
         width_px: Pixels of a row.
-        color: What the line takes; None for grey from grey and BGR from colour.
-        levels: For formats deeper than 8 bits.
+        color: Colour order of the models; None: grey from grey, BGR from colour.
+        levels: For formats of more than 8 bits.
         where: The camera, for errors.
 
     Raises:
-        DataError: The format is deeper than 8 bits and `levels` is absent, or no way leads
-            from it to `color`.
+        DataError: `levels` is absent for a format of more than 8 bits, or the format cannot be
+            converted to `color`.
     """
 
     def __init__(
@@ -119,7 +118,9 @@ class PixelConverter:
         levels: LevelRange | None,
         where: str = "",
     ) -> None:
-        natural: ColorOrder = "bgr" if pixel_format.bayer or pixel_format.channels == 3 else "mono"
+        natural: ColorOrder = (
+            "bgr" if pixel_format.bayer_pattern or pixel_format.channels == 3 else "mono"
+        )
         self.pixel_format = pixel_format
         self.color: ColorOrder = color or natural
         self.shape = (height_px, width_px, 1 if self.color == "mono" else 3)
@@ -128,8 +129,8 @@ class PixelConverter:
         self._level_table = _build_level_table(pixel_format, levels, where)
         self._demosaic_code: int | None = None
         self._color_code: int | None = None
-        if pixel_format.bayer:
-            self._demosaic_code = _DEMOSAIC_CODES[pixel_format.bayer][
+        if pixel_format.bayer_pattern:
+            self._demosaic_code = _DEMOSAIC_CODES[pixel_format.bayer_pattern][
                 ("bgr", "rgb", "mono").index(self.color)
             ]
         elif pixel_format.channel_order and pixel_format.channel_order != self.color:
@@ -143,60 +144,60 @@ class PixelConverter:
 
     @property
     def is_view(self) -> bool:
-        """True if frames are the camera's own memory, with nothing copied."""
+        """Return True if frames are views of the camera's memory."""
         return (
             self._level_table is None and self._demosaic_code is None and self._color_code is None
         )
 
     def view(self, data: NDArray[np.uint8]) -> Pixels:
-        """The buffer as (h, w, c), sharing its memory; only if `is_view`."""
+        """Return the buffer as (h, w, c), sharing its memory; only if `is_view`."""
         return data[: self.size_bytes].reshape(self.shape)
 
     def convert(self, data: NDArray[np.uint8], out: Pixels) -> None:
-        """Convert one buffer into `into`, uint8 of `dims`."""
+        """Convert one buffer into `out`, uint8 of `shape`."""
         raw = data[: self.size_bytes]
         height_px, width_px, channels = self._raw_shape
-        picture: NDArray[np.uint8]
+        image: NDArray[np.uint8]
         if self._level_table is not None:
             deep = raw.view("<u2").reshape(height_px, width_px)
             grey = out[:, :, 0] if self._demosaic_code is None else np.empty(deep.shape, np.uint8)
             np.take(self._level_table, deep, out=grey, mode="clip")
-            picture = grey
+            image = grey
         else:
-            picture = raw.reshape(height_px, width_px, channels)
+            image = raw.reshape(height_px, width_px, channels)
         code = self._demosaic_code if self._demosaic_code is not None else self._color_code
         if code is not None:
-            cv2.cvtColor(picture, code, dst=out)
+            cv2.cvtColor(image, code, dst=out)
 
 
 def find_format(name: str, where: str) -> PixelFormat:
-    """The format of a name.
+    """Return the format of a name.
 
     Raises:
-        DataError: It is not one that can be read; those that can are listed.
+        DataError: The format is not supported; the supported ones are listed.
     """
-    form = FORMATS_BY_NAME.get(LEGACY_NAMES.get(name, name))
-    if form is None:
+    pixel_format = FORMATS_BY_NAME.get(LEGACY_NAMES.get(name, name))
+    if pixel_format is None:
         raise DataError(
-            f"sends {name or 'an unknown pixel format'}, which cannot be read",
+            f"sends {name or 'an unknown pixel format'}, which is not supported",
             where=where,
             remedy=f"Set PixelFormat to one of {', '.join(FORMATS_BY_NAME)}",
         )
-    return form
+    return pixel_format
 
 
 def _build_level_table(
     pixel_format: PixelFormat, levels: LevelRange | None, where: str
 ) -> NDArray[np.uint8] | None:
-    """Every level of a deep format to its byte; None for 8 bits."""
+    """Return the 8-bit value of every level; None for formats of 8 bits."""
     if pixel_format.depth_bits == 8:
         return None
     if levels is None:
         top = (1 << pixel_format.depth_bits) - 1
         raise DataError(
-            f"sends {pixel_format.name}, and `levels` does not say what becomes black and white",
+            f"sends {pixel_format.name}, and `levels` is not configured",
             where=where,
-            remedy=f"For its whole range: levels: {{black: 0, white: {top}}}",
+            remedy=f"For its full range: levels: {{black: 0, white: {top}}}",
         )
     if levels.white <= levels.black:
         raise DataError(

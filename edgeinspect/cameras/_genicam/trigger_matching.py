@@ -1,15 +1,15 @@
-"""Which part is in which frame, for triggered cameras, when frames can be lost.
+"""Matches the frames of a triggered camera to the parts of its triggers, also when frames are lost.
 
-Every accepted trigger ends in exactly one of: a frame with its part, or a loss with its
-part. Two things are known of an arriving frame: when it was exposed, so that only triggers
-sent before can have caused it; and the camera's count, so that it is known how many frames
-there were since the last. If as many triggers as frames come into question, each has its
-own. If not, a trigger was ignored (cameras do that while they are busy) or a frame was
-taken that nobody asked for; then nobody can know which part the frame shows, and all that
-come into question are lost. A frame never gets a wrong part: that would eject one.
+Every accepted trigger ends in exactly one frame or one loss with its part. Two facts are known
+about an arriving frame: when it was exposed, so that only earlier triggers can have caused it,
+and the camera's frame counter, which gives the number of frames since the last one. If there are
+as many candidate triggers as frames, they are matched in order. Otherwise a trigger was ignored
+(cameras do so while they are busy) or a frame was not triggered; the part of the frame is then
+ambiguous, and all candidates are lost. A frame never gets a wrong part, which could eject a
+good one.
 
-A trigger that was given up after a time-out is remembered, for its frame may still come, or
-show as missing in the count: it has its verdict already.
+A trigger that timed out already has its verdict. It is remembered, as its frame may still
+arrive or show as a gap in the frame counter.
 """
 
 from __future__ import annotations
@@ -21,94 +21,95 @@ from dataclasses import dataclass
 from edgeinspect.domain import NO_PART, NS_PER_MS, Part
 
 _STAMP_TOLERANCE_NS = NS_PER_MS
-"""How far a mapped time stamp may be early."""
+"""A mapped time stamp may be this much too early."""
 _STEP_MAX = 1000
-"""A larger step of the count is a restart of it."""
+"""A larger step of the frame counter is a restart of the counter."""
 _EXPIRED_AFTER_TIMEOUTS = 10
-"""So many times the patience, and a frame that was given up does not come any more."""
-_MISSING = "the camera counted it, and it never came"
-_AMBIGUOUS = "triggers were ignored or too close together: its frame cannot be told from others"
-_SENT_MAX = 1024
+"""A frame later than this many time-outs is no longer expected."""
+_MISSING = "counted by the camera, not received"
+_AMBIGUOUS = "its frame is ambiguous: triggers were ignored or too close together"
+
+
+@dataclass(slots=True, eq=False)
+class Trigger:
+    """One trigger from its request to its match."""
+
+    part: Part
+    requested_at_ns: int
+    is_sent: bool = False
+    """True once the camera has acknowledged it before its part expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostFrame:
-    """A trigger, or a counted frame, that will never have a picture."""
+    """A trigger, or a frame that the camera counted, without an image."""
 
     part: Part
     frame_id: int
-    """The count it had or would have had; 0 if that cannot be known."""
+    """The frame counter that it had or would have had; 0 if unknown."""
     at_ns: int
-    """When it was triggered; the arrival of the frame that showed the loss if unknown."""
+    """When it was triggered; the arrival of the frame that revealed the loss if unknown."""
     problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerMatch:
-    """What one frame's arrival says."""
+    """The result of matching one frame."""
 
     part: Part | None
-    """Of this frame; None if the trigger behind it has its verdict: the frame is dropped."""
+    """Part of this frame; None if its trigger already has a verdict: the frame is discarded."""
     lost: tuple[LostFrame, ...] = ()
-    """Those before it, in order."""
+    """Losses before it, in order."""
+    is_sent: bool = False
+    """`Trigger.is_sent` of its trigger."""
 
 
 class TriggerMatcher:
-    """Pending triggers of one camera. `add` from any thread; the rest is the capture thread's.
+    """Pending triggers of one camera.
+
+    `add` and `cancel` are thread-safe; the rest belongs to the capture thread.
 
     Args:
-        patience_ns: How long a trigger may stay without a frame.
+        timeout_ns: Longest wait for the frame of a trigger.
     """
 
     def __init__(self, timeout_ns: int) -> None:
         self._timeout_ns = timeout_ns
         self._lock = threading.Lock()
-        self._pending: deque[tuple[int, Part]] = deque()
+        self._pending: deque[Trigger] = deque()
         self._expired: deque[int] = deque(maxlen=1024)
         self._cancelled: deque[LostFrame] = deque()
-        self._sent: dict[int, Part] = {}
         self._last_id: int | None = None
         self.unanswered_in_a_row = 0
-        """Triggers given up since the last frame."""
+        """Triggers that timed out since the last frame."""
 
-    def add(self, part: Part, at_ns: int) -> None:
-        """Note a trigger, before it is sent. Thread-safe."""
+    def add(self, part: Part, at_ns: int) -> Trigger:
+        """Add a trigger before it is sent."""
+        trigger = Trigger(part, at_ns)
         with self._lock:
-            self._pending.append((at_ns, part))
+            self._pending.append(trigger)
+        return trigger
 
-    def mark_sent(self, part: Part) -> None:
-        """The camera has taken this trigger before it expired. Thread-safe."""
+    def cancel(self, trigger: Trigger, problem: str) -> None:
+        """Report a trigger that will not be sent as lost."""
         with self._lock:
-            if len(self._sent) >= _SENT_MAX:
-                self._sent.pop(next(iter(self._sent)))
-            self._sent[id(part)] = part  # held, so nobody else gets its id
-
-    def pop_sent(self, part: Part) -> bool:
-        """Whether `note_sent` was called; asked once, when its frame has come."""
-        with self._lock:
-            return self._sent.pop(id(part), None) is not None
-
-    def cancel(self, part: Part, problem: str) -> None:
-        """This trigger was never sent, and will not be: it is lost. Thread-safe."""
-        with self._lock:
-            for entry in self._pending:
-                if entry[1] is part:
-                    self._pending.remove(entry)
-                    self._cancelled.append(LostFrame(part, 0, entry[0], problem))
-                    return
+            if trigger in self._pending:
+                self._pending.remove(trigger)
+                lost = LostFrame(trigger.part, 0, trigger.requested_at_ns, problem)
+                self._cancelled.append(lost)
 
     def pop_cancelled(self) -> LostFrame | None:
-        """The next of those withdrawn that nobody has been told of."""
+        """Return the next cancelled trigger; None if there is none."""
         with self._lock:
             return self._cancelled.popleft() if self._cancelled else None
 
     def match(self, frame_id: int, exposed_at_ns: int, is_camera_stamp: bool) -> TriggerMatch:
-        """Find the part of a frame that arrived.
+        """Return the part of a frame that arrived.
 
         Args:
-            frame_id: The camera's count, unwrapped.
-            exposed_at_ns: Monotonic; the arrival if the camera stamps nothing.
-            certain: True if `exposed_at_ns` is the camera's own stamp.
+            frame_id: Frame counter of the camera, unwrapped.
+            exposed_at_ns: Monotonic; the arrival if the camera gives no time stamp.
+            is_camera_stamp: True if `exposed_at_ns` is the camera's time stamp.
         """
         with self._lock:
             self.unanswered_in_a_row = 0
@@ -119,33 +120,35 @@ class TriggerMatcher:
             if step is not None and not 0 < step <= _STEP_MAX:
                 step = None
             self._expire_old(exposed_at_ns)
-            causes = self._count_candidates(exposed_at_ns)
-            if causes == 0:
+            candidates = self._count_candidates(exposed_at_ns)
+            if candidates == 0:
                 return self._match_unexpected(frame_id, step or 1, exposed_at_ns)
-            if self._is_unique(step or (None if self._expired else 1), causes, is_camera_stamp):
-                return self._match_unique(frame_id, step or 1, causes)
-            return self._match_ambiguous(frame_id, step or 1, causes)
+            known_step = step or (None if self._expired else 1)
+            if self._is_unique(known_step, candidates, is_camera_stamp):
+                return self._match_unique(frame_id, step or 1, candidates)
+            return self._match_ambiguous(frame_id, step or 1, candidates)
 
     def pop_overdue(self, now_ns: int) -> LostFrame | None:
-        """The oldest trigger if it has waited too long; it is given up."""
+        """Return the oldest trigger as lost if it has timed out; None otherwise."""
         with self._lock:
-            if not self._pending or now_ns - self._pending[0][0] < self._timeout_ns:
+            if not self._pending:
+                return None
+            if now_ns - self._pending[0].requested_at_ns < self._timeout_ns:
                 return None
             return self._expire_oldest("no frame came for the trigger")
 
     def due_in_ns(self, now_ns: int) -> int | None:
-        """Time until the oldest trigger is overdue; None if none waits."""
+        """Return the time until the oldest trigger times out; None if none is pending."""
         with self._lock:
             if not self._pending:
                 return None
-            return max(0, self._pending[0][0] + self._timeout_ns - now_ns)
+            return max(0, self._pending[0].requested_at_ns + self._timeout_ns - now_ns)
 
     def cancel_all(self) -> list[LostFrame]:
-        """Give up all triggers: the camera is gone. Counts begin anew."""
+        """Return all triggers as lost and reset the frame counter: the camera is gone."""
         with self._lock:
             lost = list(self._cancelled)
             self._cancelled.clear()
-            self._sent.clear()
             while self._pending:
                 lost.append(self._expire_oldest("the camera was lost before its frame came"))
             self._expired.clear()
@@ -154,65 +157,67 @@ class TriggerMatcher:
             return lost
 
     def _expire_oldest(self, problem: str) -> LostFrame:
-        at_ns, part = self._pending.popleft()
-        self._expired.append(at_ns)
+        trigger = self._pending.popleft()
+        self._expired.append(trigger.requested_at_ns)
         self.unanswered_in_a_row += 1
-        # Before the first frame nobody knows where the camera's count stands.
-        known = self._last_id is not None
-        frame_id = (self._last_id or 0) + len(self._expired) if known else 0
-        return LostFrame(part, frame_id, at_ns, problem)
+        # Before the first frame the value of the camera's counter is unknown.
+        frame_id = 0 if self._last_id is None else self._last_id + len(self._expired)
+        return LostFrame(trigger.part, frame_id, trigger.requested_at_ns, problem)
 
     def _expire_old(self, now_ns: int) -> None:
-        """A frame that is so late will not come; to expect it makes later ones unclear."""
-        while (
-            self._expired and now_ns - self._expired[0] > _EXPIRED_AFTER_TIMEOUTS * self._timeout_ns
-        ):
+        """Drop triggers whose frame will not arrive any more; they make later ones ambiguous."""
+        limit_ns = _EXPIRED_AFTER_TIMEOUTS * self._timeout_ns
+        while self._expired and now_ns - self._expired[0] > limit_ns:
             self._expired.popleft()
 
     def _count_candidates(self, exposed_at_ns: int) -> int:
-        """How many of the oldest triggers were sent before the exposure."""
-        count = sum(1 for at_ns, _ in self._pending if at_ns <= exposed_at_ns)
+        """Return how many of the oldest triggers precede the exposure."""
+        count = sum(1 for trigger in self._pending if trigger.requested_at_ns <= exposed_at_ns)
         if not count and self._pending and not self._expired:
-            count = int(self._pending[0][0] <= exposed_at_ns + _STAMP_TOLERANCE_NS)
+            oldest_ns = self._pending[0].requested_at_ns
+            count = int(oldest_ns <= exposed_at_ns + _STAMP_TOLERANCE_NS)
         return count
 
     def _is_unique(self, step: int | None, candidates: int, is_camera_stamp: bool) -> bool:
-        """True if this frame must be that of the last trigger in question."""
+        """Return True if this frame must be that of the last candidate."""
         if is_camera_stamp and candidates == 1:
-            return True  # an older trigger's frame would have been exposed earlier
+            return True  # the frame of an earlier trigger would have been exposed earlier
         return step == candidates + len(self._expired)
 
     def _match_unexpected(self, frame_id: int, step: int, at_ns: int) -> TriggerMatch:
-        """No trigger waits that could have caused it."""
-        told = min(len(self._expired), step)
-        for _ in range(told):
+        """Match a frame that no pending trigger can have caused."""
+        reported = min(len(self._expired), step)
+        for _ in range(reported):
             self._expired.popleft()
-        if told == step:
+        if reported == step:
             return TriggerMatch(None)
-        missing = range(frame_id - step + 1 + told, frame_id)
-        return TriggerMatch(
-            NO_PART, tuple(LostFrame(NO_PART, one, at_ns, _MISSING) for one in missing)
-        )
+        missing = range(frame_id - step + 1 + reported, frame_id)
+        lost = tuple(LostFrame(NO_PART, each, at_ns, _MISSING) for each in missing)
+        return TriggerMatch(NO_PART, lost)
 
     def _match_unique(self, frame_id: int, step: int, candidates: int) -> TriggerMatch:
-        foreign = max(0, step - candidates - len(self._expired))
+        """Match a frame to the last candidate; the candidates before it are lost."""
+        untriggered = max(0, step - candidates - len(self._expired))
         self._expired.clear()
-        lost = [LostFrame(NO_PART, 0, self._pending[0][0], _MISSING) for _ in range(foreign)]
+        oldest_ns = self._pending[0].requested_at_ns
+        lost = [LostFrame(NO_PART, 0, oldest_ns, _MISSING) for _ in range(untriggered)]
         for before in range(candidates - 1, 0, -1):
-            at_ns, part = self._pending.popleft()
-            lost.append(LostFrame(part, frame_id - before, at_ns, _MISSING))
-        return TriggerMatch(self._pending.popleft()[1], tuple(lost))
+            trigger = self._pending.popleft()
+            frame = LostFrame(trigger.part, frame_id - before, trigger.requested_at_ns, _MISSING)
+            lost.append(frame)
+        trigger = self._pending.popleft()
+        return TriggerMatch(trigger.part, tuple(lost), trigger.is_sent)
 
     def _match_ambiguous(self, frame_id: int, step: int, candidates: int) -> TriggerMatch:
-        """Nobody can know: everything in question is lost, and so is this frame."""
-        told = len(self._expired)
+        """Report all candidates as lost, and this frame with them."""
+        expired = len(self._expired)
         lost = []
         for _ in range(candidates):
-            at_ns, part = self._pending.popleft()
-            self._expired.append(at_ns)
-            lost.append(LostFrame(part, frame_id, at_ns, _AMBIGUOUS))
-        for _ in range(min(step, told + candidates)):
+            trigger = self._pending.popleft()
+            self._expired.append(trigger.requested_at_ns)
+            lost.append(LostFrame(trigger.part, frame_id, trigger.requested_at_ns, _AMBIGUOUS))
+        for _ in range(min(step, expired + candidates)):
             self._expired.popleft()  # their frames are this one and those before it
-        foreign = max(0, step - candidates - told)
-        lost += [LostFrame(NO_PART, 0, lost[-1].at_ns, _AMBIGUOUS) for _ in range(foreign)]
+        untriggered = max(0, step - candidates - expired)
+        lost += [LostFrame(NO_PART, 0, lost[-1].at_ns, _AMBIGUOUS) for _ in range(untriggered)]
         return TriggerMatch(None, tuple(lost))

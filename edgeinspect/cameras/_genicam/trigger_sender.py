@@ -1,7 +1,8 @@
-"""Sends software triggers from a thread of its own.
+"""Sends software triggers from a separate thread.
 
-A trigger is a write to the camera with an answer; a dead camera lets it wait for seconds.
-Whoever asks for a trigger (the thread that also answers replay) must never wait for that.
+A software trigger is a register write that the camera acknowledges; with a dead camera it takes
+seconds to time out. `TriggerSender.send` must not wait for that: its caller also serves the
+replay socket.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 from collections import deque
 
 from edgeinspect.cameras._genicam.device import Device
-from edgeinspect.cameras._genicam.trigger_matching import TriggerMatcher
+from edgeinspect.cameras._genicam.trigger_matching import Trigger, TriggerMatcher
 from edgeinspect.domain import TRIGGER_EXPIRED, Clock, Part
 from edgeinspect.errors import CameraLostError
 
@@ -18,42 +19,39 @@ TRIGGER_COMMAND = "TriggerSoftware"
 
 
 class TriggerSender:
-    """One camera's triggers, in order. `send` from any thread; the rest is its owner's."""
+    """Sends one camera's triggers in order. Only `send` is thread-safe."""
 
     def __init__(self, device: Device, matcher: TriggerMatcher, clock: Clock) -> None:
         self._device = device
         self._matcher = matcher
         self._clock = clock
-        self._waiting: deque[Part] = deque()
+        self._queue: deque[Trigger] = deque()
         self._wake = threading.Semaphore(0)
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._generation = 0
         self._error: CameraLostError | None = None
         self.is_sending = False
-        """True while the camera is told to expose; a dead one lets that take seconds."""
+        """True while the camera is sent a trigger, which may take seconds if it is dead."""
 
     def start(self) -> None:
-        """Begin a connection."""
+        """Start the thread for a new connection."""
         self._error = None
         self.is_sending = False
-        self._waiting.clear()
+        self._queue.clear()
         self._wake = threading.Semaphore(0)
         self._generation += 1
-        self._thread = threading.Thread(
+        threading.Thread(
             target=self._run, args=(self._generation, self._wake), name="trigger", daemon=True
-        )
-        self._thread.start()
+        ).start()
 
     def send(self, part: Part) -> None:
-        """Queue one trigger; it is on the camera's account from now on. Thread-safe."""
-        with self._lock:  # the book's order is the order on the wire
-            self._matcher.add(part, self._clock.now_ns())
-            self._waiting.append(part)
+        """Queue one trigger. It will end in a frame or a loss. Thread-safe."""
+        with self._lock:  # the matcher's order is the order of sending
+            self._queue.append(self._matcher.add(part, self._clock.now_ns()))
         self._wake.release()
 
     def raise_error(self) -> None:
-        """Raise what the thread met.
+        """Raise the error of the thread, if there is one.
 
         Raises:
             CameraLostError: A trigger could not be sent.
@@ -62,10 +60,9 @@ class TriggerSender:
             raise self._error
 
     def stop(self) -> None:
-        """End the connection. Does not wait for a command that a dead camera holds."""
+        """Stop the thread. Does not wait for a command that a dead camera does not answer."""
         self._generation += 1
         self._wake.release()
-        self._thread = None
 
     def _run(self, generation: int, wake: threading.Semaphore) -> None:
         while True:
@@ -73,7 +70,7 @@ class TriggerSender:
             if generation != self._generation:
                 return
             try:
-                self._send(self._waiting.popleft())
+                self._send(self._queue.popleft())
             except CameraLostError as error:
                 if generation == self._generation:
                     self._error = error
@@ -81,14 +78,14 @@ class TriggerSender:
             except IndexError:
                 return
 
-    def _send(self, part: Part) -> None:
-        """One trigger, unless its part has gone by; a thread that stood still finds some."""
-        if part.is_expired(self._clock.now_ns()):
-            self._matcher.cancel(part, TRIGGER_EXPIRED)
+    def _send(self, trigger: Trigger) -> None:
+        """Send one trigger unless its part has expired, as it may after a stall of the thread."""
+        if trigger.part.is_expired(self._clock.now_ns()):
+            self._matcher.cancel(trigger, TRIGGER_EXPIRED)
             return
         self.is_sending = True
         self._device.execute(TRIGGER_COMMAND)
         self.is_sending = False
-        # Else the camera took it nobody knows when, after tries of its library's own.
-        if not part.is_expired(self._clock.now_ns()):
-            self._matcher.mark_sent(part)
+        # After retries of the library, the instant at which the camera was triggered is unknown.
+        if not trigger.part.is_expired(self._clock.now_ns()):
+            trigger.is_sent = True

@@ -1,6 +1,6 @@
-"""BMP: a header and rows of a length that it says; pixels of 16 and 32 bits are decoded here.
+"""BMP headers, and decoding of pixels with 16 and 32 bits.
 
-Decoders differ in which masks of colours they heed, and in what they make of five bits.
+Decoders differ in which colour masks they apply and in how they scale five bits to eight.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ _HEADERS = frozenset((12, 40, 52, 56, 64, 108, 124))
 
 
 def read_info(data: bytes) -> ImageInfo:
-    """See `picture_form.form_of`. A BMP has no checksum: this is all that can be checked."""
+    """Parse the headers; see `detection.read_info`. A BMP has no checksum to verify."""
     size_bytes, pixels_at, header_bytes = struct.unpack_from("<I4xII", data, 2)
     if header_bytes not in _HEADERS:
         raise invalid_header("BMP")
-    way, colours = _UNCOMPRESSED, 0
+    compression, color_count = _UNCOMPRESSED, 0
     if header_bytes == 12:
         width_px, height_px, planes, bits = struct.unpack_from("<HHHH", data, 18)
     else:
-        width_px, height_px, planes, bits, way = struct.unpack_from("<iiHHI", data, 18)
-        (colours,) = struct.unpack_from("<I", data, 46)
+        width_px, height_px, planes, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+        (color_count,) = struct.unpack_from("<I", data, 46)
     if planes != 1 or width_px < 1 or not height_px or bits not in (1, 4, 8, 16, 24, 32):
         raise invalid_header("BMP")
     if bits in (16, 32) and header_bytes in _OS2_HEADERS:
         raise invalid_header("BMP")
     if len(data) < size_bytes:
-        raise truncated("a BMP shorter than it says")
-    fits = {
+        raise truncated("a BMP shorter than its header states")
+    is_valid = {
         _UNCOMPRESSED: True,
         _RLE8: bits == 8,
         _RLE4: bits == 4,
         _BIT_FIELDS: bits in (16, 32),
         _ALPHA_BIT_FIELDS: bits in (16, 32),
     }
-    if way not in fits:
+    if compression not in is_valid:
         raise unsupported("is a BMP with another file in it")
-    if not fits[way]:
+    if not is_valid[compression]:
         raise invalid_header("BMP")
-    if way in (_RLE8, _RLE4):  # OpenCV shows other pixels than the programs that write them
-        raise unsupported("is a BMP that is packed by run lengths")
+    if compression in (_RLE8, _RLE4):  # OpenCV returns other pixels than the writer stored
+        raise unsupported("is a BMP with run-length compression")
     rows, row_bytes = abs(height_px), (width_px * bits + 31) // 32 * 4
     end = pixels_at + row_bytes * rows
     if pixels_at < 14 + header_bytes or len(data) < end:
         raise truncated("a BMP without all of its rows")
-    palette = _palette_kind(data, header_bytes, bits, colours)
+    palette = _palette_kind(data, header_bytes, bits, color_count)
     masks = _color_masks(data) if bits in (16, 32) else ()
     return ImageInfo(
         "bmp",
@@ -66,7 +66,7 @@ def read_info(data: bytes) -> ImageInfo:
 
 
 def decode(data: bytes, info: ImageInfo) -> NDArray[np.uint8]:
-    """(h, w, 3 or 4) blue, green, red and transparency of pixels of 16 or 32 bits."""
+    """Return (h, w, 3 or 4) blue, green, red and alpha from pixels of 16 or 32 bits."""
     ((start, end),) = info.pixel_ranges
     (height_px,) = struct.unpack_from("<i", data, 22)
     (bits,) = struct.unpack_from("<H", data, 28)
@@ -74,24 +74,24 @@ def decode(data: bytes, info: ImageInfo) -> NDArray[np.uint8]:
     rows = stored.reshape(info.height_px, -1)[:, : info.width_px]
     masks = _color_masks(data)
     out = np.empty((info.height_px, info.width_px, len(masks)), np.uint8)
-    for place, mask in zip((2, 1, 0, 3), masks, strict=False):
+    for channel, mask in zip((2, 1, 0, 3), masks, strict=False):
         low = (mask & -mask).bit_length() - 1
         top = mask >> low
         values = (rows & mask) >> low
-        out[:, :, place] = values if top == 255 else (values * 255 + top // 2) // top
+        out[:, :, channel] = values if top == 255 else (values * 255 + top // 2) // top
     return out if height_px < 0 else out[::-1]
 
 
 def _color_masks(data: bytes) -> tuple[int, ...]:
-    """Of red, green and blue, and of transparency where the header names one.
+    """Return the bit masks of red, green and blue, and of alpha if the header has one.
 
     Raises:
-        FormError: They overlap, or have holes, or more than 8 bits.
+        ImageFileError: They overlap, or have holes, or more than 8 bits.
     """
-    header_bytes, bits, way = struct.unpack_from("<I10xHI", data, 14)
-    if way == _UNCOMPRESSED:  # a fourth byte is filling, whatever stands in it
+    header_bytes, bits, compression = struct.unpack_from("<I10xHI", data, 14)
+    if compression == _UNCOMPRESSED:  # the fourth byte is padding
         return (0x7C00, 0x3E0, 0x1F) if bits == 16 else (0xFF0000, 0xFF00, 0xFF)
-    count = 4 if way == _ALPHA_BIT_FIELDS or header_bytes >= 56 else 3
+    count = 4 if compression == _ALPHA_BIT_FIELDS or header_bytes >= 56 else 3
     masks: tuple[int, ...] = struct.unpack_from(f"<{count}I", data, 54)
     if count == 4 and not masks[3]:
         masks = masks[:3]
@@ -101,13 +101,13 @@ def _color_masks(data: bytes) -> tuple[int, ...]:
         if not mask or run & (run + 1) or mask & used or mask >> bits:
             raise invalid_header("BMP")
         if run > 255:
-            raise unsupported("is a BMP of more than 8 bits a colour")
+            raise unsupported("is a BMP of more than 8 bits per colour")
         used |= mask
     return masks
 
 
 def _palette_kind(data: bytes, header_bytes: int, bits: int, color_count: int) -> str:
-    """`grey`, `colour`, or empty without a palette."""
+    """Return `grey` or `colour`; empty without a palette."""
     if bits > 8:
         return ""
     step = 3 if header_bytes == 12 else 4

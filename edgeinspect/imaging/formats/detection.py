@@ -1,4 +1,4 @@
-"""The formats that are read: a file's content decides, whatever its name says."""
+"""Selects the image format by the signature of a file, never by its name."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from edgeinspect.imaging.formats.image_info import (
 
 
 def check_is_image(data: bytes) -> None:
-    """Refuse what is no picture of a format that is read, by its first bytes.
+    """Check the signature of a file.
 
     Raises:
-        FormError: It is none.
+        ImageFileError: It is not an image of a supported format.
     """
     _find_format(data)
 
 
 def read_info(data: bytes) -> ImageInfo:
-    """What a picture file says of its pixels.
+    """Parse the headers of an image file.
 
     Raises:
-        FormError: It is none that is read, is cut off, or says what has no one meaning.
+        ImageFileError: It is not a supported image, or is cut off.
     """
     return _read_checked(data, lambda form: None)
 
 
 def verify_image(data: bytes) -> ImageInfo:
-    """`form_of`, and every part of the file is there.
+    """Parse the headers and check that the file is complete, with its checksums.
 
     Raises:
-        FormError: As `form_of`, or something is missing or does not match its checksum.
+        ImageFileError: As `read_info`, or a part is missing or does not match its checksum.
     """
 
     def check(form: ImageInfo) -> None:
@@ -74,15 +74,15 @@ def _find_format(data: bytes) -> tuple[str, Callable[[bytes], ImageInfo]]:
         return "PNM", pnm.read_info
     for start, name in _UNSUPPORTED_SIGNATURES:
         if data[: len(start)] == start or data[4 : 4 + len(start)] == start:
-            raise unsupported(f"is a {name} file, which is not read")
+            raise unsupported(f"is a {name} file, which is not supported")
     for start in (png.SIGNATURE, b"\xff\xd8\xff"):
         if data and start.startswith(data):
             raise truncated("within its first bytes")
     if not data.strip(b"\0"):
-        raise truncated("it is nothing but zeros")
+        raise truncated("it holds nothing but zeros")
     raise ImageFileError(
-        "is not a picture of a format that is read",
-        remedy="These are read: PNG, JPEG, BMP, TIFF, PGM and PPM",
+        "is not an image of a supported format",
+        remedy="Supported are PNG, JPEG, BMP, TIFF, PGM and PPM",
     )
 
 

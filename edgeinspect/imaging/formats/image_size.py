@@ -1,8 +1,7 @@
-"""How large a picture is, by its header alone: before a decoder is asked to make room for it.
+"""The size of an image by its header alone, checked before a decoder allocates memory for it.
 
-A file of some megabytes may stand for a picture of gigabytes. OpenCV decodes first and tells
-the size afterwards, and its own bound (2^30 pixels) is far above what a line can take. Only
-the formats that are read here are ever handed to a decoder.
+A file of a few megabytes may expand to gigabytes. OpenCV allocates first, and its own limit
+(2^30 pixels) is far above what a line can handle.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ from dataclasses import dataclass
 from edgeinspect.errors import DataError
 
 DATASET_PIXELS_MAX = 200_000_000
-"""Most pixels of a picture of a data set."""
+"""Largest image of a data set."""
 LINE_PIXELS_MAX = 64_000_000
-"""The same of one for a line, which must not wait for it long."""
+"""Largest image on a line, where decoding takes time from other frames."""
 FILE_BYTES_MAX = 1 << 29
-"""Largest picture file that is read: 200 Mpx of 16 bits fit in."""
+"""Largest image file that is read: 200 Mpx of 16 bits fit."""
 _TIFF_TAGS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSize:
-    """What a picture's header says."""
+    """Size and format by an image's header."""
 
     height_px: int
     width_px: int
     format: str
-    """`png`, `jpeg`, `bmp`, `tiff`, `webp`, `gif` or `pnm`."""
+    """`png`, `jpeg`, `bmp`, `tiff` or `pnm`."""
 
     @property
     def pixels(self) -> int:
@@ -39,14 +38,13 @@ class ImageSize:
 
 
 def read_image_size(data: bytes) -> ImageSize:
-    """The size of the (first) picture in a file, as its decoder will take it.
+    """Return the size of the (first) image in a file, as its decoder will allocate it.
 
-    Of a tiled TIFF at least the size of one tile, since the decoder makes room for a whole one.
-    The picture is not turned: EXIF may exchange height and width.
+    For a tiled TIFF this is at least one tile, as decoders allocate whole tiles. The EXIF
+    orientation, which may swap height and width, is not applied.
 
     Raises:
-        DataError: It is of none of the formats, its header is cut off or damaged, or it says
-            a size of nothing.
+        DataError: The format is not supported, or the header is cut off or damaged.
     """
     for start, name, read in _SIZE_READERS:
         if data.startswith(start):
@@ -54,12 +52,12 @@ def read_image_size(data: bytes) -> ImageSize:
                 height_px, width_px = read(data)
             except (struct.error, IndexError) as error:
                 raise DataError(
-                    f"is cut off: its {name.upper()} header is not all there",
+                    f"is cut off within its {name.upper()} header",
                     remedy="Copy it again",
                 ) from error
             except ValueError as error:
                 raise DataError(
-                    f"is damaged: its {name.upper()} header makes no sense ({error})",
+                    f"is damaged: its {name.upper()} header is invalid ({error})",
                     remedy="Copy it again",
                 ) from error
             if height_px < 1 or width_px < 1:
@@ -67,16 +65,16 @@ def read_image_size(data: bytes) -> ImageSize:
                 raise DataError(what, remedy="Copy it again")
             return ImageSize(height_px, width_px, name)
     raise DataError(
-        "is not a picture of a format that is read",
+        "is not an image of a supported format",
         remedy="Convert it to PNG, JPEG, BMP or TIFF",
     )
 
 
 def check_size(data: bytes, pixels_max: int, *, where: str = "") -> ImageSize:
-    """The size of a picture that may be decoded.
+    """Return the size of an image that may be decoded.
 
     Raises:
-        DataError: As `picture_size`, or it has more than `pixels_max` pixels.
+        DataError: As `read_image_size`, or it has more than `pixels_max` pixels.
     """
     try:
         size = read_image_size(data)
@@ -84,10 +82,10 @@ def check_size(data: bytes, pixels_max: int, *, where: str = "") -> ImageSize:
         raise DataError(error.what, where=where, remedy=error.remedy) from error
     if size.pixels > pixels_max:
         raise DataError(
-            f"is a picture of {size.width_px}x{size.height_px} px, more than the "
-            f"{pixels_max} px that are decoded",
+            f"is an image of {size.width_px}x{size.height_px} px, more than the "
+            f"limit of {pixels_max} px",
             where=where,
-            remedy="Check the file, or cut it into smaller pictures",
+            remedy="Check the file, or cut it into smaller images",
         )
     return size
 
@@ -100,9 +98,9 @@ def _read_png_size(data: bytes) -> tuple[int, int]:
 
 
 _NOT_FRAME_MARKERS = frozenset((0xC4, 0xC8, 0xCC))
-"""DHT, JPG and DAC have codes between those of the frames."""
+"""DHT, JPG and DAC, whose codes lie between those of the frames."""
 _STANDALONE_MARKERS = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
-"""Without a length: a 0xFF of the pixels, TEM, RSTn, SOI."""
+"""Markers without a length: an escaped 0xFF, TEM, RSTn, SOI."""
 _JPEG_MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)
 _JPEG_SEGMENTS_MAX = 10_000
 
@@ -110,7 +108,7 @@ _JPEG_SEGMENTS_MAX = 10_000
 def _read_jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     for _ in range(_JPEG_SEGMENTS_MAX):
-        found = _JPEG_MARKER.search(data, at)  # a decoder skips what stands between segments
+        found = _JPEG_MARKER.search(data, at)  # decoders skip bytes between segments
         if found is None:
             raise ValueError("no frame")
         code, at = found[1][0], found.end()
@@ -160,7 +158,7 @@ def _read_tiff_size(data: bytes) -> tuple[int, int]:
 
 
 def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
-    """(tag, value) of the first directory's entries that hold one whole number."""
+    """Yield (tag, value) of the entries with one integer in the first directory."""
     order = "<" if data[0] == 0x49 else ">"
     (magic,) = struct.unpack_from(order + "H", data, 2)
     big = magic == 43
@@ -180,28 +178,6 @@ def _tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
         if code is not None and struct.calcsize(code) <= entry_bytes - value_at:
             yield tag, struct.unpack_from(order + code, data, at + value_at)[0]
         at += entry_bytes
-
-
-def _read_webp_size(data: bytes) -> tuple[int, int]:
-    if data[8:12] != b"WEBP":
-        raise ValueError("not WebP")
-    kind = data[12:16]
-    if kind == b"VP8X":
-        width_px = int.from_bytes(data[24:27], "little") + 1
-        height_px = int.from_bytes(data[27:30], "little") + 1
-    elif kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        width_px, height_px = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8 ":
-        width_px, height_px = (each & 0x3FFF for each in struct.unpack_from("<HH", data, 26))
-    else:
-        raise ValueError("no picture")
-    return height_px, width_px
-
-
-def _read_gif_size(data: bytes) -> tuple[int, int]:
-    width_px, height_px = struct.unpack_from("<HH", data, 6)
-    return height_px, width_px
 
 
 _PNM_HEADER_BYTES = 4096
@@ -237,8 +213,5 @@ _SIZE_READERS = (
     (b"MM\0*", "tiff", _read_tiff_size),
     (b"II+\0", "tiff", _read_tiff_size),
     (b"MM\0+", "tiff", _read_tiff_size),
-    (b"RIFF", "webp", _read_webp_size),
-    (b"GIF87a", "gif", _read_gif_size),
-    (b"GIF89a", "gif", _read_gif_size),
     *((b"P%d" % each, "pnm", _read_pnm_size) for each in range(1, 7)),
 )

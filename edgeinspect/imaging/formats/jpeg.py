@@ -1,4 +1,4 @@
-"""JPEG: segments up to the end marker, and the restart markers that the header promises."""
+"""JPEG headers, and the check that no scan or restart interval is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ_FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
 _STANDALONE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))
 _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
-"""A marker. Among coded pixels 0xff is followed by 0."""
+"""A marker. Within scan data, 0xff is followed by 0."""
 _COEFFICIENTS = 64
 _RESTART = frozenset(range(0xD0, 0xD8))
 _SEGMENTS_MAX = 10_000
@@ -39,14 +39,14 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 class _Scan:
     components: tuple[int, ...]
     start: int
-    """First byte of its coded pixels."""
+    """First byte of the scan data."""
     restarts: int
     interval: int
     first: int = 0
     last: int = _COEFFICIENTS - 1
-    """Coefficients of a progressive one."""
+    """Range of coefficients of a progressive scan."""
     lowest_bit: int = 0
-    """Their lowest bit that it brings."""
+    """Lowest bit of the coefficients that the scan refines."""
 
 
 @dataclass(slots=True)
@@ -56,25 +56,25 @@ class _JpegFile:
     code: int = 0
     sampling_factors: dict[int, tuple[int, int]] = field(default_factory=dict)
     orientation: int | None = None
-    """What EXIF says, if it says anything."""
+    """By EXIF; None if EXIF states none."""
     xmp: bytes = b""
     frame_at: int = 0
-    """First byte behind the frame's header."""
+    """First byte after the frame header."""
     end: int = 0
-    """First byte behind the end marker."""
+    """First byte after the end marker."""
     scans: list[_Scan] = field(default_factory=list)
 
 
 def read_info(data: bytes) -> ImageInfo:
-    """See `picture_form.form_of`; of a file that is cut off too, if its header is there."""
-    read = _parse_segments(data, scans=False)
-    if len(read.sampling_factors) == 4:
-        raise unsupported("has the four colours of print (CMYK)")
-    if read.orientation is None:
-        check_xmp_orientation(read.xmp, "XMP")
-    channels = 1 if len(read.sampling_factors) == 1 else 3
+    """Parse the headers; see `detection.read_info`. The file may be cut off after them."""
+    parsed = _parse_segments(data, scans=False)
+    if len(parsed.sampling_factors) == 4:
+        raise unsupported("has CMYK colours")
+    if parsed.orientation is None:
+        check_xmp_orientation(parsed.xmp, "XMP")
+    channels = 1 if len(parsed.sampling_factors) == 1 else 3
     return ImageInfo(
-        "jpeg", read.height_px, read.width_px, channels, orientation=read.orientation or 1
+        "jpeg", parsed.height_px, parsed.width_px, channels, orientation=parsed.orientation or 1
     )
 
 
@@ -82,29 +82,29 @@ def verify(data: bytes) -> None:
     """The end is there, and every restart marker.
 
     Raises:
-        FormError: If not.
+        ImageFileError: If not.
     """
-    read = _parse_segments(data, scans=True)
+    parsed = _parse_segments(data, scans=True)
     covered: set[int] = set()
-    for scan in read.scans:
+    for scan in parsed.scans:
         covered.update(scan.components)
-        wanted = _expected_restarts(read, scan)
-        if wanted is not None and scan.restarts < wanted:
-            raise truncated(f"a JPEG with {scan.restarts} of {wanted} restart markers")
-    if data.find(bytes(ZERO_BLOCK_BYTES), read.frame_at, read.end) >= 0:
+        expected = _expected_restarts(parsed, scan)
+        if expected is not None and scan.restarts < expected:
+            raise truncated(f"a JPEG with {scan.restarts} of {expected} restart markers")
+    if data.find(bytes(ZERO_BLOCK_BYTES), parsed.frame_at, parsed.end) >= 0:
         raise ImageFileError(
-            f"has {ZERO_BLOCK_BYTES} zeros among its coded pixels: a block that has not arrived",
+            f"has {ZERO_BLOCK_BYTES} zeros within its scan data: a missing block",
             remedy="Copy it again",
         )
-    if covered != set(read.sampling_factors):
+    if covered != set(parsed.sampling_factors):
         raise truncated("a JPEG without all of its colours")
-    if read.code in _PROGRESSIVE and not _has_all_coefficients(read):
+    if parsed.code in _PROGRESSIVE and not _has_all_coefficients(parsed):
         raise truncated("a progressive JPEG without all of its scans")
-    _check_no_second_image(data, read)
+    _check_no_second_image(data, parsed)
 
 
 def _has_all_coefficients(parsed: _JpegFile) -> bool:
-    """Whether the scans bring every coefficient of every colour to its last bit."""
+    """Return True if the scans refine every coefficient of every component to its last bit."""
     missing = {name: [True] * _COEFFICIENTS for name in parsed.sampling_factors}
     for scan in parsed.scans:
         for name in scan.components:
@@ -114,10 +114,10 @@ def _has_all_coefficients(parsed: _JpegFile) -> bool:
 
 
 def _check_no_second_image(data: bytes, parsed: _JpegFile) -> None:
-    """Refuse a second picture behind the first (MPO, a stream); a smaller one is a preview.
+    """Refuse a second image after the first (MPO, a stream). A smaller one is a preview.
 
     Raises:
-        RefusedError: There is one.
+        UnsupportedImageError: There is one.
     """
     at = parsed.end
     for _ in range(_TRAILING_IMAGES_MAX):
@@ -130,13 +130,13 @@ def _check_no_second_image(data: bytes, parsed: _JpegFile) -> None:
             other = _JpegFile()
         if other.height_px * other.width_px >= parsed.height_px * parsed.width_px:
             raise unsupported(
-                "has a second picture behind its end", "Save each as a file of its own"
+                "has a second image after its end", "Save each image as a separate file"
             )
         at += len(_SIGNATURE)
 
 
 def _parse_segments(data: bytes, *, scans: bool) -> _JpegFile:
-    read, interval, at = _JpegFile(), 0, 2
+    parsed, interval, at = _JpegFile(), 0, 2
     for _ in range(_SEGMENTS_MAX):
         found = _MARKER.search(data, at)
         if found is None:
@@ -145,40 +145,40 @@ def _parse_segments(data: bytes, *, scans: bool) -> _JpegFile:
         if code in _STANDALONE_MARKERS or code == _SOI:
             continue
         if code == _EOI:
-            if not read.code or (scans and not read.scans):
+            if not parsed.code or (scans and not parsed.scans):
                 raise truncated("a JPEG without pixels")
-            read.end = at
-            return read
+            parsed.end = at
+            return parsed
         (length,) = struct.unpack_from(">H", data, at)
         body, end = at + 2, at + length
         if end > len(data):
             raise truncated("a JPEG within its header")
         if code in _FRAMES:
-            _read_frame_header(read, code, data[body:end])
-            read.frame_at = end
+            _read_frame_header(parsed, code, data[body:end])
+            parsed.frame_at = end
         elif code == _DRI:
             (interval,) = struct.unpack_from(">H", data, body)
         elif code == _DNL:
-            raise unsupported("is a JPEG that tells its height at its end")
+            raise unsupported("is a JPEG that states its height at its end")
         elif code == _APP1:
-            _read_app1(read, data[body:end])
+            _read_app1(parsed, data[body:end])
         elif code == _SOS:
-            if not read.code:
+            if not parsed.code:
                 raise invalid_header("JPEG")
             if not scans:
-                return read
+                return parsed
             ids = tuple(data[body + 1 + 2 * i] for i in range(data[body]))
             first, last, bits = data[end - 3 : end]
             scan = _Scan(ids, end, 0, interval, first, last, bits & 15)
-            at = _skip_scan_data(data, scan, read.height_px * read.width_px)
-            read.scans.append(scan)
+            at = _skip_scan_data(data, scan, parsed.height_px * parsed.width_px)
+            parsed.scans.append(scan)
             continue
         at = end
     raise invalid_header("JPEG")
 
 
 def _read_app1(parsed: _JpegFile, body: bytes) -> None:
-    """What an APP1 segment says of the orientation; a long EXIF goes on in a second one."""
+    """Read EXIF or XMP from an APP1 segment. A long EXIF continues in a second segment."""
     if body.startswith(EXIF_SIGNATURE):
         parsed.orientation = parsed.orientation or exif_orientation(body)
     elif body.startswith(_XMP):
@@ -194,9 +194,9 @@ def _read_frame_header(parsed: _JpegFile, code: int, body: bytes) -> None:
     if bits != 8:
         raise unsupported(f"is a JPEG of {bits} bits")
     if not height_px:
-        raise unsupported("is a JPEG that tells its height at its end")
+        raise unsupported("is a JPEG that states its height at its end")
     if count not in (1, 3, 4):
-        raise unsupported(f"is a JPEG of {count} colours")
+        raise unsupported(f"is a JPEG with {count} components")
     parsed.code, parsed.height_px, parsed.width_px = code, height_px, width_px
     for number in range(count):
         name, factors = body[6 + 3 * number], body[7 + 3 * number]
@@ -206,7 +206,7 @@ def _read_frame_header(parsed: _JpegFile, code: int, body: bytes) -> None:
 
 
 def _skip_scan_data(data: bytes, scan: _Scan, pixels: int) -> int:
-    """Pass over coded pixels; returns where the next marker begins."""
+    """Skip a scan's data, count its restart markers, return the position of the next marker."""
     at = scan.start
     while True:
         found = _MARKER.search(data, at)
@@ -221,18 +221,18 @@ def _skip_scan_data(data: bytes, scan: _Scan, pixels: int) -> int:
 
 
 def _expected_restarts(parsed: _JpegFile, scan: _Scan) -> int | None:
-    """How many restart markers a scan must have; None if it has none."""
+    """Return the number of restart markers that a scan must have; None without an interval."""
     if not scan.interval:
         return None
-    most_x = max(x for x, _y in parsed.sampling_factors.values())
-    most_y = max(y for _x, y in parsed.sampling_factors.values())
+    x_max = max(x for x, _y in parsed.sampling_factors.values())
+    y_max = max(y for _x, y in parsed.sampling_factors.values())
     if len(scan.components) > 1:
-        across = _ceil_div(parsed.width_px, 8 * most_x)
-        down = _ceil_div(parsed.height_px, 8 * most_y)
+        across = _ceil_div(parsed.width_px, 8 * x_max)
+        down = _ceil_div(parsed.height_px, 8 * y_max)
     else:
         x, y = parsed.sampling_factors.get(scan.components[0], (1, 1))
-        across = _ceil_div(_ceil_div(parsed.width_px * x, most_x), 8)
-        down = _ceil_div(_ceil_div(parsed.height_px * y, most_y), 8)
+        across = _ceil_div(_ceil_div(parsed.width_px * x, x_max), 8)
+        down = _ceil_div(_ceil_div(parsed.height_px * y, y_max), 8)
     return _ceil_div(across * down, scan.interval) - 1
 
 

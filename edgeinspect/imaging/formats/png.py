@@ -1,4 +1,4 @@
-"""PNG: chunks with checksums, and pixels whose number the header says."""
+"""PNG headers, and the check of checksums and of the number of pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeinspect.imaging.formats.image_info import (
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""Bits of a sample by colour type: grey, RGB, palette, grey and alpha, RGB and alpha."""
+"""Valid bit depths by colour type: grey, RGB, palette, grey with alpha, RGB with alpha."""
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7_PASSES = (
     (0, 0, 8, 8),
@@ -31,7 +31,7 @@ _ADAM7_PASSES = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-"""Adam7: first column, first row, step of columns, step of rows."""
+"""First column, first row, column step and row step of each Adam7 pass."""
 _INFLATE_BLOCK_BYTES = 1 << 18
 _CHUNKS_MAX = 200_000
 _TEXT_CHUNKS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
@@ -41,10 +41,10 @@ _ORIENTATION_KEYS = frozenset((_XMP, b"Raw profile type exif", b"Raw profile typ
 
 
 def iter_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte, end) of every chunk's content, until IEND or what is cut off.
+    """Yield (type, first byte, end) of the content of every chunk up to IEND.
 
     Raises:
-        FormError: The file ends before its IEND.
+        ImageFileError: The file ends before its IEND.
     """
     at = len(SIGNATURE)
     for _ in range(_CHUNKS_MAX):
@@ -63,53 +63,54 @@ def iter_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def read_info(data: bytes) -> ImageInfo:
-    """See `picture_form.form_of`; of a file that is cut off too, if its header is there."""
+    """Parse the headers; see `detection.read_info`. The file may be cut off after them."""
     if data[12:16] != b"IHDR":
         raise invalid_header("PNG")
     width_px, height_px, bits, kind = struct.unpack_from(">IIBB", data, 16)
     if bits not in _DEPTHS.get(kind, ()):
         raise invalid_header("PNG")
-    turn, alpha, grey = None, kind in (4, 6), kind in (0, 4)
+    orientation, has_alpha, is_grey = None, kind in (4, 6), kind in (0, 4)
     texts: list[tuple[int, int]] = []
     try:
         for name, start, end in iter_chunks(data):
             if name == b"eXIf":
-                turn = turn or exif_orientation(data[start:end])
+                orientation = orientation or exif_orientation(data[start:end])
             elif name in _TEXT_CHUNKS:
                 texts.append((start, end))
             elif name == b"PLTE" and kind == 3:
-                grey = data[start:end:3] == data[start + 1 : end : 3] == data[start + 2 : end : 3]
+                red, green, blue = (data[start + index : end : 3] for index in range(3))
+                is_grey = red == green == blue
             elif name == b"tRNS":
-                alpha = True
+                has_alpha = True
             elif name == b"acTL" and struct.unpack_from(">I", data, start)[0] > 1:
-                raise unsupported("is an animation", "Save the one picture that is meant")
+                raise unsupported("is an animation", "Save one image of it")
     except ImageFileError as error:
         if not error.what.startswith("is cut off"):
             raise
-    if turn is None:
+    if orientation is None:
         for start, end in texts[:_TEXTS_MAX]:
             _check_text_orientation(data[start:end])
     return ImageInfo(
         "png",
         height_px,
         width_px,
-        1 if grey else 3,
+        1 if is_grey else 3,
         16 if bits == 16 else 8,
-        has_alpha=alpha,
-        orientation=turn or 1,
+        has_alpha=has_alpha,
+        orientation=orientation or 1,
     )
 
 
 def _check_text_orientation(body: bytes) -> None:
-    """Refuse an orientation that stands in a text: before PNG had EXIF, programs put it there.
+    """Refuse an orientation in a text chunk, where programs stored it before PNG had EXIF.
 
     Raises:
-        RefusedError: It says that the picture is to be turned.
+        UnsupportedImageError: The orientation is 2 to 8.
     """
     key, _, text = body.partition(b"\0")
     if key not in _ORIENTATION_KEYS:
         return
-    text = text.lstrip(b"\0\1")  # zTXt and iTXt say first how it is packed
+    text = text.lstrip(b"\0\1")  # zTXt and iTXt: flags of the compression
     with suppress(zlib.error):
         text = zlib.decompressobj().decompress(text, _INFLATE_BLOCK_BYTES)
     if key == _XMP:
@@ -119,46 +120,48 @@ def _check_text_orientation(body: bytes) -> None:
         exif = bytes.fromhex(b"".join(text[:_INFLATE_BLOCK_BYTES].split()[2:]).decode("ascii"))
     except ValueError:
         return
-    turn = exif_orientation(exif)
-    if turn is not None and turn > 1:
-        raise ambiguous_orientation(turn, "text")
+    orientation = exif_orientation(exif)
+    if orientation is not None and orientation > 1:
+        raise ambiguous_orientation(orientation, "text")
 
 
 def verify(data: bytes) -> None:
-    """Every chunk has its checksum, and the pixels are all there.
+    """Check the checksum of every chunk, and that all pixels are there.
 
     Raises:
-        FormError: If not.
+        ImageFileError: A checksum does not match, or pixels are missing.
     """
     view = memoryview(data)
-    width_px, height_px, bits, kind, _way, _filter, woven = struct.unpack_from(">IIBBBBB", data, 16)
-    wanted = _raw_bytes(width_px, height_px, bits * _SAMPLES[kind], is_interlaced=bool(woven))
+    width_px, height_px, bits, kind, _method, _filter, interlace = struct.unpack_from(
+        ">IIBBBBB", data, 16
+    )
+    expected = _raw_bytes(width_px, height_px, bits * _SAMPLES[kind], is_interlaced=bool(interlace))
     inflate, size = zlib.decompressobj(), 0
     for name, start, end in iter_chunks(data):
         if zlib.crc32(view[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise ImageFileError(
-                f"is damaged: its chunk {name.decode('latin-1')} has another checksum",
+                f"is damaged: the checksum of its chunk {name.decode('latin-1')} does not match",
                 remedy="Copy it again",
             )
         if name != b"IDAT":
             continue
-        left: bytes | memoryview = view[start:end]
+        rest: bytes | memoryview = view[start:end]
         try:
-            while len(left) and not inflate.eof and size <= wanted:
-                size += len(inflate.decompress(left, _INFLATE_BLOCK_BYTES))
-                left = inflate.unconsumed_tail
+            while len(rest) and not inflate.eof and size <= expected:
+                size += len(inflate.decompress(rest, _INFLATE_BLOCK_BYTES))
+                rest = inflate.unconsumed_tail
         except zlib.error as error:
             raise ImageFileError(
-                f"is damaged: its pixels cannot be unpacked ({error})", remedy="Copy it again"
+                f"is damaged: its pixels cannot be decompressed ({error})", remedy="Copy it again"
             ) from error
-    while inflate.unconsumed_tail and not inflate.eof and size <= wanted:
+    while inflate.unconsumed_tail and not inflate.eof and size <= expected:
         size += len(inflate.decompress(inflate.unconsumed_tail, _INFLATE_BLOCK_BYTES))
-    if size < wanted:
+    if size < expected:
         raise truncated("a PNG without all of its pixels")
 
 
 def _raw_bytes(width_px: int, height_px: int, bits_per_px: int, *, is_interlaced: bool) -> int:
-    """Bytes of all rows, each with the byte that names its filter."""
+    """Return the bytes of all rows, including one byte per row for its filter."""
     if not is_interlaced:
         return height_px * (1 + (width_px * bits_per_px + 7) // 8)
     total = 0

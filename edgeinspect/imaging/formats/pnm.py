@@ -1,4 +1,4 @@
-"""PGM, PPM and PBM: decoded here, for decoders differ in what they make of the highest value."""
+"""PGM, PPM and PBM. Decoded here, as decoders differ in how they use the maximum value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _HEADER_BYTES = 4096
 _NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})")
 _BITS_BY_MAX_VALUE = {2**bits - 1: bits for bits in (10, 12, 14)}
 _UNSPECIFIED_DEPTH = 65_535
-"""What many programs write for all that is more than 8 bits: it tells no depth."""
+"""Written by many programs for any depth above 8 bits: it does not state the depth."""
 
 
 def read_info(data: bytes) -> ImageInfo:
-    """See `picture_form.form_of`."""
+    """Parse the header; see `detection.read_info`."""
     kind, height_px, width_px, top, at = _read_header(data)
     channels = 3 if kind == 6 else 1
     if kind == 4:
@@ -27,13 +27,13 @@ def read_info(data: bytes) -> ImageInfo:
     end = at + row_bytes * height_px
     if len(data) < end:
         raise truncated("a PNM without all of its rows")
-    if len(data) > end:  # its length is all that can be checked
+    if len(data) > end:  # the length is the only check that the format allows
         raise unsupported(
-            f"is a PNM with {len(data) - end} bytes more than its header says: a second picture, "
-            "a comment behind the highest value, or lines that end in CR LF",
-            "Save it with nothing but the pixels behind a header whose last line ends in LF",
+            f"is a PNM with {len(data) - end} bytes more than its header states: a second "
+            "image, a comment after the maximum value, or lines that end in CR LF",
+            "Save it with the pixels alone after a header whose last line ends in LF",
         )
-    # Bits are passed over: two black rows of a drawing are no fault.
+    # Not checked for bitmaps, where black rows are common.
     raw = ((at, end),) if kind != 4 else ()
     return ImageInfo(
         "pnm",
@@ -48,11 +48,11 @@ def read_info(data: bytes) -> ImageInfo:
 
 
 def _read_header(data: bytes) -> tuple[int, int, int, int, int]:
-    """(kind, height, width, highest value, first byte of the pixels)."""
+    """Return (type digit, height, width, maximum value, first byte of the pixels)."""
     kind = data[1] - 0x30
     if kind not in (4, 5, 6):
         raise unsupported(
-            "is a PNM of plain text or of arbitrary layers (PAM)",
+            "is a plain-text PNM or a PAM",
             "Save it as binary PGM or PPM, or as PNG",
             is_valid_mask=kind == 1 or _plain_text_max_value(data) in (1, 255),
         )
@@ -69,14 +69,14 @@ def _read_header(data: bytes) -> tuple[int, int, int, int, int]:
         raise invalid_header("PNM")
     if top > 255 and top not in _BITS_BY_MAX_VALUE and top != _UNSPECIFIED_DEPTH:
         raise unsupported(
-            f"is a PNM with a highest value of {top}, which is no depth of a camera",
-            "Save it with a highest value of 255, 1023, 4095, 16383 or 65535",
+            f"is a PNM with a maximum value of {top}, which is not a depth of a camera",
+            "Save it with a maximum value of 255, 1023, 4095, 16383 or 65535",
         )
     return kind, height_px, width_px, top, at + 1
 
 
 def _plain_text_max_value(data: bytes) -> int:
-    """The highest value that plain text names; decoders spread ids below another over 0 to 255."""
+    """Return the maximum value of a plain-text PNM; decoders scale others than 1 and 255."""
     at, number = 2, 0
     for _ in range(3):
         found = _NUMBER.match(data[:_HEADER_BYTES], at)
@@ -87,13 +87,13 @@ def _plain_text_max_value(data: bytes) -> int:
 
 
 def read_bit_depth(head: bytes) -> tuple[int, int | None]:
-    """(8 or 16, how many of 16 are used if it says so), by the first bytes of a file."""
+    """Return (8 or 16, significant bits of 16 if stated) from the first bytes of a file."""
     top = _read_header(head)[3]
     return 16 if top > 255 else 8, _BITS_BY_MAX_VALUE.get(top)
 
 
 def decode(data: bytes, info: ImageInfo) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """(h, w, c) grey, or blue, green, red; deep values as they are stored, big end first."""
+    """Return (h, w, c) grey, or blue, green, red; values above 8 bits are not scaled."""
     kind, height_px, width_px, top, at = _read_header(data)
     body = data[at : at + info.row_bytes * height_px]
     if kind == 4:
@@ -103,8 +103,8 @@ def decode(data: bytes, info: ImageInfo) -> NDArray[np.uint8] | NDArray[np.uint1
     stored = np.frombuffer(body, ">u2" if top > 255 else np.uint8)
     if top != 255 and int(stored.max(initial=0)) > top:
         raise unsupported(
-            f"has a value of {int(stored.max())}, above its highest value of {top}",
-            "Save it with the highest value that its camera has",
+            f"has a value of {int(stored.max())}, above its maximum value of {top}",
+            "Save it with the maximum value of its camera",
         )
     shaped = stored.reshape(height_px, width_px, info.channels)
     if top > 255:

@@ -1,4 +1,4 @@
-"""How many bits a picture file stores, by a few of its bytes: thousands are looked through so."""
+"""The bit depth of an image file by a few of its bytes, for folders with thousands of files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _DIRECTORY_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class StoredBitDepth:
-    """Of one file."""
+    """The bit depth of one file."""
 
     bits: int
     """8 or 16, as decoded."""
     significant_bits: int | None = None
-    """How many of 16 are used, where the file says so."""
+    """How many of 16 bits are used; None if the file does not state it."""
 
 
 def read_stored_bit_depth(path: Path) -> StoredBitDepth | None:
-    """Of a file; None if it cannot be read or is no picture: reading it will say why."""
+    """Return the depth of a file; None if it cannot be read or is not an image."""
     try:
         with open_regular(path) as file:
             return _read_depth(file)
@@ -53,19 +53,19 @@ def _read_tiff_depth(file: BinaryIO, head: bytes) -> StoredBitDepth | None:
     pointer, count_code, entry_bytes = ("Q", "Q", 20) if big else ("I", "H", 12)
     (at,) = struct.unpack_from(order + pointer, head, 8 if big else 4)
     file.seek(at)
-    part = file.read(_DIRECTORY_BYTES)
-    (count,) = struct.unpack_from(order + count_code, part)
+    directory = file.read(_DIRECTORY_BYTES)
+    (count,) = struct.unpack_from(order + count_code, directory)
     first = struct.calcsize(count_code)
     for number in range(min(count, 4096)):
         place = first + entry_bytes * number
-        tag, kind, items = struct.unpack_from(order + "HH" + pointer, part, place)
+        tag, kind, items = struct.unpack_from(order + "HH" + pointer, directory, place)
         if (tag, kind) != (258, 3):
             continue
         value = place + entry_bytes - (8 if big else 4)
         if items * 2 > (8 if big else 4):
-            (at,) = struct.unpack_from(order + pointer, part, value)
+            (at,) = struct.unpack_from(order + pointer, directory, value)
             file.seek(at)
-            part, value = file.read(2), 0
-        (bits,) = struct.unpack_from(order + "H", part, value)
+            directory, value = file.read(2), 0
+        (bits,) = struct.unpack_from(order + "H", directory, value)
         return StoredBitDepth(16 if bits > 8 else 8, bits if 8 < bits < 16 else None)
     return StoredBitDepth(8)

@@ -1,4 +1,4 @@
-"""TIFF: one page of whole numbers, every strip or tile of it within the file."""
+"""TIFF headers, the check of every strip and tile, and decoding of uncompressed pixels."""
 
 from __future__ import annotations
 
@@ -65,94 +65,92 @@ _READ_TAGS = frozenset(
 )
 _ITEMS_MAX = 1 << 20
 _OVERLAPS_MAX = 4
-"""Strips may share bytes; together they are no more than so many files."""
+"""Strips may share bytes; all together they are at most this many times the file."""
 _RANGES_MAX = 4096
-"""So many rows of tiles are looked at for zeros, from the end of the file."""
+"""This many rows of tiles are checked for zeros, from the end of the file."""
 _READ_COMPRESSIONS = {_UNCOMPRESSED, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS}
 _UNSUPPORTED_PHOTOMETRIC = {
-    4: "a mask",
-    5: "of the four colours of print (CMYK)",
-    8: "of L*a*b* colours",
-    9: "of L*a*b* colours",
-    10: "of L*a*b* colours",
-    32803: "a raw colour mosaic",
-    32844: "of logarithmic values",
-    32845: "of logarithmic values",
+    4: "mask",
+    5: "with CMYK colours",
+    8: "with L*a*b* colours",
+    9: "with L*a*b* colours",
+    10: "with L*a*b* colours",
+    32803: "with a raw colour mosaic",
+    32844: "with logarithmic values",
+    32845: "with logarithmic values",
 }
 _FAX = frozenset((2, 3, 4))
 _FIXED_FILL_ORDER = frozenset((_JPEG, _DEFLATE, _DEFLATE_OLD))
 _PAGES_MAX = 64
 _TAGS_MAX = 4096
 _PACKED_BITS = (1, 8, 10, 12, 14, 16)
-"""Bits of a sample that are read where the pixels are not compressed."""
+"""Bits of a sample that are supported without compression."""
 _JPEG_END = b"\xff\xd9"
 _ZERO_RUN = 8
-"""Zeros in a row that no coder writes."""
+"""Successive zeros that no encoder writes."""
 
 
 @dataclass(slots=True)
 class TiffPage:
-    """One directory's whole numbers, and where they stand."""
+    """The integers of one directory, and the offsets of those stored in the directory itself."""
 
     values: dict[int, tuple[int, ...]]
     value_offsets: dict[int, int]
-    """First byte of the value, for those that stand in the directory itself."""
+    """Tag to the first byte of its value."""
     byte_order: str
 
     def first(self, tag: int, default: int) -> int:
-        """A tag's first value."""
+        """Return the first value of a tag."""
         return self.values.get(tag, (default,))[0]
 
 
 def read_info(data: bytes) -> ImageInfo:
-    """See `picture_form.form_of`. All that is known of a TIFF stands in its directory."""
+    """Parse the directory; see `detection.read_info`."""
     pages = _iter_pages(data)
     page = next(pages)
     if page.first(_SUBFILE, 0) & 1 or page.first(_OLD_SUBFILE, 1) == 2:
-        raise unsupported(
-            "holds a reduced picture first, as raw files do: the whole one is elsewhere"
-        )
+        raise unsupported("holds a reduced image first, as raw files do")
     for other in pages:
-        if not other.first(_SUBFILE, 0) & 1:  # a thumbnail is no second picture
-            raise unsupported("has more than one page", "Save each page as a file of its own")
+        if not other.first(_SUBFILE, 0) & 1:  # thumbnails are allowed
+            raise unsupported("has more than one page", "Save each page as a separate file")
     width_px, height_px = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
     if width_px < 1 or height_px < 1:
         raise invalid_header("TIFF")
-    bits, alpha = _read_sample_format(page)
-    shown, way = page.first(_PHOTOMETRIC, _BLACK_IS_ZERO), page.first(_COMPRESSION, _UNCOMPRESSED)
-    row_bytes, raw = _locate_pixels(data, page, bits)
-    if bits == 1:  # two black rows of a drawing are no fault
-        raw = ()
-    turn = page.first(_ORIENTATION, 1)
-    grey = shown in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or (shown == _PALETTE_INDEX and _is_grey(page))
+    bits, has_alpha = _read_sample_format(page)
+    photometric = page.first(_PHOTOMETRIC, _BLACK_IS_ZERO)
+    row_bytes, pixel_ranges = _locate_pixels(data, page, bits)
+    orientation = page.first(_ORIENTATION, 1)
+    is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or (
+        photometric == _PALETTE_INDEX and _is_grey(page)
+    )
     return ImageInfo(
         "tiff",
         height_px,
         width_px,
-        1 if grey else 3,
+        1 if is_grey else 3,
         16 if bits > 8 else 8,
         bits if 8 < bits < 16 else None,
-        alpha,
-        turn if 1 <= turn <= 8 else 1,
-        is_inverted=shown == _WHITE_IS_ZERO,
-        is_uncompressed=way == _UNCOMPRESSED,
+        has_alpha,
+        orientation if 1 <= orientation <= 8 else 1,
+        is_inverted=photometric == _WHITE_IS_ZERO,
+        is_uncompressed=page.first(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED,
         row_bytes=row_bytes,
-        pixel_ranges=raw,
+        pixel_ranges=pixel_ranges if bits > 1 else (),  # black rows are common in bitmaps
     )
 
 
 def normalize(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-    """The file as decoders agree on it, and its palette: 256 of blue, green, red, or nothing.
+    """Return a copy that all decoders read alike, and its palette of 256 (blue, green, red).
 
-    Not turned, 0 is black, and palette indices as grey values: decoders, and versions of them,
-    differ in which of these they heed.
+    In the copy the orientation is 1, 0 is black, and palette indices are grey values; decoders
+    and their versions differ in how they apply these tags. Without a palette it is empty.
     """
     page = next(_iter_pages(data))
     out = bytearray(data)
-    wanted = {_ORIENTATION: 1}
+    changes = {_ORIENTATION: 1}
     if page.first(_PHOTOMETRIC, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _PALETTE_INDEX):
-        wanted[_PHOTOMETRIC] = _BLACK_IS_ZERO
-    for tag, value in wanted.items():
+        changes[_PHOTOMETRIC] = _BLACK_IS_ZERO
+    for tag, value in changes.items():
         if tag in page.value_offsets:
             struct.pack_into(page.byte_order + "H", out, page.value_offsets[tag], value)
     if page.first(_PHOTOMETRIC, _BLACK_IS_ZERO) != _PALETTE_INDEX:
@@ -161,15 +159,14 @@ def normalize(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
 
 
 def is_lossy(data: bytes) -> bool:
-    """Whether the pixels are a JPEG's, that blurs values into each other."""
+    """Return True if the pixels are compressed as JPEG."""
     return next(_iter_pages(data)).first(_COMPRESSION, _UNCOMPRESSED) == _JPEG
 
 
 def decode(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """(h, w, samples) of uncompressed pixels, in the file's own order of colours.
+    """Return (h, w, samples) from uncompressed pixels, in the file's order of colours.
 
-    Decoders differ in what they make of tiles, planes and packed bits; of `form_of`'s files
-    whose `raw` is not empty, and of those with one bit.
+    Decoders differ in how they read tiles, planes and packed bits.
     """
     page = next(_iter_pages(data))
     width_px, height_px = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
@@ -181,23 +178,25 @@ def decode(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
         if tiled
         else min(page.first(_ROWS_PER_STRIP, height_px), height_px)
     )
-    apart = page.first(_PLANAR_CONFIG, 1) == 2
-    inside = 1 if apart else samples
+    is_planar = page.first(_PLANAR_CONFIG, 1) == 2
+    interleaved = 1 if is_planar else samples
     columns, rows = -(-width_px // across), -(-height_px // down)
-    step = (across * inside * bits + 7) // 8
+    step = (across * interleaved * bits + 7) // 8
     out = np.zeros((height_px, width_px, samples), np.uint16 if bits > 8 else np.uint8)
     starts = page.values[_TILE_OFFSETS if tiled else _STRIP_OFFSETS]
-    for number in range(columns * rows * (samples if apart else 1)):
+    for number in range(columns * rows * (samples if is_planar else 1)):
         plane, place = divmod(number, columns * rows)
         top, left = place // columns * down, place % columns * across
         used = min(down, height_px - top)
         stored = np.frombuffer(data, np.uint8, used * step, starts[number])
         if page.first(_FILL_ORDER, 1) == 2:
             stored = _REVERSED_BITS[stored]
-        values = _unpack_samples(stored.reshape(used, step), bits, across * inside, page.byte_order)
-        part = values.reshape(used, across, inside)[:, : width_px - left]
-        which = slice(plane, plane + 1) if apart else slice(None)
-        out[top : top + used, left : left + across, which] = part
+        values = _unpack_samples(
+            stored.reshape(used, step), bits, across * interleaved, page.byte_order
+        )
+        block = values.reshape(used, across, interleaved)[:, : width_px - left]
+        channels = slice(plane, plane + 1) if is_planar else slice(None)
+        out[top : top + used, left : left + across, channels] = block
     return out
 
 
@@ -209,7 +208,7 @@ _REVERSED_BITS = np.packbits(
 def _unpack_samples(
     rows: NDArray[np.uint8], bits: int, count: int, byte_order: str
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """(rows, count) samples of rows of bytes."""
+    """Return (rows, count) samples from rows of packed bytes."""
     if bits == 8:
         return rows
     if bits == 16:
@@ -218,7 +217,7 @@ def _unpack_samples(
         return np.unpackbits(rows, axis=1)[:, :count] * np.uint8(255)
     weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
     out = np.empty((len(rows), count), np.uint16)
-    for place, row in enumerate(rows):  # of all rows at once, the bits would take eight times
+    for place, row in enumerate(rows):  # unpacking all rows at once takes eight times the memory
         out[place] = np.unpackbits(row)[: count * bits].reshape(count, bits) @ weights
     return out
 
@@ -286,59 +285,53 @@ def _read_page(data: bytes, offset: int, byte_order: str, *, big: bool) -> tuple
 
 
 def _read_sample_format(page: TiffPage) -> tuple[int, bool]:
-    """(bits of a sample, whether there is transparency)."""
-    count, shown = page.first(_SAMPLES_PER_PIXEL, 1), page.first(_PHOTOMETRIC, _BLACK_IS_ZERO)
-    if shown in _UNSUPPORTED_PHOTOMETRIC or shown > _YCBCR:
-        raise unsupported(f"is a TIFF {_UNSUPPORTED_PHOTOMETRIC.get(shown, 'of unknown colours')}")
+    """Return (bits of a sample, whether there is alpha); refuse what is not supported."""
+    count, photometric = page.first(_SAMPLES_PER_PIXEL, 1), page.first(_PHOTOMETRIC, _BLACK_IS_ZERO)
+    compression = page.first(_COMPRESSION, _UNCOMPRESSED)
+    if photometric in _UNSUPPORTED_PHOTOMETRIC or photometric > _YCBCR:
+        raise unsupported(
+            f"is a TIFF {_UNSUPPORTED_PHOTOMETRIC.get(photometric, 'with unknown colours')}"
+        )
     kinds = set(page.values.get(_SAMPLE_FORMAT, (1,)))
     if kinds - {1, 4}:
-        words = {2: "signed", 3: "floating-point"}.get(min(kinds - {1, 4}), "complex")
-        raise unsupported(f"has {words} pixels")
-    if page.first(_COMPRESSION, _UNCOMPRESSED) not in _READ_COMPRESSIONS:
+        kind = {2: "signed", 3: "floating-point"}.get(min(kinds - {1, 4}), "complex")
+        raise unsupported(f"has {kind} pixels")
+    if compression not in _READ_COMPRESSIONS:
         raise unsupported(
-            f"is a TIFF packed in a way that is not read ({page.first(_COMPRESSION, 0)})",
+            f"is a TIFF with an unsupported compression ({compression})",
             "Save it as PNG, or as TIFF with LZW or Deflate",
-            is_valid_mask=page.first(_COMPRESSION, _UNCOMPRESSED) in _FAX,
+            is_valid_mask=compression in _FAX,
         )
-    if shown == _YCBCR and page.first(_COMPRESSION, _UNCOMPRESSED) != _JPEG:
-        raise unsupported("is a TIFF of YCbCr colours")
+    if photometric == _YCBCR and compression != _JPEG:
+        raise unsupported("is a TIFF with YCbCr colours")
     extra = len(page.values.get(_EXTRA_SAMPLES, ()))
-    wanted = 3 if shown in (_RGB, _YCBCR) else 1
-    if count - wanted not in (0, 1) or extra > 1:
-        raise unsupported(f"is a TIFF of {count} layers")
+    colors = 3 if photometric in (_RGB, _YCBCR) else 1
+    if count - colors not in (0, 1) or extra > 1:
+        raise unsupported(f"is a TIFF with {count} samples per pixel")
     depths = set(page.values.get(_BITS_PER_SAMPLE, (1,)))
     bits = max(depths)
-    read = (
-        _PACKED_BITS
-        if page.first(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED and shown != _PALETTE_INDEX
-        else (8, 16)
-    )
-    if len(depths) > 1 or bits not in read:
-        what = f"has {bits} bits a pixel, stored in a way that is not read"
+    packed_allowed = compression == _UNCOMPRESSED and photometric != _PALETTE_INDEX
+    if len(depths) > 1 or bits not in (_PACKED_BITS if packed_allowed else (8, 16)):
+        what = f"has {bits} bits per pixel, stored in an unsupported way"
         raise unsupported(what, is_valid_mask=bits < 8)
-    if bits == 16 and (shown == _PALETTE_INDEX or page.first(_COMPRESSION, _UNCOMPRESSED) == _JPEG):
-        raise unsupported(
-            "is a TIFF with a palette of 16 bits"
-            if shown == _PALETTE_INDEX
-            else "is a TIFF of JPEG with 16 bits"
-        )
-    packed = page.first(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED
+    if bits == 16 and photometric == _PALETTE_INDEX:
+        raise unsupported("is a TIFF with a palette of 16 bits")
+    if bits == 16 and compression == _JPEG:
+        raise unsupported("is a TIFF of JPEG with 16 bits")
+    is_compressed = compression != _UNCOMPRESSED
     if (
-        bits == 16 and packed and count > 1 and page.first(_PLANAR_CONFIG, 1) == 2
-    ):  # decoders fail at it
-        raise unsupported("is a packed TIFF of 16 bits with each colour in a plane of its own")
-    if (
-        page.first(_COMPRESSION, _UNCOMPRESSED) in _FIXED_FILL_ORDER
-        and page.first(_FILL_ORDER, 1) == 2
-    ):
-        raise unsupported("is a packed TIFF with the bits of its bytes reversed")
-    return bits, count > wanted
+        bits == 16 and is_compressed and count > 1 and page.first(_PLANAR_CONFIG, 1) == 2
+    ):  # decoders fail
+        raise unsupported("is a compressed TIFF of 16 bits with separate planes")
+    if compression in _FIXED_FILL_ORDER and page.first(_FILL_ORDER, 1) == 2:
+        raise unsupported("is a compressed TIFF with reversed bit order")
+    return bits, count > colors
 
 
 def _locate_pixels(
     data: bytes, page: TiffPage, bits: int
 ) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """(bytes of a row, where rows lie), every strip or tile being looked at."""
+    """Check every strip or tile; return (bytes of a row, ranges of uncompressed pixels)."""
     width_px, height_px = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
     tiled = _TILE_OFFSETS in page.values
     if tiled:
@@ -347,17 +340,17 @@ def _locate_pixels(
         across, down = width_px, min(page.first(_ROWS_PER_STRIP, height_px), height_px)
     if across < 1 or down < 1 or (tiled and (across % 16 or down % 16)):
         raise invalid_header("TIFF")
-    apart = page.first(_PLANAR_CONFIG, 1) == 2
-    planes = page.first(_SAMPLES_PER_PIXEL, 1) if apart else 1
-    px_bits = bits * (1 if apart else page.first(_SAMPLES_PER_PIXEL, 1))
+    is_planar = page.first(_PLANAR_CONFIG, 1) == 2
+    planes = page.first(_SAMPLES_PER_PIXEL, 1) if is_planar else 1
+    px_bits = bits * (1 if is_planar else page.first(_SAMPLES_PER_PIXEL, 1))
     columns, rows = -(-width_px // across), -(-height_px // down)
     starts = page.values.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, ())
     counts = page.values.get(_TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS, ())
     if len(starts) < columns * rows * planes or (counts and len(counts) < len(starts)):
         raise invalid_header("TIFF")
-    way, raw, total = page.first(_COMPRESSION, _UNCOMPRESSED), [], 0
+    compression, raw, total = page.first(_COMPRESSION, _UNCOMPRESSED), [], 0
     tables = bytes(page.values.get(_JPEG_TABLES, ()))
-    if way == _JPEG and tables and not tables.endswith(_JPEG_END):
+    if compression == _JPEG and tables and not tables.endswith(_JPEG_END):
         raise truncated("a TIFF without the tables of its JPEG")
     for number in range(columns * rows * planes):
         row, column = divmod(number % (columns * rows), columns)
@@ -371,53 +364,53 @@ def _locate_pixels(
         total += stored
         if total > _OVERLAPS_MAX * len(data):
             raise invalid_header("TIFF")
-        if way != _UNCOMPRESSED:
-            _check_compressed(data[start : start + stored], way, size, step * down)
+        if compression != _UNCOMPRESSED:
+            _check_compressed(data[start : start + stored], compression, size, step * down)
             continue
         if stored < size:
             raise truncated("a TIFF without all of its pixels")
-        seen = (min(across, width_px - column * across) * px_bits + 7) // 8
-        raw.append((start, used, step, seen))
+        visible = (min(across, width_px - column * across) * px_bits + 7) // 8
+        raw.append((start, used, step, visible))
     return (min(across, width_px) * px_bits + 7) // 8, _last_pixel_ranges(raw)
 
 
 def _last_pixel_ranges(stored: list[tuple[int, int, int, int]]) -> tuple[tuple[int, int], ...]:
-    """Where pixels lie, of the last strips or tiles of the file, without a tile's filling.
+    """Return the ranges of the last strips or tiles of the file, without the tiles' padding.
 
     Args:
-        stored: (first byte, rows, bytes of a row, of these with pixels) of each.
+        stored: (first byte, rows, bytes of a row, bytes of a row without padding) of each.
     """
     out: list[tuple[int, int]] = []
-    for start, rows, step, seen in sorted(stored, reverse=True):
+    for start, rows, step, visible in sorted(stored, reverse=True):
         if len(out) >= _RANGES_MAX:
             break
-        if seen == step:
+        if visible == step:
             out.append((start, start + rows * step))
         else:
-            out += [(start + at * step, start + at * step + seen) for at in range(rows)]
+            out += [(start + at * step, start + at * step + visible) for at in range(rows)]
     return tuple(out)
 
 
 def _check_compressed(part: bytes, compression: int, size: int, most: int) -> None:
-    """Refuse a strip that is not all there.
+    """Refuse a compressed strip or tile of which a part is missing.
 
     Args:
-        part: The strip.
-        way: How it is packed.
+        part: Its bytes.
+        compression: Value of the TIFF tag.
         size: Bytes of its pixels.
-        most: Bytes of as many rows as other strips have: some programs fill up the last one.
+        most: Bytes of a full strip, to which some programs pad the last one.
     """
     if compression in (_DEFLATE, _DEFLATE_OLD):
         inflate = zlib.decompressobj()
         try:
             unpacked = len(inflate.decompress(part, most + 1))
         except zlib.error as error:
-            raise truncated(f"a TIFF whose pixels cannot be unpacked: {error}") from error
-        if unpacked < size or not inflate.eof:  # its checksum stands at the end
+            raise truncated(f"a TIFF whose pixels cannot be decompressed: {error}") from error
+        if unpacked < size or not inflate.eof:  # the checksum is at the end
             raise truncated("a TIFF without all of its pixels")
     elif compression == _JPEG:
         jpeg.verify(part)
     elif bytes(_ZERO_RUN) in part or (
         compression == _LZW and part.endswith(b"\0\0")
-    ):  # its end has a 1
+    ):  # LZW ends in a nonzero code
         raise truncated("a TIFF with zeros in place of its pixels")

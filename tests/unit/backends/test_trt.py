@@ -65,12 +65,12 @@ def test_gate_and_segmenter_answer(gpu: FakeGpu, root: Path) -> None:
     gate, segmenter = load(root), load(root, model="tiny-segmenter")
     rng = np.random.default_rng(3)
     for _ in range(4):
-        picture = rng.integers(0, 256, graphs.SHAPE.dims, np.uint8)
+        image = rng.integers(0, 256, graphs.SHAPE.dims, np.uint8)
         for engine, wanted in (
-            (gate, graphs.gate_numpy(picture)),
-            (segmenter, graphs.segmenter_numpy(picture)),
+            (gate, graphs.gate_numpy(image)),
+            (segmenter, graphs.segmenter_numpy(image)),
         ):
-            for got, want in zip(engine.infer(picture), wanted, strict=True):
+            for got, want in zip(engine.infer(image), wanted, strict=True):
                 assert got.dtype == want.dtype
                 np.testing.assert_allclose(got, want, atol=1e-6)
     gate.close()

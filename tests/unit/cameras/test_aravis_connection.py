@@ -1,4 +1,4 @@
-"""A connection's end, on a library that follows a script: the next one must wait for it."""
+"""Closing a connection: the next one must wait for it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edgeinspect.errors import CameraLostError
 
 
 class ScriptedLibrary:
-    """Counts what is held; stopping a camera waits until it is let."""
+    """Counts open cameras; stopping one blocks until `may_stop` is set."""
 
     def __init__(self, *, controller: bool = True) -> None:
         self.controller = controller
-        self.held: list[int] = []
+        self.open_cameras: list[int] = []
         self.may_stop = threading.Event()
 
     def camera_new(self, _name: bytes) -> int:
-        self.held.append(7)
+        self.open_cameras.append(7)
         return 7
 
     def camera_is_gv_device(self, _camera: int) -> int:
@@ -35,33 +35,33 @@ class ScriptedLibrary:
 
     def unref(self, instance: int) -> None:
         if instance == 7:
-            self.held.remove(7)
+            self.open_cameras.remove(7)
 
     def __getattr__(self, _name: str) -> Any:
         return lambda *_arguments: 1
 
 
-def test_a_new_connection_waits_until_the_last_is_let_go() -> None:
+def test_a_new_connection_waits_for_the_end_of_the_last() -> None:
     library = ScriptedLibrary()
-    session = AravisConnection(library, "C1")  # type: ignore[arg-type]
-    session.stream = 9
-    session.queue_buffers(2, 64)
-    with session.control():
+    connection = AravisConnection(library, "C1")  # type: ignore[arg-type]
+    connection.stream = 9
+    connection.queue_buffers(2, 64)
+    with connection.control():
         pass
-    session.close(0.01)
+    connection.close(0.01)
     assert not wait_until_closed("C1", 0.01)
     assert wait_until_closed("C2", 0.01), "another camera is free"
-    assert library.held == [7]
-    with pytest.raises(CameraLostError), session.control():
+    assert library.open_cameras == [7]
+    with pytest.raises(CameraLostError), connection.control():
         pass
     library.may_stop.set()
     assert wait_until_closed("C1", 10)
-    assert not library.held
+    assert not library.open_cameras
 
 
-def test_without_control_there_is_no_connection() -> None:
-    """The library opens it all the same, and then every write runs into a time-out."""
+def test_a_camera_controlled_by_another_program_is_not_opened() -> None:
+    """The library opens the camera nevertheless, and every write times out."""
     library = ScriptedLibrary(controller=False)
-    with pytest.raises(CameraLostError, match="another program holds it"):
+    with pytest.raises(CameraLostError, match="another program controls it"):
         AravisConnection(library, "C3")  # type: ignore[arg-type]
-    assert not library.held
+    assert not library.open_cameras

@@ -1,4 +1,4 @@
-"""The configurations of docs/cameras.md are taken as they stand there."""
+"""The example configurations in docs/cameras.md are valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeinspect.registry import load_plugin
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "cameras.md"
 
 
-def test_every_example_is_a_configuration() -> None:
+def test_every_example_is_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     first: dict[str, Any] = yaml.safe_load(blocks[0])["cameras"]["top"]
     seen = []
@@ -30,7 +30,7 @@ def test_every_example_is_a_configuration() -> None:
         elif all(isinstance(each, dict) and "type" in each for each in found.values()):
             cameras = list(found.values())
         else:
-            cameras = [first | found]  # lines that go into the first
+            cameras = [first | found]  # additions to the first
         for camera in cameras:
             options = {key: value for key, value in camera.items() if key != "type"}
             msgspec.convert(options, load_plugin("camera", camera["type"]).Options)

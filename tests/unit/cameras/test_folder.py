@@ -72,34 +72,34 @@ def grab_all(camera: module.FolderCamera) -> list[Grab]:
             return found
 
 
-class Disk:
-    """Holds back the reading of one file, as a dead server does."""
+class BlockedDisk:
+    """Blocks the reading of one file, as a dead file server does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-        self.answers, self.asked = threading.Event(), threading.Event()
-        real = module.content_of
+        self.may_return, self.is_reading = threading.Event(), threading.Event()
+        real = module.read_image_bytes
 
         def read(path: Path) -> bytes:
             if path.name == name:
-                self.asked.set()
-                assert self.answers.wait(60)
+                self.is_reading.set()
+                assert self.may_return.wait(60)
             return real(path)
 
-        monkeypatch.setattr(module, "content_of", read)
+        monkeypatch.setattr(module, "read_image_bytes", read)
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    made = Disk(monkeypatch, "b.png")
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[BlockedDisk]:
+    made = BlockedDisk(monkeypatch, "b.png")
     yield made
-    made.answers.set()
+    made.may_return.set()
 
 
 # -- what a folder may hold ------------------------------------------------------------
 
 
 def png_bomb(side_px: int) -> bytes:
-    """A PNG that says it is as large as that; what it holds does not matter."""
+    """Encode a PNG whose header states a size that its data do not have."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -112,7 +112,7 @@ def png_bomb(side_px: int) -> bytes:
 
 
 @pytest.mark.timeout(60)
-def test_whatever_has_a_pictures_name_is_a_frame_and_none_is_waited_for(tmp_path: Path) -> None:
+def test_every_entry_with_an_image_name_is_a_frame(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a-pipe.png")
     (tmp_path / "b-bomb.png").write_bytes(png_bomb(30_000))
     (tmp_path / "c-device.png").symlink_to("/dev/zero")
@@ -121,36 +121,36 @@ def test_whatever_has_a_pictures_name_is_a_frame_and_none_is_waited_for(tmp_path
     (tmp_path / "f-whole.png").write_bytes(encode_image())
     found = grab_all(make(tmp_path))
     assert [got.label for got in found] == sorted(path.name for path in tmp_path.iterdir())
-    for got, why in zip(found, ["named pipe", "30000x30000", "device", "folder", ""], strict=False):
+    for got, problem in zip(
+        found, ["named pipe", "30000x30000", "device", "folder", ""], strict=False
+    ):
         assert got.pixels is None
-        assert why in got.problem
+        assert problem in got.problem
     assert found[-1].pixels is not None
     assert [got.camera_frame_id for got in found] == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_largest_picture_is_an_option(tmp_path: Path) -> None:
+def test_images_larger_than_pixels_max_have_no_pixels(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode_image())
     assert grab_all(make(tmp_path, pixels_max=600))[0].pixels is not None
     assert "more than" in grab_all(make(tmp_path, pixels_max=599))[0].problem
 
 
-def test_what_is_no_frame_is_counted_with_names_and_hidden_names_are_not(tmp_path: Path) -> None:
+def test_skipped_entries_are_counted_except_hidden_ones(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode_image())
     for name in ("b.webp", "c.webp", "README", ".DS_Store", "._a.png", "Thumbs.db", "~$a.png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "old").mkdir()
     camera = make(tmp_path)
     camera.open()
-    for words in ("2 .webp (b.webp, c.webp)", "1 folders (old)", "1 without an ending (README)"):
-        assert words in camera.skipped
+    for part in ("2 .webp (b.webp, c.webp)", "1 folders (old)", "1 without an ending (README)"):
+        assert part in camera.skipped
     assert "DS_Store" not in camera.skipped
     assert [got.label for got in grab_all(camera)] == ["a.png"]
 
 
 @pytest.mark.parametrize("options", [{"watch": True, "settle_ms": 10}, {"repeat": True}])
-def test_a_kind_of_file_that_comes_later_is_told_too(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_a_new_kind_of_skipped_file_is_logged(tmp_path: Path, options: dict[str, Any]) -> None:
     (tmp_path / "a.png").write_bytes(encode_image())
     camera = make(tmp_path, **options)
     watch = GrabMonitor(camera, "top", 200 * NS_PER_MS, SystemClock())
@@ -162,7 +162,7 @@ def test_a_kind_of_file_that_comes_later_is_told_too(
         (tmp_path / "b.webp").touch()
         wait_for(lambda: (camera.grab(NS_PER_MS), camera.skipped)[1])
         watch.on_open()
-        (tmp_path / "c.webp").touch()  # of a kind that has been told
+        (tmp_path / "c.webp").touch()  # of a kind that has been reported
         for _ in range(5):
             camera.grab(NS_PER_MS)
         watch.on_open()
@@ -171,7 +171,7 @@ def test_a_kind_of_file_that_comes_later_is_told_too(
     assert "1 .webp (b.webp)" in logs[0]["skipped"]
 
 
-def test_a_watched_folder_tells_what_it_passes_over_while_nothing_comes(tmp_path: Path) -> None:
+def test_an_idle_watched_folder_logs_skipped_files(tmp_path: Path) -> None:
     camera = make(tmp_path, watch=True, settle_ms=10)
     watch = GrabMonitor(camera, "top", 200 * NS_PER_MS, SystemClock())
     camera.open()
@@ -183,9 +183,9 @@ def test_a_watched_folder_tells_what_it_passes_over_while_nothing_comes(tmp_path
     assert logs[0]["event"] == "camera.skipped"
 
 
-def test_a_folder_of_other_files_says_which(tmp_path: Path) -> None:
+def test_a_folder_without_images_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "a.webp").touch()
-    with pytest.raises(DataError, match=r"holds no picture; passed over: 1 \.webp \(a\.webp\)"):
+    with pytest.raises(DataError, match=r"holds no image; skipped: 1 \.webp \(a\.webp\)"):
         make(tmp_path).open()
 
 
@@ -207,7 +207,7 @@ NAMES = [
 ]
 
 
-def test_any_name_becomes_a_label_that_can_be_stored_and_is_its_own(tmp_path: Path) -> None:
+def test_labels_are_unique_and_storable_for_any_name(tmp_path: Path) -> None:
     for name in NAMES:
         (tmp_path / os.fsdecode(name)).write_bytes(encode_image())
     found = grab_all(make(tmp_path))
@@ -220,7 +220,7 @@ def test_any_name_becomes_a_label_that_can_be_stored_and_is_its_own(tmp_path: Pa
     assert all(got.pixels is not None for got in found)
 
 
-def test_names_of_a_list_may_be_of_any_bytes(tmp_path: Path) -> None:
+def test_names_in_a_list_may_contain_any_bytes(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / os.fsdecode(b"a\xe4.png")).write_bytes(encode_image())
     (tmp_path / "list").write_bytes(b"\xef\xbb\xbfa\xe4.png\r\n\r\nmissing.png")
@@ -237,28 +237,28 @@ def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
         make(tmp_path, names=str(tmp_path / "list")).open()
 
 
-# -- a disk that stands still ------------------------------------------------------------
+# -- a disk that does not respond --------------------------------------------------------
 
 
-def test_a_read_that_does_not_return_stops_nobody(tmp_path: Path, disk: Disk) -> None:
+def test_a_blocked_read_does_not_block_the_camera(tmp_path: Path, disk: BlockedDisk) -> None:
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(encode_image(ord(name)))
     camera = make(tmp_path)
     camera.open()
     assert grab(camera).label == "a.png"
     assert camera.grab(10 * NS_PER_MS) is None
-    assert disk.asked.wait(20)
+    assert disk.is_reading.wait(20)
     for _ in range(5):
         before = time.monotonic()
         assert camera.grab(10 * NS_PER_MS) is None
         assert time.monotonic() - before < 5
         assert camera.waits_for == "reading b.png"
-    camera.close()  # and opened again: the same read, no thread more
+    camera.close()  # opening again waits for the same read
     threads = threading.active_count()
     with pytest.raises(CameraLostError, match=r"reading b\.png"):
         open_with_short_timeout(camera)
     assert threading.active_count() == threads
-    disk.answers.set()
+    disk.may_return.set()
     camera.open()
     found = grab_all(camera)
     assert [(got.label, got.camera_frame_id) for got in found] == [("b.png", 2), ("c.png", 3)]
@@ -272,38 +272,38 @@ def open_with_short_timeout(camera: module.FolderCamera) -> None:
         module._OPEN_TIMEOUT_NS = before
 
 
-def test_a_picture_that_came_late_was_not_exposed_before_it_was_there(
-    tmp_path: Path, disk: Disk
+def test_the_frame_of_a_late_image_is_not_dated_before_it(
+    tmp_path: Path, disk: BlockedDisk
 ) -> None:
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(encode_image(ord(name)))
     camera = make(tmp_path, pace="rate", rate_hz=1000)
     camera.open()
     grab(camera)
-    wait_for(lambda: camera.grab(10 * NS_PER_MS) is None and disk.asked.is_set())
+    wait_for(lambda: camera.grab(10 * NS_PER_MS) is None and disk.is_reading.is_set())
     before_ns = SystemClock().now_ns()
-    disk.answers.set()
+    disk.may_return.set()
     assert grab(camera).captured_at_ns >= before_ns
 
 
-def test_a_share_that_dies_while_nothing_is_due_is_noticed(
+def test_a_dead_share_is_detected_while_no_frame_is_due(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.png").write_bytes(encode_image())
-    answers = threading.Event()
-    monkeypatch.setattr(module, "check_there", lambda _path: answers.wait(60))
+    may_return = threading.Event()
+    monkeypatch.setattr(module, "check_folder_exists", lambda _path: may_return.wait(60))
     camera = make(tmp_path, pace="trigger")
     camera.open()
-    wait_for(lambda: camera.grab(NS_PER_MS) is None and camera.waits_for == "looking at the folder")
+    wait_for(lambda: camera.grab(NS_PER_MS) is None and camera.waits_for == "scanning the folder")
     camera.trigger(Part("p"))
-    assert grab(camera).part.part_id == "p"  # it had been read before
-    answers.set()
+    assert grab(camera).part.part_id == "p"  # read before
+    may_return.set()
 
 
 # -- a folder that changes ---------------------------------------------------------------
 
 
-def test_a_repeated_folder_is_listed_anew_at_each_turn(tmp_path: Path) -> None:
+def test_a_repeated_folder_is_listed_again_each_time(tmp_path: Path) -> None:
     for name in ("a1", "a2"):
         (tmp_path / f"{name}.png").write_bytes(encode_image(ord(name[1])))
     camera = make(tmp_path, repeat=True)
@@ -317,18 +317,18 @@ def test_a_repeated_folder_is_listed_anew_at_each_turn(tmp_path: Path) -> None:
     camera.close()
 
 
-def test_a_repeated_folder_that_was_emptied_is_a_loss(tmp_path: Path) -> None:
+def test_an_emptied_repeated_folder_is_a_loss(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode_image())
     camera = make(tmp_path, repeat=True)
     camera.open()
     grab(camera)
     (tmp_path / "a.png").unlink()
-    with pytest.raises(CameraLostError, match="holds no picture"):
+    with pytest.raises(CameraLostError, match="holds no image"):
         grab_on(camera, 5)
     camera.close()
 
 
-def test_a_watched_folder_with_too_many_files_is_a_loss_and_no_end(
+def test_a_watched_folder_with_too_many_files_is_a_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera = make(tmp_path, watch=True, settle_ms=10)
@@ -341,19 +341,19 @@ def test_a_watched_folder_with_too_many_files_is_a_loss_and_no_end(
     camera.close()
 
 
-def test_an_error_that_a_decoder_invents_is_a_frame_without_a_picture(
+def test_an_unexpected_decoder_error_is_a_frame_without_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_words: Any, **_more: Any) -> None:
+    def fail(*_args: Any, **_kwargs: Any) -> None:
         raise IndexError("far out")
 
-    monkeypatch.setattr(module, "read", fail)
+    monkeypatch.setattr(module, "read_image", fail)
     (tmp_path / "a.png").write_bytes(encode_image())
     (found,) = grab_all(make(tmp_path))
     assert found.problem == "cannot be decoded: IndexError"
 
 
 @pytest.mark.parametrize("other", [{"repeat": True}, {"names": "list"}])
-def test_a_watched_folder_is_neither_repeated_nor_listed(tmp_path: Path, other: Any) -> None:
+def test_watch_excludes_repeat_and_names(tmp_path: Path, other: Any) -> None:
     with pytest.raises(ConfigError, match="watch"):
         make(tmp_path, watch=True, **other)

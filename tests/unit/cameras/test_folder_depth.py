@@ -1,4 +1,4 @@
-"""The folder camera reads as training did: its depth is declared, and every picture held to it."""
+"""The folder camera reads images as training does, and checks them against the declared depth."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GREY = np.random.default_rng(4).integers(10, 256, (24, 40), np.uint8)
 DEEP = GREY.astype(np.uint16) * 16 + 3
 
 
-def write(folder: Path, **pictures: np.ndarray) -> None:
-    for name, pixels in pictures.items():
+def write(folder: Path, **images: np.ndarray) -> None:
+    for name, pixels in images.items():
         assert cv2.imwrite(str(folder / f"{name}.png"), pixels)
 
 
-def shown(folder: Path, **options: Any) -> dict[str, Any]:
-    """What each picture became: its pixels, or why there are none."""
+def read_all(folder: Path, **options: Any) -> dict[str, Any]:
+    """Return the pixels of each image, or its problem."""
     camera = FolderCamera(Options(path=str(folder), pace="max", **options), SystemClock())
     camera.open()
     found: dict[str, Any] = {}
@@ -43,39 +43,39 @@ def shown(folder: Path, **options: Any) -> dict[str, Any]:
         camera.release(grab)
 
 
-def test_the_line_sees_what_training_saw(tmp_path: Path) -> None:
+def test_line_and_training_read_the_same_pixels(tmp_path: Path) -> None:
     write(tmp_path, a=DEEP, b=DEEP // 4)
     reading = find_bit_depth(sorted(tmp_path.iterdir()), ReadDeclaration(), "set").read_settings(
         "mono"
     )
-    found = shown(tmp_path, bits=12)
+    found = read_all(tmp_path, bits=12)
     for name, pixels in found.items():
         assert np.array_equal(pixels, read_image(tmp_path / name, reading))
     assert np.array_equal(found["a.png"][:, :, 0], GREY)
 
 
-def test_deep_pictures_are_refused_until_their_depth_is_declared(tmp_path: Path) -> None:
+def test_16_bits_require_a_declared_depth(tmp_path: Path) -> None:
     write(tmp_path, a=DEEP, b=DEEP // 4)
     with pytest.raises(DataError, match=rf"`bits`.*is {DEEP.max()}, so 12, or 16") as caught:
-        shown(tmp_path)
+        read_all(tmp_path)
     assert caught.value.where == str(tmp_path)
     (tmp_path / "reading.yaml").write_text("bits: 12\n")
-    assert np.array_equal(shown(tmp_path)["a.png"][:, :, 0], GREY)
+    assert np.array_equal(read_all(tmp_path)["a.png"][:, :, 0], GREY)
     with pytest.raises(DataError, match="10, those of its folder 12"):
-        shown(tmp_path, bits=10)
+        read_all(tmp_path, bits=10)
 
 
-def test_a_mixture_is_named(tmp_path: Path) -> None:
+def test_mixed_depths_are_listed(tmp_path: Path) -> None:
     write(tmp_path, a=GREY, b=DEEP, c=GREY)
-    with pytest.raises(DataError, match=r"1 of 3 pictures have 16 bits \(b.png\).*8 \(a.png, c"):
-        shown(tmp_path)
-    found = shown(tmp_path, bits=12)
+    with pytest.raises(DataError, match=r"1 of 3 images have 16 bits \(b.png\).*8 \(a.png, c"):
+        read_all(tmp_path)
+    found = read_all(tmp_path, bits=12)
     assert found["a.png"] == found["c.png"]
-    assert found["a.png"].startswith("has 8 bits a pixel, its camera has 12")
+    assert found["a.png"].startswith("has 8 bits per pixel, its camera has 12")
     assert np.array_equal(found["b.png"][:, :, 0], GREY)
 
 
-def test_a_deep_picture_that_comes_later_has_no_pixels(tmp_path: Path) -> None:
+def test_a_later_image_of_16_bits_has_no_pixels(tmp_path: Path) -> None:
     write(tmp_path, a=GREY, b=GREY)
     camera = FolderCamera(Options(path=str(tmp_path), pace="max"), SystemClock())
     camera.open()
@@ -85,21 +85,21 @@ def test_a_deep_picture_that_comes_later_has_no_pixels(tmp_path: Path) -> None:
     assert first.pixels is not None
     assert second is not None
     assert second.pixels is None
-    assert "16 bits a pixel" in second.problem
+    assert "16 bits per pixel" in second.problem
     camera.close()
 
 
-def test_what_is_cut_off_has_no_pixels(tmp_path: Path) -> None:
+def test_a_truncated_image_has_no_pixels(tmp_path: Path) -> None:
     for suffix in (".jpg", ".png", ".bmp", ".tif", ".pgm"):
         data = cv2.imencode(suffix, GREY)[1].tobytes()
         half = data[: len(data) * 55 // 100]
         (tmp_path / f"cut{suffix}").write_bytes(half)
         (tmp_path / f"zeros{suffix}").write_bytes(half + bytes(len(data) - len(half)))
-        (tmp_path / f"whole{suffix}").write_bytes(data)
-    found = shown(tmp_path)
+        (tmp_path / f"complete{suffix}").write_bytes(data)
+    found = read_all(tmp_path)
     assert len(found) == 15
     for name, pixels in found.items():
-        assert isinstance(pixels, str) == (not name.startswith("whole")), name
+        assert isinstance(pixels, str) == (not name.startswith("complete")), name
 
 
 def test_black_ends_may_be_declared(tmp_path: Path) -> None:
@@ -107,16 +107,18 @@ def test_black_ends_may_be_declared(tmp_path: Path) -> None:
     ends[-6:] = 0
     ends[:6] = 0
     assert cv2.imwrite(str(tmp_path / "a.bmp"), ends)
-    assert "rows of zeros" in shown(tmp_path)["a.bmp"]
-    assert np.array_equal(shown(tmp_path, flat_end=True)["a.bmp"][:, :, 0], ends)
+    assert "rows of zeros" in read_all(tmp_path)["a.bmp"]
+    assert np.array_equal(read_all(tmp_path, flat_end=True)["a.bmp"][:, :, 0], ends)
 
 
-@pytest.mark.parametrize(("bits", "words"), [(16, "uses more than 12"), (12, "")])
-def test_a_depth_that_no_picture_uses_is_an_alarm(tmp_path: Path, bits: int, words: str) -> None:
-    """12 bits read as 16 are nearly black: defects would pass without a word."""
+@pytest.mark.parametrize(("bits", "message"), [(16, "uses more than 12"), (12, "")])
+def test_a_depth_that_no_image_uses_raises_the_alarm(
+    tmp_path: Path, bits: int, message: str
+) -> None:
+    """12 bits read as 16 are nearly black: defects would be missed."""
     write(tmp_path, a=DEEP, b=DEEP // 2, c=DEEP // 3)
     camera = FolderCamera(Options(path=str(tmp_path), bits=bits), SystemClock())  # type: ignore[arg-type]
     camera.open()
     camera.close()
-    assert words in camera.alarm
-    assert bool(camera.alarm) == bool(words)
+    assert message in camera.alarm
+    assert bool(camera.alarm) == bool(message)

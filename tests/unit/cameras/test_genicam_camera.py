@@ -39,8 +39,8 @@ class ScriptedDevice:
             **features,
         }
         self.limits: dict[str, FeatureValue] = {}
-        self.coming: deque[DeviceBuffer] = deque()
-        self.given_back: list[object] = []
+        self.pending: deque[DeviceBuffer] = deque()
+        self.requeued: list[object] = []
         self.written: list[str] = []
         self.gone = False
 
@@ -63,13 +63,13 @@ class ScriptedDevice:
     def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
         if self.gone:
             raise CameraLostError("gone", where=self.where)
-        if self.coming:
-            return self.coming.popleft()
+        if self.pending:
+            return self.pending.popleft()
         self.clock.advance(timeout_ns)
         return None
 
     def requeue_buffer(self, token: object) -> None:
-        self.given_back.append(token)
+        self.requeued.append(token)
 
     def stream_statistics(self) -> StreamStatistics:
         return StreamStatistics(resends=3)
@@ -79,7 +79,7 @@ class ScriptedDevice:
     def send(
         self, frame_id: int, *, is_complete: bool = True, device_ns: int | None = None
     ) -> None:
-        self.coming.append(
+        self.pending.append(
             DeviceBuffer(
                 token=frame_id,
                 frame_id=frame_id,
@@ -89,7 +89,7 @@ class ScriptedDevice:
                 height_px=2,
                 width_px=4,
                 pixel_format="Mono8",
-                problem="" if is_complete else "torn",
+                problem="" if is_complete else "incomplete",
             )
         )
 
@@ -111,33 +111,37 @@ def drain(made: GenicamCamera) -> list[Grab]:
 
 @given(
     st.integers(1, 70_000),
-    st.lists(st.sampled_from(["whole", "torn", "missing", "twice"]), min_size=1, max_size=80),
+    st.lists(
+        st.sampled_from(["complete", "incomplete", "missing", "twice"]), min_size=1, max_size=80
+    ),
 )
-def test_each_frame_that_the_camera_counted_is_one_grab(first: int, fate: list[str]) -> None:
-    """Over the wrap of a 16-bit count that leaves out zero."""
+def test_each_frame_that_the_camera_counts_is_one_grab(first: int, fate: list[str]) -> None:
+    """Includes the wrap of a 16-bit counter that skips zero."""
     made, device = camera()
     made.open()
     wire = [(first + number - 1) % 65_535 + 1 for number in range(len(fate) + 2)]
     device.send(wire[0])
     for frame_id, what in zip(wire[1:], fate, strict=False):
         if what != "missing":
-            device.send(frame_id, is_complete=what != "torn")
+            device.send(frame_id, is_complete=what != "incomplete")
         if what == "twice":
             device.send(frame_id)
     device.send(wire[-1])
     grabs = drain(made)
     ids = [grab.camera_frame_id for grab in grabs]
     assert ids == list(range(ids[0], ids[0] + len(wire)))
-    assert [grab.lost for grab in grabs[1:-1]] == [what in ("torn", "missing") for what in fate]
+    assert [grab.lost for grab in grabs[1:-1]] == [
+        what in ("incomplete", "missing") for what in fate
+    ]
     counts = made.counts
     assert counts.frames + counts.incomplete + counts.missing == len(wire)
     assert counts.late == fate.count("twice")
     assert counts.resends == 3
-    assert len(device.given_back) == len(wire) - fate.count("missing") + fate.count("twice")
+    assert len(device.requeued) == len(wire) - fate.count("missing") + fate.count("twice")
 
 
-def test_the_clock_s_source_is_said() -> None:
-    for features, options, stamp_ns, wanted in (
+def test_the_clock_source_is_reported() -> None:
+    for features, options, stamp_ns, expected in (
         ({}, {}, 5, ClockSource.CAMERA),
         ({"PtpStatus": "Slave"}, {}, 5, ClockSource.PTP),
         ({"GevIEEE1588Status": "Slave"}, {}, 5, ClockSource.PTP),
@@ -148,7 +152,7 @@ def test_the_clock_s_source_is_said() -> None:
         made, device = camera(options, **features)
         made.open()
         device.send(1, device_ns=stamp_ns)
-        assert drain(made)[0].clock_source is wanted, features
+        assert drain(made)[0].clock_source is expected, features
 
 
 def test_settings_are_written_in_order_and_read_back() -> None:
@@ -184,7 +188,7 @@ def test_settings_are_written_in_order_and_read_back() -> None:
 
 
 @pytest.mark.parametrize("word", ["On", True])
-def test_yaml_s_on_and_off_are_the_words(word: str | bool) -> None:
+def test_on_and_off_of_yaml_are_converted_back(word: str | bool) -> None:
     options = {"TriggerMode": word, "TriggerSource": "Software", "features": {"LineMode": False}}
     made, device = camera(options, TriggerSource="Line0", LineMode="On")
     made.open()
@@ -194,7 +198,7 @@ def test_yaml_s_on_and_off_are_the_words(word: str | bool) -> None:
     made.close()
 
 
-def test_a_read_only_feature_may_be_demanded() -> None:
+def test_a_read_only_feature_is_compared() -> None:
     made, _device = camera({"features": {"ReadOnly": 7}}, ReadOnly=7)
     made.open()
     made, _device = camera({"features": {"ReadOnly": 7}}, ReadOnly=8)
@@ -202,7 +206,7 @@ def test_a_read_only_feature_may_be_demanded() -> None:
         made.open()
 
 
-def test_a_camera_that_runs_free_takes_no_trigger() -> None:
+def test_a_free_running_camera_accepts_no_trigger() -> None:
     made, _device = camera()
     made.open()
     with pytest.raises(UsageError, match="not triggered by software"):
@@ -210,18 +214,18 @@ def test_a_camera_that_runs_free_takes_no_trigger() -> None:
     assert made.period_ns == 20 * NS_PER_MS
 
 
-def test_somebody_who_changes_the_size_is_noticed() -> None:
+def test_a_changed_size_is_detected() -> None:
     made, device = camera()
     made.open()
     device.features["Width"] = 2
     device.send(1)
-    device.coming[-1] = replace(device.coming[-1], width_px=2)
+    device.pending[-1] = replace(device.pending[-1], width_px=2)
     (grab,) = drain(made)
     assert grab.lost
-    assert "somebody changed its settings" in grab.problem
+    assert "settings were changed" in grab.problem
 
 
-def test_the_temperature_is_asked_for_where_there_is_one() -> None:
+def test_the_temperature_is_read_if_available() -> None:
     made, device = camera(DeviceTemperature=41.5)
     made.open()
     assert made.read_temperature() == 41.5
@@ -237,7 +241,7 @@ SOFTWARE = {"TriggerMode": "On", "TriggerSource": "Software"}
 
 
 def triggered(take_time: Any = lambda clock: None, *, stamped: bool = False) -> tuple[Any, Any]:
-    """A camera whose command takes some time, and which answers each with a frame."""
+    """Return a camera whose trigger command takes time, and delivers a frame."""
     made, device = camera(SOFTWARE | {"trigger_timeout_ms": 5000.0}, **SOFTWARE)
     sent: list[str] = []
 
@@ -265,15 +269,15 @@ def grab_within_deadline(made: GenicamCamera) -> Grab:
     raise AssertionError("no grab")
 
 
-def test_a_trigger_in_time_is_a_frame_of_its_part() -> None:
+def test_a_trigger_in_time_delivers_a_frame_with_its_part() -> None:
     made, device = triggered()
     made.trigger(expiring_part(device, 100))
     grab = grab_within_deadline(made)
     assert (grab.part.part_id, grab.lost) == ("plate", False)
 
 
-def test_a_trigger_that_expired_in_the_thread_that_sends_it_is_never_sent() -> None:
-    """As after a SIGSTOP between the order and the command."""
+def test_an_expired_trigger_is_not_sent() -> None:
+    """As after a SIGSTOP before the command is sent."""
     made, device = triggered()
     part = expiring_part(device, 100)
     device.clock.advance(101 * NS_PER_MS)
@@ -282,31 +286,29 @@ def test_a_trigger_that_expired_in_the_thread_that_sends_it_is_never_sent() -> N
     assert (grab.part, grab.lost, grab.pixels) == (part, True, None)
     assert "expired" in grab.problem
     assert device.sent == []
-    made.trigger(
-        expiring_part(device, 100)
-    )  # and the count of frames goes on as if it had not been
+    made.trigger(expiring_part(device, 100))  # the frame counter is not affected
     assert not grab_within_deadline(made).lost
 
 
 @pytest.mark.parametrize("stamped", [False, True])
-def test_a_frame_that_a_slow_command_took_late_is_of_no_part(stamped: bool) -> None:
-    """The library tried again for seconds; nobody knows which part the frame shows."""
+def test_a_frame_after_a_slow_trigger_command_is_lost(stamped: bool) -> None:
+    """After retries of several seconds, the part that the frame shows is unknown."""
     made, device = triggered(lambda clock: clock.advance(3000 * NS_PER_MS), stamped=stamped)
     made.trigger(expiring_part(device, 100))
     grab = grab_within_deadline(made)
     assert (grab.part.part_id, grab.lost, grab.pixels) == ("plate", True, None)
 
 
-def test_a_picture_that_arrives_late_was_taken_in_time() -> None:
+def test_a_frame_that_arrives_late_keeps_its_part() -> None:
     made, device = triggered()
     made.trigger(expiring_part(device, 100))
-    wait_until(lambda: device.sent and not made._sender._waiting)
+    wait_until(lambda: device.sent and not made._trigger_sender._queue)
     part = expiring_part(device, 100)
     made.grab(0)
     made.trigger(part)
-    wait_until(lambda: len(device.sent) == 2 and made._book._sent)
-    late = replace(device.coming.pop(), arrived_at_ns=device.clock.now_ns() + 500 * NS_PER_MS)
-    device.coming.append(late)
+    wait_until(lambda: len(device.sent) == 2 and made._triggers._pending[-1].is_sent)
+    late = replace(device.pending.pop(), arrived_at_ns=device.clock.now_ns() + 500 * NS_PER_MS)
+    device.pending.append(late)
     assert not grab_within_deadline(made).lost
 
 

@@ -1,4 +1,4 @@
-"""Controls of the kernel's cameras: by name, written in order, read back and compared."""
+"""V4L2 controls are written in order, read back and compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeinspect.errors import DataError
 
 
 class FakeCapture:
-    """A capture that takes what it can."""
+    """A capture that limits its controls."""
 
     def __init__(self, **limits: float) -> None:
         self.values: dict[int, float] = {}
@@ -31,8 +31,8 @@ def options(**more: Any) -> Options:
     return msgspec.convert(more, Options)
 
 
-def test_all_that_is_configured_is_written_in_order() -> None:
-    kernel = FakeCapture()
+def test_configured_values_are_written_in_order() -> None:
+    capture = FakeCapture()
     wanted = options(
         width_px=640,
         height_px=480,
@@ -40,8 +40,8 @@ def test_all_that_is_configured_is_written_in_order() -> None:
         rate_hz=30,
         controls={"auto_exposure": 1, "exposure": 157},
     )
-    set_controls(kernel, wanted)  # type: ignore[arg-type]
-    assert list(kernel.values) == [
+    set_controls(capture, wanted)  # type: ignore[arg-type]
+    assert list(capture.values) == [
         cv2.CAP_PROP_FOURCC,
         cv2.CAP_PROP_FRAME_WIDTH,
         cv2.CAP_PROP_FRAME_HEIGHT,
@@ -51,12 +51,12 @@ def test_all_that_is_configured_is_written_in_order() -> None:
     ]
 
 
-def test_what_stands_otherwise_is_told_with_both_values() -> None:
-    kernel = FakeCapture(exposure=100, gain=5)
+def test_differences_are_reported_with_both_values() -> None:
+    capture = FakeCapture(exposure=100, gain=5)
     with pytest.raises(DataError, match=r"exposure: 157 .* 100; gain: 9 .* has 5"):
-        set_controls(kernel, options(controls={"exposure": 157, "gain": 9}))  # type: ignore[arg-type]
+        set_controls(capture, options(controls={"exposure": 157, "gain": 9}))  # type: ignore[arg-type]
 
 
 def test_an_unknown_control_is_refused() -> None:
-    with pytest.raises(DataError, match="no control exposur"):
+    with pytest.raises(DataError, match="unknown control exposur"):
         set_controls(FakeCapture(), options(controls={"exposur": 1}))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Video files: the end of a whole one is an end, a break is a loss, and no frame comes twice."""
+"""Video files: a complete file ends, a truncated one is a loss, and no frame is repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAMES = 40
 def video(path: Path, fourcc: str = "MJPG") -> bytes:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), 500, (64, 48))
     if not writer.isOpened():
-        pytest.skip(f"this OpenCV writes no {fourcc} into {path.suffix}")
+        pytest.skip(f"this OpenCV cannot write {fourcc} to {path.suffix}")
     rng = np.random.default_rng(3)
     for index in range(FRAMES):
         writer.write(
@@ -40,8 +40,8 @@ def make(path: Path | str) -> VideoCamera:
     return camera
 
 
-def numbers(camera: VideoCamera, found: list[int]) -> None:
-    """Take all there are; raises how it ends."""
+def collect_ids(camera: VideoCamera, found: list[int]) -> None:
+    """Collect the frame ids until the camera raises."""
     until = time.monotonic() + 30
     while time.monotonic() < until:
         got = camera.grab(100 * NS_PER_MS)
@@ -54,13 +54,13 @@ def numbers(camera: VideoCamera, found: list[int]) -> None:
     ("name", "fourcc"), [("a.avi", "MJPG"), ("a.mkv", "MJPG"), ("a.mp4", "mp4v")]
 )
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_whole_file_ends(tmp_path: Path, name: str, fourcc: str, scheme: str) -> None:
+def test_a_complete_file_ends(tmp_path: Path, name: str, fourcc: str, scheme: str) -> None:
     video(tmp_path / name, fourcc)
     camera = make(f"{scheme}{tmp_path / name}")
     camera.open()
     found: list[int] = []
     with pytest.raises(CameraFinished):
-        numbers(camera, found)
+        collect_ids(camera, found)
     assert found == list(range(1, FRAMES + 1))
     camera.close()
 
@@ -69,71 +69,71 @@ def test_a_whole_file_ends(tmp_path: Path, name: str, fourcc: str, scheme: str) 
     ("name", "fourcc"), [("a.avi", "MJPG"), ("a.mkv", "MJPG"), ("b.mkv", "mp4v")]
 )
 @pytest.mark.parametrize("how", ["cut", "zeros", "scrambled"])
-def test_a_damaged_file_is_a_loss_and_is_gone_on_with_when_it_is_whole_again(
+def test_a_damaged_file_is_a_loss_and_continues_once_repaired(
     tmp_path: Path, name: str, fourcc: str, how: str
 ) -> None:
-    whole = video(tmp_path / name, fourcc)
-    middle = len(whole) // 2
+    complete = video(tmp_path / name, fourcc)
+    middle = len(complete) // 2
     damaged = {
-        "cut": whole[:middle],
-        "zeros": whole[:middle] + bytes(len(whole) - middle),
-        "scrambled": whole[:middle]
-        + bytes(each ^ 0x5A for each in whole[middle : middle + 4000])
-        + whole[middle + 4000 :],
+        "cut": complete[:middle],
+        "zeros": complete[:middle] + bytes(len(complete) - middle),
+        "scrambled": complete[:middle]
+        + bytes(each ^ 0x5A for each in complete[middle : middle + 4000])
+        + complete[middle + 4000 :],
     }[how]
     (tmp_path / name).write_bytes(damaged)
     camera = make(tmp_path / name)
     camera.open()
     found: list[int] = []
     with pytest.raises(CameraLostError, match=rf"ends after \d+ of {FRAMES} frames"):
-        numbers(camera, found)
+        collect_ids(camera, found)
     camera.close()
-    (tmp_path / name).write_bytes(whole)
+    (tmp_path / name).write_bytes(complete)
     camera.open()
     with pytest.raises(CameraFinished):
-        numbers(camera, found)
+        collect_ids(camera, found)
     assert found == list(range(1, FRAMES + 1))
     camera.close()
 
 
-def test_what_is_shorter_than_before_is_still_a_loss(tmp_path: Path) -> None:
-    whole = video(tmp_path / "a.avi")
-    (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
+def test_a_file_that_is_still_damaged_is_a_loss_again(tmp_path: Path) -> None:
+    complete = video(tmp_path / "a.avi")
+    (tmp_path / "a.avi").write_bytes(complete[: len(complete) // 2])
     camera = make(tmp_path / "a.avi")
     for _ in range(2):
         camera.open()
         with pytest.raises(CameraLostError, match="damaged"):
-            numbers(camera, [])
+            collect_ids(camera, [])
         camera.close()
 
 
 @pytest.mark.timeout(30)
-def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.avi")
     with pytest.raises(CameraLostError, match="pipe"):
         make(tmp_path / "a.avi").open()
 
 
 class CaptureWithoutRate:
-    """A capture that tells neither rate nor length, and gives what it is given."""
+    """A capture without frame rate and frame count that returns the given images."""
 
-    def __init__(self, pictures: list[object]) -> None:
-        self.pictures = pictures
+    def __init__(self, images: list[object]) -> None:
+        self.images = images
 
     def get(self, what: int) -> float:
         return 0.0
 
     def read(self) -> tuple[bool, object]:
-        return (True, self.pictures.pop(0)) if self.pictures else (False, None)
+        return (True, self.images.pop(0)) if self.images else (False, None)
 
     def release(self) -> None:
         pass
 
 
-def camera_without_rate(pictures: list[object], *, is_file: bool) -> VideoCamera:
+def camera_without_rate(images: list[object], *, is_file: bool) -> VideoCamera:
     return VideoCamera(
         where="x",
-        connect=lambda: CaptureWithoutRate(pictures),  # type: ignore[arg-type, return-value]
+        connect=lambda: CaptureWithoutRate(images),  # type: ignore[arg-type, return-value]
         color="mono",
         rate_hz=None,
         is_file=is_file,
@@ -141,21 +141,21 @@ def camera_without_rate(pictures: list[object], *, is_file: bool) -> VideoCamera
     )
 
 
-def test_a_file_that_does_not_say_its_length_is_refused() -> None:
-    with pytest.raises(DataError, match="its end cannot be told from a break"):
+def test_a_file_without_frame_count_is_refused() -> None:
+    with pytest.raises(DataError, match="does not state its frame count"):
         camera_without_rate([], is_file=True).open()
 
 
-def test_a_stream_without_a_rate_can_be_silent_too_long() -> None:
+def test_a_stream_without_a_rate_has_a_default_period() -> None:
     camera = camera_without_rate([np.zeros((4, 4), np.uint8)], is_file=False)
     camera.open()
     assert camera.period_ns == NS_PER_S
-    with pytest.raises(CameraLostError, match="delivers no more"):
-        numbers(camera, [])
+    with pytest.raises(CameraLostError, match="stream has ended"):
+        collect_ids(camera, [])
 
 
-def test_a_frame_that_is_none_is_a_loss_and_no_silence() -> None:
+def test_an_unusable_frame_is_a_loss() -> None:
     camera = camera_without_rate([None], is_file=False)
     camera.open()
-    with pytest.raises(CameraLostError, match="cannot be used"):
-        numbers(camera, [])
+    with pytest.raises(CameraLostError, match="unusable frame"):
+        collect_ids(camera, [])

@@ -1,4 +1,4 @@
-"""Connected areas: the same wherever they lie on the map, and none where there is nothing."""
+"""Connected areas: independent of their position on the class map; none on a clean map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeinspect.imaging.blobs import Blobs, find_blobs
 
 
 def areas(class_map: NDArray[np.uint8], classes: int = 3) -> NDArray[np.float32]:
-    """As the graph counts them."""
+    """Count the pixels of each class as a model does."""
     return np.array([(class_map == k + 1).sum() for k in range(classes)], np.float32)
 
 
@@ -21,7 +21,7 @@ SCORES = np.array([0.9, 0.8, 0.7], np.float32)
 
 
 def placed(blob: Blobs) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """(x, y, width, height, area) and centroid on the whole map; in no order of the finder's."""
+    """Return (x, y, width, height, area) and centroid on the whole map, sorted."""
     at = (blob.left_px, blob.top_px)
     return sorted(
         (
@@ -37,7 +37,7 @@ def placed(blob: Blobs) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
     st.tuples(st.integers(1, 24), st.integers(1, 40)),
     st.sampled_from([0.0, 0.02, 0.3, 0.9]),
 )
-def test_what_opencv_finds_on_the_whole_map(
+def test_blobs_equal_those_of_opencv_on_the_whole_map(
     seed: int, shape: tuple[int, int], density: float
 ) -> None:
     random = np.random.default_rng(seed)
@@ -53,13 +53,13 @@ def test_what_opencv_finds_on_the_whole_map(
         assert blob.score == pytest.approx(float(SCORES[blob.class_id - 1]))
 
 
-def test_a_clean_map_and_a_count_without_pixels_give_nothing() -> None:
+def test_a_clean_map_has_no_blobs() -> None:
     clean = np.zeros((128, 800), np.uint8)
     assert find_blobs(clean, areas(clean), SCORES) == []
     assert find_blobs(clean, np.array([0, 5, 0], np.float32), SCORES) == []
 
 
-def test_corners_belong_to_the_map() -> None:
+def test_blobs_in_the_corners_are_found() -> None:
     class_map = np.zeros((128, 800), np.uint8)
     class_map[0, 0] = class_map[127, 799] = 2
     (blob,) = find_blobs(class_map, areas(class_map), SCORES)

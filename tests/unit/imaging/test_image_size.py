@@ -1,4 +1,4 @@
-"""The size of a picture by its header, and what must never reach a decoder."""
+"""The size of an image by its header, and the images that must never reach a decoder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats.image_size import check_size, read_image_size
 
-SUFFIXES = (".png", ".jpg", ".bmp", ".tif", ".webp", ".pgm", ".ppm")
+SUFFIXES = (".png", ".jpg", ".bmp", ".tif", ".pgm", ".ppm")
 
 
-def encoded(suffix: str, pixels: np.ndarray) -> bytes:
+def encode(suffix: str, pixels: np.ndarray) -> bytes:
     done, data = cv2.imencode(suffix, pixels)
     assert done
     return bytes(data.tobytes())
@@ -25,22 +25,24 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(SUFFIXES), st.integers(1, 300), st.integers(1, 300), st.booleans())
-def test_what_opencv_writes(suffix: str, height_px: int, width_px: int, colored: bool) -> None:
+def test_the_size_of_files_written_by_opencv(
+    suffix: str, height_px: int, width_px: int, colored: bool
+) -> None:
     colored = suffix == ".ppm" or (colored and suffix != ".pgm")
     pixels = np.zeros((height_px, width_px, 3) if colored else (height_px, width_px), np.uint8)
-    size = read_image_size(encoded(suffix, pixels))
+    size = read_image_size(encode(suffix, pixels))
     assert (size.height_px, size.width_px) == (height_px, width_px)
     assert size.pixels == height_px * width_px
 
 
-def test_deep_pictures() -> None:
+def test_the_size_of_images_with_16_bits() -> None:
     deep = np.zeros((5, 9), np.uint16)
     for suffix in (".png", ".tif"):
-        assert read_image_size(encoded(suffix, deep)).pixels == 45
+        assert read_image_size(encode(suffix, deep)).pixels == 45
 
 
 SAMPLES = [
-    encoded(suffix, np.full((20, 30, 3), 77, np.uint8)) for suffix in SUFFIXES if suffix != ".pgm"
+    encode(suffix, np.full((20, 30, 3), 77, np.uint8)) for suffix in SUFFIXES if suffix != ".pgm"
 ]
 
 
@@ -50,30 +52,28 @@ SAMPLES = [
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=8),
     st.integers(0, 400),
 )
-def test_whatever_a_decoder_would_give_is_no_larger_than_the_header_says(
+def test_a_decoded_image_is_never_larger_than_its_header_states(
     data: bytes, changes: list[tuple[int, int]], keep: int
 ) -> None:
     mutated = bytearray(data)
     for at, value in changes:
         mutated[min(at, len(mutated) - 1)] = value
-    told = bytes(mutated[: max(keep, 1)]) if keep < 100 else bytes(mutated)
+    mutation = bytes(mutated[: max(keep, 1)]) if keep < 100 else bytes(mutated)
     try:
-        size = check_size(told, 4_000_000)
+        size = check_size(mutation, 4_000_000)
     except DataError:
         return
     try:
-        picture = cv2.imdecode(np.frombuffer(told, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(mutation, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return
-    if picture is not None:
-        assert sorted(picture.shape[:2]) == sorted((size.height_px, size.width_px))
+    if image is not None:
+        assert sorted(image.shape[:2]) == sorted((size.height_px, size.width_px))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from([data[:12] for data in SAMPLES]), st.binary(max_size=300))
-def test_any_bytes_behind_a_signature_give_a_size_or_a_data_error(
-    start: bytes, rest: bytes
-) -> None:
+def test_any_bytes_after_a_signature_give_a_size_or_a_data_error(start: bytes, rest: bytes) -> None:
     try:
         size = read_image_size(start + rest)
     except DataError:
@@ -106,18 +106,16 @@ def tiff(tags: dict[int, int], *, order: str = "<") -> bytes:
         tiff({256: 50_000, 257: 50_000}, order=">"),
         tiff({256: 10, 257: 10, 322: 32_768, 323: 32_768}),
         b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x0b\x08" + struct.pack(">HH", 65_500, 65_500),
-        b"GIF89a" + struct.pack("<HH", 60_000, 60_000),
         b"P5 # a lie\n 100000\t100000 255\n",
         b"BM" + bytes(12) + struct.pack("<Iii", 40, 100_000, -100_000),
-        b"RIFF\0\0\0\0WEBPVP8X" + bytes(8) + b"\xff\xff\xff\xff\xff\xff",
         b"II+\0\x08\0\0\0"
         + struct.pack("<QQ", 16, 2)
         + struct.pack("<HHQQ", 256, 16, 1, 1 << 40)
         + struct.pack("<HHQQ", 257, 16, 1, 1 << 40),
     ],
-    ids=["png", "tiff", "tiff-be", "tiff-tile", "jpeg", "gif", "pgm", "bmp", "webp", "bigtiff"],
+    ids=["png", "tiff", "tiff-be", "tiff-tile", "jpeg", "pgm", "bmp", "bigtiff"],
 )
-def test_a_picture_of_gigabytes_is_refused_by_its_header(data: bytes) -> None:
+def test_a_huge_image_is_refused_by_its_header(data: bytes) -> None:
     with pytest.raises(DataError, match="more than"):
         check_size(data, 200_000_000, where="a.png")
 
@@ -142,6 +140,6 @@ def test_a_picture_of_gigabytes_is_refused_by_its_header(data: bytes) -> None:
         b"\xff\xd8" + b"\xff\xe1\x00\x02" * 20000,
     ],
 )
-def test_what_is_no_picture_is_said_to_be_none(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"is (not a picture|cut off|damaged)"):
+def test_a_file_that_is_not_an_image_is_refused(data: bytes) -> None:
+    with pytest.raises(DataError, match=r"is (not an image|cut off|damaged)"):
         check_size(data, 1000, where="a.png")

@@ -1,4 +1,4 @@
-"""Fitting any picture into the line's frame."""
+"""Letterboxing of images of any size."""
 
 from __future__ import annotations
 

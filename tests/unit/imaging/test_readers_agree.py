@@ -1,4 +1,4 @@
-"""Whoever reads pictures reads them alike: 12 bits in files of 16 give the same pixels to all."""
+"""All readers of images return the same pixels, also for 12 bits in files of 16."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def spec(color: str = "mono") -> ModelSpec:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A dark picture and a light one, as a 12-bit camera stores them."""
-    made = tmp_path / "pictures"
-    made.mkdir()
+    """A dark and a light image of a 12-bit camera."""
+    images = tmp_path / "images"
+    images.mkdir()
     for name, pixels in (("a", DEEP // 8), ("b", DEEP)):
-        assert cv2.imwrite(str(made / f"{name}.png"), pixels)
-    return made
+        assert cv2.imwrite(str(images / f"{name}.png"), pixels)
+    return images
 
 
 def by_folder_camera(folder: Path, **options: Any) -> list[np.ndarray]:
@@ -102,20 +102,20 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_12_bits_are_12_for_all(folder: Path, reader: str) -> None:
+def test_all_readers_scale_12_bits_alike(folder: Path, reader: str) -> None:
     dark, light = READERS[reader](folder)
     assert np.array_equal(light[:, :, 0], GREY)
     assert np.array_equal(dark[:, :, 0], DEEP // 8 // 16)
 
 
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "folder camera"])
-def test_a_mixture_is_an_error_for_all(folder: Path, reader: str) -> None:
+def test_mixed_depths_are_an_error_in_all_readers(folder: Path, reader: str) -> None:
     assert cv2.imwrite(str(folder / "c.png"), GREY)
-    with pytest.raises(DataError, match=r"1 of 3 pictures have 8 bits \(c.png\)"):
+    with pytest.raises(DataError, match=r"1 of 3 (pictures|images) have 8 bits \(c.png\)"):
         READERS[reader](folder)
 
 
-def test_colour_for_a_grey_model_is_the_same_grey(tmp_path: Path) -> None:
+def test_colour_is_converted_to_the_same_grey(tmp_path: Path) -> None:
     colour = np.random.default_rng(7).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     for name in ("a", "b"):
         assert cv2.imwrite(str(tmp_path / f"{name}.jpg"), colour)
@@ -124,41 +124,41 @@ def test_colour_for_a_grey_model_is_the_same_grey(tmp_path: Path) -> None:
         assert np.array_equal(first, seen[0][0])
 
 
-def challenged(folder: Path, picture: str, camera: object) -> np.ndarray:
+def inject_challenge(folder: Path, image: str, camera: object) -> np.ndarray:
     sent: list[tuple[np.ndarray, str]] = []
     capture: Any = SimpleNamespace(
         camera=camera,
         rules=SimpleNamespace(camera="top"),
-        challenge=lambda pixels, name: sent.append((pixels, name)),
+        inject_challenge=lambda pixels, name: sent.append((pixels, name)),
     )
-    CommandHandler([capture], "mono", str(folder), SystemClock()).read_challenge("top", picture)()
+    CommandHandler([capture], "mono", str(folder), SystemClock()).read_challenge("top", image)()
     ((pixels, name),) = sent
-    assert name == picture
+    assert name == image
     return pixels
 
 
-def test_a_challenge_is_read_as_its_camera_reads(folder: Path) -> None:
-    with pytest.raises(UsageError, match="16 bits a pixel"):
-        challenged(folder, "b.png", object())
-    seen = challenged(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))
+def test_a_challenge_image_is_read_with_the_settings_of_its_camera(folder: Path) -> None:
+    with pytest.raises(UsageError, match="16 bits per pixel"):
+        inject_challenge(folder, "b.png", object())
+    seen = inject_challenge(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))
     assert np.array_equal(seen[:, :, 0], GREY)
     (folder / "reading.yaml").write_text("bits: 12\n")
-    assert np.array_equal(challenged(folder, "a.png", object())[:, :, 0], DEEP // 8 // 16)
+    assert np.array_equal(inject_challenge(folder, "a.png", object())[:, :, 0], DEEP // 8 // 16)
 
 
-def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) -> None:
+def test_a_challenge_image_may_be_given_by_path_or_escaped_name(folder: Path) -> None:
     camera = SimpleNamespace(reading=ReadSettings("mono", 12))
     seen: list[str] = []
     capture: Any = SimpleNamespace(
         camera=camera,
         rules=SimpleNamespace(camera="top"),
-        challenge=lambda pixels, name: seen.append(name),
+        inject_challenge=lambda pixels, name: seen.append(name),
     )
     latin = os.fsencode(folder) + b"/bl\xe4.png"
     Path(os.fsdecode(latin)).write_bytes((folder / "b.png").read_bytes())
-    orders = CommandHandler([capture], "mono", str(folder), SystemClock())
+    handler = CommandHandler([capture], "mono", str(folder), SystemClock())
     for name in ("b.png", str(folder / "b.png"), f"{folder}/../{folder.name}/b.png", r"bl\xE4.png"):
-        orders.read_challenge("top", name)()
+        handler.read_challenge("top", name)()
     assert seen == ["b.png", "b.png", "b.png", r"bl\xE4.png"]
     outside = folder.parent / "outside.png"
     outside.write_bytes((folder / "b.png").read_bytes())
@@ -174,13 +174,13 @@ def test_a_challenge_may_be_named_by_its_path_or_as_it_is_printed(folder: Path) 
         r"\x2E\x2E",
     ):
         with pytest.raises(UsageError, match="is no file of the line's challenge folder") as caught:
-            orders.read_challenge("top", name)
+            handler.read_challenge("top", name)
         assert caught.value.remedy
     assert len(seen) == 4
 
 
-def test_half_a_challenge_is_refused(folder: Path) -> None:
+def test_a_truncated_challenge_image_is_refused(folder: Path) -> None:
     path = folder / "b.png"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UsageError, match="cut off"):
-        challenged(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))
+        inject_challenge(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))

@@ -1,4 +1,4 @@
-"""Run-length masks: Severstal's convention, and no hostile code gets through."""
+"""Run-length masks by Severstal's convention; hostile codes are refused."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_column_major_and_counted_from_one() -> None:
         ([1 << 62, 1], "outside"),
     ],
 )
-def test_bad_codes_are_named(runs: list[int], word: str) -> None:
+def test_invalid_codes_are_refused(runs: list[int], word: str) -> None:
     with pytest.raises(DataError, match=word):
         decode_runs(runs, 3, 4, where="a.csv:7")
 
 
 def column_major_runs(mask: np.ndarray) -> list[int]:
-    """The definition, pixel by pixel."""
+    """Encode pixel by pixel, as the convention defines it."""
     runs: list[int] = []
     before = 0
     for place, value in enumerate(mask.T.ravel().tolist(), 1):
@@ -73,13 +73,13 @@ def column_major_runs(mask: np.ndarray) -> list[int]:
 
 @settings(deadline=None)  # the machine may be busy
 @given(arrays(np.uint8, shapes, elements=st.integers(0, 1)))
-def test_codes_are_those_of_the_definition(mask: np.ndarray) -> None:
+def test_codes_follow_the_convention(mask: np.ndarray) -> None:
     assert encode_runs(mask) == column_major_runs(mask)
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.data())
-def test_a_valid_code_comes_back_joined_where_runs_touch(data: st.DataObject) -> None:
+def test_a_valid_code_round_trips_with_adjacent_runs_joined(data: st.DataObject) -> None:
     height, width = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
     ends = sorted(data.draw(st.sets(st.integers(0, height * width))))
     edges = ends[: len(ends) // 2 * 2]
@@ -89,7 +89,7 @@ def test_a_valid_code_comes_back_joined_where_runs_touch(data: st.DataObject) ->
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.integers(-(10**12), 10**12)))
-def test_any_numbers_are_a_mask_or_a_named_error(runs: list[int]) -> None:
+def test_any_numbers_give_a_mask_or_a_data_error(runs: list[int]) -> None:
     try:
         mask = decode_runs(runs, 7, 5, where="t.csv:9")
     except DataError as error:
@@ -107,7 +107,7 @@ def test_text_round_trip(runs: list[int]) -> None:
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.text())
-def test_any_text_is_numbers_or_a_named_error(text: str) -> None:
+def test_any_text_gives_numbers_or_a_data_error(text: str) -> None:
     try:
         runs = parse_runs(text, where="t.csv:9")
     except DataError as error:
@@ -118,16 +118,16 @@ def test_any_text_is_numbers_or_a_named_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("1 2 x 4", "value 3 .*'x', not a whole number"),
+        ("1 2 x 4", "value 3 .*'x', not an integer"),
         ("1 2.0", "value 2 "),
         ("1,2", "value 1 "),
         ("1 ²", "value 2 "),
         ("1 " + "9" * 5000, "value 2 .* 5000 digits"),
     ],
 )
-def test_what_is_no_number_is_named_with_its_place(text: str, said: str) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+def test_an_invalid_number_is_reported_with_its_position(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
         parse_runs(text, where="train.csv:12")
     assert str(caught.value).startswith("train.csv:12: ")

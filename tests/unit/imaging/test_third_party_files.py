@@ -1,6 +1,6 @@
-"""Pictures that other programs wrote: read to their very pixels, or refused with words.
+"""Images written by other programs are read with exact pixels, or refused.
 
-The same on every version of OpenCV that is allowed: what it does differs (docs/data.md).
+The result must not depend on the version of OpenCV, whose versions differ (docs/data.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GREY = (X * 6 + Y * 5 + 3).astype(np.uint8)[:, :, None]
 DEEP_12 = GREY.astype(np.uint16) * 16 + 5
 DEEP_16 = GREY.astype(np.uint16) * 257
 
-SHOWN = {
+READ = {
     "grey": (
         GREY,
         """pillow-grey.png pillow-la-opaque.png pillow-packbits.tif pillow.pgm
@@ -68,7 +68,7 @@ SHOWN = {
     ),
     "4 bits": ((GREY.astype(int) * 15 + 127) // 255 * 17, "netpbm-4bit.png"),
 }
-CASES = [(name, what) for what, (_pixels, names) in SHOWN.items() for name in names.split()]
+CASES = [(name, what) for what, (_pixels, names) in READ.items() for name in names.split()]
 REFUSED = {
     "pillow-rgba.png": "transparent",
     "pillow-rgba.tif": "transparent",
@@ -85,54 +85,54 @@ REFUSED = {
     "pillow-i32.tif": "signed",
     "tifffile-int16.tif": "signed",
     "tifffile-u32.tif": "32 bits",
-    "tifffile-zstd.tif": "not read",
-    "pillow-1bit-g4.tif": "not read",
+    "tifffile-zstd.tif": "unsupported compression",
+    "pillow-1bit-g4.tif": "unsupported compression",
     "ffmpeg-yuv.tif": "YCbCr",
-    "netpbm-1000.pgm": "highest value of 1000",
-    "netpbm-plain.pgm": "plain text",
-    "gm-rle.bmp": "run lengths",
-    "pillow-mpo.jpg": "second picture",
+    "netpbm-1000.pgm": "maximum value of 1000",
+    "netpbm-plain.pgm": "plain-text",
+    "gm-rle.bmp": "run-length",
+    "pillow-mpo.jpg": "second image",
     "exiftool-xmp6.jpg": "orientation of 6 in its XMP",
-    "tifffile-separate-16-lzw.tif": "plane of its own",
-    "tifffile-reduced-first.tif": "reduced picture first",
+    "tifffile-separate-16-lzw.tif": "separate planes",
+    "tifffile-reduced-first.tif": "reduced image first",
 }
 
 
 @pytest.mark.parametrize(("name", "what"), CASES)
-def test_pixels_are_those_that_the_program_was_given(name: str, what: str) -> None:
-    picture, form = decode_native((FILES / name).read_bytes())
-    wanted = SHOWN[what][0]
-    assert picture.shape == wanted.shape
-    assert picture.dtype == (np.uint8 if "bits" not in what or what == "4 bits" else np.uint16)
-    packed = form.format == "jpeg" or name == "libtiff-jpeg.tif"
-    difference = np.abs(picture.astype(int) - wanted.astype(int)).max()
-    assert difference <= (3 if packed else 0)
+def test_pixels_are_those_that_were_written(name: str, what: str) -> None:
+    image, info = decode_native((FILES / name).read_bytes())
+    wanted = READ[what][0]
+    assert image.shape == wanted.shape
+    assert image.dtype == (np.uint8 if "bits" not in what or what == "4 bits" else np.uint16)
+    is_lossy = info.format == "jpeg" or name == "libtiff-jpeg.tif"
+    difference = np.abs(image.astype(int) - wanted.astype(int)).max()
+    assert difference <= (3 if is_lossy else 0)
     stored = read_stored_bit_depth(FILES / name)
     assert stored is not None
-    assert (stored.bits, stored.significant_bits) == (form.bits, form.significant_bits)
+    assert (stored.bits, stored.significant_bits) == (info.bits, info.significant_bits)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
-def test_a_palette_is_looked_up(suffix: str) -> None:
-    shown, _form = decode_native((FILES / "pillow-palette-shown.png").read_bytes())
-    picture, _form = decode_native((FILES / f"pillow-palette.{suffix}").read_bytes())
-    assert np.array_equal(picture, shown)
+def test_a_palette_is_applied(suffix: str) -> None:
+    shown, _info = decode_native((FILES / "pillow-palette-shown.png").read_bytes())
+    image, _info = decode_native((FILES / f"pillow-palette.{suffix}").read_bytes())
+    assert np.array_equal(image, shown)
 
 
-def test_bits_of_a_bitmap_are_black_where_they_are_set() -> None:
-    """PBM: 1 is black; TIFF may say the same, or the opposite."""
-    drawn, _form = decode_native((FILES / "netpbm.pbm").read_bytes())
+def test_set_bits_of_a_bitmap_are_black() -> None:
+    """In PBM 1 is black; in TIFF it depends on a tag."""
+    drawn, _info = decode_native((FILES / "netpbm.pbm").read_bytes())
     assert set(np.unique(drawn)) == {0, 255}
     assert drawn[0, 0, 0] == 0
     assert drawn[-1, -1, 0] == 255
-    inverted, _form = decode_native((FILES / "netpbm-1bit-white0.tif").read_bytes())
+    inverted, _info = decode_native((FILES / "netpbm-1bit-white0.tif").read_bytes())
     assert np.array_equal(inverted, drawn)
 
 
-@pytest.mark.parametrize("turn", range(2, 9))
+@pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-def test_a_picture_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
-    """By the EXIF standard: what is at the top, and what at the left, for each value."""
+def test_the_orientation_of_an_image_is_applied(orientation: int, suffix: str) -> None:
+    """By the EXIF standard: the positions of the first row and column for each value."""
     grey = GREY[:, :, 0]
     wanted = {
         2: grey[:, ::-1],
@@ -142,17 +142,17 @@ def test_a_picture_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
         6: np.rot90(grey, -1),
         7: grey[::-1, ::-1].T,
         8: np.rot90(grey),
-    }[turn]
-    picture, form = decode_native((FILES / f"pillow-turn{turn}.{suffix}").read_bytes())
-    assert form.orientation == turn
-    assert picture.shape[:2] == wanted.shape
-    assert np.abs(picture[:, :, 0].astype(int) - wanted).max() <= (3 if suffix == "jpg" else 0)
-    assert picture.flags.c_contiguous
+    }[orientation]
+    image, info = decode_native((FILES / f"pillow-turn{orientation}.{suffix}").read_bytes())
+    assert info.orientation == orientation
+    assert image.shape[:2] == wanted.shape
+    assert np.abs(image[:, :, 0].astype(int) - wanted).max() <= (3 if suffix == "jpg" else 0)
+    assert image.flags.c_contiguous
 
 
 OTHER_AS_MASK = {
     "pillow-greypalette.png",
-    "netpbm-4bit.png",  # indices count, and what 4 bits hold
+    "netpbm-4bit.png",  # indices, and unscaled values of 4 bits
     "cjpeg-restart.jpg",
     "pillow-progressive.jpg",
     "jpeg-in.png",
@@ -163,10 +163,10 @@ OTHER_AS_MASK = {
 
 
 @pytest.mark.parametrize("name", [name for name, _what in CASES if name not in OTHER_AS_MASK])
-def test_a_mask_has_the_values_of_the_picture(name: str) -> None:
-    """Its ids would be shifted or spread where a decoder takes packed bits for others."""
-    picture, _form = decode_native((FILES / name).read_bytes())
-    wide = picture.astype(np.int32)
+def test_mask_values_are_the_pixels_of_the_image(name: str) -> None:
+    """A decoder that misreads is_lossy bits would shift or scale the ids."""
+    image, _info = decode_native((FILES / name).read_bytes())
+    wide = image.astype(np.int32)
     if wide.shape[2] == 1:
         wanted = np.where(wide[:, :, 0] == 0xFFFF, 255, wide[:, :, 0])
     else:
@@ -176,16 +176,16 @@ def test_a_mask_has_the_values_of_the_picture(name: str) -> None:
     assert np.array_equal(read_mask_values(FILES / name), wanted)
 
 
-@pytest.mark.parametrize("turn", range(2, 9))
+@pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_a_mask_is_turned_as_its_file_says(turn: int, suffix: str) -> None:
-    """By half a turn nothing else would tell that the defect lies at the other end."""
-    path = FILES / f"pillow-turn{turn}.{suffix}"
-    picture, _form = decode_native(path.read_bytes())
-    assert np.array_equal(read_mask_values(path), picture[:, :, 0])
+def test_the_orientation_of_a_mask_is_applied(orientation: int, suffix: str) -> None:
+    """After half a orientation no other check would reveal the wrong position of a defect."""
+    path = FILES / f"pillow-turn{orientation}.{suffix}"
+    image, _info = decode_native(path.read_bytes())
+    assert np.array_equal(read_mask_values(path), image[:, :, 0])
 
 
-def test_a_mask_that_is_a_turned_jpeg_is_turned(tmp_path: Path) -> None:
+def test_the_orientation_of_a_jpeg_mask_is_applied(tmp_path: Path) -> None:
     drawn = np.zeros((32, 48), np.uint8)
     drawn[:8, :16] = 255
     plain = cv2.imencode(".jpg", drawn)[1].tobytes()
@@ -196,30 +196,30 @@ def test_a_mask_that_is_a_turned_jpeg_is_turned(tmp_path: Path) -> None:
     assert np.array_equal(read_mask_values(path), drawn[::-1, ::-1])
 
 
-def test_a_mask_with_a_jpeg_in_its_tiff_is_refused() -> None:
-    """As a JPEG is: its ids are blurred into each other."""
+def test_a_jpeg_mask_in_a_tiff_is_refused() -> None:
+    """JPEG compression blurs ids."""
     with pytest.raises(DataError, match="its values are lost") as caught:
         read_mask_values(FILES / "libtiff-jpeg.tif")
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize(("name", "words"), REFUSED.items())
-def test_what_has_no_one_meaning_is_refused_with_words(name: str, words: str) -> None:
-    with pytest.raises(DataError, match=words) as caught:
+@pytest.mark.parametrize(("name", "message"), REFUSED.items())
+def test_unsupported_files_are_refused(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
         read_image(FILES / name, ReadSettings("mono", 8))
     assert caught.value.where == str(FILES / name)
     assert caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["cjpeg-arithmetic.jpg", "pillow-420.jpg", "gm-orient6.jpg"])
-def test_other_ways_of_jpeg_are_read(name: str) -> None:
-    picture, _form = decode_native((FILES / name).read_bytes())
+def test_other_jpeg_encodings_are_read(name: str) -> None:
+    image, _info = decode_native((FILES / name).read_bytes())
     wanted = np.rot90(GREY, -1) if "orient" in name else BGR
-    assert picture.shape == wanted.shape
-    assert np.abs(picture.astype(int) - wanted.astype(int)).mean() < 8
+    assert image.shape == wanted.shape
+    assert np.abs(image.astype(int) - wanted.astype(int)).mean() < 8
 
 
-def test_every_file_here_is_read_or_refused() -> None:
+def test_every_sample_file_is_read_or_refused() -> None:
     named = {name for name, _what in CASES} | set(REFUSED)
     rest = {path.name for path in FILES.iterdir() if path.suffix not in (".md", ".py")} - named
     for name in rest:
@@ -236,46 +236,46 @@ READABLE = sorted(
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_no_part_of_a_file_is_taken_for_all_of_it(name: str) -> None:
+def test_a_truncated_file_is_refused(name: str) -> None:
     data = (FILES / name).read_bytes()
-    whole, _form = decode_native(data)
+    complete, _info = decode_native(data)
     for length in sorted({*range(0, len(data), max(1, len(data) // 97)), len(data) - 1}):
         try:
-            picture, _form = decode_native(data[:length])
+            image, _info = decode_native(data[:length])
         except DataError:
             continue
-        assert np.array_equal(picture, whole), f"{length} of {len(data)} bytes are enough"
+        assert np.array_equal(image, complete), f"{length} of {len(data)} bytes are enough"
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_zeros_in_place_of_the_rest_are_not_judged(name: str) -> None:
-    """A copy that makes room first. In uncompressed pixels two rows may look like black."""
+def test_a_file_filled_up_with_zeros_is_refused(name: str) -> None:
+    """As from a copy that allocates the file first. Two rows of zeros are accepted as black."""
     data = (FILES / name).read_bytes()
-    whole, form = decode_native(data)
+    complete, info = decode_native(data)
     for length in sorted({*range(0, len(data), max(1, len(data) // 97)), len(data) - 1}):
         try:
-            picture, _form = decode_native(data[:length] + bytes(len(data) - length))
+            image, _info = decode_native(data[:length] + bytes(len(data) - length))
         except DataError:
             continue
         if name.startswith(("pillow-1bit", "netpbm.pbm", "netpbm-1bit")):
-            continue  # drawings, of which black ends are usual
-        assert picture.shape == whole.shape, f"{length} of {len(data)} bytes"
-        changed = picture != whole
-        rows = int(changed.any(axis=(1, 2) if form.orientation < 5 else (0, 2)).sum())
-        assert rows <= (3 if form.pixel_ranges else 1), (
+            continue  # bitmaps, where black ends are common
+        assert image.shape == complete.shape, f"{length} of {len(data)} bytes"
+        changed = image != complete
+        rows = int(changed.any(axis=(1, 2) if info.orientation < 5 else (0, 2)).sum())
+        assert rows <= (3 if info.pixel_ranges else 1), (
             f"{length} of {len(data)} bytes: {rows} rows"
         )
 
 
-def jpeg(picture: np.ndarray, *options: int) -> bytes:
-    return bytes(cv2.imencode(".jpg", picture, list(options))[1].tobytes())
+def jpeg(image: np.ndarray, *options: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", image, list(options))[1].tobytes())
 
 
 NOISE = np.random.default_rng(3).integers(0, 256, (256, 400), np.uint8)
 
 
-def test_a_jpeg_that_was_closed_too_early_is_not_judged() -> None:
-    """With its end marker, decoders fill the rest with grey and say nothing."""
+def test_a_jpeg_that_ends_early_is_refused() -> None:
+    """Decoders silently fill the rest with grey if the end marker is there."""
     data = jpeg(NOISE)
     assert decode_native(data)[0].shape == (256, 400, 1)
     closed = data[: len(data) // 2] + b"\xff\xd9"
@@ -284,10 +284,10 @@ def test_a_jpeg_that_was_closed_too_early_is_not_judged() -> None:
     assert decode_native(closed, flat_end=True)[0].shape == (256, 400, 1)
 
 
-def test_a_jpeg_with_a_hole_is_not_judged() -> None:
+def test_a_jpeg_with_a_missing_block_is_refused() -> None:
     data = jpeg(NOISE)
     middle = len(data) // 2
-    with pytest.raises(DataError, match="zeros among its coded pixels"):
+    with pytest.raises(DataError, match="zeros within its scan data"):
         decode_native(data[:middle] + bytes(4096) + data[middle + 4096 :])
 
 
@@ -299,7 +299,7 @@ def test_restart_markers_are_counted() -> None:
         verify_image(data[:last] + b"\xff\xd9")
 
 
-def test_a_thumbnail_in_a_jpeg_does_not_end_it() -> None:
+def test_a_thumbnail_does_not_end_a_jpeg() -> None:
     small, large = jpeg(NOISE[:32, :32]), jpeg(NOISE)
     segment = b"thumbnail\0" + small
     both = large[:2] + b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment + large[2:]
@@ -308,7 +308,7 @@ def test_a_thumbnail_in_a_jpeg_does_not_end_it() -> None:
         decode_native(both[: len(both) // 2])
 
 
-def test_a_png_whose_checksum_is_wrong_is_not_judged() -> None:
+def test_a_png_with_a_wrong_checksum_is_refused() -> None:
     data = bytearray((FILES / "pillow-grey.png").read_bytes())
     at = data.index(b"IDAT") + 20
     data[at] ^= 1
@@ -318,20 +318,20 @@ def test_a_png_whose_checksum_is_wrong_is_not_judged() -> None:
 
 @pytest.mark.parametrize("suffix", [".bmp", ".pgm"])
 def test_black_at_the_end_may_be_declared(suffix: str) -> None:
-    picture = NOISE.copy()
-    picture[-5:] = 0
-    picture[:5] = 0  # a BMP begins at the bottom
-    data = cv2.imencode(suffix, picture)[1].tobytes()
+    image = NOISE.copy()
+    image[-5:] = 0
+    image[:5] = 0  # a BMP begins at the bottom
+    data = cv2.imencode(suffix, image)[1].tobytes()
     with pytest.raises(DataError, match=r"5 rows of zeros.*flat_end"):
         decode_native(data)
-    assert np.array_equal(decode_native(data, flat_end=True)[0][:, :, 0], picture)
-    black = cv2.imencode(suffix, np.zeros_like(picture))[1].tobytes()
+    assert np.array_equal(decode_native(data, flat_end=True)[0][:, :, 0], image)
+    black = cv2.imencode(suffix, np.zeros_like(image))[1].tobytes()
     with pytest.raises(DataError, match="nothing but zeros"):
         decode_native(black)
     assert not decode_native(black, flat_end=True)[0].any()
 
 
-def test_garbage_is_one_error() -> None:
+def test_damaged_files_raise_only_data_errors() -> None:
     rng = np.random.default_rng(8)
     for name in READABLE:
         data = bytearray((FILES / name).read_bytes())
@@ -345,25 +345,25 @@ def test_garbage_is_one_error() -> None:
                 continue
 
 
-# -- made to take long, or much -----------------------------------------------------------
+# -- hostile files ------------------------------------------------------------------------
 
 
 def tiff(tags: dict[int, tuple[int, int, int]], tail: bytes) -> bytes:
-    """A little-endian TIFF: a directory of {tag: (kind, items, value)}, then a tail."""
+    """Encode a little-endian TIFF: a directory of {tag: (type, count, value)} and a tail."""
     entries = b"".join(struct.pack("<HHII", tag, *tags[tag]) for tag in sorted(tags))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4) + tail
 
 
-def test_hostile_files_are_one_error() -> None:
-    """Each would cost minutes, or gigabytes, if it were believed."""
+def test_hostile_files_are_refused() -> None:
+    """Each would take minutes or gigabytes to decode."""
     grey = (FILES / "pillow-grey.png").read_bytes()
     at = grey.index(b"IDAT") - 4
     empty = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
     small = jpeg(NOISE[:16, :16])
     scan = small.index(b"\xff\xda")
     strips = 1 << 18
-    place = 8 + 2 + 12 * 7 + 4
-    offsets = struct.pack("<I", place + 8 * strips) * strips
+    start = 8 + 2 + 12 * 7 + 4
+    offsets = struct.pack("<I", start + 8 * strips) * strips
     counts = struct.pack("<I", 4000) * strips
     overlapping = tiff(
         {
@@ -371,9 +371,9 @@ def test_hostile_files_are_one_error() -> None:
             257: (4, 1, strips),
             258: (3, 1, 8),
             259: (3, 1, 32773),
-            273: (4, strips, place),
+            273: (4, strips, start),
             278: (4, 1, 1),
-            279: (4, strips, place + 4 * strips),
+            279: (4, strips, start + 4 * strips),
         },
         offsets + counts + b"\x01" * 4000,
     )
@@ -383,7 +383,7 @@ def test_hostile_files_are_one_error() -> None:
         "a million segments": small[:2] + b"\xff\xfe\0\2" * 1_000_000 + small[2:],
         "a million restarts": small[: scan + 20] + b"\xff\xd0" * 1_000_000 + b"\xff\xd9",
         "a million chunks": grey[:at] + empty * 1_000_000 + grey[at:],
-        "strips over each other": overlapping,
+        "overlapping strips": overlapping,
         "a million values": tiff({258: (3, 1 << 22, 20)}, bytes(1 << 23)),
     }
     for data in hostile.values():
@@ -391,11 +391,11 @@ def test_hostile_files_are_one_error() -> None:
             decode_native(data)
 
 
-def test_zeros_are_looked_for_a_block_at_a_time() -> None:
-    picture = np.full((3000, 1000), 7, np.uint8)
-    picture[1500:] = 0
+def test_zeros_are_counted_over_many_blocks() -> None:
+    image = np.full((3000, 1000), 7, np.uint8)
+    image[1500:] = 0
     head = b"P5 1000 3000 255\n"
     with pytest.raises(DataError, match="1500 rows of zeros"):
-        decode_native(head + picture.tobytes())
-    picture[-1, -1] = 1
-    assert np.array_equal(decode_native(head + picture.tobytes())[0][:, :, 0], picture)
+        decode_native(head + image.tobytes())
+    image[-1, -1] = 1
+    assert np.array_equal(decode_native(head + image.tobytes())[0][:, :, 0], image)
