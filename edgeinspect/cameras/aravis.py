@@ -174,7 +174,7 @@ class AravisDevice:
     def requeue_buffer(self, token: object) -> None:
         assert isinstance(token, tuple)
         connection, buffer = token
-        if not connection.over:
+        if not connection.is_closed:
             self._lib.stream_push_buffer(connection.stream, buffer)
 
     def stream_statistics(self) -> StreamStatistics:

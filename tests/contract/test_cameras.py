@@ -152,7 +152,7 @@ CAMERAS = {
         options=lambda folder: {
             "height_px": 64,
             "width_px": 64,
-            "images": 3,
+            "pictures": 3,
             "rate_hz": 200,
             "frames": 3,
         },

@@ -160,7 +160,7 @@ def test_a_declaration_against_its_pictures(tmp_path: Path) -> None:
 
 def test_each_picture_is_held_to_the_depth(tmp_path: Path) -> None:
     deep, shallow, upper = write(tmp_path, a=DEEP, b=GREY, c=DEEP << 4)
-    with pytest.raises(DataError, match="has 8 bits a pixel, its camera has 12"):
+    with pytest.raises(DataError, match="has 8 bits per pixel, its camera has 12"):
         read_image(shallow, ReadSettings("mono", 12))
     with pytest.raises(DataError, match=r"above the 12 bits.*bits: ?`?|upper bits"):
         read_image(upper, ReadSettings("mono", 12))
@@ -200,7 +200,7 @@ def test_a_declared_depth_that_no_picture_uses_is_doubted(tmp_path: Path, bits: 
     depth = find_bit_depth(paths, ReadDeclaration(bits=bits), "set")
     assert depth.bits == bits
     if bits == 16:
-        assert "none of 3 pictures uses more than 12" in depth.warning
+        assert "none of 3 images uses more than 12" in depth.warning
         assert depth.warning in depth.note
     else:
         assert depth.warning == ""

@@ -59,7 +59,7 @@ def test_severstal_takes_images_and_class_names_too(make: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("5 x", "value 2 .* not a whole number"),
+        ("5 x", "value 2 .* not an integer"),
         ("5 3 6 1", "overlaps"),
         ("9 1 5 1", "precedes"),
         ("5", "odd number"),

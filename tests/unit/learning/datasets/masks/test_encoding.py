@@ -160,7 +160,7 @@ def test_a_half_transparent_mask_is_refused(make: Any) -> None:
             make.mask(),
         )
     )
-    with pytest.raises(DataError, match="half transparent"):
+    with pytest.raises(DataError, match="partly transparent"):
         data.samples[0].read_mask(40, 64)
 
 
