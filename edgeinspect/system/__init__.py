@@ -20,6 +20,11 @@ from edgeinspect.system.file_ownership import (
 from edgeinspect.system.gpu_devices import gpu_names
 from edgeinspect.system.log import RateLimitedLogger, configure
 from edgeinspect.system.machine_info import describe_machine
+from edgeinspect.system.protobuf import (
+    append_protobuf_bytes,
+    append_protobuf_int,
+    read_protobuf_fields,
+)
 from edgeinspect.system.realtime import freeze_gc, set_thread_realtime
 from edgeinspect.system.regular_file import (
     MODEL_BYTES_MAX,
@@ -76,6 +81,10 @@ __all__ = [
     "configure",
     # machine info
     "describe_machine",
+    # protobuf
+    "append_protobuf_bytes",
+    "append_protobuf_int",
+    "read_protobuf_fields",
     # realtime
     "freeze_gc",
     "set_thread_realtime",

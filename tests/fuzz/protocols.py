@@ -14,7 +14,7 @@ from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.services.hmi.read_routes import json_response
 from edgeinspect.services.hmi.shift_counters import shift_bounds
 from edgeinspect.storage.archive.format import frame_folder, frame_name
-from edgeinspect.system.decoding import decode_json
+from edgeinspect.system import decode_json, read_protobuf_fields
 from edgeinspect.wire.messages import Heartbeat, Status, decode_message, decode_verdict
 from tests.fuzz.messages import BEATS, VERDICTS
 from tests.fuzz.target import Target
@@ -60,6 +60,13 @@ def block(data: bytes, _folder: Path) -> None:
     """The PLC's own input block, whatever stands there."""
     size = 2 * _register_map.INPUT_WORDS
     _register_map.decode_commands(data[:size].ljust(size, b"\0"))
+
+
+def protobuf(data: bytes, _folder: Path) -> None:
+    """The fields of a message, and of the messages in it."""
+    for _field, value in read_protobuf_fields(memoryview(data)):
+        if isinstance(value, memoryview):
+            list(read_protobuf_fields(value))
 
 
 def sparkplug(data: bytes, _folder: Path) -> None:
@@ -143,6 +150,7 @@ TARGETS = [
         ],
     ),
     Target("protocol: PLC's block", block, [bytes(range(2 * _register_map.INPUT_WORDS))]),
+    Target("protocol: protobuf", protobuf, [_PAYLOAD], (ValueError,)),
     Target("protocol: Sparkplug", sparkplug, [_PAYLOAD], (ValueError,)),
     Target("page: verdict", board, VERDICTS),
     Target("page: heartbeat", beat, BEATS),

@@ -13,11 +13,11 @@ Source: Eclipse Sparkplug 3.0.0, chapter 6; sparkplug_b.proto of Eclipse Tahu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from edgeinspect.system import append_protobuf_bytes, append_protobuf_int, read_protobuf_fields
+
 _PAYLOAD_BYTES_MAX = 1 << 20
 _METRICS_MAX = 1_000
 
@@ -60,11 +60,11 @@ class Payload:
 def encode_payload(payload: Payload) -> bytes:
     """Encode a payload."""
     out = bytearray()
-    _put_varint(out, 1, payload.timestamp_ms)
+    append_protobuf_int(out, 1, payload.timestamp_ms)
     for metric in payload.metrics:
-        _put_bytes(out, 2, _encode_metric(metric, payload.timestamp_ms))
+        append_protobuf_bytes(out, 2, _encode_metric(metric, payload.timestamp_ms))
     if payload.seq is not None:
-        _put_varint(out, 3, payload.seq)
+        append_protobuf_int(out, 3, payload.seq)
     return bytes(out)
 
 
@@ -78,7 +78,7 @@ def decode_payload(data: bytes) -> Payload:
         raise ValueError(f"is longer than {_PAYLOAD_BYTES_MAX} bytes")
     timestamp_ms, seq = 0, None
     metrics: list[Metric] = []
-    for field, value in _fields(data):
+    for field, value in read_protobuf_fields(data):
         if field == 1 and isinstance(value, int):
             timestamp_ms = value
         elif field == 3 and isinstance(value, int):
@@ -94,22 +94,23 @@ def decode_payload(data: bytes) -> Payload:
 
 def _encode_metric(metric: Metric, timestamp_ms: int) -> bytes:
     out = bytearray()
-    _put_bytes(out, 1, metric.name.encode())
-    _put_varint(out, 3, timestamp_ms if metric.timestamp_ms is None else metric.timestamp_ms)
-    _put_varint(out, 4, metric.type.value)
+    append_protobuf_bytes(out, 1, metric.name.encode())
+    at_ms = timestamp_ms if metric.timestamp_ms is None else metric.timestamp_ms
+    append_protobuf_int(out, 3, at_ms)
+    append_protobuf_int(out, 4, metric.type.value)
     if metric.is_historical:
-        _put_varint(out, 5, 1)
+        append_protobuf_int(out, 5, 1)
     value = metric.value
     if isinstance(value, str):
-        _put_bytes(out, 15, value.encode())
+        append_protobuf_bytes(out, 15, value.encode())
     elif metric.type is DataType.BOOLEAN:
-        _put_varint(out, 14, int(value))
+        append_protobuf_int(out, 14, int(value))
     elif metric.type is DataType.UINT32:
-        _put_varint(out, 11, value % (1 << 32))
+        append_protobuf_int(out, 11, value % (1 << 32))
     elif metric.type in (DataType.INT64, DataType.UINT64):
-        _put_varint(out, 11, value % (1 << 64))
+        append_protobuf_int(out, 11, value % (1 << 64))
     else:  # a signed value is sent as the unsigned one of the same bits
-        _put_varint(out, 10, value % (1 << 32))
+        append_protobuf_int(out, 10, value % (1 << 32))
     return bytes(out)
 
 
@@ -119,7 +120,7 @@ def _decode_metric(data: bytes) -> Metric | None:
     timestamp_ms: int | None = None
     historical = False
     value: int | str | None = None
-    for field, found in _fields(data):
+    for field, found in read_protobuf_fields(data):
         if field == 1 and isinstance(found, bytes):
             name = found.decode("utf-8", "replace")
         elif field == 3 and isinstance(found, int):
@@ -162,57 +163,3 @@ def _to_python(value: int, type_: DataType) -> bool | int:
     if type_ in (DataType.INT32, DataType.INT64) and value >> (bits - 1):
         return value - (1 << bits)
     return value
-
-
-def _put_varint(out: bytearray, field: int, value: int) -> None:
-    _varint(out, field << 3 | _VARINT)
-    _varint(out, value)
-
-
-def _put_bytes(out: bytearray, field: int, value: bytes) -> None:
-    _varint(out, field << 3 | _BYTES)
-    _varint(out, len(value))
-    out += value
-
-
-def _varint(out: bytearray, value: int) -> None:
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and raw values of one protobuf message."""
-    at = 0
-    while at < len(data):
-        key, at = _take_varint(data, at)
-        kind = key & 7
-        if kind == _VARINT:
-            value, at = _take_varint(data, at)
-            yield key >> 3, value
-            continue
-        if kind == _BYTES:
-            size, at = _take_varint(data, at)
-        elif kind in (_FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {kind} is none")
-        if at + size > len(data):
-            raise ValueError("ends in the middle of a field")
-        yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _take_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        if at >= len(data):
-            raise ValueError("ends in the middle of a number")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value % (1 << 64), at
-    raise ValueError("has a number longer than 64 bits")
