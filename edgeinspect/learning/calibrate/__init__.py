@@ -1,4 +1,4 @@
-"""Calibration: an FP32 graph and frames in, a proven INT8 version of it out.
+"""Post-training quantization: calibrates an FP32 model to INT8 and verifies the result.
 
 Needs the extras `onnx` and `cpu`; torch is not needed.
 Source: docs/calibration.md, docs/decisions/0012-calibration.md

@@ -1,4 +1,4 @@
-"""Acceptance: the INT8 graph against its FP32 parent on the same frames, within bounds."""
+"""Acceptance: compares the INT8 model with its FP32 parent on the same frames, within limits."""
 
 from __future__ import annotations
 
@@ -32,37 +32,37 @@ MAX_REPORT_FRAMES = 12
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceLimits:
-    """What an INT8 graph may lose."""
+    """How much an INT8 model may lose."""
 
     dice: float = 0.01
-    """Most that a class may lose of its Dice against the labels."""
+    """Maximum loss of Dice per class, against the labels."""
     significance: float = 0.05
-    """An error rate is higher if McNemar's test says so at this level, or if it lies above
+    """An error rate is higher if McNemar's test rejects equality at this level, or if it is above
     the 95 % interval of the parent's."""
     agreement: float = 0.01
-    """Without labels: most frames whose verdict may change."""
+    """Without labels: maximum ratio of frames whose verdict may change."""
     agreement_dice: float = 0.95
-    """Without labels: least Dice of a class against the parent's own map."""
+    """Without labels: minimum Dice of a class against the parent's class map."""
     both_kinds: bool = True
-    """Without labels: frames of both kinds are asked for. Rounding to half precision moves
-    every value alike, so that it may do without."""
+    """Without labels: require good and defective frames. Rounding to half precision changes all
+    values alike, so it does not need both."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceCheck:
-    """One figure of both graphs against its bound."""
+    """One metric of both models against its limit."""
 
     name: str
     fp32: float
     int8: float
     passed: bool
     words: str
-    """The bound, and by how much it holds or is passed."""
+    """The limit, and the distance to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedFrame:
-    """A frame whose verdict (or map) changed, kept for the report."""
+    """A frame whose verdict or class map changed, kept for the report."""
 
     name: str
     image: NDArray[np.uint8]
@@ -73,12 +73,12 @@ class ChangedFrame:
     rejected: tuple[bool, bool]
     probs: tuple[float | None, float | None]
     is_defective: bool | None
-    """None where nothing is known."""
+    """None without labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceResult:
-    """Whether an INT8 graph is accepted, and why not."""
+    """Whether an INT8 model is accepted, and why not."""
 
     checks: tuple[AcceptanceCheck, ...]
     frames: int
@@ -91,12 +91,12 @@ class AcceptanceResult:
 
     @property
     def is_accepted(self) -> bool:
-        """True if every check passed."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
     @property
     def reason(self) -> str:
-        """The checks that did not pass, in words; empty if all did."""
+        """The failed checks as text; empty if all passed."""
         return "; ".join(
             f"{check.name}: {check.words}" for check in self.checks if not check.passed
         )
@@ -104,7 +104,7 @@ class AcceptanceResult:
 
 @dataclass(slots=True)
 class _ReportFrames:
-    """What `compare` shows on its way past."""
+    """Collects per-frame results during `compare`."""
 
     parent_results: list[FrameResult] = field(default_factory=list)
     child_results: list[FrameResult] = field(default_factory=list)
@@ -119,16 +119,16 @@ def evaluate_acceptance(
     limits: AcceptanceLimits,
     progress: Callable[[int], None] = lambda done: None,
 ) -> AcceptanceResult:
-    """Judge the same frames with both and hold the difference against the bounds.
+    """Inspect the same frames with both models and check the differences against limits.
 
     Args:
-        parent: The FP32 model's engine.
-        child: The INT8 graph's, on the same backend.
-        frames: With their truth, or without: then only agreement can be asked for.
-        bounds: See there.
+        parent: Engine of the FP32 model.
+        child: Engine of the INT8 model, on the same backend.
+        frames: With labels; without, only agreement is checked.
+        limits: Limits of the checks.
 
     Raises:
-        DataError: There is no frame.
+        DataError: There are no frames.
         EngineFault: An inference failed.
     """
     labelled = frames.read_label is not None
@@ -242,7 +242,7 @@ def _rate_check(name: str, flips: DiscordantPairs, limits: AcceptanceLimits) -> 
 def _gate_checks(
     spec: ModelSpec, report_frames: _ReportFrames, limits: AcceptanceLimits
 ) -> list[AcceptanceCheck]:
-    """A gate's two decisions: below `suspect` a frame passes; at `degraded` it rejects alone."""
+    """Check a gate's decisions: below `suspect` frames pass; from `degraded` it rejects alone."""
     checks: list[AcceptanceCheck] = []
     for name in ("suspect", "degraded"):
         limit = spec.thresholds.get(name)
@@ -257,7 +257,7 @@ def _gate_checks(
 
 
 def _check_both_kinds(spec: ModelSpec, report_frames: _ReportFrames) -> AcceptanceCheck:
-    """Without labels, frames of both kinds: agreement on one says nothing of the other."""
+    """Check that unlabelled frames are of both kinds: agreement on one does not cover the other."""
     limit = spec.thresholds.get("suspect")
     at = float(limit) if isinstance(limit, (int, float)) else 0.5
     sides = [
@@ -270,20 +270,20 @@ def _check_both_kinds(spec: ModelSpec, report_frames: _ReportFrames) -> Acceptan
         mine,
         theirs,
         0 < mine < 1,
-        f"{sum(sides[0])} of {len(sides[0])} by FP32; there must be some, and others: agreement "
-        "says nothing of a kind that is not there. Give --labels, or frames of both kinds",
+        f"{sum(sides[0])} of {len(sides[0])} by FP32; frames of both kinds are needed: agreement "
+        "does not cover a missing kind. Give --labels, or frames of both kinds",
     )
 
 
 def _check_classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> AcceptanceCheck:
-    """The same for a segmenter: of a class that is nowhere, nothing is compared."""
+    """Check that the segmenter finds any class: otherwise nothing is compared."""
     mine, theirs = (int((matrix.sum(axis)[1:] > 0).sum()) for axis in (1, 0))
     return AcceptanceCheck(
         "classes that the segmenter finds",
         float(mine),
         float(theirs),
         mine > 0,
-        f"{mine} of {len(spec.classes)} by FP32; without any, agreement says nothing. Give "
+        f"{mine} of {len(spec.classes)} by FP32; without any, agreement is meaningless. Give "
         "--labels, or frames with defects",
     )
 
@@ -302,7 +302,7 @@ def _agreement_checks(
             comparison.agreement_ratio,
             comparison.agreement_ratio >= least,
             f"{100 * comparison.agreement_ratio:.2f} % of {comparison.pictures}, at least "
-            f"{100 * least:g} % is wanted",
+            f"{100 * least:g} % is required",
         ),
     ]
     if limits.both_kinds and spec.kind is ModelKind.GATE:
@@ -318,7 +318,7 @@ def _agreement_checks(
                 1.0,
                 dice[index],
                 dice[index] >= limits.agreement_dice,
-                f"{dice[index]:.4f}, at least {limits.agreement_dice:g} is wanted",
+                f"{dice[index]:.4f}, at least {limits.agreement_dice:g} is required",
             )
             for index, name in enumerate(spec.classes, start=1)
             if there[index]
@@ -327,7 +327,7 @@ def _agreement_checks(
 
 
 def _recall_by_size(side: Sequence[FrameResult]) -> DetectionBySize | None:
-    """Recall by area of the defects, by region where masks are known."""
+    """Return recall by defect area, per region if there are masks."""
     rows = [
         (d.area_px, d.is_found, place)
         for place, one in enumerate(side)

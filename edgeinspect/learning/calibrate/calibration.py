@@ -1,4 +1,4 @@
-"""The whole calibration: frames and an FP32 model in, a proven INT8 version or a refusal out."""
+"""The calibration workflow: from an FP32 model and frames to an accepted or rejected INT8 model."""
 
 from __future__ import annotations
 
@@ -52,41 +52,41 @@ from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms, load_model,
 from edgeinspect.ports import Engine
 
 PLACEMENT_RULES_VERSION = "1"
-"""Version of the placement's rules: another one makes another calibration."""
+"""Version of the Q/DQ placement rules; part of the calibration id."""
 BEST_METHOD = "best"
 DEFAULT_SENSITIVITY_FRAMES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationConfig:
-    """What a person asks for."""
+    """The settings of a calibration."""
 
     parent: ModelSpec
     """The FP32 model, verified."""
     images: str
     """Frames to calibrate with; see `frames.open_frames`."""
     labels: str | None = None
-    """Labelled frames to prove by; without them held-out frames must agree."""
+    """Labelled frames to verify with; without, FP32 and INT8 must agree on held-out frames."""
     scoring_gate: ModelSpec | None = None
-    """Scores the frames of a segmenter's calibration, for the strata."""
+    """Scores the frames of a segmenter's calibration, for stratified sampling."""
     method: str = BEST_METHOD
     seed: int = 1
     frame_count: int = 256
     held_out_count: int = 64
     sensitivity_frames: int = DEFAULT_SENSITIVITY_FRAMES
-    """0 leaves blame out, unless it is needed to recover."""
+    """Frames for layer sensitivity; 0 skips it unless `exclude_sensitive` needs it."""
     exclude_sensitive: bool = False
     max_float_layers: int = 6
-    """Layers that `recover` may leave in float."""
+    """Layers that `exclude_sensitive` may keep in float."""
     float_layers: tuple[str, ...] = ()
     limits: AcceptanceLimits = field(default_factory=AcceptanceLimits)
     backend: str = ""
-    """Runs the proofs; `ov` where it is installed."""
+    """Backend that runs the verification; `ov` if it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """Everything a calibration found, accepted or not."""
+    """Everything that a calibration computed, accepted or not."""
 
     config: CalibrationConfig
     backend: str
@@ -102,16 +102,16 @@ class CalibrationResult:
     distances: dict[str, Distance]
     acceptance: AcceptanceResult
     first_acceptance: AcceptanceResult
-    """Before anything was recovered; the same as `acceptance` where nothing was."""
+    """With all layers in int8; the same as `acceptance` if none were excluded."""
     sensitivity: SensitivityReport | None
     float_layers: tuple[str, ...]
     drift: tuple[str, ...]
     checkpoint: CalibrationCheckpoint
-    """State on disk, to be forgotten once the version is written."""
+    """State on disk, to be cleared once the version is written."""
 
 
 class _CalibrationRun:
-    """One calibration under way: what the steps share."""
+    """State shared by the steps of one calibration."""
 
     def __init__(
         self, config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
@@ -158,12 +158,12 @@ class _CalibrationRun:
             engine.close()
 
     def describe_drift(self, metrics: FrameMetrics) -> tuple[str, ...]:
-        """What does not look like the training, or else like the labelled frames.
+        """Describe differences from the training frames, or else from the labelled frames.
 
-        All frames are looked at, not those that were drawn: drawing evens the kinds out.
+        All frames are compared, not the selection, which is stratified.
 
         Raises:
-            DataError: They cannot be pictures that the model is for.
+            DataError: The frames are too dark or flat for this model.
         """
         values = metrics.values[[digest != sample.UNREADABLE for digest in metrics.digests]]
         known = reference_statistics(self.config.parent)
@@ -208,16 +208,16 @@ def calibrate(
     resume: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> CalibrationResult:
-    """Calibrate, compare, place, prove, and blame.
+    """Collect ranges, choose a method, insert Q/DQ, verify, and measure layer sensitivity.
 
     Args:
-        request: What is asked for.
+        config: Settings.
         work: Folder for the state of unfinished calibrations.
-        resume: Go on where a calibration of the same request was ended.
-        report: Told how far it is.
+        resume: Continue an interrupted calibration with the same settings.
+        progress: Called with stage, done and total.
 
     Returns:
-        The outcome, which may be a refusal: see `Outcome.acceptance`.
+        The result, which may be a rejection: see `CalibrationResult.acceptance`.
 
     Raises:
         ModelError: The model cannot be quantized.
@@ -301,14 +301,14 @@ def _run_calibration(
 
 
 def prepare_graph(parent: ModelSpec) -> Any:
-    """The FP32 graph as it is quantized: batch norms folded, its stem fit for int8.
+    """Load the FP32 graph with batch norms folded and its stem rewritten for int8.
 
     Raises:
         ModelError: It is not FP32.
     """
     if parent.precision is not Precision.FP32:
         raise ModelError(
-            f"{parent.id} is {parent.precision.value} already",
+            f"{parent.id} is already {parent.precision.value}",
             where=str(parent.path),
             remedy=_FLOAT32_REMEDY,
         )
@@ -325,13 +325,13 @@ def prepare_graph(parent: ModelSpec) -> Any:
 
 
 _FLOAT32_REMEDY = (
-    "Calibrate the float32 version that it was made of: export the network in float32 (torch: "
-    "model.float()) and import that; FP16 is made of it by `edgeinspect models build`"
+    "Calibrate its float32 version: export the network in float32 (torch: model.float()) and "
+    "import that; `edgeinspect models build` converts it to FP16"
 )
 
 
 def defect_score(engine: Engine, image: Pixels) -> float:
-    """A gate's probability; a segmenter's best class score."""
+    """Return a gate's probability, or a segmenter's highest class score."""
     outputs: Any = engine.infer(image)
     if engine.spec.kind is ModelKind.GATE:
         return float(outputs[0][0])
@@ -339,11 +339,11 @@ def defect_score(engine: Engine, image: Pixels) -> float:
 
 
 def informative_frames(frames: FrameSet, count: int) -> FrameSet:
-    """Some frames that say most: of a labelled set, two thirds defective ones, evenly spread."""
+    """Return evenly spaced frames; of a labelled set, two thirds are defective."""
     numbers = list(range(len(frames)))
     if frames.read_label is None:
         return frames.subset(_evenly_spaced(numbers, count))
-    # Labels of the first few hundred are enough to find some of each.
+    # A few hundred labels are enough to find some of each kind.
     looked = _evenly_spaced(numbers, min(len(numbers), 40 * count))
     bad = [number for number in looked if frames.read_label(number).is_defective]
     good = [number for number in looked if number not in set(bad)]
@@ -354,7 +354,7 @@ def informative_frames(frames: FrameSet, count: int) -> FrameSet:
 
 
 def _evenly_spaced(numbers: Sequence[int], count: int) -> list[int]:
-    """So many of them, evenly over their order."""
+    """Return `count` evenly spaced numbers."""
     if count >= len(numbers):
         return list(numbers)
     return [numbers[int((index + 0.5) * len(numbers) / count)] for index in range(count)]
@@ -368,7 +368,7 @@ def calibration_id(
     placement: QdqPlacement,
     clip_values: dict[str, float],
 ) -> str:
-    """The calibration's id: a hash of the parent, the pictures, and all that was decided."""
+    """Return the calibration's id: a hash of the parent, the images and all decisions."""
     made_of = {
         "rules": PLACEMENT_RULES_VERSION,
         "parent": config.parent.id.sha256,
@@ -387,7 +387,7 @@ def calibration_id(
 
 
 def set_metadata(graph: Any, parent: ModelSpec, calibration: str) -> None:
-    """Let the graph say of itself what it is."""
+    """Store calibration id and parent in the graph's metadata."""
     known = {entry.key for entry in graph.metadata_props}
     for key, value in (
         ("edgeinspect.calibration", calibration),

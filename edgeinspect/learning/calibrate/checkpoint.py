@@ -1,4 +1,4 @@
-"""Work that survives `kill -9`: arrays written in one rename, read back at the same place."""
+"""Calibration checkpoints that survive `kill -9`: arrays, written atomically."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from edgeinspect.errors import StorageError
 from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, decode_arrays, read_regular
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Told (stage, done, total)."""
+"""Called with (stage, done, total)."""
 
 CHECKPOINT_INTERVAL = 25
-"""Frames between two states on disk: a death costs at most so many."""
+"""Frames between two checkpoints; at most this many are repeated after an interruption."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
+    """Ignore progress."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one.
+    """Write a file atomically: a reader sees the old or the new content.
 
     Raises:
         StorageError: It cannot be written.
@@ -43,16 +43,18 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="Make room, try again"
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            remedy="Free disk space and try again",
         ) from error
 
 
 class CalibrationCheckpoint:
-    """The state of one calibration, in a folder that is named after what it is made of.
+    """The state of one calibration, in a folder named after a hash of its inputs.
 
     Args:
-        folder: Made when first written.
-        resume: False forgets what an earlier run left.
+        folder: Created on the first `save`.
+        resume: False clears the state of an earlier run.
     """
 
     def __init__(self, folder: Path, *, resume: bool) -> None:
@@ -61,14 +63,14 @@ class CalibrationCheckpoint:
             self.clear()
 
     def load(self, stage: str) -> dict[str, NDArray[Any]] | None:
-        """What was kept of a stage; None if nothing, or if it is damaged."""
+        """Return the saved state of a stage; None if missing or damaged."""
         try:
             return decode_arrays(read_regular(self.folder / f"{stage}.npz", MODEL_BYTES_MAX))
         except (OSError, DecodeError):
             return None
 
     def save(self, stage: str, arrays: Mapping[str, Any]) -> None:
-        """Keep a stage's state.
+        """Save the state of a stage.
 
         Raises:
             StorageError: It cannot be written.
@@ -78,7 +80,7 @@ class CalibrationCheckpoint:
         write_atomic(self.folder / f"{stage}.npz", buffer.getvalue())
 
     def clear(self) -> None:
-        """Remove everything that was kept."""
+        """Remove all saved state."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.suffix in (".npz", ".onnx") or path.name.startswith("."):

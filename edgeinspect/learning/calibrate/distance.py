@@ -1,7 +1,7 @@
-"""One number for how far a graph is from what it should give: lower is better, 0 is perfect.
+"""The distance of a model's outputs from a reference or from labels; 0 is best.
 
-Blame and the choice of a method need a figure that moves with every frame; the bounds of the
-acceptance are another matter (`accept.py`).
+Layer sensitivity and the choice of a range method need a value that responds to every frame,
+unlike the limits in `acceptance.py`.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ _MIN_PROB = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far, and by which measure."""
+    """A distance and its measure."""
 
     total: float
     by_class: tuple[float, ...]
-    """1 less Dice of each class (0 for a class that nobody sees); empty for a gate."""
+    """1 - Dice of each class (0 for an absent class); empty for a gate."""
     words: str
 
 
 def distance_from_reference(
     spec: ModelSpec, actual: Sequence[Outputs], expected: Sequence[Outputs]
 ) -> Distance:
-    """How far outputs are from those of the FP32 graph on the same frames.
+    """Return the distance from the outputs of the FP32 model on the same frames.
 
-    Segmenter: 1 less the mean Dice over classes of the two class maps, all frames together,
-    plus the mean absolute difference of the class scores: a score that falls below its
-    threshold lets a defect through though not a pixel changed. Gate: mean absolute
-    difference of the probability.
+    Segmenter: 1 - mean Dice over classes between the class maps of all frames, plus the mean
+    absolute difference of the class scores: a score below its threshold misses a defect even if
+    no pixel changed. Gate: mean absolute difference of the probability.
     """
     if spec.kind is ModelKind.GATE:
         probs = np.array([each[0][0] for each in actual], np.float64)
@@ -59,9 +58,9 @@ def distance_from_reference(
 def distance_from_labels(
     spec: ModelSpec, actual: Sequence[Outputs], labels: Sequence[FrameLabel]
 ) -> Distance:
-    """How far outputs are from the labels.
+    """Return the distance from the labels.
 
-    Segmenter: 1 less the mean Dice over classes at the output stride. Gate: mean log loss.
+    Segmenter: 1 - mean Dice over classes at the output stride. Gate: mean log loss.
     """
     if spec.kind is ModelKind.GATE:
         probs = np.clip([float(each[0][0]) for each in actual], _MIN_PROB, 1 - _MIN_PROB)

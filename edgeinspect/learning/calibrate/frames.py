@@ -1,4 +1,4 @@
-"""Frames to calibrate with or to prove by: folders, data sets, rendered strip; one at a time."""
+"""Frames for calibration and verification: folders, data sets, or rendered strip."""
 
 from __future__ import annotations
 
@@ -41,36 +41,36 @@ _BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class FrameLabel:
-    """What is known of one frame."""
+    """The label of one frame."""
 
     is_defective: bool
     mask: NDArray[np.uint8] | None
-    """uint8 (H, W), ids of `FrameSet.classes`; None where only the label is known."""
+    """uint8 (H, W), ids of `FrameSet.classes`; None if only `is_defective` is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSet:
-    """Frames of a model's size by number. Nothing is read before it is asked for."""
+    """Frames of a model's size by number, read on demand."""
 
     where: str
     names: Sequence[str]
     read: Callable[[int], Pixels]
     """uint8 (H, W, C), C-contiguous, freshly allocated."""
     digest: Callable[[int], str]
-    """SHA-256 of the picture file, or of the pixels where there is no file."""
+    """SHA-256 of the image file, or of the pixels if there is no file."""
     read_label: Callable[[int], FrameLabel] | None = None
-    """None if nothing is known of the frames."""
+    """None for unlabelled frames."""
     classes: tuple[str, ...] = ()
     skipped: tuple[SkippedImage, ...] = ()
-    """Pictures of the data set that are no frame here."""
+    """Images of the data set that are not used."""
     note: str = ""
-    """What had to be found about them, as their depth; worth showing to a person."""
+    """What was inferred about them, such as the bit depth, to be shown to the user."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def subset(self, indices: Sequence[int]) -> FrameSet:
-        """Some of the frames, in the given order."""
+        """Return some of the frames, in the given order."""
         index = [int(each) for each in indices]
         truth = self.read_label
         return FrameSet(
@@ -83,7 +83,7 @@ class FrameSet:
         )
 
     def batch_source(self) -> ImageSource:
-        """The frames as `evaluate` reads them; sound and without masks if nothing is known."""
+        """Return the frames in batches for `evaluate`; good and without masks if unlabelled."""
         has_masks = self.read_label is not None and bool(self.classes)
         return ImageSource(self.where, len(self), self.classes, has_masks, self._batches)
 
@@ -104,25 +104,25 @@ class FrameSet:
 
 
 def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameSet:
-    """The frames that a person names, brought to a model's size and colours.
+    """Open the frames that the user names, converted to a model's size and colours.
 
     Args:
         text: `strip:SEED:COUNT[@FIRST]` renders the synthetic strip; else a folder, or
-            `FOLDER#SPLIT` for one split of a data set. A folder that is no data set is searched
-            for pictures.
-        spec: Of the model that shall take them.
-        labelled: Labels are wanted: the folder must be a data set, and its classes the model's.
+            `FOLDER#SPLIT` for one split of a data set. A folder that is not a data set is
+            searched for images.
+        spec: The model.
+        labelled: Labels are required: the folder must be a data set with the model's classes.
 
     Raises:
-        DataError: There is no such folder, no picture in it, or it lacks labels.
-        UsageError: The words cannot be understood.
+        DataError: The folder does not exist, or has no images or no labels.
+        UsageError: `text` is malformed.
     """
     if text.startswith("strip:"):
         return _strip_frames(text, spec)
     name, _, split = text.partition("#")
     path = Path(name)
     if not path.is_dir():
-        raise DataError("there is no such folder", where=name)
+        raise DataError("folder does not exist", where=name)
     try:
         data = open_dataset(path)
     except DataError:
@@ -135,7 +135,7 @@ def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameS
 def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
     match = _STRIP.fullmatch(text)
     if match is None or int(match[2]) < 1:
-        raise UsageError(f"'{text}' is not understood", remedy="Write strip:SEED:COUNT")
+        raise UsageError(f"'{text}' is malformed", remedy="Write strip:SEED:COUNT")
     if spec.shape.channels != 1:
         raise UsageError(f"strip is grey; {spec.id} takes {spec.shape.channels} channels")
     seed, count, first = int(match[1]), int(match[2]), int(match[3] or 0)
@@ -149,8 +149,8 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
         return render(number).image[:, :, None].copy()
 
     def truth(number: int) -> FrameLabel:
-        picture = render(number)
-        return FrameLabel(picture.has_defect, picture.mask)
+        image = render(number)
+        return FrameLabel(image.has_defect, image.mask)
 
     names = [f"strip-{seed}-{first + number}" for number in range(count)]
     return FrameSet(
@@ -170,7 +170,7 @@ def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
         if not any(map(is_annotation_folder, file.relative_to(path).parts[:-1]))
     ]
     if not paths:
-        raise DataError("holds no picture", where=str(path))
+        raise DataError("has no images", where=str(path))
 
     depth = find_bit_depth(paths, load_declaration(path), escape_name(path))
 
@@ -187,29 +187,29 @@ def _folder_frames(path: Path, spec: ModelSpec) -> FrameSet:
 
 
 def read_letterboxed(path: Path, spec: ModelSpec, settings: ReadSettings) -> Pixels:
-    """One picture file at a model's size, letterboxed if it has another.
+    """Read one image file at a model's size, letterboxed if it has another.
 
     Raises:
-        DataError: As `picture_file.read`.
+        DataError: The file cannot be read.
     """
-    picture = read_image(path, settings)
-    if picture.shape[:2] != (spec.shape.height_px, spec.shape.width_px):
-        picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
-    return np.ascontiguousarray(picture.reshape(spec.shape.dims))
+    image = read_image(path, settings)
+    if image.shape[:2] != (spec.shape.height_px, spec.shape.width_px):
+        image = letterbox(image, spec.shape.height_px, spec.shape.width_px)[0]
+    return np.ascontiguousarray(image.reshape(spec.shape.dims))
 
 
 def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
-    records = data.in_splits(split) if split else data.samples
-    if not records:
+    samples = data.in_splits(split) if split else data.samples
+    if not samples:
         held = ", ".join(sorted({each.split or "none" for each in data.samples}))
         raise DataError(
-            f"has no picture in split '{split}'",
+            f"has no images in split '{split}'",
             where=str(data.root),
             remedy=f"Its splits are: {held}",
         )
     segmenting = spec.kind is ModelKind.SEGMENTER
     if labelled and segmenting and not data.has_masks:
-        raise DataError("has no masks to hold a segmenter against", where=str(data.root))
+        raise DataError("has no masks to verify a segmenter with", where=str(data.root))
     table = None
     if labelled and segmenting:
         table = class_id_table(data.classes, spec.classes, where=str(data.root))
@@ -217,7 +217,7 @@ def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: boo
     def one(number: int) -> ImageArrays:
         return load_arrays(
             data,
-            [records[number]],
+            [samples[number]],
             height_px=spec.shape.height_px,
             width_px=spec.shape.width_px,
             channels=spec.shape.channels,
@@ -228,15 +228,15 @@ def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: boo
         return np.ascontiguousarray(image[..., ::-1] if spec.color == "rgb" else image)
 
     def truth(number: int) -> FrameLabel:
-        picture = one(number)
-        mask = None if table is None else table[picture.masks[0]]
-        return FrameLabel(bool(picture.defective[0]), mask)
+        arrays = one(number)
+        mask = None if table is None else table[arrays.masks[0]]
+        return FrameLabel(bool(arrays.defective[0]), mask)
 
     return FrameSet(
         f"{escape_name(data.root)}#{split}" if split else escape_name(data.root),
-        [record.name for record in records],
+        [sample.name for sample in samples],
         pixels,
-        lambda number: _sha256(read_verified_bytes(records[number].path).tobytes()),
+        lambda number: _sha256(read_verified_bytes(samples[number].path).tobytes()),
         truth if labelled else None,
         spec.classes if segmenting else (),
         data.skipped,

@@ -1,4 +1,4 @@
-"""Magnitudes of one tensor over any number of frames, in a histogram of fixed size."""
+"""A fixed-size histogram of the magnitudes of one tensor over any number of frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 BINS = 4096
 MIN_TOP = 2.0**-60
-"""Below this all is one bin: a tensor so small is nothing but rounding."""
+"""Minimum of `top`: smaller tensors are rounding noise."""
 Counts = NDArray[np.int64]
 
 
@@ -17,26 +17,25 @@ Counts = NDArray[np.int64]
 class Histogram:
     """Counts of |x| in `BINS` equal bins from 0 to `top`. Not thread-safe.
 
-    `top` is a power of two and doubles when a larger value comes: neighbouring bins are
-    then added, so the counts are those that one pass with the final top would give, and no
-    second pass is needed.
+    `top` is a power of two and doubles when a larger value arrives: neighbouring bins are merged,
+    so the counts equal those of a single pass with the final `top`.
     """
 
     top: float = 0.0
-    """0 until the first value above 0."""
+    """0 until the first nonzero value."""
     low: float = float("inf")
-    """Smallest value, with its sign."""
+    """Smallest signed value."""
     high: float = float("-inf")
     counts: Counts = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     @property
     def max_abs(self) -> float:
-        """Largest magnitude seen; 0 if nothing was."""
+        """Largest magnitude; 0 if empty."""
         return max(abs(self.low), abs(self.high)) if self.high >= self.low else 0.0
 
     @property
     def total(self) -> int:
-        """How many values were counted."""
+        """Number of values counted."""
         return int(self.counts.sum())
 
     def add(self, values: NDArray[np.float32]) -> None:
@@ -52,7 +51,7 @@ class Histogram:
         self._grow()
         magnitudes = np.abs(values.ravel())
         if self.top:
-            # A power of two: the product is exact, so every frame is binned alike.
+            # A power of two: the product is exact, so all frames are binned alike.
             magnitudes *= np.float32(BINS / self.top)
         places = np.minimum(magnitudes.astype(np.int32), BINS - 1)
         self.counts += np.bincount(places, minlength=BINS)

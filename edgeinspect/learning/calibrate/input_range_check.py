@@ -1,7 +1,7 @@
-"""Whether frames can be those that a model is for: INT8 and FP32 agree on black ones too.
+"""Compares brightness, contrast and scores of frames with those of the model's training.
 
-A wrong depth makes pictures 4, 16 or 64 times darker. Both graphs then say the same of all of
-them, the ranges fit darkness, and the figures look perfect.
+A wrong bit depth makes images 4, 16 or 64 times darker. FP32 and INT8 then agree on all of them,
+the ranges fit dark images, and the metrics look perfect.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from edgeinspect.learning.calibrate import sampling
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelManifest, read_manifest
 
 _MIN_DARKENING_FACTOR = 3.0
-"""So many times darker or flatter than the darkest tenth of the reference is no other light:
-two bits of depth are a factor of four."""
+"""Frames darker or flatter than the darkest tenth of the reference by this factor are not due to
+another light: two bits of depth are a factor of four."""
 _MIN_BRIGHTEST_LEVEL = 32.0
-"""Frames whose pixels hardly reach this of 255 are no pictures of a camera that is set up."""
+"""Frames whose brightest pixels are below this of 255 are not from a working camera."""
 _REMEDY = (
-    "Look at the frames: pictures of 16 bits may have been read at another depth; say `bits` in "
-    "their reading.yaml. If they are right, train on such pictures"
+    "Check the frames: 16-bit images may have been read at a wrong depth; declare `bits` in "
+    "their reading.yaml. If they are correct, train on such images"
 )
 
 
 def reference_statistics(parent: ModelSpec) -> tuple[dict[str, list[float]], int, str] | None:
-    """Deciles of the frames that a model learnt from, their number, and where it stands.
+    """Return the deciles of a model's training frames, their number, and the source.
 
-    From its own manifest; else from that of a version that was calibrated from it. None if
-    neither tells.
+    From its own manifest; else from that of a version calibrated from it. None if neither has
+    them.
     """
     folder = parent.path.parent
     own = _read_manifest_or_none(folder)
@@ -58,15 +58,15 @@ def reference_statistics(parent: ModelSpec) -> tuple[dict[str, list[float]], int
 def check_frame_statistics(
     values: sampling.Values, reference: Mapping[str, Sequence[float]] | None, where: str
 ) -> None:
-    """Refuse frames that are far darker or flatter than those the model learnt from.
+    """Check that frames are not far darker or flatter than the training frames.
 
     Args:
-        values: (N, 3) as `sample.scan` measures frames.
-        reference: Deciles by measure, if they are known.
-        where: The frames, for errors.
+        values: (N, 3) as measured by `sampling.measure_frames`.
+        reference: Deciles by measure, if known.
+        where: The frames, for error messages.
 
     Raises:
-        DataError: They are so.
+        DataError: They are far darker or flatter.
     """
     if not len(values):
         return
@@ -75,15 +75,15 @@ def check_frame_statistics(
         edges = (reference or {}).get(name)
         if edges and median * _MIN_DARKENING_FACTOR < edges[0]:
             raise DataError(
-                f"these frames do not look like those that the model learnt from: their {name} "
-                f"is {median:.3g}, where nine tenths of those have more than {edges[0]:.3g}",
+                f"frames differ from the training frames: their {name} is {median:.3g}, while "
+                f"nine tenths of the training frames are above {edges[0]:.3g}",
                 where=where,
                 remedy=_REMEDY,
             )
     brightest = float(np.max(values[:, 0] + 3 * values[:, 1]))
     if reference is None and brightest < _MIN_BRIGHTEST_LEVEL:
         raise DataError(
-            f"these frames are nearly black: their pixels hardly reach {brightest:.3g} of 255",
+            f"frames are nearly black: their brightest pixels are about {brightest:.3g} of 255",
             where=where,
             remedy=_REMEDY,
         )

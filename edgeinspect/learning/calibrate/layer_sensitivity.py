@@ -1,4 +1,4 @@
-"""Blame: what each layer costs when it runs in int8, and what leaving it in float brings back."""
+"""Layer sensitivity: the cost of each layer in int8, and the gain of keeping it in float."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from edgeinspect.learning.calibrate.sessions import TensorProbe
 STAGE = "blame"
 _MAX_SIGNAL_DB = 120.0
 _SIGNAL_FRAMES = 4
-"""Frames whose inner tensors are held in memory."""
+"""Frames whose intermediate tensors are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity:
-    """One layer's part in what was lost."""
+    """How much quantizing one layer costs."""
 
     layer: str
     inputs: int
     outputs: int
     signal_db: float
-    """Signal to noise of the layer's output, this layer alone in int8; at most 120."""
+    """Signal-to-noise ratio of the layer's output with only this layer in int8; at most 120."""
     strays: float
-    """Distance from FP32 when this layer alone is in int8."""
+    """Distance from FP32 with only this layer in int8."""
     restores: float
-    """What the distance from FP32 falls by when this layer alone is left in float."""
+    """Decrease of the distance from FP32 with only this layer in float."""
     alone_int8: float
-    """Change of the task's figure when this layer alone is in int8: above 0 is worse."""
+    """Change of the task's distance with only this layer in int8: above 0 is worse."""
     alone_float: float
-    """What the task's figure falls by when this layer alone is in float: above 0 is better."""
+    """Decrease of the task's distance with only this layer in float: above 0 is better."""
 
     @property
     def score(self) -> float:
-        """What the ranking goes by. Not the task's figure: on a handful of frames noise may
-        happen to help, and a layer that destroys everything would look innocent.
+        """The ranking criterion. It ignores the task's distance: on a few frames, noise may
+        improve that by chance and hide a harmful layer.
         """
         return self.strays + self.restores
 
 
 @dataclass(frozen=True, slots=True)
 class SensitivityReport:
-    """Every quantized layer, the worst first."""
+    """The sensitivity of every quantized layer, the most sensitive first."""
 
     rows: tuple[LayerSensitivity, ...]
     fp32: Distance
-    """The task's figure: from the labels if there are any, else from FP32."""
+    """The task's distance: from labels if there are any, else from FP32."""
     int8: Distance
     frames: int
 
@@ -71,17 +71,18 @@ def measure_layer_sensitivity(
     frames: FrameSet,
     progress: ProgressCallback = no_progress,
 ) -> SensitivityReport:
-    """Run the graph with each layer alone in int8, and with each alone in float.
+    """Run the graph with only each layer in int8, and with only each layer in float.
 
-    The task's figure is the distance from the labels where there are any, else from the FP32
-    graph; the ranking goes by the distance from the FP32 graph. Q/DQ are computed as they
-    stand (ONNX Runtime, nothing fused), so the table is the same on every processor.
+    The task's distance is from the labels if there are any, else from the FP32 graph; the ranking
+    is by the distance from the FP32 graph. Q/DQ nodes are computed unfused (ONNX Runtime), so
+    the table is the same on every processor.
 
     Args:
         spec: The FP32 model.
-        model: Its graph, batch norms folded.
-        ranges: Reach by tensor, for every tensor of the full placement.
-        frames: A handful, held in memory.
+        model: Its graph with batch norms folded.
+        clip_values: Clip value of every tensor of the full placement.
+        frames: A few frames, held in memory.
+        progress: Called with stage, done and total.
     """
     images = [frames.read(number) for number in range(len(frames))]
     truths = (
@@ -150,7 +151,7 @@ def _run_outputs(model: Any, images: Sequence[NDArray[np.uint8]]) -> list[Output
 
 
 def _signal_to_noise_db(true: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
-    """Signal to noise in dB of one tensor, over the frames that both have."""
+    """Return the signal-to-noise ratio in dB of one tensor over the frames of both."""
     signal = noise = 0.0
     for ours, theirs in zip(true, got, strict=False):
         signal += float(np.square(ours, dtype=np.float64).sum())
@@ -165,18 +166,18 @@ def exclude_layers(
     is_accepted: Callable[[tuple[str, ...]], bool],
     max_layers: int,
 ) -> tuple[str, ...] | None:
-    """The fewest layers to leave in float so that the bounds hold.
+    """Return the fewest layers to keep in float so that the model is accepted.
 
-    Adds layers in the order of their blame until the bounds hold, then gives back, the least
-    to blame first, every layer that turns out not to be needed.
+    Adds layers in the order of their sensitivity until the model is accepted, then removes, the
+    least sensitive first, every layer that is not needed.
 
     Args:
-        found: The ranking.
-        holds: Says whether the bounds hold with these layers in float.
-        most: Layers at most.
+        sensitivity: The ranking.
+        is_accepted: Whether the model with these layers in float is accepted.
+        max_layers: Maximum number of layers.
 
     Returns:
-        Their names, or None if not even `most` of them help.
+        Their names, or None if `max_layers` are not enough.
     """
     kept: list[str] = []
     for row in sensitivity.rows[:max_layers]:
@@ -185,7 +186,9 @@ def exclude_layers(
             break
     else:
         return None
-    for name in reversed(kept[:-1]):  # the last one was needed: without it they did not hold
+    for name in reversed(
+        kept[:-1]
+    ):  # the last one is needed: without it the model was not accepted
         fewer = tuple(each for each in kept if each != name)
         if is_accepted(fewer):
             kept = list(fewer)
@@ -193,5 +196,5 @@ def exclude_layers(
 
 
 def layers_in_order(placement: QdqPlacement, names: Sequence[str]) -> tuple[str, ...]:
-    """Layer names in the graph's order."""
+    """Return layer names in the order of the graph."""
     return tuple(layer.name for layer in placement.layers if layer.name in set(names))

@@ -1,4 +1,4 @@
-"""Which range method: each is tried on frames that no range has seen."""
+"""Chooses the range method with the smallest distance on held-out frames."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ def compare_methods(
     backend: str,
     progress: ProgressCallback = no_progress,
 ) -> dict[str, Distance]:
-    """How far each method's graph is from the FP32 one on held-out frames.
+    """Return the distance of each method's graph from the FP32 model on held-out frames.
 
-    Labels are left aside here even where there are some: closeness to the parent moves with
-    every pixel, while a handful of labels would choose by luck.
+    Labels are not used: the distance from the parent responds to every pixel, while a few labels
+    would choose by chance.
 
     Args:
         parent: The FP32 model.
         graphs: INT8 graph (onnx.ModelProto) by method.
-        folder: Where the graphs are staged.
-        backend: Which engine runs them.
+        held_out: Frames that are not in the calibration sample.
+        folder: Folder for temporary models.
+        backend: Backend that runs them.
+        progress: Called with stage, done and total.
     """
     done, total = 0, (len(graphs) + 1) * len(held_out)
 
@@ -55,14 +57,14 @@ def compare_methods(
 
 
 def best_method(distances: Mapping[str, Distance]) -> str:
-    """The method with the least distance; among equals the first."""
+    """Return the method with the smallest distance; of equal ones the first."""
     return min(distances, key=lambda method: distances[method].total)
 
 
 def run_frames(
     spec: ModelSpec, frames: FrameSet, backend: str, on_frame: Callable[[], None] = lambda: None
 ) -> list[Sequence[NDArray[Any]]]:
-    """The contract outputs of a staged model for every frame, copied."""
+    """Return the model's outputs for every frame, copied."""
     engine = open_engine(spec, backend)
     try:
         rows: list[Sequence[NDArray[Any]]] = []

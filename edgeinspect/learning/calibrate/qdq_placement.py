@@ -1,8 +1,8 @@
-"""Where Q/DQ go: a small pass of our own, by the rules that TensorRT's fusions ask for.
+"""Inserts QuantizeLinear/DequantizeLinear (Q/DQ) by the rules of TensorRT's fusions.
 
 Symmetric int8, zero point 0, float32 scales; weights per output channel, activations per
 tensor; on the inputs of Conv and Gemm; of a residual Add on its skip branch only; one scale
-per shared tensor; nothing before a Resize; biases, pre- and post-processing stay float.
+per shared tensor; none before a Resize; biases, pre- and post-processing stay in float.
 Source: docs/decisions/0012-calibration.md
 """
 
@@ -27,17 +27,17 @@ from edgeinspect.learning.onnx_graphs.graph import (
 
 QMAX = 127
 MIN_CHANNELS = 16
-"""Convolutions with fewer on a side gain nothing in int8, and lose most."""
+"""Convolutions with fewer input or output channels gain nothing in int8 and lose most."""
 FIRST_LAYER_MULTIPLE = 8
 _PASS_THROUGH_OPS = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool"})
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizableLayer:
-    """One Conv or Gemm, and what was decided about it."""
+    """One Conv or Gemm, and whether it is quantized."""
 
     name: str
-    """The node's name, or its output's where it has none."""
+    """The node's name, or its output's if it has none."""
     op: str
     input: str
     output: str
@@ -51,16 +51,16 @@ class QuantizableLayer:
 
 @dataclass(frozen=True, slots=True)
 class QdqPlacement:
-    """Where Q/DQ go in one graph."""
+    """Where Q/DQ are inserted in one graph."""
 
     layers: tuple[QuantizableLayer, ...]
-    """Every Conv and Gemm in the graph's order."""
+    """Every Conv and Gemm in the order of the graph."""
     residual_branches: Mapping[str, str] = field(default_factory=dict)
-    """Residual Add (its output) to the tensor on its skip branch."""
+    """Output of a residual Add to the tensor of its skip branch."""
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Activations that need a scale, in the graph's order, each once."""
+        """Activations that need a scale, in the order of the graph, each once."""
         wanted = [layer.input for layer in self.layers if layer.quantized]
         return tuple(dict.fromkeys([*wanted, *self.residual_branches.values()]))
 
@@ -71,14 +71,14 @@ class QdqPlacement:
 
 
 def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
-    """Decide for every layer of a graph, batch norms folded.
+    """Decide for every layer of a graph whether it is quantized.
 
     Args:
-        model: onnx.ModelProto, not changed.
-        keep_float: Names of layers that stay in float whatever the rules say.
+        model: onnx.ModelProto with batch norms folded; not modified.
+        keep_float: Names of layers that stay in float regardless of the rules.
 
     Raises:
-        ModelError: The graph has Q/DQ already, or an opset below 19.
+        ModelError: The graph already has Q/DQ, an opset below 19, or lacks a named layer.
     """
     if opset_version(model) < MIN_QDQ_OPSET:
         raise ModelError(
@@ -87,7 +87,7 @@ def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
         )
     graph = GraphIndex(model)
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
-        raise ModelError("is quantized already", remedy="Calibrate its FP32 parent")
+        raise ModelError("is already quantized", remedy="Calibrate its FP32 parent")
     found = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
     first = _first_conv(graph)
     usual = tuple(_plan_layer(graph, node, node is first, ()) for node in found)
@@ -95,20 +95,20 @@ def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
     unknown = set(keep_float) - {layer.name for layer in layers}
     if unknown:
         raise ModelError(f"has no layer {', '.join(sorted(unknown))}")
-    # Which branch is the skip must not depend on what is left in float: ranges are collected
-    # once, for the usual placement.
+    # The skip branch must not depend on the layers kept in float: ranges are collected once,
+    # for the placement without them.
     int8 = {item.output for item in layers if item.quantized}
     skips = _residual_branches(graph, {item.output for item in usual if item.quantized}, int8)
     return QdqPlacement(layers, skips)
 
 
 def layer_name(node: Any) -> str:
-    """What tables and options call a layer."""
+    """Return the name of a layer in tables and options."""
     return str(node.name or node.output[0])
 
 
 def _first_conv(graph: GraphIndex) -> Any | None:
-    """The convolution that no other one feeds, if there is just one."""
+    """Return the only convolution without another one before it; None if there are several."""
     roots = [
         node
         for node in graph.nodes
@@ -136,7 +136,7 @@ def _plan_layer(
         inputs, outputs = _channels(graph, node)
         why = _channel_problem(node.op_type, inputs, outputs, is_first)
     if not why and name in keep_float:
-        why = "left in float on purpose"
+        why = "kept in float as requested"
     return QuantizableLayer(
         name,
         node.op_type,
@@ -166,15 +166,15 @@ def _channel_problem(op: str, inputs: int, outputs: int, is_first: bool) -> str:
 
 
 def _residual_branches(graph: GraphIndex, usual: set[str], int8: set[str]) -> dict[str, str]:
-    """For each Add of two activations, one of them a quantized layer's: the other branch.
+    """Return, for each Add of a quantized layer and another activation, that other branch.
 
-    The layer that fuses with the Add is the one with no other reader and, of two, the one
-    with more weights; a strided 1x1 beside two 3x3 is the skip. If that layer is left in
-    float, so is the Add.
+    The layer that fuses with the Add is the one without another consumer and, of two, the one
+    with more weights; a strided 1x1 beside two 3x3 is the skip branch. If that layer stays in
+    float, so does the Add.
 
     Args:
         usual: Outputs of the layers that the rules quantize.
-        int8: Those that are quantized here.
+        int8: Outputs of the layers that are quantized here.
     """
     skips = {}
     for node in graph.nodes:
@@ -200,7 +200,7 @@ def _weight_count(graph: GraphIndex, output: str) -> int:
 
 
 def _consumed_as_int8(graph: GraphIndex, tensor: str, int8: set[str]) -> bool:
-    """True if what is made of the sum is quantized next; else int8 there saves nothing."""
+    """Return whether a quantized layer consumes a tensor; else int8 saves nothing there."""
     for user in graph.consumers(tensor):
         if user.op_type in _PASS_THROUGH_OPS:
             if _consumed_as_int8(graph, user.output[0], int8):
@@ -211,25 +211,25 @@ def _consumed_as_int8(graph: GraphIndex, tensor: str, int8: set[str]) -> bool:
 
 
 def insert_qdq(model: Any, placement: QdqPlacement, clip_values: Mapping[str, float]) -> Any:
-    """The graph with Q/DQ where the placement says.
+    """Return the graph with Q/DQ inserted.
 
     Args:
-        model: onnx.ModelProto, not changed.
-        placement: Of this model.
-        ranges: Largest magnitude per activation that int8 shall reach; 0 counts as 1.
+        model: onnx.ModelProto; not modified.
+        placement: Placement of this model.
+        clip_values: Magnitude that 127 represents, by activation; 0 counts as 1.
 
     Returns:
-        A new onnx.ModelProto, checked, opset as before.
+        A new, checked onnx.ModelProto of the same opset.
 
     Raises:
-        ModelError: A range is missing, negative or not finite.
+        ModelError: A clip value is missing, negative or not finite.
     """
     import onnx
 
     for tensor in placement.tensors:
         value = clip_values.get(tensor)
         if value is None or not np.isfinite(value) or value < 0:
-            raise ModelError(f"has no usable range for the tensor '{tensor}': {value}")
+            raise ModelError(f"has no valid clip value for the tensor '{tensor}': {value}")
     made = copy_model(model)
     writer = _QdqWriter(made)
     for tensor in placement.tensors:
@@ -244,7 +244,7 @@ def insert_qdq(model: Any, placement: QdqPlacement, clip_values: Mapping[str, fl
 
 
 class _QdqWriter:
-    """Collects new nodes and constants of a graph, then puts them where they belong."""
+    """Collects new nodes and constants of a graph, then inserts them."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -261,7 +261,7 @@ class _QdqWriter:
         return name
 
     def add_activation(self, tensor: str, max_abs: float) -> None:
-        """Q and DQ after the tensor's maker, once, whoever reads it."""
+        """Add Q and DQ after the tensor's producer, once for all consumers."""
         from onnx import helper
 
         scale = self._constant(f"{tensor}_scale", int8_scale(max_abs))
@@ -283,7 +283,7 @@ class _QdqWriter:
         self._dequantized[tensor] = real
 
     def add_weight(self, layer: QuantizableLayer) -> None:
-        """int8 weights and a DQ before the layer."""
+        """Add int8 weights and a DQ before the layer."""
         from onnx import helper
 
         node = self._graph.producer(layer.output)
@@ -303,7 +303,7 @@ class _QdqWriter:
         ]
 
     def rewire(self, placement: QdqPlacement) -> None:
-        """Let layers and Adds read what was dequantized."""
+        """Connect layers and Adds to the dequantized tensors."""
         for layer in placement.int8_layers:
             node = self._graph.producer(layer.output)
             assert node is not None
@@ -315,7 +315,7 @@ class _QdqWriter:
             node.input[list(node.input).index(skip)] = self._dequantized[skip]
 
     def finish(self) -> None:
-        """Put the new nodes into the graph's order."""
+        """Insert the new nodes in topological order."""
         nodes: list[Any] = []
         for value in self._model.graph.input:
             nodes += self._after.get(value.name, [])
@@ -336,7 +336,7 @@ class _QdqWriter:
 
 
 def int8_scale(max_abs: float) -> NDArray[np.float32]:
-    """The step of symmetric int8 that reaches so far; never 0."""
+    """Return the scale at which 127 represents `max_abs`; never 0."""
     step = np.float32(max_abs / QMAX if max_abs > 0 else 1.0 / QMAX)
     return np.asarray(max(step, np.finfo(np.float32).tiny), np.float32)
 
@@ -344,7 +344,7 @@ def int8_scale(max_abs: float) -> NDArray[np.float32]:
 def quantize_weight(
     weight: NDArray[Any], axis: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 weights and their scale per slice of `axis`; an empty slice gets a harmless one."""
+    """Return int8 weights and scales per slice of `axis`; never 0, also for zero slices."""
     others = tuple(each for each in range(weight.ndim) if each != axis)
     reach = np.abs(weight.astype(np.float64)).max(axis=others)
     scales = np.asarray([int8_scale(float(each)) for each in reach], np.float32)

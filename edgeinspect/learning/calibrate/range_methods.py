@@ -1,4 +1,4 @@
-"""From a histogram of magnitudes to the largest one that int8 shall reach, by four methods."""
+"""Clip values from histograms of magnitudes, by four methods."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from edgeinspect.learning.calibrate.histogram import BINS, Histogram
 METHODS = ("minmax", "percentile", "entropy", "mse")
 PERCENTILE = 99.99
 LEVELS = 128
-"""Magnitudes that symmetric int8 can tell apart, 0 included."""
+"""Distinct magnitudes of symmetric int8, including 0."""
 _MAX_CANDIDATES = 160
 _MIN_CLIP_RATIO = 0.02
-"""No method clips below this share of what was seen."""
+"""Minimum ratio of a clip value to the largest magnitude."""
 
 
 def clip_value(histogram: Histogram, method: str) -> float:
-    """The magnitude that 127 shall stand for.
+    """Return the magnitude that 127 represents; 0 for a tensor of zeros.
 
     Args:
-        histogram: Of one tensor.
-        method: `minmax`: what was seen. `percentile`: 99.99 % of the values. `entropy`: the
-            clip whose 128 levels diverge least from the distribution (Kullback-Leibler, as
-            TensorRT's calibrator did). `mse`: the clip with the least squared error.
-
-    Returns:
-        0 if nothing but zeros was seen.
+        histogram: Histogram of one tensor.
+        method: `minmax`: the largest magnitude. `percentile`: 99.99 % of the values. `entropy`:
+            the clip whose 128 levels diverge least from the distribution (Kullback-Leibler, as
+            in TensorRT's calibrator). `mse`: the clip with the smallest squared error.
     """
     seen = histogram.max_abs
     if seen == 0 or histogram.total == 0:
@@ -46,12 +43,12 @@ def _percentile_clip(histogram: Histogram) -> float:
 
 
 def _used_bins(histogram: Histogram) -> int:
-    """Bins up to the largest value."""
+    """Return the number of bins up to the largest value."""
     return int(np.flatnonzero(histogram.counts)[-1]) + 1
 
 
 def _clip_candidates(histogram: Histogram, min_bins: int) -> NDArray[np.int64]:
-    """Places to clip at, in bins, rising to the last that is used."""
+    """Return clip candidates in bins, ascending to the last used bin."""
     used = _used_bins(histogram)
     first = min(used, max(min_bins, int(used * _MIN_CLIP_RATIO)))
     return np.unique(np.linspace(first, used, _MAX_CANDIDATES).round().astype(np.int64))
@@ -67,14 +64,14 @@ def _mse_clip(histogram: Histogram) -> float:
         step = limit / (LEVELS - 1)
         rounded = np.minimum(np.rint(centres / step), LEVELS - 1) * step
         error = float(weights @ (centres - rounded) ** 2)
-        if error < best:  # among equals the widest, which comes first
+        if error < best:  # of equal ones the widest, which is first
             best, chosen = error, limit
     return chosen
 
 
 def _entropy_clip(histogram: Histogram) -> float:
     counts = histogram.counts.astype(np.float64)
-    # The first bin holds exact zeros of ReLUs, which any scale keeps: they must not decide.
+    # The first bin has the exact zeros of ReLUs, which any scale represents: ignore them.
     counts[0] = counts[1]
     total = counts.sum()
     if total == 0:
@@ -88,7 +85,7 @@ def _entropy_clip(histogram: Histogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], bins: int) -> float:
-    """Of the clipped distribution from its own image in 128 levels."""
+    """Return the divergence of the clipped distribution from its 128-level quantization."""
     true = counts[:bins].copy()
     true[-1] += counts[bins:].sum()
     group = np.minimum(np.arange(bins) * LEVELS // bins, LEVELS - 1)
@@ -99,7 +96,7 @@ def _divergence(counts: NDArray[np.float64], bins: int) -> float:
     if not image.sum():
         return float("inf")
     true, image = true / true.sum(), image / image.sum()
-    # What the clip put where nothing was costs a bounded amount instead of infinity.
+    # Mass clipped into an empty bin costs a bounded amount instead of infinity.
     image = np.maximum(image, 1e-12)
     held = true > 0
     return float((true[held] * np.log(true[held] / image[held])).sum())

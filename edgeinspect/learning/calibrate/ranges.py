@@ -1,4 +1,4 @@
-"""Activation ranges from one streamed pass over the sample, and the table of them."""
+"""Activation ranges from one streaming pass over the sample, and their CSV table."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ def collect_histograms(
     progress: ProgressCallback = no_progress,
     checkpoint_interval: int = CHECKPOINT_INTERVAL,
 ) -> dict[str, Histogram]:
-    """Run the sample through the FP32 graph and count the magnitudes of its inner tensors.
+    """Run the sample through the FP32 graph and count the magnitudes of its tensors.
 
-    Memory does not grow with the number of frames: one frame's tensors and one histogram
+    Memory does not grow with the number of frames: only one frame's tensors and one histogram
     per tensor are held.
 
     Args:
         model: onnx.ModelProto.
-        tensors: Whose ranges are wanted.
+        tensors: Names of the tensors.
         frames: The sample.
-        notebook: Where the state is kept; a state for other tensors is not used.
-        every: Frames between two states.
+        checkpoint: Stores the state; a state of other tensors is ignored.
+        progress: Called with stage, done and total.
+        checkpoint_interval: Frames between two checkpoints.
 
     Raises:
-        DataError: There is no frame, or one cannot be read.
+        DataError: There are no frames, or one cannot be read.
         ModelError: A tensor has a value that is not finite.
     """
     if not len(frames):
@@ -80,7 +81,7 @@ def _to_state(histograms: Mapping[str, Histogram], done: int) -> dict[str, Any]:
 
 
 def _restore(checkpoint: CalibrationCheckpoint, histograms: dict[str, Histogram]) -> int:
-    """Frames that an earlier run counted, its counts filled in."""
+    """Restore the histograms of an earlier run; return the number of frames done."""
     state = checkpoint.load(STAGE)
     if state is None or state["tensors"].tolist() != list(histograms):
         return 0
@@ -91,12 +92,12 @@ def _restore(checkpoint: CalibrationCheckpoint, histograms: dict[str, Histogram]
 
 
 def clip_values(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]:
-    """The magnitude that int8 shall reach, per tensor, by one method."""
+    """Return the clip value of each tensor by one method."""
     return {name: clip_value(histogram, method) for name, histogram in histograms.items()}
 
 
 def ranges_csv(histograms: Mapping[str, Histogram], method: str) -> bytes:
-    """The ranges as CSV: what was seen, what each method says, and the scale that was used."""
+    """Return the ranges as CSV: extremes, the clip value of each method, and the scale used."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["tensor", "low", "high", "values", *METHODS, "chosen", "scale"])

@@ -1,4 +1,4 @@
-"""The page of one calibration: self-contained, for the person who signs it."""
+"""The HTML report of one calibration, self-contained."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _MAX_PLOTTED_LAYERS = 30
 
 
 def render_report(result: CalibrationResult) -> str:
-    """A calibration as one HTML document."""
+    """Return the report as one HTML document."""
     parent = result.config.parent
     body = [
         f"<h1>{escape(str(parent.id))} in INT8</h1>",
         html.paragraph(
             f"Calibration {result.id}, {len(result.selection.calibration)} frames of "
             f"{result.frames.where}, seed {result.config.seed}, method {result.method}; "
-            f"proved on {result.acceptance.frames} "
+            f"verified on {result.acceptance.frames} "
             f"{'labelled' if result.acceptance.is_labelled else 'unlabelled'} frames "
             f"({result.backend}).",
             faint=True,
         ),
         *_tiles(result),
         *(
-            html.warning_note(f"The sample does not look like the reference: {each}")
+            html.warning_note(f"The sample differs from the reference: {each}")
             for each in result.drift
         ),
         *_checks(result),
@@ -61,8 +61,8 @@ def _tiles(result: CalibrationResult) -> Iterator[str]:
     tiles = [
         html.stat_tile(
             "acceptance",
-            "accepted" if proof.is_accepted else "refused",
-            f"{len(proof.checks) - failed} of {len(proof.checks)} bounds hold",
+            "accepted" if proof.is_accepted else "rejected",
+            f"{len(proof.checks) - failed} of {len(proof.checks)} checks passed",
             kind="good" if proof.is_accepted else "bad",
         ),
         html.stat_tile(
@@ -73,7 +73,7 @@ def _tiles(result: CalibrationResult) -> Iterator[str]:
         html.stat_tile(
             "layers in int8",
             f"{len(placement.int8_layers)} of {len(placement.layers)}",
-            f"left in float on purpose: {', '.join(result.float_layers) or 'none'}",
+            f"kept in float: {', '.join(result.float_layers) or 'none'}",
         ),
     ]
     if proof.comparison.pixel_agreement_ratio is not None:
@@ -90,10 +90,10 @@ def _tiles(result: CalibrationResult) -> Iterator[str]:
 
 
 def _checks(result: CalibrationResult) -> Iterator[str]:
-    yield "<h2>Bounds</h2>"
+    yield "<h2>Acceptance checks</h2>"
     yield '<div class="card">'
     if result.first_acceptance is not result.acceptance:
-        yield html.paragraph("With every layer in int8, before any was left in float:")
+        yield html.paragraph("With all layers in int8:")
         yield _check_table(result.first_acceptance)
         yield html.paragraph(f"With {', '.join(result.float_layers)} in float:")
     yield _check_table(result.acceptance)
@@ -102,13 +102,13 @@ def _checks(result: CalibrationResult) -> Iterator[str]:
 
 def _check_table(proof: AcceptanceResult) -> str:
     return html.table(
-        ("figure", "FP32", "INT8", "bound", ""),
+        ("metric", "FP32", "INT8", "result", "limit"),
         [
             (
                 check.name,
                 f"{check.fp32:.4f}",
                 f"{check.int8:.4f}",
-                "holds" if check.passed else "PASSED OVER",
+                "passed" if check.passed else "FAILED",
                 check.words,
             )
             for check in proof.checks
@@ -120,7 +120,7 @@ def _recall_by_size(proof: AcceptanceResult) -> Iterator[str]:
     before, after = proof.recall_by_size
     if before is None or after is None:
         return
-    yield "<h2>Recall by area of the defect</h2>"
+    yield "<h2>Recall by defect area</h2>"
     yield '<div class="card">'
     rows = [
         (
@@ -131,7 +131,7 @@ def _recall_by_size(proof: AcceptanceResult) -> Iterator[str]:
         )
         for a, b in zip(before.bins, after.bins, strict=True)
     ]
-    rows.append(("found with 90 % from", "", _describe_a90(before), _describe_a90(after)))
+    rows.append(("90 % recall from", "", _describe_a90(before), _describe_a90(after)))
     yield html.table(("area", "defects", "FP32", "INT8"), rows)
     yield "</div>"
 
@@ -149,10 +149,10 @@ def _changed_frames(result: CalibrationResult) -> Iterator[str]:
     flips = [each for each in proof.changed_frames if each.rejected[0] != each.rejected[1]]
     yield "<h2>Frames that changed</h2>"
     yield html.paragraph(
-        f"{len(flips)} of the {len(proof.changed_frames)} shown changed their verdict; the others "
-        "changed most without that."
+        f"{len(flips)} of the {len(proof.changed_frames)} frames shown changed their verdict; the "
+        "others changed most without that."
         if proof.changed_frames
-        else "No frame changed at all."
+        else "No frame changed."
     )
     yield html.legend_paragraph(
         result.config.parent.classes
@@ -168,9 +168,9 @@ def _changed_frame(changed: ChangedFrame, stride: int) -> str:
     height, wide = changed.image.shape[:2]
     shown: list[tuple[str, NDArray[np.uint8]]] = []
     if changed.mask is not None:
-        shown.append(("truth", overlay_class_map(changed.image, changed.mask, width)))
+        shown.append(("label", overlay_class_map(changed.image, changed.mask, width)))
     else:
-        shown.append(("picture", to_display_size(changed.image, width)))
+        shown.append(("image", to_display_size(changed.image, width)))
     for name, found in zip(("FP32", "INT8"), changed.class_maps, strict=True):
         if found is not None:
             whole = upsample_class_map(found, stride, height, wide)
@@ -180,11 +180,11 @@ def _changed_frame(changed: ChangedFrame, stride: int) -> str:
         f'src="{jpeg_data_uri(pixels)}"></div>'
         for name, pixels in shown
     )
-    said = " to ".join("reject" if each else "pass" for each in changed.rejected)
+    verdicts = " to ".join("reject" if each else "pass" for each in changed.rejected)
     before, after = changed.probs
     probs = f", probability {before:.4f} to {after:.4f}" if before is not None and after else ""
-    truth = {True: "defective, ", False: "sound, ", None: ""}[changed.is_defective]
-    head = f"<b>{escape(changed.name)}</b> <span>{truth}{said}{probs}</span>"
+    truth = {True: "defective, ", False: "good, ", None: ""}[changed.is_defective]
+    head = f"<b>{escape(changed.name)}</b> <span>{truth}{verdicts}{probs}</span>"
     return f'<div class="picture"><div class="small">{head}</div><div class="row">{row}</div></div>'
 
 
@@ -193,7 +193,7 @@ def _methods(result: CalibrationResult) -> Iterator[str]:
     yield '<div class="card">'
     measure = next(iter(result.distances.values())).words
     yield html.paragraph(
-        f"On {len(result.selection.held_out)} held-out frames: {measure}; less is better."
+        f"On {len(result.selection.held_out)} held-out frames: {measure}; lower is better."
     )
     yield html.table(
         ("method", "distance", ""),
@@ -208,35 +208,34 @@ def _methods(result: CalibrationResult) -> Iterator[str]:
 def _sensitivity(found: SensitivityReport | None) -> Iterator[str]:
     if found is None:
         return
-    yield "<h2>Blame</h2>"
+    yield "<h2>Layer sensitivity</h2>"
     yield html.paragraph(
-        f"What each layer costs, on {found.frames} frames ({found.fp32.words}: FP32 "
-        f"{found.fp32.total:.5f}, INT8 {found.int8.total:.5f}). The ranking goes by how far the "
-        "outputs stray from FP32 when the layer alone is in int8, and by how much of that goes "
-        "when it alone is in float."
+        f"The cost of quantizing each layer, on {found.frames} frames ({found.fp32.words}: FP32 "
+        f"{found.fp32.total:.5f}, INT8 {found.int8.total:.5f}). Layers are ranked by the distance "
+        "from FP32 with only this layer in int8, plus its decrease with only this layer in float."
     )
     rows = found.rows[:_MAX_PLOTTED_LAYERS]
     largest = max(1e-6, *(max(row.strays, row.restores) for row in rows))
     plot = Plot(
         "Distance from FP32, layer by layer",
-        Axis("layers, the first to blame first", 0, len(rows)),
+        Axis("layers, most sensitive first", 0, len(rows)),
         Axis("distance of the outputs", 0, 1.05 * largest),
     )
     loudest = max(60.0, *(row.signal_db for row in rows))
     noise = Plot(
-        "Signal to noise of the layer's output",
-        Axis("layers, the first to blame first", 0, len(rows)),
-        Axis("dB, alone in int8", 0, loudest),
+        "Signal-to-noise ratio of the layer's output",
+        Axis("layers, most sensitive first", 0, len(rows)),
+        Axis("dB, only this layer in int8", 0, loudest),
     )
     plot.bars(
         [(i + 0.1, i + 0.5, max(0.0, row.strays)) for i, row in enumerate(rows)],
         AMBER,
-        "strays, alone in int8",
+        "distance, only this layer in int8",
     )
     plot.bars(
         [(i + 0.5, i + 0.9, max(0.0, row.restores)) for i, row in enumerate(rows)],
         BLUE,
-        "restores, alone in float",
+        "decrease, only this layer in float",
     )
     noise.bars([(i + 0.15, i + 0.85, row.signal_db) for i, row in enumerate(rows)], BLUE)
     yield html.plot_grid((plot, noise))
@@ -246,10 +245,10 @@ def _sensitivity(found: SensitivityReport | None) -> Iterator[str]:
             "layer",
             "channels",
             "signal to noise",
-            "strays",
-            "restores",
-            "task worse by, alone in int8",
-            "task better by, alone in float",
+            "distance in int8",
+            "decrease in float",
+            "task worse by, in int8",
+            "task better by, in float",
         ),
         [
             (
@@ -271,7 +270,7 @@ def _layers(result: CalibrationResult) -> Iterator[str]:
     yield "<h2>Layers</h2>"
     yield '<div class="card">'
     yield html.table(
-        ("layer", "type", "channels", "runs in", "why"),
+        ("layer", "type", "channels", "precision", "reason"),
         [
             (
                 layer.name,

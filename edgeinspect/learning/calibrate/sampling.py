@@ -1,4 +1,4 @@
-"""Which frames to calibrate with: some of each kind, drawn by a seed, named by their hashes."""
+"""Selects the frames to calibrate with: stratified, seeded, identified by hash."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FrameMetrics:
-    """What was measured of every frame."""
+    """Measurements of every frame."""
 
     digests: tuple[str, ...]
-    """SHA-256 of each picture; empty for one that cannot be read."""
+    """SHA-256 of each image; empty for an unreadable one."""
     values: Values
-    """(N, 3): mean and deviation of the grey levels, and the gate's score."""
+    """(N, 3): mean and standard deviation of the grey levels, and the gate's score."""
 
     def strata(self) -> NDArray[np.int64]:
-        """(N,): kind of each frame, by the gate's score and by the third of the brightness."""
+        """Return (N,) strata: by the gate's score and by terciles of the brightness."""
         lighting = np.quantile(self.values[:, 0], (1 / 3, 2 / 3))
         light = np.searchsorted(lighting, self.values[:, 0], "right")
         score = np.searchsorted(SCORE_EDGES, self.values[:, 2], "right")
@@ -50,11 +50,11 @@ class FrameMetrics:
 
 @dataclass(frozen=True, slots=True)
 class FrameSelection:
-    """The frames that were drawn, by their number in the set."""
+    """The selected frames, by their number in the set."""
 
     calibration: tuple[int, ...]
     held_out: tuple[int, ...]
-    """Disjoint from the calibration: methods are compared on them."""
+    """Disjoint from `calibration`; range methods are compared on them."""
 
 
 def measure_frames(
@@ -68,15 +68,18 @@ def measure_frames(
     """Measure every frame, one at a time.
 
     Args:
-        frames: All that may be drawn.
-        score: The gate's probability of a frame.
-        notebook: Where the state is kept.
+        frames: All frames that may be selected.
+        score: Returns the gate's probability of a frame.
+        checkpoint: Stores the state.
+        progress: Called with stage, done and total.
+        checkpoint_interval: Frames between two checkpoints.
+        stage: Name of the stage in checkpoint and progress.
 
     Raises:
-        DataError: There is no frame, or more than a fifth cannot be read.
+        DataError: There are no frames, or more than a fifth cannot be read.
     """
     if not len(frames):
-        raise DataError("holds no frame", where=frames.where)
+        raise DataError("has no frames", where=frames.where)
     state = checkpoint.load(stage)
     digests: list[str] = []
     first: DataError | None = None
@@ -98,7 +101,7 @@ def measure_frames(
     broken = digests.count(UNREADABLE)
     if broken > _MAX_UNREADABLE_RATIO * len(frames):
         raise DataError(
-            f"{broken} of {len(frames)} pictures cannot be read, the first is "
+            f"{broken} of {len(frames)} images cannot be read, the first is "
             f"{frames.names[digests.index(UNREADABLE)]}" + (f": it {first.what}" if first else ""),
             where=frames.where,
             remedy=first.remedy if first else "See why with `edgeinspect data inspect`",
@@ -107,15 +110,15 @@ def measure_frames(
 
 
 def select_frames(metrics: FrameMetrics, count: int, held_out: int, seed: int) -> FrameSelection:
-    """Draw frames so that every kind has the same share as far as it lasts.
+    """Select frames so that all strata have equal shares as far as possible.
 
-    The same picture (by its hash) is drawn once. With too few frames for both, a fifth is
-    held out.
+    Images with the same hash are used once. With too few frames for both, a fifth is held out.
 
     Args:
-        count: Frames to calibrate with.
-        held_out: Frames to compare methods on.
-        seed: Of the drawing.
+        metrics: Measurements of all frames.
+        count: Number of frames to calibrate with.
+        held_out: Number of frames to compare methods on.
+        seed: Seed of the selection.
 
     Raises:
         DataError: There are fewer than two different frames.
@@ -127,14 +130,14 @@ def select_frames(metrics: FrameMetrics, count: int, held_out: int, seed: int) -
     usable = sorted(first.values())
     if len(usable) < 2:
         raise DataError(
-            f"{len(usable)} different frame(s) are too few to calibrate with",
-            remedy="Give some hundred frames of an ordinary week",
+            f"{len(usable)} distinct frame(s) are too few to calibrate with",
+            remedy="Give some hundred frames of regular production",
         )
     if count + held_out > len(usable):
         held_out = max(1, min(held_out, len(usable) // 5))
         count = min(count, len(usable) - held_out)
     order = _round_robin(metrics.strata(), usable, count + held_out, np.random.default_rng(seed))
-    # Every n-th of an order that goes round the kinds: both parts have all of them.
+    # Every n-th of a round-robin order: both parts have all strata.
     step = len(order) / held_out
     chosen = {int((index + 0.5) * step) for index in range(held_out)}
     kept = [number for place, number in enumerate(order) if place not in chosen]
@@ -145,7 +148,7 @@ def select_frames(metrics: FrameMetrics, count: int, held_out: int, seed: int) -
 def _round_robin(
     strata: NDArray[np.int64], usable: Sequence[int], wanted: int, rng: np.random.Generator
 ) -> list[int]:
-    """One frame of each kind in turn, each kind in a drawn order, until there are enough."""
+    """Return frames from the strata in round-robin order, shuffled within each stratum."""
     queues = []
     for kind in np.unique(strata[list(usable)]):
         members = [number for number in usable if strata[number] == kind]
@@ -159,7 +162,7 @@ def _round_robin(
 
 
 def deciles(values: Values) -> dict[str, list[float]]:
-    """The nine deciles of each measure: what a manifest keeps of a set."""
+    """Return the nine deciles of each measure, as stored in manifests."""
     levels = np.linspace(0, 1, _BINS + 1)[1:-1]
     return {
         name: [round(float(each), 5) for each in np.quantile(values[:, column], levels)]
@@ -170,15 +173,15 @@ def deciles(values: Values) -> dict[str, list[float]]:
 def describe_drift(
     values: Values, reference: Mapping[str, Sequence[float]], size: int
 ) -> list[str]:
-    """Where a sample does not look like the frames that deciles were taken of, in words.
+    """Describe the measures in which a sample differs from a reference population.
 
-    The population stability index over the reference's tenths; above 0.25 (and what chance
-    gives with so few frames) counts as another population.
+    A population stability index above 0.25 (plus its expected value by chance for these
+    numbers of frames) counts as a different population.
 
     Args:
         values: (N, 3) of the sample.
-        reference: Deciles by measure; measures that are missing are passed over.
-        size: Frames of the reference.
+        reference: Deciles by measure; missing measures are ignored.
+        size: Number of frames of the reference.
     """
     limit = _DRIFT_LIMIT + (_BINS - 1) * (1 / max(1, len(values)) + 1 / max(1, size))
     words = []
@@ -197,9 +200,9 @@ def describe_drift(
 
 
 def population_stability_index(values: Values, edges: Sequence[float]) -> float:
-    """Population stability index of values against the tenths between nine deciles."""
-    # Equal deciles (a gate that gives 0 to half of all frames) leave tenths empty by
-    # themselves: a value on an edge is shared out among the tenths that meet there.
+    """Return the population stability index of values against nine deciles."""
+    # Equal deciles (a gate that returns 0 for half of all frames) leave tenths empty: a value
+    # on an edge is distributed over the tenths that meet there.
     low = np.searchsorted(edges, values, "left")
     high = np.searchsorted(edges, values, "right")
     counts = np.zeros(_BINS)
@@ -210,7 +213,7 @@ def population_stability_index(values: Values, edges: Sequence[float]) -> float:
 
 
 def selection_csv(frames: FrameSet, metrics: FrameMetrics, selection: FrameSelection) -> bytes:
-    """The sample as CSV, one row per frame: what the calibration's identity stands on."""
+    """Return the selection as CSV, one row per frame."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["sha256", "use", *MEASURES, "stratum", "name"])

@@ -1,4 +1,4 @@
-"""Graphs run for calibration: with inner tensors under ONNX Runtime, as engines under a backend."""
+"""Runs candidate graphs: intermediate tensors under ONNX Runtime, or engines of a backend."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import ModelStore
 
 THREADS = 2
-"""Fixed: with another number a float sum may end otherwise in its last bit."""
+"""Fixed: another number may change the last bit of float sums."""
 
 
 class TensorProbe:
-    """A graph under ONNX Runtime that also gives inner tensors. For one thread.
+    """An ONNX Runtime session that also returns intermediate tensors. Not thread-safe.
 
-    Q/DQ are computed as they stand, not fused into int8 kernels, so that the same graph
-    gives the same numbers on every processor.
+    Q/DQ nodes are computed unfused, so that the same graph returns the same numbers on every
+    processor.
 
     Args:
-        model: onnx.ModelProto, not changed.
-        tensors: Inner tensors that `run` shall give.
-        with_outputs: Whether the graph's own outputs come first.
+        model: onnx.ModelProto; not modified.
+        tensors: Intermediate tensors that `run` returns.
+        with_outputs: Whether the graph's outputs come first.
     """
 
     def __init__(self, model: Any, tensors: Sequence[str], *, with_outputs: bool = False) -> None:
@@ -50,24 +50,24 @@ class TensorProbe:
         options.intra_op_num_threads = THREADS
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Buffers are given back after each run: peak memory must not follow the frames.
+        # Release buffers after each run: peak memory must not grow with the frames.
         options.enable_cpu_mem_arena = False
         try:
             self._session = onnxruntime.InferenceSession(
                 made.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its own exceptions share no base class
+        except Exception as error:  # its exceptions have no common base class
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"does not run under ONNX Runtime: {reason}") from error
 
     def run(self, image: Pixels) -> list[NDArray[Any]]:
-        """The wanted tensors for one frame uint8 (H, W, C)."""
+        """Return the requested tensors for one frame uint8 (H, W, C)."""
         feed = {"image": image[None]}
         return list(self._session.run(self._output_names, feed)) if self._output_names else []
 
 
 class SingleModelStore(ModelStore):
-    """A store that has one model which stands in none."""
+    """A model store with a single model that is not in a store."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec.path.parent)
@@ -78,7 +78,7 @@ class SingleModelStore(ModelStore):
 
 
 def default_backend() -> str:
-    """`ov` where OpenVINO is installed, else `ort`."""
+    """Return `ov` if OpenVINO is installed, else `ort`."""
     try:
         import openvino  # noqa: F401
     except ImportError:
@@ -87,7 +87,7 @@ def default_backend() -> str:
 
 
 def open_engine(spec: ModelSpec, backend: str) -> Engine:
-    """An engine of a file that `spec.path` names, as the line would run it."""
+    """Open an engine for the file `spec.path`, as the line runs it."""
     part = registry.load_plugin("backend", backend)
     options: Any = part.Options(model="staged", threads=THREADS)
     engine: Engine = part.build(options, SystemClock(), store=SingleModelStore(spec))
@@ -95,7 +95,7 @@ def open_engine(spec: ModelSpec, backend: str) -> Engine:
 
 
 def write_temporary_model(parent: ModelSpec, model: Any, folder: Path, name: str) -> ModelSpec:
-    """Write a candidate graph and describe it as its parent's INT8 child."""
+    """Write a candidate graph; return the spec of its parent with this file and INT8."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.onnx"
     path.write_bytes(serialize_model(model))

@@ -1,9 +1,8 @@
-"""The first convolution, said in another way: stride 2 on few channels becomes stride 1 on four
-times as many.
+"""Rewrites a stride-2 stem as SpaceToDepth plus stride 1 on four times the channels.
 
 A convolution over one grey channel leaves three of four lanes of every int8 dot product idle.
-Moving each 2x2 block of pixels into channels (SpaceToDepth) and its weights with them computes
-the same sums, lane by lane full.
+Moving each 2x2 block of pixels and its weights into channels computes the same sums with all
+lanes used.
 Source: docs/decisions/0012-calibration.md
 """
 
@@ -22,16 +21,16 @@ from edgeinspect.learning.onnx_graphs.graph import (
 
 BLOCK = 2
 MAX_CHANNELS = 4
-"""Input channels up to which it pays."""
+"""Maximum number of input channels for which this is faster."""
 
 
 def space_to_depth_stem(model: Any) -> str | None:
-    """Rewrite the first convolution of a graph in place, where it has stride 2 on few channels.
+    """Rewrite the first convolution of a graph in place if it has stride 2 and few channels.
 
-    The result is the same to rounding: the same products are added, in another order.
+    The result is equal up to rounding: the same products are added in another order.
 
     Returns:
-        The tensor that the convolution now reads; None if there was nothing to do.
+        The new input tensor of the convolution; None if nothing was changed.
     """
     from onnx import helper, numpy_helper
 
@@ -91,7 +90,7 @@ def _find_stem(graph: GraphIndex) -> Any | None:
 
 
 def _plane_size(model: Any, tensor: str) -> tuple[int, int]:
-    """Height and width of an NCHW tensor, by shape inference; (1, 1) if they are not known."""
+    """Return height and width of an NCHW tensor by shape inference; (1, 1) if unknown."""
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -105,10 +104,10 @@ def _plane_size(model: Any, tensor: str) -> tuple[int, int]:
 def _rearrange_weights(
     weight: NDArray[Any], pads: list[int], size: tuple[int, int]
 ) -> tuple[NDArray[Any], list[int]]:
-    """Weights over blocks, and pads that give as many outputs as before.
+    """Return weights over blocks, and pads that keep the output size.
 
-    Weight k of the old kernel stands at pixel 2 (o + u) + r of output o, with
-    k = 2 u + r + pad: block u of the new kernel, place r inside of it.
+    Weight k of the old kernel is at pixel 2 (o + u) + r of output o, with
+    k = 2 u + r + pad: block u of the new kernel, position r inside it.
     """
     outputs, channels, *kernel = weight.shape
     lows = [-((pads[axis] + 1) // BLOCK) for axis in (0, 1)]

@@ -1,4 +1,4 @@
-"""Writing what a calibration made: a version in the store, and its papers beside the store."""
+"""Writes the result of a calibration: a version in the store, and reports beside the store."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_mode
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
 REPORTS_DIR = "calibration"
-"""Folder beside the store's, one folder in it for each calibrated version."""
+"""Folder beside the store, with a folder per calibrated version."""
 MODEL_FILE = "model.onnx"
 
 
 def build_date() -> str:
-    """The date for manifests; SOURCE_DATE_EPOCH stands in for it where builds must be equal."""
+    """Return the date for manifests; SOURCE_DATE_EPOCH overrides it for reproducible builds."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch.isdecimal() and len(epoch) <= 11:  # of year 5138 at most: any calendar has it
+    if epoch.isdecimal() and len(epoch) <= 11:  # year 5138 at most, within the range of datetime
         moment = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
     else:
         moment = datetime.datetime.now(datetime.timezone.utc)
@@ -36,9 +36,9 @@ def build_date() -> str:
 
 
 def write_version(result: CalibrationResult, store: ModelStore) -> Path:
-    """Put the INT8 graph into the store as the next version of its parent: a candidate.
+    """Write the INT8 graph as the next version of its parent: a candidate.
 
-    The version appears whole or not at all, and what is live stays live.
+    The version appears atomically, and the live version stays live.
 
     Raises:
         StorageError: The store cannot be written.
@@ -66,7 +66,7 @@ def write_version(result: CalibrationResult, store: ModelStore) -> Path:
 
 
 def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
-    """The manifest's text. Its parent's, but for what the calibration changed."""
+    """Return the text of the manifest: its parent's, with what the calibration changed."""
     parent = result.config.parent
     path = parent.path.parent / MANIFEST_FILE
     before = read_manifest(path) if path.is_file() else None
@@ -94,7 +94,7 @@ def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
         "accuracy": {
             "calibration": _calibration_section(result),
             "against_fp32": _comparison_section(result),
-            # The parent's own figures stay readable, under its name.
+            # The parent's own metrics.
             "fp32": _to_plain(before.accuracy) if before else None,
         },
         "created": build_date(),
@@ -106,7 +106,7 @@ def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
 
 
 def _to_plain(value: Any) -> Any:
-    """Mappings and sequences of any sort as dict and list, which YAML writes."""
+    """Return nested mappings and sequences as dicts and lists for YAML."""
     if hasattr(value, "items"):
         return {str(key): _to_plain(each) for key, each in value.items()}
     return [_to_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
@@ -145,7 +145,7 @@ def _comparison_section(result: CalibrationResult) -> dict[str, Any]:
 
 
 def write_reports(result: CalibrationResult, folder: Path, html: str) -> None:
-    """The range table, the sample, the report as a page and as JSON.
+    """Write the range table, the sample, and the report as HTML and JSON.
 
     Raises:
         StorageError: They cannot be written.
@@ -163,7 +163,7 @@ def write_reports(result: CalibrationResult, folder: Path, html: str) -> None:
 
 
 def to_document(result: CalibrationResult) -> dict[str, Any]:
-    """The report as plain data; the same calibration always gives the same."""
+    """Return the report as plain data; deterministic for a calibration."""
     proof, blame = result.acceptance, result.sensitivity
     return {
         "schema": "edgeinspect.calibration/1",

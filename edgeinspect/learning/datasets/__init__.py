@@ -1,4 +1,4 @@
-"""Data sets of pictures: every layout gives the same records."""
+"""Image data sets: every layout is read into the same `Dataset` of samples."""
 
 from edgeinspect.learning.datasets.archive_frames import archive_dataset, upsample_class_map
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip

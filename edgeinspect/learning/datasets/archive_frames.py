@@ -1,7 +1,7 @@
-"""An archive's frames as a data set: what the line said of them, and what a person says.
+"""An archive's frames as a data set, labelled by the line's verdicts and by manual corrections.
 
-The labels are the line's own verdicts. A model trained on them learns to agree with itself, so
-they are worth as much as the corrections that go with them.
+A model trained on the line's own verdicts learns to agree with itself: such a set is only as
+good as the corrections that go with it.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _MAX_NAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class ArchivedMask:
-    """The class map that the line's segmenter found, at the size of the frame."""
+    """The class map of the line's segmenter, upsampled to the size of the frame."""
 
     mask: WireMask
     override_class_id: int = 0
-    """Class that all of it is, where a person says so; 0 for the line's own."""
+    """Class id for every foreground cell, from a correction; 0 keeps the line's own ids."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
-        told = self.mask
-        cells = decode_classes(told.runs, told.height_px, told.width_px, where=f"seq {told.seq}")
+        mask = self.mask
+        cells = decode_classes(mask.runs, mask.height_px, mask.width_px, where=f"seq {mask.seq}")
         if self.override_class_id:
             cells = np.where(cells > 0, self.override_class_id, 0).astype(np.uint8)
-        return upsample_class_map(cells, told.stride, height_px, width_px)
+        return upsample_class_map(cells, mask.stride, height_px, width_px)
 
 
 @dataclass(frozen=True, slots=True)
 class BinaryMask:
-    """A black and white mask of one class."""
+    """A binary mask of one class."""
 
     file: MaskFile
     class_id: int
@@ -56,15 +56,15 @@ class BinaryMask:
 
 
 def upsample_class_map(class_map: ClassMap, stride: int, height_px: int, width_px: int) -> ClassMap:
-    """A class map at the frame's size: each cell is `stride` pixels each way.
+    """Return a class map at frame size; a cell covers `stride` x `stride` pixels.
 
     Raises:
-        DataError: It is of a frame of another size.
+        DataError: The class map belongs to a frame of another size.
     """
     full = class_map.repeat(stride, 0).repeat(stride, 1)
     if full.shape[0] < height_px or full.shape[1] < width_px:
         raise DataError(
-            f"the class map is {full.shape[0]} x {full.shape[1]} px, its picture "
+            f"the class map is {full.shape[0]} x {full.shape[1]} px, its image "
             f"{height_px} x {width_px} px"
         )
     return np.ascontiguousarray(full[:height_px, :width_px])
@@ -73,46 +73,47 @@ def upsample_class_map(class_map: ClassMap, stride: int, height_px: int, width_p
 def archive_dataset(
     root: Path, frames: ArchivedFrames, corrections: Mapping[str, Correction]
 ) -> Dataset:
-    """The frames that have a label, sorted by name.
+    """Return the labelled frames as a data set, sorted by name.
 
-    Left out are frames that could not be judged and challenge parts, unless a person says
-    what they are, and those that a person drops.
+    Frames without a verdict and challenge parts are skipped unless a correction labels them, and
+    so are frames that a correction drops.
 
     Raises:
-        DataError: A correction names a frame that is not there, or models with different
-            classes have judged.
+        DataError: A correction names a frame that does not exist, or the verdicts come from
+            models with different classes.
     """
-    told = list(frames)
-    classes = _class_names(told, corrections, root)
-    records, left_out = [], Counter[str]()
+    labelled = list(frames)
+    classes = _class_names(labelled, corrections, root)
+    samples, left_out = [], Counter[str]()
     missing = dict(corrections)
-    for path, sidecar in told:
+    for path, sidecar in labelled:
         name = frame_name(sidecar.verdict)
-        said = missing.pop(name, None)
-        if said is not None and said.label == DROP:
-            left_out["dropped by a person"] += 1
-        elif said is None and sidecar.kind is Category.SIMULATED:
+        correction = missing.pop(name, None)
+        if correction is not None and correction.label == DROP:
+            left_out["dropped by a correction"] += 1
+        elif correction is None and sidecar.kind is Category.SIMULATED:
             left_out["challenge parts"] += 1
-        elif said is None and sidecar.verdict.decision is Decision.NO_VERDICT:
+        elif correction is None and sidecar.verdict.decision is Decision.NO_VERDICT:
             left_out["without a verdict"] += 1
         else:
-            records.append(_make_sample(path, sidecar, said, classes))
+            samples.append(_make_sample(path, sidecar, correction, classes))
     if missing:
         some = ", ".join(list(missing)[:_MAX_NAMES])
         raise DataError(
-            f"{len(missing)} corrections are of frames that are not here: {some}", where=str(root)
+            f"{len(missing)} corrections name frames that are not in the archive: {some}",
+            where=str(root),
         )
-    bare = sum(record.is_defective and record.mask is None for record in records)
-    bad = sum(record.is_defective for record in records)
-    notes = [f"{count} frames are left out: {why}" for why, count in left_out.items()]
-    notes.append(f"labels are the line's own verdicts, but for {len(corrections)} corrections")
+    bare = sum(sample.is_defective and sample.mask is None for sample in samples)
+    bad = sum(sample.is_defective for sample in samples)
+    notes = [f"{count} frames are skipped: {why}" for why, count in left_out.items()]
+    notes.append(f"labels are the line's own verdicts, except for {len(corrections)} corrections")
     if 0 < bare < bad:
-        notes.append(f"{bare} of {bad} defective frames have no mask, so none is used")
+        notes.append(f"{bare} of {bad} defective frames have no mask, so masks are not used")
     return Dataset(
         root,
         "archive",
         classes,
-        tuple(sorted(records, key=lambda r: natural_key(Path(r.name)))),
+        tuple(sorted(samples, key=lambda r: natural_key(Path(r.name)))),
         has_masks=bad > 0 and not bare,
         notes=tuple(notes),
     )
@@ -121,7 +122,7 @@ def archive_dataset(
 def _make_sample(
     path: Path, sidecar: Sidecar, correction: Correction | None, classes: tuple[str, ...]
 ) -> Sample:
-    verdict, picture = sidecar.verdict, sidecar.picture
+    verdict, image = sidecar.verdict, sidecar.picture
     defective = verdict.decision is Decision.REJECT
     ids = tuple(
         sorted({classes.index(region.class_name) + 1 for region in verdict.regions if region.fatal})
@@ -139,11 +140,11 @@ def _make_sample(
         ids, mask = (), None
     alone = classes[ids[0] - 1] if len(ids) == 1 else None
     return Sample(
-        picture.file,
-        path.with_name(picture.file),
+        image.file,
+        path.with_name(image.file),
         defective,
         alone if defective else GOOD,
-        verdict.part_id or picture.file,
+        verdict.part_id or image.file,
         None,
         mask,
         ids,
@@ -153,7 +154,7 @@ def _make_sample(
 def _class_names(
     frames: Iterable[tuple[Path, Sidecar]], corrections: Mapping[str, Correction], root: Path
 ) -> tuple[str, ...]:
-    """Names of classes 1..K, by the ids that the line's segmenter gives them."""
+    """Return the names of classes 1..K by the class ids of the line's segmenter."""
     names: dict[int, str] = {}
     top = 0
     for _path, sidecar in frames:
@@ -163,12 +164,12 @@ def _class_names(
                     f"class {region.class_id} is {names[region.class_id]} in one verdict and "
                     f"{region.class_name} in another",
                     where=str(root),
-                    remedy="Export the time of one model: --since, --until",
+                    remedy="Export a period in which one model ran: --since, --until",
                 )
         if sidecar.mask is not None:
             top = max([top, *sidecar.mask.runs])
     top = max([top, *names])
     found = [names.get(i, f"class_{i}") for i in range(1, top + 1)]
-    said = {each.label for each in corrections.values()} - {GOOD, DROP}
-    found += sorted(said - set(found))
+    labels = {each.label for each in corrections.values()} - {GOOD, DROP}
+    found += sorted(labels - set(found))
     return tuple(found) or ("defect",)

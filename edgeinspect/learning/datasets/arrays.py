@@ -1,4 +1,4 @@
-"""Pictures and masks in memory, and the synthetic strip's."""
+"""Images and masks as arrays, and those of the synthetic strip."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from edgeinspect.learning.datasets.dataset import VOID, SkippedImage
 
 @dataclass(frozen=True, slots=True)
 class ImageArrays:
-    """Pictures of a data set as arrays, in memory or mapped."""
+    """Images of a data set as arrays, in memory or memory-mapped."""
 
     images: NDArray[np.uint8]
-    """uint8 (N, H, W, C): grey, or blue, green, red."""
+    """uint8 (N, H, W, C): grey or BGR."""
     masks: NDArray[np.uint8]
-    """uint8 (N, H, W), class ids; 0 is background, `VOID` (255) is not labelled."""
+    """uint8 (N, H, W), class ids; 0 is background, `VOID` (255) is unlabelled."""
     defective: NDArray[np.bool_]
-    """(N,): the label of the picture, which may be true with an empty mask."""
+    """(N,): the label of the image, which may be true with an empty mask."""
     names: Sequence[str]
     classes: Sequence[str]
     skipped: Sequence[SkippedImage] = ()
-    """What was to be loaded and could not be; `select` does not carry it on."""
+    """Images that could not be loaded; `select` does not copy them."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, indices: Iterable[int]) -> ImageArrays:
-        """A part of it, copied."""
+        """Return a copy of some images."""
         chosen = list(indices)
         return ImageArrays(
             self.images[chosen],
@@ -50,12 +50,12 @@ def load_strip(
     width_px: int = 1600,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ImageArrays:
-    """Render `count` pictures of one synthetic coil."""
+    """Render `count` images of one synthetic coil."""
     images = np.empty((count, height_px, width_px, 1), np.uint8)
     masks = np.empty((count, height_px, width_px), np.uint8)
     for index in range(count):
-        picture = synthetic_strip.render_strip(seed, index, height_px, width_px)
-        images[index, :, :, 0], masks[index] = picture.image, picture.mask
+        image = synthetic_strip.render_strip(seed, index, height_px, width_px)
+        images[index, :, :, 0], masks[index] = image.image, image.mask
         progress(index + 1)
     return ImageArrays(
         images,
@@ -67,15 +67,15 @@ def load_strip(
 
 
 def downsample_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
-    """Class maps at an output stride.
+    """Return class maps at an output stride.
 
-    A cell belongs to the class with most pixels in it if that is at least 3/16 of the cell,
-    so that a line one pixel wide survives a stride of 4. A cell of no class is void if as much
-    of it is.
+    A cell gets the class with the most pixels in it, if these are at least 3/16 of the cell, so
+    that a line one pixel wide survives a stride of 4. A cell without a class is void if at
+    least 3/16 of it is void.
 
     Args:
         masks: uint8 (N, H, W).
-        stride: Pixels per cell, each way.
+        stride: Pixels per cell in both directions.
 
     Returns:
         uint8 (N, ceil(H / stride), ceil(W / stride)).
@@ -89,7 +89,7 @@ def downsample_masks(masks: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]
     least = max(1, stride * stride * 3 // 16) - 1
     most = np.full((count, h, w), least, np.int32)
     for class_id in np.unique(masks):
-        if class_id == VOID:  # the last: only where no class is
+        if class_id == VOID:  # the highest id, so only where no class is
             cells = (padded == VOID).reshape(count, h, stride, w, stride)
             void = cells.sum(axis=(2, 4), dtype=np.int32) > least
             out[void & (out == 0)] = VOID

@@ -1,4 +1,4 @@
-"""The depth of a whole set: found once over all of its pictures, or declared; never by one."""
+"""The bit depth of a data set: declared, or inferred from all its images, never from one."""
 
 from __future__ import annotations
 
@@ -25,65 +25,65 @@ from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.system import escape_name
 
 _MAX_NAMES = 3
-_ONE_DEPTH_REMEDY = "A camera has one depth: take out those of the other"
+_ONE_DEPTH_REMEDY = "A data set has one bit depth: remove the images of the other one"
 _CLIPPED_PX = 16
-"""So many pixels at the highest value of a smaller depth: they are clipped there."""
+"""Pixels at the maximum of a smaller depth that count as clipping there."""
 _SHALLOWER_BITS = 4
-"""A picture that uses so many bits less than the set's depth is of another camera, or black."""
+"""An image that uses this many bits less than the set's depth is from another camera, or black."""
 _UPPER_BITS = 14
 _FULL_RATIO = 7 / 8
-"""A set that fills 10 or 12 bits to so much is not one of 16 that is so dark."""
+"""A set that fills this much of 10 or 12 bits is not a very dark set of 16 bits."""
 _OUTLIER_DIVISOR = 50
 _MIN_OTHERS = 3
-"""A depth that one picture of at least four shows, or one of fifty, is not the set's."""
+"""A depth that only one of four or more images shows, or one in fifty, is not the set's."""
 
 
 @dataclass(frozen=True, slots=True)
 class BitDepth:
-    """How the pictures of a set are to be read."""
+    """The bit depth at which the images of a set are read."""
 
     bits: int
     """8, 10, 12, 14 or 16."""
     flat_end: bool = False
-    """See `imaging.reading.ReadDeclaration`."""
+    """See `imaging.read_settings.ReadDeclaration`."""
     note: str = ""
-    """What had to be found, in words; empty if there was nothing to find."""
+    """How the depth was determined; empty for 8 bits."""
     warning: str = ""
-    """Why what is declared may be wrong; empty if nothing speaks against it."""
+    """Why the declared depth may be wrong; empty if it is plausible."""
 
     def read_settings(self, color: str = COLOR_AS_STORED) -> ReadSettings:
-        """The reading of each of its pictures."""
+        """Return the settings to read each image with."""
         return ReadSettings(color, self.bits, self.flat_end)
 
 
 @dataclass(frozen=True, slots=True)
 class _PixelLevels:
-    """Of one deep picture; `top` is 0 if it cannot be read."""
+    """Pixel statistics of one image above 8 bits; `max_value` is 0 if it cannot be read."""
 
     max_value: int = 0
     used_bits: int = 0
-    """All of its values, or-ed."""
+    """Bitwise OR of all values."""
     at_max_px: int = 0
-    """Pixels of the value `top`."""
+    """Pixels of the value `max_value`."""
     is_scaled_8_bit: bool = True
-    """Each value is one of 8 bits, times 257: its upper byte is its lower one."""
+    """Every value is an 8-bit value times 257: both bytes are equal."""
 
 
 def find_bit_depth(paths: Sequence[Path], declaration: ReadDeclaration, where: str) -> BitDepth:
-    """The depth of a set's pictures: as declared, else found over all of them.
+    """Return the bit depth of a set: as declared, else inferred from all images.
 
-    Cameras store 10 or 12 bits in files of 16, so the file's own depth tells too little: it is
-    the smallest of 8, 10, 12, 14 and 16 bits that holds the highest value of the set. Files
-    that cannot be read are passed over: reading them will say why.
+    Cameras store 10 or 12 bits in files of 16, so the depth in the file header is not enough:
+    the depth is the smallest of 8, 10, 12, 14 and 16 bits that holds the highest value of the
+    set. Unreadable files are ignored here; reading them reports the reason.
 
     Args:
-        paths: All pictures of the set.
-        said: What its `reading.yaml` says.
-        where: The set, for errors.
+        paths: All images of the set.
+        declaration: Contents of its `reading.yaml`.
+        where: The set, for error messages.
 
     Raises:
-        DataError: Its pictures are of several depths (they are named), of another than the
-            declared one, or of one that cannot be told.
+        DataError: The images have several depths (they are named), another depth than the
+            declared one, or a depth that is ambiguous.
     """
     stored = list(map_in_threads(read_stored_bit_depth, paths))
     deep = [path for path, one in zip(paths, stored, strict=True) if one and one.bits == 16]
@@ -93,24 +93,26 @@ def find_bit_depth(paths: Sequence[Path], declaration: ReadDeclaration, where: s
     if not deep:
         if declaration.bits not in (None, 8) and shallow:
             raise DataError(
-                f"says {declaration.bits} bits, and its pictures have 8: {_list_names(shallow)}",
+                f"declares {declaration.bits} bits, but its images have 8: {_list_names(shallow)}",
                 where=where,
-                remedy=f"Mend {DECLARATION_FILE}",
+                remedy=f"Correct {DECLARATION_FILE}",
             )
         return BitDepth(8, declaration.flat_end)
-    told = _depth_in_headers(paths, stored, where)
+    header_bits = _depth_in_headers(paths, stored, where)
     if declaration.bits is not None:
-        if told not in (None, declaration.bits):
+        if header_bits not in (None, declaration.bits):
             raise DataError(
-                f"says {declaration.bits} bits, and its pictures say {told}",
+                f"declares {declaration.bits} bits, but its image headers say {header_bits}",
                 where=where,
-                remedy=f"Mend {DECLARATION_FILE}",
+                remedy=f"Correct {DECLARATION_FILE}",
             )
         doubt = declared_depth_warning(paths, declaration.bits)
         note = f"{declaration.bits} bits, as declared" + (f"; but {doubt}" if doubt else "")
         return BitDepth(declaration.bits, declaration.flat_end, note, doubt)
-    if told is not None:
-        return BitDepth(told, declaration.flat_end, f"{told} bits, as each file says")
+    if header_bits is not None:
+        return BitDepth(
+            header_bits, declaration.flat_end, f"{header_bits} bits, as every file header says"
+        )
     return _depth_in_pixels(deep, declaration, where)
 
 
@@ -133,38 +135,38 @@ def _depth_in_pixels(deep: Sequence[Path], declaration: ReadDeclaration, where: 
     top = max(one.max_value for one in levels)
     bits = smallest_bit_depth(top)
     if top and all(one.is_scaled_8_bit for one in levels):
-        return BitDepth(16, declaration.flat_end, "16 bits, that are 8 times 257 each")
+        return BitDepth(16, declaration.flat_end, "16 bits, each an 8-bit value times 257")
     other = [path for path, one in zip(deep, levels, strict=True) if _is_shallower(one, bits)]
     if other:
         rest = [path for path in deep if path not in set(other)]
         few = smallest_bit_depth(max(one.max_value for one in levels if _is_shallower(one, bits)))
         remedy = (
-            f"{_ONE_DEPTH_REMEDY}, or, if these are only dark, write `bits: {bits}` into "
-            f"{DECLARATION_FILE} there"
+            f"{_ONE_DEPTH_REMEDY}; if these are only dark, declare `bits: {bits}` in "
+            f"{DECLARATION_FILE} beside them"
         )
         raise _mixed_depths((f"{few} bits", other), (f"{bits} bits", rest), where, remedy)
     _check_outliers(deep, levels, bits, where)
     used = int(np.bitwise_or.reduce([one.used_bits for one in levels]))
     low = (used & -used).bit_length() - 1 if used else 0
-    full = bits < _UPPER_BITS and top >= _FULL_RATIO * (1 << bits)  # of 8 bits, shifted up
+    full = bits < _UPPER_BITS and top >= _FULL_RATIO * (1 << bits)  # 8 bits shifted up
     if bits < BIT_DEPTHS[-1] and low >= 2 and not full:
         raise DataError(
-            f"uses every {1 << low}th value up to {top}: {16 - low} bits in the upper part of "
-            f"16 and dark, or {bits - low} in the upper part of {bits}",
+            f"uses every {1 << low}th value up to {top}: either dark {16 - low}-bit images stored "
+            f"in the upper bits of 16, or {bits - low} bits in the upper bits of {bits}",
             where=where,
-            remedy=f"Write `bits: 16` or `bits: {bits}` into {DECLARATION_FILE} there",
+            remedy=f"Declare `bits: 16` or `bits: {bits}` in {DECLARATION_FILE} beside the images",
         )
-    note = f"{bits} bits, by the brightest pixel of {len(deep)} pictures ({top})"
+    note = f"{bits} bits, inferred from the brightest pixel of {len(deep)} images ({top})"
     return BitDepth(bits, declaration.flat_end, note)
 
 
 def _check_outliers(
     paths: Sequence[Path], levels: Sequence[_PixelLevels], bits: int, where: str
 ) -> None:
-    """Refuse a depth that next to none of the pictures show: they may be of another camera.
+    """Check that the depth does not rest on very few images, which may be from another camera.
 
     Raises:
-        DataError: So it is.
+        DataError: It does.
     """
     if bits == BIT_DEPTHS[0]:
         return
@@ -175,14 +177,14 @@ def _check_outliers(
         return
     fits = smallest_bit_depth(max(one.max_value for one in levels if one.max_value < 1 << below))
     remedy = (
-        f"{_ONE_DEPTH_REMEDY}, or, if the others are only dark, write `bits: {bits}` into "
-        f"{DECLARATION_FILE} there"
+        f"{_ONE_DEPTH_REMEDY}; if the others are only dark, declare `bits: {bits}` in "
+        f"{DECLARATION_FILE} beside them"
     )
     raise _mixed_depths((f"{bits} bits", odd), (f"{fits} bits or fewer", rest), where, remedy)
 
 
 def _is_shallower(one: _PixelLevels, bits: int) -> bool:
-    """Whether a picture looks like one of a shallower camera than the set's."""
+    """Return whether an image looks like that of a camera with a smaller bit depth."""
     if bits == 8 or not one.max_value or one.max_value >= 1 << (bits - 1):
         return False
     clipped = one.max_value in [(1 << each) - 1 for each in BIT_DEPTHS if each < bits]
@@ -193,15 +195,15 @@ def _is_shallower(one: _PixelLevels, bits: int) -> bool:
 
 def _read_levels(path: Path, flat_end: bool) -> _PixelLevels:
     try:
-        picture = read_native(path, flat_end=flat_end)
+        image = read_native(path, flat_end=flat_end)
     except DataError:
         return _PixelLevels()
-    top = int(picture.max(initial=0))
+    top = int(image.max(initial=0))
     return _PixelLevels(
         top,
-        int(np.bitwise_or.reduce(picture, axis=None)),
-        int((picture == top).sum()),
-        bool((picture >> 8 == picture & 255).all()),
+        int(np.bitwise_or.reduce(image, axis=None)),
+        int((image == top).sum()),
+        bool((image >> 8 == image & 255).all()),
     )
 
 
@@ -210,7 +212,7 @@ def _mixed_depths(
 ) -> DataError:
     (few, some), (many, others) = sorted((one, other), key=lambda pair: len(pair[1]))
     return DataError(
-        f"{len(some)} of {len(some) + len(others)} pictures have {few} ({_list_names(some)}), the "
+        f"{len(some)} of {len(some) + len(others)} images have {few} ({_list_names(some)}), the "
         f"others {many} ({_list_names(others)})",
         where=where,
         remedy=remedy,

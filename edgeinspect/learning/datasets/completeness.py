@@ -1,7 +1,6 @@
-"""What a reading of a folder leaves aside: pictures that are no record and no mask.
+"""Checks that a layout has read a folder completely: which images are neither sample nor mask.
 
-A layout that fits a part of a folder would make half a set of it, without a word. Pictures of
-one part under two endings are one picture.
+Without them, a layout that fits only a part of a folder would silently read half a data set.
 """
 
 from __future__ import annotations
@@ -30,31 +29,31 @@ from edgeinspect.system import escape_name
 
 _MAX_NAMES = 4
 _SUFFIX_PREFERENCE = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".webp", ".gif")
-"""The better first: what is compressed with loss comes last."""
+"""Preferred suffixes first; lossy formats come last."""
 
 
 def with_unread_skipped(
     data: Dataset, root: Path, *, is_layout_given: bool, other_layouts: Iterable[str]
 ) -> Dataset:
-    """The set, with the pictures of its folder that it does not read named as left out.
+    """Return the set with the images that its layout did not read listed as skipped.
 
     Args:
-        data: As a layout that goes by folders read it.
-        root: The folder that a person gave, which may be above the set's own.
-        chosen: The person named the layout: whatever it leaves aside is meant.
-        others: Layouts that fit too.
+        data: As read by a layout that is recognised by folder names.
+        root: The folder that the user gave, which may be above the set's own.
+        is_layout_given: The user named the layout, so images may be skipped intentionally.
+        other_layouts: Layouts that also match.
 
     Raises:
-        DataError: They are more than a few; the folders are named, and both readings.
+        DataError: More than a few images would be skipped; their folders are named.
     """
-    used = {record.path for record in data.samples}
-    used.update(path for record in data.samples for path in _mask_paths(record))
-    told = {escape_name(data.root / one.name) for one in data.skipped}
+    used = {sample.path for sample in data.samples}
+    used.update(path for sample in data.samples for path in _mask_paths(sample))
+    skipped_names = {escape_name(data.root / one.name) for one in data.skipped}
     unread = [
         path
         for path in images_below(root)
         if path not in used
-        and escape_name(path) not in told
+        and escape_name(path) not in skipped_names
         and not _is_in_annotation_folder(path, root)
     ]
     shown = {(path.parent, normalize_name(path.stem)) for path in used}
@@ -73,14 +72,14 @@ def with_unread_skipped(
     if not is_layout_given and len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(data)):
         count = Counter(_folder_name(path, root) for path in unread)
         folders = ", ".join(f"{name} ({number})" for name, number in count.most_common(_MAX_NAMES))
-        read = Counter(_folder_name(record.path, root) for record in data.samples)
+        read = Counter(_folder_name(sample.path, root) for sample in data.samples)
         taken = ", ".join(f"{name} ({number})" for name, number in read.most_common(_MAX_NAMES))
-        more = "".join(f"; --layout {name} reads it as that" for name in other_layouts)
+        more = "".join(f"; --layout {name} reads it as that layout" for name in other_layouts)
         raise DataError(
-            f"is read as {data.layout} only in part: it has {taken}, and leaves out {folders}",
+            f"is read only in part by layout {data.layout}: it reads {taken}, and skips {folders}",
             where=str(root),
-            remedy="Move away what is no part of the set; "
-            f"--layout {data.layout} reads it so{more}",
+            remedy="Move away what does not belong to the set; "
+            f"--layout {data.layout} reads it like this{more}",
         )
     left_out = [
         SkippedImage(
@@ -94,35 +93,35 @@ def with_unread_skipped(
 
 
 def check_images(data: Dataset, *, is_layout_given: bool) -> None:
-    """Refuse masks and drawings that a layout took for pictures: they would be clean ones.
+    """Check that no mask or visualization was read as an image: it would count as good.
 
     Args:
-        data: As its layout read it.
-        chosen: The person named the layout: a folder's name is no doubt then.
+        data: As read by its layout.
+        is_layout_given: The user named the layout: folder names are not questioned then.
 
     Raises:
-        DataError: A picture is also a mask's file, or stands in a folder that says masks and
-            has no mask itself.
+        DataError: An image is also a mask file, or is in a folder named as masks and has no
+            mask itself.
     """
-    masks = {_file_id(path) for record in data.samples for path in _mask_paths(record)} - {None}
-    found = [record for record in data.samples if masks and _file_id(record.path) in masks]
-    why = "are masks of the set too"
+    masks = {_file_id(path) for sample in data.samples for path in _mask_paths(sample)} - {None}
+    found = [sample for sample in data.samples if masks and _file_id(sample.path) in masks]
+    why = "are also masks of the set"
     if not found and not is_layout_given:
         found = [
-            record
-            for record in data.samples
-            if record.mask is None
-            and record.path.is_relative_to(data.root)
-            and _is_in_annotation_folder(record.path, data.root)
+            sample
+            for sample in data.samples
+            if sample.mask is None
+            and sample.path.is_relative_to(data.root)
+            and _is_in_annotation_folder(sample.path, data.root)
         ]
-        why = "stand in a folder whose name says masks, or drawings, and have no mask"
+        why = "are in a folder named as masks or visualizations, and have no mask"
     if found:
-        some = ", ".join(str(record.path.relative_to(data.root)) for record in found[:_MAX_NAMES])
+        some = ", ".join(str(sample.path.relative_to(data.root)) for sample in found[:_MAX_NAMES])
         raise DataError(
-            f"{len(found)} pictures {why}: {escape_name(some)}{' …' if found[_MAX_NAMES:] else ''}",
+            f"{len(found)} images {why}: {escape_name(some)}{' …' if found[_MAX_NAMES:] else ''}",
             where=str(data.root),
-            remedy="Move that folder out of the set; or give it another name, or name the layout "
-            f"(--layout {data.layout}), if it holds pictures of parts",
+            remedy="Move that folder out of the set. If it holds images of parts, rename it or "
+            f"name the layout (--layout {data.layout})",
         )
 
 
@@ -136,23 +135,23 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 
 def _skip_reason(path: Path, data: Dataset) -> str:
     if path.suffix.lower() in UNSUPPORTED_SUFFIXES:
-        return f"{path.suffix.lower()} is not read: save it as PNG"
-    return f"stands in no folder that {data.layout} reads"
+        return f"{path.suffix.lower()} is not supported: save it as PNG"
+    return f"is in a folder that layout {data.layout} does not read"
 
 
 def _check_unread_masks(data: Dataset, unsupported: Iterable[Path], root: Path) -> None:
-    """Refuse masks in a form that is not read: their pictures would be taken as clean.
+    """Check for masks in unsupported formats: their images would be taken as good.
 
     Args:
-        data: As its layout read it.
-        strange: Files of kinds that are not read.
-        root: Of the set.
+        data: As read by its layout.
+        unsupported: Files in formats that are not supported.
+        root: Folder of the set.
 
     Raises:
-        DataError: A picture without a mask has one of them.
+        DataError: One of them is the mask of an image without a mask.
     """
     bare = {
-        normalize_name(record.path.stem): record for record in data.samples if record.mask is None
+        normalize_name(sample.path.stem): sample for sample in data.samples if sample.mask is None
     }
     found = [
         (path, bare[stem])
@@ -162,24 +161,24 @@ def _check_unread_masks(data: Dataset, unsupported: Iterable[Path], root: Path) 
         if stem in bare
     ]
     if found:
-        path, record = found[0]
+        path, sample = found[0]
         raise DataError(
-            f"{len(found)} masks are of a kind that is not read, as {path.relative_to(root)}, and "
-            f"{record.name} would be taken as clean",
+            f"{len(found)} masks are in a format that is not supported, such as "
+            f"{path.relative_to(root)}; {sample.name} would be taken as good",
             where=str(root),
             remedy="Save masks as PNG",
         )
 
 
 def without_same_stem(data: Dataset) -> Dataset:
-    """The set with one picture of each that stands in a folder under two endings.
+    """Return the set with one image of those that a folder holds under several suffixes.
 
     Raises:
-        DataError: The two have different labels.
+        DataError: They have different labels.
     """
     groups: dict[tuple[Path, str], list[Sample]] = defaultdict(list)
-    for record in data.samples:
-        groups[record.path.parent, normalize_name(record.path.stem)].append(record)
+    for sample in data.samples:
+        groups[sample.path.parent, normalize_name(sample.path.stem)].append(sample)
     twins = [group for group in groups.values() if len(group) > 1 and _has_several_suffixes(group)]
     if not twins:
         return data
@@ -189,47 +188,47 @@ def without_same_stem(data: Dataset) -> Dataset:
         for other in others:
             if (first.is_defective, first.class_ids) != (other.is_defective, other.class_ids):
                 raise DataError(
-                    f"{first.name} and {other.name} are one picture by their names, and "
+                    f"{first.name} and {other.name} are one image by their names, but "
                     f"{first.name} is {_describe_label(first)}, {other.name} "
                     f"{_describe_label(other)}",
                     where=str(data.root),
-                    remedy="Keep the file that the label is of",
+                    remedy="Keep the file that the label belongs to",
                 )
-            why = f"is {first.name} again, under another ending"
+            why = f"is {first.name} again, under another suffix"
             left_out.append(SkippedImage(other.name, why))
     names = {one.name for one in left_out}
-    kept = [record for record in data.samples if record.name not in names]
+    kept = [sample for sample in data.samples if sample.name not in names]
     return data.with_samples(kept).with_skipped(*left_out)
 
 
-def _describe_label(record: Sample) -> str:
-    return f"defective ({record.class_name or 'by its label'})" if record.is_defective else "clean"
+def _describe_label(sample: Sample) -> str:
+    return f"defective ({sample.class_name or 'by its label'})" if sample.is_defective else "good"
 
 
 def _has_several_suffixes(group: list[Sample]) -> bool:
-    return len({record.path.suffix.lower() for record in group}) > 1
+    return len({sample.path.suffix.lower() for sample in group}) > 1
 
 
-def _preference(record: Sample) -> tuple[int, str]:
-    suffix = record.path.suffix.lower()
+def _preference(sample: Sample) -> tuple[int, str]:
+    suffix = sample.path.suffix.lower()
     return (
         _SUFFIX_PREFERENCE.index(suffix)
         if suffix in _SUFFIX_PREFERENCE
         else len(_SUFFIX_PREFERENCE),
-        record.name,
+        sample.name,
     )
 
 
-def _mask_paths(record: Sample) -> list[Path]:
-    if isinstance(record.mask, MaskFile):
-        return [record.mask.path]
-    if isinstance(record.mask, MaskPerClass):
-        return [path for _class_id, path in record.mask.files]
+def _mask_paths(sample: Sample) -> list[Path]:
+    if isinstance(sample.mask, MaskFile):
+        return [sample.mask.path]
+    if isinstance(sample.mask, MaskPerClass):
+        return [path for _class_id, path in sample.mask.files]
     return []
 
 
 def _is_in_annotation_folder(path: Path, root: Path) -> bool:
-    """True for masks of no picture, drawings and the like, which are no pictures of parts."""
+    """Return whether a file is in a folder of masks, visualizations or the like."""
     return any(map(is_annotation_folder, path.relative_to(root).parts[:-1]))
 
 

@@ -1,4 +1,4 @@
-"""A contact sheet: what a data set looks like, class by class, for a person."""
+"""The contact sheet: an overview image of a data set, class by class."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A heading and its pictures."""
+    """A heading with its images."""
 
     title: str
     color: Color
     images: tuple[ScannedImage, ...]
     count: int
     step: int = 1
-    """Pictures that stay side by side."""
+    """Images that stay side by side."""
 
 
 def write_contact_sheet(path: Path, scan: DatasetScan) -> None:
-    """Draw the sheet and write it as PNG.
+    """Draw the contact sheet and write it as PNG.
 
-    A section per class with pictures from its largest defects to its smallest, masks outlined
-    in the class's colour and tiny defects boxed; good pictures; then what is broken, and
-    duplicates that stand in two splits, pair by pair.
+    A section per class from its largest to its smallest defects, masks outlined in the class's
+    colour and tiny defects boxed; then good images, unusable images, and duplicates across
+    splits, pair by pair.
 
     Raises:
         DataError: The file cannot be written.
@@ -68,23 +68,23 @@ def write_contact_sheet(path: Path, scan: DatasetScan) -> None:
 
 
 def draw_contact_sheet(scan: DatasetScan) -> NDArray[np.uint8]:
-    """The sheet, uint8 (h, w, 3), blue, green, red."""
+    """Return the sheet, uint8 (h, w, 3), BGR."""
     height, width = _cell_size(scan)
     columns = max(1, (_WIDTH - 2 * _MARGIN + _GAP) // (width + _GAP))
     parts = [_header(scan)]
     for section in _sections(scan, columns):
         parts.append(_text_line(section.title, section.color, _HEADING, 0.65))
-        pictures = list(
+        images = list(
             map_in_threads(lambda seen: _image_cell(scan, seen, height, width), section.images)
         )
         in_row = max(section.step, columns - columns % section.step)
-        for start in range(0, len(pictures), in_row):
-            parts.append(_image_row(pictures[start : start + in_row], height + _CAPTION, width))
+        for start in range(0, len(images), in_row):
+            parts.append(_image_row(images[start : start + in_row], height + _CAPTION, width))
     parts.append(_text_line("", TEXT_COLOR, _MARGIN, 0.5))
     return np.concatenate(parts)
 
 
-# -- what to show -------------------------------------------------------------------------
+# -- sections -----------------------------------------------------------------------------
 
 
 def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
@@ -99,7 +99,7 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
         share = f", {100 * area / pixels:.2g} % of all pixels" if scan.data.has_masks else ""
         sections.append(
             _Section(
-                f"{name}: {len(of)} pictures{share}",
+                f"{name}: {len(of)} images{share}",
                 class_color_bgr(class_id),
                 _evenly_spaced(of, limit),
                 len(of),
@@ -107,9 +107,7 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
         )
     good = [seen for seen in usable if not seen.sample.is_defective and not seen.defect_px]
     sections.append(
-        _Section(
-            f"good: {len(good)} pictures", TEXT_COLOR, _evenly_spaced(good, columns), len(good)
-        )
+        _Section(f"good: {len(good)} images", TEXT_COLOR, _evenly_spaced(good, columns), len(good))
     )
     unsure = [
         s for s in usable if s.sample.is_defective and not s.defect_px and scan.data.has_masks
@@ -134,7 +132,7 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
     leaks = scan.leaks()
     sections.append(
         _Section(
-            f"the same picture in two splits, two by two: {len(leaks)} pairs",
+            f"the same image in two splits: {len(leaks)} pairs",
             PROBLEM_COLOR,
             _leaked_pairs(scan),
             len(leaks),
@@ -145,7 +143,7 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
 
 
 def _leaked_pairs(scan: DatasetScan) -> tuple[ScannedImage, ...]:
-    """Duplicates in two splits, the surest first, no picture twice."""
+    """Return duplicates across splits, the highest correlation first, no image twice."""
     shown: dict[int, ScannedImage] = {}
     for pair in sorted(scan.leaks(), key=lambda pair: -pair.correlation):
         if not {pair.first, pair.second} & shown.keys():
@@ -156,19 +154,19 @@ def _leaked_pairs(scan: DatasetScan) -> tuple[ScannedImage, ...]:
 
 
 def _evenly_spaced(images: Sequence[ScannedImage], count: int) -> tuple[ScannedImage, ...]:
-    """Evenly through a list, its ends among them."""
+    """Return evenly spaced items of a list, including both ends."""
     if len(images) <= count:
         return tuple(images)
     return tuple(images[index] for index in np.linspace(0, len(images) - 1, count).astype(int))
 
 
 def _cell_size(scan: DatasetScan) -> tuple[int, int]:
-    """Height and width of a cell: of the usual proportions, and of about one area."""
+    """Return height and width of a cell: the median proportions, a fixed area."""
     sizes = [seen.size for seen in scan.images if seen.size]
     ratio = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
     wanted = int(np.clip((_CELL_AREA * ratio) ** 0.5, 160, 570))
     room = _WIDTH - 2 * _MARGIN + _GAP
-    width = room // (room // (wanted + _GAP)) - _GAP  # no empty stripe at the right
+    width = room // (room // (wanted + _GAP)) - _GAP  # no empty margin at the right
     return int(np.clip(width / ratio, 70, 380)), width
 
 
@@ -178,10 +176,10 @@ def _cell_size(scan: DatasetScan) -> tuple[int, int]:
 def _header(scan: DatasetScan) -> NDArray[np.uint8]:
     data = scan.data
     sizes = scan.sizes
-    size = f"{sizes[0][0][0]} x {sizes[0][0][1]} px" if sizes else "no readable picture"
+    size = f"{sizes[0][0][0]} x {sizes[0][0][1]} px" if sizes else "no readable image"
     more = f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
     title = _text_line(data.root.resolve().name, TEXT_COLOR, 56, 1.1)
-    line = f"{len(data)} pictures, layout {data.layout}, {size}{more}"
+    line = f"{len(data)} images, layout {data.layout}, {size}{more}"
     if data.bit_depth > 8:
         line += f", {data.bit_depth} bits"
     legend = _text_line("", TEXT_COLOR, 34, 0.5)
@@ -198,7 +196,7 @@ def _header(scan: DatasetScan) -> NDArray[np.uint8]:
 
 
 def _text_line(text: str, color: Color, height: int, scale: float) -> NDArray[np.uint8]:
-    """A line of text over the whole width."""
+    """Return a line of text over the full width."""
     out = np.full((height, _WIDTH, 3), BACKGROUND_COLOR, np.uint8)
     _put_text(out, _to_ascii(text), (_MARGIN, height - 10), color, scale)
     return out
@@ -215,24 +213,24 @@ def _image_row(cells: Sequence[NDArray[np.uint8]], height: int, width: int) -> N
 def _image_cell(
     scan: DatasetScan, image: ScannedImage, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """One picture with its outlines, its name, size and split below."""
+    """Return one image with its outlines; its name, size and split below."""
     out = np.full((height + _CAPTION, width, 3), BACKGROUND_COLOR, np.uint8)
-    record = image.sample
+    sample = image.sample
     out[:height] = _placeholder(image, height, width)
     if image.size is not None:
         try:
-            picture = read_image(record.path, scan.data.read_settings())
-            frame, scale, left, top = letterbox(to_channels(picture, 3), height, width)
+            pixels = read_image(sample.path, scan.data.read_settings())
+            frame, scale, left, top = letterbox(to_channels(pixels, 3), height, width)
             if not image.problem:
-                mask = record.read_mask(*image.size)
+                mask = sample.read_mask(*image.size)
                 _draw_outlines(frame, mask, scale, left, top)
             out[:height] = frame
-        except DataError:  # changed since the survey
+        except DataError:  # changed since the scan
             pass
-    _put_text(out, _shorten_text(record.name, width, 0.42), (2, height + 16), TEXT_COLOR, 0.42)
+    _put_text(out, _shorten_text(sample.name, width, 0.42), (2, height + 16), TEXT_COLOR, 0.42)
     size = f"{image.size[0]} x {image.size[1]}" if image.size else ""
     area = f"defect {image.defect_px} px" if image.defect_px else ""
-    words = "  ".join(word for word in (size, area, record.split or "") if word)
+    words = "  ".join(word for word in (size, area, sample.split or "") if word)
     color = PROBLEM_COLOR if image.problem else DIM_COLOR
     _put_text(
         out, _shorten_text(image.problem or words, width, 0.38), (2, height + 33), color, 0.38
@@ -251,7 +249,7 @@ def _placeholder(image: ScannedImage, height: int, width: int) -> NDArray[np.uin
 def _draw_outlines(
     frame: NDArray[np.uint8], mask: NDArray[np.uint8], scale: float, left: int, top: int
 ) -> None:
-    """Outline each class from outside, so that the defect itself stays visible; box tiny ones."""
+    """Draw class outlines outside the defects, so that these stay visible; box tiny ones."""
     kernel = np.ones((3, 3), np.uint8)
     height = max(1, round(mask.shape[0] * scale))
     width = max(1, round(mask.shape[1] * scale))
@@ -283,12 +281,12 @@ def _put_text(
 
 
 def _to_ascii(text: str) -> str:
-    """OpenCV's letters are ASCII."""
+    """Return ASCII text: OpenCV's fonts have no other characters."""
     return text.encode("ascii", "replace").decode()
 
 
 def _shorten_text(text: str, width: int, scale: float) -> str:
-    """Text cut in the middle until it fits: the end of a file name tells most."""
+    """Return text shortened in the middle until it fits: file names differ most at their end."""
     text = _to_ascii(text)
     keep = len(text)
     while keep > 4 and cv2.getTextSize(text, _FONT, scale, 1)[0][0] > width - 4:

@@ -1,14 +1,14 @@
-"""What a person says of frames that a line has judged: a CSV file.
+"""Manual corrections of a line's verdicts, in a CSV file.
 
     frame,label,mask
     strip.top.1763715600000.12,good,
     strip.top.1763715600000.19,scratch,masks/19.png
     strip.top.1763715600000.44,drop,
 
-`good` and `drop` (leave the frame out) are words, in capitals or not; anything else is a class,
-but for other names of good pictures (`ok`), which are refused. `mask` is a picture
-beside the CSV file, white where the defect is. Rows with an empty label, and other columns,
-are passed over: so the `labels.csv` of an export can be filled in and given back.
+`good` and `drop` (skip the frame) are keywords in any case; everything else is a class, except
+other words for good (`ok`), which are refused. `mask` is an image file beside the CSV file, white
+where the defect is. Rows with an empty label and further columns are ignored, so the
+`labels.csv` of an export can be filled in and passed back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GOOD, DROP = "good", "drop"
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One frame's."""
+    """The correction of one frame."""
 
     label: str
     """`GOOD`, `DROP` or a class."""
@@ -36,7 +36,7 @@ class Correction:
 
 
 def read_corrections(path: Path) -> Mapping[str, Correction]:
-    """Corrections by the frame's name.
+    """Return corrections by frame name.
 
     Raises:
         DataError: Unreadable, without the columns, or two rows contradict each other.
@@ -47,7 +47,7 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         raise DataError(
             "has no columns frame and label",
             where=str(path),
-            remedy="Begin it with: frame,label,mask",
+            remedy="Write frame,label,mask as its first line",
         )
     for line, row in enumerate(rows, 2):
         if not row["label"]:
@@ -55,28 +55,28 @@ def read_corrections(path: Path) -> Mapping[str, Correction]:
         where = f"{path.name}:{line}"
         name = _frame_name(row["frame"])
         mask = path.parent / row["mask"] if row.get("mask") else None
-        if mask is not None and not os.path.isfile(mask):  # a name may be too long
-            raise DataError(f"there is no mask {row['mask']}", where=where)
-        said = Correction(_parse_label(row["label"], where), mask)
-        if mask is not None and said.label in (GOOD, DROP):
-            raise DataError(f"a frame that is {said.label} has no mask", where=where)
-        if found.setdefault(name, said) != said:
-            raise DataError(f"says something else of {name} than a row before", where=where)
+        if mask is not None and not os.path.isfile(mask):  # False for a name that is too long
+            raise DataError(f"mask {row['mask']} does not exist", where=where)
+        correction = Correction(_parse_label(row["label"], where), mask)
+        if mask is not None and correction.label in (GOOD, DROP):
+            raise DataError(f"a frame that is {correction.label} has no mask", where=where)
+        if found.setdefault(name, correction) != correction:
+            raise DataError(f"contradicts an earlier row for {name}", where=where)
     return found
 
 
 def _parse_label(text: str, where: str) -> str:
-    """The label of a row: the two words in any case.
+    """Return the label of a row, the two keywords in lower case.
 
     Raises:
-        DataError: It is another name of good pictures, and would be a defect.
+        DataError: It is another word for good, which would count as a defect class.
     """
     low = text.casefold()
     if low in (GOOD, DROP):
         return low
     if is_good_class(text):
         raise DataError(
-            f"'{text[:40]}' is a name of good pictures, and no class of defects",
+            f"'{text[:40]}' means good and is not a defect class",
             where=where,
             remedy=f"Write {GOOD}",
         )
@@ -84,6 +84,6 @@ def _parse_label(text: str, where: str) -> str:
 
 
 def _frame_name(text: str) -> str:
-    """A frame's name, whether or not the picture's suffix was written with it."""
+    """Return a frame's name without an image suffix."""
     stem, dot, suffix = text.rpartition(".")
     return stem if dot + suffix.lower() in IMAGE_SUFFIXES else text

@@ -1,4 +1,4 @@
-"""What every layout gives: records of pictures, and what is known of each before it is decoded."""
+"""A data set and its samples: what is known of each image before it is decoded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings
 
 ClassMap = NDArray[np.uint8]
-"""uint8 (h, w), class ids; 0 is background, `VOID` is what nobody labelled."""
+"""uint8 (h, w), class ids; 0 is background, `VOID` is unlabelled."""
 VOID = 255
-"""In a class map: a pixel of which nothing is known. It is no class, no background and no
-defect; losses and figures pass over it."""
+"""In a class map: an unlabelled pixel, neither a class nor background. Losses and metrics ignore
+it."""
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -24,52 +24,52 @@ SPLITS = (TRAIN, VAL, TEST)
 
 @dataclass(frozen=True, slots=True)
 class SkippedImage:
-    """A picture that could not be used."""
+    """An image that is not used, and why."""
 
     name: str
     reason: str
     is_intentional: bool = False
-    """The set itself says so, or a person: nothing is wrong."""
+    """The set or the user excludes it: not a problem."""
 
 
 def has_class(mask: ClassMap) -> bool:
-    """True if some pixel of a class map is of a class."""
+    """Return whether a class map has a pixel of any class."""
     return bool(((mask != 0) & (mask != VOID)).any())
 
 
 class Mask(Protocol):
-    """Where a picture's mask comes from. Nothing is read before `read` is called."""
+    """The source of an image's mask. Nothing is read before `read` is called."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
-        """The class ids of a picture of this size, freshly allocated.
+        """Return the class map of an image of this size, freshly allocated.
 
         Raises:
-            DataError: Unreadable, of another size, or with values that no class has.
+            DataError: Unreadable, of another size, or with values that are not a class.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture of a set."""
+    """One image of a data set with its label."""
 
     name: str
-    """Unique in the set; the path below the set's folder where the file name is not."""
+    """Unique in the set: the file name, or the path below the set's folder."""
     path: Path
     is_defective: bool
     class_name: str | None = None
-    """Image-level class where the layout has one; a good picture's is the layout's word for it."""
+    """Image-level class if the layout has one; for a good image, the layout's word for good."""
     group: str = ""
-    """Pictures of one group never part: one coil, one part, one exposure series."""
+    """Images of one group stay in one split: one coil, one part, one exposure series."""
     split: str | None = None
-    """`train`, `val`, `test`; None where the layout brings none."""
+    """`train`, `val` or `test`; None if the layout has no split."""
     mask: Mask | None = None
-    """None: no mask is known, which for a good picture is an empty one."""
+    """None if there is no mask; for a good image, that is an empty mask."""
     class_ids: tuple[int, ...] = ()
-    """Ids of the defect classes known to be in it, before any decoding."""
+    """Ids of the defect classes known to be in it."""
 
     def read_mask(self, height_px: int, width_px: int) -> ClassMap:
-        """The class ids of the whole picture; all 0 where there is no mask.
+        """Return the class map of the image; all 0 if there is no mask.
 
         Raises:
             DataError: As `Mask.read`.
@@ -81,65 +81,65 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Pictures of one folder, in one layout."""
+    """The images of one folder, in one layout."""
 
     root: Path
     layout: str
-    """The file of `edgeinspect/datasets/layouts/` that read it."""
+    """The module of `layouts/` that read it."""
     classes: tuple[str, ...]
     """Names of the defect classes 1..K."""
     samples: tuple[Sample, ...]
     """Sorted by name."""
     has_masks: bool
     bit_depth: int = 8
-    """Of every picture: 8, 10, 12, 14 or 16. Deeper ones are shifted down to 8."""
+    """Of every image: 8, 10, 12, 14 or 16. More than 8 bits are shifted down to 8."""
     flat_end: bool = False
-    """See `imaging.reading.ReadDeclaration`."""
+    """See `imaging.read_settings.ReadDeclaration`."""
     notes: tuple[str, ...] = field(default=())
-    """What had to be assumed while reading; worth showing to a person."""
+    """Assumptions made while reading, to be shown to the user."""
     skipped: tuple[SkippedImage, ...] = field(default=())
-    """Pictures that are there and are no record, and rows that name no picture."""
+    """Images that are not samples, and table rows without an image."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def read_settings(self, color: str = COLOR_AS_STORED) -> ReadSettings:
-        """How each of its pictures is read."""
+        """Return the settings to read each image with."""
         return ReadSettings(color, self.bit_depth, self.flat_end)
 
     @property
     def has_splits(self) -> bool:
-        """True if every record has its split."""
-        return bool(self.samples) and all(record.split for record in self.samples)
+        """Whether every sample has a split."""
+        return bool(self.samples) and all(sample.split for sample in self.samples)
 
     def in_splits(self, *splits: str) -> tuple[Sample, ...]:
-        """The records of some splits, in order."""
-        return tuple(record for record in self.samples if record.split in splits)
+        """Return the samples of some splits, in order."""
+        return tuple(sample for sample in self.samples if sample.split in splits)
 
     def filter(self, predicate: Callable[[Sample], bool]) -> tuple[Sample, ...]:
-        """The records for which `wanted` is true, in order."""
-        return tuple(record for record in self.samples if predicate(record))
+        """Return the samples for which `predicate` is true, in order."""
+        return tuple(sample for sample in self.samples if predicate(sample))
 
     def with_samples(self, samples: Sequence[Sample]) -> Dataset:
-        """The same set with other records."""
+        """Return the set with other samples."""
         return replace(self, samples=tuple(samples))
 
     def with_skipped(self, *left_out: SkippedImage) -> Dataset:
-        """The same set with more pictures named as left out."""
+        """Return the set with more skipped images."""
         return replace(self, skipped=(*self.skipped, *left_out))
 
     def with_notes(self, *notes: str) -> Dataset:
-        """The same set with more notes."""
+        """Return the set with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutHints:
-    """What the person knows better than the layout's rule."""
+    """What the user states instead of a layout's rules."""
 
     good_classes: tuple[str, ...] = ()
-    """Names of the classes that are good; empty for the rule of `goodness.py`."""
+    """Names of the good classes; empty for the rule of `class_names.py`."""
     classes: tuple[str, ...] = ()
-    """Names of the classes 1..K of masks that carry ids only."""
+    """Names of the classes 1..K of masks that contain ids only."""
     layout: str | None = None
-    """The layout that a person chose: what it leaves aside is left aside on purpose."""
+    """The layout that the user named: what it does not read is skipped intentionally."""

@@ -1,10 +1,15 @@
-"""Exact and near duplicates: the same picture again, turned, mirrored, brighter or compressed.
+"""Exact and near duplicates: the same image rotated, mirrored, brighter or recompressed.
 
-A perceptual hash proposes, a correlation decides. The hash is the signs of the 63 lowest
-frequencies of a 32 by 32 thumbnail; a mirrored or turned picture has the same ones with other
-signs and places, so all eight twins are found without making them. Textures look alike to any
-hash of 63 bits, so a candidate counts only if the thumbnails themselves correlate. What all
-pictures of a set show is taken away first.
+A perceptual hash selects candidates, a correlation decides. The hash is the signs of the 63 lowest
+frequencies of a 32 by 32 thumbnail. Rotating or mirroring an image only permutes these and flips
+signs, so all eight orientations are compared without rendering them. Textures are similar to any
+hash of 63 bits, so a candidate counts only if the thumbnails correlate, after the mean image of
+the set is subtracted.
+
+The library ImageHash (BSD-2) was considered: it has the same DCT hash, but hashes one
+orientation at a time, has neither the subtraction nor the correlation, and needs Pillow, SciPy and
+PyWavelets. It would replace about 15 lines here (`_hash` and `_count_bits`), and the tests of
+rotated and of similar castings need the rest.
 
 Source: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010
 """
@@ -24,12 +29,13 @@ from edgeinspect.imaging import to_channels
 
 THUMBNAIL_SIDE_PX = 32
 MAX_BITS = 14
-"""Most bits of 63 in which the hashes of twins differ."""
+"""Maximum number of differing bits, of 63, between the hashes of duplicates."""
 MIN_CORRELATION = 0.93
-"""Least correlation of twins' thumbnails. Turned, mirrored, 1.2 times brighter copies at JPEG
-quality 50 reach 0.96 in 95 of 100 cases on real strip pictures, strangers stay below 0.93."""
+"""Minimum correlation of the thumbnails of duplicates. On real strip images, rotated, mirrored,
+1.2 times brighter copies at JPEG quality 50 reach 0.96 in 95 of 100 cases; unrelated images stay
+below 0.93."""
 MIN_CONTRAST = 1.0
-"""Grey levels: a thumbnail flatter than this looks like any other flat one."""
+"""Grey levels: thumbnails with less contrast cannot be told apart."""
 ASPECT_RATIO = 1.1
 
 _FREQUENCIES = 8
@@ -37,7 +43,7 @@ _DETAIL_LIMIT = 2.2
 _ROWS = 512
 _BLOCK = 4096
 _MIN_FOR_COMMON = 16
-"""Fewer pictures do not tell what is common to all."""
+"""With fewer images, the mean image is not subtracted."""
 _1, _2, _4, _56 = (np.uint64(bits) for bits in (1, 2, 4, 56))
 _ODD, _PAIRS, _NIBBLES, _ONES = (
     np.uint64(int(digits * 8, 16)) for digits in ("55", "33", "0f", "01")
@@ -46,19 +52,19 @@ _ODD, _PAIRS, _NIBBLES, _ONES = (
 
 @dataclass(frozen=True, slots=True)
 class ImageFingerprint:
-    """What of a picture is kept to find it again: about 4 KiB."""
+    """What is kept of an image to find duplicates: about 4 KiB."""
 
     digest: str
     """SHA-256 of its pixels and size."""
     height_px: int
     width_px: int
     thumbnail: NDArray[np.float32]
-    """(32, 32), mean 0, length 1; all 0 for a flat picture."""
+    """(32, 32), mean 0, norm 1; all 0 for an image without contrast."""
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicatePair:
-    """Two pictures that are one, by their places in the list of looks."""
+    """Two duplicate images, by their indices in the list of fingerprints."""
 
     first: int
     second: int
@@ -67,7 +73,7 @@ class DuplicatePair:
 
 
 def fingerprint(image: NDArray[np.uint8]) -> ImageFingerprint:
-    """The look of a uint8 (h, w, c) picture."""
+    """Return the fingerprint of a uint8 (h, w, c) image."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(image.tobytes())
     grey = to_channels(image, 1)[:, :, 0]
@@ -76,7 +82,7 @@ def fingerprint(image: NDArray[np.uint8]) -> ImageFingerprint:
         (THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX),
         interpolation=cv2.INTER_AREA,
     )
-    # Without slow shading, which pictures of one camera share.
+    # Remove the slow shading that all images of one camera share.
     detail = small - cv2.GaussianBlur(
         small, (0, 0), THUMBNAIL_SIDE_PX / 8, borderType=cv2.BORDER_REFLECT
     )
@@ -84,7 +90,7 @@ def fingerprint(image: NDArray[np.uint8]) -> ImageFingerprint:
     if float(detail.std()) < MIN_CONTRAST:
         detail = np.zeros_like(detail)
     else:
-        # One bright scratch at the same place makes no twins: strong details count less.
+        # Limit strong details: a bright scratch at the same place does not make duplicates.
         detail = np.tanh(detail / (_DETAIL_LIMIT * float(np.median(np.abs(detail))) + 1e-6))
         detail -= detail.mean()
     length = float(np.linalg.norm(detail)) or 1.0
@@ -95,9 +101,9 @@ def fingerprint(image: NDArray[np.uint8]) -> ImageFingerprint:
 
 
 def find_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[DuplicatePair]:
-    """All pairs of exact and near duplicates, the first before the second.
+    """Return all pairs of exact and near duplicates, `first` below `second`.
 
-    Time grows with the square of the number: 12 thousand pictures take about ten seconds.
+    Time grows with the square of the number of images: 12 000 take about ten seconds.
     """
     pairs = {}
     by_digest: dict[str, list[int]] = defaultdict(list)
@@ -118,7 +124,7 @@ def find_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[DuplicateP
 
 
 def duplicate_groups(pairs: Iterable[DuplicatePair]) -> list[tuple[int, ...]]:
-    """Pictures that are tied to each other by twins, directly or not; sorted."""
+    """Return the connected groups of duplicates, sorted."""
     of: dict[int, set[int]] = {}
     for pair in pairs:
         joined = of.get(pair.first, {pair.first}) | of.get(pair.second, {pair.second})
@@ -128,7 +134,7 @@ def duplicate_groups(pairs: Iterable[DuplicatePair]) -> list[tuple[int, ...]]:
 
 
 def _orientations(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.float32]]:
-    """The eight ways to turn and mirror (N, 32, 32) thumbnails, themselves first."""
+    """Yield the eight orientations of (N, 32, 32) thumbnails, the original first."""
     for quarter in range(4):
         turned = np.rot90(thumbnails, quarter, axes=(1, 2))
         yield turned
@@ -136,7 +142,7 @@ def _orientations(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.float3
 
 
 def _similar_aspect(one: ImageFingerprint, other: ImageFingerprint) -> bool:
-    """The same proportions, or those of a quarter turn."""
+    """Return whether two images have the same aspect ratio, or that of a quarter turn."""
     ratio = one.height_px / one.width_px
     for wanted in (other.height_px / other.width_px, other.width_px / other.height_px):
         if 1 / ASPECT_RATIO <= ratio / wanted <= ASPECT_RATIO:
@@ -145,10 +151,11 @@ def _similar_aspect(one: ImageFingerprint, other: ImageFingerprint) -> bool:
 
 
 def _subtract_common(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """(N, 32, 32) thumbnails without what all pictures of the set show, each of length 1.
+    """Return (N, 32, 32) thumbnails minus the mean of the set, each of norm 1.
 
-    Castings all show the same part at the same place: it says nothing about which is which.
-    What is taken away looks the same from all eight sides, so that twins stay twins.
+    Castings all show the same part at the same place, which would correlate them all. The
+    subtracted mean is symmetrised over the eight orientations, so that duplicates stay
+    duplicates.
     """
     stack = np.asarray(thumbnails, np.float32).reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX)
     if len(stack) < _MIN_FOR_COMMON:
@@ -162,7 +169,7 @@ def _subtract_common(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.fl
 def _correlated(
     thumbnails: NDArray[np.float32], candidates: NDArray[np.int64]
 ) -> Iterable[tuple[int, int, float]]:
-    """Those of (N, 2) candidates that correlate in one of the eight ways, and how much."""
+    """Yield those of (N, 2) candidates that correlate in an orientation, and the correlation."""
     for start in range(0, len(candidates), _BLOCK):
         block = candidates[start : start + _BLOCK]
         first, second = thumbnails[block[:, 0]], thumbnails[block[:, 1]]
@@ -174,7 +181,7 @@ def _correlated(
 
 
 def _candidates(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.int64]]:
-    """Pairs whose hashes are near in one of the eight ways, (N, 2) at a time."""
+    """Yield pairs whose hashes are close in one of the eight orientations, (N, 2) at a time."""
     if len(thumbnails) < 2:
         return
     low = np.asarray([cv2.dct(one)[:_FREQUENCIES, :_FREQUENCIES] for one in thumbnails], np.float32)
@@ -196,13 +203,13 @@ def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
 
 
 def _hash(low: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """(N, 8, 8) frequencies to (N,) hashes: their signs, but for the first, the mean."""
+    """Return (N,) hashes of (N, 8, 8) frequencies: the signs of all but the mean."""
     bits = (low.reshape(len(low), -1)[:, 1:] > 0).astype(np.uint64)
     return np.asarray((bits << np.arange(63, dtype=np.uint64)).sum(axis=1), np.uint64)
 
 
 def _dct_orientations(low: NDArray[np.float32]) -> Iterable[NDArray[np.float32]]:
-    """The frequencies of the eight twins: mirroring changes the odd ones' signs."""
+    """Yield the frequencies of the eight orientations: mirroring flips the odd ones' signs."""
     odd = np.where(np.arange(_FREQUENCIES) % 2, -1, 1).astype(np.float32)
     for way in (low, low.transpose(0, 2, 1)):
         for rows in (1, odd[:, None]):

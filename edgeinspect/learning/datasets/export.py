@@ -1,7 +1,7 @@
-"""Writing a data set in a layout that this program, and others, read.
+"""Writes a data set in a layout that this and other programs read.
 
-Picture files are copied as they are. A set is written beside its place and moved there when it
-is whole, so that no half of one is ever taken for all of it.
+Image files are copied unchanged. The set is written to a temporary folder and renamed when it is
+complete, so that a partial set is never taken for a whole one.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ LABELS_FILE = "labels.csv"
 def write_dataset(
     data: Dataset, out: Path, layout: str, progress: Progress = lambda done: None
 ) -> int:
-    """Write all records of a set.
+    """Write all samples of a data set.
 
     Args:
-        data: With masks for all that is defective.
-        out: Folder that is not there, or empty.
+        data: A data set with masks for all defective samples.
+        out: A new or empty folder.
         layout: `mask-folder` or `severstal`.
-        progress: Called with the number of records done.
+        progress: Called with the number of samples done.
 
     Returns:
-        How many pictures were written.
+        The number of images written.
 
     Raises:
-        DataError: It has no masks, nothing defective, or a picture cannot be read.
+        DataError: It has no masks, or an image or mask cannot be read.
         StorageError: The folder is not empty, or cannot be written.
     """
     if not data.has_masks:
         raise DataError(
             "has defective frames without a mask",
             where=str(data.root),
-            remedy="Give masks, or a segmenter that draws them",
+            remedy="Add masks, or give a segmenter that predicts them",
         )
     for name in data.classes:
         if Path(name).name != name or name in ("", ".", ".."):
-            raise DataError(f"the class {name!r} cannot be the name of a folder")
+            raise DataError(f"class {name!r} cannot be a folder name")
     part = out.with_name(f".{out.name}.part")
     try:
         if out.exists() and any(out.iterdir()):
-            raise StorageError("is not empty", where=str(out), remedy="Name a new folder")
+            raise StorageError("is not empty", where=str(out), remedy="Give a new folder")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         (_write_severstal if layout == "severstal" else _write_mask_folder)(data, part, progress)
@@ -69,37 +69,37 @@ def write_dataset(
 
 
 def _write_mask_folder(data: Dataset, out: Path, progress: Progress) -> None:
-    """`images/NAME.png` and, per class that is in it, `masks/<class>/NAME.png`, white on black.
+    """Write `images/NAME.png` and, per class in it, `masks/<class>/NAME.png`, white on black.
 
-    A file per class: a file of ids would leave a reader to guess what a lone 3 means.
+    One file per class: with one file of ids, readers would have to guess the meaning of a 3.
     """
     (out / "images").mkdir()
-    for done, record in enumerate(data.samples, 1):
-        shutil.copyfile(record.path, out / "images" / record.name)
-        if record.is_defective:
-            mask = _read_mask(record, data.read_settings())
+    for done, sample in enumerate(data.samples, 1):
+        shutil.copyfile(sample.path, out / "images" / sample.name)
+        if sample.is_defective:
+            mask = _read_mask(sample, data.read_settings())
             for class_id in _class_ids(mask):
                 folder = out / "masks" / data.classes[class_id - 1]
                 folder.mkdir(parents=True, exist_ok=True)
                 white = np.where(mask == class_id, 255, 0).astype(np.uint8)
-                path = folder / f"{Path(record.name).stem}.png"
+                path = folder / f"{Path(sample.name).stem}.png"
                 path.write_bytes(cv2.imencode(".png", white)[1].tobytes())
         progress(done)
 
 
 def _write_severstal(data: Dataset, out: Path, progress: Progress) -> None:
-    """`train_images/NAME.png`, and a row in `train.csv` per picture and class."""
+    """Write `train_images/NAME.png`, and a row in `train.csv` per image and class."""
     (out / "train_images").mkdir()
     with (out / "train.csv").open("w", newline="", encoding="utf-8") as file:
         rows = TableWriter(file)
         rows.writerow(["ImageId", "ClassId", "EncodedPixels"])
-        for done, record in enumerate(data.samples, 1):
-            shutil.copyfile(record.path, out / "train_images" / record.name)
-            if record.is_defective:
-                mask = _read_mask(record, data.read_settings())
+        for done, sample in enumerate(data.samples, 1):
+            shutil.copyfile(sample.path, out / "train_images" / sample.name)
+            if sample.is_defective:
+                mask = _read_mask(sample, data.read_settings())
                 for class_id in _class_ids(mask):
                     code = format_runs(encode_runs(mask == class_id))
-                    rows.writerow([record.name, class_id, code])
+                    rows.writerow([sample.name, class_id, code])
             progress(done)
 
 
@@ -115,8 +115,8 @@ def _read_mask(
     mask = sample.read_mask(height, width)
     if not has_class(mask):
         raise DataError(
-            "is defective, and its mask is empty",
+            "is defective, but its mask is empty",
             where=sample.name,
-            remedy="Say in the corrections that it is good, or drop it",
+            remedy="Correct it to good, or drop it",
         )
     return mask

@@ -1,4 +1,4 @@
-"""Finding files in a data set's folder: no hidden ones, no loops, in a fixed order."""
+"""Files of a data set's folder: without hidden ones and link loops, in a fixed order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-"""Folder names that are splits, in lower case."""
+"""Folder names of splits, in lower case."""
 IMAGE_FOLDER_NAMES = frozenset(
     (
         "images",
@@ -42,7 +42,7 @@ IMAGE_FOLDER_NAMES = frozenset(
         "data",
     )
 )
-"""Folder names that hold the pictures and say nothing about them, in lower case."""
+"""Names of folders that hold images and carry no label, in lower case."""
 
 
 UNSUPPORTED_SUFFIXES = frozenset(
@@ -70,21 +70,21 @@ UNSUPPORTED_SUFFIXES = frozenset(
         ".dcm",
     )
 )
-"""Endings of pictures that are not read."""
+"""Suffixes of image formats that are not supported."""
 ARRAY_SUFFIXES = frozenset((".npy", ".npz", ".mat"))
-"""Endings under which masks are kept that are no pictures."""
+"""Suffixes of array files, which may hold masks."""
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted as a person would: 2 before 10.
+    """Return every image below a folder in natural order: 2 before 10.
 
-    Follows links, each real folder once, so a link to its own parent ends.
+    Links are followed; each real folder is visited once, so loops end.
     """
     return _files_below(folder, is_image_name)
 
 
 def unsupported_below(folder: Path) -> list[Path]:
-    """Every file below a folder that is a picture, or an array, of a kind that is not read."""
+    """Return every image or array file below a folder in a format that is not supported."""
     return _files_below(
         folder, lambda name: Path(name).suffix.lower() in UNSUPPORTED_SUFFIXES | ARRAY_SUFFIXES
     )
@@ -109,14 +109,14 @@ def _files_below(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
 
 
 def contains_images(folder: Path) -> bool:
-    """True as soon as one picture is found below a folder."""
+    """Return whether there is an image below a folder."""
     return next(_iter_images(folder, 0), None) is not None
 
 
 def _iter_images(folder: Path, depth: int) -> Iterator[str]:
     entries = _list_entries(folder)
     yield from (entry.name for entry in entries if _is_file(entry) and is_image_name(entry.name))
-    if depth < 6:  # a link to its own parent ends here
+    if depth < 6:  # ends link loops
         for entry in entries:
             if _is_dir(entry):
                 yield from _iter_images(Path(entry.path), depth + 1)
@@ -134,21 +134,21 @@ def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _check_listable(error: OSError) -> None:
-    """Refuse a folder that is there and cannot be listed: what it holds would be missed.
+    """Ignore a folder that does not exist; its files would otherwise be missed silently.
 
     Raises:
-        DataError: It is there.
+        DataError: The folder exists but cannot be listed.
     """
     if error.errno not in (errno.ENOENT, errno.ENOTDIR):
         raise DataError(
             f"cannot be listed: {error.strerror}",
             where=escape_name(error.filename or ""),
-            remedy="Give it the right to be read, or move it out of the data set",
+            remedy="Grant read permission, or move it out of the data set",
         ) from error
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Over links; False for a link to itself, and on a server that is gone."""
+    """Follow links; False for a link to itself or an unreachable server."""
     try:
         return entry.is_file()
     except OSError:
@@ -163,23 +163,23 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, sorted, without hidden ones."""
+    """Return the folders directly in a folder, sorted, without hidden ones."""
     return [Path(entry.path) for entry in _list_entries(folder) if _is_dir(entry)]
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files directly in a folder, sorted, without hidden ones."""
+    """Return the files directly in a folder, sorted, without hidden ones."""
     return [Path(entry.path) for entry in _list_entries(folder) if _is_file(entry)]
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
-    """Sort key in which numbers count as numbers."""
+    """Return a sort key that compares digits as numbers."""
     parts = re.split(r"(\d+)", str(path))
     return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p)
 
 
 def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
-    """A name for each picture: its file's, or its path below the root where two share one."""
+    """Return a unique name per image: the file name, or all paths below the root."""
     paths = list(paths)
     count: dict[str, int] = {}
     for path in paths:
@@ -190,5 +190,5 @@ def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def find_split_name(parts: Iterable[str]) -> str | None:
-    """The split that the first telling folder name of a path says."""
+    """Return the split of the first folder name that names one."""
     return next((SPLIT_NAMES[p.lower()] for p in parts if p.lower() in SPLIT_NAMES), None)

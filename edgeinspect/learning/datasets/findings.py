@@ -1,4 +1,4 @@
-"""What a survey means for training: each finding with its remedy."""
+"""What a dataset scan means for training: findings with remedies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
 Level = Literal["error", "warning", "note"]
 
 MIN_TEST_IMAGES = 10
-"""Fewer test pictures of a class give figures that say nothing."""
+"""With fewer test images of a class, its metrics are not meaningful."""
 _INVERTED_RATIO = 0.5
 _MAX_CLASSES = 8
 _MAX_REMEDIES = 3
@@ -22,16 +22,16 @@ _MAX_REMEDIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a person should know."""
+    """One problem or note about a data set."""
 
     level: Level
-    """`error`: it cannot be trained as it is. `warning`: figures would mislead."""
+    """`error`: the set cannot be trained on. `warning`: metrics would mislead."""
     message: str
     remedy: str = ""
 
 
 def check_dataset(scan: DatasetScan) -> list[Finding]:
-    """Everything worth saying about a set, the gravest first."""
+    """Return all findings about a set, the most severe first."""
     found = [Finding("note", note) for note in scan.data.notes]
     for look in (
         _skipped_images,
@@ -62,8 +62,8 @@ def _skipped_images(scan: DatasetScan) -> list[Finding]:
         some = [one for one in scan.data.skipped if one.is_intentional is on_purpose]
         if some:
             names = ", ".join(one.name for one in some[:3]) + (", …" if some[3:] else "")
-            remedy = "" if on_purpose else "Each is listed with its reason"
-            found.append(Finding(level, f"{len(some)} pictures are left out: {names}", remedy))  # type: ignore[arg-type]
+            remedy = "" if on_purpose else "Each is listed with the reason"
+            found.append(Finding(level, f"{len(some)} images are skipped: {names}", remedy))  # type: ignore[arg-type]
     return found
 
 
@@ -79,31 +79,29 @@ def _broken_images(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 level,
-                f"{len(lost)} pictures cannot be read: {_list_names(lost)}",
-                _common_remedies(lost, "Copy them again; training leaves them out"),
+                f"{len(lost)} images cannot be read: {_list_names(lost)}",
+                _common_remedies(lost, "Copy them again; training skips them"),
             )
         )
     if wrong:
         out.append(
             Finding(
                 level,
-                f"{len(wrong)} masks do not fit their pictures: {_list_names(wrong)}",
-                _common_remedies(
-                    wrong, "Look at the problems listed; training leaves these pictures out"
-                ),
+                f"{len(wrong)} masks do not match their images: {_list_names(wrong)}",
+                _common_remedies(wrong, "See the problems listed; training skips these images"),
             )
         )
     return out
 
 
 def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
-    """What helps against the problems, that of the most pictures first."""
+    """Return the remedies, that of the most images first."""
     count = Counter(seen.remedy for seen in broken if seen.remedy)
-    said = "; ".join(
+    listed = "; ".join(
         f"{remedy} ({number} of them)" if len(count) > 1 else remedy
         for remedy, number in count.most_common(_MAX_REMEDIES)
     )
-    return f"{said}. Training leaves them out" if said else otherwise
+    return f"{listed}. Training skips them" if listed else otherwise
 
 
 def _missing_labels(scan: DatasetScan) -> list[Finding]:
@@ -115,8 +113,8 @@ def _missing_labels(scan: DatasetScan) -> list[Finding]:
         return [
             Finding(
                 "error",
-                "no picture is defective",
-                "Nothing can be learnt; name the good classes with --good-class",
+                "no image is defective",
+                "A model cannot be trained; name the good classes with --good-class",
             )
         ]
     if bad == len(usable):
@@ -126,9 +124,9 @@ def _missing_labels(scan: DatasetScan) -> list[Finding]:
         return [
             Finding(
                 "warning",
-                "every picture is defective: a gate cannot be trained on it",
-                f"Name those of its classes ({listed}) that are good: --good-class NAME; "
-                f"else {otherwise} good pictures",
+                "every image is defective: a gate cannot be trained",
+                f"Name its good classes ({listed}) with --good-class NAME; "
+                f"otherwise {otherwise} good images",
             )
         ]
     return []
@@ -136,7 +134,7 @@ def _missing_labels(scan: DatasetScan) -> list[Finding]:
 
 def _mask_problems(scan: DatasetScan) -> list[Finding]:
     if not scan.data.has_masks:
-        return [Finding("note", "it has no masks: it serves a gate, not a segmenter")]
+        return [Finding("note", "no masks: the set can train a gate, not a segmenter")]
     out = []
     usable = [seen for seen in scan.images if seen.class_px]
     empty = [seen for seen in usable if seen.sample.is_defective and not seen.defect_px]
@@ -144,8 +142,8 @@ def _mask_problems(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 "warning",
-                f"{len(empty)} defective pictures have no defect pixel: {_list_names(empty)}",
-                "Draw their masks; until then they teach a gate only",
+                f"{len(empty)} defective images have no defect pixel: {_list_names(empty)}",
+                "Draw their masks; without masks they can train a gate only",
             )
         )
     against = [
@@ -166,7 +164,7 @@ def _mask_problems(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 "warning",
-                f"in {len(full)} pictures most pixels are defects",
+                f"in {len(full)} images most pixels are defects",
                 "Are the masks inverted? Defects must be nonzero, background 0",
             )
         )
@@ -175,16 +173,15 @@ def _mask_problems(scan: DatasetScan) -> list[Finding]:
             out.append(
                 Finding(
                     "warning",
-                    f"class '{name}' has no pixel anywhere",
-                    "Add pictures that show it; a name taken out of the set's list would "
-                    "shift the ids",
+                    f"class '{name}' has no pixels",
+                    "Add images of it; removing its name from the set's list would shift the ids",
                 )
             )
     return out
 
 
 def _has_other_class(image: ScannedImage) -> bool:
-    """True if the mask holds none of the classes that the labels name."""
+    """Return whether the mask has none of the classes that the labels name."""
     return bool(image.sample.class_ids) and not any(
         image.class_px[class_id] for class_id in image.sample.class_ids
     )
@@ -200,14 +197,14 @@ def _duplicate_problems(scan: DatasetScan) -> list[Finding]:
     leaks = [pair for pair in scan.leaks() if pair.is_exact]
     near = [pair for pair in scan.leaks() if not pair.is_exact]
     remedy = (
-        f"Split anew with: {_split_command(scan)} --resplit --group-duplicates --out split.json"
+        f"Split again with: {_split_command(scan)} --resplit --group-duplicates --out split.json"
     )
     if leaks:
         out.append(
             Finding(
                 "warning",
-                f"{len(leaks)} exact duplicates stand in two splits, as {best(leaks)}: "
-                "figures on test would be too good",
+                f"{len(leaks)} exact duplicates are in two splits, such as {best(leaks)}: "
+                "test metrics would be too good",
                 remedy,
             )
         )
@@ -215,8 +212,8 @@ def _duplicate_problems(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 "warning",
-                f"{len(near)} near duplicates (turned, mirrored, other exposure) stand in "
-                f"two splits, as {best(near)}",
+                f"{len(near)} near duplicates (rotated, mirrored, other exposure) are in "
+                f"two splits, such as {best(near)}",
                 remedy,
             )
         )
@@ -224,74 +221,74 @@ def _duplicate_problems(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 "warning",
-                f"{len(contrary)} exact duplicates are good and defective at once, as "
+                f"{len(contrary)} exact duplicates are labelled both good and defective, such as "
                 f"{best(contrary)}",
                 "Correct one of the two labels",
             )
         )
     inside = len(scan.duplicates) - len(leaks) - len(near)
     if inside:
-        out.append(Finding("note", f"{inside} pairs of duplicates stand within one split"))
+        out.append(Finding("note", f"{inside} pairs of duplicates are within one split"))
     return out
 
 
 def _split_problems(scan: DatasetScan) -> list[Finding]:
     data = scan.data
-    if not any(record.split for record in data.samples):
+    if not any(sample.split for sample in data.samples):
         return [
             Finding(
                 "note",
-                "it has no split of its own",
+                "the set has no split",
                 f"Make one with: {_split_command(scan)} --out split.json",
             )
         ]
     out = []
     if missing := [name for name in SPLITS if not data.in_splits(name)]:
         words = " and no ".join(missing)
-        out.append(Finding("note", f"it has no {words} split; training makes it"))
+        out.append(Finding("note", f"the set has no {words} split; training creates it"))
     train, test = data.in_splits("train"), data.in_splits("test")
-    bad = any(record.is_defective for record in data.samples)
-    if train and bad and not any(record.is_defective for record in train):
+    bad = any(sample.is_defective for sample in data.samples)
+    if train and bad and not any(sample.is_defective for sample in train):
         out.append(
             Finding(
                 "note",
-                "train holds good pictures only (made for anomaly detection); "
-                "training splits the set anew",
+                "train holds good images only (as for anomaly detection); "
+                "training splits the set again",
             )
         )
     found = {
-        name: {class_id for record in records for class_id in record.class_ids}
-        for name, records in (("train", train), ("val", data.in_splits("val")), ("test", test))
+        name: {class_id for sample in samples for class_id in sample.class_ids}
+        for name, samples in (("train", train), ("val", data.in_splits("val")), ("test", test))
     }
     strange = sorted((found["val"] | found["test"]) - found["train"])
-    if found["train"] and strange:  # one spelled otherwise in another split's folder, as a rule
+    if found["train"] and strange:  # usually a class spelled differently in another split
         names = ", ".join(repr(data.classes[class_id - 1]) for class_id in strange)
         out.append(
             Finding(
                 "warning",
-                f"train shows nothing of {names}, which val or test have",
-                "Spell the classes alike in all splits, or split anew with: "
+                f"train has no image of {names}, which val or test have",
+                "Spell the classes alike in all splits, or split again with: "
                 f"{_split_command(scan)} --resplit --out split.json",
             )
         )
-    shared = {record.group for record in train} & {record.group for record in test}
+    shared = {sample.group for sample in train} & {sample.group for sample in test}
     if shared:
         out.append(
             Finding(
                 "warning",
-                f"{len(shared)} groups stand in train and in test",
-                f"Split anew with: {_split_command(scan)} --resplit --out split.json",
+                f"{len(shared)} groups are in both train and test",
+                f"Split again with: {_split_command(scan)} --resplit --out split.json",
             )
         )
     if test:
-        count = Counter(class_id for record in test for class_id in record.class_ids)
+        count = Counter(class_id for sample in test for class_id in sample.class_ids)
         few = [n for i, n in enumerate(data.classes, 1) if count[i] < MIN_TEST_IMAGES]
         if few:
             out.append(
                 Finding(
                     "note",
-                    f"test has fewer than {MIN_TEST_IMAGES} pictures of: {', '.join(few)}",
-                    "Give an interval with every figure of these",
+                    f"test has fewer than {MIN_TEST_IMAGES} images of: {', '.join(few)}",
+                    "Report their metrics with confidence intervals",
                 )
             )
     return out
@@ -303,9 +300,9 @@ def _image_properties(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 "note",
-                f"pictures are {scan.data.bit_depth} bits deep; they are shifted "
-                "to 8, and the line's camera must do the same",
-                f"A folder camera has `bits: {scan.data.bit_depth}` for it",
+                f"images have {scan.data.bit_depth} bits and are shifted to 8; "
+                "the line's camera must do the same",
+                f"For a folder camera, set `bits: {scan.data.bit_depth}`",
             )
         )
     if len(scan.sizes) > 1:
@@ -313,11 +310,11 @@ def _image_properties(scan: DatasetScan) -> list[Finding]:
         out.append(
             Finding(
                 "note",
-                f"pictures have {len(scan.sizes)} sizes ({count} are {height} "
-                f"x {width} px); they are letterboxed into one",
+                f"images have {len(scan.sizes)} sizes ({count} are {height} "
+                f"x {width} px); they are letterboxed to one size",
             )
         )
     colored = sum(seen.is_colored for seen in scan.images)
     if 0 < colored < sum(seen.size is not None for seen in scan.images):
-        out.append(Finding("note", f"{colored} of the pictures are coloured, the others grey"))
+        out.append(Finding("note", f"{colored} images are coloured, the others grey"))
     return out

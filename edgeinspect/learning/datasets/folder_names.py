@@ -1,4 +1,4 @@
-"""What the names of folders say: masks, pictures, or drawings that are neither."""
+"""Which folder names mean masks, or visualizations that are neither image nor mask."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ _NEUTRAL_WORDS = frozenset(
 
 
 def split_words(name: str) -> list[str]:
-    """The words of a name, in lower case: cut where no letter is, and before capitals."""
+    """Return the words of a name in lower case, split at non-letters and before capitals."""
     cut = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
     words = [word.lower() for word in re.split(r"[^A-Za-z]+", cut) if word]
     joined = " ".join(words).replace("ground truth", "groundtruth")
@@ -109,23 +109,23 @@ def split_words(name: str) -> list[str]:
 
 
 def is_mask_folder(name: str) -> bool:
-    """True for a folder's name that says masks and nothing else: `mask_dir`, `train_labels`.
+    """Return whether a folder name means masks and nothing else: `mask_dir`, `train_labels`.
 
-    A kind of defect may have such a word too (`solder_mask_damage`): it says more.
+    A defect class may contain such a word too (`solder_mask_damage`), but among others.
     """
     telling = set(split_words(name)) - _NEUTRAL_WORDS
     return bool(telling & _MASK_WORDS) and telling <= _MASK_WORDS | _VISUALIZATION_WORDS
 
 
 def is_visualization_folder(name: str) -> bool:
-    """True for what a program has drawn for a person, or for numbers of single objects.
+    """Return whether a folder name means visualizations, or instance ids.
 
-    `SegmentationClassVisualization`, `SegmentationObject`: neither pictures nor masks.
+    `SegmentationClassVisualization`, `SegmentationObject`: neither images nor semantic masks.
     """
     words = set(split_words(name))
     return bool(words & _VISUALIZATION_WORDS) or {"segmentation", "object"} <= words
 
 
 def is_annotation_folder(name: str) -> bool:
-    """True for a folder whose pictures are no pictures of parts."""
+    """Return whether a folder name means anything but images of parts."""
     return is_mask_folder(name) or is_visualization_folder(name)

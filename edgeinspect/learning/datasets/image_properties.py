@@ -1,4 +1,4 @@
-"""What the pictures of a set look like together: their depth, size and colour."""
+"""Frame size and number of channels of a data set, inferred from a sample of its images."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from edgeinspect.learning.datasets.parallel import map_in_threads
 
 _SAMPLE_COUNT = 256
 _COLOR_LEVELS = 2.0
-"""Mean difference between blue and red of a picture that is not grey."""
+"""Minimum mean difference between blue and red of a coloured image."""
 _STRONG_LEVELS = 24
 _COLOR_RATIO = 0.002
-"""A grey part with a coloured spot, as rust, is not grey either."""
+"""An image with this ratio of strongly coloured pixels, such as rust, is coloured too."""
 _MAX_SIDE_PX = 2048
 _MIN_SIDE_PX = 32
 _COMMON_RATIO = 0.2
 
 
 def common_size(data: Dataset) -> tuple[int, int]:
-    """(height_px, width_px) of the frames to take where nobody says otherwise.
+    """Return the default frame size, (height_px, width_px).
 
-    The most common size if a fifth of the pictures have it; else the medians, in multiples of
+    The most common size if a fifth of the images have it; else the medians, in multiples of
     16. No side above 2048 (both are scaled down together) or below 32.
 
     Raises:
-        DataError: None of the sampled pictures can be read.
+        DataError: None of the sampled images can be read.
     """
     sizes = np.asarray([look[:2] for look in _sample_properties(data)])
     values, counts = np.unique(sizes, axis=0, return_counts=True)
@@ -44,10 +44,10 @@ def common_size(data: Dataset) -> tuple[int, int]:
 
 
 def infer_channels(data: Dataset) -> int:
-    """3 if the pictures show colour, 1 if they are grey, even where stored as RGB.
+    """Return 3 for coloured images, 1 for grey ones, even if stored as RGB.
 
     Raises:
-        DataError: None of the sampled pictures can be read.
+        DataError: None of the sampled images can be read.
     """
     return 3 if any(look[2] for look in _sample_properties(data)) else 1
 
@@ -57,27 +57,27 @@ def _round16(side: float) -> int:
 
 
 def _sample_properties(data: Dataset) -> list[tuple[int, int, bool]]:
-    """(height, width, coloured) of pictures spread evenly over the set, without broken ones."""
+    """Return (height, width, is_colored) of evenly sampled readable images."""
     count = min(_SAMPLE_COUNT, len(data.samples))
     at = np.linspace(0, len(data.samples) - 1, count).astype(int)
 
     def work(index: int) -> tuple[int, int, bool] | DataError:
         try:
-            picture = read_image(data.samples[index].path, data.read_settings())
+            image = read_image(data.samples[index].path, data.read_settings())
         except DataError as error:
             return error
-        height_px, width_px = picture.shape[:2]
-        return height_px, width_px, is_colored(picture)
+        height_px, width_px = image.shape[:2]
+        return height_px, width_px, is_colored(image)
 
     done = list(map_in_threads(work, at.tolist()))
     looks = [look for look in done if not isinstance(look, DataError)]
     if not looks:
-        raise DataError(f"no picture can be read; the first: {done[0]}", where=str(data.root))
+        raise DataError(f"no image can be read; the first: {done[0]}", where=str(data.root))
     return looks
 
 
 def is_colored(image: NDArray[np.uint8]) -> bool:
-    """True if a (h, w, c) picture shows colour, not grey stored three times."""
+    """Return whether a (h, w, c) image is coloured, not grey stored three times."""
     if image.shape[2] != 3:
         return False
     some = image[::2, ::2].astype(np.int16)

@@ -16,13 +16,13 @@ from edgeinspect.learning.datasets.tables import NumberedRow
 _KNOWN_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))
 _LABEL_COLUMNS = frozenset(("class_name", "class_id", "defective"))
 _BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
-"""Names of id 0 besides those of good pictures."""
+"""Names of id 0 besides words for good."""
 
 _SIZE_COLUMNS = ("height_px", "width_px", "defect_px", "area_px")
 
 
 def normalize_columns(row: dict[str, str]) -> dict[str, str]:
-    """The row, with the columns that have a meaning written as here: `Image`, `Pit_PX`."""
+    """Return the row with known columns in lower case: `Image`, `Pit_PX`."""
     return {_normalize_column(key): value for key, value in row.items()}
 
 
@@ -34,18 +34,18 @@ def _normalize_column(key: str) -> str:
 
 
 def check_label_columns(rows: list[NumberedRow], path: Path, has_masks: bool) -> None:
-    """Without a column of labels, nor masks, every picture would be good."""
+    """Check that there are label columns or masks; otherwise every image would be good."""
     columns = rows[0][1]
     if not has_masks and not _LABEL_COLUMNS & columns.keys() and not _area_classes(columns):
         raise DataError(
-            f"says of no picture whether it is defective: it has {', '.join(columns)[:80]}",
+            f"has no label column: it has {', '.join(columns)[:80]}",
             where=str(path),
             remedy="Add class_name, class_id, defective or <class>_px, or put masks into masks/",
         )
 
 
 def note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> list[str]:
-    """A note on rows with no label, which are good, as long as good ones are not named too."""
+    """Return a note on rows without a label, which are good unless others are labelled good."""
     if _area_classes(rows[0][1]) or not _LABEL_COLUMNS & rows[0][1].keys():
         return []
     empty = [line for line, row in rows if not any(row.get(key) for key in _LABEL_COLUMNS)]
@@ -60,15 +60,15 @@ def note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints
     ]
     if empty and good:
         raise DataError(
-            f"{len(empty)} rows have no label, and others say that they are good (line {good[0]})",
+            f"{len(empty)} rows have no label, but others are labelled good (line {good[0]})",
             where=f"{path}:{empty[0]}",
-            remedy="Are they good, or not labelled yet? Fill in the label, or take the rows out",
+            remedy="Are they good, or not labelled yet? Fill in the label, or remove the rows",
         )
     return [f"{len(empty)} of {len(rows)} rows have no label: taken as good"] if empty else []
 
 
 def has_names_only(columns: Mapping[str, str]) -> bool:
-    """True where names are all that tells of the classes: in no order."""
+    """Return whether classes are given by names only, without an order."""
     return "class_id" not in columns and not _area_classes(columns)
 
 
@@ -79,14 +79,14 @@ def _area_classes(columns: Iterable[str]) -> list[str]:
 
 
 def has_area_columns(row: dict[str, str]) -> bool:
-    """True where a row says how many pixels of defects it has."""
+    """Return whether a row has columns with defect areas."""
     return (
         any(key.endswith("_px") and key not in _SIZE_COLUMNS for key in row) or "defect_px" in row
     )
 
 
 def classes_from_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> tuple[str, ...]:
-    """Names of the classes 1..K: by id and name, by `<class>_px` columns, or by name."""
+    """Return the names of classes 1..K: by id and name, by `<class>_px` columns, or by name."""
     first = rows[0][1]
     if "class_id" in first:
         named: dict[int, str] = {}
@@ -114,32 +114,36 @@ def classes_from_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -
 
 
 def _check_class_id_zero(class_id: int, name: str, where: str, hints: LayoutHints) -> None:
-    """0 is good: ids that count the first kind of defect as 0 would make it so."""
+    """Check that id 0 is good: ids that start at 0 would make the first defect class good."""
     good = is_good_class(name, hints.good_classes)
     if name and (good if class_id else not good and name.casefold() not in _BACKGROUND_NAMES):
-        says = "is the name of good pictures" if good else "does not say that it is good"
+        reason = "means good" if good else "does not mean good"
         raise DataError(
-            f"class_id is {class_id}, and {name[:40]!r} {says}",
+            f"class_id is {class_id}, but {name[:40]!r} {reason}",
             where=where,
-            remedy="0 is good and the defects count from 1: correct the ids, or say which is good "
+            remedy="0 is good and defects start at 1: correct the ids, or name the good class "
             "with --good-class",
         )
 
 
 def parse_integer(text: str, where: str) -> int:
-    """A whole number, as a spreadsheet may write it: `2` or `2.0`."""
+    """Return an integer, also one that a spreadsheet wrote as `2.0`.
+
+    Raises:
+        DataError: Anything else.
+    """
     number = parse_number(text, where)
     if number != int(number):
         raise DataError(
             f"{text[:20]!r} is not a whole number",
             where=where,
-            remedy="A class or a label is one; a probability is none",
+            remedy="Classes and labels are whole numbers, not probabilities",
         )
     return int(number)
 
 
 def parse_number(text: str, where: str) -> float:
-    """A number from 0 on; 0 for an empty cell.
+    """Return a non-negative number; 0 for an empty cell.
 
     Raises:
         DataError: Anything else.
@@ -156,15 +160,15 @@ def parse_number(text: str, where: str) -> float:
 
 
 def parse_split(text: str, where: str) -> str | None:
-    """The split that a cell names; None for an empty one.
+    """Return the split that a cell names; None for an empty cell.
 
     Raises:
-        DataError: A word that is no split.
+        DataError: It names no split.
     """
     if not text:
         return None
     if text.lower() not in SPLIT_NAMES:
         raise DataError(
-            f"there is no split {text[:20]!r}", where=where, remedy="Write train, val or test"
+            f"{text[:20]!r} is not a split", where=where, remedy="Write train, val or test"
         )
     return SPLIT_NAMES[text.lower()]

@@ -1,4 +1,4 @@
-"""Decoding records into arrays: all of one size, in memory or in mapped files."""
+"""Decoding samples into arrays of one frame size, in memory or memory-mapped."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from edgeinspect.system import TEXT_BYTES_MAX, decode_json, read_regular
 __all__ = ["MAX_IN_MEMORY_BYTES", "common_size", "infer_channels", "load_arrays"]
 
 MAX_IN_MEMORY_BYTES = 1 << 30
-"""Arrays together bigger than this become mapped files."""
+"""Larger arrays are memory-mapped files."""
 MAX_BROKEN_COUNT = 2
-"""So many broken files are a few in any set, however small its splits are."""
+"""This many broken files are accepted in any set, however small."""
 MAX_BROKEN_RATIO = 0.2
-"""More broken pictures than this are an error: something else is wrong."""
+"""A higher ratio of broken images is an error."""
 
 _MAX_NAMES = 5
 Progress = Callable[[int], None]
 
 
 class _CacheIndex(TypedDict):
-    """Of the arrays: which records they hold, and which they do not."""
+    """Which samples the arrays hold, as stored beside them."""
 
     kept: list[int]
     defective: list[bool]
@@ -63,43 +63,42 @@ def load_arrays(
     cache: Path | None = None,
     progress: Progress = lambda done: None,
 ) -> ImageArrays:
-    """Decode records into frames of one size; pictures of another are letterboxed.
+    """Decode samples into frames of one size; images of another size are letterboxed.
 
-    A picture that cannot be read, or whose mask cannot, is left out and named in `skipped`.
+    An image that cannot be read, or whose mask cannot, is skipped and listed in `skipped`.
 
     Args:
-        data: The set they are from.
-        records: Which, in order.
+        data: Their data set.
+        samples: The samples to load, in order.
         height_px: Height of the frames.
         width_px: Width of the frames.
-        channels: 1, or 3 (blue, green, red).
-        cache: Folder for arrays bigger than `IN_MEMORY_BYTES`; they are found there again by
-            the next call with the same records. A temporary file when absent.
-        progress: Called with the number of records done.
+        channels: 1, or 3 (BGR).
+        cache: Folder for arrays above `MAX_IN_MEMORY_BYTES`; the next call with the same
+            samples reuses them. A temporary file when absent.
+        progress: Called with the number of samples done.
 
     Returns:
-        Pictures whose arrays are in memory, or `np.memmap`s over mapped files.
+        Arrays in memory, or `np.memmap`s.
 
     Raises:
-        DataError: No record, more than two and a fifth broken, all broken, or no room for the
-            arrays.
+        DataError: No samples, too many or all broken, or no disk space for the arrays.
     """
     if channels not in (1, 3):
-        raise UsageError(f"{channels} channels", remedy="Take 1 or 3")
+        raise UsageError(f"{channels} channels", remedy="Use 1 or 3")
     if not samples:
-        raise DataError("there is no picture to load", where=str(data.root))
+        raise DataError("there is no image to load", where=str(data.root))
     shape = (len(samples), height_px, width_px)
     if len(samples) * height_px * width_px * (channels + 1) <= MAX_IN_MEMORY_BYTES:
         images: NDArray[np.uint8] = np.zeros((*shape, channels), np.uint8)
         masks: NDArray[np.uint8] = np.zeros(shape, np.uint8)
-        told = _decode_into(data, samples, images, masks, progress)
-        return _to_arrays(data, samples, images, masks, told)
+        cache_index = _decode_into(data, samples, images, masks, progress)
+        return _to_arrays(data, samples, images, masks, cache_index)
     if cache is None:
         with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
             images = _map_file(first, (*shape, channels), "the temporary folder")
             masks = _map_file(second, shape, "the temporary folder")
-        told = _decode_into(data, samples, images, masks, progress)
-        return _to_arrays(data, samples, images, masks, told)
+        cache_index = _decode_into(data, samples, images, masks, progress)
+        return _to_arrays(data, samples, images, masks, cache_index)
     return _load_cached(data, samples, (*shape, channels), cache, progress)
 
 
@@ -110,15 +109,15 @@ def _decode_into(
     masks: NDArray[np.uint8],
     progress: Progress,
 ) -> _CacheIndex:
-    """Decode into the arrays, without gaps; returns which were kept and what was skipped."""
+    """Decode into the arrays without gaps; return which samples were kept and skipped."""
     height, width, channels = images.shape[1:]
     kept: list[int] = []
     defective: list[bool] = []
     skipped: list[tuple[str, str]] = []
 
-    def work(record: Sample) -> _DecodedSample | str:
+    def work(sample: Sample) -> _DecodedSample | str:
         try:
-            return _decode(record, data.read_settings(), height, width, channels)
+            return _decode(sample, data.read_settings(), height, width, channels)
         except DataError as error:
             return f"{error.where}: {error.what}" if error.where else error.what
 
@@ -135,9 +134,9 @@ def _decode_into(
     ):
         listing = "\n".join(f"  {name}: {why}" for name, why in skipped[:_MAX_NAMES])
         raise DataError(
-            f"{len(skipped)} of {len(samples)} pictures cannot be used\n{listing}",
+            f"{len(skipped)} of {len(samples)} images cannot be used\n{listing}",
             where=str(data.root),
-            remedy="See all with: edgeinspect data inspect",
+            remedy="List all with: edgeinspect data inspect",
         )
     return {"kept": kept, "defective": defective, "skipped": skipped}
 
@@ -145,9 +144,9 @@ def _decode_into(
 def _decode(
     sample: Sample, reading: ReadSettings, height: int, width: int, channels: int
 ) -> _DecodedSample:
-    picture = read_image(sample.path, reading)
-    mask = sample.read_mask(picture.shape[0], picture.shape[1])
-    frame, scale, left_px, top_px = letterbox(to_channels(picture, channels), height, width)
+    image = read_image(sample.path, reading)
+    mask = sample.read_mask(image.shape[0], image.shape[1])
+    frame, scale, left_px, top_px = letterbox(to_channels(image, channels), height, width)
     placed = letterbox_mask(mask, scale, left_px, top_px, height, width)
     return _DecodedSample(frame, placed, sample.is_defective or has_class(mask))
 
@@ -174,15 +173,15 @@ def _to_arrays(
 
 
 def _map_file(file: Any, shape: tuple[int, ...], where: str) -> NDArray[np.uint8]:
-    """A mapped array over a file, its room taken first: a full disk must not kill by SIGBUS."""
+    """Map a file, allocated first: on a full disk, a write to a sparse mapping raises SIGBUS."""
     size = int(np.prod(shape, dtype=np.int64))
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         raise DataError(
-            f"has no room for {size / 2**30:.1f} GiB of pictures: {error.strerror}",
+            f"has no space for {size / 2**30:.1f} GiB of images: {error.strerror}",
             where=where,
-            remedy="Name a folder with room as cache, or take smaller frames",
+            remedy="Use a cache folder with more space, or smaller frames",
         ) from error
     return np.memmap(file, np.uint8, "r+", shape=shape)
 
@@ -194,7 +193,7 @@ def _load_cached(
     cache: Path,
     progress: Progress,
 ) -> ImageArrays:
-    """The arrays from the cache, made first where they are not there."""
+    """Return the arrays of the cache, which is written first if missing."""
     base = cache / f"pictures-{_cache_key(data, samples, shape)}"
     files = [base.with_suffix(suffix) for suffix in (".images", ".masks", ".json")]
     if not all(file.exists() for file in files):
@@ -202,23 +201,23 @@ def _load_cached(
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as making:
                 _write_cache(data, samples, shape, Path(making), progress)
-                for file in files:  # the JSON last: with it the arrays are whole
+                for file in files:  # the JSON last: it marks the arrays as complete
                     os.replace(Path(making) / file.suffix[1:], file)
         except OSError as error:
             raise DataError(f"cannot be written: {error.strerror}", where=str(cache)) from error
     else:
         progress(len(samples))
     try:
-        told = decode_json(read_regular(files[2], TEXT_BYTES_MAX), _CacheIndex)
-        if any(not 0 <= index < len(samples) for index in told["kept"]):
-            raise ValueError("it counts other pictures")
+        cache_index = decode_json(read_regular(files[2], TEXT_BYTES_MAX), _CacheIndex)
+        if any(not 0 <= index < len(samples) for index in cache_index["kept"]):
+            raise ValueError("it indexes other images")
         images = np.memmap(files[0], np.uint8, "r", shape=shape)
         masks = np.memmap(files[1], np.uint8, "r", shape=shape[:3])
     except (OSError, ValueError) as error:
         raise DataError(
-            f"is damaged: {error}", where=str(base), remedy="Remove it; it is made again"
+            f"is damaged: {error}", where=str(base), remedy="Remove it; it is written again"
         ) from error
-    return _to_arrays(data, samples, images, masks, told)
+    return _to_arrays(data, samples, images, masks, cache_index)
 
 
 def _write_cache(
@@ -231,21 +230,21 @@ def _write_cache(
     with (folder / "images").open("w+b") as first, (folder / "masks").open("w+b") as second:
         images = _map_file(first, shape, str(folder))
         masks = _map_file(second, shape[:3], str(folder))
-    told = _decode_into(data, samples, images, masks, progress)
-    (folder / "json").write_text(json.dumps(told), encoding="utf-8")
+    cache_index = _decode_into(data, samples, images, masks, progress)
+    (folder / "json").write_text(json.dumps(cache_index), encoding="utf-8")
 
 
 def _cache_key(data: Dataset, samples: Sequence[Sample], shape: tuple[int, ...]) -> str:
-    """Changes with every picture, mask and size that goes into the arrays."""
+    """Return a key that changes with every image, mask and size in the arrays."""
     digest = hashlib.sha256(repr((4, shape, data.bit_depth, data.flat_end, data.classes)).encode())
-    for record in samples:
-        stamps = [_file_stamp(path) for path in (record.path, *_mask_paths(record.mask))]
-        digest.update(repr((record.name, record.is_defective, record.mask, stamps)).encode())
+    for sample in samples:
+        stamps = [_file_stamp(path) for path in (sample.path, *_mask_paths(sample.mask))]
+        digest.update(repr((sample.name, sample.is_defective, sample.mask, stamps)).encode())
     return digest.hexdigest()[:20]
 
 
 def _mask_paths(mask: object) -> list[Path]:
-    """Of a record's mask, whichever kind it is of: one, one per class, or within another."""
+    """Return the files of a mask of any kind."""
     if isinstance(mask, MaskPerClass):
         return [path for _class_id, path in mask.files]
     if isinstance(mask, BinaryMask):

@@ -1,8 +1,8 @@
-r"""Names in a table against the files on disk: matched to exactly one, or said to be none.
+r"""Matches names in a table to files on disk.
 
-A table is often written on another machine than the pictures are read on. Names that differ
-in case, in the form of their accents (NFC, NFD), in blanks at an end, in `\` for `/`, in the
-folders before them or in their ending are the same name, as long as one file alone has it.
+Tables are often written on another machine than the one that reads the images. Names that differ
+in case, Unicode form (NFC, NFD), surrounding blanks, `\` for `/`, leading folders or suffix
+match if exactly one file fits.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import IMAGE_SUFFIXES
 
 MAX_MISSING_COUNT = 2
-"""So many names without a picture are a few in any set, however small."""
+"""This many names without an image are accepted in any set, however small."""
 MAX_MISSING_RATIO = 0.2
-"""More names without a picture than this: the table is of other pictures."""
+"""With a higher ratio of names without an image, the table belongs to other images."""
 MIN_CLEAN_FACTOR = 3
-"""So many times more clean pictures with an empty label than pictures without one, and the set
-labels its clean pictures: of those without a label nothing is known."""
+"""If the images labelled as empty outnumber those without a label by this factor, the set labels
+its good images, and an image without a label is unlabelled instead of good."""
 _MAX_NAMES = 3
 
 
 def normalize_name(name: str) -> str:
-    """A name as it compares: one form of its letters, no capitals, no blanks at its ends."""
+    """Return a name as it is compared: NFC, case-folded, without surrounding blanks."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
     parts = [part.strip() for part in unicodedata.normalize("NFC", name).split("/")]
     return "/".join(part for part in parts if part not in ("", "."))
 
 
 def split_suffix(name: str) -> tuple[str, str]:
-    """A folded name without a picture's ending, and that ending."""
+    """Return a normalized name without its image suffix, and the suffix."""
     stem, dot, suffix = normalize_name(name).rpartition(".")
     return (
         (stem, dot + suffix)
@@ -42,11 +42,11 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 class FileNameIndex:
-    """The pictures of a folder by name.
+    """Finds the image files of a folder by approximate name.
 
     Args:
-        files: By the name that is theirs: relative to their folder, with `/`.
-        where: The table, for messages.
+        files: File names relative to their folder, with `/`.
+        where: The table, for error messages.
     """
 
     def __init__(self, files: Iterable[str], where: str) -> None:
@@ -59,19 +59,19 @@ class FileNameIndex:
         self._matched: dict[str, str] = {}
 
     def find(self, name: str) -> str | None:
-        """The file that a table means; None if there is none.
+        """Return the file that a name in the table refers to; None if there is none.
 
         Raises:
-            DataError: Several could be meant, or another name of the table means the same file.
+            DataError: Several files match, or two names of the table match the same file.
         """
         found = name if name in self._exact else self._find_similar(name)
         if found is not None:
             first = self._matched.setdefault(found, name)
             if not _is_same_name(first, name):
                 raise DataError(
-                    f"names {first} and {name}, and both can only be {found}",
+                    f"names {first} and {name}, which both match only {found}",
                     where=self._where,
-                    remedy="Write the names as the files have them",
+                    remedy="Write the names exactly as the files are named",
                 )
         return found
 
@@ -85,44 +85,44 @@ class FileNameIndex:
         found = exact or found
         if len(found) > 1:
             raise DataError(
-                f"'{name}' could be {' or '.join(found[:_MAX_NAMES])}",
+                f"'{name}' matches {' and '.join(found[:_MAX_NAMES])}",
                 where=self._where,
-                remedy="Write the name as the file has it",
+                remedy="Write the name exactly as the file is named",
             )
         return found[0] if found else None
 
 
 def _is_same_name(first: str, second: str) -> bool:
-    """True for two spellings of one name."""
+    """Return whether two names are spellings of one name."""
     one, other = split_suffix(first), split_suffix(second)
     return one[0] == other[0] and (one[1] == other[1] or "" in (one[1], other[1]))
 
 
 def _is_same_path_end(file: str, wanted: Sequence[str]) -> bool:
-    """True if one of two paths ends in the other."""
+    """Return whether one of two paths ends in the other."""
     has = split_suffix(file)[0].split("/")
     count = min(len(has), len(wanted))
     return has[-count:] == list(wanted[-count:])
 
 
 def check_missing_images(missing: Mapping[str, str], total: int, where: Path, folder: Path) -> None:
-    """Refuse a table that is of other pictures.
+    """Check that a table belongs to the images of a folder.
 
     Args:
-        missing: Names without a picture, and the row of each.
-        total: Names in the table.
+        missing: Names without an image, and the row of each.
+        total: Number of names in the table.
         where: The table.
-        folder: Of the pictures.
+        folder: Folder of the images.
 
     Raises:
-        DataError: More than a few names have no picture.
+        DataError: More than a few names have no image.
     """
     if len(missing) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         return
     some = ", ".join(f"{name[:60]} ({row})" for name, row in list(missing.items())[:_MAX_NAMES])
     raise DataError(
-        f"{len(missing)} of the {total} pictures that it names are not in {folder.name}/: {some}"
+        f"{len(missing)} of the {total} images that it names are not in {folder.name}/: {some}"
         + (", …" if len(missing) > _MAX_NAMES else ""),
         where=str(where),
-        remedy="Put its own pictures beside it, or correct the names",
+        remedy="Put its images beside it, or correct the names",
     )

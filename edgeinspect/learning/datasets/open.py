@@ -1,15 +1,13 @@
-"""Opening a folder of pictures, whatever its layout.
+"""Opens a folder of images in any layout.
 
-A layout is one file in `edgeinspect/datasets/layouts/` that exposes
+A layout is one module in `edgeinspect/learning/datasets/layouts/`, named after it, with
 
-- `NEEDS: str`, what a folder must have, in words for a person;
-- `RANK: int`: up to 20 where a file in the folder says what it is, which wins; above, where the
-  folders' names do. Two of those are refused, unless one names the other in `COVERS`;
-- `recognise(path) -> bool`, quick, decoding no picture;
-- `read(path, hints=Hints()) -> DataSet`;
-- `accepts(path) -> bool`, optional: whether it can be read so where a person names the layout.
-
-Its name is the file's name.
+- `NEEDS: str`, what a folder must have, for error messages;
+- `RANK: int`: up to 20 if a file in the folder declares the layout, which wins; above, if folder
+  names do. Two matches of the latter are an error, unless one lists the other in `COVERS`;
+- `recognise(path) -> bool`, fast, without decoding an image;
+- `read(path, hints=LayoutHints()) -> Dataset`;
+- `accepts(path) -> bool`, optional: whether the layout can be read if the user names it.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from edgeinspect.learning.datasets.unsupported_formats import (
 from edgeinspect.system import escape_name
 
 _MAX_TABLE_RANK = 20
-"""Up to this rank a layout has a file that says what the folder holds."""
+"""Up to this rank, a file in the folder declares its layout."""
 _MAX_SUGGESTIONS = 8
 _MAX_FOLDERS = 64
 _MAX_DEPTH = 2
@@ -50,35 +48,35 @@ _MAX_DEPTH = 2
 
 @runtime_checkable
 class LayoutModule(Protocol):
-    """What a layout's file exposes."""
+    """What the module of a layout exposes."""
 
     NEEDS: str
     RANK: int
 
     def recognise(self, path: Path) -> bool:
-        """True if a folder (or a CSV file) has this layout. Decodes nothing."""
+        """Return whether a folder (or a CSV file) has this layout. Decodes nothing."""
         ...
 
     def read(self, path: Path, hints: LayoutHints = ...) -> Dataset:
-        """Its records.
+        """Read the samples of a folder.
 
         Raises:
-            DataError: It has this layout, but contradicts itself.
+            DataError: It has this layout, but is inconsistent.
         """
         ...
 
 
 def layout_names() -> tuple[str, ...]:
-    """The layouts there are, sorted. Imports none of them."""
+    """Return the names of all layouts, sorted. Imports none of them."""
     found = pkgutil.iter_modules(package.__path__)
     return tuple(sorted(entry.name for entry in found if not entry.name.startswith("_")))
 
 
 def load_layout(name: str) -> LayoutModule:
-    """Import one layout.
+    """Import a layout by name.
 
     Raises:
-        UsageError: There is no such layout; those that exist are listed.
+        UsageError: There is no such layout; the message lists those that exist.
     """
     if name not in layout_names():
         raise UsageError(
@@ -87,7 +85,7 @@ def load_layout(name: str) -> LayoutModule:
     module = importlib.import_module(f"{package.__name__}.{name}")
     for wanted in ("NEEDS", "RANK", "recognise", "read"):
         if not hasattr(module, wanted):
-            raise InternalError(f"does not expose `{wanted}`", where=module.__name__)
+            raise InternalError(f"does not define `{wanted}`", where=module.__name__)
     return cast(LayoutModule, module)
 
 
@@ -98,27 +96,28 @@ def open_dataset(
     good_classes: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> Dataset:
-    """Read the records of a data set. Pictures stay on disk; masks may be looked through.
+    """Read the samples of a data set. Images stay on disk; masks may be read once.
 
     Args:
-        path: Its folder, or the CSV file of the `severstal` layout. A folder that holds nothing
-            but one data set's folder will do.
+        path: Its folder, or the CSV file of the `severstal` layout. A folder that contains a
+            single data set is accepted too.
         layout: Name of its layout; recognised when absent.
-        good: Names of the classes that are good, instead of the rule in `goodness.py`.
-        classes: Names of classes 1..K of masks that carry ids only.
+        good_classes: Names of the good classes, instead of the rule in `class_names.py`.
+        classes: Names of classes 1..K of masks that contain ids only.
 
     Raises:
-        DataError: No layout fits (what each needs is listed), or the set contradicts itself.
+        DataError: No layout matches (the requirements of each are listed), or the set is
+            inconsistent.
         UsageError: There is no layout of that name.
     """
     root = Path(path)
     if not root.exists():
-        raise DataError("does not exist", where=str(root), remedy="Give a data set's folder")
+        raise DataError("does not exist", where=str(root), remedy="Give the folder of a data set")
     found, name, others = _find_dataset(root, layout)
     hints = LayoutHints(tuple(good_classes), tuple(classes), layout)
     data = _with_printable_names(_read_layout(name, found, hints))
     if not data.samples:
-        raise DataError("has no picture", where=str(found), remedy=_all_requirements())
+        raise DataError("has no images", where=str(found), remedy=_all_requirements())
     check_images(data, is_layout_given=layout is not None)
     if load_layout(name).RANK > _MAX_TABLE_RANK:
         data = with_unread_skipped(
@@ -126,13 +125,13 @@ def open_dataset(
         )
     data = without_same_stem(data)
     _check_unique_names(data)
-    notes = [f"the data set is in {found.relative_to(root)}"] if found != root else []
-    notes += [f"it is of the layout {each} too: --layout {each}" for each in others]
+    notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
+    notes += [f"layout {each} matches too: --layout {each}" for each in others]
     notes += [note] if (note := note_unsupported_labels(root)) else []
     data = data.with_notes(*notes)
     place = found if found.is_dir() else found.parent
     depth = find_bit_depth(
-        [record.path for record in data.samples], load_declaration(place), escape_name(root)
+        [sample.path for sample in data.samples], load_declaration(place), escape_name(root)
     )
     data = data.with_notes(depth.warning) if depth.warning else data
     return replace(data, bit_depth=depth.bits, flat_end=depth.flat_end)
@@ -146,15 +145,15 @@ def _read_layout(name: str, path: Path, hints: LayoutHints) -> Dataset:
         if foreign is None or type(error) is not DataError:
             raise
         raise DataError(
-            f"{error.what}; {foreign.name} is there, which is not read",
+            f"{error.what}; found {foreign.name}: not a supported format",
             where=error.where,
             remedy=". ".join(part for part in (error.remedy, foreign.remedy) if part),
         ) from error
 
 
 def _with_printable_names(data: Dataset) -> Dataset:
-    """The set with names that can be shown, stored and sent, whatever its files are called."""
-    records = tuple(
+    """Return the set with printable names, whatever its files are called."""
+    samples = tuple(
         replace(
             each,
             name=escape_name(each.name),
@@ -165,20 +164,20 @@ def _with_printable_names(data: Dataset) -> Dataset:
     )
     left_out = tuple(replace(one, name=escape_name(one.name)) for one in data.skipped)
     return replace(
-        data, samples=records, classes=tuple(map(escape_name, data.classes)), skipped=left_out
+        data, samples=samples, classes=tuple(map(escape_name, data.classes)), skipped=left_out
     )
 
 
 def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str, ...]]:
-    """The set's folder, its layout, and others that a table in it would give."""
+    """Return the set's folder, its layout, and other layouts declared by a file in it."""
     if layout is not None:
         module = load_layout(layout)
         if getattr(module, "accepts", module.recognise)(root):
             return root, layout, ()
         raise DataError(
-            f"is not of the layout '{layout}'",
+            f"does not have the layout '{layout}'",
             where=str(root),
-            remedy=f"It needs {load_layout(layout).NEEDS}",
+            remedy=f"This layout needs {load_layout(layout).NEEDS}",
         )
     if names := _matching_layouts(root):
         return root, names[0], names[1:]
@@ -192,24 +191,28 @@ def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str,
         )
     if root.is_dir() and (foreign := detect_unsupported_format(root)) is not None:
         raise DataError(
-            f"holds {foreign.name}, which is not read", where=str(root), remedy=foreign.remedy
+            f"has {foreign.name}: not a supported format", where=str(root), remedy=foreign.remedy
         )
     raise DataError(
-        f"is not a data set of any known layout{_describe_unsupported(root)}",
+        f"does not match any data set layout{_describe_unsupported(root)}",
         where=str(root),
         remedy=_all_requirements(),
     )
 
 
 def _describe_unsupported(root: Path) -> str:
-    """What there is of pictures that are not read, in words; else nothing."""
+    """Return a description of images in unsupported formats; empty if there are none."""
     found = unsupported_below(root) if root.is_dir() else []
     more = f" and {len(found) - 1} more" if found[1:] else ""
-    return f": {found[0].relative_to(root)}{more} are of a kind that is not read" if found else ""
+    return (
+        f": {found[0].relative_to(root)}{more} are in a format that is not supported"
+        if found
+        else ""
+    )
 
 
 def _datasets_below(root: Path, depth: int = 0) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
-    """The data sets in a folder that is none itself, as unpacked archives have them."""
+    """Yield the data sets inside a folder, as unpacked archives have them."""
     for folder in subfolders(root)[:_MAX_FOLDERS] if root.is_dir() else []:
         if is_annotation_folder(folder.name):
             continue
@@ -220,10 +223,10 @@ def _datasets_below(root: Path, depth: int = 0) -> Iterator[tuple[Path, str, tup
 
 
 def _matching_layouts(path: Path) -> tuple[str, ...]:
-    """The layout of a folder first, then others whose table it has too; none for no layout.
+    """Return the layout of a folder, then other layouts that a file in it declares.
 
     Raises:
-        DataError: Folders that could be read in two ways.
+        DataError: Several layouts match by folder names.
     """
     fitting = sorted(
         (module.RANK, name)
@@ -231,7 +234,7 @@ def _matching_layouts(path: Path) -> tuple[str, ...]:
         if (module := load_layout(name)).recognise(path)
     )
     tables = tuple(name for rank, name in fitting if rank <= _MAX_TABLE_RANK)
-    if tables:  # it says itself what it is
+    if tables:  # declared by a file
         return tables
     names = [name for _rank, name in fitting]
     covered = {name for each in names for name in getattr(load_layout(each), "COVERS", ())}
@@ -240,16 +243,16 @@ def _matching_layouts(path: Path) -> tuple[str, ...]:
         readings = "; ".join(f"{name} ({load_layout(name).NEEDS})" for name in open_ones)
         choices = " or ".join(f"--layout {name}" for name in open_ones)
         raise DataError(
-            f"can be read in {len(open_ones)} ways: {readings}",
+            f"matches {len(open_ones)} layouts: {readings}",
             where=str(path),
-            remedy=f"Say which: {choices}",
+            remedy=f"Choose one: {choices}",
         )
     return tuple(open_ones)
 
 
 def _all_requirements() -> str:
     lines = [f"  {name}: {load_layout(name).NEEDS}" for name in layout_names()]
-    return "It needs one of:\n" + "\n".join(lines)
+    return "The layouts need:\n" + "\n".join(lines)
 
 
 def _check_unique_names(data: Dataset) -> None:
@@ -259,10 +262,10 @@ def _check_unique_names(data: Dataset) -> None:
             raise DataError(
                 f"has the classes '{spelled[normalize_name(name)]}' and '{name}'",
                 where=str(data.root),
-                remedy="Spell them alike, if they are one",
+                remedy="Spell them alike if they are one class",
             )
     seen: set[str] = set()
-    for record in data.samples:
-        if record.name in seen:
-            raise DataError(f"the picture '{record.name}' is there twice", where=str(data.root))
-        seen.add(record.name)
+    for sample in data.samples:
+        if sample.name in seen:
+            raise DataError(f"has two images named '{sample.name}'", where=str(data.root))
+        seen.add(sample.name)

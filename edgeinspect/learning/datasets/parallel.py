@@ -1,4 +1,4 @@
-"""Decoding in threads, in order."""
+"""Ordered parallel decoding in threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 from edgeinspect.system import escape_name
 
 SLOW_READ_S = 20.0
-"""A file that takes longer is named: a dead server never answers, and nobody would know why."""
+"""A file that takes longer is reported: a server that is down would block without a message."""
 _THREADS = 4
 _MAX_PENDING = 32
 _log = logging.getLogger(__name__)
@@ -21,11 +21,10 @@ B = TypeVar("B")
 
 
 def map_in_threads(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """`map` in threads, in order, with a bounded number of results waiting.
+    """Like `map`, in threads and in order, with a bounded number of pending results.
 
-    OpenCV lets the interpreter lock go while it decodes. An item that takes longer than
-    `SILENCE_S` is named once, as a warning of `logging`, which Python puts on stderr; a read
-    that never returns cannot be ended.
+    OpenCV releases the interpreter lock while it decodes. An item that takes longer than
+    `SLOW_READ_S` is logged once as a warning; a read that never returns cannot be cancelled.
     """
     items = iter(items)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -43,5 +42,5 @@ def _warn_if_slow(item: object, future: Future[B]) -> None:
     if not wait([future], SLOW_READ_S).not_done:
         return
     path = getattr(item, "path", item)
-    name = escape_name(path) if isinstance(path, Path) else "a picture"
+    name = escape_name(path) if isinstance(path, Path) else "an image"
     _log.warning("%s: not read after %.0f s. Does its disk or server answer?", name, SLOW_READ_S)

@@ -1,4 +1,4 @@
-"""Looking at every picture of a set once: sizes, pixels per class, what is broken or twice."""
+"""Scans every image of a data set once: sizes, pixels per class, problems, duplicates."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ from edgeinspect.learning.datasets.parallel import map_in_threads
 
 @dataclass(frozen=True, slots=True)
 class ScannedImage:
-    """What one picture turned out to be."""
+    """The result of scanning one image."""
 
     sample: Sample
     size: tuple[int, int] | None = None
     """(height_px, width_px); None if it cannot be read."""
     class_px: tuple[int, ...] = ()
-    """Pixels per class id, 0 first; empty if picture or mask cannot be read."""
+    """Pixels per class id, 0 first; empty if image or mask cannot be read."""
     void_px: int = 0
-    """Pixels that nobody labelled."""
+    """Unlabelled pixels."""
     problem: str = ""
-    """Why it, or its mask, cannot be used."""
+    """Why the image or its mask cannot be used; empty if it can."""
     remedy: str = ""
-    """What helps against that, where the file itself tells."""
+    """What helps against the problem, if known."""
     is_colored: bool = False
     fingerprint: ImageFingerprint | None = None
 
     @property
     def defect_px(self) -> int:
-        """Pixels of any class."""
+        """Pixels of all defect classes."""
         return sum(self.class_px[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetScan:
-    """All that is known of a set after looking at every picture."""
+    """The result of scanning every image of a data set."""
 
     data: Dataset
     images: tuple[ScannedImage, ...]
-    """One per record, in order."""
+    """One per sample, in order."""
     duplicates: tuple[DuplicatePair, ...]
-    """Duplicates, by places in `seen`."""
+    """Duplicates, by index in `images`."""
 
     @property
     def broken(self) -> list[ScannedImage]:
-        """Pictures that cannot be used."""
+        """Images that cannot be used."""
         return [seen for seen in self.images if seen.problem]
 
     @property
@@ -67,7 +67,7 @@ class DatasetScan:
         return Counter(seen.size for seen in self.images if seen.size).most_common()
 
     def leaks(self) -> list[DuplicatePair]:
-        """Duplicates whose two pictures are in different splits."""
+        """Return duplicates across two splits."""
         splits = [seen.sample.split for seen in self.images]
         return [
             pair
@@ -76,7 +76,7 @@ class DatasetScan:
         ]
 
     def contradictions(self) -> list[DuplicatePair]:
-        """Exact duplicates of which one is good and the other defective."""
+        """Return exact duplicates of which one is labelled good and the other defective."""
         return [
             pair
             for pair in self.duplicates
@@ -86,7 +86,7 @@ class DatasetScan:
         ]
 
     def duplicate_groups(self) -> list[list[str]]:
-        """Names that must not part, for `split`."""
+        """Return the names of each group of duplicates, for `split_dataset`."""
         return [
             [self.images[index].sample.name for index in family]
             for family in duplicate_groups(self.duplicates)
@@ -99,16 +99,16 @@ def scan_dataset(
     with_duplicates: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> DatasetScan:
-    """Decode every picture and mask of a set once; about 4 KiB of each are kept.
+    """Decode every image and mask of a set once; about 4 KiB of each are kept.
 
     Args:
-        data: The set.
-        twins: Look for duplicates too.
-        progress: Called with the number of pictures done.
+        data: The data set.
+        with_duplicates: Whether to search for duplicates.
+        progress: Called with the number of images done.
     """
 
-    def work(record: Sample) -> ScannedImage:
-        return _scan_image(data, record, with_duplicates)
+    def work(sample: Sample) -> ScannedImage:
+        return _scan_image(data, sample, with_duplicates)
 
     seen = []
     for done in map_in_threads(work, data.samples):
@@ -119,12 +119,12 @@ def scan_dataset(
 
 def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> ScannedImage:
     try:
-        picture = read_image(sample.path, data.read_settings())
+        image = read_image(sample.path, data.read_settings())
     except DataError as error:
-        return ScannedImage(sample, problem=f"picture {error.what}", remedy=error.remedy)
-    size = (picture.shape[0], picture.shape[1])
-    look = fingerprint(picture) if with_duplicates else None
-    colored = is_colored(picture)
+        return ScannedImage(sample, problem=f"image {error.what}", remedy=error.remedy)
+    size = (image.shape[0], image.shape[1])
+    look = fingerprint(image) if with_duplicates else None
+    colored = is_colored(image)
     try:
         mask = sample.read_mask(*size)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Splitting a set into train, val and test: by group, stratified, seeded, kept in a file."""
+"""Splits a data set into train, val and test: by group, stratified, seeded; and split files."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def split_dataset(
     ignore_existing: bool = False,
     groups: Iterable[Sequence[str]] = (),
 ) -> Dataset:
-    """The set with every record's split set. The same seed and set give the same split.
+    """Return the set with a split for every sample. The same seed and set give the same split.
 
-    A layout's own split is kept, where it can train a model: where it has no `val`, that is cut
-    from `train`, and where its `train` holds no defective picture (or no good one) though the
-    set does, as in MVTec-AD, all is split anew and a note says so.
+    The layout's own split is kept if it can train a model. If it has no `val`, that is taken
+    from `train`. If its `train` has no defective image (or no good one) although the set does,
+    as in MVTec-AD, everything is split again and a note says so.
 
     Args:
-        data: Any set.
-        seed: Of the shuffling.
-        shares: Of train, val and test; they are scaled to sum to 1.
-        anew: Ignore the layout's own split.
-        together: Sets of names that must not part, as `duplicates.duplicate_groups` finds them.
+        data: Any data set.
+        seed: Seed of the shuffling.
+        shares: Shares of train, val and test; they are scaled to sum to 1.
+        ignore_existing: Ignore the layout's own split.
+        groups: Names of samples that must stay in one split, such as groups of duplicates.
 
     Raises:
         UsageError: A negative share, or none for train.
@@ -46,40 +46,42 @@ def split_dataset(
     """
     total = sum(shares)
     if min(shares) < 0 or shares[0] <= 0 or not np.isfinite(total):
-        raise UsageError(f"shares of {shares}", remedy="Give three that are not negative")
+        raise UsageError(
+            f"shares of {shares}", remedy="Give three non-negative numbers, the first above 0"
+        )
     shares = (shares[0] / total, shares[1] / total, shares[2] / total)
     families = _group_roots(data, groups)
-    own = not ignore_existing and any(record.split for record in data.samples)
+    own = not ignore_existing and any(sample.split for sample in data.samples)
     if own and (why := _split_problem(data)):
-        data = data.with_notes(f"the set's own split is not used: {why}")
+        data = data.with_notes(f"the set's split is not used: {why}")
         own = False
     wanted = dict(zip(SPLITS, shares, strict=True))
     if not own:
         return _assign_splits(data, list(data.samples), families, seed, wanted)
-    if missing := [record for record in data.samples if not record.split]:
+    if missing := [sample for sample in data.samples if not sample.split]:
         data = _assign_splits(data, missing, families, seed, wanted)
     if shares[1] and not data.in_splits(VAL):
         ratio = shares[1] / (shares[0] + shares[1])
         cut = {TRAIN: 1 - ratio, VAL: ratio}
         data = _assign_splits(data, list(data.in_splits(TRAIN)), families, seed, cut)
-        data = data.with_notes("`val` is cut from the set's own `train`")
+        data = data.with_notes("`val` is taken from the set's `train`")
     return data
 
 
 def _split_problem(data: Dataset) -> str:
-    """Why the set's own split cannot train a model; empty if it can."""
+    """Return why the set's own split cannot train a model; empty if it can."""
     train = data.in_splits(TRAIN)
-    kinds = {record.is_defective for record in train}
+    kinds = {sample.is_defective for sample in train}
     if not train:
         return "it has no `train`"
     for kind, word in ((True, "defective"), (False, "good")):
-        if kind not in kinds and any(record.is_defective is kind for record in data.samples):
-            return f"its `train` holds no {word} picture"
+        if kind not in kinds and any(sample.is_defective is kind for sample in data.samples):
+            return f"its `train` has no {word} image"
     return ""
 
 
 def _group_roots(data: Dataset, groups: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Name of a record to its family: what its group and `together` tie it to, transitively."""
+    """Map sample names to the root of their connected group (union-find)."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -87,13 +89,13 @@ def _group_roots(data: Dataset, groups: Iterable[Sequence[str]]) -> dict[str, st
             parent[key] = key = parent.get(above, above)
         return key
 
-    for record in data.samples:
-        if record.group:
-            parent[root("name " + record.name)] = root("group " + record.group)
+    for sample in data.samples:
+        if sample.group:
+            parent[root("name " + sample.name)] = root("group " + sample.group)
     for names in groups:
         for name in names[1:]:
             parent[root("name " + name)] = root("name " + names[0])
-    return {record.name: root("name " + record.name) for record in data.samples}
+    return {sample.name: root("name " + sample.name) for sample in data.samples}
 
 
 def _assign_splits(
@@ -103,16 +105,16 @@ def _assign_splits(
     seed: int,
     shares: dict[str, float],
 ) -> Dataset:
-    """Give whole families to splits: the rarest stratum first, each to the neediest split."""
+    """Assign whole groups: the rarest stratum first, each to the split that lacks most of it."""
     members: dict[str, list[Sample]] = defaultdict(list)
-    for record in samples:
-        members[group_of[record.name]].append(record)
+    for sample in samples:
+        members[group_of[sample.name]].append(sample)
     wanted = {name: share for name, share in shares.items() if share > 0}
     if len(members) < len(wanted):
         raise DataError(
             f"has {len(members)} groups for {len(wanted)} splits",
             where=str(data.root),
-            remedy="Pictures of one group (or near-duplicates) stay together; give more pictures",
+            remedy="Images of one group (or near duplicates) stay in one split; add more images",
         )
     loads = {
         key: Counter(s for r in family for s in _strata_of(r)) for key, family in members.items()
@@ -123,7 +125,7 @@ def _assign_splits(
     rarest = {key: min(load, key=lambda s: (totals[s], s)) for key, load in loads.items()}
     keys = sorted(members)
     shuffled = [keys[index] for index in np.random.default_rng(seed).permutation(len(keys))]
-    # Big families first: the small ones can still balance them.
+    # Large groups first: the small ones can still balance them.
     order = sorted(shuffled, key=lambda key: (totals[rarest[key]], -len(members[key])))
     have: dict[str, Counter[str]] = {name: Counter() for name in wanted}
     size: Counter[str] = Counter()
@@ -139,14 +141,14 @@ def _assign_splits(
         best = max(options, key=need)
         have[best].update(loads[key])
         size[best] += len(members[key])
-        split_of.update((record.name, best) for record in members[key])
+        split_of.update((sample.name, best) for sample in members[key])
     return data.with_samples(
         [replace(r, split=split_of[r.name]) if r.name in split_of else r for r in data.samples]
     )
 
 
 def _strata_of(sample: Sample) -> tuple[str, ...]:
-    """What the splits are balanced by: the classes in a picture, or its image-level class."""
+    """Return what splits are balanced by: the classes in an image, or its image-level class."""
     if sample.class_ids:
         return tuple(f"class {class_id}" for class_id in sample.class_ids)
     return (f"{'bad' if sample.is_defective else 'good'} {sample.class_name or ''}",)
@@ -156,61 +158,61 @@ def _strata_of(sample: Sample) -> tuple[str, ...]:
 
 
 def names_hash(data: Dataset) -> str:
-    """SHA-256 of the names of a set's pictures, in order."""
-    text = "\n".join(sorted(record.name for record in data.samples))
+    """Return the SHA-256 of the sorted names of a set's images."""
+    text = "\n".join(sorted(sample.name for sample in data.samples))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def write_split(
     path: Path, data: Dataset, seed: int, shares: tuple[float, float, float] = DEFAULT_SHARES
 ) -> None:
-    """Write which picture is in which split, as JSON.
+    """Write which image is in which split, as JSON.
 
     Raises:
-        DataError: A record has no split, or the file cannot be written.
+        DataError: A sample has no split, or the file cannot be written.
     """
     if not data.has_splits:
-        raise DataError("is not split", where=str(data.root), remedy="Call `split` first")
-    told = {
+        raise DataError("is not split", where=str(data.root), remedy="Call `split_dataset` first")
+    document = {
         "schema": _SCHEMA,
         "seed": seed,
         "shares": list(shares),
         "names_sha256": names_hash(data),
         "notes": list(data.notes),
-        "splits": {name: [record.name for record in data.in_splits(name)] for name in SPLITS},
+        "splits": {name: [sample.name for sample in data.in_splits(name)] for name in SPLITS},
     }
     try:
-        path.write_text(json.dumps(told, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def read_split(path: Path, data: Dataset) -> Dataset:
-    """The set split as a file says.
+    """Return the set with the splits of a file.
 
     Raises:
-        DataError: Unreadable, or of another set of pictures.
+        DataError: Unreadable, or a split of other images.
     """
     remedy = "Write it with: edgeinspect data split PATH --out FILE"
     try:
-        told = decode_json_names(read_regular(path, TEXT_BYTES_MAX))
-        pairs = [(name, split) for split in SPLITS for name in told["splits"].get(split, [])]
+        document = decode_json_names(read_regular(path, TEXT_BYTES_MAX))
+        pairs = [(name, split) for split in SPLITS for name in document["splits"].get(split, [])]
         splits = dict(pairs)
-        stored = told["names_sha256"]
+        stored = document["names_sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"is not a split file: {error}", where=str(path), remedy=remedy) from error
     if len(splits) < len(pairs):
         count = Counter(name for name, _split in pairs)
         twice = [name for name, times in count.items() if times > 1]
         raise DataError(
-            f"names {len(twice)} pictures more than once: {', '.join(map(str, twice[:3]))}",
+            f"names {len(twice)} images more than once: {', '.join(map(str, twice[:3]))}",
             where=str(path),
-            remedy="A picture is in one split: take it out of the others",
+            remedy="An image is in one split: remove it from the others",
         )
-    names = {record.name for record in data.samples}
+    names = {sample.name for sample in data.samples}
     if stored != names_hash(data) or splits.keys() != names:
         raise DataError(
-            f"splits other pictures: it names {len(splits)}, the set has {len(names)}, "
+            f"splits other images: it names {len(splits)}, the set has {len(names)}, "
             f"{len(names & splits.keys())} in common",
             where=str(path),
             remedy=remedy,

@@ -1,6 +1,6 @@
-"""Formats of other programs that are not read: recognised by name, with the way in.
+"""Recognises annotation formats that are not supported, with a way to convert them.
 
-Only the beginning and the end of a file are looked at, for words; nothing is parsed.
+Only the start and the end of a file are searched for keywords; nothing is parsed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MASKS = "Where the tool can, export masks: CVAT's 'Segmentation mask 1.1', labe
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFormat:
-    """A format that was recognised."""
+    """A format that was recognised but is not supported."""
 
     name: str
     remedy: str
 
 
 def detect_unsupported_format(root: Path) -> UnsupportedFormat | None:
-    """The format of a folder that is no layout here; None if it is none that is known."""
+    """Return the unsupported format of a folder; None if none is recognised."""
     folders = list(_folders(root))
     for name, remedy, fits in _FORMATS:
         if any(map(fits, folders)):
@@ -118,14 +118,14 @@ def _roboflow_labels(folder: Path) -> bool:
 _FORMATS: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
     (
         "Label Studio's export",
-        "Its masks are named by tasks, not by pictures: rename each "
-        "as its picture, masks/<class>/NAME.png (its JSON says which task is which)",
+        "Its masks are named after tasks, not images: rename each after "
+        "its image, masks/<class>/NAME.png (its JSON maps tasks to images)",
         _label_studio,
     ),
     (
         "labelme's JSON files",
         "Convert them with labelme's examples/semantic_segmentation/"
-        "labelme2voc.py --labels labels.txt; its output is read",
+        "labelme2voc.py --labels labels.txt; its output is supported",
         _labelme,
     ),
     (
@@ -139,12 +139,12 @@ _FORMATS: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
     ("CVAT's XML", "Export the task again as 'Segmentation mask 1.1'", _cvat_xml),
     (
         "Pascal VOC's XML of boxes",
-        f"Boxes are no masks: a gate can be trained on a folder per class. {_MASKS}",
+        f"Boxes are not masks: a gate can be trained on a folder per class. {_MASKS}",
         _voc,
     ),
     (
         "YOLO's text files",
-        "Boxes are no masks, and polygons must be drawn: a gate can be trained "
+        "Boxes are not masks, and polygons must be rendered: a gate can be trained "
         f"on a folder per class. {_MASKS}",
         _yolo,
     ),
@@ -167,7 +167,7 @@ def _contains_words(file: Path, *words: bytes) -> bool:
 
 
 def _contains_boxes(file: Path) -> bool:
-    """Lines of a class number and four or more numbers of 0 to 1."""
+    """Return whether lines have a class number and four or more numbers of 0 to 1."""
     lines = [line.split() for line in _read_ends(file).splitlines()[:4] if line.strip()]
     try:
         return bool(lines) and all(
@@ -181,7 +181,7 @@ def _contains_boxes(file: Path) -> bool:
 
 
 def _read_ends(file: Path) -> bytes:
-    """The beginning and the end of a regular file; nothing of any other."""
+    """Return the start and the end of a regular file; empty for any other."""
     try:
         if not is_regular(file):
             return b""
@@ -197,6 +197,10 @@ def _read_ends(file: Path) -> bytes:
 
 
 def note_unsupported_labels(root: Path) -> str:
-    """A note where a folder that is read holds another program's labels too; else nothing."""
+    """Return a note if a folder also has labels in an unsupported format; else an empty string."""
     found = detect_unsupported_format(root)
-    return f"{found.name} is there too, and is not read" if found and contains_images(root) else ""
+    return (
+        f"it also has {found.name}: not a supported format"
+        if found and contains_images(root)
+        else ""
+    )

@@ -1,1 +1,1 @@
-"""Layouts of data sets: one file each, found by listing this folder (see `open.py`)."""
+"""Data set layouts, one module each, found by listing this folder (see `open.py`)."""

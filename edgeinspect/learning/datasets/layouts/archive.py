@@ -1,6 +1,6 @@
-"""The archive of a line's pictures, read where it stands: the labels are the line's verdicts.
+"""The archive of a line's frames, read in place: the labels are the line's verdicts.
 
-A `corrections.csv` in its folder is taken into account (`corrections.py`).
+A `corrections.csv` in its folder overrides them (`archive_frames.py`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ CORRECTIONS_FILE = "corrections.csv"
 
 
 def recognise(path: Path) -> bool:
-    """True for an archive's folder."""
+    """Return whether a folder is an archive."""
     return path.is_dir() and is_archive(path)
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen; it knows its classes
-    """The records of all frames that have a label.
+    """Read the samples of all labelled frames.
 
     Raises:
-        DataError: A sidecar cannot be read, or as `archived.data_set`.
+        DataError: A sidecar cannot be read, or as `archive_dataset`.
     """
     file = path / CORRECTIONS_FILE
     return archive_dataset(
@@ -35,9 +35,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
 
 
 def archived_frames(path: Path) -> ArchivedFrames:
-    """Every whole frame; those that a running archive removes meanwhile are passed over."""
+    """Yield every complete frame, except those that a running archive removes meanwhile."""
     for sidecar in sidecars(path):
         if sidecar.exists():
-            told = read_sidecar(sidecar)
-            if is_complete(sidecar, told):
-                yield sidecar, told
+            contents = read_sidecar(sidecar)
+            if is_complete(sidecar, contents):
+                yield sidecar, contents

@@ -1,8 +1,8 @@
-"""A folder per class: the folder a picture stands in says what it is.
+"""A folder per class, without masks.
 
 `ok_front/`, `def_front/` (casting), `crazing/`, `inclusion/` … (NEU), optionally below `train/`,
 `val/`, `test/`, and with `images/` in between. Three or more folders in a class are groups. Which
-classes are good: `goodness.py`, or `--good-class NAME`. There are no masks.
+classes are good is decided by `class_names.py`, or `--good-class NAME`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from edgeinspect.learning.datasets.folder_names import (
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 
 NEEDS = (
-    "a folder of pictures per class, at least two (ok/ and defect/, or crazing/ and scratches/), "
-    "which may stand below train/, val/ and test/"
+    "a folder of images per class, at least two (ok/ and defect/, or crazing/ and scratches/), "
+    "which may be below train/, val/ and test/"
 )
 RANK = 60
 
 _MIN_GROUPS = 3
-"""Fewer folders in a class are no groups: a class of one group could not be split."""
+"""Fewer folders in a class are not groups: a class of one group could not be split."""
 _UNINFORMATIVE_WORDS = frozenset(
     (
         "class",
@@ -64,12 +64,12 @@ _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDER_NAMES
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with at least two class folders, and no folder of masks beside them."""
+    """Return whether a folder has at least two class folders, and no mask folder beside them."""
     return accepts(path) and not has_mask_folder(path)
 
 
 def accepts(path: Path) -> bool:
-    """True for a folder with at least two class folders, none of which is a set by itself."""
+    """Return whether a folder has at least two class folders, none of them a set by itself."""
     if not path.is_dir():
         return False
     folders = class_folders(path)
@@ -80,14 +80,14 @@ def accepts(path: Path) -> bool:
 
 
 def _differ_by_split_only(names: set[str]) -> bool:
-    """True for names that differ in the split only: `obj_train_data`, `obj_val_data` (YOLO)."""
+    """Return whether names differ in the split only: `obj_train_data`, `obj_val_data` (YOLO)."""
     words = [split_words(name) for name in names]
     rests = {tuple(word for word in each if word not in SPLIT_NAMES) for each in words}
     return len(rests) == 1 and all(find_split_name(each) for each in words)
 
 
 def has_mask_folder(path: Path, depth: int = 0) -> bool:
-    """True if a folder of masks stands where class folders do."""
+    """Return whether there is a mask folder beside the class folders."""
     for folder in subfolders(path):
         if (
             is_mask_folder(folder.name)
@@ -101,14 +101,14 @@ def has_mask_folder(path: Path, depth: int = 0) -> bool:
 
 
 def is_neutral_folder(name: str) -> bool:
-    """True for a folder whose name is no class: a split, pictures, or both (`train_images`)."""
+    """Return whether a folder name is a split, images, or both (`train_images`), not a class."""
     return name.lower() in _NEUTRAL or (
         bool(words := split_words(name)) and all(word in _NEUTRAL for word in words)
     )
 
 
 def class_folders(path: Path, depth: int = 0) -> list[Path]:
-    """The folders that hold a class each, below splits and folders of pictures too."""
+    """Return the class folders, also those below split and image folders."""
     found: list[Path] = []
     for folder in subfolders(path):
         if is_neutral_folder(folder.name):
@@ -119,7 +119,7 @@ def class_folders(path: Path, depth: int = 0) -> list[Path]:
 
 
 def _is_class_folder(folder: Path) -> bool:
-    """True if its pictures are in it or one folder below, with no masks or classes of their own."""
+    """Return whether a folder has images in it or one level below, and no masks or splits."""
     below = subfolders(folder)
     if any(is_annotation_folder(child.name) and contains_images(child) for child in below):
         return False
@@ -129,7 +129,7 @@ def _is_class_folder(folder: Path) -> bool:
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records; pictures that stand in no class folder are left out and counted."""
+    """Read the samples; images outside of class folders are not read."""
     files = images_below(path)
     names = unique_names(path, files)
     placed = [(file, class_group_split(file.relative_to(path).parts[:-1])) for file in files]
@@ -143,22 +143,21 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         )
     if len(counts) < 2:
         raise DataError(
-            f"holds one class only ({', '.join(counts) or 'none'})",
+            f"has one class only ({', '.join(counts) or 'none'})",
             where=str(path),
-            remedy="A gate is trained on good and defective pictures",
+            remedy="A gate is trained on good and defective images",
         )
     if not good and len(counts) == 2 and all(map(_is_uninformative, counts)):
         first, second = sorted(counts)
         raise DataError(
-            f"has the classes {first} and {second}, which do not say whether {first} or {second} "
-            "is good",
+            f"has the classes {first} and {second}, whose names do not tell which is good",
             where=str(path),
-            remedy=f"Say --good-class {first} or --good-class {second}",
+            remedy=f"Give --good-class {first} or --good-class {second}",
         )
     classes = tuple(sorted(counts.keys() - good))
     if not classes:
         raise DataError(
-            f"every class counts as good: {', '.join(sorted(good))}",
+            f"all classes are good: {', '.join(sorted(good))}",
             where=str(path),
             remedy="Name the good ones with --good-class",
         )
@@ -171,13 +170,13 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             inside[place[0]].add(place[1])
     _check_nesting(path, inside, hints)
     _check_subfolders(path, inside, good, hints)
-    records = []
+    samples = []
     for file, place in placed:
         if place is None:
             continue
         name, group, split = place
         ids = () if name in good else (classes.index(name) + 1,)
-        records.append(
+        samples.append(
             Sample(
                 names[file],
                 file,
@@ -193,31 +192,31 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         path,
         "class_folder",
         classes,
-        tuple(records),
+        tuple(samples),
         False,
-        notes=(f"good: {', '.join(sorted(good)) or 'no class'}",),
+        notes=(f"good classes: {', '.join(sorted(good)) or 'none'}",),
     )
 
 
 def _check_nesting(path: Path, groups_by_class: dict[str, set[str]], hints: LayoutHints) -> None:
-    """Refuse `cam1/ok`, `cam1/ng`, `cam2/ok`, `cam2/ng`: are the classes above or below?"""
+    """Reject `cam1/ok`, `cam1/ng`, `cam2/ok`, `cam2/ng`: either level could be the classes."""
     below = [{group.partition("/")[2] for group in groups} for groups in groups_by_class.values()]
     shared = set.intersection(*below) if below else set()
     if hints.layout is None and len(shared) > 1 and any(map(is_good_class, shared)):
         first, second = sorted(groups_by_class)[:2]
         raise DataError(
-            f"{first}/ and {second}/ hold {' and '.join(sorted(shared)[:3])} each: which of the "
-            "two are the classes?",
+            f"{first}/ and {second}/ both contain {' and '.join(sorted(shared)[:3])}, so either "
+            "level could be the classes",
             where=str(path),
-            remedy=f"Give one of them, as {path / first}; or exchange the two levels of folders. "
-            "--layout class_folder takes the upper ones",
+            remedy=f"Give one of them, such as {path / first}, or swap the two levels of folders. "
+            "--layout class_folder uses the upper level",
         )
 
 
 def _check_subfolders(
     path: Path, groups_by_class: dict[str, set[str]], good: set[str], hints: LayoutHints
 ) -> None:
-    """Refuse `good/rejected/`: a folder below a class that says the opposite of it."""
+    """Reject `good/rejected/`: a folder below a class whose name means the opposite."""
     if hints.layout is not None:
         return
     defects = groups_by_class.keys() - good
@@ -229,21 +228,21 @@ def _check_subfolders(
                 against = word in good or is_good_class(word)
             if against:
                 raise DataError(
-                    f"holds a folder '{word}' below '{name}': its pictures would be "
-                    f"{'good' if name in good else 'defective'}, and its name says the opposite",
+                    f"has a folder '{word}' below '{name}': its images would be "
+                    f"{'good' if name in good else 'defective'}, but its name means the opposite",
                     where=str(path),
-                    remedy="Put them into a class folder of their own, or rename theirs. "
-                    "--layout class_folder takes the upper ones",
+                    remedy="Make it a class folder of its own, or rename it. "
+                    "--layout class_folder uses the upper level",
                 )
 
 
 def _is_uninformative(name: str) -> bool:
-    """True for one side of a decision: `0`, `class_1`, `true`, `P`."""
+    """Return whether a name is only one side of a decision: `0`, `class_1`, `true`, `P`."""
     return set(split_words(name)) <= _UNINFORMATIVE_WORDS
 
 
 def class_group_split(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
-    """(class, group, split) of a picture by the folders it stands in; None for none."""
+    """Return (class, group, split) of an image by its folders; None if they name no class."""
     telling = [part for part in parts if not is_neutral_folder(part)]
     if not telling or any(is_annotation_folder(part) for part in parts):
         return None

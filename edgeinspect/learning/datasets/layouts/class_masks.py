@@ -1,8 +1,8 @@
-"""A folder of pictures per class, and the masks of the defective ones in a folder beside them.
+"""A folder of images per class, and a folder of masks of the defective ones beside them.
 
 `good/`, `crack/`, `masks/crack/000.png`; or `normal_dir/`, `abnormal_dir/`, `mask_dir/000.png`
-(anomalib's Folder). A mask is of the picture of its stem in the class folder of its name, or,
-where masks are not in folders of classes, of the one defective picture of its stem.
+(anomalib's Folder). A mask belongs to the image of the same stem in the class folder of the same
+name or, if masks are not in class folders, to the only defective image of the same stem.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from edgeinspect.learning.datasets.name_matching import (
 )
 
 NEEDS = (
-    "a folder of pictures per class (good/, crack/) and a folder of masks beside them (masks/), "
+    "a folder of images per class (good/, crack/) and a folder of masks beside them (masks/), "
     "with files of the same stem"
 )
 RANK = 45
@@ -43,7 +43,7 @@ _MAX_NAMES = 3
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with class folders and one folder of masks, and no folder of pictures."""
+    """Return whether a folder has class folders and one mask folder, but no image folder."""
     if not path.is_dir():
         return False
     inside = [folder for folder in subfolders(path) if contains_images(folder)]
@@ -58,11 +58,11 @@ def _is_mask_folder(folder: Path) -> bool:
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records.
+    """Read the samples.
 
     Raises:
-        DataError: A mask could be of two pictures, more than a few are of none, or their values
-            cannot be classes.
+        DataError: A mask matches two images, more than a few match none, or mask values cannot
+            be classes.
     """
     masks = next(folder for folder in subfolders(path) if _is_mask_folder(folder))
     by_key: dict[tuple[str, str], list[Path]] = defaultdict(list)
@@ -80,22 +80,22 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     lost = []
     files = images_below(masks)
     for mask in files:
-        pictures = _images_of_mask(mask, masks, by_key, by_stem, hints)
-        for picture in pictures:
-            if picture in found:
+        images = _images_of_mask(mask, masks, by_key, by_stem, hints)
+        for image in images:
+            if image in found:
                 raise DataError(
-                    f"could have two masks: {found[picture].name} and {mask.name}",
-                    where=str(picture),
-                    remedy="Move the one away that is not meant",
+                    f"could have two masks: {found[image].name} and {mask.name}",
+                    where=str(image),
+                    remedy="Remove the wrong one",
                 )
-            found[picture] = mask
-        lost += [] if pictures else [mask]
+            found[image] = mask
+        lost += [] if images else [mask]
     some = ", ".join(str(mask.relative_to(path)) for mask in lost[:_MAX_NAMES])
     if len(lost) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(files)):
         raise DataError(
-            f"{len(lost)} of {len(files)} masks are of no picture: {some}",
+            f"{len(lost)} of {len(files)} masks have no image: {some}",
             where=str(path),
-            remedy="Name masks as the pictures of the defective classes",
+            remedy="Name masks after the images of the defective classes",
         )
     pairs = [
         ImageMaskPair(file, (("", found[file]),) if file in found else (), name, split)
@@ -103,7 +103,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     ]
     data = dataset_from_pairs(path, "class_masks", pairs, hints)
     return data.with_skipped(
-        *(SkippedImage(str(mask.relative_to(path)), "is a mask without a picture") for mask in lost)
+        *(SkippedImage(str(mask.relative_to(path)), "is a mask without a image") for mask in lost)
     )
 
 
@@ -114,21 +114,21 @@ def _images_of_mask(
     by_stem: dict[str, list[tuple[Path, str]]],
     hints: LayoutHints,
 ) -> list[Path]:
-    """The picture of a mask, under each of its endings; none if there is none."""
+    """Return the image of a mask under each of its suffixes; empty if there is none."""
     parts = mask.relative_to(masks).parts[:-1]
     for stem in mask_stems(mask):
         for part in reversed(parts):
-            if pictures := by_key.get((normalize_name(part), stem)):
-                return pictures
+            if images := by_key.get((normalize_name(part), stem)):
+                return images
         some = [(file, name) for file, name in by_stem.get(stem, ()) if not parts]
         bad = [
             (file, name) for file, name in some if not is_good_class(name, hints.good_classes)
         ] or some
         if len({name for _file, name in bad}) > 1:
             raise DataError(
-                f"could be of {bad[0][0].name} in {bad[0][1]}/ or in {bad[1][1]}/",
+                f"could belong to {bad[0][0].name} in {bad[0][1]}/ or in {bad[1][1]}/",
                 where=str(mask),
-                remedy="Put the masks into folders of the classes' names",
+                remedy="Put the masks into folders named after the classes",
             )
         if bad:
             return [file for file, _name in bad]

@@ -1,9 +1,9 @@
-"""An indexed folder: `images/`, `masks/`, and an `index.csv` that says what each picture is.
+"""An indexed folder: `images/`, `masks/`, and an `index.csv` with the labels.
 
 Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
 good), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels of a class). A pixel of
-`masks/STEM.png` is a class id, or white where `class_id` says which class. A picture without a
-mask file has none to show.
+`masks/STEM.png` is a class id, or white if `class_id` gives the class. An image without a mask
+file has an empty mask.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Index:
     path: Path
     rows: list[NumberedRow]
     names: Mapping[int, str]
-    """Line to the picture in `images/` that it means."""
+    """Line number to file name in `images/`."""
     classes: tuple[str, ...]
     good: tuple[str, ...]
 
@@ -68,13 +68,13 @@ class _Index:
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with an index.csv that has an `image` column, and images/."""
+    """Return whether a folder has images/ and an index.csv with an `image` column."""
     header = [name.casefold() for name in read_header(path / "index.csv")]
     return "image" in header and (path / "images").is_dir()
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records of the index, in the order of their names."""
+    """Read the samples of the index, sorted by name."""
     csv_path = path / "index.csv"
     rows = [(line, normalize_columns(row)) for line, row in read_numbered_rows(csv_path)]
     if not rows:
@@ -95,27 +95,26 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         return data.with_skipped(*missing)
     index = _Index(csv_path, rows, names, classes, hints.good_classes)
     found = read_mask_contents(list(files.values()))
-    # Black and white masks beside labels: the label says which class the white is.
+    # With binary masks, the label gives the class of white pixels.
     white = len(classes) > 1 and set().union(*(v.values for v in found.values())) == {UNLABELLED}
     meaning = BINARY_ENCODING
     if files and not white:
         if by_name and len(classes) > 1:
             raise DataError(
-                f"names the classes {', '.join(classes)}, and does not say which of them is which "
-                "value of a mask",
+                f"names the classes {', '.join(classes)}, but not the mask value of each",
                 where=str(csv_path),
-                remedy="Add a column class_id, or classes.txt beside it: a name a line from 1",
+                remedy="Add a column class_id, or a classes.txt beside it: one name per line",
             )
         meaning = _infer_encoding(found, classes, csv_path)
-    records = [
+    samples = [
         _make_sample(index, row, line, files, None if white else meaning) for line, row in rows
     ]
-    _check_class_ids(records, found, meaning, csv_path)
-    if not classes and any(record.is_defective for record in records):
+    _check_class_ids(samples, found, meaning, csv_path)
+    if not classes and any(sample.is_defective for sample in samples):
         classes = ("defect",)
-    data = Dataset(path, "indexed", classes, _sorted_samples(records), bool(files))
+    data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(files))
     there = {str(file.relative_to(images)) for file in images_below(images)}
-    lost = there - {str(record.path.relative_to(images)) for record in records}
+    lost = there - {str(sample.path.relative_to(images)) for sample in samples}
     left_out = [
         *missing,
         *(SkippedImage(name, "is not in the index", True) for name in sorted(lost)),
@@ -123,28 +122,28 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     data = data.with_skipped(*left_out).with_notes(
         *([] if files else note_unlabelled_rows(rows, csv_path, hints))
     )
-    return data.with_notes(f"{len(lost)} pictures are not in the index") if lost else data
+    return data.with_notes(f"{len(lost)} images are not in the index") if lost else data
 
 
 def _check_class_ids(
-    records: Sequence[Sample], contents: MaskContents, meaning: MaskEncoding, path: Path
+    samples: Sequence[Sample], contents: MaskContents, meaning: MaskEncoding, path: Path
 ) -> None:
-    """Refuse an index whose labels number the classes otherwise than the masks do."""
+    """Check that the labels of the index and the masks number the classes alike."""
     both = [
-        (record, ids)
-        for record in records
-        if isinstance(record.mask, MaskFile)
+        (sample, ids)
+        for sample in samples
+        if isinstance(sample.mask, MaskFile)
         and not meaning.is_soft
-        and record.class_ids
+        and sample.class_ids
         and (
-            ids := {meaning.ids.get(value, 0) for value in contents[record.mask.path].values} - {0}
+            ids := {meaning.ids.get(value, 0) for value in contents[sample.mask.path].values} - {0}
         )
     ]
-    against = [record for record, ids in both if not ids & set(record.class_ids)]
+    against = [sample for sample, ids in both if not ids & set(sample.class_ids)]
     if len(against) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(both)):
-        some = ", ".join(record.name for record in against[:3])
+        some = ", ".join(sample.name for sample in against[:3])
         raise DataError(
-            f"{len(against)} of {len(both)} masks show none of the classes that their rows name "
+            f"{len(against)} of {len(both)} masks have none of the classes that their rows name "
             f"({some})",
             where=str(path),
             remedy="Number the classes alike in the index and in the masks",
@@ -152,7 +151,7 @@ def _check_class_ids(
 
 
 def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path) -> MaskEncoding:
-    """What the values mean under the index's classes; a few masks of other values are broken."""
+    """Infer the encoding for the index's classes; a few masks of other values are broken."""
     known = {*range(1, len(classes) + 1), UNLABELLED}
     odd = [file for file, one in contents.items() if not one.values <= known]
     if len(odd) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(contents)) < len(contents):
@@ -163,7 +162,7 @@ def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path
 def _match_rows(
     path: Path, rows: list[NumberedRow], images: Path
 ) -> tuple[dict[int, str], list[SkippedImage]]:
-    """The picture of each line, and the lines whose picture is not there."""
+    """Return the file of each line, and the lines whose image does not exist."""
     files = [str(file.relative_to(images)) for file in images_below(images)]
     names, found, missing = FileNameIndex(files, str(path)), {}, {}
     for line, row in rows:
@@ -176,7 +175,7 @@ def _match_rows(
             found[line] = name
     check_missing_images(missing, len(rows), path, images)
     return found, [
-        SkippedImage(name, f"{row} names it, and there is no such picture")
+        SkippedImage(name, f"{row} names it, but the image does not exist")
         for name, row in missing.items()
     ]
 
@@ -187,7 +186,7 @@ def _masks_by_stem(masks: Path) -> dict[str, Path]:
         key = normalize_name(mask.stem)
         if key in found:
             raise DataError(
-                f"two masks are of one picture: {found[key].name} and {mask.name}",
+                f"two masks belong to one image: {found[key].name} and {mask.name}",
                 where=str(masks),
                 remedy="Keep one of them",
             )
@@ -196,29 +195,29 @@ def _masks_by_stem(masks: Path) -> dict[str, Path]:
 
 
 def _defective_from_masks(index: _Index, files: dict[str, Path], hints: LayoutHints) -> Dataset:
-    """The records of an index that knows no classes: the masks say what is defective."""
+    """Read an index without classes: images with mask pixels are defective."""
     root = index.path.parent
     pairs, rows = [], {}
     for line, row in index.rows:
-        record = _make_sample(index, row, line, files, BINARY_ENCODING)
-        mask = files.get(normalize_name(record.path.stem))
-        pairs.append(ImageMaskPair(record.path, (("", mask),) if mask else ()))
-        rows[record.path] = record
+        sample = _make_sample(index, row, line, files, BINARY_ENCODING)
+        mask = files.get(normalize_name(sample.path.stem))
+        pairs.append(ImageMaskPair(sample.path, (("", mask),) if mask else ()))
+        rows[sample.path] = sample
     data = dataset_from_pairs(root, "indexed", pairs, hints)
-    records = []
-    for seen in data.samples:
-        told = rows[seen.path]
-        row_says = told.is_defective and "defective" in index.rows[0][1]
-        records.append(
+    samples = []
+    for sample in data.samples:
+        row_sample = rows[sample.path]
+        is_row_defective = row_sample.is_defective and "defective" in index.rows[0][1]
+        samples.append(
             replace(
-                seen,
-                name=told.name,
-                group=told.group,
-                split=told.split,
-                is_defective=bool(seen.class_ids) or row_says,
+                sample,
+                name=row_sample.name,
+                group=row_sample.group,
+                split=row_sample.split,
+                is_defective=bool(sample.class_ids) or is_row_defective,
             )
         )
-    return data.with_samples(_sorted_samples(records))
+    return data.with_samples(_sorted_samples(samples))
 
 
 def _make_mask(mask: Path | None, encoding: MaskEncoding | None, labelled: int) -> Mask | None:
@@ -230,7 +229,7 @@ def _make_mask(mask: Path | None, encoding: MaskEncoding | None, labelled: int) 
 
 
 def _sorted_samples(samples: list[Sample]) -> tuple[Sample, ...]:
-    return tuple(sorted(samples, key=lambda record: natural_key(Path(record.name))))
+    return tuple(sorted(samples, key=lambda sample: natural_key(Path(sample.name))))
 
 
 def _make_sample(
@@ -270,15 +269,15 @@ def _make_sample(
 
 
 def _labelled_class_id(index: _Index, row: dict[str, str], where: str) -> int:
-    """The image-level class id; one beyond the classes for a defect of unknown class."""
+    """Return the image-level class id; K + 1 for a defect of unknown class."""
     if row.get("class_id"):
         return parse_integer(row["class_id"], where)
     name = row.get("class_name", "")
     if name:
         return 0 if is_good_class(name, index.good) else index.class_id_of(name)
     if row.get("defective"):
-        said = parse_integer(row["defective"], where)
-        if said > 1:
-            raise DataError(f"defective is {said}", where=where, remedy="It is 0 or 1")
-        return said and len(index.classes) + 1
+        value = parse_integer(row["defective"], where)
+        if value > 1:
+            raise DataError(f"defective is {value}", where=where, remedy="Write 0 or 1")
+        return value and len(index.classes) + 1
     return 0

@@ -1,4 +1,4 @@
-"""Masks in the same folder as their pictures, as in Kolektor's sets and the magnetic tiles'.
+"""Masks in the same folder as their images, as in the Kolektor and magnetic tile sets.
 
 `10000.png` with `10000_GT.png` (KolektorSDD2), `kos01/Part0.jpg` with `kos01/Part0_label.bmp`
 (KolektorSDD), `exp1_num_9.jpg` with `exp1_num_9.png` (magnetic tiles, a folder per class).
@@ -24,7 +24,7 @@ from edgeinspect.learning.datasets.folder_names import is_annotation_folder
 from edgeinspect.learning.datasets.masks.pairing import MASK_NAME, ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import normalize_name, split_suffix
 
-NEEDS = "each picture's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
+NEEDS = "each image's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
 RANK = 50
 COVERS = ("class_folder",)
 
@@ -32,24 +32,24 @@ _MIN_MASKED_RATIO = 0.5
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 _NEUTRAL_NAMES = SPLIT_NAMES.keys() | IMAGE_FOLDER_NAMES
 _PART_FOLDER = re.compile(r"[A-Za-z]{0,3}[_-]?\d+")
-"""A folder of one part below that of its class: `S0001` of Real-IAD."""
+"""The folder of one part below that of its class: `S0001` of Real-IAD."""
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder in which half of the pictures have a mask beside them.
+    """Return whether half of the images of a folder have a mask beside them.
 
-    One folder somewhere below will do: good pictures in folders of their own have no masks.
+    One such folder below is enough: good images in folders of their own have no masks.
     """
     if not path.is_dir():
         return False
     try:
         pairs = _pair_files(path)
-    except DataError:  # two masks of a picture: said when it is read
+    except DataError:  # two masks of an image: reported by `read`
         return True
-    total = Counter(_class_and_part(picture.relative_to(path).parts[:-1])[0] for picture in pairs)
+    total = Counter(_class_and_part(image.relative_to(path).parts[:-1])[0] for image in pairs)
     masked = Counter(
-        _class_and_part(picture.relative_to(path).parts[:-1])[0]
-        for picture, mask in pairs.items()
+        _class_and_part(image.relative_to(path).parts[:-1])[0]
+        for image, mask in pairs.items()
         if mask is not None
     )
     if masked.total() > _MIN_MASKED_RATIO * total.total():
@@ -62,18 +62,18 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records; folders that differ in a number only are groups."""
+    """Read the samples; folders that differ in a number only are groups."""
     pairs = []
-    for picture, mask in _pair_files(path).items():
-        parts = picture.relative_to(path).parts[:-1]
+    for image, mask in _pair_files(path).items():
+        parts = image.relative_to(path).parts[:-1]
         folder, part = _class_and_part(parts)
         masks = () if mask is None else (("", mask),)
-        pairs.append(ImageMaskPair(picture, masks, folder, find_split_name(parts), part))
+        pairs.append(ImageMaskPair(image, masks, folder, find_split_name(parts), part))
     return dataset_from_pairs(path, "mask_beside", pairs, hints)
 
 
 def _class_and_part(parts: tuple[str, ...]) -> tuple[str, str]:
-    """The folder that tells something, and that of a single part below it."""
+    """Return the class or group folder, and the folder of a single part below it."""
     telling = [part for part in parts if part.lower() not in _NEUTRAL_NAMES]
     whole = "/".join(telling)
     while len(telling) > 1 and _PART_FOLDER.fullmatch(telling[-1]):
@@ -83,7 +83,7 @@ def _class_and_part(parts: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _pair_files(path: Path) -> dict[Path, Path | None]:
-    """Each picture that is no mask, with its mask."""
+    """Return each image with its mask."""
     files = images_below(path)
     by_stem: dict[tuple[Path, str], Path] = {}
     jpegs: dict[tuple[Path, str], Path] = {}
@@ -96,20 +96,20 @@ def _pair_files(path: Path) -> dict[Path, Path | None]:
     for file in files:
         stem = normalize_name(file.stem)
         named = MASK_NAME.fullmatch(stem)
-        picture = None
+        image = None
         for each in (named["stem"], split_suffix(named["stem"])[0]) if named else ():
-            picture = picture or by_stem.get((file.parent, each))
+            image = image or by_stem.get((file.parent, each))
         for each in (
             (stem, split_suffix(stem)[0]) if file.suffix.lower() not in _JPEG_SUFFIXES else ()
         ):
-            picture = picture or jpegs.get((file.parent, each))
-        if picture is not None and picture != file:
-            if picture in masks:
+            image = image or jpegs.get((file.parent, each))
+        if image is not None and image != file:
+            if image in masks:
                 raise DataError(
-                    f"{picture.name} could have two masks: {masks[picture].name} and {file.name}",
-                    where=str(picture.parent),
-                    remedy="Move the one away that is not meant",
+                    f"{image.name} has two masks: {masks[image].name} and {file.name}",
+                    where=str(image.parent),
+                    remedy="Remove the wrong one",
                 )
-            masks[picture] = file
+            masks[image] = file
             taken.add(file)
     return {file: masks.get(file) for file in files if file not in taken}

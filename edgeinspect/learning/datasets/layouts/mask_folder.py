@@ -1,10 +1,10 @@
-"""Pictures in one folder, masks in another beside it: `images/` and `masks/`.
+"""Images in one folder, masks in another beside it: `images/` and `masks/`.
 
 Also `labels/`, `annotations/`, `ground_truth/` …; also below `train/`, `val/`, `test/`, with those
-below `images/` and `masks/`, or pictures with a folder `Label/` beside them (DAGM). A mask
-belongs to the picture of the same stem (`NAME.png`, `NAME_mask.png`, `NAME_GT.png`); one file
+below `images/` and `masks/`, or images with a folder `Label/` beside them (DAGM). A mask
+belongs to the image of the same stem (`NAME.png`, `NAME_mask.png`, `NAME_GT.png`); one file
 per class is `NAME_<class>.png` or `<class>/NAME.png`. Masks are binary, class ids, palette or
-colours (`encoding.py`).
+colours (`masks/encoding.py`).
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ _MAX_NAMES = 3
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with at least one such pair of folders that hold pictures."""
+    """Return whether a folder has at least one pair of image and mask folders."""
     try:
         return path.is_dir() and bool(_folder_pairs(path))
-    except DataError:  # two folders of one kind: said when it is read
+    except DataError:  # two folders of one kind: reported by `read`
         return True
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records; a picture without a mask is taken as clean, and a note says so.
+    """Read the samples; an image without a mask is taken as good, and a note says so.
 
     Raises:
-        DataError: More than a few masks have no picture, a picture could have two masks, or the
-            masks' values cannot be classes.
+        DataError: More than a few masks have no image, an image has two masks, or the masks'
+            values cannot be classes.
     """
     pairs: list[ImageMaskPair] = []
     lost: list[Path] = []
@@ -72,7 +72,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         count += seen
     if not any(pair.masks for pair in pairs):
         raise DataError(
-            "no mask has the stem of a picture",
+            "no mask has the stem of an image",
             where=str(path),
             remedy="Name them alike: images/a.jpg and masks/a.png",
         )
@@ -80,25 +80,25 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     some += ", …" if lost[_MAX_NAMES:] else ""
     if len(lost) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * count):
         raise DataError(
-            f"{len(lost)} of {count} masks have no picture: {some}",
+            f"{len(lost)} of {count} masks have no image: {some}",
             where=str(path),
-            remedy="Name masks as their pictures, or put the pictures beside them",
+            remedy="Name masks after their images, or add the missing images",
         )
     data = dataset_from_pairs(path, "mask_folder", pairs, hints)
     left_out = [
-        SkippedImage(str(mask.relative_to(path)), "is a mask without a picture") for mask in lost
+        SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in lost
     ]
     data = data.with_skipped(*left_out)
-    return data.with_notes(f"{len(lost)} masks have no picture: {some}") if lost else data
+    return data.with_notes(f"{len(lost)} masks have no image: {some}") if lost else data
 
 
 def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
-    """Folders of pictures with their folders of masks, in the set's folder or its splits'.
+    """Return image folders with their mask folders, in the set's folder or its splits'.
 
-    The third is true where the pictures stand beside the folder of masks, as in DAGM.
+    The third item is True if the images are beside the mask folder, as in DAGM.
 
     Raises:
-        DataError: Two folders could be the pictures of a split, or its masks.
+        DataError: Two folders could be the images of a split, or its masks.
     """
     bases = [path, *(f for f in subfolders(path) if f.name.lower() in SPLIT_NAMES)]
     twins = []
@@ -114,7 +114,7 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
         for which, images in kinds["image"].items():
             if masks := kinds["mask"].get(which):
                 twins.append(
-                    (_single_folder(images, "pictures"), _single_folder(masks, "masks"), direct)
+                    (_single_folder(images, "image"), _single_folder(masks, "mask"), direct)
                 )
     return twins
 
@@ -122,15 +122,15 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
 def _single_folder(folders: list[Path], kind: str) -> Path:
     if len(folders) > 1:
         raise DataError(
-            f"has two folders of {kind}: {folders[0].name}/ and {folders[1].name}/",
+            f"has two {kind} folders: {folders[0].name}/ and {folders[1].name}/",
             where=str(folders[0].parent),
-            remedy="Move the one away that is not meant",
+            remedy="Move the wrong one away",
         )
     return folders[0]
 
 
 def _folder_kind(name: str) -> tuple[str, str]:
-    """(`image`, `mask` or nothing, the split it names): `train_masks` is (`mask`, `train`)."""
+    """Return kind (`image`, `mask`, "") and split: (`mask`, `train`) for `train_masks`."""
     low = name.lower()
     words = split_words(name)
     split = find_split_name(words) or ""
@@ -146,15 +146,15 @@ def _folder_kind(name: str) -> tuple[str, str]:
 def _pair_masks(
     root: Path, images: Path, masks: Path, direct: bool
 ) -> tuple[list[ImageMaskPair], list[Path], int]:
-    """The pictures of a folder with their masks, the masks of none, and how many masks."""
-    pictures = images_below(images)
+    """Return the images of a folder with masks, the masks without an image, and the mask count."""
+    image_files = images_below(images)
     if direct:
-        pictures = [picture for picture in pictures if picture.parent == images]
+        image_files = [image for image in image_files if image.parent == images]
     by_key: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for picture in pictures:
-        by_key[
-            normalize_name(_relative_parent(picture, images)), normalize_name(picture.stem)
-        ].append(picture)
+    for image in image_files:
+        by_key[normalize_name(_relative_parent(image, images)), normalize_name(image.stem)].append(
+            image
+        )
     found: dict[Path, list[tuple[str, Path]]] = defaultdict(list)
     unused = []
     files = images_below(masks)
@@ -163,25 +163,25 @@ def _pair_masks(
         if at is None:
             unused.append(mask)
         else:
-            for picture in at[0]:
-                found[picture].append((at[1], mask))
+            for image in at[0]:
+                found[image].append((at[1], mask))
     pairs = []
-    for picture in pictures:
-        of = found[picture]
+    for image in image_files:
+        of = found[image]
         whole = [file for file in of if not file[0]]
         if len(whole) > 1:
             raise DataError(
-                f"{picture.name} could have two masks: {whole[0][1].name} and {whole[1][1].name}",
+                f"{image.name} has two masks: {whole[0][1].name} and {whole[1][1].name}",
                 where=str(masks),
-                remedy="Move the one away that is not meant",
+                remedy="Remove the wrong one",
             )
-        parts = picture.relative_to(root).parts[:-1]
+        parts = image.relative_to(root).parts[:-1]
         inner = [
-            p for p in Path(_relative_parent(picture, images)).parts if p.lower() not in SPLIT_NAMES
+            p for p in Path(_relative_parent(image, images)).parts if p.lower() not in SPLIT_NAMES
         ]
         pairs.append(
             ImageMaskPair(
-                picture, tuple(whole or of), "/".join(inner), find_split_name(_path_words(parts))
+                image, tuple(whole or of), "/".join(inner), find_split_name(_path_words(parts))
             )
         )
     return pairs, unused, len(files)
@@ -199,7 +199,7 @@ def _relative_parent(path: Path, base: Path) -> str:
 def _find_images(
     parent: str, mask: Path, images_by_key: dict[tuple[str, str], list[Path]]
 ) -> tuple[list[Path], str] | None:
-    """The pictures that a mask is of, and the class where the mask is of one only."""
+    """Return the images of a mask, and its class if the file holds a single class."""
     stem, stems = normalize_name(mask.stem), mask_stems(mask)
     for each in stems:
         if (parent, each) in images_by_key:
@@ -208,7 +208,7 @@ def _find_images(
         for each in (stem[:cut], split_suffix(stem[:cut])[0]):
             if (parent, each) in images_by_key and cut + 1 < len(stem):
                 raw = mask.stem.strip()
-                name = raw if len(raw) == len(stem) else stem  # as it is spelled
+                name = raw if len(raw) == len(stem) else stem  # keep the spelling
                 return images_by_key[parent, each], name[cut + 1 :]
     above, _, folded = parent.rpartition("/")
     for each in stems if folded else ():

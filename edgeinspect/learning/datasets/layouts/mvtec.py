@@ -1,12 +1,12 @@
-"""MVTec-AD's layout and its kin: good pictures to train on, defects with masks in the test.
+"""The layout of MVTec AD and related sets: good images in train, defects with masks in test.
 
 - MVTec AD: `train/good`, `test/<defect>`, `ground_truth/<defect>/NAME_mask.png`
-- MVTec LOCO: `ground_truth/<defect>/NAME/000.png`, several masks of one picture
+- MVTec LOCO: `ground_truth/<defect>/NAME/000.png`, several masks of one image
 - MVTec AD 2: `test_public/bad`, `test_public/ground_truth/bad/NAME_mask.png`; `test_private`
-  has no labels and is left out
+  has no labels and is skipped
 - BTAD: `train/ok`, `test/ko`, `ground_truth/ko/NAME.png`
 
-Its `train` holds good pictures only, so `split` makes another one to train a classifier.
+Its `train` has good images only, so `split_dataset` replaces it to train a classifier.
 
 Source: Bergmann et al., "MVTec AD", CVPR 2019; IJCV 2022 (LOCO); Heckler-Kram et al. 2025
 (AD 2); Mishra et al., ISIE 2021 (BTAD)
@@ -42,7 +42,7 @@ _PRIVATE_PREFIX = "test_private"
 
 
 def recognise(path: Path) -> bool:
-    """True for a folder with a test and a ground_truth/ that hold a folder per defect."""
+    """Return whether a folder has a test folder and a ground_truth/ with a folder per defect."""
     test, truth = _test_and_mask_folders(path)
     if not (truth.is_dir() and test.is_dir() and (path / "train").is_dir()):
         return False
@@ -50,7 +50,7 @@ def recognise(path: Path) -> bool:
 
 
 def _test_and_mask_folders(path: Path) -> tuple[Path, Path]:
-    """The folder of test pictures, and that of their masks."""
+    """Return the folder of test images and that of their masks."""
     for name in _TEST_FOLDERS:
         for truth in (path / name / _MASK_FOLDER, path / _MASK_FOLDER):
             if truth.is_dir() and (path / name).is_dir():
@@ -59,7 +59,7 @@ def _test_and_mask_folders(path: Path) -> tuple[Path, Path]:
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records; a defective picture without its mask is an error."""
+    """Read the samples; a defective image without a mask is an error."""
     test, truth = _test_and_mask_folders(path)
     tops = [folder for folder in subfolders(path) if folder.name.lower() in SPLIT_NAMES]
     tops = [*(top for top in tops if top != test), test]
@@ -81,11 +81,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         name for name in folders if name not in masked and is_good_class(name, hints.good_classes)
     ]
     classes = tuple(name for name in folders if name not in good)
-    records = []
+    samples = []
     for file in files:
         kind = _defect_folder(path, file)
         class_id = classes.index(kind) + 1 if kind in classes else 0
-        records.append(
+        samples.append(
             Sample(
                 names[file],
                 file,
@@ -99,9 +99,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 (class_id,) if class_id else (),
             )
         )
-    masks = [each for record in records if record.mask for each in _mask_paths(record.mask)]
+    masks = [each for sample in samples if sample.mask for each in _mask_paths(sample.mask)]
     check_binary_masks(read_mask_contents(masks), path)
-    data = Dataset(path, "mvtec", classes, tuple(records), has_masks=True)
+    data = Dataset(path, "mvtec", classes, tuple(samples), has_masks=True)
     hidden = [
         file
         for folder in subfolders(path)
@@ -121,7 +121,7 @@ def _mask_paths(mask: Mask) -> list[Path]:
 
 
 def _has_empty_masks(folder: Path) -> bool:
-    """True if no mask of a folder has a defect pixel, as those of good pictures."""
+    """Return whether no mask of a folder has a defect pixel, as for good images."""
     return not any(
         one.has_set_pixels or one.problem
         for one in read_mask_contents(images_below(folder)).values()
@@ -142,8 +142,8 @@ def _find_mask(folder: Path, file: Path, class_id: int) -> Mask:
         beside = {normalize_name(mask.stem): mask for mask in images_below(folder)}
         masks = [beside[name] for name in stems if name in beside][:1]
     if not masks:
-        remedy = f"It belongs at {folder / file.stem}_mask.png"
+        remedy = f"Its mask should be {folder / file.stem}_mask.png"
         if is_good_class(folder.name):
-            remedy += f"; where {folder.name} is good, none of its masks may have a defect pixel"
+            remedy += f"; if {folder.name} is good, its masks must not have defect pixels"
         raise DataError("has no mask", where=str(file), remedy=remedy)
     return MaskPerClass(tuple((class_id, mask) for mask in masks))

@@ -1,9 +1,9 @@
-"""Severstal's CSV of run-length codes, in both column forms.
+"""The CSV file of run-length codes of Severstal's competition, in both column forms.
 
-`ImageId,ClassId,EncodedPixels`, one row per picture and class, or
-`ImageId_ClassId,EncodedPixels` with `name.jpg_3`, one row per picture and every class, empty
-where the class is not in it. Codes are column-major and count from 1. The pictures stand in a
-folder beside the CSV file; those without a code are clean.
+`ImageId,ClassId,EncodedPixels`, one row per image and class, or
+`ImageId_ClassId,EncodedPixels` with `name.jpg_3`, one row per image and every class, empty
+if the class is not in it. Codes are column-major and start at 1. The images are in a
+folder beside the CSV file; those without a code are good.
 
 Source: kaggle.com/c/severstal-steel-defect-detection/data
 """
@@ -39,7 +39,7 @@ from edgeinspect.learning.datasets.tables import read_header, read_numbered_rows
 
 NEEDS = (
     "a CSV file with the columns ImageId,ClassId,EncodedPixels or ImageId_ClassId,EncodedPixels, "
-    "and its pictures in train_images/ or images/ beside it"
+    "and its images in train_images/ or images/ beside it"
 )
 RANK = 20
 
@@ -61,21 +61,21 @@ class _CodeRow:
 
 @dataclass(slots=True)
 class _ImageLabels:
-    """What the table says of one picture."""
+    """The labels of one image in the table."""
 
     codes: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Class id to (code, where it stands)."""
+    """Class id to (code, row)."""
     group: str = ""
     split: str | None = None
 
 
 def recognise(path: Path) -> bool:
-    """True for such a CSV file, or a folder with one."""
+    """Return whether this is such a CSV file, or a folder with one."""
     return bool(_find_tables(path))
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """The records: every picture of the folder, and every one that the CSV names."""
+    """Read the samples: every image of the folder, with the labels of the CSV file."""
     csv_path = _choose_table(path)
     root = csv_path.parent
     rows = _read_codes(csv_path)
@@ -85,42 +85,42 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     found = {name: file for file, name in names.items()}
     labels, missing = _labels_by_image(csv_path, rows, found, folder)
     top = max((i for each in labels.values() for i in each.codes), default=0)
-    records = []
+    samples = []
     classes = _class_names(hints, root, top)
     for name in sorted(found, key=lambda name: natural_key(Path(name))):
-        told = labels.get(name, _ImageLabels())
-        codes = {i: at for i, at in sorted(told.codes.items()) if at[0]}
+        label = labels.get(name, _ImageLabels())
+        codes = {i: at for i, at in sorted(label.codes.items()) if at[0]}
         ids = tuple(codes)
-        records.append(
+        samples.append(
             Sample(
                 name,
                 found[name],
                 bool(ids),
                 classes[ids[0] - 1] if len(ids) == 1 else None,
-                told.group or name,
-                told.split,
+                label.group or name,
+                label.split,
                 MaskRuns(tuple((i, code, where) for i, (code, where) in codes.items())),
                 ids,
             )
         )
-    _check_run_direction(csv_path, records)
+    _check_run_direction(csv_path, samples)
     bare = [name for name in found if name not in labels]
     _check_other_tables(csv_path, bare)
     left_out = tuple(
-        SkippedImage(name, f"{row} names it, and there is no such picture")
+        SkippedImage(name, f"{row} names it, but the image does not exist")
         for name, row in missing.items()
     )
     if _are_clean_listed(csv_path, bare, labels, len(found)):
-        records = [record for record in records if record.name in labels]
-        why = "has no row, and clean pictures have an empty one"
+        samples = [sample for sample in samples if sample.name in labels]
+        why = "has no row, while good images have an empty one"
         left_out += tuple(SkippedImage(name, why) for name in bare)
         bare = []
-    notes = [f"{len(bare)} of {len(found)} pictures have no row: taken as good"] if bare else []
+    notes = [f"{len(bare)} of {len(found)} images have no row: taken as good"] if bare else []
     return Dataset(
         root,
         "severstal",
         classes,
-        tuple(records),
+        tuple(samples),
         has_masks=True,
         notes=tuple(notes),
         skipped=left_out,
@@ -131,9 +131,9 @@ def _class_names(hints: LayoutHints, root: Path, top: int) -> tuple[str, ...]:
     classes = hints.classes or read_class_names(root)
     if classes and len(classes) < top:
         raise DataError(
-            f"has ClassId {top}, and {len(classes)} classes are named",
+            f"has ClassId {top}, but only {len(classes)} class names",
             where=str(root),
-            remedy="Name every class in classes.txt, one a line, in the order of the ids",
+            remedy="Name every class in classes.txt, one per line, in the order of the ids",
         )
     return tuple(classes) or tuple(f"class_{i}" for i in range(1, top + 1))
 
@@ -141,7 +141,7 @@ def _class_names(hints: LayoutHints, root: Path, top: int) -> tuple[str, ...]:
 def _labels_by_image(
     path: Path, rows: Sequence[_CodeRow], found: Mapping[str, Path], folder: Path
 ) -> tuple[dict[str, _ImageLabels], dict[str, str]]:
-    """The rows by the picture on disk that they mean, and the names that mean none."""
+    """Return the labels by image file, and the names without an image."""
     names = FileNameIndex(found, str(path))
     meant = {name: names.find(name) for name in dict.fromkeys(row.name for row in rows)}
     labels: dict[str, _ImageLabels] = {}
@@ -151,36 +151,36 @@ def _labels_by_image(
         if name is None:
             missing.setdefault(row.name, row.where)
             continue
-        told = labels.setdefault(name, _ImageLabels())
+        label = labels.setdefault(name, _ImageLabels())
         for what, before, now in (
-            ("group", told.group, row.group),
-            ("split", told.split, row.split),
+            ("group", label.group, row.group),
+            ("split", label.split, row.split),
         ):
             if before and now and before != now:
                 raise DataError(
-                    f"gives {name} the {what} {now}, and {before} above",
+                    f"gives {name} the {what} {now}, but {before} above",
                     where=row.where,
-                    remedy="A picture has one of each",
+                    remedy="An image has one group and one split",
                 )
-        told.group, told.split = row.group or told.group, row.split or told.split
+        label.group, label.split = row.group or label.group, row.split or label.split
         if row.class_id is None:
             continue
-        if row.class_id in told.codes:
+        if row.class_id in label.codes:
             raise DataError(
-                f"gives {name} class {row.class_id} again, after {told.codes[row.class_id][1]}",
+                f"repeats class {row.class_id} of {name} from {label.codes[row.class_id][1]}",
                 where=row.where,
-                remedy="Join the codes of one picture and class in one row",
+                remedy="Join the codes of an image and class in one row",
             )
-        told.codes[row.class_id] = (row.code, row.where)
+        label.codes[row.class_id] = (row.code, row.where)
     check_missing_images(missing, len(meant), path, folder)
     return labels, missing
 
 
 def _check_other_tables(path: Path, bare: Sequence[str]) -> None:
-    """Refuse a table without rows of pictures to which another one beside it gives codes.
+    """Check that images without a row have no code in another table beside this one.
 
     Raises:
-        DataError: So `val.csv` does to those that would be good by `train.csv`.
+        DataError: They do, such as in `val.csv`; by `train.csv` alone they would be good.
     """
     for other in _find_tables(path.parent) if bare else ():
         if other.name == path.name or "submission" in other.name.lower():
@@ -190,53 +190,52 @@ def _check_other_tables(path: Path, bare: Sequence[str]) -> None:
         lost = {name for each in dict.fromkeys(coded) if (name := names.find(each)) is not None}
         if lost:
             raise DataError(
-                f"has no row for {len(lost)} pictures that are defective in {other.name}: "
+                f"has no row for {len(lost)} images that are defective in {other.name}: "
                 f"{', '.join(sorted(lost)[:3])}",
                 where=str(path),
                 remedy="Join the tables, with train, val or test in a column `split`, or give each "
-                "its own folder of pictures; move away what is no table of labels",
+                "its own image folder; move away tables that are not labels",
             )
 
 
 def _are_clean_listed(
     path: Path, bare: Sequence[str], labels: Mapping[str, _ImageLabels], total: int
 ) -> bool:
-    """True where clean pictures have rows too: one without a row is not known to be clean.
+    """Return whether good images have rows too: then an image without a row is unlabelled.
 
     Raises:
-        DataError: Those without are more than a few.
+        DataError: More than a few are without a row.
     """
     clean = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
     if clean and len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         raise DataError(
-            f"has empty codes for clean pictures, as {clean[0]}, and no row for {len(bare)} "
+            f"has empty codes for good images, such as {clean[0]}, but no row for {len(bare)} "
             f"others: {', '.join(bare[:3])}, …",
             where=str(path),
-            remedy="Give every picture its row, or move those without one away",
+            remedy="Add a row for every image, or move those without one away",
         )
     return bool(bare) and len(clean) >= MIN_CLEAN_FACTOR * len(bare)
 
 
 def _check_run_direction(path: Path, samples: Sequence[Sample]) -> None:
-    """Refuse a table whose codes run along the rows: its masks would be noise."""
+    """Check that codes do not run along the rows: masks would be noise."""
     votes: Counter[str] = Counter()
-    coded = [record for record in samples if record.is_defective]
-    for record in coded[:: max(1, len(coded) // _MAX_DECODED)][:_MAX_DECODED]:
+    coded = [sample for sample in samples if sample.is_defective]
+    for sample in coded[:: max(1, len(coded) // _MAX_DECODED)][:_MAX_DECODED]:
         try:
-            height, width = read_native(record.path).shape[:2]
-            codes = record.mask.codes if isinstance(record.mask, MaskRuns) else ()
+            height, width = read_native(sample.path).shape[:2]
+            codes = sample.mask.codes if isinstance(sample.mask, MaskRuns) else ()
             found = [
                 detect_run_direction(parse_runs(code), height, width) for _id, code, _where in codes
             ]
-        except DataError:  # said where the picture is used
+        except DataError:  # reported when the image is used
             continue
         votes.update(each for each in found if each)
     if votes["rows"] > votes["columns"]:
         raise DataError(
-            f"its codes run along the rows: {votes['rows']} of {sum(votes.values())} that were "
-            "looked at",
+            f"codes run along the rows: {votes['rows']} of {sum(votes.values())} sampled",
             where=str(path),
-            remedy="Severstal's codes run down the columns, from 1: encode each mask transposed",
+            remedy="Severstal's codes run down the columns from 1: encode each mask transposed",
         )
 
 
@@ -251,7 +250,7 @@ def _is_code_table(file: Path) -> bool:
 
 
 def _normalize_column(cell: str) -> str:
-    """`EncodedPixels`, `encoded_pixels`; `ImageId_ClassId` keeps what divides it."""
+    """Return a column name in lower case without underscores, except `imageid_classid`."""
     low = cell.casefold()
     return low if low == "imageid_classid" else low.replace("_", "")
 
@@ -262,7 +261,7 @@ def _choose_table(path: Path) -> Path:
     tables = named or [file for file in tables if "submission" not in file.name.lower()] or tables
     if len(tables) > 1:
         raise DataError(
-            f"holds {len(tables)} tables of run-length codes",
+            f"has {len(tables)} tables of run-length codes",
             where=str(path),
             remedy=f"Give one of them: {', '.join(str(file) for file in tables)}",
         )
@@ -281,34 +280,31 @@ def _read_codes(path: Path) -> list[_CodeRow]:
             raise DataError(
                 "has a code but no class",
                 where=where,
-                remedy="ClassId counts from 1: where yours counts from 0, add 1 to all",
+                remedy="ClassId starts at 1: if yours starts at 0, add 1 to all",
             )
         group = row.get("group") or row.get("coil") or ""
         rows.append(
             _CodeRow(name, class_id, code, where, group, find_split_name([row.get("split", "")]))
         )
     if not rows:
-        raise DataError("has no row", where=str(path))
+        raise DataError("has no rows", where=str(path))
     if not read_table_text(path).endswith(("\n", "\r")):
         raise DataError(
-            "ends within a line, as a table does that was copied in part: codes and rows may be "
-            "missing",
+            "ends within a line, like a partly copied table: codes and rows may be missing",
             where=str(path),
-            remedy="Copy it again; if it is whole, end its last line",
+            remedy="Copy it again; if it is complete, end its last line with a newline",
         )
     return rows
 
 
 def _image_and_class(row: dict[str, str], where: str) -> tuple[str, int | None]:
-    """The picture and class that a row is about; no class where an empty row names none."""
+    """Return the image and class of a row; no class if an empty row names none."""
     if "imageid_classid" in row:
         name, _, word = row["imageid_classid"].rpartition("_")
     else:
         name, word = row["imageid"], row.get("classid", "1")
     if not name:
-        raise DataError(
-            "names no picture", where=where, remedy="Write ImageId_ClassId as name.jpg_1"
-        )
+        raise DataError("names no image", where=where, remedy="Write ImageId_ClassId as name.jpg_1")
     if word.lower() in ("", "nan", "0", "-1"):
         return name, None
     number = word.removesuffix(".0")
@@ -319,13 +315,13 @@ def _image_and_class(row: dict[str, str], where: str) -> tuple[str, int | None]:
         and 1 <= int(number) <= MAX_CLASSES
     ):
         raise DataError(
-            f"ClassId is {word[:20]!r}", where=where, remedy=f"Classes are 1 to {MAX_CLASSES}"
+            f"ClassId is {word[:20]!r}", where=where, remedy=f"Class ids are 1 to {MAX_CLASSES}"
         )
     return name, int(number)
 
 
 def _image_folder(root: Path, rows: Sequence[_CodeRow]) -> Path:
-    """The folder that holds most of the named pictures; the usual names first."""
+    """Return the folder with most of the named images; the usual folder names first."""
     inside = {folder.name.lower(): folder for folder in subfolders(root)}
     usual = [inside[name] for name in _IMAGE_FOLDERS if name in inside]
     others = [folder for folder in inside.values() if folder not in usual]
@@ -344,7 +340,7 @@ def _image_folder(root: Path, rows: Sequence[_CodeRow]) -> Path:
     if any(is_image_name(file.name) for file in files_in(root)):
         return root
     raise DataError(
-        "has none of its pictures beside it",
+        "has none of its images beside it",
         where=str(root),
         remedy=f"Put them into {_IMAGE_FOLDERS[0]}/ or {_IMAGE_FOLDERS[1]}/ beside the CSV file",
     )
@@ -353,5 +349,5 @@ def _image_folder(root: Path, rows: Sequence[_CodeRow]) -> Path:
 def _is_present(names: FileNameIndex, name: str) -> bool:
     try:
         return names.find(name) is not None
-    except DataError:  # more than one: it will be said when the table is read
+    except DataError:  # several match: reported when the table is read
         return True

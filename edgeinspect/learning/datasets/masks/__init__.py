@@ -1,1 +1,1 @@
-"""Masks: encoding, label maps, pairing with images."""
+"""Masks: their sources, encoding, label maps, and pairing with images."""

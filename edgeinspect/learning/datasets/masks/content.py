@@ -1,4 +1,4 @@
-"""Telling masks from pictures by what is in them, where names of folders do not."""
+"""Distinguishes masks from images by content, if folder names do not."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _PAIR_SAMPLE_COUNT = 8
 _FEW_VALUES = 16
 _NEAR_LEVELS = 24
 _MIN_BIMODAL_RATIO = 0.97
-"""So many pixels of a soft mask are nearly black or nearly white."""
+"""Minimum ratio of nearly black and nearly white pixels in a soft mask."""
 
 
 def check_no_masks_as_images(
     root: Path, placed: Sequence[tuple[Path, str]], hints: LayoutHints
 ) -> None:
-    """Refuse masks in the place of a class of pictures.
+    """Check that no class folder holds masks.
 
-    A folder holds masks if what was looked at has a few values only, while pictures of the
-    same names stand in a folder that looks otherwise. One that holds both has files whose names
-    are another's with a word more (`a.png`, `a_lab.png`, `mask_a.png`) and that look like masks.
-    A person who names the layout is believed.
+    A folder holds masks if sampled files have few values, while another folder has images of
+    the same names with many. A folder holds both if some names are another's with an extra word
+    (`a.png`, `a_lab.png`, `mask_a.png`) and these files look like masks. There is no check if
+    the user named the layout.
 
     Args:
         root: The set's folder.
         placed: Each file with its class.
-        hints: What the person knows better.
+        hints: What the user stated.
 
     Raises:
-        DataError: One of the classes holds masks, alone or among its pictures.
+        DataError: A class folder holds masks, alone or among its images.
     """
     if hints.layout is not None:
         return
@@ -52,10 +52,9 @@ def check_no_masks_as_images(
         others = set().union(*(stems[each] for each in files if not flat[each]))
         if flat[name] and 2 * len(stems[name] & others) > len(stems[name]):
             raise DataError(
-                f"{name}/ holds masks of the pictures in the other folders, not pictures",
+                f"{name}/ has masks of the images in the other folders",
                 where=str(root),
-                remedy="Name it masks/, so that it is read as such; --layout class_folder takes "
-                "it for a class",
+                remedy="Rename it to masks/, or read it as a class with --layout class_folder",
             )
 
     for name in sorted(files):
@@ -66,23 +65,22 @@ def _check_masks_among_images(root: Path, name: str, files: Sequence[Path]) -> N
     found = list(_suffixed_files(files))
     some = found[:: max(1, len(found) // _PAIR_SAMPLE_COUNT)][:_PAIR_SAMPLE_COUNT]
     masks = [
-        (mask, picture)
-        for mask, picture in some
-        if looks_like_mask(mask) and not looks_like_mask(picture)
+        (mask, image)
+        for mask, image in some
+        if looks_like_mask(mask) and not looks_like_mask(image)
     ]
     if 2 * len(masks) > len(some):
-        mask, picture = masks[0]
+        mask, image = masks[0]
         raise DataError(
-            f"{name}/ holds masks among its pictures: {mask.name} looks like that of "
-            f"{picture.name}",
+            f"{name}/ has masks among its images: {mask.name} looks like the mask of {image.name}",
             where=str(root),
-            remedy=f"Name each {picture.stem}_mask.png, so that it is read as a mask, or put them "
-            "into masks/; --layout class_folder takes them for pictures",
+            remedy=f"Name each like {image.stem}_mask.png, or put them into masks/; "
+            "--layout class_folder reads them as images",
         )
 
 
 def _suffixed_files(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Files whose stem is another's of the folder with a word more, or under another ending."""
+    """Yield files whose stem is another's with an extra word, or with another suffix."""
     by_stem: dict[tuple[Path, str], Path] = {}
     for file in files:
         first = by_stem.setdefault((file.parent, normalize_name(file.stem)), file)
@@ -103,27 +101,27 @@ def _image_stem(file: Path) -> str:
 
 
 def _are_masks(files: Sequence[Path]) -> bool:
-    """True if all of some files spread over a folder have a mask's few values."""
+    """Return whether all of some evenly sampled files look like masks."""
     step = max(1, len(files) // _SAMPLE_COUNT)
     return all(map(looks_like_mask, files[::step][:_SAMPLE_COUNT]))
 
 
 def looks_like_mask(path: Path) -> bool:
-    """True for a picture of a few values, or of black and white with soft edges.
+    """Return whether an image has few values, or is black and white with soft edges.
 
-    Plain black is a mask too; a file that cannot be read is none.
+    Plain black counts as a mask; an unreadable file does not.
     """
     try:
-        picture = read_native(path)
+        image = read_native(path)
     except DataError:
         return False
-    if picture.shape[2] == 3:
-        colors = picture[::2, ::2].reshape(-1, 3)
+    if image.shape[2] == 3:
+        colors = image[::2, ::2].reshape(-1, 3)
         if len(np.unique(colors, axis=0)) <= _FEW_VALUES:
             return True
-    grey = picture[:, :, 0]
+    grey = image[:, :, 0]
     count = np.bincount(grey.ravel(), minlength=256)
-    if np.count_nonzero(count) <= _FEW_VALUES and picture.shape[2] == 1:
+    if np.count_nonzero(count) <= _FEW_VALUES and image.shape[2] == 1:
         return True
     ends = int(count[:_NEAR_LEVELS].sum() + count[256 - _NEAR_LEVELS : 256].sum())
     white = int(count[256 - _NEAR_LEVELS : 256].sum())

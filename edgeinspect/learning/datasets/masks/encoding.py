@@ -1,7 +1,7 @@
-"""What the values stored in a set's masks mean: decided over the whole set, or refused.
+"""Infers what the values stored in a set's masks mean, over the whole set, or rejects them.
 
-A value has no meaning alone: 1 may be a defect or the first of many classes, 255 a defect or
-what nobody labelled. Where the set names its classes (`naming.py`), the names decide.
+A single value is ambiguous: 1 may be a defect or the first of many classes, 255 a defect or
+unlabelled. If the set has a label map (`label_maps.py`), that decides.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from edgeinspect.learning.datasets.masks.sources import (
 from edgeinspect.learning.datasets.masks.stored_values import NEAR_LEVELS, MaskContent, MaskContents
 
 _MAX_GREYS = 16
-"""More greys than this that are no ids 1..K are soft edges, not classes."""
+"""More grey values that are not ids 1..K are soft edges, not classes."""
 _MIN_EDGE_VALUES = 3
 _MAX_NAMES = 3
 _MIN_OBJECTS = 16
-"""Fewer values that are in one mask each may be classes of a small set."""
+"""Fewer values that occur in one mask each may be classes of a small set."""
 _MAJORITY_RATIO = 0.9
 _MIN_MASKS = 3
 _MAX_MIDTONE_RATIO = 0.5
-"""A file with more pixels between black and white than this is a picture, not a mask."""
-_VOID_NOTE = "mask value 255 is taken as unlabelled: no class, and no background"
+"""A file with a higher ratio of midtone pixels is an image, not a mask."""
+_VOID_NOTE = "mask value 255 is taken as unlabelled"
 
 
 @dataclass(frozen=True, slots=True)
 class InferredEncoding:
-    """How a set's masks are drawn."""
+    """The encoding of a set's masks and its classes."""
 
     encoding: MaskEncoding
     classes: tuple[str, ...]
@@ -48,17 +48,17 @@ class InferredEncoding:
 
     @property
     def is_binary(self) -> bool:
-        """One class: where folders are classes, the folder says which."""
+        """Whether masks have one class; if folders are classes, the folder gives its name."""
         return len(self.classes) == 1
 
 
 def infer_encoding(
     contents: MaskContents, label_map: LabelMap | None, root: Path
 ) -> InferredEncoding:
-    """What the values of a set's masks mean. docs/data.md has the table.
+    """Infer the encoding of a set's masks, by the table in docs/data.md.
 
     Raises:
-        DataError: Masks drawn in two ways, values that the set's list does not name, or values
+        DataError: Masks in two encodings, values that the label map does not name, or values
             that cannot be classes; files are named.
     """
     check_not_images(contents, root)
@@ -82,7 +82,7 @@ def infer_encoding(
         return InferredEncoding(
             MaskEncoding({}, is_soft=True),
             ("defect",),
-            "masks have soft edges; they are cut at 128",
+            "masks have soft edges; they are thresholded at 128",
         )
     _check_edges(values, contents, root)
     if {frozenset((1,)), frozenset((max(values),))} >= {one.values for one in _nonempty(contents)}:
@@ -93,21 +93,21 @@ def infer_encoding(
 
 
 def check_binary_masks(contents: MaskContents, root: Path) -> None:
-    """Check masks of one class each, as files per class are: any value is set.
+    """Check masks of one class each, in which every value but 0 counts.
 
     Raises:
-        DataError: Some hold an id with 255 as its void border, others 255 as the defect; or one
-            holds several ids.
+        DataError: Some have an id with 255 as its void border, others 255 as the defect; or one
+            has several ids.
     """
     check_not_images(contents, root)
     _check_background(contents, root)
     several = [path for path, one in contents.items() if one.has_several_ids]
     if several:
         raise DataError(
-            f"{len(several)} masks of one class hold several values ({_list_paths(several, root)})",
+            f"{len(several)} masks of one class have several values ({_list_paths(several, root)})",
             where=str(root),
-            remedy="Draw one value besides 0 in a file of one class; name files "
-            "that hold all classes as their pictures: NAME_mask.png",
+            remedy="Use one value besides 0 in a file of one class; name files "
+            "with all classes after their images: NAME_mask.png",
         )
     if any(has_void_border(one.values) for one in contents.values()):
         _check_uniform(
@@ -116,22 +116,22 @@ def check_binary_masks(contents: MaskContents, root: Path) -> None:
 
 
 def check_not_images(contents: MaskContents, root: Path) -> None:
-    """Refuse pictures in the place of masks.
+    """Check that mask files are not images.
 
     Raises:
-        DataError: Most of the files hold what pictures hold.
+        DataError: Most of the files look like images.
     """
     alike = [path for path, one in contents.items() if one.midtone_ratio > _MAX_MIDTONE_RATIO]
     if alike and 2 * len(alike) >= len(contents):
         raise DataError(
-            f"{_list_paths(alike, root)}: taken for masks, but they look like pictures",
+            f"{_list_paths(alike, root)}: expected masks, but these look like images",
             where=str(root),
-            remedy="A mask has a value or a colour per class. Rename the files, "
+            remedy="A mask has one value or colour per class. Rename the files, "
             "or move one of the two kinds away",
         )
 
 
-# -- sets that name their classes -------------------------------------------------------------
+# -- sets with a label map --------------------------------------------------------------------
 
 
 def _from_label_map(
@@ -146,7 +146,7 @@ def _from_label_map(
             f"masks hold {', '.join(map(describe_value, sorted(values)))} only, which "
             f"{Path(label_map.source).name} calls unlabelled",
             where=str(root),
-            remedy="If it is the defect, take __ignore__ out of that file and name one class",
+            remedy="If it is the defect, remove __ignore__ from that file and name one class",
         )
     if not bare:
         note = note or (_VOID_NOTE if void & values else "")
@@ -165,14 +165,18 @@ def _from_label_map(
     if len(names) == 1 and grey and strong and _is_soft(values, contents):
         _check_soft(contents, root)
         return InferredEncoding(
-            MaskEncoding({}, is_soft=True), names, "masks have soft edges; they are cut at 128"
+            MaskEncoding({}, is_soft=True),
+            names,
+            "masks have soft edges; they are thresholded at 128",
         )
     if grey and len(values) == len(names) and not values & ids.keys():
         ordered = sorted(values)
-        told = ", ".join(f"{value} is {name}" for value, name in zip(ordered, names, strict=True))
+        listing = ", ".join(
+            f"{value} is {name}" for value, name in zip(ordered, names, strict=True)
+        )
         meaning = MaskEncoding({value: i for i, value in enumerate(ordered, 1)})
         return InferredEncoding(
-            meaning, names, f"mask values are classes in ascending order: {told}"
+            meaning, names, f"mask values are classes in ascending order: {listing}"
         )
     return _refuse_unnamed(bare, contents, label_map, root)
 
@@ -186,9 +190,9 @@ def _refuse_unnamed(
     which = "colours" if max(unnamed) >= COLOR_FLAG else "values"
     remedy = f"It knows {describe_values(label_map)}: correct it, or the masks"
     if max(unnamed) >= COLOR_FLAG and not label_map.uses_colors:
-        remedy = "Say the colour of each class: labelmap.txt with a line name:red,green,blue:: each"
+        remedy = "Add a labelmap.txt with a line name:red,green,blue:: for each class"
     elif unnamed == {UNLABELLED}:
-        remedy = "Which class is white? Save masks with a value per class, or name one class only"
+        remedy = "Which class is white? Save masks with one value per class, or name one class only"
     raise DataError(
         f"{len(files)} masks hold {which} that {Path(label_map.source).name} does not name: {some}"
         f"{more} (in {_list_paths(files, root)})",
@@ -197,11 +201,11 @@ def _refuse_unnamed(
     )
 
 
-# -- sets that do not -------------------------------------------------------------------------
+# -- sets without a label map -----------------------------------------------------------------
 
 
 def _from_ids(values: set[int], contents: MaskContents, root: Path) -> InferredEncoding:
-    """Values of 1 to 64, and perhaps 255."""
+    """Return the encoding for ids 1 to 64, with or without 255."""
     ids = values - {UNLABELLED}
     if not ids:
         return InferredEncoding(BINARY_ENCODING, ("defect",))
@@ -211,7 +215,7 @@ def _from_ids(values: set[int], contents: MaskContents, root: Path) -> InferredE
     note = _VOID_NOTE if void else ""
     if ids == {1}:
         return InferredEncoding(MaskEncoding({1: 1}, void=void), ("defect",), note)
-    if len(values) == 1 and min(values) > _MAX_GREYS:  # a grey that somebody painted with
+    if len(values) == 1 and min(values) > _MAX_GREYS:  # an arbitrary grey
         return InferredEncoding(MaskEncoding({min(values): 1}), ("defect",))
     top = max(ids)
     names = tuple(f"class_{i}" for i in range(1, top + 1))
@@ -226,12 +230,12 @@ def _from_colors(values: set[int], contents: MaskContents, root: Path) -> Inferr
 
     _check_uniform(contents, small, "ids", "colours", root)
     return _class_per_value(
-        values, "rgb_{}", "; labelmap.txt (name:red,green,blue::) would name them"
+        values, "rgb_{}", "; a labelmap.txt (name:red,green,blue::) can name them"
     )
 
 
 def _class_per_value(values: set[int], pattern: str, more: str = "") -> InferredEncoding:
-    """A class per value, named by it: so that a class is the same in every set."""
+    """Return one class per value, named after it so that it is the same in every set."""
     ordered = sorted(values)
     colors = pattern.startswith("rgb")
     names = tuple(pattern.format(_hex(value) if colors else value) for value in ordered)
@@ -239,7 +243,7 @@ def _class_per_value(values: set[int], pattern: str, more: str = "") -> Inferred
     return InferredEncoding(
         MaskEncoding({value: i for i, value in enumerate(ordered, 1)}),
         names,
-        f"nothing names the mask values, so each is a class by its own name: {shown}{more}",
+        f"there is no label map, so each mask value is a class: {shown}{more}",
     )
 
 
@@ -247,11 +251,11 @@ def _hex(value: int) -> str:
     return f"{value & 0xFFFFFF if value >= COLOR_FLAG else value * 0x010101:06x}"
 
 
-# -- what is refused --------------------------------------------------------------------------
+# -- checks -----------------------------------------------------------------------------------
 
 
 def _check_background(contents: MaskContents, root: Path) -> None:
-    """One value that covers most of nearly every mask is the background, and no class."""
+    """Check that no value covers most of nearly every mask: that is a background, not a class."""
     count = Counter(one.majority_value for one in contents.values() if not one.problem)
     value, masks = max(count.items(), key=lambda each: each[1], default=(0, 0))
     if value > 0 and masks >= max(_MIN_MASKS, _MAJORITY_RATIO * count.total()):
@@ -259,13 +263,13 @@ def _check_background(contents: MaskContents, root: Path) -> None:
             f"{describe_value(value)} covers most of {masks} of {count.total()} masks: it is the "
             "background, or the masks are inverted",
             where=str(root),
-            remedy="Save masks with 0 for the background, or say which value it is: labelmap.txt "
+            remedy="Save masks with 0 as the background, or declare its value in labelmap.txt "
             "(name:red,green,blue::) or _classes.csv (Pixel Value, Class)",
         )
 
 
 def _check_not_instances(values: set[int], contents: MaskContents, root: Path) -> None:
-    """Refuse numbers of single objects (instance masks): a number says nothing of its kind."""
+    """Check that values are not instance ids, which do not give the class."""
     drawn = _nonempty(contents)
     once = [value for value in values if sum(value in one.values for one in drawn) == 1]
     unique = len(values) >= _MIN_OBJECTS and len(once) >= _MAJORITY_RATIO * len(values)
@@ -281,21 +285,20 @@ def _check_not_instances(values: set[int], contents: MaskContents, root: Path) -
     if (unique and len(drawn) >= _MIN_MASKS) or counted:
         files = [path for path, one in contents.items() if len(one.values) > 1]
         raise DataError(
-            "the masks number single objects, and do not say their class "
-            f"({_list_paths(files, root)})",
+            f"masks have instance ids, which do not give the class ({_list_paths(files, root)})",
             where=str(root),
-            remedy="Export semantic masks, a value per class. If the values are "
-            "classes, name them in classes.txt, one a line from 1",
+            remedy="Export semantic masks, one value per class. If the values are "
+            "classes, name them in classes.txt, one per line from 1",
         )
 
 
 def _check_void(contents: MaskContents, root: Path) -> None:
-    """255 beside ids is void only if no mask holds it alone: that is how another tool draws."""
+    """Check that no mask has 255 alone: only then is 255 beside ids void."""
     _check_uniform(contents, lambda one: one.values == {UNLABELLED}, "255 alone", "ids", root)
 
 
 def _check_soft(contents: MaskContents, root: Path) -> None:
-    """A mask in a soft set that nowhere reaches the threshold would be taken for clean."""
+    """Check that every soft mask reaches the threshold; it would be empty otherwise."""
     _check_uniform(
         contents,
         lambda one: bool(one.values) and not one.reaches_threshold,
@@ -316,34 +319,34 @@ def _check_uniform(
     other = [path for path, values in contents.items() if values.values and not is_first(values)]
     if one and other:
         raise DataError(
-            f"masks are drawn in two ways: {len(one)} hold {first} ({_list_paths(one, root)}), "
-            f"{len(other)} hold {second} ({_list_paths(other, root)})",
+            f"masks have two encodings: {len(one)} have {first} ({_list_paths(one, root)}), "
+            f"{len(other)} have {second} ({_list_paths(other, root)})",
             where=str(root),
-            remedy="Bring all to one way: 0 and 255, or a value per class. If 255 means "
-            "unlabelled, say so: labels.txt beginning with __ignore__, _background_",
+            remedy="Convert all to one: 0 and 255, or one value per class. If 255 means "
+            "unlabelled, add a labels.txt that starts with __ignore__, _background_",
         )
 
 
 def _check_edges(values: set[int], contents: MaskContents, root: Path) -> None:
-    """Values that are too many to be classes, or mostly the mixture of others."""
+    """Check that values are not too many, nor mostly mixtures of others along edges."""
     if len(values) > MAX_CLASSES:
         raise DataError(
-            f"the masks hold {len(values)} values, which cannot be classes",
+            f"masks have {len(values)} values, which cannot be classes",
             where=str(root),
             remedy="Save masks as PNG (JPEG blurs values), one value or colour per class",
         )
     edges = _edge_values(values, contents)
     if len(edges) >= _MIN_EDGE_VALUES and 2 * len(edges) > len(values):
         raise DataError(
-            f"of the masks' {len(values)} values, {len(edges)} stand only at the edges of others, "
+            f"{len(edges)} of the masks' {len(values)} values occur only at the edges of others, "
             "as in masks that were blurred or resized",
             where=str(root),
-            remedy="Draw or resize masks without smoothing (nearest neighbour)",
+            remedy="Draw and resize masks without smoothing (nearest neighbour)",
         )
 
 
 def _check_blended(contents: MaskContents, root: Path) -> None:
-    """Refuse ids that smoothing mixed: a 3 that was resized has 2 and 1 along its edges."""
+    """Check that ids are not smoothed: a resized 3 has 2 and 1 along its edges."""
     ids = {path: one.values - {UNLABELLED} for path, one in contents.items() if one.has_several_ids}
     several = list(ids)
     blended = [
@@ -351,12 +354,12 @@ def _check_blended(contents: MaskContents, root: Path) -> None:
     ]
     if len(blended) >= _MIN_MASKS and 2 * len(blended) >= len(several):
         raise DataError(
-            f"in {len(blended)} of {len(several)} masks of several ids the lower ones stand only "
+            f"in {len(blended)} of {len(several)} masks of several ids, the lower ones occur only "
             "at the edges of the highest, as in masks that were blurred or resized "
             f"({_list_paths(blended, root)})",
             where=str(root),
             remedy="Resize masks without smoothing (nearest neighbour). If the values are "
-            "classes, name them in classes.txt, one a line from 1",
+            "classes, name them in classes.txt, one per line from 1",
         )
 
 
@@ -370,7 +373,7 @@ def _nonempty(contents: MaskContents) -> list[MaskContent]:
 
 
 def _is_soft(values: set[int], contents: MaskContents) -> bool:
-    """True if greys are the soft edges of white: a binary mask that was blurred or resized."""
+    """Return whether greys are soft edges of white: a blurred or resized binary mask."""
     if len(values) > _MAX_GREYS or _is_bimodal(values):
         return True
     edges = _edge_values(values, contents)
@@ -378,10 +381,10 @@ def _is_soft(values: set[int], contents: MaskContents) -> bool:
 
 
 def _edge_values(values: set[int], contents: MaskContents) -> set[int]:
-    """The values that stand beside others in every mask."""
+    """Return the values that are always beside others."""
     return values.difference(*(one.isolated for one in contents.values()))
 
 
 def _is_bimodal(values: set[int]) -> bool:
-    """True if all greys are near black or near white, as after a JPEG: a binary mask."""
+    """Return whether all greys are near black or white, like a binary mask after JPEG."""
     return all(value < NEAR_LEVELS or value > UNLABELLED - NEAR_LEVELS for value in values)

@@ -1,12 +1,12 @@
-"""What a set's own list says of its masks: which stored value is which class, and its name.
+"""Label maps: files of a data set that map stored mask values to class ids and names.
 
-- `labelmap.txt` (CVAT, Datumaro): `name:r,g,b:parts:actions`, a colour per class, by id
-- `_classes.csv` (Roboflow): `Pixel Value, Class`, a value per class
-- `labels.txt`, `class_names.txt`, `classes.txt` (labelme, VOC, anybody): a name a line
+- `labelmap.txt` (CVAT, Datumaro): `name:r,g,b:parts:actions`, one colour per class, by id
+- `_classes.csv` (Roboflow): `Pixel Value, Class`, one value per class
+- `labels.txt`, `class_names.txt`, `classes.txt` (labelme, VOC, own): one name per line
 
-In a list of names the ids count from 1; where its first line is `_background_` or `background`
-that is 0, and where it is `__ignore__` that is -1: what nobody labelled (255 in a mask).
-Ids follow these files and never what happens to occur, so that two exports of one project agree.
+In a list of names, ids start at 1. A first line `_background_` or `background` is 0, and a
+first line `__ignore__` is -1: unlabelled (255 in a mask). Ids follow these files, not the values
+that happen to occur, so that two exports of one project agree.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ _LABELMAP_LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """The classes that a set declares."""
+    """The classes that a set declares, by stored mask value."""
 
     names: tuple[str, ...]
-    """Of the classes 1..K."""
+    """Names of the classes 1..K."""
     ids: Mapping[int, int]
     """Stored value (as `read_mask_values` gives it) to class id; 0 for background."""
     source: str
-    """The file that says so."""
+    """The file that declares it."""
     void: frozenset[int] = field(default=frozenset())
-    """Stored values that nobody labelled."""
+    """Stored values of unlabelled pixels."""
     uses_colors: bool = False
-    """The values are colours: a palette's index says nothing."""
+    """Values are colours: palette indices are ignored."""
     is_explicit: bool = False
-    """It says the value of each class, and of the background."""
+    """It gives the value of each class and of the background."""
 
 
 def label_map_in_order(
     names: tuple[str, ...], source: str, *, has_ignored: bool = False
 ) -> LabelMap:
-    """A naming by place: value i is the i-th class."""
+    """Return the label map in which value i is the i-th class."""
     void = frozenset((UNLABELLED,)) if has_ignored else frozenset[int]()
     return LabelMap(names, {i: i for i in range(1, len(names) + 1)}, source, void)
 
 
 def read_label_map(root: Path) -> LabelMap | None:
-    """What a set's files say; None if there is none.
+    """Read the label map of a data set; None if it has none.
 
     Raises:
-        DataError: A file cannot be understood, names a class twice, names more than 64 classes,
-            or two files of one kind contradict each other.
+        DataError: A file is malformed, names a class twice or more than 64 classes, or two files
+            of one kind differ.
     """
     if (root / LABELMAP).exists():
         return parse_labelmap(read_table_text(root / LABELMAP, _MAX_BYTES), str(root / LABELMAP))
@@ -83,24 +83,24 @@ def read_label_map(root: Path) -> LabelMap | None:
         if (one.names, one.ids) != (found[0].names, found[0].ids):
             raise DataError(
                 f"names other classes than {found[0].source}: {', '.join(one.names[:5])} "
-                f"against {', '.join(found[0].names[:5])}",
+                f"instead of {', '.join(found[0].names[:5])}",
                 where=one.source,
-                remedy="Keep the one that is true",
+                remedy="Keep the correct one",
             )
     return found[0] if found else None
 
 
 def read_class_names(root: Path) -> tuple[str, ...]:
-    """The names of the classes 1..K that a set declares; none if it declares none."""
+    """Return the names of classes 1..K that a set declares; empty if it declares none."""
     naming = read_label_map(root)
     return naming.names if naming else ()
 
 
 def parse_labelmap(text: str, where: str) -> LabelMap:
-    """CVAT's `name:r,g,b:parts:actions`.
+    """Parse CVAT's `name:r,g,b:parts:actions`.
 
     Raises:
-        DataError: A line that is none, a colour or a name twice, or too many classes.
+        DataError: A malformed line, a duplicate colour or name, or too many classes.
     """
     names: list[str] = []
     ids: dict[int, int] = {}
@@ -113,22 +113,22 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
         at = f"{where}:{line}"
         if match is None:
             raise DataError(
-                f"{words[:40]!r} is no label with its colour",
+                f"{words[:40]!r} is not a label with a colour",
                 where=at,
-                remedy="Write name:red,green,blue:: with numbers of 0 to 255",
+                remedy="Write name:red,green,blue:: with numbers from 0 to 255",
             )
         name = match["name"].strip()
         rgb = tuple(int(part) for part in match["rgb"].split(","))
         if max(rgb) > 255:
             raise DataError(
-                f"a colour has the part {max(rgb)}", where=at, remedy="Each is 0 to 255"
+                f"colour component {max(rgb)} is above 255", where=at, remedy="Use 0 to 255"
             )
         value = color_value(*rgb)
         if value in taken:
             raise DataError(
                 f"{name!r} has the colour of {taken[value]!r}",
                 where=at,
-                remedy="Give each label a colour of its own",
+                remedy="Give each label its own colour",
             )
         taken[value] = name
         if name.casefold() in _BACKGROUND:
@@ -137,7 +137,7 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
             void.add(value)
         elif not value:
             raise DataError(
-                f"{name!r} is black, as the background is",
+                f"{name!r} is black like the background",
                 where=at,
                 remedy="Give it a colour in the labelling tool",
             )
@@ -148,22 +148,22 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
 
 
 def color_value(red: int, green: int, blue: int) -> int:
-    """A colour as `read_mask_values` stores it: a grey as its level."""
+    """Return a colour as `read_mask_values` stores it; a grey as its level."""
     return red if red == green == blue else COLOR_FLAG | red << 16 | green << 8 | blue
 
 
 def parse_class_list(text: str, where: str) -> LabelMap:
-    """A name a line, from 1; `_background_` first is 0, `__ignore__` before it is -1.
+    """Parse one name per line, from 1; `_background_` first is 0, `__ignore__` before it is -1.
 
     Raises:
-        DataError: A name twice, one of the two words elsewhere, or too many classes.
+        DataError: A duplicate name, one of the two keywords elsewhere, or too many classes.
     """
     lines = list(_numbered_lines(text, where))
     if numbered := _parse_numbered(lines, where):
         return _label_map_of_values(numbered, where)
     if len(lines) == 1 and len(re.split(r"[,;\t]", lines[0][1])) > 1:
         raise DataError(
-            f"has one line: {lines[0][1][:60]!r}", where=where, remedy="Write a name a line"
+            f"has one line: {lines[0][1][:60]!r}", where=where, remedy="Write one name per line"
         )
     ignores = bool(lines) and lines[0][1].casefold() in _IGNORED
     lines = lines[ignores:]
@@ -173,61 +173,61 @@ def parse_class_list(text: str, where: str) -> LabelMap:
     for line, word in lines:
         if word.casefold() in _BACKGROUND | {"__ignore__", "_ignore_"}:
             raise DataError(
-                f"{word!r} stands after a class",
+                f"{word!r} is after a class",
                 where=f"{where}:{line}",
-                remedy="Ids are counted by the lines: __ignore__ is the first (-1), _background_ "
-                "the next (0), then the classes",
+                remedy="Ids follow the lines: __ignore__ first (-1), then _background_ (0), "
+                "then the classes",
             )
         if is_good_class(word) or word.casefold() in _NO_DEFECT:
             raise DataError(
-                f"{word[:40]!r} is the name of no defect, and value {len(names) + 1} by its line",
+                f"{word[:40]!r} means no defect, but its line gives it value {len(names) + 1}",
                 where=f"{where}:{line}",
-                remedy="Write _background_ for it in the first line if it is value 0; else take it "
-                "out, and its value out of the masks",
+                remedy="Write it as _background_ in the first line if it is value 0; else remove "
+                "it, and its value from the masks",
             )
         _add_name(names, word, f"{where}:{line}")
     return label_map_in_order(tuple(names), where, has_ignored=ignores)
 
 
 def _read_value_table(path: Path) -> LabelMap | None:
-    """Roboflow's table; None for its other one of the same name, of labels of whole pictures."""
+    """Read Roboflow's table; None for its table of image labels of the same file name."""
     header, rows = parse_rows(read_table_text(path, _MAX_BYTES), str(path))
     keys = [key.casefold() for key in header]
     if "filename" in keys:
         return None
     if len(keys) < 2 or "class" not in keys[1] or "value" not in keys[0]:
         raise DataError(
-            f"begins with {', '.join(header)[:60]!r}",
+            f"starts with {', '.join(header)[:60]!r}",
             where=str(path),
-            remedy="Begin it with: Pixel Value, Class",
+            remedy="Write Pixel Value, Class as its first line",
         )
-    told: dict[int, str] = {}
+    names_by_value: dict[int, str] = {}
     for line, row in rows:
-        _add_value(told, row[header[0]], row[header[1]], f"{path}:{line}")
-    return _label_map_of_values(told, str(path))
+        _add_value(names_by_value, row[header[0]], row[header[1]], f"{path}:{line}")
+    return _label_map_of_values(names_by_value, str(path))
 
 
 def _parse_numbered(lines: list[tuple[int, str]], where: str) -> dict[int, str]:
-    """The names of a list whose every line begins with its value; none of any other list."""
+    """Return names by value if every line starts with its value; else an empty dict."""
     found = [(line, _NUMBERED.fullmatch(words)) for line, words in lines]
-    told: dict[int, str] = {}
+    names_by_value: dict[int, str] = {}
     if len(found) > 1 and all(match for _line, match in found):
         for line, match in found:
             if match is not None:
-                _add_value(told, match["value"], match["name"], f"{where}:{line}")
-    return told
+                _add_value(names_by_value, match["value"], match["name"], f"{where}:{line}")
+    return names_by_value
 
 
 def _add_value(names: dict[int, str], word: str, name: str, at: str) -> None:
     if not (word.isascii() and word.isdecimal() and len(word) <= 5 and int(word) <= 65535):
-        raise DataError(f"{word[:20]!r} is no pixel value", where=at, remedy="As 0 to 255")
+        raise DataError(f"{word[:20]!r} is not a pixel value", where=at, remedy="Use 0 to 255")
     if int(word) in names:
         raise DataError(f"value {word} is named twice", where=at)
     if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED | _NO_DEFECT:
         raise DataError(
-            f"value 0 is named {name!r}, and 0 is the background in every mask",
+            f"value 0 is named {name!r}, but 0 is the background in every mask",
             where=at,
-            remedy="Write 0, background; where a class was drawn as 0, add 1 to all values",
+            remedy="Write 0, background; if a class was drawn as 0, add 1 to all values",
         )
     names[int(word)] = name
 
@@ -238,7 +238,7 @@ def _label_map_of_values(names_by_value: Mapping[int, str], where: str) -> Label
     classes = sorted(names_by_value.keys() - void - ids.keys())
     names: list[str] = []
     for value in classes:
-        # Ids are the values themselves where that leaves no heap of classes that are none.
+        # Ids equal the values, with unnamed classes in between, if these fit.
         while classes[-1] <= MAX_CLASSES and len(names) + 1 < value:
             _add_name(names, f"class_{len(names) + 1}", where)
         _add_name(names, names_by_value[value], where)
@@ -258,7 +258,7 @@ def _numbered_lines(text: str, where: str) -> Iterator[tuple[int, str]]:
 
 def _add_name(names: list[str], name: str, where: str) -> None:
     if not name or len(name) > 200:
-        raise DataError("a class has no name, or one of more than 200 characters", where=where)
+        raise DataError("a class name is empty, or longer than 200 characters", where=where)
     if name in names:
         raise DataError(f"names {name!r} twice", where=where)
     if len(names) >= MAX_CLASSES:
@@ -267,6 +267,6 @@ def _add_name(names: list[str], name: str, where: str) -> None:
 
 
 def describe_values(label_map: LabelMap) -> str:
-    """The values that a naming knows, in words."""
+    """Return a description of the values of a label map."""
     known = sorted(value for value, class_id in label_map.ids.items() if class_id)
     return ", ".join(describe_value(value) for value in known[:8]) + (", …" if known[8:] else "")

@@ -1,7 +1,7 @@
-"""From pictures paired with mask files to records, when nothing but the masks says what is what.
+"""Builds a data set from images paired with mask files.
 
-All masks are looked through once: a set's values must be known before one of them means
-anything, and a picture is defective if its mask has a pixel.
+All masks are read once: the encoding is inferred over the whole set, and an image is defective if
+its mask has a defect pixel.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ MASK_NAME = re.compile(
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _MASK_WORDS = frozenset(("lab", "lbl", "msk", "m", "bin", "binary", "bw"))
 _MIN_UNIQUE_WORDS = 16
-"""So many words that one mask file has are numbers of objects, not classes."""
+"""This many words that occur in one mask file name each are object numbers, not classes."""
 _MAX_NAMES = 3
 
 
 def mask_stems(path: Path) -> list[str]:
-    """The folded stems of pictures that a file can be the mask of, the likeliest first.
+    """Return the normalized stems of images that a file can be the mask of, the likeliest first.
 
     `a.png`, `a.jpg.png`, `a_mask.png` and `a.jpg_mask.png` are masks of `a.jpg`.
     """
@@ -62,27 +62,27 @@ def mask_stems(path: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ImageMaskPair:
-    """A picture and its mask files."""
+    """An image and its mask files."""
 
     path: Path
     masks: tuple[tuple[str, Path], ...]
-    """(class, file); class is empty for a file that holds the whole mask."""
+    """(class, file); class is empty for a file with the whole mask."""
     folder: str = ""
-    """The folder that it stands in, if that tells anything: a class, or a group."""
+    """Its folder, if that is a class or a group."""
     split: str | None = None
     part_folder: str = ""
-    """The folder of a single part, whose pictures are a group."""
+    """The folder of a single part, whose images are a group."""
 
 
 def dataset_from_pairs(
     root: Path, layout: str, pairs: Sequence[ImageMaskPair], hints: LayoutHints
 ) -> Dataset:
-    """The records of paired files.
+    """Return the data set of paired files.
 
     Folders that differ in a number only (`kos01`, `kos02`) are groups, others are classes.
 
     Raises:
-        DataError: Values that cannot be told to be classes.
+        DataError: Mask values cannot be classes.
     """
     files = [path for pair in pairs for _name, path in pair.masks]
     naming = (
@@ -102,7 +102,7 @@ def dataset_from_pairs(
         pairs = [
             replace(pair, masks=tuple(("", path) for _n, path in pair.masks)) for pair in pairs
         ]
-        by_class = []  # `NAME_lab.png` for all: a word for masks, and no class
+        by_class = []  # `NAME_lab.png` for all: a word for masks, not a class
     pairs, by_class = _resolve_mask_classes(pairs, by_class, root)
     notes = []
     meaning = BINARY_ENCODING
@@ -123,7 +123,7 @@ def dataset_from_pairs(
     left_out = [
         SkippedImage(
             str(pair.path.relative_to(root)),
-            "has no mask file, and clean pictures have an empty one",
+            "has no mask file, while good images have an empty one",
         )
         for pair in lost
     ]
@@ -135,8 +135,8 @@ def dataset_from_pairs(
         for pair in pairs
     ]
     notes += _note_missing_masks([pair for pair in pairs if grouped or not pair.folder], root)
-    records = sorted(made, key=lambda record: natural_key(Path(record.name)))
-    data = Dataset(root, layout, classes, tuple(records), has_masks=True, notes=tuple(notes))
+    samples = sorted(made, key=lambda sample: natural_key(Path(sample.name)))
+    data = Dataset(root, layout, classes, tuple(samples), has_masks=True, notes=tuple(notes))
     return data.with_skipped(*left_out)
 
 
@@ -169,9 +169,9 @@ def _make_sample(
                     ids.add(files[-1][0])
             elif is_drawn(path):
                 raise DataError(
-                    "has defect pixels, but its folder is of good pictures", where=str(path)
+                    "has defect pixels, but its folder is a good class", where=str(path)
                 )
-            else:  # of a good picture: read too, so that its size is checked
+            else:  # of a good image: read too, so that its size is checked
                 empty = (
                     MaskEncoding({}, void=encoding.void)
                     if encoding.void
@@ -202,7 +202,7 @@ def _make_sample(
 def _unlabelled_pairs(
     pairs: Sequence[ImageMaskPair], contents: MaskContents, grouped: bool, root: Path
 ) -> list[ImageMaskPair]:
-    """Pictures without a mask file in a set that has empty masks for its clean pictures.
+    """Return images without a mask file in a set that has empty masks for good images.
 
     Raises:
         DataError: They are more than a few.
@@ -216,11 +216,10 @@ def _unlabelled_pairs(
     if len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(pairs)):
         some = ", ".join(str(pair.path.relative_to(root)) for pair in bare[:_MAX_NAMES])
         raise DataError(
-            f"{len(bare)} of {len(pairs)} pictures have no mask file ({some}, …), and "
+            f"{len(bare)} of {len(pairs)} images have no mask file ({some}, …), while "
             f"{len(empty)} others have an empty one",
             where=str(root),
-            remedy="Give clean pictures an empty mask each, or take out those of which nothing "
-            "is known",
+            remedy="Add an empty mask for each good image, or remove unlabelled images",
         )
     return bare
 
@@ -228,12 +227,12 @@ def _unlabelled_pairs(
 def _resolve_mask_classes(
     pairs: Sequence[ImageMaskPair], by_class: list[str], root: Path
 ) -> tuple[Sequence[ImageMaskPair], list[str]]:
-    """The classes of files that hold one each, where their names are no numbers of objects.
+    """Return the pairs and the classes of files with one class each.
 
-    `NAME_mask_0.png` and `NAME_mask_1.png` are masks of two objects and of one class.
+    `NAME_mask_0.png` and `NAME_mask_1.png` are masks of two objects of one class.
 
     Raises:
-        DataError: The names are numbers, or differ from file to file.
+        DataError: The class names are numbers, or differ from file to file.
     """
     bare = {name: re.sub(r"[\d_\-. ]+$", "", name) for name in by_class}
     if len(by_class) > 1 and all(rest and _is_mask_word(rest) for rest in bare.values()):
@@ -251,16 +250,16 @@ def _resolve_mask_classes(
     ):
         some = ", ".join(by_class[:_MAX_NAMES])
         raise DataError(
-            f"mask files are named by {len(by_class)} words or numbers ({some}, …), which cannot "
+            f"mask file names have {len(by_class)} words or numbers ({some}, …), which cannot "
             "be classes",
             where=str(root),
-            remedy="Name a file that holds one class NAME_<class>.png or <class>/NAME.png",
+            remedy="Name a file with one class NAME_<class>.png or <class>/NAME.png",
         )
     return pairs, by_class
 
 
 def _is_mask_word(name: str) -> bool:
-    """True for what masks are called, which is no class: `gt_mask`, `labelIds`, `msk`."""
+    """Return whether a name is a word for masks, not a class: `gt_mask`, `labelIds`, `msk`."""
     return is_mask_folder(name) or set(split_words(name)) <= _MASK_WORDS
 
 
@@ -271,4 +270,4 @@ def _note_missing_masks(pairs: Sequence[ImageMaskPair], root: Path) -> list[str]
     some = ", ".join(str(path.relative_to(root)) for path in bare[:_MAX_NAMES])
     more = ", …" if len(bare) > _MAX_NAMES else ""
     count = f"{len(bare)} of {len(pairs)}"
-    return [f"{count} pictures have no mask file: taken as clean ({some}{more})"]
+    return [f"{count} images have no mask file: taken as good ({some}{more})"]

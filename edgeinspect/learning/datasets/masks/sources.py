@@ -1,4 +1,4 @@
-"""Masks as data sets store them: files of many kinds, and run-length codes."""
+"""Sources of masks: image files in several encodings, and run-length codes."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from edgeinspect.imaging import decode_runs, parse_runs, read_mask_values
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap
 
 SOFT_THRESHOLD = 128
-"""From this grey value on a soft (anti-aliased, JPEG) binary mask is set."""
+"""Pixels of a soft (anti-aliased, JPEG) binary mask are set from this grey value."""
 MAX_CLASSES = 64
-"""More classes than this are taken for noise."""
+"""Maximum number of classes."""
 UNLABELLED = 255
-"""Beside class ids, the value of pixels that nobody labelled; they become `VOID`."""
+"""The stored value of unlabelled pixels beside class ids; they become `VOID`."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskEncoding:
-    """What the values stored in a set's masks mean."""
+    """How stored mask values map to class ids."""
 
     ids: Mapping[int, int]
-    """Stored value to class id, 0 for background; the stored 0 is background unless it says."""
+    """Stored value to class id, 0 for background. A stored 0 is background by default."""
     is_soft: bool = False
-    """A binary mask with grey edges: everything from THRESHOLD on is class 1."""
+    """A binary mask with grey edges: values from `SOFT_THRESHOLD` on are class 1."""
     void: frozenset[int] = frozenset()
-    """Stored values of pixels that nobody labelled."""
+    """Stored values of unlabelled pixels."""
     uses_colors: bool = False
-    """The values are colours, also where a file has a palette."""
+    """Values are colours, also in files with a palette."""
 
     def to_class_ids(self, values: NDArray[np.int32], where: str) -> ClassMap:
-        """Class ids of stored values.
+        """Return the class ids of stored values.
 
         Raises:
-            DataError: A value that has no meaning here.
+            DataError: A value is not part of the encoding.
         """
         if self.is_soft:
             return (values >= SOFT_THRESHOLD).astype(np.uint8)
@@ -52,26 +52,26 @@ class MaskEncoding:
             if value not in self.ids:
                 known = ", ".join(map(describe_value, sorted({*self.ids, *self.void}))) or "none"
                 raise DataError(
-                    f"mask has the value {describe_value(value)}, which is no class",
+                    f"mask has the value {describe_value(value)}, which is not a class",
                     where=where,
-                    remedy=f"The values known in this set are: {known}",
+                    remedy=f"The values of this set are: {known}",
                 )
             out[values == value] = self.ids[value]
         return out
 
 
 BINARY_ENCODING = MaskEncoding({1: 1, 255: 1})
-"""Black and white, or 0 and 1; never both in one set (`encoding.py`)."""
+"""0 and 255, or 0 and 1; never both in one set (`encoding.py`)."""
 
 
 def describe_value(value: int) -> str:
-    """A grey value as a number, a colour as #rrggbb."""
+    """Return a grey value as a number, a colour as #rrggbb."""
     return str(value) if value < 0x10000 else f"#{value & 0xFFFFFF:06x}"
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """One picture file that holds the whole mask."""
+    """One image file with the whole mask."""
 
     path: Path
     encoding: MaskEncoding
@@ -83,12 +83,12 @@ class MaskFile:
 
 @dataclass(frozen=True, slots=True)
 class MaskPerClass:
-    """Several binary files for one picture. Where two overlap, the later class wins."""
+    """Several binary files for one image. Where two overlap, the later class wins."""
 
     files: tuple[tuple[int, Path], ...]
-    """Class id and file, by class id."""
+    """Class id and file, sorted by class id."""
     void: frozenset[int] = frozenset()
-    """Stored values of pixels that nobody labelled, where the set says so."""
+    """Stored values of unlabelled pixels, if the set declares them."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
         out = np.zeros((height_px, width_px), np.uint8)
@@ -105,10 +105,10 @@ class MaskPerClass:
 
 @dataclass(frozen=True, slots=True)
 class MaskRuns:
-    """Run-length codes as they stand in a CSV file."""
+    """Run-length codes of a CSV file."""
 
     codes: tuple[tuple[int, str, str], ...]
-    """Class id, code, and where it stands: `train.csv:12`."""
+    """Class id, code, and its row: `train.csv:12`."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
         out = np.zeros((height_px, width_px), np.uint8)
@@ -119,18 +119,18 @@ class MaskRuns:
 
 
 def has_void_border(values: Iterable[int]) -> bool:
-    """True for the values of a binary mask of ids with void beside them, as VOC's border.
+    """Return whether the values are one id and 255, a void border as in VOC.
 
-    One id and 255, and nothing between that a soft edge would have.
+    A soft edge would have values in between.
     """
     found = set(values) - {0}
     return len(found) == 2 and UNLABELLED in found and min(found) <= MAX_CLASSES
 
 
 def set_pixels(values: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which pixels of a binary mask are set, however it is stored: 0/1, 0/7, 0/255, colour, soft.
+    """Return the set pixels of a binary mask in any form: 0/1, 0/7, 0/255, colour, soft.
 
-    Where it is white anywhere, what is darker than grey is an edge; else all but 0 counts.
+    If any pixel is at least `SOFT_THRESHOLD`, darker ones are edges; else all but 0 are set.
     """
     top = int(values.max(initial=0))
     return np.asarray(values >= SOFT_THRESHOLD if SOFT_THRESHOLD <= top <= 255 else values > 0)
@@ -141,10 +141,10 @@ def _read_sized(
 ) -> NDArray[np.int32]:
     values = read_mask_values(path, colors=colors)
     if values.shape != (height_px, width_px):
-        turned = " (turned: does the picture have an EXIF rotation?)"
+        turned = " (rotated: does the image have an EXIF orientation?)"
         raise DataError(
             f"mask is {values.shape[0]} x {values.shape[1]} px, "
-            f"its picture {height_px} x {width_px} px"
+            f"its image {height_px} x {width_px} px"
             + (turned if values.shape == (width_px, height_px) else ""),
             where=str(path),
         )

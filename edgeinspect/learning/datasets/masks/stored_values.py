@@ -1,4 +1,4 @@
-"""What a mask file holds, looked at by itself: its values, and how they lie."""
+"""The content of single mask files: values and their arrangement."""
 
 from __future__ import annotations
 
@@ -23,46 +23,43 @@ from edgeinspect.learning.datasets.masks.sources import (
 from edgeinspect.learning.datasets.parallel import map_in_threads
 
 NEAR_LEVELS = 24
-"""So far from black and white a JPEG or a smooth edge takes them."""
+"""Greys this close to black or white are JPEG noise or smooth edges."""
 _RIM_PX = 2
 _MIN_RIM_RATIO = 0.8
 _MIN_ISOLATED_RATIO = 0.2
-"""Classes stand in areas of their own; the values of a soft edge stand beside others."""
+"""Classes form areas; the values of a soft edge are beside other values."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskContent:
-    """The nonzero values of a mask file."""
+    """What one mask file contains."""
 
     values: frozenset[int]
     has_set_pixels: bool = False
-    """As a binary mask, some pixel is set."""
+    """Read as a binary mask, some pixel is set."""
     reaches_threshold: bool = False
-    """Some reach the threshold of a soft mask."""
+    """Some value reaches the threshold of a soft mask."""
     midtone_ratio: float = 0.0
-    """Share of the pixels that are neither nearly black nor nearly white nor an id."""
+    """Ratio of pixels that are neither nearly black, nearly white, nor an id."""
     problem: str = ""
-    """Why it cannot be read."""
+    """Why it cannot be read; empty if it can."""
     isolated: frozenset[int] = frozenset()
-    """Of a few values, those that have nothing but themselves and 0 around them."""
+    """Of at most `MAX_CLASSES` values, those with only themselves and 0 around them."""
     rim_values: frozenset[int] = frozenset()
-    """Of a few values, those that stand within 2 px of a higher one nearly everywhere."""
+    """Of several ids, those within 2 px of a higher one nearly everywhere."""
     majority_value: int = -1
-    """The value that covers more than half of it, 0 for background; -1 for none."""
+    """The value of more than half of the pixels, 0 for background; -1 for none."""
     is_connected: bool = False
-    """Each of its values, a few counted from 1, is one area without a gap."""
+    """Its values are 1..n, each one connected area."""
 
     @property
     def has_several_ids(self) -> bool:
-        """Several values that are ids of classes and no soft edge; 255 beside one is void."""
+        """Whether several values are class ids instead of a soft edge; 255 is void."""
         return has_several_ids(self.values)
 
 
 def has_several_ids(values: Iterable[int]) -> bool:
-    """True for several values that are class ids and no soft edge.
-
-    See `MaskContent.has_several_ids`.
-    """
+    """Return whether several values are class ids instead of a soft edge; 255 is void."""
     ids = set(values) - {0, UNLABELLED}
     return len(ids) > 1 and max(ids) <= MAX_CLASSES
 
@@ -71,7 +68,7 @@ MaskContents = Mapping[Path, MaskContent]
 
 
 def read_mask_contents(files: Sequence[Path], *, colors: bool = False) -> dict[Path, MaskContent]:
-    """Every mask file looked through once; one that cannot be read says why."""
+    """Read every mask file once; unreadable ones have a `problem`."""
 
     def work(path: Path) -> MaskContent:
         return _read_content(path, colors)
@@ -89,7 +86,7 @@ def _read_content(path: Path, colors: bool) -> MaskContent:
         count = np.bincount(values.ravel(), minlength=256)
         found = np.flatnonzero(count)
         amounts = count[found]
-        # A mask of ids has few values, however large its classes are.
+        # A mask of ids has few values, however large its areas are.
         if len(found) > MAX_CLASSES:
             between = (
                 float(count[NEAR_LEVELS : 256 - NEAR_LEVELS].sum() + count[256:].sum())
@@ -121,7 +118,7 @@ def _read_content(path: Path, colors: bool) -> MaskContent:
 
 
 def _rim_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
-    """`MaskContent.rim_values` of several ids: what smoothing leaves around the highest of them."""
+    """Return `MaskContent.rim_values`: what smoothing leaves around the highest id."""
     if not has_several_ids(nonzero):
         return frozenset()
     mask = np.where(values == UNLABELLED, 0, values).astype(np.uint8)
@@ -143,7 +140,7 @@ def _is_connected(values: NDArray[Any], nonzero: frozenset[int]) -> bool:
 
 
 def _isolated_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
-    """`MaskContent.isolated` of at most `MAX_CLASSES` values."""
+    """Return `MaskContent.isolated` of at most `MAX_CLASSES` values."""
     ordered = np.array([0, *sorted(nonzero)])
     mask = np.searchsorted(ordered, values).astype(np.uint8)
     around = np.ones((3, 3), np.uint8)

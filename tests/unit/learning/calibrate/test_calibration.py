@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
-def calibration_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two stores' worth of models and a data set."""
     folder = tmp_path_factory.mktemp("calibrate")
     networks.write_dataset(folder / "data", 60)
@@ -42,24 +42,24 @@ def calibration_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def arguments(bench: Path, name: str, out: Path, *more: str) -> list[str]:
+def arguments(workspace: Path, name: str, out: Path, *more: str) -> list[str]:
     return [
         "calibrate",
-        str(bench / "models" / name / "1"),
+        str(workspace / "models" / name / "1"),
         "--out",
         str(out / "store"),
         "--work",
         str(out / "work"),
         "--images",
-        f"{bench}/data#train",
+        f"{workspace}/data#train",
         "--sensitivity-frames",
         "4",
         *more,
     ]
 
 
-def label_arguments(bench: Path) -> tuple[str, str]:
-    return "--labels", f"{bench}/data#test"
+def label_arguments(workspace: Path) -> tuple[str, str]:
+    return "--labels", f"{workspace}/data#test"
 
 
 def read_reports(out: Path, name: str, version: str) -> dict:
@@ -67,9 +67,9 @@ def read_reports(out: Path, name: str, version: str) -> dict:
 
 
 def test_a_sound_model_is_accepted_and_the_line_can_load_it(
-    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(bench, "patches", tmp_path, *label_arguments(bench))) == 0
+    assert main(arguments(workspace, "patches", tmp_path, *label_arguments(workspace))) == 0
     assert "patches/1 is a candidate" in capsys.readouterr().out
     spec = ModelStore(tmp_path / "store").resolve("patches/1")
     assert spec.precision.value == "int8"
@@ -94,10 +94,10 @@ def test_a_sound_model_is_accepted_and_the_line_can_load_it(
 
 
 def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
-    bench: Path, tmp_path: Path
+    workspace: Path, tmp_path: Path
 ) -> None:
     networks.make_store(tmp_path / "store", networks.segmenter())
-    asked = arguments(bench, "patches", tmp_path, *label_arguments(bench), "--method", "mse")
+    asked = arguments(workspace, "patches", tmp_path, *label_arguments(workspace), "--method", "mse")
     asked[1] = "patches/1"
     assert main(asked) == 0
     store = ModelStore(tmp_path / "store")
@@ -112,9 +112,9 @@ def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
 
 
 def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
-    bench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(bench, "broken", tmp_path, *label_arguments(bench))) == 65
+    assert main(arguments(workspace, "broken", tmp_path, *label_arguments(workspace))) == 65
     assert "INT8 of broken/1 is refused: Dice of bright" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
     (refused,) = (tmp_path / "calibration" / "broken").iterdir()
@@ -128,9 +128,9 @@ def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
     assert worst["strays"] > 20 * second["strays"]
 
 
-def test_recover_leaves_that_layer_alone_in_float(bench: Path, tmp_path: Path) -> None:
+def test_recover_leaves_that_layer_alone_in_float(workspace: Path, tmp_path: Path) -> None:
     assert (
-        main(arguments(bench, "broken", tmp_path, *label_arguments(bench), "--exclude-sensitive"))
+        main(arguments(workspace, "broken", tmp_path, *label_arguments(workspace), "--exclude-sensitive"))
         == 0
     )
     found = read_reports(tmp_path, "broken", "1")
@@ -145,8 +145,8 @@ def test_recover_leaves_that_layer_alone_in_float(bench: Path, tmp_path: Path) -
     assert fed == {"first": True, "second": True, "third": False}
 
 
-def test_without_labels_agreement_is_asked_for(bench: Path, tmp_path: Path) -> None:
-    assert main(arguments(bench, "patches", tmp_path)) == 0
+def test_without_labels_agreement_is_asked_for(workspace: Path, tmp_path: Path) -> None:
+    assert main(arguments(workspace, "patches", tmp_path)) == 0
     names = {check["name"] for check in read_reports(tmp_path, "patches", "1")["checks"]}
     assert names == {
         "verdicts that agree",
@@ -154,20 +154,20 @@ def test_without_labels_agreement_is_asked_for(bench: Path, tmp_path: Path) -> N
         "Dice of bright against FP32",
         "Dice of dark against FP32",
     }
-    assert main(arguments(bench, "broken", tmp_path)) == 65
+    assert main(arguments(workspace, "broken", tmp_path)) == 65
 
 
 def test_two_calibrations_are_byte_identical_and_another_seed_is_not(
-    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     made = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         asked = arguments(
-            bench,
+            workspace,
             "patches",
             tmp_path / name,
-            *label_arguments(bench),
+            *label_arguments(workspace),
             "--seed",
             seed,
             "--count",
@@ -192,26 +192,26 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(120)
-def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_path: Path) -> None:
+def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1800000000", "PYTHONPATH": str(ROOT)}
     program = (
         "import sys, time\n"
-        "import edgeinspect.learning.calibrate.checkpoint as progress\n"
+        "import edgeinspect.learning.calibrate.checkpoint as checkpoint\n"
         "import edgeinspect.learning.calibrate.ranges as ranges\n"
         "if sys.argv.pop(1) == 'slow':\n"
         "    add = ranges.Histogram.add\n"
         "    ranges.Histogram.add = lambda *a: (time.sleep(0.05), add(*a))[1]\n"
-        "ranges.collect.__defaults__ = (progress.silent, 3)\n"
+        "ranges.collect_histograms.__defaults__ = (checkpoint.no_progress, 3)\n"
         "from edgeinspect.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
 
     def command(out: str, speed: str, *more: str) -> list[str]:
         asked = arguments(
-            bench,
+            workspace,
             "patches",
             tmp_path / out,
-            *label_arguments(bench),
+            *label_arguments(workspace),
             "--sensitivity-frames",
             "0",
             *more,
@@ -243,13 +243,13 @@ def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(bench: Path, tmp_p
     assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
 
 
-def test_openvino_runs_the_convolutions_in_int8(bench: Path, tmp_path: Path) -> None:
+def test_openvino_runs_the_convolutions_in_int8(workspace: Path, tmp_path: Path) -> None:
     import openvino
 
     assert (
         main(
             arguments(
-                bench, "patches", tmp_path, *label_arguments(bench), "--sensitivity-frames", "0"
+                workspace, "patches", tmp_path, *label_arguments(workspace), "--sensitivity-frames", "0"
             )
         )
         == 0
@@ -280,20 +280,20 @@ def test_recover_gives_back_what_was_not_needed() -> None:
     ("more", "code", "words"),
     [
         (["--images", "strip:1"], 64, "strip:SEED:COUNT"),
-        (["--images", "/nowhere"], 65, "no such folder"),
+        (["--images", "/nowhere"], 65, "folder does not exist"),
         (["--keep-float", "nothing"], 65, "no layer nothing"),
         (["--backend", "trt"], 64, "ov or ort"),
-        (["--labels", "{bench}/data#val"], 65, "no picture in split 'val'"),
+        (["--labels", "{workspace}/data#val"], 65, "no images in split 'val'"),
     ],
 )
 def test_wrong_use_says_what_to_do(
-    bench: Path,
+    workspace: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     more: list[str],
     code: int,
     words: str,
 ) -> None:
-    asked = [each.format(bench=bench) for each in more]
-    assert main([*arguments(bench, "patches", tmp_path), *asked]) == code
+    asked = [each.format(workspace=workspace) for each in more]
+    assert main([*arguments(workspace, "patches", tmp_path), *asked]) == code
     assert words in capsys.readouterr().err

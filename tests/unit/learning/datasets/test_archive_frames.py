@@ -150,11 +150,11 @@ def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("name,label\na,b\n", "no columns"),
-        ("frame,label\na,good\na,drop\n", "says something else"),
-        ("frame,label,mask\na,pit,not-there.png\n", "no mask"),
-        ("frame,label\na,Good\na,DROP\n", "says something else"),
-        ("frame,label\na,ok\n", "a name of good pictures"),
-        ("frame,label\na,i.O.\n", "a name of good pictures"),
+        ("frame,label\na,good\na,drop\n", "contradicts an earlier row"),
+        ("frame,label,mask\na,pit,not-there.png\n", "mask not-there.png does not exist"),
+        ("frame,label\na,Good\na,DROP\n", "contradicts an earlier row"),
+        ("frame,label\na,ok\n", "means good and is not a defect class"),
+        ("frame,label\na,i.O.\n", "means good and is not a defect class"),
     ],
 )
 def test_corrections_that_cannot_be_meant(tmp_path: Path, text: str, words: str) -> None:
@@ -165,7 +165,7 @@ def test_corrections_that_cannot_be_meant(tmp_path: Path, text: str, words: str)
 
 def test_a_correction_of_nothing_is_a_mistake(archive: Path) -> None:
     (archive / "corrections.csv").write_text("frame,label\nt.top.7.999,good\n")
-    with pytest.raises(DataError, match="not here: t"):
+    with pytest.raises(DataError, match="not in the archive: t"):
         open_dataset(archive)
     (archive / "corrections.csv").write_text(f"frame,label\n{name(1)},good\n")
     assert sum(record.is_defective for record in open_dataset(archive).samples) == 5
@@ -205,7 +205,7 @@ def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
 
 def test_a_class_that_is_a_path_is_refused(archive: Path, tmp_path: Path) -> None:
     said = {name(11): Correction("../dent")}
-    with pytest.raises(DataError, match="cannot be the name of a folder"):
+    with pytest.raises(DataError, match="cannot be a folder name"):
         export_dataset(archive, tmp_path / "a", "mask-folder", FrameQuery(), said)
     assert not list(tmp_path.glob("*dent*"))
 

@@ -80,7 +80,7 @@ def test_one_odd_picture_does_not_decide(tmp_path: Path) -> None:
     twelve = [np.minimum(DEEP, 3000 + number) for number in range(4)]
     odd = np.minimum(DEEP.astype(np.uint16) * 3, 9000).astype(np.uint16)
     paths = write(tmp_path, a=twelve[0], b=twelve[1], c=twelve[2], d=twelve[3], e=odd)
-    with pytest.raises(DataError, match=r"1 of 5 pictures have 14 bits \(e.png\), the others 12"):
+    with pytest.raises(DataError, match=r"1 of 5 images have 14 bits \(e.png\), the others 12"):
         find_bit_depth(paths, NONE, "set")
     assert find_bit_depth(paths, ReadDeclaration(bits=14), "set").bits == 14
 
@@ -108,14 +108,14 @@ def test_a_declaration_that_is_no_file_is_an_error(tmp_path: Path, kind: str) ->
 
 def test_8_and_16_bits_are_named(tmp_path: Path) -> None:
     paths = write(tmp_path, a=GREY, b=DEEP, c=GREY, d=GREY)
-    with pytest.raises(DataError, match=r"1 of 4 pictures have 16 bits \(b.png\), the others 8"):
+    with pytest.raises(DataError, match=r"1 of 4 images have 16 bits \(b.png\), the others 8"):
         find_bit_depth(paths, NONE, "set")
 
 
 def test_12_and_16_bits_are_named(tmp_path: Path) -> None:
     deeper = GREY.astype(np.uint16) * 257
     paths = write(tmp_path, a=deeper, b=DEEP, c=deeper)
-    with pytest.raises(DataError, match=r"1 of 3 pictures have 12 bits \(b.png\), the others 16"):
+    with pytest.raises(DataError, match=r"1 of 3 images have 12 bits \(b.png\), the others 16"):
         find_bit_depth(paths, NONE, "set")
     assert find_bit_depth(paths, ReadDeclaration(bits=16), "set").bits == 16, (
         "b.png may be only dark"
@@ -139,10 +139,10 @@ def test_a_file_that_says_its_depth_is_believed(tmp_path: Path) -> None:
 
     dark = pgm("a.pgm", 4095, DEEP // 16)
     assert find_bit_depth([dark], NONE, "set").bits == 12
-    with pytest.raises(DataError, match="says 10 bits, and its pictures say 12"):
+    with pytest.raises(DataError, match="declares 10 bits, but its image headers say 12"):
         find_bit_depth([dark], ReadDeclaration(bits=10), "set")
     other = pgm("b.pgm", 1023, DEEP // 4)
-    with pytest.raises(DataError, match=r"pictures have 1[02] bits \([ab].pgm\)"):
+    with pytest.raises(DataError, match=r"images have 1[02] bits \([ab].pgm\)"):
         find_bit_depth([dark, other], NONE, "set")
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_declaration_against_its_pictures(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"says 12 bits, and its pictures have 8: a.png"):
+    with pytest.raises(DataError, match=r"declares 12 bits, but its images have 8: a.png"):
         find_bit_depth(write(tmp_path, a=GREY), ReadDeclaration(bits=12), "set")
 
 

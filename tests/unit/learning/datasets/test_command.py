@@ -24,7 +24,7 @@ def test_inspect_shows_a_table_and_what_is_wrong(
     out = capsys.readouterr().out
     assert "layout    indexed" in out
     assert "1 pit" in out
-    assert "1 defective pictures have no defect pixel: t1.jpg" in out
+    assert "1 defective images have no defect pixel: t1.jpg" in out
     assert sheet.stat().st_size > 1000
 
 
@@ -64,9 +64,9 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
     ("arguments", "code", "said"),
     [
         (["inspect", "{set}/nowhere"], 65, "does not exist"),
-        (["inspect", "{set}/masks/p0.png"], 65, "not a data set of any known layout"),
+        (["inspect", "{set}/masks/p0.png"], 65, "does not match any data set layout"),
         (["inspect", "{set}", "--layout", "coco"], 64, "There are: archive, class_folder"),
-        (["inspect", "{set}", "--layout", "mvtec"], 65, "It needs train/good/"),
+        (["inspect", "{set}", "--layout", "mvtec"], 65, "This layout needs train/good/"),
         (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 65, "no such folder"),
         (["inspect", "{set}", "--split", "{set}/no.json"], 65, "is not a split file"),
         (["inspect"], 64, "PATH"),

@@ -81,8 +81,8 @@ def test_a_bad_code_names_its_row(make: Any, code: str, said: str) -> None:
     [
         (["a.png,0.5,1 2"], "ClassId is '0.5'"),
         (["a.png,999,1 2"], "ClassId is '999'"),
-        (["a.png,1,1 2", "a.png,1,9 2"], "again, after train.csv:2"),
-        ([",1,1 2"], "names no picture"),
+        (["a.png,1,1 2", "a.png,1,9 2"], "repeats class 1 of a.png from train.csv:2"),
+        ([",1,1 2"], "names no image"),
         (["a.png,,1 2"], "a code but no class"),
         (["a.png,1,1 2,7"], "more cells than the header"),
     ],
@@ -325,7 +325,7 @@ def test_soft_edges_are_cut(make: Any) -> None:
         make.write(f"masks/p{index}.png", np.asarray(soft))
     data = open_dataset(make.root)
     assert [record.is_defective for record in data.samples] == [False, True, True]
-    assert any("cut at 128" in note for note in data.notes)
+    assert any("thresholded at 128" in note for note in data.notes)
     assert mask_of(data.samples[1]).sum() == pytest.approx(96, rel=0.5)
 
 
@@ -349,8 +349,8 @@ def test_masks_and_pictures_that_miss_each_other_are_counted(make: Any) -> None:
     make.write("masks/stranger.png", make.mask(1))
     data = open_dataset(make.root)
     assert not by_name(data)["p3.jpg"].is_defective
-    assert any("1 of 4 pictures have no mask file" in note for note in data.notes)
-    assert any("1 masks have no picture" in note for note in data.notes)
+    assert any("1 of 4 images have no mask file" in note for note in data.notes)
+    assert any("1 masks have no image" in note for note in data.notes)
 
 
 def test_kolektor_2(make: Any) -> None:
@@ -411,10 +411,10 @@ def test_an_index_wins_over_run_lengths(make: Any) -> None:
     [
         ("a.jpg,pit,x,g,train", "'x' is not a number"),
         ("a.jpg,pit,-1,g,train", "-1 is below 0"),
-        ("a.jpg,pit,1,g,foo", "no split 'foo'"),
+        ("a.jpg,pit,1,g,foo", "'foo' is not a split"),
         (",pit,1,g,train", "names no image"),
         ("a.jpg,scar,1,g,train\nb.jpg,pit,1,g,train", "class 1 is 'pit' here and 'scar' above"),
-        ("a.jpg,pit,1,g,train\na.jpg,pit,1,g,train", "'a.jpg' is there twice"),
+        ("a.jpg,pit,1,g,train\na.jpg,pit,1,g,train", "two images named 'a.jpg'"),
     ],
 )
 def test_a_bad_index_row_is_named(make: Any, row: str, said: str) -> None:
@@ -455,7 +455,7 @@ def test_what_is_no_data_set_is_told_what_each_layout_needs(tmp_path: Path) -> N
     assert caught.value.exit_code == 65
     with pytest.raises(DataError, match="does not exist"):
         open_dataset(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="is not of the layout 'mvtec'"):
+    with pytest.raises(DataError, match="does not have the layout 'mvtec'"):
         open_dataset(tmp_path, "mvtec")
     with pytest.raises(UsageError, match=r"no layout 'coco'.*severstal"):
         open_dataset(tmp_path, "coco")
@@ -481,7 +481,7 @@ def test_one_class_only_is_refused(make: Any) -> None:
     with pytest.raises(DataError, match="at least two"):
         open_dataset(make.root)
     make.class_folder("good", count=2)
-    with pytest.raises(DataError, match=r"every class counts as good: good, ok.*--good-class"):
+    with pytest.raises(DataError, match=r"all classes are good: good, ok.*--good-class"):
         open_dataset(make.root)
 
 
@@ -571,7 +571,7 @@ def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
 def test_pictures_outside_the_index_are_counted(make: Any) -> None:
     make.indexed()
     make.write("images/stranger.jpg")
-    assert any("1 pictures are not in the index" in note for note in open_dataset(make.root).notes)
+    assert any("1 images are not in the index" in note for note in open_dataset(make.root).notes)
 
 
 def test_codes_may_be_long(make: Any) -> None:

@@ -62,7 +62,7 @@ def test_broken_pictures_are_left_out_by_name(make: Any) -> None:
     assert set(said) == {"p3.jpg", "p5.jpg", "p7.jpg"}
     assert "cut off" in said["p3.jpg"]
     assert "empty" in said["p5.jpg"]
-    assert "mask is 64 x 40 px, its picture 40 x 64 px (turned" in said["p7.jpg"]
+    assert "mask is 64 x 40 px, its image 40 x 64 px (rotated" in said["p7.jpg"]
     assert pictures.names[3:6] == ["p4.jpg", "p6.jpg", "p8.jpg"]
     direct = cv2.imread(str(root / "images/p8.jpg"), cv2.IMREAD_GRAYSCALE)
     assert np.array_equal(pictures.images[5, :, :, 0], direct)
@@ -73,7 +73,7 @@ def test_too_many_broken_pictures_are_an_error(make: Any) -> None:
     data = open_dataset(root)
     for index in range(3):
         (root / f"ok_front/ok_front_{index}.jpeg").unlink()
-    with pytest.raises(DataError, match=r"3 of 10 pictures cannot be used.*\n.*cannot be read"):
+    with pytest.raises(DataError, match=r"3 of 10 images cannot be used.*\n.*cannot be read"):
         load_all(data)
 
 
@@ -85,13 +85,13 @@ def test_a_few_broken_pictures_of_a_small_set_are_a_few_but_all_are_an_error(mak
     pictures = load_all(data)
     assert len(pictures.images) == len(pictures.skipped) == 2
     broken = [record for record in data.samples if record.name.startswith("ok_front_")]
-    with pytest.raises(DataError, match="2 of 2 pictures cannot be used"):
+    with pytest.raises(DataError, match="2 of 2 images cannot be used"):
         load_arrays(data, broken, height_px=8, width_px=8, channels=1)
 
 
 def test_nothing_to_load_is_an_error(make: Any) -> None:
     data = open_dataset(make.mask_folder())
-    with pytest.raises(DataError, match="no picture to load"):
+    with pytest.raises(DataError, match="no image to load"):
         load_arrays(data, [], height_px=8, width_px=8, channels=1)
     with pytest.raises(UsageError, match="2 channels"):
         load_all(data, channels=2)
@@ -102,7 +102,7 @@ def test_a_mask_in_an_unknown_class_is_left_out(make: Any) -> None:
     make.write("masks/t1.png", make.mask(1) * 9)
     (skipped,) = load_all(open_dataset(root)).skipped
     assert skipped.name == "t1.jpg"
-    assert "value 9, which is no class" in skipped.reason
+    assert "value 9, which is not a class" in skipped.reason
 
 
 # -- memory -------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ def test_the_cache_is_found_again_and_never_stale(
     first = load_all(data, cache=cache)
     assert len(list(cache.iterdir())) == 3
     decoded: list[str] = []
-    real = module.read
-    monkeypatch.setattr(module, "read", lambda p, how: decoded.append(p.name) or real(p, how))
+    real = module.read_image
+    monkeypatch.setattr(module, "read_image", lambda p, how: decoded.append(p.name) or real(p, how))
     again = load_all(data, cache=cache)
     assert not decoded
     assert np.array_equal(first.images, again.images)
@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_clear_error(
     monkeypatch.setattr(os, "posix_fallocate", full)
     data = open_dataset(make.mask_folder())
     for more in ({}, {"cache": tmp_path / "cache"}):
-        with pytest.raises(DataError, match=r"no room.*No space left"):
+        with pytest.raises(DataError, match=r"no space.*No space left"):
             load_all(data, **more)
     assert not list((tmp_path / "cache").iterdir())
 

@@ -98,7 +98,7 @@ def test_a_mask_that_two_classes_could_have_is_refused(make: Any) -> None:
         for name in ("good", "crack", "hole"):
             make.write(f"{name}/{index}.png")
         make.write(f"masks/{index}.png", make.mask(1, value=255))
-    with pytest.raises(DataError, match=r"could be of 0\.png in crack/ or in hole/"):
+    with pytest.raises(DataError, match=r"could belong to 0\.png in crack/ or in hole/"):
         open_dataset(make.root)
 
 
@@ -107,7 +107,7 @@ def test_masks_under_any_name_are_no_class(make: Any) -> None:
         make.write(f"ok/{index}.png")
         make.write(f"crack/c{index}.png")
         make.write(f"binary/c{index}.png", make.mask(1, value=255))
-    with pytest.raises(DataError, match=r"binary/ holds masks of the pictures in the other"):
+    with pytest.raises(DataError, match=r"binary/ has masks of the images in the other"):
         open_dataset(make.root)
     assert open_dataset(make.root, "class_folder").classes == ("binary", "crack")
 
@@ -128,7 +128,7 @@ def test_a_part_of_a_folder_is_no_set(make: Any) -> None:
     make.mask_folder(count=6)
     make.class_folder("ok", "bad", count=6)
     with pytest.raises(
-        DataError, match=r"mask_folder only in part.*leaves out bad/ \(6\), ok/ \(6\)"
+        DataError, match=r"only in part by layout mask_folder.*skips bad/ \(6\), ok/ \(6\)"
     ):
         open_dataset(make.root)
     data = open_dataset(make.root, "mask_folder")
@@ -139,14 +139,14 @@ def test_a_part_of_a_folder_is_no_set(make: Any) -> None:
 def test_two_folders_of_masks_are_refused(make: Any) -> None:
     make.mask_folder()
     make.write("labels/p0.png", make.mask(1))
-    with pytest.raises(DataError, match="two folders of masks: labels/ and masks/"):
+    with pytest.raises(DataError, match="two mask folders: labels/ and masks/"):
         open_dataset(make.root)
 
 
 def test_two_masks_of_a_picture_are_refused(make: Any) -> None:
     make.mask_folder()
     make.write("masks/P1_mask.PNG", make.mask(1, value=255))
-    with pytest.raises(DataError, match=r"p1\.jpg could have two masks"):
+    with pytest.raises(DataError, match=r"p1\.jpg has two masks"):
         open_dataset(make.root)
 
 
@@ -161,7 +161,7 @@ def test_masks_of_other_pictures_are_refused(make: Any) -> None:
     make.mask_folder(count=4)
     for index in range(3):
         make.write(f"masks/q{index}.png", make.mask(1, value=255))
-    with pytest.raises(DataError, match=r"3 of 7 masks have no picture: masks/q0\.png"):
+    with pytest.raises(DataError, match=r"3 of 7 masks have no image: masks/q0\.png"):
         open_dataset(make.root)
 
 
@@ -181,7 +181,7 @@ def test_two_endings_with_two_labels_are_refused(make: Any) -> None:
     for name in ("p0.bmp", "p0.jpg", "p1.jpg"):
         make.write(f"train_images/{name}")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", "p0.jpg,1,9 12")
-    with pytest.raises(DataError, match=r"p0\.bmp is clean, p0\.jpg defective"):
+    with pytest.raises(DataError, match=r"p0\.bmp is good, p0\.jpg defective"):
         open_dataset(make.root)
 
 
@@ -291,23 +291,24 @@ def test_label_studios_masks_are_named(make: Any) -> None:
     for index in range(3):
         make.write(f"images/p{index}.png")
         make.write(f"masks/task-{index}-annotation-{index}-by-1-tag-pit-0.png", make.mask(1))
-    with pytest.raises(DataError, match="no mask has the stem of a picture; Label Studio's export"):
+    with pytest.raises(
+        DataError, match="no mask has the stem of an image; found Label Studio's export"
+    ):
         open_dataset(make.root)
 
 
 def test_json_beside_classes_is_said(make: Any) -> None:
     make.class_folder(count=3)
     make.text("def_front/def_front_0.json", json.dumps(LABELME))
-    assert any(
-        "labelme's JSON files is there too" in note for note in open_dataset(make.root).notes
-    )
+    notes = open_dataset(make.root).notes
+    assert any("also has labelme's JSON files" in note for note in notes)
 
 
 @pytest.mark.parametrize("text", ["[" * 300_000, '"' * 100_000, '{"shapes": ' + "9" * 5000])
 def test_hostile_json_is_never_parsed(make: Any, text: str) -> None:
     make.write("p0.jpg")
     make.text("p0.json", text)
-    with pytest.raises(DataError, match="not a data set of any known layout"):
+    with pytest.raises(DataError, match="does not match any data set layout"):
         open_dataset(make.root)
 
 
@@ -319,10 +320,10 @@ def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture
         make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
     assert main(["data", "inspect", str(make.root), "--no-duplicates"]) == 0
     out = capsys.readouterr().out
-    assert "p0.jpg: is p0.bmp again, under another ending" in out
+    assert "p0.jpg: is p0.bmp again, under another suffix" in out
     assert "... and 10 more" in out
-    assert "30 pictures are left out" in out
-    assert main(["data", "inspect", str(make.root), "--no-duplicates", "--json"]) == 0
+    assert "30 images are skipped" in out
+    assert main(["data", "inspect", str(make.root), "--no-twins", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["left_out"]) == 30
 
 

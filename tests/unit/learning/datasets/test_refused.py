@@ -78,7 +78,7 @@ def test_a_mask_never_takes_the_place_of_its_picture(make: Any) -> None:
 
 @pytest.mark.parametrize("name", ["{}_lab", "{}_defect", "mask_{}", "gt_{}"])
 def test_masks_of_other_names_are_no_pictures(make: Any, name: str) -> None:
-    refused(beside(make, name), "ng/ holds masks among its pictures")
+    refused(beside(make, name), "ng/ has masks among its images")
     assert len(open_dataset(make.root, "class_folder")) == 18
 
 
@@ -90,7 +90,7 @@ def test_a_folder_that_says_the_opposite_of_its_class_is_refused(make: Any, belo
         make.write(f"good/{index}.png")
         make.write(f"pit/{index}.png")
         make.write(f"{below}/x{index}.png")
-    with pytest.raises(DataError, match="its name says the opposite") as caught:
+    with pytest.raises(DataError, match="its name means the opposite") as caught:
         open_dataset(make.root)
     assert caught.value.remedy
     assert len(open_dataset(make.root, "class_folder").samples) == 9
@@ -171,14 +171,14 @@ def objects(make: Any, count: int, first: int = 1) -> np.ndarray:
 
 def test_numbers_of_single_objects_are_no_classes(make: Any) -> None:
     masked(make, *(objects(make, count).astype(np.uint8) for count in (2, 3, 1, 4, 0)))
-    refused(make.root, "number single objects.*classes.txt")
+    refused(make.root, "have instance ids.*classes.txt")
     make.text("classes.txt", "pit", "scar", "dent", "crack")
     assert open_dataset(make.root).classes == ("pit", "scar", "dent", "crack")
 
 
 def test_numbers_up_to_500_are_no_classes(make: Any) -> None:
     masked(make, *(objects(make, 4, first) for first in (1, 101, 201, 401, 497)))
-    refused(make.root, "number single objects")
+    refused(make.root, "have instance ids")
 
 
 def test_classes_that_are_met_together_are_classes(make: Any) -> None:
@@ -197,14 +197,14 @@ def test_a_word_for_masks_is_no_class(make: Any, name: str) -> None:
 def test_files_of_one_class_hold_one_value(make: Any) -> None:
     for kind in ("pit", "scar"):
         masked(make, make.mask(1, 2), make.mask(), name="p{}_" + kind)
-    refused(make.root, "masks of one class hold several values")
+    refused(make.root, "masks of one class have several values")
 
 
 @pytest.mark.parametrize("ending", ["gif", "npy", "webp"])
 def test_a_mask_that_is_not_read_does_not_make_its_picture_clean(make: Any, ending: str) -> None:
     masked(make, *[make.mask(1, value=255)] * 5)
     (make.root / "masks/p2.png").rename(make.root / f"masks/p2.{ending}")
-    refused(make.root, rf"p2\.{ending}, and p2.png would be taken as clean")
+    refused(make.root, rf"p2\.{ending}; p2.png would be taken as good")
 
 
 def test_a_picture_without_a_mask_among_labelled_clean_ones_is_left_out(make: Any) -> None:
@@ -220,11 +220,11 @@ def test_pictures_of_other_formats_are_named(make: Any) -> None:
     (make.root / "ng/ng_3.jpeg").rename(make.root / "ng/ng_3.webp")
     data = open_dataset(make.root)
     assert [(one.name, one.reason) for one in data.skipped] == [
-        ("ng/ng_3.webp", ".webp is not read: save it as PNG")
+        ("ng/ng_3.webp", ".webp is not supported: save it as PNG")
     ]
     for index in range(10):
         (make.root / f"ok/ok_{index}.jpeg").rename(make.root / f"ok/ok_{index}.HEIC")
-    refused(make.root, "ng_3.webp and 10 more are of a kind that is not read")
+    refused(make.root, "ng_3.webp and 10 more are in a format that is not supported")
 
 
 def test_roboflows_first_class_is_the_background(make: Any) -> None:
@@ -240,7 +240,7 @@ def test_masks_of_good_pictures_may_be_there_if_they_are_empty(make: Any) -> Non
         make.write(f"ground_truth/good/{index:03}_mask.png", make.mask())
     assert open_dataset(make.root).classes == ("crack", "hole")
     make.write("ground_truth/good/000_mask.png", make.mask(1, value=255))
-    refused(make.root, "none of its masks may have a defect pixel")
+    refused(make.root, "its masks must not have defect pixels")
 
 
 # -- tables -----------------------------------------------------------------------------------
@@ -259,13 +259,13 @@ def index(make: Any, *lines: str, masks: Any = None) -> Path:
     ("lines", "words"),
     [
         (("image,class_id", "p1.png,0.5", "p2.png,0"), "'0.5' is not a whole number"),
-        (("image,defective", "p1.png,0.97", "p2.png,0.02"), "a probability is none"),
+        (("image,defective", "p1.png,0.97", "p2.png,0.02"), "not probabilities"),
         (("image,defective", "p1.png,2", "p2.png,0"), "defective is 2"),
         (("image,class_id", "p1.png,1_0", "p2.png,0"), "'1_0' is not a number"),
         (("image,class_id", "p1.png,nan", "p2.png,0"), "'nan' is not a number"),
-        (("image,label", "p1.png,pit", "p2.png,ok"), "whether it is defective: .* image, label"),
-        (("image,class_id,class_name", "p1.png,0,pit", "p2.png,1,ok"), "class_id is 0, and 'pit'"),
-        (("image,class_id,class_name", "p1.png,0,", "p2.png,1,good"), "the name of good pictures"),
+        (("image,label", "p1.png,pit", "p2.png,ok"), "no label column: it has image, label"),
+        (("image,class_id,class_name", "p1.png,0,pit", "p2.png,1,ok"), "class_id is 0, but 'pit'"),
+        (("image,class_id,class_name", "p1.png,0,", "p2.png,1,good"), "'good' means good"),
         (("image,class_name", "p1.png,pit", "p2.png,ok", "p3.png,"), "not labelled yet"),
     ],
 )
@@ -287,7 +287,7 @@ def test_rows_without_a_label_are_counted(make: Any) -> None:
 def test_names_alone_do_not_number_the_values_of_masks(make: Any) -> None:
     masks = [make.mask(1), make.mask(2), make.mask()]
     index(make, "image,class_name", "p1.png,pit", "p2.png,dent", "p3.png,ok", masks=masks)
-    refused(make.root, "which of them is which value of a mask")
+    refused(make.root, "but not the mask value of each")
     make.text("classes.txt", "pit", "dent")
     assert open_dataset(make.root).classes == ("pit", "dent")
 
@@ -297,7 +297,7 @@ def test_labels_and_masks_number_classes_alike(make: Any) -> None:
     rows = [f"p{i + 1}.png,{2 - i % 2},{('pit', 'scar')[i % 2]}" for i in range(4)]
     refused(
         index(make, "image,class_id,class_name", *rows, masks=masks),
-        "4 of 4 masks show none of the classes",
+        "4 of 4 masks have none of the classes",
     )
 
 
@@ -326,7 +326,7 @@ def test_splits_of_yolo_are_no_classes(make: Any) -> None:
             make.write(f"obj_{split}_data/{split}{number}.jpg")
             make.text(f"obj_{split}_data/{split}{number}.txt", "1 0.5 0.5 0.25 0.125")
     make.text("obj.names", "pit", "scar")
-    refused(make.root, "holds YOLO's text files, which is not read")
+    refused(make.root, "has YOLO's text files: not a supported format")
 
 
 def test_masks_of_several_objects_are_of_one_class(make: Any) -> None:
@@ -371,9 +371,9 @@ def test_a_list_may_number_its_names(make: Any, line: str, first: int) -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (("none", "pit", "scar", "dent"), "'none' is the name of no defect, and value 1"),
-        (("good", "pit", "scar", "dent"), "'good' is the name of no defect"),
-        (("pit,scar,dent",), "has one line.*a name a line"),
+        (("none", "pit", "scar", "dent"), "'none' means no defect, but its line gives it value 1"),
+        (("good", "pit", "scar", "dent"), "'good' means no defect"),
+        (("pit,scar,dent",), "has one line.*one name per line"),
         (("0 pit", "1 scar", "2 dent"), "value 0 is named 'pit'"),
         (("1 pit", "1 scar", "2 dent"), "value 1 is named twice"),
         (("pit",), "does not name: 2, 3"),
@@ -386,7 +386,7 @@ def test_a_list_that_can_be_read_in_two_ways(make: Any, lines: tuple[str, ...], 
 def test_two_cameras_are_no_classes(make: Any) -> None:
     make.class_folder("ok", "ng", above="cam1/")
     make.class_folder("ok", "ng", above="cam2/")
-    refused(make.root, "cam1/ and cam2/ hold ng and ok each: which of the two")
+    refused(make.root, "cam1/ and cam2/ both contain ng and ok, so either level")
     assert open_dataset(make.root / "cam1").classes == ("ng",)
 
 
@@ -398,7 +398,7 @@ def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -
     make.mask_folder(count=12)
     for index in range(12):
         make.write(f"images/{inner}/{index}.png", make.mask(1, value=255))
-    refused(make.root, "stand in a folder whose name says masks, or drawings")
+    refused(make.root, "are in a folder named as masks or visualizations")
     assert len(open_dataset(make.root, "mask_folder")) == 24, "a person's word"
 
 
@@ -406,8 +406,8 @@ def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -
 def test_masks_reached_by_a_link_are_no_clean_pictures(make: Any, target: str) -> None:
     make.mask_folder(count=12)
     (make.root / "images" / "up").symlink_to(target)
-    refused(make.root, "are masks of the set too")
-    with pytest.raises(DataError, match="are masks of the set too"):
+    refused(make.root, "are also masks of the set")
+    with pytest.raises(DataError, match="are also masks of the set"):
         open_dataset(make.root, "mask_folder")
 
 

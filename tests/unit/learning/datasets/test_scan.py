@@ -154,13 +154,13 @@ def test_planted_faults_are_all_found(make: Any) -> None:
     found = scan_dataset(open_dataset(root))
     text = messages(found)
     for line in (
-        "warning: 1 pictures cannot be read: cut.png",
-        "warning: 1 masks do not fit their pictures: turned.png",
-        "warning: 1 defective pictures have no defect pixel: empty.png",
+        "warning: 1 images cannot be read: cut.png",
+        "warning: 1 masks do not match their images: turned.png",
+        "warning: 1 defective images have no defect pixel: empty.png",
         "warning: 1 masks contradict their label: liar.png",
-        "warning: 1 exact duplicates stand in two splits, as copy.png and t1.jpg",
-        "warning: 1 exact duplicates are good and defective at once, as copy.png and t1.jpg",
-        "warning: 1 near duplicates (turned, mirrored, other exposure) stand in two splits",
+        "warning: 1 exact duplicates are in two splits, such as copy.png and t1.jpg",
+        "warning: 1 exact duplicates are labelled both good and defective, such as copy.png",
+        "warning: 1 near duplicates (rotated, mirrored, other exposure) are in two splits",
     ):
         assert line in text
     assert len(found.duplicates) == 2
@@ -170,7 +170,7 @@ def test_groups_across_splits_are_found(make: Any) -> None:
     root = make.indexed()
     text = (root / "index.csv").read_text().replace("g0train", "g").replace("g0test", "g")
     (root / "index.csv").write_text(text)
-    assert "warning: 1 groups stand in train and in test" in messages(
+    assert "warning: 1 groups are in both train and test" in messages(
         scan_dataset(open_dataset(root))
     )
 
@@ -179,7 +179,7 @@ def test_more_than_a_fifth_broken_is_an_error(make: Any) -> None:
     root = make.class_folder(count=3)
     (root / "ok_front/ok_front_0.jpeg").write_bytes(b"")
     (root / "def_front/def_front_0.jpeg").write_bytes(b"")
-    assert messages(scan_dataset(open_dataset(root))).startswith("error: 2 pictures cannot be read")
+    assert messages(scan_dataset(open_dataset(root))).startswith("error: 2 images cannot be read")
 
 
 def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
@@ -188,16 +188,16 @@ def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
         make.write(f"masks/p{index}.png", 1 - make.mask(1) if index else make.mask(1))
     data = open_dataset(make.root, classes=["pit", "scar"])
     text = messages(scan_dataset(data))
-    assert "in 3 pictures most pixels are defects" in text
-    assert "class 'scar' has no pixel anywhere" in text
-    assert "every picture is defective" in text
+    assert "in 3 images most pixels are defects" in text
+    assert "class 'scar' has no pixels" in text
+    assert "every image is defective" in text
 
 
 def test_no_defect_at_all_is_an_error(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", make.mask())
-    assert "error: no picture is defective" in messages(scan_dataset(open_dataset(make.root)))
+    assert "error: no image is defective" in messages(scan_dataset(open_dataset(make.root)))
 
 
 def test_a_split_that_keeps_twins_together_has_no_leak(make: Any) -> None:
@@ -274,7 +274,7 @@ def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
         make.write(f"ok/{index}.bmp", pixels)
         make.write(f"bad/{index}b.bmp", np.ascontiguousarray(pixels[:, ::-1]))
     found = scan_dataset(open_dataset(make.root))
-    remedy = remedies(found)["8 pictures cannot be read"]
+    remedy = remedies(found)["8 images cannot be read"]
     assert "`flat_end: true` in reading.yaml" in remedy
     assert "elete" not in remedy
     (make.root / "reading.yaml").write_text("flat_end: true\n")
@@ -286,7 +286,7 @@ def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
     cut = root / "ok_front/ok_front_0.jpeg"
     cut.write_bytes(cut.read_bytes()[:-40])
     (root / "def_front/def_front_0.jpeg").write_bytes(b"GIF89a" + bytes(40))
-    remedy = remedies(scan_dataset(open_dataset(root)))["2 pictures cannot be read"]
+    remedy = remedies(scan_dataset(open_dataset(root)))["2 images cannot be read"]
     assert "Copy it again (1 of them)" in remedy
     assert "Save it as PNG" in remedy
 
@@ -299,4 +299,4 @@ def test_a_class_spelled_otherwise_in_test_is_told(make: Any) -> None:
                     f"{split_name}/{name}/{name}{index}.png", texture(10 * len(name) + index)
                 )
     text = messages(scan_dataset(open_dataset(make.root)))
-    assert "warning: train shows nothing of 'scratches', which val or test have" in text
+    assert "warning: train has no image of 'scratches', which val or test have" in text

@@ -78,13 +78,13 @@ def test_a_missing_val_is_cut_from_train() -> None:
     assert count["test"] == 20
     assert 12 <= count["val"] <= 16
     assert all(r.split == "test" for r in done.samples[:20])
-    assert any("cut from" in note for note in done.notes)
+    assert any("taken from" in note for note in done.notes)
 
 
 def test_a_train_of_good_pictures_only_is_not_used(make: Any) -> None:
     done = split_dataset(open_dataset(make.mvtec()), 1)
     assert any(record.is_defective for record in done.in_splits("train"))
-    assert any("holds no defective picture" in note for note in done.notes)
+    assert any("has no defective image" in note for note in done.notes)
 
 
 def test_what_belongs_together_stays_together() -> None:

@@ -140,13 +140,13 @@ def test_white_masks_with_several_names_are_an_error(make: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pit", "no label with its colour"),
-        ("pit:1,2", "no label with its colour"),
-        ("pit:1,2,300::", "has the part 300"),
-        (f"pit:{'9' * 5000},2,3::", "no label with its colour"),
+        ("pit", "not a label with a colour"),
+        ("pit:1,2", "not a label with a colour"),
+        ("pit:1,2,300::", "component 300 is above 255"),
+        (f"pit:{'9' * 5000},2,3::", "not a label with a colour"),
         ("pit:1,2,3::\nscar:1,2,3::", "has the colour of 'pit'"),
         ("pit:1,2,3::\npit:1,2,4::", "names 'pit' twice"),
-        ("pit:0,0,0::", "is black, as the background"),
+        ("pit:0,0,0::", "is black like the background"),
         ("\n".join(f"n{i}:1,2,{i}::" for i in range(80)), "more than 64"),
     ],
 )
@@ -158,10 +158,10 @@ def test_a_labelmap_that_cannot_be_understood(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("pit\n_background_\nscar", "stands after a class"),
+        ("pit\n_background_\nscar", "is after a class"),
         ("pit\npit", "names 'pit' twice"),
         ("\n".join(f"n{i}" for i in range(1_000_000)), "more than 64"),
-        ("x" * 300, "more than 200 characters"),
+        ("x" * 300, "longer than 200 characters"),
     ],
 )
 def test_a_list_that_cannot_be_understood(text: str, said: str) -> None:
