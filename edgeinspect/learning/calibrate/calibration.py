@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import numpy as np
 
 from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
 from edgeinspect.errors import ModelError
-from edgeinspect.learning.calibrate import qdq_placement, ranges
-from edgeinspect.learning.calibrate import sampling as sample
+from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.acceptance import (
     AcceptanceLimits,
     AcceptanceResult,
@@ -26,21 +25,26 @@ from edgeinspect.learning.calibrate.checkpoint import (
     no_progress,
 )
 from edgeinspect.learning.calibrate.distance import Distance
-from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
-from edgeinspect.learning.calibrate.histogram import Histogram
-from edgeinspect.learning.calibrate.input_range_check import (
+from edgeinspect.learning.calibrate.frame_statistics import (
     check_frame_statistics,
+    deciles,
+    describe_drift,
     reference_statistics,
 )
+from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
 from edgeinspect.learning.calibrate.layer_sensitivity import (
     SensitivityReport,
     exclude_layers,
     layers_in_order,
     measure_layer_sensitivity,
 )
-from edgeinspect.learning.calibrate.method_selection import best_method, compare_methods
-from edgeinspect.learning.calibrate.qdq_placement import QdqPlacement
-from edgeinspect.learning.calibrate.range_methods import METHODS
+from edgeinspect.learning.calibrate.qdq_placement import (
+    QdqPlacement,
+    insert_qdq,
+    int8_scale,
+    plan_qdq,
+)
+from edgeinspect.learning.calibrate.ranges import METHODS, Histogram, best_method, compare_methods
 from edgeinspect.learning.calibrate.sampling import FrameMetrics, FrameSelection
 from edgeinspect.learning.calibrate.sessions import (
     default_backend,
@@ -55,6 +59,10 @@ PLACEMENT_RULES_VERSION = "1"
 """Version of the Q/DQ placement rules; part of the calibration id."""
 BEST_METHOD = "best"
 DEFAULT_SENSITIVITY_FRAMES = 8
+_FLOAT32_REMEDY = (
+    "Calibrate its float32 version: export the network in float32 (torch: model.float()) and "
+    "import that; `edgeinspect models build` converts it to FP16"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class CalibrationResult:
 
 
 class _CalibrationRun:
-    """State shared by the steps of one calibration."""
+    """The inputs of one calibration, and the steps that need several of them."""
 
     def __init__(
         self, config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
@@ -130,29 +138,29 @@ class _CalibrationRun:
         self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
 
     def _key(self) -> str:
-        asked = self.config
-        made_of = [
+        config = self.config
+        inputs = [
             PLACEMENT_RULES_VERSION,
             self.parent.id.sha256,
-            asked.scoring_gate.id.sha256 if asked.scoring_gate else "",
-            asked.seed,
-            asked.frame_count,
-            asked.held_out_count,
-            list(asked.float_layers),
+            config.scoring_gate.id.sha256 if config.scoring_gate else "",
+            config.seed,
+            config.frame_count,
+            config.held_out_count,
+            list(config.float_layers),
             self.frames.where,
             list(self.frames.names),
         ]
-        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:20]
 
-    def measure_frames(self, frames: FrameSet, name: str) -> FrameMetrics:
+    def measure_frames(self, frames: FrameSet, stage: str) -> FrameMetrics:
         engine = open_engine(self.config.scoring_gate or self.parent, self.backend)
         try:
-            return sample.measure_frames(
+            return sampling.measure_frames(
                 frames,
                 lambda image: defect_score(engine, image),
                 self.checkpoint,
                 self.progress,
-                stage=name,
+                stage=stage,
             )
         finally:
             engine.close()
@@ -165,15 +173,18 @@ class _CalibrationRun:
         Raises:
             DataError: The frames are too dark or flat for this model.
         """
-        values = metrics.values[[digest != sample.UNREADABLE for digest in metrics.digests]]
-        known = reference_statistics(self.config.parent)
-        check_frame_statistics(values, None if known is None else known[0], self.frames.where)
-        if known is not None:
-            return tuple(sample.describe_drift(values, known[0], known[1]))
+        values = metrics.values[[digest != sampling.UNREADABLE for digest in metrics.digests]]
+        reference = reference_statistics(self.parent)
+        check_frame_statistics(values, reference and reference[0], self.frames.where)
+        if reference is not None:
+            return tuple(describe_drift(values, reference[0], reference[1]))
         if self.labels is None:
             return ()
-        other = self.measure_frames(self.labels, "scan of the labelled").values
-        return tuple(sample.describe_drift(values, sample.deciles(other), len(other)))
+        labelled = self.measure_frames(self.labels, "scan of the labelled").values
+        return tuple(describe_drift(values, deciles(labelled), len(labelled)))
+
+    def quantize(self, clip_values: dict[str, float], float_layers: Collection[str]) -> Any:
+        return insert_qdq(self.model, plan_qdq(self.model, float_layers), clip_values)
 
     def verify(self, graph: Any, held_out: FrameSet, name: str) -> AcceptanceResult:
         frames = self.labels or held_out
@@ -185,7 +196,7 @@ class _CalibrationRun:
                 child_engine,
                 frames,
                 self.config.limits,
-                lambda done: self.progress(f"prove {name}", done, len(frames)),
+                lambda done: self.progress(f"verify {name}", done, len(frames)),
             )
         finally:
             parent_engine.close()
@@ -194,10 +205,10 @@ class _CalibrationRun:
     def measure_sensitivity(
         self, clip_values: dict[str, float], held_out: FrameSet
     ) -> SensitivityReport:
-        frames = self.labels or held_out
         count = self.config.sensitivity_frames or DEFAULT_SENSITIVITY_FRAMES
+        frames = informative_frames(self.labels or held_out, count)
         return measure_layer_sensitivity(
-            self.parent, self.model, clip_values, informative_frames(frames, count), self.progress
+            self.parent, self.model, clip_values, frames, self.progress
         )
 
 
@@ -228,9 +239,9 @@ def calibrate(
     except Exception as error:
         if not type(error).__module__.startswith(("onnx", "google.protobuf")):
             raise
-        words = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(
-            f"{config.parent.id} cannot be quantized: {words[:240]}",
+            f"{config.parent.id} cannot be quantized: {reason[:240]}",
             where=str(config.parent.path),
             remedy="Export the network in float32 with standard operators, and import it again",
         ) from error
@@ -240,63 +251,66 @@ def _run_calibration(
     config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
 ) -> CalibrationResult:
     run = _CalibrationRun(config, work, resume, progress)
-    found = run.measure_frames(run.frames, sample.STAGE)
-    drift = run.describe_drift(found)
-    chosen = sample.select_frames(found, config.frame_count, config.held_out_count, config.seed)
-    held_out = run.frames.subset(chosen.held_out)
-    whole = qdq_placement.plan_qdq(run.model)
-    placement = qdq_placement.plan_qdq(run.model, config.float_layers)
-    histograms = ranges.collect_histograms(
-        run.model, whole.tensors, run.frames.subset(chosen.calibration), run.checkpoint, progress
+    metrics = run.measure_frames(run.frames, sampling.STAGE)
+    drift = run.describe_drift(metrics)
+    selection = sampling.select_frames(
+        metrics, config.frame_count, config.held_out_count, config.seed
     )
-    wanted = METHODS if config.method == BEST_METHOD else (config.method,)
-    reach = {name: ranges.clip_values(histograms, name) for name in wanted}
-    graphs = {name: qdq_placement.insert_qdq(run.model, placement, reach[name]) for name in wanted}
+    held_out = run.frames.subset(selection.held_out)
+    histograms = ranges.collect_histograms(
+        run.model,
+        plan_qdq(run.model).tensors,
+        run.frames.subset(selection.calibration),
+        run.checkpoint,
+        progress,
+    )
+    methods = METHODS if config.method == BEST_METHOD else (config.method,)
+    clip_values = {name: ranges.clip_values(histograms, name) for name in methods}
+    float_layers = config.float_layers
+    graphs = {name: run.quantize(clip_values[name], float_layers) for name in methods}
     distances = compare_methods(
         run.parent, graphs, held_out, run.checkpoint.folder, run.backend, progress
     )
     method = best_method(distances)
-    graph, left = graphs[method], config.float_layers
+    clips = clip_values[method]
+    graph = graphs[method]
     first = acceptance = run.verify(graph, held_out, "int8")
-    why = None
-    if config.sensitivity_frames or (config.exclude_sensitive and not first.is_accepted):
-        why = run.measure_sensitivity(reach[method], held_out)
-    if config.exclude_sensitive and not first.is_accepted and why is not None:
-        last: list[AcceptanceResult] = []
+    exclude = config.exclude_sensitive and not first.is_accepted
+    sensitivity = None
+    if config.sensitivity_frames or exclude:
+        sensitivity = run.measure_sensitivity(clips, held_out)
+    if exclude and sensitivity is not None:
 
-        def holds(names: tuple[str, ...]) -> bool:
-            made = qdq_placement.insert_qdq(
-                run.model, qdq_placement.plan_qdq(run.model, names), reach[method]
-            )
-            last.append(run.verify(made, held_out, f"with {len(names)} in float"))
-            return last[-1].is_accepted
+        def is_accepted(names: tuple[str, ...]) -> bool:
+            candidate = run.quantize(clips, names)
+            return run.verify(candidate, held_out, f"with {len(names)} in float").is_accepted
 
-        rescued = exclude_layers(why, holds, config.max_float_layers)
-        if rescued is not None:
-            left = layers_in_order(placement, rescued)
-            placement = qdq_placement.plan_qdq(run.model, left)
-            graph = qdq_placement.insert_qdq(run.model, placement, reach[method])
+        excluded = exclude_layers(sensitivity, is_accepted, config.max_float_layers)
+        if excluded is not None:
+            float_layers = layers_in_order(plan_qdq(run.model), excluded)
+            graph = run.quantize(clips, float_layers)
             acceptance = run.verify(graph, held_out, "recovered")
-    name = calibration_id(config, found, chosen, method, placement, reach[method])
-    set_metadata(graph, config.parent, name)
+    placement = plan_qdq(run.model, float_layers)
+    calibration = calibration_id(config, metrics, selection, method, placement, clips)
+    set_metadata(graph, config.parent, calibration)
     return CalibrationResult(
-        config,
-        run.backend,
-        graph,
-        name,
-        placement,
-        found,
-        chosen,
-        run.frames,
-        histograms,
-        method,
-        distances,
-        acceptance,
-        first,
-        why,
-        left,
-        drift,
-        run.checkpoint,
+        config=config,
+        backend=run.backend,
+        graph=graph,
+        id=calibration,
+        placement=placement,
+        frame_metrics=metrics,
+        selection=selection,
+        frames=run.frames,
+        histograms=histograms,
+        method=method,
+        distances=distances,
+        acceptance=acceptance,
+        first_acceptance=first,
+        sensitivity=sensitivity,
+        float_layers=float_layers,
+        drift=drift,
+        checkpoint=run.checkpoint,
     )
 
 
@@ -324,12 +338,6 @@ def prepare_graph(parent: ModelSpec) -> Any:
     return model
 
 
-_FLOAT32_REMEDY = (
-    "Calibrate its float32 version: export the network in float32 (torch: model.float()) and "
-    "import that; `edgeinspect models build` converts it to FP16"
-)
-
-
 def defect_score(engine: Engine, image: Pixels) -> float:
     """Return a gate's probability, or a segmenter's highest class score."""
     outputs: Any = engine.infer(image)
@@ -344,13 +352,12 @@ def informative_frames(frames: FrameSet, count: int) -> FrameSet:
     if frames.read_label is None:
         return frames.subset(_evenly_spaced(numbers, count))
     # A few hundred labels are enough to find some of each kind.
-    looked = _evenly_spaced(numbers, min(len(numbers), 40 * count))
-    bad = [number for number in looked if frames.read_label(number).is_defective]
-    good = [number for number in looked if number not in set(bad)]
-    wanted = min(len(bad), max(count - len(good), -(-2 * count // 3)))
-    return frames.subset(
-        sorted([*_evenly_spaced(bad, wanted), *_evenly_spaced(good, count - wanted)])
-    )
+    candidates = _evenly_spaced(numbers, min(len(numbers), 40 * count))
+    bad = [number for number in candidates if frames.read_label(number).is_defective]
+    good = [number for number in candidates if number not in set(bad)]
+    bad_count = min(len(bad), max(count - len(good), -(-2 * count // 3)))
+    chosen = [*_evenly_spaced(bad, bad_count), *_evenly_spaced(good, count - bad_count)]
+    return frames.subset(sorted(chosen))
 
 
 def _evenly_spaced(numbers: Sequence[int], count: int) -> list[int]:
@@ -369,7 +376,7 @@ def calibration_id(
     clip_values: dict[str, float],
 ) -> str:
     """Return the calibration's id: a hash of the parent, the images and all decisions."""
-    made_of = {
+    inputs = {
         "rules": PLACEMENT_RULES_VERSION,
         "parent": config.parent.id.sha256,
         "sample": [metrics.digests[number] for number in selection.calibration],
@@ -377,12 +384,9 @@ def calibration_id(
         "seed": config.seed,
         "method": method,
         "int8": [layer.name for layer in placement.int8_layers],
-        "scales": {
-            name: qdq_placement.int8_scale(clip_values[name]).item().hex()
-            for name in placement.tensors
-        },
+        "scales": {name: int8_scale(clip_values[name]).item().hex() for name in placement.tensors},
     }
-    text = json.dumps(made_of, sort_keys=True)
+    text = json.dumps(inputs, sort_keys=True)
     return "cal-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,14 @@ from edgeinspect.learning.calibrate.checkpoint import (
     ProgressCallback,
     no_progress,
 )
+from edgeinspect.learning.calibrate.frame_statistics import MEASURES, Values
 from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.system import TableWriter
 
 STAGE = "scan"
-MEASURES = ("brightness", "contrast", "score")
 SCORE_EDGES = (0.02, 0.5, 0.98)
 UNREADABLE = ""
 _MAX_UNREADABLE_RATIO = 0.2
-_DRIFT_LIMIT = 0.25
-_BINS = 10
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,57 +156,6 @@ def _round_robin(
             if queue and len(order) < wanted:
                 order.append(queue.pop())
     return order
-
-
-def deciles(values: Values) -> dict[str, list[float]]:
-    """Return the nine deciles of each measure, as stored in manifests."""
-    levels = np.linspace(0, 1, _BINS + 1)[1:-1]
-    return {
-        name: [round(float(each), 5) for each in np.quantile(values[:, column], levels)]
-        for column, name in enumerate(MEASURES)
-    }
-
-
-def describe_drift(
-    values: Values, reference: Mapping[str, Sequence[float]], size: int
-) -> list[str]:
-    """Describe the measures in which a sample differs from a reference population.
-
-    A population stability index above 0.25 (plus its expected value by chance for these
-    numbers of frames) counts as a different population.
-
-    Args:
-        values: (N, 3) of the sample.
-        reference: Deciles by measure; missing measures are ignored.
-        size: Number of frames of the reference.
-    """
-    limit = _DRIFT_LIMIT + (_BINS - 1) * (1 / max(1, len(values)) + 1 / max(1, size))
-    words = []
-    for column, name in enumerate(MEASURES):
-        edges = reference.get(name)
-        if edges is None or len(edges) != _BINS - 1:
-            continue
-        index = population_stability_index(values[:, column], edges)
-        if index > limit:
-            words.append(
-                f"{name}: the sample's median is {np.median(values[:, column]):.3g}, the "
-                f"reference's {edges[_BINS // 2 - 1]:.3g} (stability index {index:.2f}, "
-                f"limit {limit:.2f})"
-            )
-    return words
-
-
-def population_stability_index(values: Values, edges: Sequence[float]) -> float:
-    """Return the population stability index of values against nine deciles."""
-    # Equal deciles (a gate that returns 0 for half of all frames) leave tenths empty: a value
-    # on an edge is distributed over the tenths that meet there.
-    low = np.searchsorted(edges, values, "left")
-    high = np.searchsorted(edges, values, "right")
-    counts = np.zeros(_BINS)
-    for first, last in zip(low, high, strict=True):
-        counts[first : last + 1] += 1 / (last - first + 1)
-    share = (counts + 0.5) / (len(values) + 0.5 * _BINS)
-    return float(np.sum((share - 1 / _BINS) * np.log(share * _BINS)))
 
 
 def selection_csv(frames: FrameSet, metrics: FrameMetrics, selection: FrameSelection) -> bytes:

@@ -17,6 +17,7 @@ from edgeinspect.errors import StorageError
 from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.checkpoint import write_atomic
+from edgeinspect.learning.calibrate.frame_statistics import deciles
 from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
@@ -125,7 +126,7 @@ def _calibration_section(result: CalibrationResult) -> dict[str, Any]:
         "int8_layers": len(result.placement.int8_layers),
         "layers": len(result.placement.layers),
         "left_in_float": list(result.float_layers),
-        "statistics": sampling.deciles(drawn),
+        "statistics": deciles(drawn),
     }
 
 

@@ -1,4 +1,4 @@
-"""A small segmenter that really finds bright and dark patches, its pictures, and its harm."""
+"""A small working segmenter for bright and dark patches, a data set, and outlier channels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.domain.frame import FrameShape
+from edgeinspect.learning.calibrate.sampling import FrameMetrics
 from tests.graphs import install
 
 SHAPE = FrameShape(32, 64, 1)
@@ -184,3 +185,11 @@ def write_dataset(folder: Path, count: int, seed: int = 1) -> Path:
         writer.writerow(["image", "split", *(f"{name}_px" for name in CLASSES)])
         writer.writerows(rows)
     return folder
+
+
+def random_metrics(count: int, seed: int = 0) -> FrameMetrics:
+    """Measurements of frames of which a tenth are suspect."""
+    rng = np.random.default_rng(seed)
+    score = np.where(rng.random(count) < 0.1, 0.99, 0.001)
+    values = np.stack([rng.uniform(60, 160, count), rng.uniform(5, 20, count), score], axis=1)
+    return FrameMetrics(tuple(f"{n:064x}" for n in range(count)), values)

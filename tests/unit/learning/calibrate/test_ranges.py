@@ -15,17 +15,20 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra c
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
 from edgeinspect.learning.calibrate.frames import FrameSet
-from edgeinspect.learning.calibrate.histogram import BINS, Histogram
 from edgeinspect.learning.calibrate.qdq_placement import plan_qdq
-from edgeinspect.learning.calibrate.range_methods import METHODS, clip_value
-from edgeinspect.learning.calibrate.ranges import clip_values, collect_histograms, ranges_csv
+from edgeinspect.learning.calibrate.ranges import (
+    BINS,
+    METHODS,
+    Histogram,
+    clip_value,
+    clip_values,
+    collect_histograms,
+    ranges_csv,
+)
 from edgeinspect.learning.calibrate.sampling import (
     UNREADABLE,
     FrameMetrics,
-    deciles,
-    describe_drift,
     measure_frames,
-    population_stability_index,
     select_frames,
 )
 from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms
@@ -192,15 +195,8 @@ def test_not_finite_activations_name_tensor_and_frame(tmp_path: Path) -> None:
 # -- the sample -----------------------------------------------------------------------------
 
 
-def scanned(count: int, seed: int = 0) -> FrameMetrics:
-    rng = np.random.default_rng(seed)
-    score = np.where(rng.random(count) < 0.1, 0.99, 0.001)
-    values = np.stack([rng.uniform(60, 160, count), rng.uniform(5, 20, count), score], axis=1)
-    return FrameMetrics(tuple(f"{n:064x}" for n in range(count)), values)
-
-
 def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
-    found = scanned(1000)
+    found = networks.random_metrics(1000)
     drawn = select_frames(found, 120, 30, seed=5)
     assert drawn == select_frames(found, 120, 30, seed=5)
     assert drawn != select_frames(found, 120, 30, seed=6)
@@ -214,7 +210,7 @@ def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
 
 
 def test_the_same_picture_is_drawn_once_and_broken_ones_never() -> None:
-    found = scanned(40)
+    found = networks.random_metrics(40)
     digests = ["same"] * 20 + [UNREADABLE] * 5 + list(found.digests[25:])
     drawn = select_frames(FrameMetrics(tuple(digests), found.values), 500, 100, seed=1)
     numbers = [*drawn.calibration, *drawn.held_out]
@@ -243,18 +239,3 @@ def test_too_many_broken_pictures_are_an_error(tmp_path: Path) -> None:
         measure_frames(
             reads(3), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "b", resume=False)
         )
-
-
-def test_another_population_is_noticed_and_the_same_is_not() -> None:
-    same, reference = scanned(400, 1), scanned(400, 2)
-    known = deciles(reference.values)
-    assert describe_drift(same.values, known, 400) == []
-    darker = same.values - [45, 0, 0]
-    words = describe_drift(darker, known, 400)
-    assert len(words) == 1
-    assert words[0].startswith("brightness")
-
-
-def test_equal_deciles_do_not_count_as_drift() -> None:
-    values = np.zeros(300)
-    assert population_stability_index(values, [0.0] * 9) == pytest.approx(0, abs=0.01)

@@ -1,4 +1,4 @@
-"""Frames that cannot be those a model is for, and proofs that prove nothing."""
+"""Frames that differ from the training frames."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import yaml
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError
-from edgeinspect.learning.calibrate.frames import open_frames
-from edgeinspect.learning.calibrate.input_range_check import (
+from edgeinspect.learning.calibrate.frame_statistics import (
     check_frame_statistics,
+    deciles,
+    describe_drift,
+    population_stability_index,
     reference_statistics,
 )
+from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.storage.model_store import ModelStore
+from tests.unit.learning.calibrate import networks
 
 cv2 = pytest.importorskip("cv2")
 
@@ -89,3 +93,18 @@ def test_a_plain_folder_is_read_as_a_set(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "c.png"), GREY)
     with pytest.raises(DataError, match=r"8 bits \(c.png\)"):
         open_frames(str(tmp_path), spec(tmp_path))
+
+
+def test_another_population_is_noticed_and_the_same_is_not() -> None:
+    same, reference = networks.random_metrics(400, 1).values, networks.random_metrics(400, 2).values
+    known = deciles(reference)
+    assert describe_drift(same, known, 400) == []
+    darker = same - [45, 0, 0]
+    words = describe_drift(darker, known, 400)
+    assert len(words) == 1
+    assert words[0].startswith("brightness")
+
+
+def test_equal_deciles_do_not_count_as_drift() -> None:
+    values = np.zeros(300)
+    assert population_stability_index(values, [0.0] * 9) == pytest.approx(0, abs=0.01)

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.learning.calibrate import sampling
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelManifest, read_manifest
 
+MEASURES = ("brightness", "contrast", "score")
+Values = NDArray[np.float64]
+"""(N, 3): the measures of N frames."""
+_TENTHS = 10
+_DRIFT_LIMIT = 0.25
 _MIN_DARKENING_FACTOR = 3.0
 """Frames darker or flatter than the darkest tenth of the reference by this factor are not due to
 another light: two bits of depth are a factor of four."""
@@ -56,7 +61,7 @@ def reference_statistics(parent: ModelSpec) -> tuple[dict[str, list[float]], int
 
 
 def check_frame_statistics(
-    values: sampling.Values, reference: Mapping[str, Sequence[float]] | None, where: str
+    values: Values, reference: Mapping[str, Sequence[float]] | None, where: str
 ) -> None:
     """Check that frames are not far darker or flatter than the training frames.
 
@@ -89,6 +94,57 @@ def check_frame_statistics(
         )
 
 
+def deciles(values: Values) -> dict[str, list[float]]:
+    """Return the nine deciles of each measure, as stored in manifests."""
+    levels = np.linspace(0, 1, _TENTHS + 1)[1:-1]
+    return {
+        name: [round(float(each), 5) for each in np.quantile(values[:, column], levels)]
+        for column, name in enumerate(MEASURES)
+    }
+
+
+def describe_drift(
+    values: Values, reference: Mapping[str, Sequence[float]], size: int
+) -> list[str]:
+    """Describe the measures in which a sample differs from a reference population.
+
+    A population stability index above 0.25 (plus its expected value by chance for these
+    numbers of frames) counts as a different population.
+
+    Args:
+        values: (N, 3) of the sample.
+        reference: Deciles by measure; missing measures are ignored.
+        size: Number of frames of the reference.
+    """
+    limit = _DRIFT_LIMIT + (_TENTHS - 1) * (1 / max(1, len(values)) + 1 / max(1, size))
+    words = []
+    for column, name in enumerate(MEASURES):
+        edges = reference.get(name)
+        if edges is None or len(edges) != _TENTHS - 1:
+            continue
+        index = population_stability_index(values[:, column], edges)
+        if index > limit:
+            words.append(
+                f"{name}: the sample's median is {np.median(values[:, column]):.3g}, the "
+                f"reference's {edges[_TENTHS // 2 - 1]:.3g} (stability index {index:.2f}, "
+                f"limit {limit:.2f})"
+            )
+    return words
+
+
+def population_stability_index(values: Values, edges: Sequence[float]) -> float:
+    """Return the population stability index of values against nine deciles."""
+    # Equal deciles (a gate that returns 0 for half of all frames) leave tenths empty: a value
+    # on an edge is distributed over the tenths that meet there.
+    low = np.searchsorted(edges, values, "left")
+    high = np.searchsorted(edges, values, "right")
+    counts = np.zeros(_TENTHS)
+    for first, last in zip(low, high, strict=True):
+        counts[first : last + 1] += 1 / (last - first + 1)
+    share = (counts + 0.5) / (len(values) + 0.5 * _TENTHS)
+    return float(np.sum((share - 1 / _TENTHS) * np.log(share * _TENTHS)))
+
+
 def _read_manifest_or_none(folder: Path) -> ModelManifest | None:
     try:
         return read_manifest(folder / MANIFEST_FILE)
@@ -103,4 +159,4 @@ def _get_key(table: Any, key: str) -> Any:
 def _parse_statistics(table: Any, count: str) -> tuple[dict[str, list[float]], int] | None:
     if not isinstance(table, dict) or not isinstance(table.get(count), int):
         return None
-    return {key: table[key] for key in sampling.MEASURES if key in table}, table[count]
+    return {key: table[key] for key in MEASURES if key in table}, table[count]
