@@ -97,7 +97,9 @@ def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
     workspace: Path, tmp_path: Path
 ) -> None:
     networks.make_store(tmp_path / "store", networks.segmenter())
-    asked = arguments(workspace, "patches", tmp_path, *label_arguments(workspace), "--method", "mse")
+    asked = arguments(
+        workspace, "patches", tmp_path, *label_arguments(workspace), "--method", "mse"
+    )
     asked[1] = "patches/1"
     assert main(asked) == 0
     store = ModelStore(tmp_path / "store")
@@ -115,7 +117,7 @@ def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(workspace, "broken", tmp_path, *label_arguments(workspace))) == 65
-    assert "INT8 of broken/1 is refused: Dice of bright" in capsys.readouterr().err
+    assert "INT8 of broken/1 is rejected: Dice of bright" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
     (refused,) = (tmp_path / "calibration" / "broken").iterdir()
     assert refused.name.startswith("refused-cal-")
@@ -130,7 +132,11 @@ def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
 
 def test_recover_leaves_that_layer_alone_in_float(workspace: Path, tmp_path: Path) -> None:
     assert (
-        main(arguments(workspace, "broken", tmp_path, *label_arguments(workspace), "--exclude-sensitive"))
+        main(
+            arguments(
+                workspace, "broken", tmp_path, *label_arguments(workspace), "--exclude-sensitive"
+            )
+        )
         == 0
     )
     found = read_reports(tmp_path, "broken", "1")
@@ -192,7 +198,9 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(120)
-def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
+def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(
+    workspace: Path, tmp_path: Path
+) -> None:
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1800000000", "PYTHONPATH": str(ROOT)}
     program = (
         "import sys, time\n"
@@ -249,7 +257,12 @@ def test_openvino_runs_the_convolutions_in_int8(workspace: Path, tmp_path: Path)
     assert (
         main(
             arguments(
-                workspace, "patches", tmp_path, *label_arguments(workspace), "--sensitivity-frames", "0"
+                workspace,
+                "patches",
+                tmp_path,
+                *label_arguments(workspace),
+                "--sensitivity-frames",
+                "0",
             )
         )
         == 0

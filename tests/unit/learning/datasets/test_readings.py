@@ -323,7 +323,7 @@ def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture
     assert "p0.jpg: is p0.bmp again, under another suffix" in out
     assert "... and 10 more" in out
     assert "30 images are skipped" in out
-    assert main(["data", "inspect", str(make.root), "--no-twins", "--json"]) == 0
+    assert main(["data", "inspect", str(make.root), "--no-duplicates", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["left_out"]) == 30
 
 
