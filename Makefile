@@ -9,6 +9,11 @@ ARGS   ?=
 DESTDIR ?= /
 PREFIX  ?= /opt/edgeinspect
 
+# Tests that take seconds: pure code, the configuration, the path of a frame.
+QUICK := tests/unit/domain tests/unit/config tests/unit/system tests/unit/pipeline/capture \
+    tests/unit/pipeline/inspection tests/unit/pipeline/verdicts tests/unit/storage/spool \
+    tests/unit/storage/shared_memory tests/unit/test_registry.py tests/unit/test_errors.py
+
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := $(VENV)/.ready-demo
@@ -16,7 +21,7 @@ LINE := $(VENV)/.ready-line
 TEST := $(VENV)/.ready-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format venv line install deb clean
+.PHONY: help demo test check lint format venv line install deb clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
@@ -31,7 +36,10 @@ demo: $(DEMO)  ## Set up, then run a whole line on the synthetic camera (FRAMES,
 test: $(TEST)  ## Set up, then run every test (ARGS goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(TEST)  ## Ruff, mypy and the floors
+check: lint  ## What to run before a commit: lint and the quick tests, under a minute
+	@$(BIN)/python -m pytest $(QUICK)
+
+lint: $(TEST)  ## Ruff, mypy and the layers
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy

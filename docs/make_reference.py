@@ -344,7 +344,7 @@ def commands() -> str:
 
 _EXIT_WORDS = {
     "EXIT_OK": ("done", "nothing"),
-    "EXIT_USAGE": ("the command was called wrongly", "`--help`"),
+    "EXIT_USAGE": ("wrong usage of the command", "`--help`"),
     "EXIT_DATAERR": ("a model, data or records were refused", "the message names the file"),
     "EXIT_UNAVAILABLE": ("an optional library is missing", "the message gives the `pip install`"),
     "EXIT_SOFTWARE": ("unexpected: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"),
