@@ -42,8 +42,7 @@ from edgeinspect.storage.ledger import open_ledger, read_body
 from edgeinspect.storage.recording import RecordedFrame, open_recording
 from edgeinspect.storage.spool import SpoolReader
 from edgeinspect.system import configure
-from edgeinspect.tools.replay.engine_selection import ReplayOverrides
-from edgeinspect.tools.replay.replay import replay_recording
+from edgeinspect.tools.replay import ReplayOverrides, replay_recording
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH, PICTURES = 256, 1600, 12

@@ -1,4 +1,4 @@
-"""Which line a command means: an address, a line's file, its name, or the one that runs."""
+"""The line that a command refers to: its address, its file, its name, or the running one."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from edgeinspect.storage.paths import client_addresses, find_shared_memory_folde
 from edgeinspect.storage.shared_memory import running_lines
 
 _LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-"""As `config.schema.Name`: else a name would be a path to another folder's sockets."""
+"""Same as `config.schema.Name`; any other text could be a path to another folder."""
 
 
-def is_address(word: str) -> bool:
-    """True for `tcp://…` and its like."""
-    return "://" in word
+def is_address(reference: str) -> bool:
+    """Return True for an address such as `tcp://…`."""
+    return "://" in reference
 
 
-def find_line_source(word: str | None) -> LineEndpoint:
-    """The line that a word names; the only one that runs on this PC when None.
+def find_line_source(reference: str | None) -> LineEndpoint:
+    """Return the line with this file or name; None means the only line that runs on this PC.
 
     Args:
         word: A line's file (`.yaml`) or its name.
 
     Raises:
-        ConfigError: The file is none of a line.
-        DeviceLostError: No line runs on this PC, as far as this user may see.
-        UsageError: More than one does, or the line's wire is encrypted.
+        ConfigError: The file is not a line's configuration.
+        DeviceLostError: This user sees no running line on this PC.
+        UsageError: Several lines run, or the line's wire is encrypted.
     """
-    if word is None:
-        living = running_lines()
-        if not living:
+    if reference is None:
+        running = running_lines()
+        if not running:
             raise DeviceLostError(
-                "no line runs on this PC, as far as this user may see",
+                "this user sees no running line on this PC",
                 remedy="Give its file, its name, or its address",
             )
-        if len(living) > 1:
-            names = ", ".join(name for name, _folder in living)
+        if len(running) > 1:
+            names = ", ".join(name for name, _folder in running)
             raise UsageError(f"several lines run here: {names}", remedy="Name one of them")
-        name, folder = living[0]
+        name, folder = running[0]
         return find_line(name, spool=str(folder))
-    if not word.endswith((".yaml", ".yml")) and not Path(word).is_file():
-        if _LINE_NAME.fullmatch(word) is None:
+    if not reference.endswith((".yaml", ".yml")) and not Path(reference).is_file():
+        if _LINE_NAME.fullmatch(reference) is None:
             raise UsageError(
-                "is neither a line's name nor its file nor its address",
-                where=word,
-                remedy="Names are of lower-case letters, digits, '-' and '_'",
+                "is not a line's name, file or address",
+                where=reference,
+                remedy="Names have lower-case letters, digits, '-' and '_'",
             )
-        return find_line(word)
-    config = load_config(word).config
+        return find_line(reference)
+    config = load_config(reference).config
     if config.publish.curve is not None:
         raise UsageError(
             "the line's wire is encrypted, and this command has no key",
-            where=word,
+            where=reference,
             remedy="Use `edgeinspect.client` with `edgeinspect.wire.curve_keys.use_client_keys`",
         )
     folder = find_shared_memory_folder(config)

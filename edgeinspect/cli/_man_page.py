@@ -1,4 +1,4 @@
-"""The manual page and the shell's completion, made from the command line itself.
+"""The man page and the shell completion, generated from the commands.
 
 Source: man-pages(7), groff_man(7); click's own completion script.
 """
@@ -26,24 +26,24 @@ _VARIABLES = (
     ("EDGEINSPECT_DEBUG", "1 shows the traceback of an unexpected error."),
 )
 _EXIT_CODES = {
-    errors.EXIT_OK: "Done.",
-    errors.EXIT_USAGE: "The command was called wrongly.",
-    errors.EXIT_DATAERR: "A model, data or records were refused.",
+    errors.EXIT_OK: "Success.",
+    errors.EXIT_USAGE: "Wrong usage of the command.",
+    errors.EXIT_DATAERR: "A model, data or records were rejected.",
     errors.EXIT_UNAVAILABLE: "An optional library is missing.",
-    errors.EXIT_SOFTWARE: "Unforeseen: a bug.",
-    errors.EXIT_TEMPFAIL: "A camera or peer stayed away through all retries.",
-    errors.EXIT_CONFIG: "The configuration has faults; all are listed.",
+    errors.EXIT_SOFTWARE: "Unexpected error: a bug.",
+    errors.EXIT_TEMPFAIL: "A camera or peer was unavailable after all retries.",
+    errors.EXIT_CONFIG: "The configuration is invalid; all faults are listed.",
 }
 
 
 def bash_completion() -> str:
-    """The script for bash; it asks `edgeinspect` itself what is possible."""
-    made = BashComplete(cli, {}, "edgeinspect", COMPLETE_VARIABLE)
-    return made.source_template % made.source_vars()
+    """Return the bash completion script, which queries `edgeinspect` for the candidates."""
+    completion = BashComplete(cli, {}, "edgeinspect", COMPLETE_VARIABLE)
+    return completion.source_template % completion.source_vars()
 
 
 def man_page() -> str:
-    """edgeinspect(1) in roff."""
+    """Return the man page edgeinspect(1) in roff."""
     return "\n".join(_page_lines()) + "\n"
 
 
@@ -57,43 +57,43 @@ def _page_lines() -> Iterator[str]:
     yield from _paragraph_lines(cli.help or "")
     yield ".SH COMMANDS"
     context = click.Context(cli, info_name="edgeinspect")
-    for name, (_target, words) in COMMANDS.items():
+    for name, (_target, summary) in COMMANDS.items():
         command = cli.get_command(context, name)
         assert command is not None
-        yield from _command_lines(command, f"edgeinspect {name}", words)
+        yield from _command_lines(command, f"edgeinspect {name}", summary)
     yield ".SH EXIT STATUS"
-    for code, words in _EXIT_CODES.items():
-        yield from _entry_lines(str(code), words)
+    for code, summary in _EXIT_CODES.items():
+        yield from _entry_lines(str(code), summary)
     yield ".SH ENVIRONMENT"
-    for name, words in _VARIABLES:
-        yield from _entry_lines(name, words)
+    for name, summary in _VARIABLES:
+        yield from _entry_lines(name, summary)
     yield ".SH FILES"
-    for name, words in _FILES:
-        yield from _entry_lines(name, words)
+    for name, summary in _FILES:
+        yield from _entry_lines(name, summary)
     yield ".SH SEE ALSO"
     yield ".BR journalctl (1),\n.BR systemctl (1)"
 
 
-def _command_lines(command: click.Command, name: str, words: str = "") -> Iterator[str]:
-    """One command, and those below it."""
+def _command_lines(command: click.Command, name: str, summary: str = "") -> Iterator[str]:
+    """Yield the section of a command and of its subcommands."""
     yield f".SS {_escape(name)}"
     context = click.Context(command, info_name=name)
     usage = " ".join(command.collect_usage_pieces(context))
     yield f".B {_escape(name)}\n{_escape(usage)}\n.PP"
-    yield from _paragraph_lines(command.help or words)
+    yield from _paragraph_lines(command.help or summary)
     for option in command.get_params(context):
-        record = option.get_help_record(context)
-        if record is not None and "--help" not in option.opts:
-            yield from _entry_lines(record[0], record[1])
+        help_record = option.get_help_record(context)
+        if help_record is not None and "--help" not in option.opts:
+            yield from _entry_lines(help_record[0], help_record[1])
     if isinstance(command, click.Group):
-        for below in command.list_commands(context):
-            one = command.get_command(context, below)
-            if one is not None and not one.hidden:
-                yield from _command_lines(one, f"{name} {below}")
+        for subcommand_name in command.list_commands(context):
+            subcommand = command.get_command(context, subcommand_name)
+            if subcommand is not None and not subcommand.hidden:
+                yield from _command_lines(subcommand, f"{name} {subcommand_name}")
 
 
 def _paragraph_lines(text: str) -> Iterator[str]:
-    """Prose; what click must not wrap keeps its lines."""
+    """Yield paragraphs; those that click must not wrap keep their lines."""
     for paragraph in text.strip().split("\n\n"):
         lines = [line.strip() for line in paragraph.splitlines()]
         if lines and lines[0] == "\b":
@@ -105,13 +105,13 @@ def _paragraph_lines(text: str) -> Iterator[str]:
         yield ".PP"
 
 
-def _entry_lines(name: str, words: str) -> Iterator[str]:
+def _entry_lines(name: str, summary: str) -> Iterator[str]:
     yield ".TP"
     yield f".B {_escape(name)}"
-    yield _escape(words) or "\\&"
+    yield _escape(summary) or "\\&"
 
 
 def _escape(text: str) -> str:
-    """Words that roff does not take for requests or escapes."""
+    """Return text without roff requests or escapes."""
     text = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text

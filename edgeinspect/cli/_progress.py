@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -24,12 +24,22 @@ class StageReport(Protocol):
     def __call__(self, stage: str, done: int, total: int, loss: float = 0.0) -> None: ...
 
 
+class BarUpdate(Protocol):
+    """Sets the progress of a bar, and its total where that was not known before."""
+
+    def __call__(self, done: int, total: int | None = None) -> None: ...
+
+
 @contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar that disappears at the end; yields a function of the number done."""
+def progress_bar(label: str, total: int | None = None) -> Iterator[BarUpdate]:
+    """Show a bar that disappears at the end; yields the function that updates it."""
     with _bars(transient=True) as bars:
         task = bars.add_task(label, total=total, note="")
-        yield lambda done: bars.update(task, completed=done)
+
+        def update(done: int, total: int | None = None) -> None:
+            bars.update(task, completed=done, total=total)
+
+        yield update
 
 
 @contextmanager

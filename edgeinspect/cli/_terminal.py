@@ -1,4 +1,4 @@
-"""What commands print: the one way to a terminal, on which nothing from elsewhere arrives raw."""
+"""Output of commands. Everything printed goes through here; untrusted text is escaped."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from edgeinspect.system import escape_json, escape_lines
 
 
 class Console(rich.console.Console):
-    """Rich's, that takes no text for markup and writes control characters out.
+    """Rich's console without markup, and with control characters escaped.
 
-    Colour comes from `Text` and `style`, which are ours; what is in a text is not.
+    Colours come only from `Text` and `style`; the content of a text may be untrusted.
     """
 
-    def __init__(self, **words: Any) -> None:
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **words})
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
     def on_broken_pipe(self) -> None:
-        """Nobody reads; `main` knows the exit code.
+        """Handle a closed pipe; `main` chooses the exit code.
 
         Raises:
-            BrokenPipeError: On stdout. Remarks on stderr are dropped, and the work goes on.
+            BrokenPipeError: On stdout. Output on stderr is dropped, and the command continues.
         """
         self.quiet = True
         if not self.stderr:
@@ -37,7 +37,7 @@ class Console(rich.console.Console):
     def render(
         self, renderable: Any, options: rich.console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """As rich does, with the text of each piece made harmless."""
+        """Render with the text of each segment escaped."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -46,12 +46,12 @@ class Console(rich.console.Console):
 
 
 def echo(message: str = "", *, err: bool = False) -> None:
-    """One line, or a few, on stdout or stderr."""
+    """Print one or more lines on stdout or stderr."""
     click.echo(escape_lines(message), err=err)
 
 
 def echo_json(body: bytes) -> None:
-    """JSON as it was published: byte for byte into a pipe, on a terminal with the same meaning."""
+    """Print published JSON: unchanged in a pipe, escaped on a terminal."""
     if sys.stdout.isatty():
         click.echo(escape_json(body.decode("utf-8", "replace")))
     else:

@@ -1,4 +1,4 @@
-"""`edgeinspect challenge`: prove that the line still sees a known defect."""
+"""`edgeinspect challenge`: check that the line still detects a known defect."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from edgeinspect.wire import ChallengeRequest
 
 
 @click.command()
-@click.argument("picture")
-@click.option("--camera", help="Camera whose frame it stands for; the first by default.")
-@click.option("--line", "word", metavar="LINE", help="The line's file or name.")
+@click.argument("image")
+@click.option("--camera", help="Camera whose frame it replaces; the first by default.")
+@click.option("--line", "line", metavar="LINE", help="The line's file or name.")
 @click.option("--address", help="The line's replay address.")
-def challenge(picture: str, camera: str | None, word: str | None, address: str | None) -> None:
-    """Send PICTURE, a file of the line's challenge folder, through the running line.
+def challenge(image: str, camera: str | None, line: str | None, address: str | None) -> None:
+    """Send IMAGE, a file of the line's challenge folder, through the running line.
 
-    It is named alone or with its path; the line opens it in that folder and nowhere else. Its
-    verdict is marked `simulated`; if it is not a reject, the line raises an alarm. The line is
-    the one that runs on this PC, unless it is named.
+    Give its name or its path; the line opens files only in that folder. The verdict is marked
+    `simulated`; if it is not a reject, the line raises an alarm. Without --line or --address
+    the line that runs on this PC is used.
     """
     if address is None:
-        address = find_line_source(word).replay
-    if os.sep in picture:
-        picture = os.path.abspath(picture)  # the line runs in another folder
-    name = picture if picture.isprintable() else escape_name(picture)
+        address = find_line_source(line).replay
+    if os.sep in image:
+        image = os.path.abspath(image)  # the line runs in another folder
+    name = image if image.isprintable() else escape_name(image)
     answer = send_request(address, ChallengeRequest(picture=name, camera=camera))
     if not answer.accepted:
-        raise UsageError(f"the line refused: {answer.problem}", where=address)
-    echo("sent; watch for its verdict with `edgeinspect watch`")
+        raise UsageError(f"the line rejected it: {answer.problem}", where=address)
+    echo("sent; `edgeinspect watch` shows its verdict")

@@ -1,4 +1,4 @@
-"""`edgeinspect doctor [FILE]`: is this PC set up for a line?"""
+"""`edgeinspect doctor [FILE]`: check whether this PC is set up for a line."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ _SEVERITY_STYLES = {
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
-@click.option("--strict", is_flag=True, help="Count warnings as bad.")
+@click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
-    """Check this PC, and what the line in FILE wants of it; change nothing.
+    """Check this PC, and what the line in FILE requires of it; change nothing.
 
-    Each finding comes with its remedy. Ends with 78 if something of the PC must be put
-    right, with 75 if only a camera is away. A running line is not disturbed.
+    Each problem comes with a remedy. Ends with 78 if the PC has errors, with 75 if only a
+    camera is unavailable. A running line is not affected.
     """
     loaded = load_config(file) if file is not None else None
-    findings = list(run_checks(Host(), SystemClock(), loaded))
+    diagnostics = list(run_checks(Host(), SystemClock(), loaded))
     if as_json:
-        echo(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+        echo(msgspec.json.format(msgspec.json.encode(diagnostics), indent=2).decode())
     else:
         console = Console()
-        console.print(_table(findings))
-        for finding in findings:
-            if finding.remedy:
-                console.print(Text.assemble((finding.check, "bold"), f": {finding.remedy}"))
-    return _exit_code(findings, strict=strict)
+        console.print(_table(diagnostics))
+        for diagnostic in diagnostics:
+            if diagnostic.remedy:
+                console.print(Text.assemble((diagnostic.check, "bold"), f": {diagnostic.remedy}"))
+    return _exit_code(diagnostics, strict=strict)
 
 
-def _exit_code(findings: list[Diagnostic], *, strict: bool) -> int:
-    counted = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
-    checks = [finding.check for finding in findings if finding.state in counted]
+def _exit_code(diagnostics: list[Diagnostic], *, strict: bool) -> int:
+    failing = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
+    checks = [diagnostic.check for diagnostic in diagnostics if diagnostic.state in failing]
     if not checks:
         return EXIT_OK
     return EXIT_TEMPFAIL if all(check.startswith("camera.") for check in checks) else EXIT_CONFIG
 
 
-def _table(findings: list[Diagnostic]) -> Table:
+def _table(diagnostics: list[Diagnostic]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "check", "found"):
         table.add_column(heading, header_style="dim", overflow="fold")
-    for finding in findings:
-        words, style = _SEVERITY_STYLES[finding.state]
-        table.add_row(Text(words, style=style), finding.check, Text(finding.found))
+    for diagnostic in diagnostics:
+        words, style = _SEVERITY_STYLES[diagnostic.state]
+        table.add_row(Text(words, style=style), diagnostic.check, Text(diagnostic.found))
     return table

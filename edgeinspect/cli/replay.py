@@ -1,11 +1,10 @@
-"""`edgeinspect replay RECORDING`: judge a recorded shift again."""
+"""`edgeinspect replay RECORDING`: inspect a recorded shift again."""
 
 from __future__ import annotations
 
 import json
 import sys
 from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,16 +13,17 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._tables import format_utc, plain_table, wide_console
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
 
 if TYPE_CHECKING:
     from edgeinspect.domain import Pixels, Verdict
     from edgeinspect.storage.recording import RecordedFrame
-    from edgeinspect.tools.replay.compare import ReplaySummary, VerdictSummary
+    from edgeinspect.tools.replay import ReplaySummary, VerdictSummary
 
 _PATH = click.Path(path_type=Path)
-_PIPE_WIDTH = 200
 _MAX_SHOWN = 20
 
 
@@ -34,9 +34,9 @@ _MAX_SHOWN = 20
     "engines",
     multiple=True,
     metavar="NAME[/VERSION]",
-    help="A model that judges in the place of the recorded one of its kind.",
+    help="A model that replaces the recorded one of its kind.",
 )
-@click.option("--backend", metavar="NAME", help="Judge with this backend, as `ov` or `ort`.")
+@click.option("--backend", metavar="NAME", help="Use this backend, as `ov` or `ort`.")
 @click.option(
     "--set",
     "overrides",
@@ -47,29 +47,29 @@ _MAX_SHOWN = 20
 @click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the models; the recorded line's when absent.",
+    help="Folder of the models; the recorded line's by default.",
 )
 @click.option(
     "--speed",
     type=click.Choice(["1", "max"]),
     default="max",
     show_default=True,
-    help="1 keeps the times between the frames.",
+    help="1 keeps the recorded times between frames.",
 )
 @click.option(
     "--verdicts",
     "verdicts_path",
     type=_PATH,
     metavar="FILE",
-    help="Write each new verdict as a line of JSON; - is stdout.",
+    help="Write each new verdict as a line of JSON; - for stdout.",
 )
 @click.option(
     "--export",
     "export_folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write the recorded pictures (PNG) and verdicts into a folder.",
+    help="Write the recorded images (PNG) and verdicts into a folder.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The summary as JSON, every difference.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON, with the differences.")
 def replay(
     recording: Path,
     engines: tuple[str, ...],
@@ -81,35 +81,41 @@ def replay(
     export_folder: Path | None,
     as_json: bool,
 ) -> int:
-    """Judge what RECORDING holds (a file, or a folder of them) and compare the verdicts.
+    """Inspect RECORDING (a file, or a folder of them) again and compare the verdicts.
 
-    With the recorded models and thresholds every verdict must be the recorded one, bit for bit:
-    ends with 65 if one is not. With others, says what they would have decided.
+    With the recorded models and thresholds every verdict must equal the recorded one bit for
+    bit: ends with 65 if one differs. With others, shows what they would have decided.
     """
     from edgeinspect.storage.model_store import ModelStore, default_root
-    from edgeinspect.tools.replay.engine_selection import ReplayOverrides, models_by_role
-    from edgeinspect.tools.replay.export import RecordingExporter
-    from edgeinspect.tools.replay.replay import replay_recording as run
+    from edgeinspect.tools.replay import (
+        RecordingExporter,
+        ReplayOverrides,
+        models_by_role,
+        replay_recording,
+    )
     from edgeinspect.wire import encode_message
 
     models = models_by_role(engines, ModelStore(store or default_root())) if engines else {}
-    wanted = ReplayOverrides(models, backend, overrides, store)
+    replay_overrides = ReplayOverrides(models, backend, overrides, store)
     with ExitStack() as stack:
         verdicts = _open_output(verdicts_path, stack)
         export = RecordingExporter(export_folder) if export_folder is not None else None
         if export is not None:
             stack.callback(export.close)
 
-        def show(recorded: RecordedFrame, pixels: Pixels | None, verdict: Verdict) -> None:
+        def write_outputs(recorded: RecordedFrame, pixels: Pixels | None, verdict: Verdict) -> None:
             if verdicts is not None:
                 verdicts.write(encode_message(verdict) + b"\n")
                 verdicts.flush()
             if export is not None:
                 export.add(recorded, pixels)
 
-        bar = stack.enter_context(_ProgressBar(sys.stderr.isatty()))
-        summary = run(
-            recording, wanted, real_time=speed == "1", on_replayed=show, progress=bar.update
+        summary = replay_recording(
+            recording,
+            replay_overrides,
+            real_time=speed == "1",
+            on_replayed=write_outputs,
+            progress=stack.enter_context(progress_bar("replaying")),
         )
     if as_json:
         echo(json.dumps(msgspec.to_builtins(summary), indent=2))
@@ -124,33 +130,10 @@ def _open_output(path: Path | None, stack: ExitStack) -> BinaryIO | None:
     return sys.stdout.buffer if path == Path("-") else stack.enter_context(path.open("wb"))
 
 
-class _ProgressBar:
-    """A bar on stderr where somebody sees it."""
-
-    def __init__(self, seen: bool) -> None:
-        from rich.progress import Progress
-
-        self._bars = Progress(console=Console(stderr=True), transient=True, disable=not seen)
-
-    def __enter__(self) -> _ProgressBar:
-        self._bars.start()
-        self._task = self._bars.add_task("replaying", total=None)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._bars.stop()
-
-    def update(self, done: int, frames: int) -> None:
-        self._bars.update(self._task, completed=done, total=frames)
-
-
-# -- words out ---------------------------------------------------------------------------
-
-
 def _print_summary(summary: ReplaySummary) -> None:
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-    for words in _header_lines(summary):
-        console.print(Text(words), soft_wrap=True)
+    console = wide_console()
+    for line in _header_lines(summary):
+        console.print(Text(line), soft_wrap=True)
     if summary.has_overrides or summary.different:
         console.print(_decision_table(summary))
         if summary.classes:
@@ -159,18 +142,18 @@ def _print_summary(summary: ReplaySummary) -> None:
             console.print(_difference_table(summary))
         if (more := summary.different - min(_MAX_SHOWN, len(summary.differences))) > 0:
             console.print(f"and {more} more; --json lists them")
-    for words in _result_lines(summary):
-        console.print(Text(words), soft_wrap=True)
+    for line in _result_lines(summary):
+        console.print(Text(line), soft_wrap=True)
 
 
 def _header_lines(summary: ReplaySummary) -> list[str]:
-    began, ended = _format_time(summary.first_utc_ns), _format_time(summary.last_utc_ns)
+    began, ended = format_utc(summary.first_utc_ns), format_utc(summary.last_utc_ns)
     lines = [f"line {summary.line}, {summary.frames} frames, {began} to {ended}"]
     for role, names in sorted(summary.models.items()):
-        before = ", ".join(summary.recorded_models.get(role, [])) or "not told"
+        before = ", ".join(summary.recorded_models.get(role, [])) or "unknown"
         now = ", ".join(names)
-        same = now == before or before == "not told"
-        lines.append(f"{role} {now}" if same else f"{role} {now} in the place of {before}")
+        same = now == before or before == "unknown"
+        lines.append(f"{role} {now}" if same else f"{role} {now} instead of {before}")
     if summary.changes:
         lines.append(f"changed: {', '.join(summary.changes)}")
     lines += [f"cut: {cut}" for cut in summary.cuts]
@@ -178,31 +161,37 @@ def _header_lines(summary: ReplaySummary) -> list[str]:
 
 
 def _result_lines(summary: ReplaySummary) -> list[str]:
-    told = ", ".join(f"{count} by {name}" for name, count in sorted(summary.decided_by.items()))
+    decided_by = ", ".join(
+        f"{count} by {name}" for name, count in sorted(summary.decided_by.items())
+    )
     lines = []
-    if told:
+    if decided_by:
         alone = f", {summary.degraded} by the gate alone for lack of time"
-        lines.append(f"the recorded verdicts were decided: {told}{alone * (summary.degraded > 0)}")
+        lines.append(
+            f"the recorded verdicts were decided: {decided_by}{alone * (summary.degraded > 0)}"
+        )
     for reason, row in sorted(summary.opinions.items()):
-        words = ", ".join(f"{count} {name}" for name, count in sorted(row.items()))
-        lines.append(f"pictures of NO_VERDICT({reason}), judged now: {words}")
+        line = ", ".join(f"{count} {name}" for name, count in sorted(row.items()))
+        lines.append(f"images of NO_VERDICT({reason}), inspected now: {line}")
     lines += [
         f"not compared: {count} ({why})" for why, count in sorted(summary.not_compared.items())
     ]
     if summary.missed:
-        lines.append(f"not recorded: {summary.missed} verdicts that the recorder missed")
+        lines.append(f"not recorded: {summary.missed} verdicts missed by the recorder")
     if summary.clock_steps:
-        lines.append(f"the wall clock was set {summary.clock_steps} times while it was recorded")
+        lines.append(f"the wall clock was set {summary.clock_steps} times during the recording")
     if summary.different:
-        lines += [f"another machine: {words}" for words in summary.other_machine]
+        lines += [f"another machine: {line}" for line in summary.other_machine]
     if summary.has_overrides:
         lines.append(
-            f"{summary.compared} compared, {summary.different} decided otherwise; "
+            f"{summary.compared} compared, {summary.different} decided differently; "
             f"largest change of the gate's probability "
             f"{summary.largest_prob_change:.5f}"
         )
     else:
-        same = "every verdict is the recorded one" if not summary.different else "NOT REPRODUCED"
+        same = (
+            "every verdict equals the recorded one" if not summary.different else "NOT REPRODUCED"
+        )
         lines.append(
             f"{summary.compared} compared, {summary.equal} equal, "
             f"{summary.different} different: {same}"
@@ -213,7 +202,7 @@ def _result_lines(summary: ReplaySummary) -> list[str]:
 def _decision_table(summary: ReplaySummary) -> Table:
     from edgeinspect.domain import Decision
 
-    table = Table("recorded", *(f"now {d.value}" for d in Decision), box=None, pad_edge=False)
+    table = plain_table("recorded", *(f"now {d.value}" for d in Decision))
     for before in Decision:
         table.add_row(
             before.value, *(str(summary.count_transitions(before, after)) for after in Decision)
@@ -222,7 +211,7 @@ def _decision_table(summary: ReplaySummary) -> Table:
 
 
 def _class_table(summary: ReplaySummary) -> Table:
-    table = Table("class", "recorded", "now", "only now", "no more", box=None, pad_edge=False)
+    table = plain_table("class", "recorded", "now", "only now", "no more")
     for name, count in sorted(summary.classes.items()):
         table.add_row(
             Text(name), str(count.recorded), str(count.replayed), str(count.gained), str(count.lost)
@@ -231,39 +220,21 @@ def _class_table(summary: ReplaySummary) -> Table:
 
 
 def _difference_table(summary: ReplaySummary) -> Table:
-    table = Table(
-        "seq",
-        "captured",
-        "camera",
-        "part",
-        "recorded",
-        "now",
-        "differs in",
-        box=None,
-        pad_edge=False,
-    )
-    for entry in summary.differences[:_MAX_SHOWN]:
+    table = plain_table("seq", "captured", "camera", "part", "recorded", "now", "differs in")
+    for difference in summary.differences[:_MAX_SHOWN]:
         table.add_row(
-            str(entry.seq),
-            _format_time(entry.captured_at_utc_ns),
-            Text(entry.camera),
-            Text(entry.part_id or ""),
-            _verdict_text(entry.recorded),
-            _verdict_text(entry.replayed),
-            ", ".join(entry.fields),
+            str(difference.seq),
+            format_utc(difference.captured_at_utc_ns),
+            Text(difference.camera),
+            Text(difference.part_id or ""),
+            _verdict_text(difference.recorded),
+            _verdict_text(difference.replayed),
+            ", ".join(difference.fields),
         )
     return table
 
 
-def _verdict_text(brief: VerdictSummary) -> Text:
-    prob = "" if brief.defect_prob is None else f" p {brief.defect_prob:.3f}"
-    classes = f" {','.join(brief.classes)}" if brief.classes else ""
-    return Text(f"{brief.decision} {brief.reason}{classes}{prob}")
-
-
-def _format_time(utc_ns: int) -> str:
-    try:
-        at = datetime.fromtimestamp(utc_ns // 1_000_000_000, timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return str(utc_ns)
-    return f"{at:%Y-%m-%d %H:%M:%S}Z"
+def _verdict_text(verdict_summary: VerdictSummary) -> Text:
+    prob = "" if verdict_summary.defect_prob is None else f" p {verdict_summary.defect_prob:.3f}"
+    classes = f" {','.join(verdict_summary.classes)}" if verdict_summary.classes else ""
+    return Text(f"{verdict_summary.decision} {verdict_summary.reason}{classes}{prob}")

@@ -1,4 +1,4 @@
-"""`edgeinspect version`: what is installed, and why the rest is not."""
+"""`edgeinspect version`: versions, plugins, and why plugins are unavailable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS: tuple[tuple[str, registry.PluginKind], ...] = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a program or a report.")
 def version(as_json: bool) -> None:
-    """Show versions, the backends and cameras found, and why others are absent."""
+    """Show versions, available plugins, and why others are unavailable."""
     facts = collect_versions()
     if as_json:
         echo(json.dumps(facts, indent=2))
@@ -34,7 +34,7 @@ def version(as_json: bool) -> None:
 
 
 def collect_versions() -> dict[str, Any]:
-    """Everything `version` shows. Imports no engine and no camera library."""
+    """Return everything that `version` shows, without importing engine or camera libraries."""
     store = ModelStore()
     facts: dict[str, Any] = {
         "edgeinspect": __version__,

@@ -30,7 +30,7 @@ from tests.flow.recorded_shift import HASH, RecordedShift, everything, scripted
 
 @pytest.fixture(autouse=True)
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.make_engine", scripted)
+    monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.load_engine", scripted)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_other_thresholds_are_a_question_not_a_fault(
     assert found["classes"]["bright"] == {"recorded": 1, "replayed": 0, "gained": 0, "lost": 1}
     assert main(["replay", path, "--set", change]) == 0
     out = capsys.readouterr().out
-    assert "1 decided otherwise" in out
+    assert "1 decided differently" in out
     assert "REJECT defect bright" in out
     assert "p-2" in out
 
@@ -133,7 +133,7 @@ def test_another_model_takes_the_place_of_its_kind(
         built.append(choice.options.model)  # type: ignore[attr-defined]
         return scripted(choice, clock, store)
 
-    monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.make_engine", make)
+    monkeypatch.setattr("edgeinspect.tools.replay.engine_selection.load_engine", make)
     found = replay_recording(tmp_path / "a.mcap", ReplayOverrides({"gate": "scripted-gate/9"}))
     assert sorted(built) == ["scripted-gate/9", "scripted-segmenter/1"]
     assert (found.has_overrides, found.different) == (True, 0)
@@ -227,7 +227,7 @@ def test_what_the_recorder_missed_and_a_clock_that_was_set_are_said(
     assert any(words.startswith("processor: recorded on none") for words in found.other_machine)
     assert main(["replay", str(tmp_path / "a.mcap")]) == 0
     out = capsys.readouterr().out
-    assert "not recorded: 3 verdicts that the recorder missed" in out
+    assert "not recorded: 3 verdicts missed by the recorder" in out
     assert "the wall clock was set 1 times" in out
 
 
@@ -318,8 +318,8 @@ def test_the_command_line(
     path = str(tmp_path / "a.mcap")
     assert main(["replay", path, "--export", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert "23 compared, 23 equal, 0 different: every verdict is the recorded one" in out
-    assert "judged now: 3 PASS" in out
+    assert "23 compared, 23 equal, 0 different: every verdict equals the recorded one" in out
+    assert "inspected now: 3 PASS" in out
     lines = (tmp_path / "out" / "verdicts.jsonl").read_bytes().splitlines()
     assert len(lines) == 23
     assert len(list((tmp_path / "out").glob("*.png"))) == 21

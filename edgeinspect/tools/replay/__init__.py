@@ -1,4 +1,20 @@
-"""Replay: a recorded shift through the line's own flow again, on a clock turned by hand.
+"""Replay: a recorded shift runs through the line's own pipeline again, on a manual clock.
 
 Source: docs/decisions/0014-recordings.md, docs/replay.md
 """
+
+from edgeinspect.tools.replay.compare import ReplaySummary, VerdictSummary
+from edgeinspect.tools.replay.engine_selection import ReplayOverrides, models_by_role
+from edgeinspect.tools.replay.export import RecordingExporter
+from edgeinspect.tools.replay.replay import replay_recording
+
+__all__ = [
+    # the replay
+    "ReplayOverrides",
+    "models_by_role",
+    "replay_recording",
+    # its results
+    "RecordingExporter",
+    "ReplaySummary",
+    "VerdictSummary",
+]

@@ -1,15 +1,16 @@
-"""Is a replayed verdict the recorded one? Bit for bit, or as far as a change lets it be.
+"""Comparison of recorded and replayed verdicts: bit for bit, or by decision after a change.
 
-Source: docs/replay.md lists what is compared and what is not
+docs/replay.md lists what is compared and what is not.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import msgspec
 
-from edgeinspect.domain import Decision, Verdict
+from edgeinspect.domain import Decision, Reason, Verdict
 
 RESULT_FIELDS = (
     "decision",
@@ -22,7 +23,7 @@ RESULT_FIELDS = (
     "reject_code",
     "letterbox",
 )
-"""What was found. Numbers are compared as they are, not within a tolerance."""
+"""The result. Numbers are compared exactly, without a tolerance."""
 CONTEXT_FIELDS = (
     "camera",
     "camera_frame_id",
@@ -40,25 +41,63 @@ CONTEXT_FIELDS = (
     "config_hash",
     "budget_us",
 )
-"""What the verdict says beside it: whose it is, and by which causes it was judged."""
+"""The rest of the verdict: which frame, and with which models and configuration."""
 NOT_COMPARED = ("line", "epoch", "seq", "frame", "detail", "stages", "clock_stepped")
-"""Numbers of the run, and times; `detail` has times in its words."""
+"""Numbers of the run, and times; the text of `detail` has times too."""
+
+
+class DecidedBy(str, Enum):
+    """What decided a recorded verdict.
+
+    Frames decided by their image are inspected again; for the others the same condition is
+    created again.
+    """
+
+    IMAGE = "picture"
+    """The engines and thresholds, or the checks of the image itself."""
+    TIME = "time"
+    """The budget: no verdict in time, or the gate alone because no time was left."""
+    CAMERA = "camera"
+    """The camera delivered no image."""
+    ENGINE = "engine"
+    """An engine failed."""
+    END = "end"
+    """The daemon stopped or died."""
+
+
+_DECIDED_BY = {
+    Reason.DEADLINE: DecidedBy.TIME,
+    Reason.OVERRUN: DecidedBy.TIME,
+    Reason.CAPTURE_LOST: DecidedBy.CAMERA,
+    Reason.CAPTURE_ERROR: DecidedBy.CAMERA,
+    Reason.ENGINE_ERROR: DecidedBy.ENGINE,
+    Reason.RESTART: DecidedBy.END,
+    Reason.SHUTDOWN: DecidedBy.END,
+}
+
+
+def decided_by(verdict: Verdict) -> DecidedBy:
+    """Return what decided a verdict.
+
+    A degraded verdict counts as decided by its image: only the gate runs again, on the image.
+    """
+    return _DECIDED_BY.get(verdict.reason, DecidedBy.IMAGE)
 
 
 class VerdictSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict in short."""
+    """The main fields of a verdict."""
 
     decision: str
     reason: str
     defect_prob: float | None
     classes: tuple[str, ...]
-    """Of its fatal regions, sorted."""
+    """Classes of its fatal regions, sorted."""
     reject_code: int
     degraded: bool
 
 
 class VerdictDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """One frame that was judged otherwise."""
+    """One frame whose verdicts differ."""
 
     seq: int
     epoch: int
@@ -66,18 +105,18 @@ class VerdictDifference(msgspec.Struct, frozen=True, kw_only=True):
     part_id: str | None
     captured_at_utc_ns: int
     fields: tuple[str, ...]
-    """What differs."""
+    """Names of the fields that differ."""
     recorded: VerdictSummary
     replayed: VerdictSummary
 
 
 def fatal_classes(verdict: Verdict) -> tuple[str, ...]:
-    """The classes that made a frame a reject, sorted, each once."""
+    """Return the classes that made a frame a reject, sorted and unique."""
     return tuple(sorted({region.class_name for region in verdict.regions if region.fatal}))
 
 
 def summarise(verdict: Verdict) -> VerdictSummary:
-    """A verdict in short."""
+    """Return the main fields of a verdict."""
     return VerdictSummary(
         decision=verdict.decision.value,
         reason=verdict.reason.value,
@@ -89,7 +128,7 @@ def summarise(verdict: Verdict) -> VerdictSummary:
 
 
 def differing_fields(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
-    """The fields in which two verdicts of one frame differ, of all that are compared."""
+    """Return the compared fields in which two verdicts of one frame differ."""
     return tuple(
         name
         for name in RESULT_FIELDS + CONTEXT_FIELDS
@@ -98,7 +137,7 @@ def differing_fields(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
 
 
 def differing_decision(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
-    """What another model, backend or threshold decided otherwise; its numbers always differ."""
+    """Return what another model, backend or threshold decided differently; numbers always are."""
     pairs: dict[str, tuple[Any, Any]] = {
         "decision": (recorded.decision, replayed.decision),
         "reason": (recorded.reason, replayed.reason),
@@ -110,7 +149,7 @@ def differing_decision(recorded: Verdict, replayed: Verdict) -> tuple[str, ...]:
 def describe_difference(
     recorded: Verdict, replayed: Verdict, fields: tuple[str, ...]
 ) -> VerdictDifference:
-    """A frame for the list of differences."""
+    """Return an entry for the list of differences."""
     return VerdictDifference(
         seq=recorded.seq,
         epoch=recorded.epoch,
@@ -124,7 +163,7 @@ def describe_difference(
 
 
 class ClassCount(msgspec.Struct, kw_only=True):
-    """Frames with a fatal region of one class."""
+    """Number of frames with a fatal region of one class."""
 
     recorded: int = 0
     replayed: int = 0
@@ -135,7 +174,7 @@ class ClassCount(msgspec.Struct, kw_only=True):
 
 
 class ReplaySummary(msgspec.Struct, kw_only=True):
-    """What a replay came to. `to_builtins` gives its JSON."""
+    """Result of a replay; encoded as the JSON report."""
 
     line: str
     frames: int = 0
@@ -144,37 +183,37 @@ class ReplaySummary(msgspec.Struct, kw_only=True):
     equal: int = 0
     different: int = 0
     decided_by: dict[str, int] = {}
-    """Compared frames by what decided them in the recording; see `causes.DecidedBy`."""
+    """Compared frames by what decided them in the recording; see `DecidedBy`."""
     degraded: int = 0
     """Compared frames that the gate decided alone for lack of time, in both."""
     not_compared: dict[str, int] = {}
-    """Frames that could not be judged again, by why."""
+    """Frames that could not be inspected again, by reason."""
     missed: int = 0
-    """Verdicts that the recorder itself missed."""
+    """Verdicts that the recorder missed."""
     decisions: dict[str, dict[str, int]] = {}
     """Recorded decision to replayed decision to frames."""
     classes: dict[str, ClassCount] = {}
     opinions: dict[str, dict[str, int]] = {}
-    """Frames without a verdict for lack of time or by a failed engine: reason to what would be
-    decided of their pictures now, to frames."""
+    """Frames without a verdict for lack of time or by a failed engine: reason to the decision that
+    their images give now, to frames."""
     largest_prob_change: float = 0.0
     changes: list[str] = []
-    """What judged otherwise than was recorded: models, backend, keys of the configuration."""
+    """What differs from the recording: models, backend, configuration keys."""
     recorded_models: dict[str, list[str]] = {}
     models: dict[str, list[str]] = {}
     cuts: list[str] = []
-    """Files that were not ended in order."""
+    """Files that were not closed properly."""
     clock_steps: int = 0
-    """Times that the wall clock was set, by more than 50 ms within a second."""
+    """Number of times the wall clock was set, by more than 50 ms within a second."""
     other_machine: list[str] = []
-    """In what this machine differs from the one that recorded."""
+    """Differences between this machine and the recording one."""
     first_utc_ns: int = 0
     last_utc_ns: int = 0
     differences: list[VerdictDifference] = []
-    """The first of them."""
+    """The first differences."""
 
     def add_compared(self, recorded: Verdict, replayed: Verdict) -> None:
-        """Take one compared frame into the tables."""
+        """Add one compared frame to the tables."""
         before, after = recorded.decision.value, replayed.decision.value
         row = self.decisions.setdefault(before, {})
         row[after] = row.get(after, 0) + 1
@@ -191,9 +230,9 @@ class ReplaySummary(msgspec.Struct, kw_only=True):
 
     @property
     def has_overrides(self) -> bool:
-        """True if verdicts may rightly differ."""
+        """True if differences are expected."""
         return bool(self.changes)
 
     def count_transitions(self, before: Decision, after: Decision) -> int:
-        """Frames that went from one decision to another."""
+        """Return the number of frames that changed from one decision to another."""
         return self.decisions.get(before.value, {}).get(after.value, 0)

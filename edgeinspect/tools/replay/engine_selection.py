@@ -1,4 +1,4 @@
-"""Who judges in a replay: the models that the recording names, or others in their places."""
+"""Models of a replay: those that the recording names, or others instead."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ROLES = tuple(kind.value for kind in ModelKind)
 
 @dataclass(frozen=True, slots=True)
 class ReplayOverrides:
-    """What the replay shall do otherwise than the line did."""
+    """What the replay changes compared with the recorded line."""
 
     models: Mapping[str, str] = field(default_factory=dict)
-    """By role, as `find_roles` gives them."""
+    """Model by role; see `models_by_role`."""
     backend: str | None = None
     settings: Sequence[str] = ()
     """`key.of.a.table=VALUE` for the recorded configuration."""
@@ -35,7 +35,7 @@ class ReplayOverrides:
 
     @property
     def changes(self) -> list[str]:
-        """What is otherwise, in words; with any, verdicts may rightly differ."""
+        """The changes as text; with any, differences of verdicts are expected."""
         models = [f"{role} {ref}" for role, ref in self.models.items()]
         backend = [f"backend {self.backend}"] if self.backend else []
         return [*models, *backend, *self.settings]
@@ -43,35 +43,35 @@ class ReplayOverrides:
 
 @dataclass(slots=True)
 class RecordedSegment:
-    """Frames that one configuration and one set of models judged."""
+    """Consecutive frames with one configuration and one set of models."""
 
     first_frame: int
-    """Its first frame, counted from 0 over the whole recording."""
+    """Index of its first frame in the recording."""
     config_hash: str
     models: dict[str, ModelRef | None]
-    """By role; None as long as no frame says."""
+    """Model by role; None until a frame names it."""
 
     def accepts(self, verdict: Verdict) -> bool:
-        """True if a verdict can be of this segment; notes the models that it names."""
-        named = recorded_models(verdict)
-        fits = verdict.config_hash == self.config_hash and all(
-            ref is None or self.models[role] in (None, ref) for role, ref in named.items()
+        """Return True if a verdict may belong to this segment; add the models that it names."""
+        models = recorded_models(verdict)
+        is_accepted = verdict.config_hash == self.config_hash and all(
+            ref is None or self.models[role] in (None, ref) for role, ref in models.items()
         )
-        if fits:
-            self.models.update({role: ref for role, ref in named.items() if ref is not None})
-        return fits
+        if is_accepted:
+            self.models.update({role: ref for role, ref in models.items() if ref is not None})
+        return is_accepted
 
 
 def recorded_models(verdict: Verdict) -> dict[str, ModelRef | None]:
-    """The models that judged a frame, by role; None where none ran."""
+    """Return the models that inspected a frame, by role; None where none ran."""
     return {"gate": verdict.gate, "segmenter": verdict.segmenter}
 
 
 def models_by_role(refs: Sequence[str], store: ModelStore) -> dict[str, str]:
-    """Models given on the command line, by the role that each has.
+    """Return the models given on the command line by their role.
 
     Raises:
-        ModelError: One is refused.
+        ModelError: A model is rejected.
         UsageError: Two have the same role.
     """
     roles: dict[str, str] = {}
@@ -84,19 +84,19 @@ def models_by_role(refs: Sequence[str], store: ModelStore) -> dict[str, str]:
 
 
 class InspectorCache:
-    """Makes each judge when it is needed first, and keeps it. One thread."""
+    """Creates inspectors on first use and keeps them. Not thread-safe."""
 
     def __init__(
         self,
         configurations: Mapping[str, RecordedConfiguration],
-        wanted: ReplayOverrides,
+        overrides: ReplayOverrides,
         clock: ManualClock,
         where: str,
     ) -> None:
         self.current_models: dict[str, ModelRef] = {}
-        """The models of the newest judge, by role."""
+        """Models of the most recent inspector, by role."""
         self._configurations = configurations
-        self._overrides = wanted
+        self._overrides = overrides
         self._clock = clock
         self._where = where
         self._loaded: dict[str, LoadedConfig] = {}
@@ -104,122 +104,127 @@ class InspectorCache:
         self._inspectors: dict[bytes, FrameInspector] = {}
 
     def config_for(self, config_hash: str) -> LoadedConfig:
-        """A recorded configuration, with the replay's own changes.
+        """Return a recorded configuration with the overrides of the replay.
 
         Raises:
-            DataError: The recording does not hold it.
-            ConfigError: This version of edgeinspect does not take it, or a change is wrong.
+            DataError: The recording does not contain it.
+            ConfigError: It, or an override, is invalid in this version of edgeinspect.
         """
-        found = self._loaded.get(config_hash)
-        if found is None:
-            told = self._configurations.get(config_hash)
-            if told is None:
+        loaded = self._loaded.get(config_hash)
+        if loaded is None:
+            recorded = self._configurations.get(config_hash)
+            if recorded is None:
                 raise DataError(
-                    f"does not hold configuration {config_hash[:40]}, which its verdicts name",
+                    f"does not contain configuration {config_hash[:40]}, which its verdicts name",
                     where=self._where,
-                    remedy="It was changed while the recorder could not see the file",
+                    remedy="The file was changed while the recorder could not read it",
                 )
             where = f"recorded configuration {config_hash[:40]}"
-            found = parse_config(told.text, where, self._overrides.settings)
-            self._loaded[config_hash] = found
-        return found
+            loaded = parse_config(recorded.text, where, self._overrides.settings)
+            self._loaded[config_hash] = loaded
+        return loaded
 
     def inspector_for(self, segment: RecordedSegment) -> FrameInspector:
-        """The judge of a segment.
+        """Return the inspector of a segment.
 
         Raises:
-            ModelError: A model is refused, or is not the one that was recorded.
+            ModelError: A model is rejected, or is not the recorded one.
             MissingExtraError: A backend's library is not installed.
         """
         loaded = self.config_for(segment.config_hash)
-        told = self._configurations[segment.config_hash]
-        choices, refs = {}, {}
+        recorded = self._configurations[segment.config_hash]
+        selections, refs = {}, {}
         for role in loaded.engines:
             if role not in ROLES:
                 continue
-            refs[role] = segment.models.get(role) or getattr(told, role)
-            choices[role] = self._backend_selection(loaded.engines[role], role, refs[role])
+            refs[role] = segment.models.get(role) or getattr(recorded, role)
+            selections[role] = self._backend_selection(loaded.engines[role], role, refs[role])
         for role in self._overrides.models:
-            if role not in choices:
+            if role not in selections:
                 raise UsageError(f"the recorded line has no {role}", where="--engine")
         key = msgspec.json.encode(
             (
                 segment.config_hash,
-                {role: _selection_key(choice) for role, choice in choices.items()},
+                {role: _selection_key(selection) for role, selection in selections.items()},
             )
         )
-        judge = self._inspectors.get(key)
-        if judge is None:
+        inspector = self._inspectors.get(key)
+        if inspector is None:
             engines = {
-                role: self._get_engine(choices[role], role, refs[role], loaded) for role in choices
+                role: self._get_engine(selections[role], role, refs[role], loaded)
+                for role in selections
             }
-            pair = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
+            worker_engines = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
             cameras = tuple(loaded.config.cameras)
-            # Not its hash of today: a newer version of edgeinspect may have more keys.
+            # Not the hash computed now: a newer version of edgeinspect may have more keys.
             name = loaded.hash if self._overrides.settings else segment.config_hash
-            judge = make_frame_inspectors(loaded.config, name, cameras, [pair], self._clock)[0]
-            self._inspectors[key] = judge
+            inspector = make_frame_inspectors(
+                loaded.config, name, cameras, [worker_engines], self._clock
+            )[0]
+            self._inspectors[key] = inspector
         self.current_models = {
             role: ref
             for role, ref in (
-                ("gate", judge.provenance.gate),
-                ("segmenter", judge.provenance.segmenter),
+                ("gate", inspector.provenance.gate),
+                ("segmenter", inspector.provenance.segmenter),
             )
             if ref is not None
         }
-        return judge
+        return inspector
 
-    def frame_shape(self, judge: FrameInspector) -> FrameShape:
-        """Of the frames that a judge takes."""
-        engine = judge.gate or judge.segmenter
+    def frame_shape(self, inspector: FrameInspector) -> FrameShape:
+        """Return the frame shape that an inspector takes."""
+        engine = inspector.gate or inspector.segmenter
         assert engine is not None
         return engine.spec.shape
 
     def close(self) -> None:
-        """Free every engine."""
+        """Close every engine."""
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
 
     def _backend_selection(
-        self, choice: PluginSelection, role: str, ref: ModelRef | None
+        self, selection: PluginSelection, role: str, ref: ModelRef | None
     ) -> PluginSelection:
-        """The recorded engine's options with the model and backend that shall judge."""
-        wanted = self._overrides
-        model = choice.options.model
-        if role in wanted.models:
-            model = wanted.models[role]
-        elif ref is not None and "/" not in model:  # its name: which version was live then?
+        """Return the recorded engine's selection with the overrides of model and backend."""
+        overrides = self._overrides
+        model = selection.options.model
+        if role in overrides.models:
+            model = overrides.models[role]
+        elif (
+            ref is not None and "/" not in model
+        ):  # a bare name: use the version that was live then
             model = f"{ref.name}/{ref.version}"
-        if wanted.backend and wanted.backend != choice.type:
-            module = registry.load_plugin("backend", wanted.backend)
-            return PluginSelection("backend", wanted.backend, module.Options(model=model))
-        options = msgspec.structs.replace(choice.options, model=model)
-        return PluginSelection("backend", choice.type, options)
+        if overrides.backend and overrides.backend != selection.type:
+            module = registry.load_plugin("backend", overrides.backend)
+            return PluginSelection("backend", overrides.backend, module.Options(model=model))
+        options = msgspec.structs.replace(selection.options, model=model)
+        return PluginSelection("backend", selection.type, options)
 
     def _get_engine(
-        self, choice: PluginSelection, role: str, ref: ModelRef | None, loaded: LoadedConfig
+        self, selection: PluginSelection, role: str, ref: ModelRef | None, loaded: LoadedConfig
     ) -> Engine:
         config = loaded.config
         root = self._overrides.store or (Path(config.store) if config.store else default_root())
-        key = msgspec.json.encode((str(root), *_selection_key(choice)))
+        key = msgspec.json.encode((str(root), *_selection_key(selection)))
         engine = self._engines.get(key)
         if engine is None:
             engine = ReplayedEngine(
-                load_engine(choice, SystemClock(), ModelStore(root)), self._clock
+                load_engine(selection, SystemClock(), ModelStore(root)), self._clock
             )
             self._engines[key] = engine
-        found = engine.spec.id
-        if role not in self._overrides.models and ref is not None and found.sha256 != ref.sha256:
+        model = engine.spec.id
+        if role not in self._overrides.models and ref is not None and model.sha256 != ref.sha256:
             raise ModelError(
-                f"{found} is not the model that was recorded: its file's hash is "
-                f"{found.sha256[:12]}, the recorded one's {ref.sha256[:12]}",
+                f"{model} is not the model that was recorded: its file's hash is "
+                f"{model.sha256[:12]}, the recorded one's {ref.sha256[:12]}",
                 where=str(root),
-                remedy=f"Name the line's own store with --store, or judge with this one: "
-                f"--engine {found}",
+                remedy=f"Name the line's own store with --store, or use this model: "
+                f"--engine {model}",
             )
         return engine
 
 
-def _selection_key(choice: PluginSelection) -> tuple[str, object]:
-    return choice.type, msgspec.to_builtins(choice.options)
+def _selection_key(selection: PluginSelection) -> tuple[str, object]:
+    return selection.type, msgspec.to_builtins(selection.options)

@@ -1,4 +1,4 @@
-"""A recording as a folder: each picture a PNG, and the verdicts one a line."""
+"""Export of a recording into a folder: images as PNG, verdicts as JSON lines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgeinspect.storage.recording import RecordedFrame
 
 
 class RecordingExporter:
-    """Writes what it is shown. One thread."""
+    """Writes recorded frames into a folder. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            StorageError: It cannot be made, or holds an export already.
+            StorageError: It cannot be created, or contains an export already.
         """
         self.folder = folder
         try:
@@ -27,20 +27,20 @@ class RecordingExporter:
             self._verdicts: BinaryIO = (folder / "verdicts.jsonl").open("xb")
         except FileExistsError as error:
             raise StorageError(
-                "holds an export already", where=str(folder), remedy="Name another folder"
+                "contains an export already", where=str(folder), remedy="Name another folder"
             ) from error
         except OSError as error:
-            raise StorageError(f"cannot be made: {error.strerror}", where=str(folder)) from error
+            raise StorageError(f"cannot be created: {error.strerror}", where=str(folder)) from error
 
     def add(self, recorded: RecordedFrame, pixels: Pixels | None) -> None:
-        """Write one frame: its recorded verdict, and its picture without loss if there is one."""
+        """Write one frame: its recorded verdict, and its image losslessly if there is one."""
         verdict = recorded.verdict
         try:
             self._verdicts.write(recorded.record.verdict + b"\n")
             if pixels is not None and pixels.shape[2] != 2:
                 name = f"{verdict.epoch}-{verdict.seq:09}.png"
-                done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-                if done:
+                encoded, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+                if encoded:
                     (self.folder / name).write_bytes(data.tobytes())
         except OSError as error:
             raise StorageError(
@@ -48,5 +48,5 @@ class RecordingExporter:
             ) from error
 
     def close(self) -> None:
-        """Close the list of verdicts."""
+        """Close the file of verdicts."""
         self._verdicts.close()

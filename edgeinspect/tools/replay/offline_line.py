@@ -1,8 +1,8 @@
-"""One line without its threads, its sockets and its time: each recorded frame goes through the
-real capture, judge, decision and closing, one after another, on a manual clock.
+"""A line without threads, sockets and real time, for replaying recorded frames.
 
-Time costs nothing here. Where the recording says that time decided, or the camera, or the end
-of the daemon, that cause is made again and the flow gives the verdict for it.
+Each frame passes the real capture, inspection, decision and closing, one after another, on a
+manual clock. Where the recording shows that time, the camera or the end of the daemon decided,
+that condition is created again and the pipeline produces the verdict.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from edgeinspect.wire import decode_verdict, encode_message
 _SPOOL_SLOTS = 64
 _RING_SLOTS = 2
 _SEGMENTER_TOO_LATE_NS = NS_PER_MS - 1
-"""Before the deadline: too late for a segmenter, and not yet for a verdict."""
+"""Time before the deadline that is too short for a segmenter but enough for a verdict."""
 
 
 class ReplayedEngine:
-    """An engine that takes no time, unless the recording says that it took too much or failed."""
+    """An engine that takes no time, or too long, or fails, as recorded."""
 
     def __init__(self, engine: Engine, clock: ManualClock) -> None:
         self.problem = ""
         """Why the next inference fails; empty to run it."""
         self.ends_at_ns: int | None = None
-        """When the next inference is over; None for at once."""
+        """When the next inference ends; None for immediately."""
         self._engine = engine
         self._clock = clock
 
@@ -72,11 +72,11 @@ class ReplayedEngine:
         return outputs
 
     def close(self) -> None:
-        """The engine is closed by whoever made it."""
+        """Nothing to do: the caller closes the wrapped engine."""
 
 
 class _NullCamera:
-    """Stands where a line has its camera; frames come from the recording."""
+    """Placeholder for a camera; frames come from the recording."""
 
     tells_losses = True
     period_ns = None
@@ -88,7 +88,7 @@ class _NullCamera:
         raise CameraFinished
 
     def release(self, grab: Grab) -> None:
-        """Each picture has its own memory."""
+        """Nothing to release: each image has its own memory."""
 
     def trigger(self, part: Part) -> None:
         raise CameraLostError("takes no trigger")
@@ -98,24 +98,24 @@ class _NullCamera:
 
 
 class OfflineLine:
-    """The flow of one epoch. One thread."""
+    """The pipeline of one epoch. Not thread-safe."""
 
     def __init__(
         self,
         folder: Path,
         config: LineConfig,
         shape: FrameShape,
-        judge: FrameInspector,
+        inspector: FrameInspector,
         clock: ManualClock,
     ) -> None:
-        """Build it.
+        """Create spool and rings.
 
         Args:
-            folder: In memory; nothing else may be in it.
-            config: The line's, as it was when the epoch began.
-            shape: Of the models' frames.
-            judge: The first one.
-            clock: Turned by this stage alone.
+            folder: Empty folder in memory.
+            config: The line's configuration at the start of the epoch.
+            shape: Frame shape of the models.
+            inspector: The first inspector.
+            clock: Advanced only by this object.
         """
         self.config = config
         self._clock = clock
@@ -123,9 +123,9 @@ class OfflineLine:
             folder / "replay.spool", line=config.line, slots=_SPOOL_SLOTS, utc_ns=clock.utc_ns()
         )
         cameras = tuple(config.cameras)
-        self._inbox = FrameQueue(len(cameras))
-        self.closer = VerdictCloser(self._spool, clock, judge.provenance, lambda: None)
-        self._guard = DeadlineGuard(self._spool, self._inbox, self.closer, clock)
+        self._frame_queue = FrameQueue(len(cameras))
+        self.closer = VerdictCloser(self._spool, clock, inspector.provenance, lambda: None)
+        self._guard = DeadlineGuard(self._spool, self._frame_queue, self.closer, clock)
         self._rings = {
             name: FrameRing(folder / f"{name}.ring", _RING_SLOTS, shape) for name in cameras
         }
@@ -133,43 +133,47 @@ class OfflineLine:
             name: CaptureThread(
                 camera=_NullCamera(),
                 ring=self._rings[name],
-                rules=capture_rules(config, name, lane),
+                rules=capture_rules(config, name, camera_index),
                 spool=self._spool,
-                frame_queue=self._inbox,
+                frame_queue=self._frame_queue,
                 guard=self._guard,
                 closer=self.closer,
                 clock=clock,
             )
-            for lane, name in enumerate(cameras)
+            for camera_index, name in enumerate(cameras)
         }
-        self._inspector = InspectionWorker(
-            frame_queue=self._inbox,
+        self._worker = InspectionWorker(
+            frame_queue=self._frame_queue,
             closer=self.closer,
             spool=self._spool,
-            inspector=judge,
+            inspector=inspector,
             keep_warm_ns=0,
         )
 
     def replay_frame(
-        self, recorded: RecordedFrame, pixels: Pixels | None, judge: FrameInspector, mono_ns: int
+        self,
+        recorded: RecordedFrame,
+        pixels: Pixels | None,
+        inspector: FrameInspector,
+        mono_ns: int,
     ) -> Verdict:
-        """Have one recorded frame judged.
+        """Return the new verdict of one recorded frame.
 
         Args:
-            recorded: The frame; frames come in their order.
-            pixels: Its picture, None where the camera delivered none.
-            judge: Who judges.
-            mono_ns: When it was captured; the clock never goes back for it.
+            recorded: The frame; frames are passed in their order.
+            pixels: Its image, None if the camera delivered none.
+            inspector: The inspector to use.
+            mono_ns: When it was captured; the clock is never set back.
 
         Raises:
-            DataError: It names a camera that its configuration does not have.
+            DataError: The frame names a camera that its configuration does not have.
         """
         verdict = recorded.verdict
         self._clock.sleep_until(mono_ns)
         now_ns = self._clock.now_ns()
         self._clock.utc_offset_ns = verdict.captured_at_utc_ns - now_ns
-        self._inspector.inspector = judge
-        self.closer.provenance = judge.provenance
+        self._worker.inspector = inspector
+        self.closer.provenance = inspector.provenance
         if verdict.reason is Reason.RESTART:
             return self._restart_verdict(verdict)
         if verdict.camera not in self._captures:
@@ -180,7 +184,7 @@ class OfflineLine:
             )
         grab = _to_grab(verdict, pixels, now_ns)
         if verdict.reason is Reason.OVERRUN:
-            frame = self._admit_overrun(grab, verdict.camera)
+            frame = self._accept_overrun(grab, verdict.camera)
         else:
             frame = self._captures[verdict.camera].accept(grab)
         if self._spool.is_open(frame.seq):
@@ -188,26 +192,24 @@ class OfflineLine:
         self._guard.close_due()
         return self._read_verdict(frame.seq)
 
-    def inspect_untimed(self, pixels: Pixels, judge: FrameInspector) -> UntimedResult | None:
-        """What would be decided of a picture with all the time it takes; None if it cannot be."""
+    def inspect_untimed(self, pixels: Pixels, inspector: FrameInspector) -> UntimedResult | None:
+        """Return the result for an image without a time limit; None if its shape is rejected."""
         shape = next(iter(self._rings.values())).shape
         if pixels.shape != shape.dims:
             if self.config.capture.wrong_shape != "letterbox" or 0 in pixels.shape:
                 return None
             pixels = letterbox(pixels, shape.height_px, shape.width_px)[0].reshape(shape.dims)
-        return judge.inspect_untimed(pixels)
+        return inspector.inspect_untimed(pixels)
 
     def close(self) -> None:
-        """Free what the operating system lent."""
-        self._inbox.close()
+        """Release files and memory."""
+        self._frame_queue.close()
         for ring in self._rings.values():
             ring.remove_file()
         self._spool.release()
 
-    # -- the causes ------------------------------------------------------------------
-
     def _close_open_frame(self, frame: OpenFrame, verdict: Verdict) -> None:
-        """Close an open frame as the recording's cause demands."""
+        """Close an open frame for the recorded reason."""
         if verdict.reason is Reason.DEADLINE:
             self._clock.sleep_until(frame.deadline_ns)
             self._guard.close_due()
@@ -217,37 +219,39 @@ class OfflineLine:
             self._inspect(frame, verdict)
 
     def _inspect(self, frame: OpenFrame, verdict: Verdict) -> None:
-        judge = self._inspector.inspector
-        told = [e for e in (judge.gate, judge.segmenter) if isinstance(e, ReplayedEngine)]
-        for engine in told:
+        inspector = self._worker.inspector
+        engines = [
+            e for e in (inspector.gate, inspector.segmenter) if isinstance(e, ReplayedEngine)
+        ]
+        for engine in engines:
             engine.problem = ""
             engine.ends_at_ns = None
         if verdict.reason is Reason.ENGINE_ERROR:
-            for engine in told:
+            for engine in engines:
                 engine.problem = verdict.detail or "failed"
-        elif verdict.degraded and told:
-            told[0].ends_at_ns = frame.deadline_ns - _SEGMENTER_TOO_LATE_NS
-        taken = self._inbox.pop_earliest()
-        if taken is not frame:
-            raise InternalError("another frame waits than the one that was admitted")
-        self._inspector.inspect(frame)
-        for engine in told:
+        elif verdict.degraded and engines:
+            engines[0].ends_at_ns = frame.deadline_ns - _SEGMENTER_TOO_LATE_NS
+        acquired = self._frame_queue.pop_earliest()
+        if acquired is not frame:
+            raise InternalError("the queue returned another frame than the accepted one")
+        self._worker.inspect(frame)
+        for engine in engines:
             engine.problem = ""
             engine.ends_at_ns = None
 
-    def _admit_overrun(self, grab: Grab, camera: str) -> OpenFrame:
-        """Admit a frame while every slot is taken."""
-        ring, taken = self._rings[camera], []
+    def _accept_overrun(self, grab: Grab, camera: str) -> OpenFrame:
+        """Accept a frame while every slot is in use."""
+        ring, acquired = self._rings[camera], []
         while (slot := ring.acquire()) is not None:
-            taken.append(slot)
+            acquired.append(slot)
         try:
             return self._captures[camera].accept(grab)
         finally:
-            for slot in taken:
+            for slot in acquired:
                 ring.release(slot)
 
     def _restart_verdict(self, verdict: Verdict) -> Verdict:
-        """What the next daemon says of a frame that a dead one left open."""
+        """Return the verdict of a restarted daemon for a frame that was left open."""
         record = OpenRecord(
             verdict.camera,
             verdict.frame,
@@ -261,9 +265,11 @@ class OfflineLine:
             verdict.label,
             verdict.simulated,
         )
-        causes = self.closer.provenance
-        again = restart_verdict(causes, verdict.seq, verdict.epoch, record, self._clock.utc_ns())
-        return decode_verdict(encode_message(again))
+        provenance = self.closer.provenance
+        restarted = restart_verdict(
+            provenance, verdict.seq, verdict.epoch, record, self._clock.utc_ns()
+        )
+        return decode_verdict(encode_message(restarted))
 
     def _read_verdict(self, seq: int) -> Verdict:
         body = self._spool.read(seq)
@@ -273,7 +279,7 @@ class OfflineLine:
 
 
 def _to_grab(verdict: Verdict, pixels: Pixels | None, now_ns: int) -> Grab:
-    """The frame as its camera handed it over."""
+    """Return the frame as the camera delivered it."""
     return Grab(
         pixels=pixels,
         camera_frame_id=verdict.camera_frame_id,

@@ -1,4 +1,4 @@
-"""The first reading of a recording: what is in it, before anything is judged."""
+"""First pass over a recording: its contents, before any frame is inspected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CLOCK_STEP_NS = 50_000_000
 
 @dataclass(slots=True)
 class RecordingScan:
-    """What a recording holds."""
+    """Contents of a recording."""
 
     line: str = ""
     machine: dict[str, str] = field(default_factory=dict)
@@ -35,41 +35,41 @@ class RecordingScan:
 
 
 def scan_recording(recording: Recording) -> RecordingScan:
-    """Read all of it once, without unpacking a picture.
+    """Read a recording once, without decoding images.
 
     Raises:
-        DataError: It is none, or damaged, or holds no frame.
+        DataError: The file is not a recording, is damaged, or contains no frame.
     """
-    found = RecordingScan()
+    scan = RecordingScan()
     last: ClockReading | None = None
     for item in recording.items():
         if isinstance(item, RecordingInfo):
-            found.line = item.line
-            found.machine = item.machine
+            scan.line = item.line
+            scan.machine = item.machine
         elif isinstance(item, RecordedConfiguration):
-            found.configurations[item.hash] = item
+            scan.configurations[item.hash] = item
         elif isinstance(item, ClockReading):
             if last is not None:
                 moved_ns = (item.utc_ns - item.mono_ns) - (last.utc_ns - last.mono_ns)
-                found.clock_steps += abs(moved_ns) > _CLOCK_STEP_NS
+                scan.clock_steps += abs(moved_ns) > _CLOCK_STEP_NS
             last = item
         elif isinstance(item, MissedVerdicts):
-            found.missed += max(0, item.to_seq - item.from_seq + 1)
+            scan.missed += max(0, item.to_seq - item.from_seq + 1)
         elif isinstance(item, RecordedFrame):
-            _add_frame(found, item)
-    found.cuts = [f"{path.name}: {how}" for path, how in recording.truncations]
-    if not found.frames:
-        cut = f" ({found.cuts[0]})" if found.cuts else ""
-        raise DataError(f"holds no frame{cut}", where=str(recording.files[0]))
-    return found
+            _add_frame(scan, item)
+    scan.cuts = [f"{path.name}: {reason}" for path, reason in recording.truncations]
+    if not scan.frames:
+        cut = f" ({scan.cuts[0]})" if scan.cuts else ""
+        raise DataError(f"contains no frame{cut}", where=str(recording.files[0]))
+    return scan
 
 
-def _add_frame(found: RecordingScan, frame: RecordedFrame) -> None:
+def _add_frame(scan: RecordingScan, frame: RecordedFrame) -> None:
     verdict = frame.verdict
-    if not found.segments or not found.segments[-1].accepts(verdict):
-        found.segments.append(
-            RecordedSegment(found.frames, verdict.config_hash, recorded_models(verdict))
+    if not scan.segments or not scan.segments[-1].accepts(verdict):
+        scan.segments.append(
+            RecordedSegment(scan.frames, verdict.config_hash, recorded_models(verdict))
         )
-    found.first_utc_ns = found.first_utc_ns or verdict.captured_at_utc_ns
-    found.last_utc_ns = verdict.captured_at_utc_ns
-    found.frames += 1
+    scan.first_utc_ns = scan.first_utc_ns or verdict.captured_at_utc_ns
+    scan.last_utc_ns = verdict.captured_at_utc_ns
+    scan.frames += 1

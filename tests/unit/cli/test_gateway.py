@@ -48,4 +48,4 @@ def test_a_port_in_use_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture
         link = f"link: {{type: modbus, port: {taken.getsockname()[1]}}}\n"
         file.write_text(GOOD + link + f"cursor: {tmp_path / 'j'}\n")
         assert main(["gateway", str(file)]) == 75  # it may be free in a moment
-    assert "link.port: cannot be listened on" in capsys.readouterr().err
+    assert "link.port: cannot listen" in capsys.readouterr().err
