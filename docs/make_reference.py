@@ -49,7 +49,7 @@ PAGES = (
     "docs/configuration.md",
     "docs/events.md",
     "docs/models.md",
-    "docs/page.md",
+    "docs/hmi.md",
     "docs/wire.md",
 )
 
@@ -184,8 +184,8 @@ def configuration() -> str:
     return "\n".join(_section("", "The whole file", LineConfig))
 
 
-def page_keys() -> str:
-    """Every section of a page's file as a table."""
+def hmi_keys() -> str:
+    """Every section of an HMI file as a table."""
     return "\n".join(_section("", "The whole file", HmiConfig))
 
 
@@ -609,7 +609,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "exit-codes": exit_codes,
     "configuration": configuration,
-    "page": page_keys,
+    "hmi": hmi_keys,
     "cameras": parts("camera"),
     "backends": parts("backend"),
     "events": event_catalogue,

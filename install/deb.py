@@ -25,7 +25,7 @@ import layout  # noqa: E402
 
 from edgeinspect import __version__  # noqa: E402
 
-SCRIPTS = ("postinst", "prerm", "postrm")
+SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 
 
 def main() -> int:

@@ -214,6 +214,7 @@ def put_units(destdir: Path, prefix: str) -> None:
     for path in sorted((ROOT / "systemd").glob("*@.*")):
         text = path.read_text(encoding="utf-8").replace("/opt/edgeinspect", prefix)
         write(destdir / UNITS / path.name, text)
+    (destdir / UNITS / "edgeinspect-page@.service").unlink(missing_ok=True)  # an earlier name
     for kind in ("sysusers", "tmpfiles"):
         target = destdir / f"usr/lib/{kind}.d/edgeinspect.conf"
         copy(ROOT / "systemd" / f"edgeinspect.{kind}", target)

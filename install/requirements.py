@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("cpu", "onnx", "plc", "page", "record")
+EXTRAS = ("cpu", "onnx", "plc", "hmi", "record")
 """What a line PC wants of setup.cfg."""
 TOOLS = ("pip",)
 """Needed on the PC to add an extra later."""

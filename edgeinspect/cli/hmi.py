@@ -1,4 +1,4 @@
-"""`edgeinspect page FILE`: show a line to people until told to stop."""
+"""`edgeinspect hmi FILE`: serve the web page of a line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edgeinspect.system import log
 @click.option(
     "--passwd",
     metavar="NAME",
-    help="Do not run: let NAME log in, with a password that is asked for.",
+    help="Do not run: add or update the user NAME; asks for the password.",
 )
 @click.option(
     "--role",
     type=click.Choice(["operator", "engineer"]),
     default="operator",
     show_default=True,
-    help="What NAME may do.",
+    help="Role of NAME.",
 )
-@click.option("--remove", metavar="NAME", help="Do not run: strike NAME from the users.")
+@click.option("--remove", metavar="NAME", help="Do not run: remove the user NAME.")
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "console", "json", "journal"]),
@@ -39,13 +39,13 @@ from edgeinspect.system import log
     default="info",
     show_default=True,
 )
-def page(
+def hmi(
     file: Path, passwd: str | None, role: str, remove: str | None, log_format: str, log_level: str
 ) -> None:
-    """Run the page described in FILE: the line's state, pictures, search and metrics.
+    """Run the HMI described in FILE: the line's state, images, search and metrics.
 
-    Ends with 0 when stopped by SIGTERM or Ctrl-C. The page hears the line and looks into its
-    ring and ledger; nothing in the daemon waits for it. See docs/page.md.
+    Exits with 0 when stopped by SIGTERM or Ctrl-C. The HMI subscribes to the line and reads its
+    ring and ledger; nothing in the daemon waits for it. See docs/hmi.md.
     """
     if passwd is not None and remove is not None:
         raise UsageError("give one of --passwd and --remove")
@@ -62,13 +62,13 @@ def _change_users(file: Path, passwd: str | None, role: str, remove: str | None)
     from edgeinspect.services.hmi.config import load_hmi_config
     from edgeinspect.system import Role, UserFile
 
-    named = load_hmi_config(file).config.users
-    users = UserFile(Path(named) if named else None)
+    users_file = load_hmi_config(file).config.users
+    users = UserFile(Path(users_file) if users_file else None)
     if remove is not None:
         users.remove(remove)
-        echo(f"{remove} is no user any more")
+        echo(f"user {remove} was removed")
         return
     assert passwd is not None
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     users.add_or_update(passwd, Role(role), password)
-    echo(f"{passwd} may log in as {role}; passwords are hashed in {named}")
+    echo(f"{passwd} may log in as {role}; passwords are hashed in {users_file}")

@@ -36,7 +36,7 @@ _STARTUP_S = 10.0
 _RETRY_PAUSE_S = 2.0
 EXIT_PIPE = 141
 
-_SERVICES = (["run"], ["page"], ["gateway"], ["archive"], ["record"])
+_SERVICES = (["run"], ["hmi"], ["gateway"], ["archive"], ["record"])
 """Services report by their own errors what a person must fix; any other error is retried."""
 _PATH_ERRNOS = frozenset(
     {
@@ -86,7 +86,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rescore": ("edgeinspect.cli.rescore:rescore", "Run another model over an archive."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure throughput and latency on this PC."),
-    "page": ("edgeinspect.cli.hmi:page", "Show a line to people, and its metrics."),
+    "hmi": ("edgeinspect.cli.hmi:hmi", "Show a line to people, and its metrics."),
     "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, with remedies."),
     "version": ("edgeinspect.cli.version:version", "Show versions and installed plugins."),
 }

@@ -76,7 +76,7 @@ def archive(data: bytes, folder: Path) -> None:
 
 
 def page(data: bytes, folder: Path) -> None:
-    page_config.load_hmi_config(_write(folder, "page.yaml", data))
+    page_config.load_hmi_config(_write(folder, "hmi.yaml", data))
 
 
 def settings(data: bytes, _folder: Path) -> None:

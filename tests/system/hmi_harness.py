@@ -36,7 +36,7 @@ class ReceivedResponse:
 
 
 class HmiHarness:
-    """`edgeinspect run` and `edgeinspect page` on loopback, with a ledger and two users."""
+    """`edgeinspect run` and `edgeinspect hmi` on loopback, with a ledger and two users."""
 
     def __init__(self, folder: Path, **page: Any) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class HmiHarness:
         self.challenge_folder.mkdir()
         for name in ("clean.png", "scratches.png"):
             shutil.copy(ROOT / "examples" / "pictures" / name, self.challenge_folder / name)
-        self.line_file, self.hmi_file = folder / "strip.yaml", folder / "strip.page.yaml"
+        self.line_file, self.hmi_file = folder / "strip.yaml", folder / "strip.hmi.yaml"
         line = yaml.safe_load((ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8"))
         line["cameras"]["top"] |= {"pictures": 8, "rate_hz": 8}
         line["budget_ms"] = 2_000  # a busy machine is not what is tested here
@@ -73,7 +73,7 @@ class HmiHarness:
         users.add_or_update("anna", Role.OPERATOR, PASSWORD)
         users.add_or_update("otto", Role.ENGINEER, PASSWORD)
         self.daemon_process = self._start("run", self.line_file)
-        self.hmi_process = self._start("page", self.hmi_file)
+        self.hmi_process = self._start("hmi", self.hmi_file)
         wait_for(lambda: self.state() == "inspecting", 60, "the page to see the line inspected")
 
     @property
@@ -147,5 +147,5 @@ class HmiHarness:
         """The end of what both said."""
         return "\n".join(
             (self.folder / f"{name}.log").read_text(encoding="utf-8")[-2_000:]
-            for name in ("run", "page")
+            for name in ("run", "hmi")
         )

@@ -1,4 +1,4 @@
-"""The page behind a real nginx, as docs/page.md says to set one up."""
+"""The page behind a real nginx, as docs/hmi.md says to set one up."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ USERS = {
     "edgeinspect": "edgeinspect",
     "edgeinspect-record": "edgeinspect",
     "edgeinspect-gateway": "edgeinspect-gateway",
-    "edgeinspect-page": "edgeinspect-page",
+    "edgeinspect-hmi": "edgeinspect-hmi",
     "edgeinspect-archive": "edgeinspect-archive",
 }
 CONFIG = "/etc/edgeinspect/example.yaml"
@@ -356,13 +356,13 @@ def test_no_frame_is_in_the_log(machine: Machine) -> None:
 
 def test_a_target_starts_all_that_has_a_file(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
-    active = "systemctl is-active edgeinspect-page@example edgeinspect-archive@example"
+    active = "systemctl is-active edgeinspect-hmi@example edgeinspect-archive@example"
     wait_for(lambda: machine.call(active).returncode == 0, "page and archive")
     # No gateway is configured yet: passed over, not failed.
     assert machine.show("edgeinspect-gateway@example", "ActiveState") == "inactive"
     ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8480/', timeout=5).status)"
     answers = f'/opt/edgeinspect/bin/python -c "{ask}"'
-    for name, user in (("page", "edgeinspect-page"), ("archive", "edgeinspect-archive")):
+    for name, user in (("hmi", "edgeinspect-hmi"), ("archive", "edgeinspect-archive")):
         pid = machine.show(f"edgeinspect-{name}@example", "MainPID")
         assert machine.run(f"ps -o user:32= -p {pid}").strip() == user
         # In its own view of the files, with its own rights: it reads, and writes nothing.
@@ -374,9 +374,9 @@ def test_a_target_starts_all_that_has_a_file(machine: Machine) -> None:
         assert machine.call(f"{inside} test -w {ledger}/example.ledger.sqlite").returncode != 0
     wait_for(lambda: machine.call(answers).stdout.strip() == "200", "the page")
     wait_for(lambda: machine.run("ls /var/lib/edgeinspect/archive/example"), "the archive")
-    for name in ("edgeinspect-page", "edgeinspect-archive"):
+    for name in ("edgeinspect-hmi", "edgeinspect-archive"):
         assert machine.show(f"{name}@example", "NRestarts") == "0"
-    machine.run("systemctl stop edgeinspect-page@example edgeinspect-archive@example")
+    machine.run("systemctl stop edgeinspect-hmi@example edgeinspect-archive@example")
     assert machine.show("edgeinspect-archive@example", "Result") == "success"
 
 
@@ -410,12 +410,12 @@ def test_the_secret_of_the_wire_is_a_credential(machine: Machine) -> None:
     listen = """
 from functools import partial
 from pathlib import Path
-from edgeinspect.client import Listener
-from edgeinspect.wire.curve_keys import as_client
+from edgeinspect.client import Subscriber
+from edgeinspect.wire import use_client_keys
 keys = Path("/tmp/k/desk.key_secret"), Path("/etc/edgeinspect/keys/server.key")
-prepare = partial(as_client, *keys)
-heard = Listener("tcp://127.0.0.1:5790", topics=("verdict.",), prepare=prepare).receive(20_000)
-print(heard.message.line)
+setup = partial(use_client_keys, *keys)
+subscriber = Subscriber("tcp://127.0.0.1:5790", topics=("verdict.",), setup_socket=setup)
+print(subscriber.receive(20_000).message.line)
 """
     assert machine.run(f"/opt/edgeinspect/bin/python -c '{listen}'").strip() == "secret"
     machine.run("systemctl stop edgeinspect@secret; rm /etc/edgeinspect/secret.yaml")
@@ -492,6 +492,43 @@ def test_an_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> No
     assert "strip-gate/1" in loaded  # what was promoted, not what came with the package
     assert main_pid(machine) != pid
     wait_for(lambda: captured(machine) > before, "the line judging on")
+
+
+@pytest.mark.timeout(180)
+def test_an_upgrade_replaces_the_old_page_unit(machine: Machine) -> None:
+    """An earlier package named unit, user, state folder and configuration file `page`."""
+    old, new = "edgeinspect-page", "edgeinspect-hmi"
+    units, own_units = "/usr/lib/systemd/system", "/etc/systemd/system"
+    old_config, new_config = (f"/etc/edgeinspect/example.{name}.yaml" for name in ("page", "hmi"))
+    drop_in = f"{own_units}/{old}@example.service.d/promote.conf"
+    to_old = (
+        f"sed -i -e s/{new}/{old}/ -e 's/\\.hmi\\.yaml/.page.yaml/'"
+        " -e 's#edgeinspect/hmi$#edgeinspect/page#'"
+    )
+    dpkg = "/var/lib/dpkg/status /var/lib/dpkg/info/edgeinspect.list"
+    for command in (
+        f"systemd-sysusers --inline 'u {old} -' 'm {old} edgeinspect'",
+        f"mv {new_config} {old_config} && echo 'live_hz: 3' >> {old_config}",
+        f"mv {units}/{new}@.service {units}/{old}@.service && {to_old} {units}/{old}@.service {dpkg}",
+        "mv /var/lib/edgeinspect/hmi /var/lib/edgeinspect/page",
+        f"install -D -m 644 /usr/share/edgeinspect/drop-ins/promote.conf {drop_in}",
+        f"{to_old} {drop_in}",
+        f"systemctl daemon-reload && systemctl enable --now {old}@example",
+    ):
+        machine.run(command)
+    assert machine.show(f"{old}@example", "ActiveState") == "active"
+    machine.run(*page_commands("Upgrade"), timeout_s=150)
+    wait_for(lambda: machine.show(f"{new}@example", "ActiveState") == "active", "the HMI")
+    assert machine.show(f"{old}@example", "ActiveState") == "inactive"
+    assert machine.run(f"systemctl is-enabled {new}@example").strip() == "enabled"
+    assert machine.run(f"find /etc /usr/lib/systemd -name '*{old}*'") == ""
+    assert "live_hz: 3" in machine.run(f"cat {new_config}")
+    assert machine.call(f"test -e {old_config}").returncode != 0
+    assert f"OWNER={new}" in machine.run(f"cat {drop_in.replace(old, new)}")
+    assert machine.run("stat -c %U /var/lib/edgeinspect/hmi").strip() == new
+    assert machine.run(f"find /etc/edgeinspect /var/lib/edgeinspect -user {old} -o -name page") == ""
+    machine.run(f"systemctl disable --now {new}@example")
+    machine.run(f"rm -r {own_units}/{new}@example.service.d && systemctl daemon-reload")
 
 
 def test_after_all_this_no_frame_is_unaccounted(machine: Machine) -> None:

@@ -144,7 +144,7 @@ def test_sysusers_and_tmpfiles_can_be_read(tmp_path: Path) -> None:
     (line,) = [each for each in members.splitlines() if each.startswith("edgeinspect:")]
     assert set(line.rpartition(":")[2].split(",")) == {
         "edgeinspect-gateway",
-        "edgeinspect-page",
+        "edgeinspect-hmi",
         "edgeinspect-archive",
     }
     assert (tmp_path / "var/lib/edgeinspect/engines").is_dir()
@@ -175,5 +175,5 @@ def test_each_service_that_talks_to_others_has_a_user_of_its_own() -> None:
     assert {setting(name, "Group") for name in SERVICES} == {"edgeinspect"}
     for name in SERVICES:  # systemd gives a state folder, with all below, to the unit's user
         assert "edgeinspect" not in setting(name, "StateDirectory").split()
-    page = (UNITS / "edgeinspect-page@.service").read_text(encoding="utf-8")
+    page = (UNITS / "edgeinspect-hmi@.service").read_text(encoding="utf-8")
     assert "ReadWritePaths" not in page

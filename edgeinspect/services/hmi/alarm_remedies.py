@@ -27,7 +27,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         FORGED_MESSAGES,
         "Stop feeding parts, or sort them by hand. What is heard is not believed, for it does "
         "not stand in the line's spool. Show this to the PC's administrator: journalctl -u "
-        "edgeinspect-page@LINE says more.",
+        "edgeinspect-hmi@LINE says more.",
     ),
     (
         ARCHIVE_SILENT,

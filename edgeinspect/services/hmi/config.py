@@ -59,7 +59,7 @@ class HmiConfig(Section, frozen=True):
     insecure: bool = False
     """Permit an address beyond this machine without encryption. Written out, or refused."""
     users: str | None = None
-    """File of those who may log in; made by `edgeinspect page FILE --passwd NAME`. Without it
+    """File of those who may log in; made by `edgeinspect hmi FILE --passwd NAME`. Without it
     the page can only be read."""
     session_min: Annotated[float, Meta(ge=1, le=1_440)] = 30
     """Minutes without a click after which a login ends; 12 hours end it in any case."""

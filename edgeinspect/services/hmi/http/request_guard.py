@@ -55,7 +55,7 @@ _OVERLOAD_HEADER = "Edgeinspect-Overload"
 _PROXY_REMEDY = (
     "If a reverse proxy stands in front of the page, let it pass the browser's own Host and scheme "
     "(nginx: proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;) and "
-    "name it under `proxies` in the page's file: docs/page.md, Behind a reverse proxy"
+    "name it under `proxies` in the page's file: docs/hmi.md, Behind a reverse proxy"
 )
 
 
@@ -172,7 +172,7 @@ class RequestGuard:
         headers = Headers(scope=scope)
         if not self._is_own_host(hostname_of(original.host)):
             return _error_response(
-                421, "this page is not known under that name; see `hosts` in docs/page.md"
+                421, "this page is not known under that name; see `hosts` in docs/hmi.md"
             )
         if scope["method"] not in _METHODS:
             return _error_response(405, "only GET and POST")

@@ -28,7 +28,7 @@ function truth() {
   const silence = performance.now() - known.heardAt;
   const beat = known.beat;
   if (!beat || silence > SERVER_SILENT_MS) {
-    return { state: "not_inspected", why: "This page has lost its server. The line may run: look at the PC.", remedy: "systemctl status edgeinspect-page@LINE", side: null };
+    return { state: "not_inspected", why: "This page has lost its server. The line may run: look at the PC.", remedy: "systemctl status edgeinspect-hmi@LINE", side: null };
   }
   // The age of the heartbeat goes on counting here, whatever the server said last.
   if (beat.state !== "not_inspected" && beat.silent_ms + silence > beat.silent_after_ms + SERVER_SILENT_MS) {

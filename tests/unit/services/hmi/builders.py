@@ -119,7 +119,7 @@ def write_hmi_config(folder: Path, **keys: Any) -> Path:
     """A page's file for the example line, with keys of its own."""
     line = (ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8")
     (folder / "strip.yaml").write_text(line, encoding="utf-8")
-    path = folder / "strip.page.yaml"
+    path = folder / "strip.hmi.yaml"
     config = {"schema": 1, "line": str(folder / "strip.yaml"), **keys}
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
-from edgeinspect.cli.hmi import page as command
+from edgeinspect.cli.hmi import hmi as command
 from edgeinspect.cli.main import main
 from edgeinspect.client import send_request
 from edgeinspect.domain.manual_clock import ManualClock
@@ -59,7 +59,7 @@ def made(folder: Path, **keys: Any) -> HmiService:
 
 def test_the_example_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    loaded = load_hmi_config("examples/page.yaml")
+    loaded = load_hmi_config("examples/hmi.yaml")
     assert loaded.line.config.line == "strip"
     assert loaded.host == "127.0.0.1"
 
@@ -120,10 +120,10 @@ def test_users_by_the_command(tmp_path: Path) -> None:
     user = UserFile(tmp_path / "users.json").authenticate("anna", GOOD)
     assert user is not None
     assert user.role is Role.ENGINEER
-    assert main(["page", str(path), "--remove", "anna"]) == 0
-    assert main(["page", str(path), "--remove", "anna"]) == 64
-    assert main(["page", str(path), "--remove", "a", "--passwd", "b"]) == 64
-    assert main(["page", str(write_hmi_config(tmp_path, bind="x"))]) == 78
+    assert main(["hmi", str(path), "--remove", "anna"]) == 0
+    assert main(["hmi", str(path), "--remove", "anna"]) == 64
+    assert main(["hmi", str(path), "--remove", "a", "--passwd", "b"]) == 64
+    assert main(["hmi", str(write_hmi_config(tmp_path, bind="x"))]) == 78
 
 
 # -- its answers -------------------------------------------------------------------------------
@@ -419,4 +419,4 @@ def test_an_address_that_cannot_be_bound(
 
     path = write_hmi_config(tmp_path)
     monkeypatch.setattr(socket.socket, "bind", bind)
-    assert main(["page", str(path)]) == code
+    assert main(["hmi", str(path)]) == code

@@ -121,7 +121,7 @@ def served() -> Iterator[LimitedServer]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEAD_S", "BODY_S", "READ_S"):
+    for name in ("HEAD_TIMEOUT_S", "BODY_TIMEOUT_S", "DRAIN_TIMEOUT_S"):
         monkeypatch.setattr(protocol, name, 0.3)
     monkeypatch.setattr(protocol, "KEEP_ALIVE_S", 1)
 

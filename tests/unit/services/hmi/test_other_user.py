@@ -1,4 +1,4 @@
-"""The page as a user of its own, who may read what the line keeps and write none of it."""
+"""The HMI as a separate user, which may read the line's files and write none of them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from tests.ledger_fixture import LedgerFixture
 from tests.unit.services.hmi.builders import ROOT
 
 READ = """
-import os, sys, urllib.parse  # what is imported late may be out of the other user's reach
+import os, sys, urllib.parse  # imported now: the other user may not read the packages
 from contextlib import closing
 from pathlib import Path
 from edgeinspect.errors import DataError
-from edgeinspect.storage.ledger.query import Filter, query
-from edgeinspect.storage.ledger.verification import open_ledger
-from edgeinspect.services.hmi.ledger_history import History
+from edgeinspect.services.hmi.ledger_history import LedgerHistory
+from edgeinspect.storage.ledger import VerdictFilter, find_verdicts, open_ledger
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 path = Path(sys.argv[1])
 try:
     with closing(open_ledger(path)) as base:
-        print(len(list(query(base, Filter()))), os.access(path.parent, os.W_OK))
+        print(len(list(find_verdicts(base, VerdictFilter()))), os.access(path.parent, os.W_OK))
 except DataError as error:
-    print(History(path).kept, error)
+    print(LedgerHistory(path).has_ledger, error)
 """
 
 
 def read_as_another(path: Path) -> str:
-    """What a user who may not write sees of a ledger."""
+    """The output of a user without write access who reads a ledger."""
     command = [sys.executable, "-c", READ, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return done.stdout.strip()
@@ -42,7 +41,7 @@ def read_as_another(path: Path) -> str:
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """A folder that another user reaches: pytest's own are for one alone."""
+    """A folder that other users may enter; pytest's own are private."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
@@ -50,7 +49,7 @@ def open_to_all() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_user_who_may_not_write_reads_a_ledger_in_each_state(open_to_all: Path) -> None:
-    """The page's: while the daemon writes, after it was killed, and after it has ended."""
+    """While the daemon writes, after it was killed, and after it has exited."""
     folder = open_to_all / "kept"
     folder.mkdir(mode=0o755)
     desk = LedgerFixture(folder)

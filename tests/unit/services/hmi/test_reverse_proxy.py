@@ -278,7 +278,7 @@ def test_nothing_that_the_page_links_to_is_at_the_root() -> None:
 def test_a_proxy_that_rewrites_the_host_is_told_what_to_do(page: HmiService) -> None:
     got = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
     assert got.status == 403
-    for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/page.md"):
+    for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/hmi.md"):
         assert word in got.body
 
 

@@ -95,7 +95,7 @@ def test_the_page_does_not_start_with_it(
     tls = issue(tmp_path)
     os.chmod(tls.key, 0o644)
     file = write_hmi_config(tmp_path, tls={"certificate": tls.certificate, "key": tls.key})
-    assert main(["page", str(file)]) == 78
+    assert main(["hmi", str(file)]) == 78
     assert f"chmod 600 {tls.key}" in capsys.readouterr().err
     with pytest.raises(ConfigError):
         RenewableCertificate(tls)

@@ -1,6 +1,6 @@
 """Does a page that is hammered cost the line anything?
 
-    python benchmarks/page_load.py [--seconds 30] [--clients 50] [--rounds 3]
+    python benchmarks/hmi_load.py [--seconds 30] [--clients 50] [--rounds 3]
 
 One line on the synthetic camera, with its page beside it. In turn, in the same run: the page
 idle, then hammered by so many clients, half of them on the stream with the live picture as
@@ -159,8 +159,8 @@ def _files(folder: Path, rate_hz: float, nice: int) -> tuple[Path, Path]:
         "line": str(folder / "strip.yaml"),
         "bind": f"127.0.0.1:{PORT}",
     }
-    (folder / "page.yaml").write_text(yaml.safe_dump(page), encoding="utf-8")
-    return folder / "strip.yaml", folder / "page.yaml"
+    (folder / "hmi.yaml").write_text(yaml.safe_dump(page), encoding="utf-8")
+    return folder / "strip.yaml", folder / "hmi.yaml"
 
 
 def wait_for_page() -> None:
@@ -188,7 +188,7 @@ def main() -> None:
     wanted = parser.parse_args()
     told = []
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="edgeinspect-page-load-", dir=memory) as name:
+    with tempfile.TemporaryDirectory(prefix="edgeinspect-hmi-load-", dir=memory) as name:
         files = _files(Path(name), wanted.rate, wanted.nice)
         children = [
             subprocess.Popen(
@@ -196,7 +196,7 @@ def main() -> None:
                 stdout=subprocess.DEVNULL,
                 cwd=ROOT,
             )
-            for command, file in zip(("run", "page"), files, strict=True)
+            for command, file in zip(("run", "hmi"), files, strict=True)
         ]
         try:
             with Subscriber(f"tcp://127.0.0.1:{VERDICTS}", topics=("verdict",)) as listener:
