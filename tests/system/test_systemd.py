@@ -188,7 +188,7 @@ def test_the_package_installs(machine: Machine) -> None:
     assert machine.run("stat -c %U:%a /var/lib/edgeinspect/engines").strip() == "root:755"
     assert machine.run("stat -c %U:%G:%a /etc/edgeinspect").strip() == "root:edgeinspect:750"
     assert machine.run("edgeinspect --version").startswith("edgeinspect ")
-    kinds = ("", "-gateway", "-page", "-archive", "-record")
+    kinds = ("", "-gateway", "-hmi", "-archive", "-record")
     services = " ".join(f"edgeinspect{kind}@x.service" for kind in kinds)
     assert (
         machine.run(f"systemd-analyze verify --man=no {services} edgeinspect-line@x.target") == ""
@@ -526,7 +526,9 @@ def test_an_upgrade_replaces_the_old_page_unit(machine: Machine) -> None:
     assert machine.call(f"test -e {old_config}").returncode != 0
     assert f"OWNER={new}" in machine.run(f"cat {drop_in.replace(old, new)}")
     assert machine.run("stat -c %U /var/lib/edgeinspect/hmi").strip() == new
-    assert machine.run(f"find /etc/edgeinspect /var/lib/edgeinspect -user {old} -o -name page") == ""
+    assert (
+        machine.run(f"find /etc/edgeinspect /var/lib/edgeinspect -user {old} -o -name page") == ""
+    )
     machine.run(f"systemctl disable --now {new}@example")
     machine.run(f"rm -r {own_units}/{new}@example.service.d && systemctl daemon-reload")
 

@@ -98,13 +98,13 @@ def test_the_cursor_stays_behind_what_is_not_saved() -> None:
     account.mark_done((1, 11))
     assert account.cursor == 11
     account.record_loss(13, 0, "reject", LossReason.TOO_LATE)
-    assert account.take() == (11, Counter())
+    assert account.take_committable() == (11, Counter())
     account.mark_done((1, 12))
-    cursor, missed = account.take()
+    cursor, missed = account.take_committable()
     assert (cursor, sum(missed.values())) == (13, 1)
     account.restore(missed)
-    assert account.take() == (13, missed)
-    assert account.take() == (13, Counter())
+    assert account.take_committable() == (13, missed)
+    assert account.take_committable() == (13, Counter())
 
 
 def test_a_line_that_counts_anew_does_not_hold_the_cursor() -> None:

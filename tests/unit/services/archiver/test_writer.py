@@ -529,7 +529,7 @@ def test_what_must_stay_free_stays_free(folder: Path, monkeypatch: pytest.Monkey
     shelf = ArchiveFixture(folder)
     shelf.keeper._config = msgspec.structs.replace(shelf.config, min_free_mib=10)
     free = 9 << 20
-    monkeypatch.setattr(writer.files, "free_bytes", lambda root: free)
+    monkeypatch.setattr(writer.files, "free_disk_bytes", lambda root: free)
     with pytest.raises(StorageError, match="8 MiB free; 10 are to stay free"):
         shelf.save(1)
     free = 11 << 20

@@ -89,8 +89,8 @@ def line(tmp_path: Path) -> RecordedLine:
 
 
 def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) -> None:
-    account = line.record(lambda: [line.frame() for _ in range(5)] and None, frames=5)
-    assert (account.frames, account.without_image_count, account.missed_count) == (5, 0, 0)
+    account = line.record(lambda: [line.frame() for _ in range(5)] and None, max_frames=5)
+    assert (account.frames, account.without_image, account.missed) == (5, 0, 0)
     items = list(open_recording(line.out).items())
     told = next(item for item in items if isinstance(item, RecordedConfiguration))
     assert (told.hash, parse_config(told.text).hash) == (line.hash, line.hash)
@@ -101,13 +101,13 @@ def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) 
         assert pixels is not None
         assert (pixels == item.verdict.seq).all()
     assert items[-1] == RecordingEnd(
-        why="so many frames were asked for", frames=5, without_picture=0, missed=0
+        end_reason="so many frames were asked for", frames=5, without_image=0, missed=0
     )
 
 
 def test_another_configuration_than_the_lines_is_refused_at_once(line: RecordedLine) -> None:
     with pytest.raises(ConfigError, match="the line runs with configuration other"):
-        line.record(lambda: line.frame("other"), frames=1)
+        line.record(lambda: line.frame("other"), max_frames=1)
     assert not line.out.exists()  # so that the next try may have its name
 
 
@@ -121,7 +121,7 @@ def test_a_reload_is_recorded_too(line: RecordedLine) -> None:
         line.frame(load_config(line.config).hash)
         line.frame("unknown")
 
-    account = line.record(deliver, frames=3)
+    account = line.record(deliver, max_frames=3)
     assert account.frames == 3
     told = [
         each for each in open_recording(line.out).items() if isinstance(each, RecordedConfiguration)
@@ -131,7 +131,7 @@ def test_a_reload_is_recorded_too(line: RecordedLine) -> None:
 
 def test_its_time_is_over(line: RecordedLine) -> None:
     account = line.record(lambda: None, duration_ns=300_000_000)
-    assert (account.why, account.frames) == ("its time is over", 0)
+    assert (account.end_reason, account.frames) == ("its time is over", 0)
 
 
 def test_a_written_out_configuration_is_the_same(line: RecordedLine) -> None:
