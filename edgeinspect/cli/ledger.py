@@ -258,6 +258,5 @@ def _epoch_dict(epoch: EpochCheck) -> dict[str, Any]:
         "late",
         "gaps",
         "damaged",
-        "holds",
     )
-    return {name: getattr(epoch, name) for name in fields}
+    return {name: getattr(epoch, name) for name in fields} | {"holds": epoch.is_consistent}

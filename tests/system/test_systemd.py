@@ -509,7 +509,8 @@ def test_an_upgrade_replaces_the_old_page_unit(machine: Machine) -> None:
     for command in (
         f"systemd-sysusers --inline 'u {old} -' 'm {old} edgeinspect'",
         f"mv {new_config} {old_config} && echo 'live_hz: 3' >> {old_config}",
-        f"mv {units}/{new}@.service {units}/{old}@.service && {to_old} {units}/{old}@.service {dpkg}",
+        f"mv {units}/{new}@.service {units}/{old}@.service",
+        f"{to_old} {units}/{old}@.service {dpkg}",
         "mv /var/lib/edgeinspect/hmi /var/lib/edgeinspect/page",
         f"install -D -m 644 /usr/share/edgeinspect/drop-ins/promote.conf {drop_in}",
         f"{to_old} {drop_in}",

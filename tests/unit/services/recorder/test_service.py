@@ -101,7 +101,7 @@ def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) 
         assert pixels is not None
         assert (pixels == item.verdict.seq).all()
     assert items[-1] == RecordingEnd(
-        end_reason="so many frames were asked for", frames=5, without_image=0, missed=0
+        why="so many frames were asked for", frames=5, without_picture=0, missed=0
     )
 
 
