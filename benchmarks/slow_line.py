@@ -35,7 +35,7 @@ from typing import Any
 
 from edgeinspect.domain import Verdict
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.plclinks._modbus.client import ModbusClient
 from edgeinspect.storage.ledger import open_ledger, read_body, verify_ledger
 from edgeinspect.wire import decode_verdict
 
@@ -159,7 +159,7 @@ class Plc:
         self._every_s = every_s
         self._distance = round(belt_s * 1000)
         self._rng = random.Random(seed)
-        self._client: protocol.ModbusClient | None = None
+        self._client: ModbusClient | None = None
         self._connect_at_s = 0.0
         self._started_s = time.monotonic()
         self._next_part_s = self._started_s + 1.0
@@ -202,7 +202,7 @@ class Plc:
             if self._client is None:
                 if now_s < self._connect_at_s:
                     return
-                self._client = protocol.ModbusClient("127.0.0.1", self._port, 1, 0.25)
+                self._client = ModbusClient("127.0.0.1", self._port, 1, 0.25)
             block = self._client.read(0, _register_map.OUTPUT_WORDS)
             self._values = _register_map.decode_block(
                 block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS

@@ -94,11 +94,8 @@ class Engine(Protocol):
 class PlcLink(Protocol):
     """A way to a PLC. The gateway's one thread calls it; no call ever waits for the PLC.
 
-    A link keeps its own thread, its own retries (for ever) and its own back-off. An image
+    A link has its own thread and retries indefinitely with its own back-off. An image
     replaces the one before: the gateway shows the next result only when this one arrived.
-
-    A link may have `part_id_bytes`: the longest part id that it can carry, in UTF-8, or None
-    for any. Without, it is taken for one of the map's blocks, and 32.
     """
 
     @property
@@ -107,6 +104,10 @@ class PlcLink(Protocol):
 
         Without, a result is applied when the link has delivered it.
         """
+
+    @property
+    def part_id_bytes(self) -> int | None:
+        """Longest part id that the link can carry, in UTF-8; None for any."""
 
     def open(self) -> None:
         """Start; the PLC need not be there yet.

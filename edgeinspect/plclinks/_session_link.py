@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from edgeinspect.domain import NS_PER_MS, Clock, PlcCommands, PlcInputs, ProcessImage
-from edgeinspect.plclinks._ack_order import AckTracker
+from edgeinspect.plclinks._input_age import AckTracker
 
 _BACKOFF_MIN_MS = 100
 _BACKOFF_MAX_MS = 2_000

@@ -23,7 +23,7 @@ from edgeinspect.plclinks._connection_limits import (
 )
 from edgeinspect.plclinks._input_age import PeerActivity
 from edgeinspect.plclinks._modbus import protocol
-from edgeinspect.plclinks._modbus.client import ModbusClientSession
+from edgeinspect.plclinks._modbus.client import ModbusClient, ModbusClientSession
 from edgeinspect.plclinks._modbus.inputs import ModbusServerInputs
 from edgeinspect.plclinks._modbus.outputs import EncodedImage, ModbusServerOutputs
 from edgeinspect.plclinks._polled_inputs import TRIGGER_CHECK_WORDS, PolledInputs
@@ -348,21 +348,22 @@ def build(options: Options, clock: Clock) -> PlcLink:
     """Build the link, not opened yet."""
     if options.role == "server":
         return ModbusServer(options, clock)
-    where = format_address(options.host, options.port)
+    host, timeout_s = strip_brackets(options.host), options.peer_timeout_ms / 1000
     inputs = PolledInputs(clock, has_trigger_check=options.trigger_check)
-    return SessionLink(
-        lambda: ModbusClientSession(
-            strip_brackets(options.host),
-            options.port,
-            options.unit,
-            options.peer_timeout_ms / 1000,
+
+    def connect() -> ModbusClientSession:
+        return ModbusClientSession(
+            ModbusClient(host, options.port, options.unit, timeout_s),
             inputs,
             output_address=options.output_address,
             input_address=options.input_address,
             low_word_first=options.word_order == "little",
-        ),
+        )
+
+    return SessionLink(
+        connect,
         clock,
         poll_ms=options.poll_ms,
-        where=where,
+        where=format_address(host, options.port),
         part_id_bytes=PART_ID_BYTES,
     )

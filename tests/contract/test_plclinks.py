@@ -16,7 +16,7 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.plc import PlcError, PlcOutcome, PlcResult, ProcessImage
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.plclinks._modbus.client import ModbusClient
 from edgeinspect.ports import PlcLink
 from tests.system.plant import free_port, wait_for
 
@@ -27,10 +27,10 @@ ReadTags = Callable[[], dict[str, Any]]
 
 @contextmanager
 def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callable[[], ReadTags]]]:
-    clients: list[protocol.ModbusClient] = []
+    clients: list[ModbusClient] = []
 
     def connect() -> ReadTags:
-        client = protocol.ModbusClient("127.0.0.1", port, 1, 2.0)
+        client = ModbusClient("127.0.0.1", port, 1, 2.0)
         clients.append(client)
         return lambda: _register_map.decode_block(
             client.read(0, _register_map.OUTPUT_WORDS),

@@ -21,9 +21,8 @@ from edgeinspect.imaging.run_length import decode_classes
 from edgeinspect.pipeline.publishing.part_verdicts import PartAggregator
 from edgeinspect.pipeline.publishing.replay_server import ReplayServer
 from edgeinspect.plclinks import _register_map
-from edgeinspect.services.gateway.handshake import CompletedResult, Completion
-from edgeinspect.services.gateway.journal import _next_record
-from edgeinspect.services.gateway.journal import encode_record as encode_record
+from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
+from edgeinspect.services.gateway.journal import encode_record, next_record
 from edgeinspect.services.gateway.plc_results import result_for_verdict
 from edgeinspect.storage.ledger.schema import late_row, verdict_columns
 from edgeinspect.wire import messages, requests
@@ -140,8 +139,9 @@ def show_plc(data: bytes, _folder: Path) -> None:
         assert len(_register_map.encode_outputs(image)) == 2 * _register_map.OUTPUT_WORDS
         _register_map.tag_values(image)
         _register_map.swap_words(_register_map.encode_outputs(image), _register_map.OUTPUT_TAGS)
-        applied = CompletedResult(Completion.ACKED, result, 7)
-        encode_record(_next_record(None, result.seq, result.epoch, 5, Completion.ACKED, applied))
+        completed = CompletedResult(Completion.ACKED, result, 7)
+        record = next_record(None, ResultTotals(), result.seq, result.epoch, 5, completed)
+        encode_record(record)
 
 
 def keep(data: bytes, _folder: Path) -> None:

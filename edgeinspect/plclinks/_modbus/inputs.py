@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from edgeinspect.domain import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._ack_order import AckTracker
-from edgeinspect.plclinks._input_age import PeerActivity
+from edgeinspect.plclinks._input_age import AckTracker, PeerActivity
 from edgeinspect.plclinks._modbus import protocol
 
 _TRIGGER_ID_WORD, _ACK_WORD = 1, 2

@@ -9,12 +9,9 @@ Source: MODBUS Application Protocol V1.1b3; MODBUS Messaging on TCP/IP V1.0b
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable
 from typing import Protocol
-
-from edgeinspect.plclinks._connection_limits import discard_unsent
 
 MBAP_HEADER = struct.Struct(">HHHB")
 """Transaction, protocol (0), number of bytes that follow (the unit included), unit."""
@@ -149,68 +146,3 @@ class RequestParser:
             if response:
                 out += MBAP_HEADER.pack(transaction, 0, len(response) + 1, unit) + response
         return bytes(out)
-
-
-class ModbusClient:
-    """A Modbus client. For one thread; after an OSError the connection must be reopened."""
-
-    def __init__(self, host: str, port: int, unit: int, timeout_s: float) -> None:
-        """Connect.
-
-        Raises:
-            OSError: The server cannot be reached.
-        """
-        self._unit = unit
-        self._transaction = 0
-        self._is_awaiting_response = False
-        self._socket = socket.create_connection((host, port), timeout_s)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def read(self, address: int, count: int) -> bytes:
-        """Read at most 125 holding registers, 2 bytes each."""
-        data = self._request(struct.pack(">BHH", READ_HOLDING, address, count))
-        if len(data) != 2 + 2 * count or data[1] != 2 * count:
-            raise OSError("the PLC's response does not have the requested length")
-        return data[2:]
-
-    def write(self, address: int, words: bytes) -> None:
-        """Write at most 123 holding registers in one request."""
-        count = len(words) // 2
-        self._request(struct.pack(">BHHB", WRITE_REGISTERS, address, count, len(words)) + words)
-
-    def close(self) -> None:
-        """Disconnect."""
-        if self._is_awaiting_response:
-            discard_unsent(self._socket)
-        self._socket.close()
-
-    def _request(self, pdu: bytes) -> bytes:
-        self._transaction = (self._transaction + 1) & 0xFFFF
-        head = MBAP_HEADER.pack(self._transaction, 0, len(pdu) + 1, self._unit)
-        self._is_awaiting_response = True
-        self._socket.sendall(head + pdu)
-        while True:
-            transaction, protocol, length, _unit = MBAP_HEADER.unpack(
-                self._receive_exactly(MBAP_HEADER.size)
-            )
-            if protocol != 0 or not 2 <= length <= PDU_BYTES_MAX + 1:
-                raise OSError("the peer's response is not Modbus")
-            answer = self._receive_exactly(length - 1)
-            if transaction == self._transaction:  # else a response that came too late
-                break
-        self._is_awaiting_response = False
-        if answer[0] == pdu[0] | 0x80:
-            code = answer[1] if len(answer) > 1 else 0
-            raise OSError(f"the PLC rejects function {pdu[0]} with exception {code}")
-        if answer[0] != pdu[0]:
-            raise OSError("the PLC's response has another function than the request")
-        return answer
-
-    def _receive_exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self._socket.recv(size - len(data))
-            if not more:
-                raise ConnectionResetError("the PLC closed the connection")
-            data += more
-        return data

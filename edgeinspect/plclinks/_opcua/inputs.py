@@ -10,8 +10,7 @@ from asyncua import ua
 
 from edgeinspect.domain import Clock, PlcCommands, has_control_characters
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._ack_order import AckTracker
-from edgeinspect.plclinks._input_age import PeerActivity, PollTimes
+from edgeinspect.plclinks._input_age import AckTracker, PeerActivity, PollTimes
 from edgeinspect.plclinks._named_inputs import NamedInputs
 
 TEXT_BYTES_MAX = 255

@@ -22,7 +22,6 @@ from edgeinspect.client import (
 )
 from edgeinspect.domain import (
     NS_PER_MS,
-    PART_ID_BYTES,
     Clock,
     PlcInputs,
     PlcOutcome,
@@ -127,7 +126,6 @@ class Gateway:
         self._stopping = threading.Event()
         self._throttled_log = RateLimitedLogger(_log, clock)
         self._image: ProcessImage | None = None
-        self._inputs = PlcInputs()
         self._last_logged = ("", "", False)
 
     def run(self, on_iteration: Callable[[], None] = lambda: None) -> None:
@@ -170,14 +168,14 @@ class Gateway:
         now_ns = self._clock.now_ns()
         self.handshake.extend_ack_deadline(self._verdict_age.record_iteration(now_ns))
         inputs = self._link.poll()
-        for applied in self.handshake.process_inputs(inputs, now_ns):
+        for completed in self.handshake.process_inputs(inputs, now_ns):
             # Recorded before anything else is shown; see journal.py for the order. The part
             # comes first: a result that is shown again after a crash is a reject again.
-            if applied.result is not None:
-                self._part_policy.record_shown(applied.part_id, applied.result)
-            self._journal.append(applied, self._clock.utc_ns())
-            if applied.result is not None:
-                self._feed.ack(applied.result.seq)
+            if completed.result is not None:
+                self._part_policy.record_shown(completed.part_id, completed.result)
+            self._journal.append(completed, self._clock.utc_ns())
+            if completed.result is not None:
+                self._feed.ack(completed.result.seq)
         if self._triggers is not None and inputs.commands is not None:
             self._triggers.process_commands(inputs.commands)
         if self._counter is not None:
@@ -348,7 +346,7 @@ def _make_part_policy(
     return PartOutcomePolicy(
         memory,
         clock,
-        part_id_bytes=getattr(link, "part_id_bytes", PART_ID_BYTES),
+        part_id_bytes=link.part_id_bytes,
         inspect_again=config.inspect_again,
         repeats_after_ns=config.part_id_repeats_after_ns,
     )

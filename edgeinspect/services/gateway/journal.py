@@ -18,19 +18,14 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeinspect.domain import PlcOutcome
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
-from edgeinspect.services.gateway.synced_file import (
-    SYNC_INTERVAL_S,
-    SyncedFile,
-    replace_file,
-    write_at,
-)
+from edgeinspect.services.gateway.synced_file import SYNC_INTERVAL_S, SyncedFile, replace_file
 from edgeinspect.system import TEXT_BYTES_MAX, NotRegularError, read_regular
 
 __all__ = ["SYNC_INTERVAL_S", "Journal", "JournalRecord"]
@@ -109,28 +104,23 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock_fd = _lock_file(path)
-            held = _load_file(path, name)
-            if held is None or held.capacity != capacity:
-                kept = [] if held is None else sorted(held.records, key=lambda r: r.count)
-                _write_file(path, name, capacity, kept[-capacity:])
-            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            stored = _load_file(path, name)
+            if stored.capacity != capacity:
+                _write_file(path, name, capacity, stored.records[-capacity:])
+            self._file = SyncedFile(path, "journal")
         except NotRegularError:
             raise  # not retried: an operator must remove it
         except OSError as error:
             raise DeviceLostError(
                 f"the journal cannot be used: {error.strerror}", where=str(path)
             ) from error
-        found = [] if held is None else held.records
-        self.damaged_records = 0 if held is None else held.damaged
+        self.damaged_records = stored.damaged_records
         """Invalid records found on opening; a crash leaves one."""
-        self.last_record: JournalRecord | None = max(
-            found, key=lambda record: record.count, default=None
-        )
+        self.last_record = stored.records[-1] if stored.records else None
         """The newest record; None in a new journal."""
         self.initial_totals = ResultTotals(sequence_generation=random_sequence_generation())
         """Counters of a new journal."""
-        self._syncer = SyncedFile(file, "journal")
-        self._closed = False
+        self._is_closed = False
 
     @property
     def totals(self) -> ResultTotals:
@@ -149,74 +139,63 @@ class Journal:
 
     def set_cursor(self, seq: int, epoch: int, utc_ns: int) -> None:
         """Record the first cursor of a new gateway, before it shows anything."""
-        self._write(
-            _next_record(self.last_record, seq, epoch, utc_ns, None, None, self.initial_totals)
-        )
+        self._write(next_record(self.last_record, self.totals, seq, epoch, utc_ns))
 
-    def append(self, applied: CompletedResult, utc_ns: int) -> None:
+    def append(self, completed: CompletedResult, utc_ns: int) -> None:
         """Record a completed result; it survives `kill -9` when this returns.
 
         Raises:
             DeviceLostError: It cannot be written: the gateway must stop.
         """
-        seq = applied.result.seq if applied.result is not None else 0
-        self._write(
-            _next_record(
-                self.last_record,
-                seq,
-                applied.epoch,
-                utc_ns,
-                applied.completion,
-                applied,
-                self.initial_totals,
-            )
-        )
+        seq = completed.result.seq if completed.result is not None else 0
+        last, epoch = self.last_record, completed.epoch
+        self._write(next_record(last, self.totals, seq, epoch, utc_ns, completed))
 
     def read_records(self) -> list[JournalRecord]:
         """Read the records of the file, the oldest first."""
-        found = _load_file(self.path, self._name)
-        return [] if found is None else sorted(found.records, key=lambda record: record.count)
+        return _load_file(self.path, self._name).records
 
     def close(self) -> None:
         """Sync and close the file and release the lock; may be repeated."""
-        if self._closed:
+        if self._is_closed:
             return
-        self._closed = True
-        self._syncer.close()
+        self._is_closed = True
+        self._file.close()
         os.close(self._lock_fd)
 
     def _write(self, record: JournalRecord) -> None:
         at = _HEADER.size + (record.count % self.capacity) * RECORD_BYTES
-        write_at(self._syncer, at, encode_record(record), "the journal", self.path)
+        self._file.write(at, encode_record(record))
         self.last_record = record
 
 
-def _next_record(
+def next_record(
     last: JournalRecord | None,
+    totals: ResultTotals,
     seq: int,
     epoch: int,
     utc_ns: int,
-    completion: Completion | None,
-    applied: CompletedResult | None,
-    initial_totals: ResultTotals | None = None,
+    completed: CompletedResult | None = None,
 ) -> JournalRecord:
-    before = last.totals if last is not None else initial_totals or ResultTotals()
-    result = applied.result if applied is not None else None
-    lost = result is not None and result.is_lost
+    """Return the record after `last`; without `completed` it only sets the cursor."""
+    completion = completed.completion if completed is not None else None
+    result = completed.result if completed is not None else None
+    covered = result.frames_covered if result is not None else 0
+    is_lost = result is not None and result.is_lost
     return JournalRecord(
         count=1 if last is None else last.count + 1,
         seq=seq,
         epoch=epoch,
         applied_at_utc_ns=utc_ns,
-        frames_covered=result.frames_covered if result else 0,
-        results=before.results + (result.frames_covered if result else 0),
-        lost=before.lost + (result.frames_covered if result and lost else 0),
-        forced=before.forced + (completion is Completion.FORCED),
-        sequence_generation=before.sequence_generation + (completion is Completion.SEQUENCE_RESET),
-        cause=result.cause if result else 0,
-        outcome=result.outcome if result else None,
+        frames_covered=covered,
+        results=totals.results + covered,
+        lost=totals.lost + (covered if is_lost else 0),
+        forced=totals.forced + (completion is Completion.FORCED),
+        sequence_generation=totals.sequence_generation + (completion is Completion.SEQUENCE_RESET),
+        cause=result.cause if result is not None else 0,
+        outcome=result.outcome if result is not None else None,
         completion=completion,
-        reject_code=result.reject_code if result else 0,
+        reject_code=result.reject_code if result is not None else 0,
     )
 
 
@@ -247,65 +226,32 @@ def decode_record(raw: bytes) -> JournalRecord | None:
     """Return a record; None if it is not valid."""
     if len(raw) != RECORD_BYTES or _CRC.unpack(raw[-4:])[0] != zlib.crc32(raw[:-4]):
         return None
-    (
-        count,
-        seq,
-        epoch,
-        utc_ns,
-        covers,
-        results,
-        lost,
-        forced,
-        numbering,
-        cause,
-        outcome,
-        how,
-        reject_code,
-    ) = _BODY.unpack_from(raw)
-    if not count or outcome >= len(_OUTCOMES) or not 1 <= how <= CURSOR_SET:
+    fields: list[Any] = list(_BODY.unpack_from(raw))
+    count, outcome, completion = fields[0], fields[10], fields[11]
+    if not count or outcome >= len(_OUTCOMES) or not 1 <= completion <= CURSOR_SET:
         return None
-    return JournalRecord(
-        count,
-        seq,
-        epoch,
-        utc_ns,
-        covers,
-        results,
-        lost,
-        forced,
-        numbering,
-        cause,
-        _OUTCOMES[outcome],
-        None if how == CURSOR_SET else Completion(how),
-        reject_code,
-    )
+    fields[10] = _OUTCOMES[outcome]
+    fields[11] = None if completion == CURSOR_SET else Completion(completion)
+    return JournalRecord(*fields)
 
 
 @dataclass(frozen=True, slots=True)
-class _LoadedJournal:
-    """The content of a file."""
+class _JournalContent:
+    """The content of a file; empty if the file is missing or empty."""
 
-    capacity: int
-    records: list[JournalRecord]
-    damaged: int
-
-
-def _written_cells(data: bytes) -> Iterator[bytes]:
-    """Yield the cells that were ever written."""
-    for at in range(_HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
-        cell = data[at : at + RECORD_BYTES]
-        if any(cell):
-            yield cell
+    capacity: int = 0
+    records: list[JournalRecord] = field(default_factory=list)
+    """The oldest first."""
+    damaged_records: int = 0
 
 
-def _load_file(path: Path, name: str) -> _LoadedJournal | None:
-    """Read a file; None if it does not exist or is empty."""
+def _load_file(path: Path, name: str) -> _JournalContent:
     try:
         data = read_regular(path, TEXT_BYTES_MAX)
     except FileNotFoundError:
-        return None
+        return _JournalContent()
     if not data:
-        return None
+        return _JournalContent()
     if len(data) < _HEADER.size or not data.startswith(MAGIC):
         raise DataError(
             "is not a gateway's journal",
@@ -313,16 +259,18 @@ def _load_file(path: Path, name: str) -> _LoadedJournal | None:
             remedy="Set `cursor:` to another path, or move this file away",
         )
     _magic, raw_name, capacity = _HEADER.unpack_from(data)
-    found = raw_name.rstrip(b"\0").decode("utf-8", "replace")
-    if found != name:
+    stored_name = raw_name.rstrip(b"\0").decode("utf-8", "replace")
+    if stored_name != name:
         raise DataError(
-            f"is the journal of the gateway '{found}'",
+            f"is the journal of the gateway '{stored_name}'",
             where=str(path),
             remedy="Use a separate `cursor:` for each gateway",
         )
-    found_cells = [decode_record(cell) for cell in _written_cells(data)]
-    records = [record for record in found_cells if record is not None]
-    return _LoadedJournal(capacity, records, len(found_cells) - len(records))
+    offsets = range(_HEADER.size, len(data) - RECORD_BYTES + 1, RECORD_BYTES)
+    cells = [cell for at in offsets if any(cell := data[at : at + RECORD_BYTES])]
+    records = [record for cell in cells if (record := decode_record(cell)) is not None]
+    records.sort(key=lambda record: record.count)
+    return _JournalContent(capacity, records, len(cells) - len(records))
 
 
 def _write_file(path: Path, name: str, capacity: int, records: list[JournalRecord]) -> None:
@@ -338,14 +286,14 @@ def _write_file(path: Path, name: str, capacity: int, records: list[JournalRecor
 def _lock_file(path: Path) -> int:
     """Lock the journal against a second gateway; the lock ends with the process."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    holder = os.open(path.with_name(path.name + ".lock"), flags, 0o640)
+    lock_fd = os.open(path.with_name(path.name + ".lock"), flags, 0o640)
     try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(holder)
+        os.close(lock_fd)
         raise DeviceLostError(
             "is locked by another process: this gateway runs already",
             where=str(path),
             remedy="Stop the other process, or use a separate `cursor:`",
         ) from None
-    return holder
+    return lock_fd

@@ -13,7 +13,6 @@ Source: docs/plc.md, "One part, one outcome"
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import threading
 import zlib
@@ -24,7 +23,7 @@ from typing import Any
 
 from edgeinspect.domain import TriggerRefusal
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.services.gateway.synced_file import SyncedFile, replace_file, write_at
+from edgeinspect.services.gateway.synced_file import SyncedFile, replace_file
 from edgeinspect.system import TEXT_BYTES_MAX, NotRegularError, read_regular
 from edgeinspect.system import boot_id as boot
 
@@ -118,14 +117,13 @@ class PartMemory:
             DeviceLostError: It cannot be opened or written.
         """
         self._lock = threading.Lock()
-        self._path = path
         self._capacity = capacity
         self._boot_crc = zlib.crc32((boot.boot_id() or "").encode())
         self._parts: dict[bytes, NotPassedPart] = {}
         self._triggers: dict[bytes, RecordTime] = {}
         self._part_count = self._last_trigger_count = self._trigger_count = 0
         self._last_trigger: LastTrigger | None = None
-        self._syncer: SyncedFile | None = None
+        self._file: SyncedFile | None = None
         self.damaged_records = 0
         """Invalid records found on opening; a crash leaves one."""
         self.is_new = True
@@ -137,7 +135,7 @@ class PartMemory:
                 raise  # not retried: an operator must remove it
             except OSError as error:
                 raise DeviceLostError(
-                    f"the gateway's memory cannot be used: {error.strerror}", where=str(path)
+                    f"the part memory cannot be used: {error.strerror}", where=str(path)
                 ) from error
 
     @property
@@ -172,16 +170,16 @@ class PartMemory:
             DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
-            known = self._parts.pop(part, None)
-            noted = NotPassedPart(now_ns, utc_ns, self._boot_crc, reason)
-            if known is not None and known.reason > reason:
-                noted = replace(noted, reason=known.reason)
+            previous = self._parts.pop(part, None)
+            record = NotPassedPart(now_ns, utc_ns, self._boot_crc, reason)
+            if previous is not None and previous.reason > reason:
+                record = replace(record, reason=previous.reason)
             if len(self._parts) >= self._capacity:
                 self._parts.pop(next(iter(self._parts)))
-            self._parts[part] = noted
+            self._parts[part] = record
             self._part_count += 1
             self._write(
-                self._part_offset(self._part_count), _pack_part(self._part_count, part, noted)
+                self._part_offset(self._part_count), _pack_part(self._part_count, part, record)
             )
 
     def clear_refused(self, part: bytes) -> None:
@@ -191,13 +189,13 @@ class PartMemory:
             DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
-            known = self._parts.get(part)
-            if known is not None and known.reason is NotPassedReason.REFUSED:
+            previous = self._parts.get(part)
+            if previous is not None and previous.reason is NotPassedReason.REFUSED:
                 del self._parts[part]
                 self._part_count += 1
-                noted = replace(known, reason=NotPassedReason.NONE)
+                record = replace(previous, reason=NotPassedReason.NONE)
                 self._write(
-                    self._part_offset(self._part_count), _pack_part(self._part_count, part, noted)
+                    self._part_offset(self._part_count), _pack_part(self._part_count, part, record)
                 )
 
     def find_not_passed(self, part: bytes) -> NotPassedPart | None:
@@ -215,27 +213,27 @@ class PartMemory:
         """
         key = hashlib.blake2b(trigger_id.to_bytes(2, "little") + part, digest_size=16).digest()
         with self._lock:
-            known = self._triggers.pop(key, None)
+            previous = self._triggers.pop(key, None)
             if len(self._triggers) >= TRIGGERS_MAX:
                 self._triggers.pop(next(iter(self._triggers)))
-            self._triggers[key] = noted = RecordTime(now_ns, utc_ns, self._boot_crc)
+            self._triggers[key] = record = RecordTime(now_ns, utc_ns, self._boot_crc)
             self._trigger_count += 1
             self._write(
                 self._trigger_offset(self._trigger_count),
-                _pack_trigger(self._trigger_count, key, noted),
+                _pack_trigger(self._trigger_count, key, record),
                 _TRIGGER_CRC_SEED,
             )
-            return known
+            return previous
 
-    def age_ns(self, noted: RecordTime, now_ns: int, utc_ns: int) -> int:
+    def age_ns(self, record: RecordTime, now_ns: int, utc_ns: int) -> int:
         """Return the age of a record."""
-        return noted.age_ns(now_ns, utc_ns, self._boot_crc)
+        return record.age_ns(now_ns, utc_ns, self._boot_crc)
 
     def close(self) -> None:
         """Sync and close the file; may be repeated."""
-        if self._syncer is not None:
-            self._syncer.close()
-            self._syncer = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _part_offset(self, count: int) -> int:
         return _PARTS_AT + count % self._capacity * CELL_BYTES
@@ -244,9 +242,8 @@ class PartMemory:
         return _PARTS_AT + (self._capacity + count % TRIGGERS_MAX) * CELL_BYTES
 
     def _write(self, at: int, body: bytes, seed: int = 0) -> None:
-        if self._syncer is not None:
-            assert self._path is not None
-            write_at(self._syncer, at, _add_crc(body, seed), "the gateway's memory", self._path)
+        if self._file is not None:
+            self._file.write(at, _add_crc(body, seed))
 
     def _open(self, path: Path, name: str) -> None:
         size = _PARTS_AT + (self._capacity + TRIGGERS_MAX) * CELL_BYTES
@@ -271,9 +268,9 @@ class PartMemory:
             blank[CELL_BYTES:_PARTS_AT] = data[CELL_BYTES:_PARTS_AT].ljust(2 * CELL_BYTES, b"\0")
             # The newest keep their counts, so that the ring continues after them.
             first = self._part_count - len(self._parts) + 1
-            for count, (part, noted) in enumerate(self._parts.items(), first):
+            for count, (part, record) in enumerate(self._parts.items(), first):
                 at = self._part_offset(count)
-                blank[at : at + CELL_BYTES] = _add_crc(_pack_part(count, part, noted))
+                blank[at : at + CELL_BYTES] = _add_crc(_pack_part(count, part, record))
             first = self._trigger_count - len(self._triggers) + 1
             for count, (key, when) in enumerate(self._triggers.items(), first):
                 at = self._trigger_offset(count)
@@ -281,7 +278,7 @@ class PartMemory:
                     _pack_trigger(count, key, when), _TRIGGER_CRC_SEED
                 )
             replace_file(path, bytes(blank))
-        self._syncer = SyncedFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), "memory")
+        self._file = SyncedFile(path, "part memory")
 
     def _load(self, data: bytes, path: Path, name: str) -> None:
         if len(data) < _PARTS_AT or not data.startswith(MAGIC):
@@ -291,10 +288,10 @@ class PartMemory:
                 remedy="Set `cursor:` to another path, or move this file away; the part ids "
                 "that did not pass are then lost",
             )
-        found = _HEADER.unpack_from(data)[1].rstrip(b"\0").decode("utf-8", "replace")
-        if found != name:
+        stored_name = _HEADER.unpack_from(data)[1].rstrip(b"\0").decode("utf-8", "replace")
+        if stored_name != name:
             raise DataError(
-                f"is the part memory of the gateway '{found}'",
+                f"is the part memory of the gateway '{stored_name}'",
                 where=str(path),
                 remedy="Use a separate `cursor:` for each gateway",
             )
@@ -349,14 +346,14 @@ def _count_damaged(data: bytes) -> int:
     )
 
 
-def _pack_part(count: int, part: bytes, noted: NotPassedPart) -> bytes:
+def _pack_part(count: int, part: bytes, record: NotPassedPart) -> bytes:
     return _PART_RECORD.pack(
-        count, part, noted.monotonic_ns, noted.utc_ns, noted.boot_crc, noted.reason
+        count, part, record.monotonic_ns, record.utc_ns, record.boot_crc, record.reason
     )
 
 
-def _pack_trigger(count: int, key: bytes, noted: RecordTime) -> bytes:
-    return _TRIGGER_RECORD.pack(count, key, noted.monotonic_ns, noted.utc_ns, noted.boot_crc)
+def _pack_trigger(count: int, key: bytes, record: RecordTime) -> bytes:
+    return _TRIGGER_RECORD.pack(count, key, record.monotonic_ns, record.utc_ns, record.boot_crc)
 
 
 def _add_crc(body: bytes, seed: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -13,69 +14,70 @@ SYNC_INTERVAL_S = 0.1
 
 
 class SyncedFile:
-    """Owns an open file and the thread that syncs it."""
+    """An open file that is written in place, and the thread that syncs it."""
 
-    def __init__(self, fd: int, name: str) -> None:
-        """Take the file over; `name` is the thread's."""
-        self.fd = fd
-        self._dirty = threading.Event()
-        self._closed = False
+    def __init__(self, path: Path, name: str) -> None:
+        """Open `path`; `name` names the file in messages, and its thread.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        self._path = path
+        self._name = name
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._is_dirty = threading.Event()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def mark_dirty(self) -> None:
-        """There is something to sync."""
-        self._dirty.set()
+    def write(self, at: int, data: bytes) -> None:
+        """Write at an offset; it survives `kill -9` when this returns.
+
+        Raises:
+            DeviceLostError: It cannot be written.
+        """
+        try:
+            if os.pwrite(self._fd, data, at) != len(data):  # the disk is full
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise DeviceLostError(
+                f"the {self._name} cannot be written: {error.strerror}", where=str(self._path)
+            ) from error
+        self._is_dirty.set()
 
     def close(self) -> None:
-        """Put everything on the disk and close the file; harmless when done already."""
-        if self._closed:
+        """Sync and close the file; may be repeated."""
+        if self._is_closed:
             return
-        self._closed = True
-        self._dirty.set()
+        self._is_closed = True
+        self._is_dirty.set()
         self._thread.join(timeout=2.0)
         self._sync()
-        os.close(self.fd)
+        os.close(self._fd)
 
     def _run(self) -> None:
-        while not self._closed:
-            self._dirty.wait()
-            self._dirty.clear()
+        while not self._is_closed:
+            self._is_dirty.wait()
+            self._is_dirty.clear()
             self._sync()
-            if not self._closed:
+            if not self._is_closed:
                 threading.Event().wait(SYNC_INTERVAL_S)
 
     def _sync(self) -> None:
         try:
-            os.fdatasync(self.fd)
+            os.fdatasync(self._fd)
         except OSError:  # the data is in the page cache; the next write reports the error
             pass
 
 
-def write_at(syncer: SyncedFile, at: int, data: bytes, what: str, path: Path) -> None:
-    """Write in place; it survives `kill -9` when this returns.
-
-    Raises:
-        DeviceLostError: It cannot be written.
-    """
-    try:
-        if os.pwrite(syncer.fd, data, at) != len(data):  # a full disk, half-way
-            raise OSError(28, "no space left on device")
-    except OSError as error:
-        raise DeviceLostError(
-            f"{what} cannot be written: {error.strerror}", where=str(path)
-        ) from error
-    syncer.mark_dirty()
-
-
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a new file and rename it over: there is the old one or the new one."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
+    """Write a new file and rename it to `path`: after a crash the old or the new one is there."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(path)
+    new.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

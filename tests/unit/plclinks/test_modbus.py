@@ -16,6 +16,7 @@ from edgeinspect.domain.plc import PlcError, PlcOutcome, PlcResult, ProcessImage
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.plclinks import _register_map, modbus
 from edgeinspect.plclinks._modbus import protocol
+from edgeinspect.plclinks._modbus.client import ModbusClient
 from edgeinspect.services.gateway.handshake import Completion, Handshake, HandshakeSettings
 from edgeinspect.services.gateway.line_monitor import LineStatus
 from edgeinspect.services.gateway.plc_results import PendingResult
@@ -42,7 +43,7 @@ def ask(server: modbus.ModbusServer, pdu: bytes) -> bytes:
 
 def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None:
     server.write(online(3, 1))
-    client = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert not server.poll().is_connected
     client.read(200, 4)
     wait_for(lambda: server.poll().is_connected)
@@ -66,7 +67,7 @@ def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str
     link = modbus.build(modbus.Options(port=0, word_order=order), clock)  # type: ignore[arg-type]
     assert isinstance(link, modbus.ModbusServer)
     link.open()
-    client = protocol.ModbusClient("127.0.0.1", link.port, 1, 5.0)
+    client = ModbusClient("127.0.0.1", link.port, 1, 5.0)
 
     def read() -> dict[str, object]:
         block = client.read(0, _register_map.OUTPUT_WORDS)
@@ -105,7 +106,7 @@ def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str
 def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() -> None:
     """The system would send it again, for minutes, as soon as the cable is back."""
     with socket.create_server(("127.0.0.1", 0)) as plc:
-        client = protocol.ModbusClient("127.0.0.1", plc.getsockname()[1], 1, 0.1)
+        client = ModbusClient("127.0.0.1", plc.getsockname()[1], 1, 0.1)
         peer, _address = plc.accept()
         with peer:
             peer.settimeout(5.0)
@@ -119,7 +120,7 @@ def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() 
 
 def test_an_ack_says_what_had_been_read_before_it(server: modbus.ModbusServer) -> None:
     """Only the order tells an answer from an id that stood in the PLC since long ago."""
-    client = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     for revision, ack in ((3, 1), (5, 2), (8, 2)):
         server.write(online(revision, ack))
         client.write(202, ack.to_bytes(4, "big"))
@@ -149,7 +150,7 @@ def test_a_plc_that_answers_faster_than_the_gateway_looks_is_heard(
     handshake.enqueue(PendingResult(PlcResult(1, 1, PlcOutcome.PASS, 1), None))
     handshake.process_inputs(server.poll(), 0)
     server.write(handshake.update_image(LineStatus(True, PlcError.NONE, "", 1, 0), 0))
-    client = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert int.from_bytes(client.read(0, _register_map.OUTPUT_WORDS)[:4], "big") == 1
     client.write(202, (1).to_bytes(4, "big"))
     assert [done.completion for done in handshake.process_inputs(server.poll(), 0)] == [
@@ -163,7 +164,7 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
 ) -> None:
     """Its block may have stood there for hours; that the first is there proves nothing."""
 
-    def write(client: protocol.ModbusClient, trigger_id: int) -> int | None:
+    def write(client: ModbusClient, trigger_id: int) -> int | None:
         client.write(200, struct.pack(">HHIi32s", 0, trigger_id, 0, 0, b"p"))
         wait_for(lambda: server.poll().is_connected)  # known a moment after the answer has left
         commands = server.poll().commands
@@ -171,16 +172,16 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
         assert commands.trigger_id == trigger_id
         return commands.trigger_since_ns
 
-    plc = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     write(plc, 1)
     assert write(plc, 2) is not None
-    panel = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    panel = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert write(panel, 7) is None
     assert write(plc, 3) is not None
     panel.close()
     for trigger_id in (4, 5, 6):  # one that hangs up after each write is known by its address
         plc.close()
-        plc = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+        plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
         assert write(plc, trigger_id) is not None
     plc.close()
 
@@ -248,7 +249,7 @@ def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) ->
         with socket.create_connection(("127.0.0.1", server.port)) as noise:
             noise.sendall(rng.randbytes(rng.randint(1, 600)))
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10)]
-    client = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert len(client.read(0, _register_map.OUTPUT_WORDS)) == 2 * _register_map.OUTPUT_WORDS
     client.close()
     for connection in idle:
@@ -258,7 +259,7 @@ def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) ->
 def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=0, allow=["192.0.2.1"]), SystemClock())
     link.open()
-    client = protocol.ModbusClient("127.0.0.1", link.port, 1, 2.0)
+    client = ModbusClient("127.0.0.1", link.port, 1, 2.0)
     with pytest.raises(OSError, match=r"closed|reset"):
         client.read(0, 4)
     client.close()
@@ -288,7 +289,7 @@ def test_an_ipv6_host_is_served() -> None:
         assert isinstance(link, modbus.ModbusServer)
         link.open()
         link.write(online(3, 1))
-        client = protocol.ModbusClient("::1", link.port, 1, 2.0)
+        client = ModbusClient("::1", link.port, 1, 2.0)
         assert client.read(0, 2) == (1).to_bytes(4, "big")
         client.close()
         link.close()
@@ -309,13 +310,13 @@ def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) 
 
 def test_250_idle_connections_keep_no_plc_out(server: modbus.ModbusServer) -> None:
     server.write(online(3, 1))
-    plc = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     idle = []
     for number in range(250):
         idle.append(socket.create_connection(("127.0.0.1", server.port), 2))
         if number % 10 == 0:
             assert plc.read(0, 2) == (1).to_bytes(4, "big"), "the PLC that speaks stays"
-    late = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    late = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert late.read(0, 2) == (1).to_bytes(4, "big"), "and the next one gets in"
     assert len(server._connections) <= 4
     for each in (*idle, plc, late):
@@ -324,7 +325,7 @@ def test_250_idle_connections_keep_no_plc_out(server: modbus.ModbusServer) -> No
 
 def test_whoever_does_not_read_is_dropped_without_waiting(server: modbus.ModbusServer) -> None:
     server.write(online(3, 1))
-    plc = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     deaf = socket.create_connection(("127.0.0.1", server.port), 2)
     deaf.setblocking(False)
     request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, 76)
@@ -350,12 +351,12 @@ def test_an_error_of_ours_ends_one_connection_only(
 
     with monkeypatch.context() as patched:
         patched.setattr(protocol, "respond", explode)
-        client = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+        client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
         with pytest.raises(OSError, match="closed"):
             client.read(0, 2)
         client.close()
     assert server.errors == 1
     server.write(online(3, 1))
-    client = protocol.ModbusClient("127.0.0.1", server.port, 1, 2.0)
+    client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert client.read(0, 2) == (1).to_bytes(4, "big")
     client.close()

@@ -10,32 +10,33 @@ import pytest
 
 from edgeinspect.domain.plc import PlcOutcome, PlcResult
 from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
-from edgeinspect.services.gateway.handshake import CompletedResult, Completion
+from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
 from edgeinspect.services.gateway.journal import (
     _HEADER,
     RECORD_BYTES,
     Journal,
     decode_record,
     encode_record,
+    next_record,
 )
 from tests.unit.services.gateway.invalid_files import INVALID_KINDS, put_invalid_file
 
 
-def applied(seq: int, how: Completion = Completion.ACKED) -> CompletedResult:
-    return CompletedResult(how, PlcResult(seq, 7, PlcOutcome.REJECT, 10, reject_code=12), 7)
+def completed(seq: int, completion: Completion = Completion.ACKED) -> CompletedResult:
+    return CompletedResult(completion, PlcResult(seq, 7, PlcOutcome.REJECT, 10, reject_code=12), 7)
 
 
 def journal(path: Path, capacity: int = 16) -> Journal:
     return Journal(path, name="plc-1", capacity=capacity)
 
 
-def test_it_goes_on_where_it_ended(tmp_path: Path) -> None:
+def test_it_continues_where_it_ended(tmp_path: Path) -> None:
     first = journal(tmp_path / "j")
     assert first.cursor is None
     first.set_cursor(40, 7, 1)
     for seq in range(41, 44):
-        first.append(applied(seq), seq)
-    first.append(applied(44, Completion.FORCED), 44)
+        first.append(completed(seq), seq)
+    first.append(completed(44, Completion.FORCED), 44)
     first.close()
     second = journal(tmp_path / "j")
     assert second.cursor == 44
@@ -47,33 +48,33 @@ def test_it_goes_on_where_it_ended(tmp_path: Path) -> None:
     second.close()
 
 
-def test_it_keeps_the_newest(tmp_path: Path) -> None:
+def test_the_newest_records_are_kept(tmp_path: Path) -> None:
     log = journal(tmp_path / "j")
     for seq in range(1, 101):
-        log.append(applied(seq), seq)
+        log.append(completed(seq), seq)
     assert [record.seq for record in log.read_records()] == list(range(85, 101))
     log.close()
     assert (tmp_path / "j").stat().st_size == _HEADER.size + 16 * RECORD_BYTES
 
 
-def test_another_capacity_takes_the_newest_along(tmp_path: Path) -> None:
+def test_another_capacity_keeps_the_newest_records(tmp_path: Path) -> None:
     log = journal(tmp_path / "j", 64)
     for seq in range(1, 41):
-        log.append(applied(seq), seq)
+        log.append(completed(seq), seq)
     log.close()
     smaller = journal(tmp_path / "j", 16)
     assert smaller.cursor == 40
     assert len(smaller.read_records()) == 16
-    smaller.append(applied(41), 41)
+    smaller.append(completed(41), 41)
     smaller.close()
     larger = journal(tmp_path / "j", 100)
     assert [record.seq for record in larger.read_records()] == list(range(26, 42))
     larger.close()
 
 
-def test_renumbering_begins_again_at_0(tmp_path: Path) -> None:
+def test_a_sequence_reset_restarts_at_0(tmp_path: Path) -> None:
     log = journal(tmp_path / "j")
-    log.append(applied(9), 1)
+    log.append(completed(9), 1)
     log.append(CompletedResult(Completion.SEQUENCE_RESET, None, 8), 2)
     log.close()
     again = journal(tmp_path / "j")
@@ -84,13 +85,13 @@ def test_renumbering_begins_again_at_0(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_write_cut_anywhere_leaves_the_record_before(tmp_path: Path) -> None:
+def test_a_write_cut_at_any_byte_leaves_the_previous_record(tmp_path: Path) -> None:
     path = tmp_path / "j"
     log = journal(path)
     for seq in range(1, 20):
-        log.append(applied(seq), seq)
+        log.append(completed(seq), seq)
     old = path.read_bytes()
-    log.append(applied(20), 20)
+    log.append(completed(20), 20)
     log.close()
     new = path.read_bytes()
     at = _HEADER.size + 20 % 16 * RECORD_BYTES
@@ -104,12 +105,8 @@ def test_a_write_cut_anywhere_leaves_the_record_before(tmp_path: Path) -> None:
         assert torn == (20 if same else 19), cut
 
 
-def test_no_flipped_bit_makes_another_record() -> None:
-    log = [applied(seq) for seq in (5,)]
-    assert log
-    from edgeinspect.services.gateway.journal import _next_record
-
-    raw = encode_record(_next_record(None, 5, 7, 1, Completion.ACKED, applied(5)))
+def test_a_record_with_a_flipped_bit_is_not_valid() -> None:
+    raw = encode_record(next_record(None, ResultTotals(), 5, 7, 1, completed(5)))
     assert decode_record(raw) is not None
     for at, bit in itertools.product(range(RECORD_BYTES), range(8)):
         flipped = bytearray(raw)
@@ -117,7 +114,7 @@ def test_no_flipped_bit_makes_another_record() -> None:
         assert decode_record(bytes(flipped)) is None
 
 
-def test_what_is_no_journal_of_ours_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_this_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("schema: 1\n" * 10)
     with pytest.raises(DataError, match="is not a gateway's journal"):
         journal(tmp_path / "text")
@@ -137,14 +134,14 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     journal(tmp_path / "j").close()
 
 
-def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
+def test_kill_9_loses_no_appended_record(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.unit.services.gateway.test_journal import applied, journal\n"
+        "from tests.unit.services.gateway.test_journal import completed, journal\n"
         f"log = journal(Path({str(tmp_path / 'j')!r}), 100_000)\n"
         "for seq in range(1, 10**9):\n"
-        "    log.append(applied(seq), seq)\n"
+        "    log.append(completed(seq), seq)\n"
         "    if seq % 100 == 0: print(seq, flush=True)\n"
     )
     child = subprocess.Popen(
@@ -155,7 +152,7 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
     )
     assert child.stdout is not None
-    said = [int(child.stdout.readline()) for _ in range(20)][-1]
+    reported = [int(child.stdout.readline()) for _ in range(20)][-1]
     child.kill()
     child.wait()
     child.stdout.close()
@@ -163,10 +160,10 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
     seqs = [record.seq for record in log.read_records()]
     log.close()
     assert seqs == list(range(1, len(seqs) + 1))
-    assert len(seqs) >= said
+    assert len(seqs) >= reported
 
 
-def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -> None:
+def test_a_new_journal_keeps_its_random_sequence_generation(tmp_path: Path) -> None:
     numbers = set()
     for name in "abcdef":
         log = journal(tmp_path / name)
@@ -177,7 +174,7 @@ def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -
         again = journal(tmp_path / name)
         assert again.is_new
         assert again.totals.sequence_generation == log.initial_totals.sequence_generation >= 1_000
-        again.append(applied(41), 2)
+        again.append(completed(41), 2)
         assert not again.is_new
         assert again.totals.sequence_generation == log.initial_totals.sequence_generation
         again.close()
@@ -186,7 +183,7 @@ def test_a_new_journal_has_a_numbering_of_its_own_and_keeps_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", INVALID_KINDS)
-def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_not_a_regular_file_is_a_data_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m"
     put_invalid_file(path, kind)
     with pytest.raises(DataError) as caught:
@@ -194,11 +191,11 @@ def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -
     assert exit_code_of(caught.value) == 65
 
 
-def test_records_that_do_not_check_are_counted(tmp_path: Path) -> None:
+def test_invalid_records_are_counted(tmp_path: Path) -> None:
     first = journal(tmp_path / "j")
     first.set_cursor(40, 7, 1)
     for seq in range(41, 46):
-        first.append(applied(seq), seq)
+        first.append(completed(seq), seq)
     first.close()
     assert journal_of(tmp_path / "j") == (45, 0)
     with (tmp_path / "j").open("r+b") as file:
@@ -210,6 +207,6 @@ def test_records_that_do_not_check_are_counted(tmp_path: Path) -> None:
 
 def journal_of(path: Path) -> tuple[int | None, int]:
     """(cursor, damaged)"""
-    held = journal(path)
-    held.close()
-    return held.cursor, held.damaged_records
+    opened = journal(path)
+    opened.close()
+    return opened.cursor, opened.damaged_records
