@@ -95,9 +95,6 @@ class _LoadedImage:
 class FolderCamera:
     """Reads images one ahead of the frame that is due. For threads see `ports.Camera`."""
 
-    names_pictures = True
-    """The label of each frame is the name of its image, which the log includes."""
-
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options
         self._clock = clock
@@ -105,7 +102,7 @@ class FolderCamera:
         self._reader: ReaderThread[_LoadedImage] = ReaderThread("folder-reader")
         self._read_settings = ReadSettings(options.color, options.bits, options.flat_end)
         self._depth_warning = ""
-        self.skipped = ""
+        self.skipped_files = ""
         """The skipped entries; updated when there is another kind."""
         self._reported_kinds: set[str] = set()
         self._listing: FolderListing | None = None
@@ -128,7 +125,7 @@ class FolderCamera:
     # -- for the capture thread -------------------------------------------------------
 
     @property
-    def reading(self) -> ReadSettings:
+    def read_settings(self) -> ReadSettings:
         """Return the read settings; complete once the camera has been opened."""
         return self._read_settings
 
@@ -137,7 +134,7 @@ class FolderCamera:
         return None if self._watcher is not None else self._pacer.period_ns
 
     @property
-    def waits_for(self) -> str:
+    def waiting_for(self) -> str:
         """Return the pending call, such as `reading a3.png`; empty if there is none."""
         since_ns = self._decoding_since_ns
         if since_ns and self._clock.now_ns() - since_ns < _DECODING_MAX_NS:
@@ -149,10 +146,10 @@ class FolderCamera:
         """Return the alarm of the folder; empty if there is none."""
         return self._depth_warning or ("" if self._watcher is None else self._watcher.alarm)
 
-    def remember_in(self, file: Path) -> None:
+    def set_history_file(self, path: Path) -> None:
         """Set the file that stores the inspected files of a watched folder; before `open`."""
         if self._watcher is not None:
-            self._watcher.inspected = InspectedFiles(file)
+            self._watcher.inspected = InspectedFiles(path)
 
     def open(self) -> None:
         """List the folder; a re-opened camera continues after its last image."""
@@ -275,7 +272,7 @@ class FolderCamera:
             skipped.counts
         ):
             self._reported_kinds.update(skipped.counts)
-            self.skipped = str(skipped)
+            self.skipped_files = str(skipped)
 
     def _find_read_settings(self, names: Sequence[str]) -> ReadSettings:
         """Return the read settings that the options and the folder declare.

@@ -24,7 +24,7 @@ from edgeinspect.errors import (
     exit_code_of,
 )
 from edgeinspect.pipeline.start_checks import is_running, unmet_requirements
-from edgeinspect.ports import Camera, CameraFinished, Engine
+from edgeinspect.ports import Camera, CameraFinished, Engine, ImageFileCamera
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
 
@@ -201,12 +201,11 @@ def _check_camera(path: str, choice: PluginSelection, clock: Clock, result: Chec
             camera.open()
             # A triggered camera delivers nothing now.
             grab = camera.grab(GRAB_TIMEOUT_NS) if camera.period_ns is not None else None
-            skipped = getattr(camera, "skipped", "")
-            skipped_text = f"; skipped: {skipped}" if skipped else ""
-            alarm = getattr(camera, "alarm", "")
-            result.notes[path] = (
-                _describe_grab(grab, result) + skipped_text + (f"; ALARM: {alarm}" if alarm else "")
-            )
+            note = _describe_grab(grab, result)
+            if isinstance(camera, ImageFileCamera):
+                note += f"; skipped: {camera.skipped_files}" if camera.skipped_files else ""
+                note += f"; ALARM: {camera.alarm}" if camera.alarm else ""
+            result.notes[path] = note
             if grab is not None:
                 camera.release(grab)
         finally:

@@ -9,6 +9,7 @@ from edgeinspect.config.loader import (
     parse_config,
 )
 from edgeinspect.config.schema import (
+    AlarmsConfig,
     CameraActByConfig,
     LineConfig,
     Name,
@@ -32,6 +33,7 @@ __all__ = [
     "load_config",
     "parse_config",
     # schema
+    "AlarmsConfig",
     "CameraActByConfig",
     "LineConfig",
     "Name",

@@ -1,5 +1,6 @@
-"""The nouns of the line: clock, frame, tensor, verdict. No input or output happens here."""
+"""The data types of a line: clock, frame, model, verdict, alarm. No input or output."""
 
+from edgeinspect.domain.alarm import Alarm, AlarmCode, alarm_code
 from edgeinspect.domain.camera import CameraCounts
 from edgeinspect.domain.clock import (
     NS_PER_MS,
@@ -69,6 +70,10 @@ from edgeinspect.domain.verdict import (
 )
 
 __all__ = [
+    # alarm
+    "Alarm",
+    "AlarmCode",
+    "alarm_code",
     # camera
     "CameraCounts",
     # clock

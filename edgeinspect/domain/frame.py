@@ -1,4 +1,4 @@
-"""What a camera hands over, and the size the line expects."""
+"""What a camera delivers, and the frame size that the line expects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-"""A picture: uint8, (height, width, channels), channels last, 1 (grey) or 3 (BGR or RGB)."""
+"""An image: uint8, (height, width, channels), channels last, 1 (grey) or 3 (BGR or RGB)."""
 
 
 class ClockSource(str, Enum):
@@ -23,7 +23,7 @@ class ClockSource(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class FrameShape:
-    """The fixed size of a line's frames, as the models' input demands it."""
+    """The fixed size of a line's frames, which is that of the models' input."""
 
     height_px: int
     width_px: int
@@ -48,19 +48,21 @@ TRIGGER_EXPIRED = "the trigger has expired: another part may be at the camera"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the trigger said about the part in front of the camera."""
+    """The part in front of the camera, as the trigger describes it."""
 
     part_id: str | None = None
-    """Identifier the PLC or a reader gave to the part."""
+    """Identifier that the PLC or a code reader gave to the part."""
     encoder_count: int | None = None
     """Encoder count at the trigger, in counts of the line's own encoder."""
     simulated: bool = False
     """True for a challenge part that an engineer injected."""
     expires_at_ns: int | None = field(default=None, compare=False)
     """Monotonic; a frame that is exposed later shows another part. None: it does not expire."""
+    trigger_id: int | None = field(default=None, compare=False)
+    """Identifies the software trigger within its camera; None for any other frame."""
 
     def is_expired(self, now_ns: int) -> bool:
-        """True if a frame taken now would be too late for this part."""
+        """Return whether a frame taken now would be too late for this part."""
         return self.expires_at_ns is not None and now_ns >= self.expires_at_ns
 
 
@@ -68,7 +70,7 @@ NO_PART = Part()
 
 
 def challenge_part(image_name: str) -> Part:
-    """The part that a picture of the challenge folder stands for; two names give two ids."""
+    """Return the part of a challenge image; two names give two part ids."""
     part_id = f"challenge:{image_name}"
     if len(part_id) > 64:
         digest = hashlib.blake2b(image_name.encode("utf-8", "surrogatepass"), digest_size=8)
@@ -80,30 +82,30 @@ def challenge_part(image_name: str) -> Part:
 class Grab:
     """One frame in the camera's own buffer.
 
-    The pixels belong to the camera and stay valid until `Camera.release(grab)`; the
-    capture thread copies them once, into a ring slot, and gives them back.
+    The pixels belong to the camera and are valid until `Camera.release(grab)`; the capture
+    thread copies them once, into a ring slot, and then releases the grab.
     """
 
     pixels: Pixels | None
-    """(h, w, c) uint8, any size; None when the camera delivered a frame that cannot be read."""
+    """(h, w, c) uint8, any size; None if the camera delivered a frame that cannot be read."""
     camera_frame_id: int
-    """The camera's own count of frames; a step of more than one is a loss."""
+    """The camera's own frame counter; a step of more than one is a loss."""
     captured_at_ns: int
     """Monotonic instant of the exposure, or of arrival where the camera gives none."""
     part: Part = NO_PART
     clock_source: ClockSource = ClockSource.HOST
     label: str | None = None
-    """The camera's name for the picture, as a file name; None for a live camera."""
+    """The camera's name for the image, such as a file name; None for a live camera."""
     problem: str = ""
-    """Why `pixels` is None, in words."""
+    """Why `pixels` is None."""
     lost: bool = False
-    """True if `pixels` is None because the picture never arrived whole: a frame that the
-    camera took, or was triggered to take, and the way to here lost."""
+    """True if `pixels` is None because the image never arrived complete: a frame that the
+    camera took, or was triggered to take, and that was lost on the way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How a picture of another size was put into the line's frame.
+    """How an image of another size was fitted into the line's frame.
 
     frame_px = camera_px * scale_ratio + (left_px, top_px)
     """

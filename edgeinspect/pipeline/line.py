@@ -32,6 +32,7 @@ from edgeinspect.pipeline.recovery import (
 from edgeinspect.pipeline.shadow import ShadowProcess
 from edgeinspect.pipeline.supervision import (
     AlarmEvaluator,
+    MonitoredThreads,
     StatusReporter,
     log_fields,
     make_liveness_monitors,
@@ -97,7 +98,7 @@ class Line:
             self.spool, clock, judges[0].provenance, lambda: self.publisher.try_send()
         )
         self.ledger = open_ledger(config, self.spool, self.closer, clock)
-        self.guard = DeadlineGuard(self.spool, self.frame_queue, self.closer, clock)
+        self.guard = DeadlineGuard(self.frame_queue, self.closer, clock)
         self.rings = {
             name: FrameRing(
                 folder / f"{config.line}.{name}.ring",
@@ -113,7 +114,6 @@ class Line:
                 camera=camera,
                 ring=self.rings[name],
                 rules=capture_rules(config, name, lane),
-                spool=self.spool,
                 frame_queue=self.frame_queue,
                 guard=self.guard,
                 closer=self.closer,
@@ -124,19 +124,18 @@ class Line:
         ]
         assign_history_files(config, cameras)
         self.alarms = AlarmEvaluator(
-            self.closer.counters,
+            self.closer,
             self.capture_threads,
-            no_verdict_in_row=config.alarms.no_verdict_in_row,
-            degraded_in_row=config.alarms.degraded_in_row,
-            reject_in_row=config.alarms.reject_in_row,
-            standing_still=lambda: self.heartbeat_liveness.problem(),
-            missed_challenge=lambda: self.closer.missed_challenge,
-            engine_alarm=lambda: self.engine_swap.alarm,
-            ledger_alarm=lambda: self.ledger.alarm if self.ledger else "",
-            clock_alarm=lambda: self.closer.clock_steps.alarm,
-            report_alarm=lambda: self.reporter.alarm,
-            clock=clock,
-            on_alarm=self._record_alarm,
+            config.alarms,
+            clock,
+            stall=lambda: self.heartbeat_liveness.problem(),
+            sources=(
+                lambda: self.engine_swap.alarm,
+                lambda: self.ledger.alarm if self.ledger else "",
+                lambda: self.closer.clock_steps.alarm,
+                lambda: self.reporter.alarm,
+            ),
+            on_change=self._record_alarm,
         )
         orders = CommandHandler(
             self.capture_threads, model.spec.color, config.capture.challenge_folder, clock
@@ -158,16 +157,14 @@ class Line:
             capture_threads=self.capture_threads,
             alarms=self.alarms,
             clock=clock,
-            epoch=self.spool.epoch,
             period_s=config.publish.status_ms / 1000,
-            on_period=self._run_periodic_checks,
+            on_tick=self._run_periodic_checks,
         )
         on_fault = make_fault_logger(clock)
         self.workers = [
             InspectionWorker(
                 frame_queue=self.frame_queue,
                 closer=self.closer,
-                spool=self.spool,
                 inspector=judge,
                 keep_warm_ns=round(config.inspect.keep_warm_ms * NS_PER_MS),
                 on_fault=on_fault,
@@ -179,11 +176,9 @@ class Line:
         )
         self.heartbeat_liveness, self.watchdog_liveness = make_liveness_monitors(
             config,
-            self.capture_threads,
-            self.workers,
-            self.publisher,
-            self.guard,
-            self.replay_server,
+            MonitoredThreads(
+                self.capture_threads, self.workers, self.guard, self.replay_server, self.publisher
+            ),
             clock,
         )
         self.shadow: ShadowProcess | None = None

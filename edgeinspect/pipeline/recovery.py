@@ -1,4 +1,4 @@
-"""Where the line's frames are kept: the spool, and behind it the ledger."""
+"""Opens spool and ledger, and continues where the daemon before this one ended."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import structlog
 
 from edgeinspect.config import LineConfig
-from edgeinspect.domain import NS_PER_MS, Clock
+from edgeinspect.domain import NS_PER_MS, Clock, model_name
 from edgeinspect.errors import StorageError
 from edgeinspect.pipeline.verdicts import VerdictCloser, restart_verdict
-from edgeinspect.ports import Camera
+from edgeinspect.ports import Camera, ImageFileCamera
 from edgeinspect.storage.ledger import LedgerTail, LedgerWriter, read_tail
 from edgeinspect.storage.paths import shared_memory_folder
 from edgeinspect.storage.spool import Spool
@@ -20,34 +20,36 @@ from edgeinspect.system import ClockStep, ClockStepDetector, is_synchronised, lo
 from edgeinspect.wire import encode_message
 
 _log = structlog.get_logger()
+RecordEvent = Callable[[str, dict[str, Any]], None]
+"""Records an event (kind, detail) in the ledger."""
 
 
 def state_folder(config: LineConfig) -> Path:
-    """Where a line keeps what shall outlive a restart: its ledger's folder, if it keeps one."""
+    """Return the folder of what must outlive a restart: the ledger's, if the line has one."""
     return Path(config.ledger.folder) if config.ledger else shared_memory_folder(config)
 
 
 def assign_history_files(config: LineConfig, cameras: Mapping[str, Camera]) -> None:
-    """Tell each camera that remembers what was judged where to keep it."""
+    """Set the file in which each camera of image files saves what was inspected."""
     folder = state_folder(config)
     for name, camera in cameras.items():
-        if (remember_in := getattr(camera, "remember_in", None)) is not None:
-            remember_in(folder / f"{config.line}.{name}.judged")
+        if isinstance(camera, ImageFileCamera):
+            camera.set_history_file(folder / f"{config.line}.{name}.judged")
 
 
 def open_spool(config: LineConfig, clock: Clock) -> Spool:
-    """The line's spool, counting on from the ledger where the spool itself was lost.
+    """Return the line's spool, continuing the ledger's numbers if the spool itself was lost.
 
     Raises:
-        StorageError: It was lost, and another program holds the ledger.
-        SpoolError: It cannot be made, or another daemon holds it.
+        StorageError: The spool was lost, and another program holds the ledger.
+        SpoolError: It cannot be created, or another daemon holds it.
     """
     ledger = _ledger_path(config)
     path = shared_memory_folder(config) / f"{config.line}.spool"
     try:
         before = read_tail(ledger) if ledger else LedgerTail()
     except StorageError:
-        if not path.exists():  # ids would begin anew, and what is judged now never be written
+        if not path.exists():  # ids would begin again, and their verdicts never be recorded
             raise
         before = LedgerTail()
     return Spool(
@@ -64,7 +66,7 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
 def open_ledger(
     config: LineConfig, spool: Spool, closer: VerdictCloser, clock: Clock
 ) -> LedgerWriter | None:
-    """The line's ledger with the epoch that begins; None if the line keeps none."""
+    """Return the line's ledger with the epoch that begins; None if the line has none."""
     path = _ledger_path(config)
     if path is None or config.ledger is None:
         return None
@@ -76,18 +78,15 @@ def open_ledger(
         keep_days=config.ledger.keep_days,
         max_mib=config.ledger.max_mib,
     )
-    causes = closer.provenance
-    gate, segmenter = causes.gate, causes.segmenter
+    provenance = closer.provenance
     writer.begin_epoch(
-        causes.config_hash,
-        f"{gate.name}/{gate.version}" if gate else None,
-        f"{segmenter.name}/{segmenter.version}" if segmenter else None,
+        provenance.config_hash, model_name(provenance.gate), model_name(provenance.segmenter)
     )
     return writer
 
 
 def recover_unfinished(spool: Spool, closer: VerdictCloser, clock: Clock) -> None:
-    """Close what a dead daemon left open as NO_VERDICT(restart)."""
+    """Close the frames that a dead daemon left open, as NO_VERDICT(restart)."""
     for left in spool.unfinished:
         verdict = restart_verdict(
             closer.provenance, left.seq, left.epoch, left.record, clock.utc_ns()
@@ -101,19 +100,15 @@ def recover_unfinished(spool: Spool, closer: VerdictCloser, clock: Clock) -> Non
         )
 
 
-def check_clock_step(
-    steps: ClockStepDetector, record_event: Callable[[str, dict[str, Any]], None]
-) -> None:
-    """Look whether the wall clock was set; a step is logged and noted in the ledger."""
+def check_clock_step(steps: ClockStepDetector, record_event: RecordEvent) -> None:
+    """Check whether the wall clock was set; log a step and record it in the ledger."""
     _record_step(steps.check(), record_event)
 
 
 def check_clock_at_start(
-    config: LineConfig,
-    steps: ClockStepDetector,
-    record_event: Callable[[str, dict[str, Any]], None],
+    config: LineConfig, steps: ClockStepDetector, record_event: RecordEvent
 ) -> None:
-    """Look whether the wall clock was set since the line's last verdict; before any is written."""
+    """Check whether the wall clock was set since the last verdict of the daemon before."""
     ledger = _ledger_path(config)
     try:
         last_utc_ns = read_tail(ledger).last_utc_ns if ledger else None
@@ -122,18 +117,16 @@ def check_clock_at_start(
     _record_step(steps.begin(last_utc_ns), record_event)
 
 
-def _record_step(
-    step: ClockStep | None, record_event: Callable[[str, dict[str, Any]], None]
-) -> None:
+def _record_step(step: ClockStep | None, record_event: RecordEvent) -> None:
     if step is None:
         return
-    told = {
+    fields = {
         "step_ms": step.by_ns // NS_PER_MS,
         "undone": step.undone,
         "synchronised": is_synchronised(),
     }
-    _log.error(log_events.CLOCK_STEPPED, **told)
-    record_event(log_events.CLOCK_STEPPED, told)
+    _log.error(log_events.CLOCK_STEPPED, **fields)
+    record_event(log_events.CLOCK_STEPPED, fields)
 
 
 def _ledger_path(config: LineConfig) -> Path | None:

@@ -156,14 +156,14 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
             fill(disk / "filler")
             # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log
             # and in its state, which the page shows and which needs no room.
-            wait_for(lambda: "ledger" in rig.line.alarms.alarm)
+            wait_for(lambda: "ledger" in rig.line.alarms.text)
             wait_for(lambda: "archive.failed" in process.log)
             assert "No space left" in process.log
             wait_for(lambda: "No space left" in archive_problem(process.root))
             stuck = camera.sent
             wait_for(lambda: camera.sent > stuck + 100)
             (disk / "filler").unlink()
-            wait_for(lambda: not rig.line.alarms.alarm)
+            wait_for(lambda: not rig.line.alarms.text)
             wait_for(lambda: "archive.recovered" in process.log)
             wait_for(lambda: not archive_problem(process.root))
             camera.finish()

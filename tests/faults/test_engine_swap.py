@@ -315,20 +315,20 @@ def test_what_is_wrong_is_refused_while_the_line_goes_on(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(manifest_module, "devices", lambda: ("NVIDIA H200",))
+    monkeypatch.setattr(manifest_module, "gpu_names", lambda: ("NVIDIA H200",))
     plant.shelf.promote(2)
     harm(plant)
     assert not plant.reloader.reload_now()
     assert plant.live() == 1
     assert words in plant.line.engine_swap.problem
-    wait_for(lambda: words in plant.line.alarms.alarm)
+    wait_for(lambda: words in plant.line.alarms.text)
     before = plant.line.closer.counters.counts().passed
     wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
     (plant.shelf.folder / "2").chmod(0o755)
     plant.write()
     plant.shelf.promote(1)
     assert plant.reloader.reload_now()
-    wait_for(lambda: not plant.line.alarms.alarm)
+    wait_for(lambda: not plant.line.alarms.text)
     with open_ledger(plant.folder / "ledger" / "plant.ledger.sqlite") as base:
         wait_for(lambda: "engine.refused" in {event.kind for event in read_events(base, 100)})
 
@@ -343,16 +343,16 @@ def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
         assert free.wait(30)
         return read(*arguments)
 
-    monkeypatch.setattr(reload, "load", hang)
+    monkeypatch.setattr(reload, "load_config", hang)
     plant.reloader.start()
     try:
         plant.reloader.request_reload()
-        wait_for(lambda: "new engines are not loaded" in plant.line.alarms.alarm)
+        wait_for(lambda: "new engines are not loaded" in plant.line.alarms.text)
         before = plant.line.closer.counters.counts().passed
         wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
         assert plant.line.alarms.check()[0]
         free.set()
-        wait_for(lambda: not plant.line.alarms.alarm)
+        wait_for(lambda: not plant.line.alarms.text)
     finally:
         free.set()
         plant.reloader.stop()
@@ -364,7 +364,7 @@ def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
     def explode(*_args: Any) -> None:
         raise RuntimeError("out of device memory")
 
-    monkeypatch.setattr(reload, "make_workers", explode)
+    monkeypatch.setattr(reload, "load_engines", explode)
     assert not plant.reloader.reload_now()
     assert "out of device memory" in plant.line.engine_swap.problem
     monkeypatch.undo()

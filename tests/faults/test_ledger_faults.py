@@ -63,7 +63,7 @@ def test_whatever_fails_is_alarmed_and_the_backlog_comes_later(
     def fail(path: Path) -> None:
         raise problem
 
-    monkeypatch.setattr("edgeinspect.storage.ledger.writer.OpenLedger", fail)
+    monkeypatch.setattr("edgeinspect.storage.ledger.writer.LedgerDatabase", fail)
     desk.late.append(desk.verdict(2, Decision.REJECT))
     desk.writer.record_event("operator.acted")
     for _ in range(3):

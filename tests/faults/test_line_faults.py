@@ -117,7 +117,7 @@ def test_camera_that_comes_back(tmp_path: Path) -> None:
     wait_for(lambda: rig.camera.sent_count > 40)
     rig.camera.is_plugged = False
     wait_for(lambda: rig.line.capture_threads[0].state == "lost")
-    wait_for(lambda: "is lost" in rig.line.alarms.alarm)
+    wait_for(lambda: "is lost" in rig.line.alarms.text)
     rig.camera.is_plugged = True
     assert rig.ended.wait(30)
     assert rig.stop().captured == 200

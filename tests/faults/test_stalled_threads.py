@@ -82,7 +82,7 @@ def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
             hold()
         return real(path)
 
-    monkeypatch.setattr(folder, "content_of", read)
+    monkeypatch.setattr(folder, "read_image_bytes", read)
     rig = RunningLine(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
     pulse = HeartbeatListener(rig)
     rig.line.start()

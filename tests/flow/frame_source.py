@@ -181,7 +181,7 @@ def ledger_verdicts(folder: Path) -> list[Verdict]:
 def main(folder: str, verdicts: str, replay: str) -> None:
     """Obey `judge COUNT RATE`, one a line, until the input ends."""
     configure("console", "error")  # what it says on its output is for whoever started it
-    feeder = FakeLine(Path(folder), verdicts=verdicts, replay_server=replay)
+    feeder = FakeLine(Path(folder), verdicts=verdicts, replay=replay)
     for left in feeder.spool.unfinished:
         raise AssertionError(f"frame {left.seq} was left open")
     print("ready", feeder.publisher.address, feeder.replay_server.address, flush=True)

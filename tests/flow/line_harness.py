@@ -62,7 +62,7 @@ class LineHarness:
         self.frame_queue = FrameQueue(1)
         causes = Provenance("bench", ("top",), "hash", budget_ms * 1000, None, None)
         self.closer = VerdictCloser(self.spool, self.clock, causes, self._on_publish)
-        self.guard = DeadlineGuard(self.spool, self.frame_queue, self.closer, self.clock)
+        self.guard = DeadlineGuard(self.frame_queue, self.closer, self.clock)
         self.gate = brightness_gate(SHAPE, lambda: self.clock.advance(self.gate_ms * NS_PER_MS))
         self.segmenter = pixel_segmenter(
             SHAPE, take_time=lambda: self.clock.advance(self.segmenter_ms * NS_PER_MS)
@@ -70,7 +70,6 @@ class LineHarness:
         self.worker = InspectionWorker(
             frame_queue=self.frame_queue,
             closer=self.closer,
-            spool=self.spool,
             inspector=FrameInspector(
                 WorkerEngines(self.gate, self.segmenter), RULES, causes, self.clock
             ),
@@ -93,7 +92,6 @@ class LineHarness:
                 0,
                 1000,
             ),
-            spool=self.spool,
             frame_queue=self.frame_queue,
             guard=self.guard,
             closer=self.closer,

@@ -1,4 +1,4 @@
-"""Each picture of a folder run is in the log with its verdict, by the report's thread."""
+"""Each image of a folder is in the log with its verdict."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from edgeinspect.cameras.folder import FolderCamera, Options
 from edgeinspect.domain.frame import Grab
 from edgeinspect.pipeline.supervision.image_log import ImageLog
 from edgeinspect.system import log_events
@@ -22,12 +23,13 @@ def bench(tmp_path: Path) -> Any:
     made.close()
 
 
-def log_of(bench: LineHarness, *, named: bool) -> ImageLog:
-    capture: Any = SimpleNamespace(camera=SimpleNamespace(names_pictures=named))
+def log_of(bench: LineHarness, *, reads_files: bool) -> ImageLog:
+    camera = FolderCamera(Options(path="unused"), bench.clock) if reads_files else None
+    capture: Any = SimpleNamespace(camera=camera or bench.camera)
     return ImageLog(bench.spool, [capture])
 
 
-def admit(bench: LineHarness, label: str | None, problem: str = "") -> None:
+def accept(bench: LineHarness, label: str | None, problem: str = "") -> None:
     whole = bench.grab(1)
     pixels = None if problem else whole.pixels
     grab = Grab(pixels, whole.camera_frame_id, whole.captured_at_ns, label=label, problem=problem)
@@ -35,19 +37,19 @@ def admit(bench: LineHarness, label: str | None, problem: str = "") -> None:
     bench.run_worker()
 
 
-def test_every_picture_is_named_once_in_order(bench: LineHarness) -> None:
+def test_every_image_is_logged_once_in_order(bench: LineHarness) -> None:
     assert SHAPE.channels == 1
-    pictures = log_of(bench, named=True)
+    log = log_of(bench, reads_files=True)
     with structlog.testing.capture_logs() as lines:
-        pictures.log_closed()
-        admit(bench, "a.png")
-        admit(bench, "b.png", "is a named pipe, not a regular file")
-        admit(bench, None)  # a challenge, a live camera beside it
-        pictures.log_closed(1)
-        pictures.log_closed()
-        pictures.log_closed()
-    told = [(line["picture"], line["decision"], line["reason"], line["detail"]) for line in lines]
-    assert told == [
+        log.log_closed()
+        accept(bench, "a.png")
+        accept(bench, "b.png", "is a named pipe, not a regular file")
+        accept(bench, None)  # a live camera of the same line
+        log.log_closed(1)
+        log.log_closed()
+        log.log_closed()
+    fields = [(line["picture"], line["decision"], line["reason"], line["detail"]) for line in lines]
+    assert fields == [
         ("a.png", "PASS", "clean", ""),
         ("b.png", "NO_VERDICT", "capture_error", "is a named pipe, not a regular file"),
     ]
@@ -55,32 +57,32 @@ def test_every_picture_is_named_once_in_order(bench: LineHarness) -> None:
 
 
 def test_an_open_frame_is_waited_for(bench: LineHarness) -> None:
-    pictures = log_of(bench, named=True)
+    log = log_of(bench, reads_files=True)
     bench.capture.accept(Grab(bench.grab(1).pixels, 1, bench.clock.now_ns(), label="a.png"))
     with structlog.testing.capture_logs() as lines:
-        pictures.log_closed()
+        log.log_closed()
         assert lines == []
         bench.run_worker()
-        pictures.log_closed()
+        log.log_closed()
     assert [line["picture"] for line in lines] == ["a.png"]
 
 
-def test_what_went_over_the_spool_is_counted(bench: LineHarness) -> None:
-    pictures = log_of(bench, named=True)
+def test_overwritten_verdicts_are_counted(bench: LineHarness) -> None:
+    log = log_of(bench, reads_files=True)
     for index in range(100):
-        admit(bench, f"{index}.png")
+        accept(bench, f"{index}.png")
     with structlog.testing.capture_logs() as lines:
-        pictures.log_closed(1 << 62)
-    untold = lines[0]
-    assert untold["event"] == log_events.PICTURES_UNTOLD
-    assert untold["seq"] == 1
-    assert untold["pictures"] + len(lines) - 1 == 100
+        log.log_closed(1 << 62)
+    skipped = lines[0]
+    assert skipped["event"] == log_events.PICTURES_UNTOLD
+    assert skipped["seq"] == 1
+    assert skipped["pictures"] + len(lines) - 1 == 100
     assert lines[-1]["picture"] == "99.png"
 
 
-def test_of_a_live_camera_nothing_is_read(bench: LineHarness) -> None:
-    pictures = log_of(bench, named=False)
-    admit(bench, "a.png")
+def test_nothing_is_logged_for_a_live_camera(bench: LineHarness) -> None:
+    log = log_of(bench, reads_files=False)
+    accept(bench, "a.png")
     with structlog.testing.capture_logs() as lines:
-        pictures.log_closed()
+        log.log_closed()
     assert lines == []

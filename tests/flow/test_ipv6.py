@@ -23,7 +23,7 @@ def has_ipv6() -> bool:
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 def test_a_line_on_ipv6(tmp_path: Path) -> None:
     assert address_problem("tcp://[::1]:6600") is None
-    feeder = FakeLine(tmp_path, verdicts="tcp://[::1]:*", replay_server="tcp://[::1]:*")
+    feeder = FakeLine(tmp_path, verdicts="tcp://[::1]:*", replay="tcp://[::1]:*")
     try:
         assert feeder.publisher.address.startswith("tcp://[::1]:")
         feed = VerdictFeed(

@@ -153,17 +153,17 @@ def test_what_is_open_at_the_stop_has_no_verdict(station: TwoCameraLine) -> None
 
 def test_a_trigger_without_a_frame_is_an_alarm(station: TwoCameraLine) -> None:
     """The PLC counts 8 triggers, then 9 with a frame, then 10 without one."""
-    health, clock = station.line.alarms, SystemClock()
+    alarms, clock = station.line.alarms, SystemClock()
 
     def alarm_within(count: int, seconds: float) -> str:
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not health.alarm:
+        while time.monotonic() < until and not alarms.text:
             said = TriggerCount(
                 camera="top", count=count, within_ms=200, read_at_utc_ns=clock.utc_ns()
             )
             station.dealer.send(encode_body(said))
             time.sleep(0.05)
-        return health.alarm
+        return alarms.text
 
     assert not alarm_within(8, 0.6)
     time.sleep(0.2)
@@ -227,7 +227,7 @@ class WorkerSimulation:
         self.harness = bench = LineHarness(folder, slots=64, budget_ms=1)
         bench.frame_queue.close()
         self.frame_queue = FrameQueue(len(periods_us))
-        self.guard = DeadlineGuard(bench.spool, self.frame_queue, bench.closer, bench.clock)
+        self.guard = DeadlineGuard(self.frame_queue, bench.closer, bench.clock)
         # Odd by some ns, so that nothing ends exactly at a deadline.
         self.needs_ns, self.budget_ns = needs_us * NS_PER_US + 7, budget_us * NS_PER_US
         self.coming: list[tuple[int, int]] = []
@@ -237,7 +237,6 @@ class WorkerSimulation:
         self.worker = InspectionWorker(
             frame_queue=self.frame_queue,
             closer=bench.closer,
-            spool=bench.spool,
             keep_warm_ns=0,
             inspector=FrameInspector(WorkerEngines(gate, None), RULES, causes, bench.clock),
         )
@@ -256,7 +255,6 @@ class WorkerSimulation:
         return CaptureThread(
             camera=bench.camera,
             ring=bench.ring,
-            spool=bench.spool,
             frame_queue=self.frame_queue,
             guard=self.guard,
             closer=bench.closer,

@@ -45,7 +45,7 @@ _POOL_MAX = 16
 class GenicamCamera:
     """One GenICam camera. For threads see `ports.Camera`; `counts` is thread-safe."""
 
-    tells_losses = True
+    reports_lost_frames = True
     """Each lost frame or trigger is delivered as a grab marked `lost`."""
 
     def __init__(self, device: Device, options: GenicamOptions, clock: Clock) -> None:
@@ -74,7 +74,7 @@ class GenicamCamera:
         return self._period_ns
 
     @property
-    def waits_for(self) -> str:
+    def waiting_for(self) -> str:
         """Return what the camera is waited for; empty for nothing."""
         return "sending a trigger" if self._trigger_sender.is_sending else ""
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from edgeinspect.domain import NO_PART, CameraCounts, ClockSource, Grab, Part, Pixels
 from edgeinspect.errors import UsageError
-from edgeinspect.ports import Camera
+from edgeinspect.ports import Camera, CameraStatistics
 
 _BLOCK_GAP_MAX = 1000
 """A larger step of the block counter is a restart of the counter, not a loss."""
@@ -44,7 +44,7 @@ class LineScanCamera:
     position of later frames does not change.
     """
 
-    tells_losses = True
+    reports_lost_frames = True
     """Each lost frame is delivered as a grab marked `lost`."""
 
     def __init__(self, camera: Camera, options: LineScanOptions) -> None:
@@ -98,16 +98,13 @@ class LineScanCamera:
     @property
     def counts(self) -> CameraCounts:
         """Return the counts of the wrapped camera, in blocks."""
-        counts = getattr(self._camera, "counts", CameraCounts())
-        assert isinstance(counts, CameraCounts)
-        return counts
+        camera = self._camera
+        return camera.counts if isinstance(camera, CameraStatistics) else CameraCounts()
 
     def read_temperature(self) -> float | None:
         """Return the temperature of the wrapped camera; None if unknown."""
-        read = getattr(self._camera, "read_temperature", None)
-        value = None if read is None else read()
-        assert value is None or isinstance(value, float)
-        return value
+        camera = self._camera
+        return camera.read_temperature() if isinstance(camera, CameraStatistics) else None
 
     def _add_block(self, block: Grab) -> None:
         last, self._last_block_id = self._last_block_id, block.camera_frame_id

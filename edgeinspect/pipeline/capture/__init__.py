@@ -1,10 +1,10 @@
-"""Capture: from the camera to a frame in the ring, triggers included."""
+"""Capture: from the camera to a frame in the ring, with triggers and challenge parts."""
 
 from edgeinspect.pipeline.capture.camera_monitor import POLL_TIMEOUT_NS
 from edgeinspect.pipeline.capture.camera_thread import CaptureThread
 from edgeinspect.pipeline.capture.commands import CommandHandler
-from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger
 from edgeinspect.pipeline.capture.rules import capture_rules
+from edgeinspect.pipeline.capture.triggers import PendingTrigger
 
 __all__ = [
     # camera monitor
@@ -13,8 +13,8 @@ __all__ = [
     "CaptureThread",
     # commands
     "CommandHandler",
-    # pending triggers
-    "PendingTrigger",
     # rules
     "capture_rules",
+    # triggers
+    "PendingTrigger",
 ]

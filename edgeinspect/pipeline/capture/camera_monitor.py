@@ -1,23 +1,51 @@
-"""Has the camera gone silent? The line's own watch: libraries say so seconds later.
+"""Monitors one camera: gaps in its frame counter, silence, and delays that it reports.
 
-Only time that was spent waiting for the camera counts. A daemon that was itself stopped, or
-not scheduled, must not take its own absence for the camera's.
+The line detects silence itself: camera libraries report it seconds later. Only time that was
+spent waiting for the camera counts, since a daemon that was itself stopped, or not scheduled,
+must not take its own absence for the camera's.
 """
 
 from __future__ import annotations
 
-from edgeinspect.domain import NS_PER_MS, NS_PER_S
+import structlog
 
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab
+from edgeinspect.errors import CameraLostError
+from edgeinspect.ports import Camera, DelayReportingCamera, ImageFileCamera
+from edgeinspect.system import log_events
+
+_log = structlog.get_logger()
 POLL_TIMEOUT_NS = 100 * NS_PER_MS
-"""Longest wait in one call of the camera, so that a stop is seen soon."""
+"""Longest wait in one call of the camera, so that a stop is noticed soon."""
 FIRST_FRAME_TIMEOUT_NS = 2 * NS_PER_S
-"""Least time given to the first frame after the camera was opened."""
+"""Least time allowed for the first frame after the camera was opened."""
 SILENT_PERIODS = 3
 _SLACK_NS = 10 * NS_PER_MS
+GAP_FRAMES_MAX = 1000
+"""A larger step of a camera's frame counter is a restart of the camera, not lost frames."""
+
+
+class FrameGapDetector:
+    """Detects gaps in the frame counter of one camera. Used by its capture thread."""
+
+    def __init__(self) -> None:
+        self.last_id = 0
+        """Of the last frame; 0 before the first."""
+
+    def reset(self) -> None:
+        """Accept any next id: the camera was opened again and may count from the beginning."""
+        self.last_id = 0
+
+    def missing_ids(self, frame_id: int) -> range:
+        """Return the ids between the last frame and this one, which becomes the last."""
+        last, self.last_id = self.last_id, frame_id
+        if not last or not 1 < frame_id - last <= GAP_FRAMES_MAX:
+            return range(0)
+        return range(last + 1, frame_id)
 
 
 class CameraSilenceMonitor:
-    """Watches the age of the last frame of a free-running camera. For its capture thread.
+    """Measures how long a camera has delivered no frame. Used by its capture thread.
 
     Args:
         timeout_ns: Longest silence, or three of the camera's periods if that is longer.
@@ -27,7 +55,7 @@ class CameraSilenceMonitor:
         self._timeout_ns = timeout_ns
         self._is_first_frame = True
         self.silence_ns = 0
-        """How long the camera has been waited for without a frame."""
+        """How long the camera was waited for without a frame."""
         self.delay_ns = 0
         """How long the camera itself has been waiting for one and the same thing."""
         self._waiting_for = ""
@@ -38,18 +66,17 @@ class CameraSilenceMonitor:
         self.silence_ns = 0
 
     def on_frame(self) -> None:
-        """A frame came, whole or not."""
+        """A frame arrived, complete or not."""
         self._is_first_frame = False
         self.silence_ns = self.delay_ns = 0
 
     def on_timeout(self, requested_ns: int, took_ns: int, waiting_for: str = "") -> None:
-        """The camera was waited for in vain.
+        """No frame arrived.
 
         Args:
-            asked_ns: How long it was to be waited for.
-            took_ns: How long that took.
-            waits_for: What it was itself waiting for in the end, as `reading a3.png`; then it
-                is not silent, but delayed.
+            requested_ns: How long the camera was to be waited for.
+            took_ns: How long the call took.
+            waiting_for: See `DelayReportingCamera`; such a camera is delayed, not silent.
         """
         spent_ns = min(took_ns, requested_ns + _SLACK_NS)
         if not waiting_for:
@@ -58,19 +85,89 @@ class CameraSilenceMonitor:
         self._waiting_for = waiting_for
 
     def next_wait_ns(self, period_ns: int | None) -> int:
-        """How long to wait for the camera in one call."""
+        """Return how long to wait for the camera in the next call."""
         if period_ns is None:
             return POLL_TIMEOUT_NS
         return max(NS_PER_MS, min(POLL_TIMEOUT_NS, self._limit_ns(period_ns) - self.silence_ns))
 
     def is_delayed(self, period_ns: int | None) -> bool:
-        """True if the camera has waited too long for what it waits for, as a picture's file."""
+        """Return whether the camera has waited too long for one thing, such as a file."""
         return bool(self._waiting_for) and self.delay_ns >= max(self._timeout_ns, period_ns or 0)
 
     def is_silent(self, period_ns: int | None) -> bool:
-        """True if the camera has been silent for too long; never for a triggered one."""
+        """Return whether the camera has been silent for too long; a triggered one never is."""
         return period_ns is not None and self.silence_ns >= self._limit_ns(period_ns)
 
     def _limit_ns(self, period_ns: int) -> int:
         limit_ns = max(self._timeout_ns, SILENT_PERIODS * period_ns)
         return max(limit_ns, FIRST_FRAME_TIMEOUT_NS) if self._is_first_frame else limit_ns
+
+
+class GrabMonitor:
+    """Grabs frames from one camera and detects when that takes too long.
+
+    Args:
+        camera: Opened and closed by the caller.
+        name: Of the camera.
+        timeout_ns: See `CaptureRules`.
+        clock: Measures the waits.
+    """
+
+    def __init__(self, camera: Camera, name: str, timeout_ns: int, clock: Clock) -> None:
+        self.delay = ""
+        """What has delayed the next frame for too long; empty if nothing has."""
+        self._camera = camera
+        self._delay_reporting = camera if isinstance(camera, DelayReportingCamera) else None
+        self._image_file = camera if isinstance(camera, ImageFileCamera) else None
+        self._name = name
+        self._clock = clock
+        self._silence_monitor = CameraSilenceMonitor(timeout_ns)
+        self._skipped = ""
+
+    @property
+    def camera_alarm(self) -> str:
+        """What the camera asks a person to look at while it delivers; empty for nothing."""
+        return self._image_file.alarm if self._image_file is not None else ""
+
+    def on_open(self) -> None:
+        """The camera was opened."""
+        self._silence_monitor.on_open()
+        self._log_skipped()
+
+    def _log_skipped(self) -> None:
+        if self._image_file is None:
+            return
+        skipped = self._image_file.skipped_files
+        if skipped and skipped != self._skipped:
+            _log.warning(log_events.CAMERA_SKIPPED, camera=self._name, skipped=skipped)
+        self._skipped = skipped
+
+    def grab(self) -> Grab | None:
+        """Wait for a frame once, at most `POLL_TIMEOUT_NS`.
+
+        Raises:
+            CameraLostError: The camera was silent for too long, or reported that it is lost.
+        """
+        silence, period_ns = self._silence_monitor, self._camera.period_ns
+        requested_ns = silence.next_wait_ns(period_ns)
+        before_ns = self._clock.now_ns()
+        grab = self._camera.grab(requested_ns)
+        if grab is not None:
+            silence.on_frame()
+            self.delay = ""
+            return grab
+        self._log_skipped()
+        waiting_for = self._delay_reporting.waiting_for if self._delay_reporting else ""
+        silence.on_timeout(requested_ns, self._clock.now_ns() - before_ns, waiting_for)
+        if not silence.is_delayed(period_ns):
+            self.delay = ""
+        elif not self.delay:
+            self.delay = f"no picture for {silence.delay_ns // NS_PER_MS} ms, {waiting_for}"
+        if silence.is_silent(period_ns):
+            self.delay = ""
+            raise CameraLostError(
+                f"no frame for {silence.silence_ns // NS_PER_MS} ms",
+                where=self._name,
+                remedy="Check its cable, power and trigger",
+            )
+        return None

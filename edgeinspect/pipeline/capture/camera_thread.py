@@ -1,7 +1,8 @@
-"""Capture: one thread per camera, from its buffer to the ring and the spool."""
+"""The capture thread: one per camera, from its buffer to the ring and the spool."""
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -19,24 +20,36 @@ from edgeinspect.domain import (
 )
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.imaging import fit_into
-from edgeinspect.pipeline.capture.camera_monitor import POLL_TIMEOUT_NS
-from edgeinspect.pipeline.capture.frame_gaps import FrameGapDetector
-from edgeinspect.pipeline.capture.grab_monitor import GrabMonitor
+from edgeinspect.pipeline.capture.camera_monitor import (
+    POLL_TIMEOUT_NS,
+    FrameGapDetector,
+    GrabMonitor,
+)
 from edgeinspect.pipeline.capture.image_checks import ImageChecker, shape_problem
-from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger, PendingTriggers
 from edgeinspect.pipeline.capture.rules import CaptureRules, open_record
-from edgeinspect.pipeline.capture.triggers import TriggerAudit
+from edgeinspect.pipeline.capture.triggers import PendingTrigger, PendingTriggers, TriggerAudit
 from edgeinspect.pipeline.verdicts import DeadlineGuard, FrameQueue, OpenFrame, VerdictCloser
-from edgeinspect.ports import Camera, CameraFinished
+from edgeinspect.ports import Camera, CameraFinished, CameraStatistics, LossReportingCamera
 from edgeinspect.storage.shared_memory import FrameRing, SideBuffer
-from edgeinspect.storage.spool import Spool, SpoolFullError
+from edgeinspect.storage.spool import SpoolFullError
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
 
 
 class CaptureThread:
-    """Opens a frame for every picture the camera delivers. `run` is its thread."""
+    """Opens a frame for every image that the camera delivers. `run` is its thread.
+
+    Args:
+        camera: Opened and closed by this thread.
+        ring: Of this camera.
+        rules: How its frames are captured.
+        frame_queue: Where accepted frames wait for a worker.
+        guard: Closes each frame at its deadline.
+        closer: Of the line: its spool, and the verdict of a frame that cannot be inspected.
+        clock: For the deadlines.
+        on_end: Called from this thread when it ends.
+    """
 
     def __init__(
         self,
@@ -44,7 +57,6 @@ class CaptureThread:
         camera: Camera,
         ring: FrameRing,
         rules: CaptureRules,
-        spool: Spool,
         frame_queue: FrameQueue,
         guard: DeadlineGuard,
         closer: VerdictCloser,
@@ -56,14 +68,14 @@ class CaptureThread:
         self.state = "starting"
         """`starting`, `live`, `lost`, `finished` or `stopped`."""
         self.error: CameraLostError | None = None
-        """Why the camera was given up, if it was."""
+        """Why the retries were given up, if they were."""
         self.frame_count = 0
         self.trigger_audit = TriggerAudit()
         self.progress_count = 0
-        """Moves on whenever the camera has been asked, and while a lost one is retried."""
+        """Advances with each wait for a frame, and while a lost camera is retried."""
         self._ring = ring
         self._side_buffer = SideBuffer(ring.path.with_suffix(".aside"))
-        self._spool = spool
+        self._spool = closer.spool
         self._frame_queue = frame_queue
         self._guard = guard
         self._closer = closer
@@ -77,8 +89,10 @@ class CaptureThread:
         self._loss_count = 0
         self._has_delivered = False
         self._missing_count = 0
-        self._camera_reports_losses = getattr(camera, "tells_losses", False)
-        """True if the camera delivers a grab for each frame that was lost, by itself."""
+        self._camera_reports_losses = (
+            isinstance(camera, LossReportingCamera) and camera.reports_lost_frames
+        )
+        self._statistics = camera if isinstance(camera, CameraStatistics) else None
         self._stop = False
         self._slot_released = clock.wake_event()
         if rules.overload == "block":
@@ -101,7 +115,7 @@ class CaptureThread:
                     self.grab_monitor.on_open()
                     self._capture()
                 except CameraLostError as error:
-                    self._report_loss(error)  # at once: to close a dead camera takes time
+                    self._report_loss(error)  # first: closing a dead camera takes time
                     self.camera.close()
                     if not self._wait_to_retry(error):
                         return
@@ -119,36 +133,41 @@ class CaptureThread:
         self._stop = True
 
     def inject_challenge(self, pixels: Pixels, name: str) -> None:
-        """Send a known-bad picture through the line, within 100 ms. Thread-safe."""
+        """Send a challenge image through the line, within 100 ms. Thread-safe."""
         self._challenges.append((pixels, name))
 
     @property
     def counts(self) -> CameraCounts:
-        """What the camera counted; of one that counts nothing, the frames it gave."""
-        counts = getattr(self.camera, "counts", None)
-        if isinstance(counts, CameraCounts):
-            return counts
-        return CameraCounts(
-            frames=self.frame_count - self._missing_count, missing=self._missing_count
-        )
+        """The camera's own counters, or those of the line for a camera without."""
+        if self._statistics is not None:
+            return self._statistics.counts
+        missing = self._missing_count
+        return CameraCounts(frames=self.frame_count - missing, missing=missing)
+
+    def read_temperature(self) -> None:
+        """Have the camera read its temperature, if it can. May wait for the camera."""
+        if self._statistics is not None and self.state == "live":
+            # A lost camera is reported by the capture thread.
+            with contextlib.suppress(CameraLostError):
+                self._statistics.read_temperature()
 
     def trigger(self, part: Part) -> PendingTrigger:
-        """Ask the camera for one frame of `part`; the ticket will say its seq. Thread-safe.
+        """Request one frame of `part`; the result gets the frame's seq later. Thread-safe.
 
         Raises:
-            UsageError: It takes no software trigger, or this one has expired.
-            CameraLostError: It is away.
+            UsageError: The camera accepts no software trigger, or this one has expired.
+            CameraLostError: The camera is lost.
         """
-        ticket = self._pending_triggers.add(part)
+        pending = self._pending_triggers.add(part)
         try:
-            self.camera.trigger(part)
+            self.camera.trigger(pending.part)
         except BaseException:
-            self._pending_triggers.cancel(ticket)
+            self._pending_triggers.cancel(pending)
             raise
-        return ticket
+        return pending
 
     def _challenge_grab(self, pixels: Pixels, name: str) -> Grab:
-        """A challenge part as a frame; its time begins when it enters the line."""
+        """Return a challenge image as a grab that is exposed now."""
         part = challenge_part(name)
         return Grab(pixels, self._gap_detector.last_id, self._clock.now_ns(), part, label=name)
 
@@ -158,7 +177,7 @@ class CaptureThread:
         except DataError as error:
             if not self._has_delivered:
                 raise
-            # It did deliver: somebody works on it. The line must live until it is back.
+            # It has delivered before: retry until the work on it is finished.
             raise CameraLostError(error.what, where=error.where, remedy=error.remedy) from error
 
     def _report_loss(self, error: CameraLostError) -> None:
@@ -170,11 +189,11 @@ class CaptureThread:
             problem=error.what,
             where=error.where,
             attempt=self._loss_count,
-            attempts=self.rules.attempts_max or "for ever",
+            attempts=self.rules.attempts_max or "unlimited",
         )
 
     def _wait_to_retry(self, error: CameraLostError) -> bool:
-        """Wait before the next try; False when the tries are used up."""
+        """Wait before the next attempt; return False to end the thread."""
         rules = self.rules
         if rules.attempts_max and self._loss_count > rules.attempts_max:
             self.error = error
@@ -187,7 +206,7 @@ class CaptureThread:
         return not self._stop
 
     def _capture(self) -> None:
-        """Take frames until stopped; the first whole one forgives earlier losses."""
+        """Accept frames until stopped; the first complete one resets the count of losses."""
         rules = self.rules
         while not self._stop:
             self.progress_count += 1
@@ -216,7 +235,7 @@ class CaptureThread:
                 self.camera.release(grab)
 
     def _acquire_slot(self) -> int | None:
-        """Own a slot before the camera is asked, for the `block` policy."""
+        """Acquire a slot before the next grab, for the `block` policy."""
         slot = self._ring.acquire()
         if slot is None:
             self._slot_released.wait_until(self._clock.now_ns() + POLL_TIMEOUT_NS)
@@ -226,11 +245,11 @@ class CaptureThread:
     # -- one frame ------------------------------------------------------------------
 
     def accept(self, grab: Grab, slot: int | None = None) -> OpenFrame:
-        """Open one frame, copy its pixels once, and let it wait for a worker.
+        """Open one frame, copy its pixels once, and queue it for a worker.
 
         Args:
-            grab: The picture; its pixels are not kept.
-            slot: A ring slot taken beforehand; None to find one by the overload policy.
+            grab: The image; its pixels are not retained.
+            slot: A ring slot acquired before; None to find one by the overload policy.
         """
         if not grab.part.simulated and not self._camera_reports_losses:
             self._close_missing(grab)
@@ -255,24 +274,24 @@ class CaptureThread:
     def _store_pixels(
         self, frame: OpenFrame, grab: Grab, slot: int | None
     ) -> tuple[int | None, tuple[Reason, str] | None]:
-        """Copy the pixels into a slot, and look at them there: the copy is in the cache.
+        """Copy the pixels into a slot and check them there, where they are in the cache.
 
         Returns:
-            (slot that is owned, why the frame cannot be judged).
+            (slot that is owned, why the frame cannot be inspected).
         """
         pixels, ring = grab.pixels, self._ring
         assert pixels is not None
-        looked = False
+        is_checked = False
         if slot is None:
             slot = ring.acquire()
-        if slot is None:  # no other frame is given up for one that cannot be judged
-            looked, problem = True, self._image_problem(pixels, grab)
+        if slot is None:  # no other frame is dropped for one that cannot be inspected
+            is_checked, problem = True, self._image_problem(pixels, grab)
             slot = self._drop_oldest() if problem is None else None
             if slot is None:
                 return None, problem or (Reason.OVERRUN, "")
         target = ring.pixels(slot)
         frame.letterbox = fit_into(target, pixels)
-        if not looked:
+        if not is_checked:
             problem = self._image_problem(target if frame.letterbox is None else pixels, grab)
             if problem is not None:
                 return slot, problem
@@ -281,14 +300,14 @@ class CaptureThread:
         return slot, None
 
     def _close_missing(self, grab: Grab) -> None:
-        """A frame that the camera counted and nobody got has a verdict too."""
+        """Close the frames that the camera counted and that did not arrive."""
         for missing in self._gap_detector.missing_ids(grab.camera_frame_id):
             self._missing_count += 1
             lost = Grab(None, missing, grab.captured_at_ns, clock_source=grab.clock_source)
             self._closer.close_as_no_verdict(
                 self._open_frame(lost),
                 Reason.CAPTURE_LOST,
-                "the camera counted it, and it never came",
+                "counted by the camera, not received",
             )
 
     def _open_frame(self, grab: Grab) -> OpenFrame:
@@ -303,7 +322,7 @@ class CaptureThread:
                 break
             except SpoolFullError as full:
                 self._guard.close_oldest(full.seq)
-        if grab.lost:  # it is known late, and its reason is not the deadline
+        if grab.lost:  # it is reported late, and its reason is not the deadline
             deadline_ns = max(deadline_ns, self._clock.now_ns() + rules.budget_ns)
         frame = OpenFrame(
             seq,
@@ -321,24 +340,24 @@ class CaptureThread:
         return frame
 
     def _image_problem(self, pixels: Pixels, grab: Grab) -> tuple[Reason, str] | None:
-        """What a picture of the right size shows that cannot be judged."""
+        """Return why an image of the right size cannot be inspected."""
         if self._image_checker is None or grab.part.simulated:
             return None
-        ill = self._image_checker.problem(pixels, grab)
-        return (Reason.CAPTURE_HEALTH, ill) if ill else None
+        problem = self._image_checker.problem(pixels, grab)
+        return (Reason.CAPTURE_HEALTH, problem) if problem else None
 
     def _drop_oldest(self) -> int | None:
-        """Under `drop_oldest`, the slot of the frame that waited longest, which is closed."""
+        """Under `drop_oldest`, close the frame that waited longest and acquire its slot."""
         if self.rules.overload != "drop_oldest":
             return None
-        victim = self._frame_queue.drop_oldest(self.rules.camera_index)
-        if victim is None:
+        oldest = self._frame_queue.drop_oldest(self.rules.camera_index)
+        if oldest is None:
             return None
-        self._closer.close_as_no_verdict(victim, Reason.OVERRUN)
-        victim.release_slot()
+        self._closer.close_as_no_verdict(oldest, Reason.OVERRUN)
+        oldest.release_slot()
         return self._ring.acquire()
 
     def _copy_to_side_buffer(self, seq: int, pixels: Pixels | None) -> None:
-        """A picture that the ring will not hold as it came, for a recorder if there is one."""
+        """Offer an image that the ring does not hold as it came to a recorder."""
         if pixels is not None:
             self._side_buffer.store(seq, pixels, self._clock.now_ns())

@@ -1,4 +1,4 @@
-"""Orders from outside: trigger a camera, hear how often the PLC did, or send a challenge part."""
+"""Commands from clients: trigger a camera, compare trigger counts, inject a challenge part."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ from edgeinspect.imaging import (
     read_image,
 )
 from edgeinspect.pipeline.capture.camera_thread import CaptureThread
-from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger
+from edgeinspect.pipeline.capture.triggers import PendingTrigger
+from edgeinspect.ports import ImageFileCamera
 from edgeinspect.system import escape_name, unescape_name
 from edgeinspect.wire import TriggerCount
 
 _STAMP_AGE_MAX_NS = 10 * NS_PER_S
-"""A stamp that is older says that the sender's clock is wrong."""
+"""An older time stamp means that the sender's clock is wrong."""
 
 
 class CommandHandler:
-    """Finds the camera that an order is for. Thread-safe."""
+    """Executes commands on the capture thread that they name. Thread-safe.
+
+    Args:
+        capture_threads: One per camera.
+        color: Of the line's frames: `mono`, `bgr` or `rgb`.
+        challenge_folder: Folder of the challenge images; None if the line has none.
+        clock: For the age of triggers and counts.
+    """
 
     def __init__(
         self,
@@ -41,12 +49,12 @@ class CommandHandler:
         self._clock = clock
 
     def trigger(self, camera: str, part: Part) -> PendingTrigger:
-        """Ask one camera for one frame.
+        """Request one frame of one camera.
 
         Raises:
-            UsageError: There is no such camera, it takes no trigger, the part's id is none,
-                or the trigger has expired.
-            CameraLostError: It is away.
+            UsageError: There is no such camera, it accepts no trigger, the part's id is
+                invalid, or the trigger has expired.
+            CameraLostError: The camera is lost.
         """
         if "\0" in (part.part_id or ""):
             raise UsageError(
@@ -58,7 +66,7 @@ class CommandHandler:
         return capture.trigger(part)
 
     def add_trigger_count(self, message: TriggerCount) -> None:
-        """What the PLC counted of one camera's triggers.
+        """Add the PLC's count of one camera's triggers.
 
         Raises:
             UsageError: There is no such camera.
@@ -73,41 +81,43 @@ class CommandHandler:
         )
 
     def read_challenge(self, camera: str | None, image_name: str) -> Callable[[], None]:
-        """Read a known-bad picture of the challenge folder; a disk may make it wait.
+        """Read a challenge image; may wait for a disk.
 
         Args:
-            camera: Whose frame it stands for; the first camera's when None.
-            picture: File name, or its path in the challenge folder; as `printable` writes it.
+            camera: Whose frame the image replaces; the first camera's if None.
+            image_name: File name, or path in the challenge folder; as `escape_name` writes it.
 
         Returns:
-            Sends it through the line; does not wait.
+            Injects the image into the line; does not wait.
 
         Raises:
-            UsageError: There is no such camera, folder or picture.
+            UsageError: There is no such camera, folder or image.
         """
         if self._challenge_folder is None:
-            raise UsageError("this line takes no challenge", remedy="Set capture.challenge_folder")
+            raise UsageError(
+                "this line accepts no challenge", remedy="Set capture.challenge_folder"
+            )
         capture = self._capture_of(camera) if camera else self._capture_threads[0]
         try:
             path = _challenge_path(Path(self._challenge_folder), image_name)
-            reading = self._read_settings(capture, path.parent)
-            pixels = read_image(path, reading, where=image_name, pixels_max=LINE_PIXELS_MAX)
+            settings = self._read_settings(capture, path.parent)
+            pixels = read_image(path, settings, where=image_name, pixels_max=LINE_PIXELS_MAX)
         except (DataError, ValueError) as error:
             why = error.what if isinstance(error, DataError) else str(error)
             raise UsageError(
-                f"is no picture of the challenge folder: {why}",
+                f"is no image of the challenge folder: {why}",
                 where=image_name,
                 remedy=getattr(error, "remedy", ""),
             ) from error
         return functools.partial(capture.inject_challenge, pixels, image_label(path.name))
 
     def _read_settings(self, capture: CaptureThread, folder: Path) -> ReadSettings:
-        """As the challenge folder declares it, else as the camera's own pictures are read."""
-        said = load_declaration(folder)
-        own = getattr(capture.camera, "reading", None)
-        if said.bits is None and isinstance(own, ReadSettings):
-            return ReadSettings(self._color, own.bits, own.flat_end or said.flat_end)
-        return ReadSettings(self._color, said.bits, said.flat_end)
+        """Return what the challenge folder declares, or else the settings of the camera."""
+        declared, camera = load_declaration(folder), capture.camera
+        if declared.bits is None and isinstance(camera, ImageFileCamera):
+            own = camera.read_settings
+            return ReadSettings(self._color, own.bits, own.flat_end or declared.flat_end)
+        return ReadSettings(self._color, declared.bits, declared.flat_end)
 
     def _capture_of(self, camera: str) -> CaptureThread:
         for capture in self._capture_threads:
@@ -118,19 +128,19 @@ class CommandHandler:
 
 
 def _challenge_path(folder: Path, image_name: str) -> Path:
-    """A file of a folder by its name, or by its path if that leads to this very folder.
+    """Return a file of the folder by its name, or by its path if that is in this folder.
 
     Raises:
-        UsageError: It names a file elsewhere.
+        UsageError: The file is elsewhere.
     """
-    place, name = os.path.split(image_name)
-    elsewhere = bool(place) and os.path.abspath(place) != os.path.abspath(folder)
-    if not elsewhere and not os.path.lexists(folder / name):
-        name = unescape_name(name)  # which may have got a folder by it
-    if elsewhere or os.sep in name or name in ("", ".", ".."):
+    parent, name = os.path.split(image_name)
+    is_elsewhere = bool(parent) and os.path.abspath(parent) != os.path.abspath(folder)
+    if not is_elsewhere and not os.path.lexists(folder / name):
+        name = unescape_name(name)  # may contain a separator now
+    if is_elsewhere or os.sep in name or name in ("", ".", ".."):
         raise UsageError(
             f"is no file of the line's challenge folder, {escape_name(folder)}",
             where=image_name,
-            remedy="Copy it there, and say its name",
+            remedy="Copy it there, and pass its name",
         )
     return folder / name

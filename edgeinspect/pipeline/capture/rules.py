@@ -1,4 +1,4 @@
-"""Opening a frame: by which rules, and what the spool is told of it."""
+"""The rules by which one camera's frames are captured, and the record of an open frame."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgeinspect.storage.spool import OpenRecord
 
 @dataclass(frozen=True, slots=True)
 class CaptureRules:
-    """How one camera's frames are taken in; see `config.schema.CaptureConfig` and `ActByConfig`."""
+    """How one camera's frames are captured; see `config.CaptureConfig` and `ActByConfig`."""
 
     camera: str
     camera_index: int
@@ -20,8 +20,8 @@ class CaptureRules:
     overload: str
     letterbox: bool
     timeout_ns: int
-    """Silence after which a free-running camera counts as lost, or three of its periods if
-    that is longer."""
+    """Silence after which a free-running camera is lost, or three of its periods if that is
+    longer."""
     attempts_max: int
     first_pause_ns: int
     max_pause_ns: int
@@ -33,13 +33,13 @@ class CaptureRules:
 def open_record(
     rules: CaptureRules, grab: Grab, frame_number: int, utc_offset_ns: int
 ) -> OpenRecord:
-    """What stands on the spool of a frame that is open.
+    """Return the spool's record of a frame that is being opened.
 
     Args:
         rules: Of its camera.
         grab: The frame.
-        number: Its number from this camera in this epoch.
-        utc_offset_ns: UTC less the monotonic clock.
+        frame_number: Of this camera in this epoch, from 1.
+        utc_offset_ns: UTC minus the monotonic clock.
     """
     part, distance = grab.part, rules.gate_distance_counts
     captured_at_utc_ns = grab.captured_at_ns + utc_offset_ns
@@ -63,7 +63,7 @@ def open_record(
 
 
 def capture_rules(config: LineConfig, camera: str, camera_index: int) -> CaptureRules:
-    """How one camera's frames are taken in."""
+    """Return the rules of one camera."""
     capture, act_by = config.capture, config.act_by
     own = act_by.cameras.get(camera, CameraActByConfig())
     travel_ms = act_by.travel_ms if own.travel_ms is None else own.travel_ms

@@ -1,6 +1,6 @@
-"""The decision: a pure function of what the models gave and what the line demands.
+"""The decision: a pure function of the models' outputs and the line's thresholds.
 
-No clock, no state, no input or output: the same evidence always gives the same verdict.
+No clock, no state, no input or output: the same outputs always give the same assessment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeinspect.imaging import Blobs
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """The gate's thresholds; see `config.schema.GateThresholds`."""
+    """The gate's thresholds; see `config.GateThresholds`."""
 
     suspect_at: float
     reject_at: float
@@ -35,7 +35,7 @@ class ClassLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRules:
-    """Everything the decision needs to know of the line. Immutable."""
+    """Everything of the line that the decision depends on. Immutable."""
 
     gate: GateLimits | None
     classes: Mapping[int, ClassLimits]
@@ -51,7 +51,7 @@ _CLEAN = Assessment(Decision.PASS, Reason.CLEAN)
 
 
 def decide_by_gate(defect_prob: float, rules: DecisionRules) -> Assessment | None:
-    """The verdict that the gate can give alone; None if the segmenter must look.
+    """Return the assessment that the gate gives alone; None if the segmenter is needed.
 
     Without a segmenter (`rules.classes` empty) every frame is decided here.
     """
@@ -67,7 +67,7 @@ def decide_by_gate(defect_prob: float, rules: DecisionRules) -> Assessment | Non
 
 
 def decide_degraded(defect_prob: float, rules: DecisionRules) -> Assessment:
-    """The verdict on a suspect frame when no time is left to segment it."""
+    """Return the assessment of a suspect frame without time left to segment it."""
     gate = rules.gate
     assert gate is not None
     if defect_prob >= gate.degraded_reject_at:
@@ -78,9 +78,9 @@ def decide_degraded(defect_prob: float, rules: DecisionRules) -> Assessment:
 def decide_by_regions(
     defect_prob: float | None, blobs: Sequence[Blobs], rules: DecisionRules
 ) -> Assessment:
-    """The verdict with the segmenter's evidence.
+    """Return the assessment with the segmenter's regions.
 
-    A frame is a reject if any region passes its class's score and area, or if the gate is
+    A frame is a reject if any region reaches its class's score and area, or if the gate is
     at or above `reject_at`. The most severe fatal region (then the largest) gives the
     reject code; regions are listed fatal first, then by severity, then by area.
     """

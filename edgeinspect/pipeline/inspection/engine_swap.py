@@ -1,8 +1,8 @@
-"""The swap: other engines on a running line, with no frame lost and none judged by halves.
+"""The engine swap: other engines on a running line, without losing a frame.
 
-Loading, warm-up and golden frames happen in the caller's thread while the old engines go on
-judging; then each worker changes its judge between two frames. Whatever fails before that
-leaves everything as it was, and an alarm that says why.
+Loading, warm-up and golden frames run in the caller's thread while the old engines go on
+inspecting; then each worker switches its inspector between two frames. A failure before that
+changes nothing, and raises an alarm.
 Source: docs/decisions/0010-engine-store.md
 """
 
@@ -27,17 +27,26 @@ from edgeinspect.system import log_events
 _log = structlog.get_logger()
 _WARM_UP_ROUNDS = 6
 _IDLE_WAIT_MAX_NS = 50 * NS_PER_MS
-"""Longest wait for a moment without a frame: a line at its limit has none, and waits for no one."""
+"""Longest wait for a moment without a frame, which a line at its limit does not have."""
 _REST_RATIO = 3
-"""For each unit of time that new engines took, so many are the line's alone."""
+"""For each unit of time that new engines took, this many are left to the line alone."""
 _REST_MAX_NS = 300 * NS_PER_MS
 _RELOAD_ALARM_NS = 60 * NS_PER_S
+"""A reload that takes longer raises an alarm."""
 _SWITCH_ATTEMPTS = 200
 _SWITCH_WAIT_S = 0.05
 
 
 class EngineSwap:
-    """Exchanges the judges of a running line. Thread-safe; one exchange at a time."""
+    """Replaces the inspectors of a running line. Thread-safe; one swap at a time.
+
+    Args:
+        workers: Of the line.
+        frame_queue: Wakes the workers.
+        closer: Its provenance changes with the engines.
+        clock: Measures waits and the reload.
+        record_event: Records (kind, detail) in the ledger.
+    """
 
     def __init__(
         self,
@@ -48,9 +57,9 @@ class EngineSwap:
         record_event: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.problem = ""
-        """Why the last exchange was refused; an alarm until one succeeds."""
+        """Why the last swap was refused; an alarm until one succeeds."""
         self.reloading_since_ns = 0
-        """When the reload that is in progress began, on the clock; 0 if none is."""
+        """When the reload in progress began, monotonic; 0 if there is none."""
         self.swap_count = 0
         self._workers = workers
         self._frame_queue = frame_queue
@@ -59,11 +68,11 @@ class EngineSwap:
         self._record_event = record_event
         self._lock = threading.Lock()
         self._work_began_at_ns = clock.now_ns()
-        self._owned_engines = [inspector.inspector.engines for inspector in workers]
+        self._owned_engines = [worker.inspector.engines for worker in workers]
 
     @property
     def alarm(self) -> str:
-        """That a reload does not end, or why the last one was refused; empty for neither."""
+        """That a reload takes too long, or why the last one was refused; empty for neither."""
         since_ns = self.reloading_since_ns
         if since_ns and self._clock.now_ns() - since_ns > _RELOAD_ALARM_NS:
             return "new engines are not loaded after 60 s: the line goes on with the old ones"
@@ -72,42 +81,43 @@ class EngineSwap:
     def apply(
         self, config: LineConfig, config_hash: str, worker_engines: Sequence[WorkerEngines]
     ) -> None:
-        """Judge with other engines and thresholds from the next frame on.
+        """Inspect with other engines and thresholds from the next frame on.
 
         Args:
-            config: Of the same line; only its engines, thresholds and optics are taken.
-            config_hash: Named by verdicts from the next frame on.
-            workers: One pair of engines per worker, loaded; owned by the line from here on,
-                whether they are taken or refused.
+            config: Of the same line; only its engines, thresholds and optics are applied.
+            config_hash: For the verdicts from the next frame on.
+            worker_engines: One per worker, loaded; owned by this object from here on, also if
+                they are refused.
 
         Raises:
-            ModelError: They fail, give something else than they must, or take other frames.
+            ModelError: They fail, give wrong outputs for the golden frames, or need another
+                frame size.
             ConfigError: They do not fit the thresholds.
         """
         with self._lock:
             try:
-                judges = self._prepare(config, config_hash, worker_engines)
+                inspectors = self._prepare(config, config_hash, worker_engines)
             except BaseException:
                 for engines in worker_engines:
                     engines.close()
                 raise
             before = self._closer.provenance
-            self._switch_workers(judges)
-            causes = self._closer.provenance = judges[0].provenance
+            self._switch_workers(inspectors)
+            provenance = self._closer.provenance = inspectors[0].provenance
             self.problem = ""
             self.swap_count += 1
-            told = {
-                "gate": model_name(causes.gate),
-                "segmenter": model_name(causes.segmenter),
+            fields = {
+                "gate": model_name(provenance.gate),
+                "segmenter": model_name(provenance.segmenter),
                 "gate_before": model_name(before.gate),
                 "segmenter_before": model_name(before.segmenter),
-                "config_hash": causes.config_hash,
+                "config_hash": provenance.config_hash,
             }
-            self._record_event(log_events.ENGINE_CHANGED, told)
-            _log.info(log_events.ENGINE_CHANGED, **told)
+            self._record_event(log_events.ENGINE_CHANGED, fields)
+            _log.info(log_events.ENGINE_CHANGED, **fields)
 
     def report_refusal(self, error: EdgeInspectError) -> None:
-        """Say that new engines were not taken: an alarm, the log and the ledger."""
+        """Report refused engines by an alarm, in the log and in the ledger."""
         self.problem = f"new engines were refused: {error}"[:400]
         self._record_event(log_events.ENGINE_REFUSED, {"problem": str(error)[:2000]})
         _log.error(log_events.ENGINE_REFUSED, problem=str(error))
@@ -115,7 +125,7 @@ class EngineSwap:
     def wait_for_idle(self) -> None:
         """Leave the machine to the line for a while, then wait for a moment without a frame.
 
-        To be called between two pieces of work for new engines; for one thread at a time.
+        Called between two steps of preparing new engines, by one thread at a time.
         """
         clock = self._clock
         now_ns = clock.now_ns()
@@ -124,13 +134,13 @@ class EngineSwap:
         )
         until_ns = clock.now_ns() + _IDLE_WAIT_MAX_NS
         while clock.now_ns() < until_ns:
-            if not len(self._frame_queue) and not any(each.is_inspecting for each in self._workers):
+            if not len(self._frame_queue) and not any(w.is_inspecting for w in self._workers):
                 break
             clock.sleep_until(clock.now_ns() + NS_PER_MS)
         self._work_began_at_ns = clock.now_ns()
 
     def close(self) -> None:
-        """Close every engine that is still held. After the workers have ended."""
+        """Close every engine that is still loaded, after the workers have ended."""
         while self._owned_engines:
             self._owned_engines.pop().close()
 
@@ -139,9 +149,9 @@ class EngineSwap:
     def _prepare(
         self, config: LineConfig, config_hash: str, worker_engines: Sequence[WorkerEngines]
     ) -> list[FrameInspector]:
-        causes = self._closer.provenance
-        judges = make_frame_inspectors(
-            config, config_hash, causes.cameras, worker_engines, self._clock
+        cameras = self._closer.provenance.cameras
+        inspectors = make_frame_inspectors(
+            config, config_hash, cameras, worker_engines, self._clock
         )
         now = _line_model(self._workers[0].inspector.engines)
         for engines in worker_engines:
@@ -152,31 +162,31 @@ class EngineSwap:
                     f"{now.shape} {now.color}",
                     remedy="Other frames need a restart of the line",
                 )
-        for judge in judges:
-            for engine in (judge.gate, judge.segmenter):
+        for inspector in inspectors:
+            for engine in (inspector.gate, inspector.segmenter):
                 if engine is not None:
                     verify_engine(engine, self.wait_for_idle)
             try:
-                judge.warm_up(_WARM_UP_ROUNDS, self.wait_for_idle)
+                inspector.warm_up(_WARM_UP_ROUNDS, self.wait_for_idle)
             except EngineFault as fault:
                 raise ModelError(f"fails when warmed up: {fault}") from fault
-        return judges
+        return inspectors
 
     def _switch_workers(self, inspectors: Sequence[FrameInspector]) -> None:
-        """Give each worker its new judge, and close those that were exchanged."""
-        old = [inspector.inspector.engines for inspector in self._workers]
-        self._owned_engines.extend(judge.engines for judge in inspectors)
-        for inspector, judge in zip(self._workers, inspectors, strict=True):
-            inspector.set_next_inspector(judge)
+        """Switch each worker to its new inspector, and close the old engines."""
+        old_engines = [worker.inspector.engines for worker in self._workers]
+        self._owned_engines.extend(inspector.engines for inspector in inspectors)
+        for worker, inspector in zip(self._workers, inspectors, strict=True):
+            worker.set_next_inspector(inspector)
         waiting = list(self._workers)
         for _ in range(_SWITCH_ATTEMPTS):
             self._frame_queue.wake_workers(len(waiting))
-            waiting = [each for each in waiting if not each.wait_switched(_SWITCH_WAIT_S)]
+            waiting = [w for w in waiting if not w.wait_switched(_SWITCH_WAIT_S)]
             if not waiting:
                 break
-        # A worker whose engine hangs adopts when it comes back; its old one is kept till the end.
-        for inspector, engines in zip(self._workers, old, strict=True):
-            if inspector not in waiting:
+        # A worker whose engine hangs switches later; its old engines are closed at the end.
+        for worker, engines in zip(self._workers, old_engines, strict=True):
+            if worker not in waiting:
                 self._owned_engines.remove(engines)
                 engines.close()
 

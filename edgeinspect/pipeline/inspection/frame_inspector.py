@@ -1,7 +1,8 @@
-"""A judge: one worker's engines, with the rules and the causes that go with them.
+"""The frame inspector: one worker's engines, with the decision rules and the provenance.
 
-A frame is judged wholly by one judge, and its verdict names that judge's models. To change
-the models of a running line, each worker is given another judge between two frames.
+A frame is inspected by one inspector from start to end, and its verdict names that inspector's
+models. To change the models of a running line, each worker gets another inspector between two
+frames.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from edgeinspect.ports import Engine
 from edgeinspect.wire import Mask, encode_message
 
 _MARGIN_NS = NS_PER_MS
-"""Kept free for regions, decision and publishing when a stage is weighed against the budget."""
+"""Reserved for regions, decision and publishing when a stage is compared with the budget."""
 _RETRY_NS = NS_PER_S
-"""So long without one inference, and its time is believed to be less than it was. Not sooner:
-under overload frames are skipped all the time, and one that is begun in vain costs the next."""
+"""After this long without an inference its estimated time is lowered. Not sooner: under overload
+frames are skipped all the time, and one that is started in vain delays the next."""
 Outputs = tuple[NDArray[np.generic], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEngines:
-    """The engines of one worker."""
+    """The engines of one worker: a gate, a segmenter, or both."""
 
     gate: Engine | None
     segmenter: Engine | None
@@ -60,14 +61,22 @@ class WorkerEngines:
 
 @dataclass(frozen=True, slots=True)
 class UntimedResult:
-    """What was found of one frame, for whoever compares."""
+    """An assessment on which the time left had no influence, so that models can be compared."""
 
     assessment: Assessment
     defect_prob: float | None
 
 
 class FrameInspector:
-    """Judges frames with one pair of engines. One thread at a time."""
+    """Inspects frames with one pair of engines. Used by one thread at a time.
+
+    Args:
+        engines: Loaded; closed by the caller.
+        rules: Thresholds of the decision.
+        provenance: For the verdicts.
+        clock: For deadlines and times.
+        send_mask: Send the segmenter's mask with each verdict.
+    """
 
     def __init__(
         self,
@@ -90,11 +99,11 @@ class FrameInspector:
         self._send_mask = send_mask
 
     def warm_up(self, rounds: int, before_inference: Callable[[], None] = lambda: None) -> None:
-        """Run both engines on an empty picture, `rounds` times, and learn their times.
+        """Run the engines on an empty image `rounds` times and estimate their times.
 
         Args:
-            rounds: One only keeps warm, and teaches nothing.
-            wait: Called before each inference.
+            rounds: A single one keeps the engines warm without an estimate.
+            before_inference: Called before each inference.
 
         Raises:
             EngineFault: An inference failed.
@@ -105,20 +114,20 @@ class FrameInspector:
         ):
             if engine is None:
                 continue
-            picture = np.zeros(engine.spec.shape.dims, np.uint8)
+            image = np.zeros(engine.spec.shape.dims, np.uint8)
             for _ in range(rounds):
                 before_inference()
                 before_ns = self._clock.now_ns()
-                engine.infer(picture)
+                engine.infer(image)
                 if rounds > 1:
                     estimate.add(self._clock.now_ns() - before_ns)
 
     def inspect(self, frame: OpenFrame, closer: VerdictCloser) -> UntimedResult | None:
-        """Judge one frame and close it.
+        """Inspect one frame and close it.
 
         Returns:
-            What was found with all the time it took; None if the frame was not judged so,
-            or had its verdict already.
+            The result; None if the time left had an influence on it, or if the frame had its
+            verdict already.
 
         Raises:
             EngineFault: An inference failed; the frame is still open.
@@ -129,7 +138,7 @@ class FrameInspector:
         first = self.gate_time if self.gate else self.segmenter_time
         left_ns = frame.deadline_ns - began_ns
         if left_ns < first.p50_ns:
-            # Started now it would most likely end late, and make the next frame late too.
+            # It would most likely end late, and delay the next frame as well.
             if began_ns - self._inferred_at_ns > _RETRY_NS:
                 first.decay()
             closer.close_as_no_verdict(
@@ -141,23 +150,23 @@ class FrameInspector:
             return None
         self._inferred_at_ns = gated_ns = began_ns
         prob: float | None = None
-        finding: Assessment | None = None
+        assessment: Assessment | None = None
         if self.gate is not None:
             prob = self._run_gate(frame.pixels)
             gated_ns = clock.now_ns()
             self.gate_time.add(gated_ns - began_ns)
-            finding = decide_by_gate(prob, self.rules)
+            assessment = decide_by_gate(prob, self.rules)
         segmented_ns = gated_ns
         mask: bytes | None = None
-        if finding is None and prob is not None and self._lacks_time_to_segment(frame, gated_ns):
-            finding = decide_degraded(prob, self.rules)
-        segmenter_ran = finding is None
-        if finding is None:
+        if assessment is None and prob is not None and self._lacks_time_to_segment(frame, gated_ns):
+            assessment = decide_degraded(prob, self.rules)
+        segmenter_ran = assessment is None
+        if assessment is None:
             assert self.segmenter is not None
             outputs = self.segmenter.infer(frame.pixels)
             segmented_ns = clock.now_ns()
             self.segmenter_time.add(segmented_ns - gated_ns)
-            finding = self._assess_regions(prob, outputs)
+            assessment = self._assess_regions(prob, outputs)
             if self._send_mask:
                 mask = self._encode_mask(frame.seq, outputs)
         ended_ns = clock.now_ns()
@@ -167,7 +176,7 @@ class FrameInspector:
             segmenter_us=(segmented_ns - gated_ns) // NS_PER_US,
             regions_us=(ended_ns - segmented_ns) // NS_PER_US,
         )
-        evidence = Measurements(
+        measurements = Measurements(
             defect_prob=None if prob is None else round(prob, 5),
             stages=stages,
             engine_ns=segmented_ns - began_ns,
@@ -175,27 +184,27 @@ class FrameInspector:
             segmenter_ran=segmenter_ran,
             provenance=self.provenance,
         )
-        won = closer.close(frame, finding, evidence, mask)
-        return UntimedResult(finding, prob) if won and not finding.degraded else None
+        is_closed = closer.close(frame, assessment, measurements, mask)
+        return UntimedResult(assessment, prob) if is_closed and not assessment.degraded else None
 
     def inspect_untimed(self, pixels: Pixels) -> UntimedResult:
-        """What would be decided of a picture with all the time it takes.
+        """Return what is decided of an image without a deadline.
 
         Raises:
             EngineFault: An inference failed.
         """
         prob = None if self.gate is None else self._run_gate(pixels)
-        finding = None if prob is None else decide_by_gate(prob, self.rules)
-        if finding is None:
+        assessment = None if prob is None else decide_by_gate(prob, self.rules)
+        if assessment is None:
             assert self.segmenter is not None
-            finding = self._assess_regions(prob, self.segmenter.infer(pixels))
-        return UntimedResult(finding, prob)
+            assessment = self._assess_regions(prob, self.segmenter.infer(pixels))
+        return UntimedResult(assessment, prob)
 
     def _run_gate(self, pixels: Pixels) -> float:
         assert self.gate is not None
         prob = float(self.gate.infer(pixels)[0][0])
         if prob != prob:
-            raise EngineFault("gave a probability that is not a number", where="gate")
+            raise EngineFault("returned a probability that is not a number", where="gate")
         return prob
 
     def _assess_regions(self, prob: float | None, outputs: Outputs) -> Assessment:
@@ -205,7 +214,7 @@ class FrameInspector:
         return decide_by_regions(prob, find_blobs(class_map, areas, scores), self.rules)
 
     def _lacks_time_to_segment(self, frame: OpenFrame, now_ns: int) -> bool:
-        """True if the segmenter's p99 does not fit the rest of the budget."""
+        """Return whether the segmenter's p99 does not fit into the rest of the budget."""
         left_ns = frame.deadline_ns - now_ns - _MARGIN_NS
         if left_ns >= self.segmenter_time.p99_ns:
             return False

@@ -1,4 +1,4 @@
-"""From the configuration's words to the flow's numbers."""
+"""Creates frame inspectors and their decision rules from a configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make_frame_inspectors(
     worker_engines: Sequence[WorkerEngines],
     clock: Clock,
 ) -> list[FrameInspector]:
-    """One judge per worker, all with the same rules and causes.
+    """Return one inspector per worker, all with the same rules and provenance.
 
     Raises:
         ConfigError: The models contradict the thresholds.
@@ -36,7 +36,7 @@ def make_frame_inspectors(
     segmenter = first.segmenter.spec if first.segmenter else None
     check_models(config, gate, segmenter, where=config.line)
     rules = decision_rules(config, segmenter)
-    causes = Provenance(
+    provenance = Provenance(
         line=config.line,
         cameras=tuple(cameras),
         config_hash=config_hash,
@@ -45,7 +45,7 @@ def make_frame_inspectors(
         segmenter=model_ref(segmenter),
     )
     return [
-        FrameInspector(engines, rules, causes, clock, send_mask=config.publish.mask)
+        FrameInspector(engines, rules, provenance, clock, send_mask=config.publish.mask)
         for engines in worker_engines
     ]
 
@@ -56,7 +56,7 @@ def _model_refs(engines: WorkerEngines) -> list[ModelRef | None]:
 
 
 def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> DecisionRules:
-    """The decision's rules; `match_models` has seen that every class has one."""
+    """Return the rules of the decision; `check_models` ensures that every class has one."""
     decide = config.decide
     classes = segmenter.classes if segmenter else ()
     mm2_per_px = config.optics.mm_per_px_x * config.optics.mm_per_px_y

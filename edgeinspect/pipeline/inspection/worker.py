@@ -1,4 +1,4 @@
-"""The inspector: a worker that has waiting frames judged, and changes its judge in between."""
+"""The inspection worker: a thread that has waiting frames inspected."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ from edgeinspect.domain import NS_PER_S, Clock, Reason
 from edgeinspect.errors import EngineFault
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, UntimedResult
 from edgeinspect.pipeline.verdicts import FrameQueue, OpenFrame, VerdictCloser
-from edgeinspect.storage.spool import Spool
 from edgeinspect.system import RateLimitedLogger, log_events
 
 _log = structlog.get_logger()
 OnInspected = Callable[[OpenFrame, UntimedResult], None]
-"""Told of a frame that was judged while its pixels are still there and no other waits."""
+"""Called with an inspected frame while its pixels are valid and no other frame waits."""
 
 
 class InspectionWorker:
-    """One worker with a judge of its own. `run` is its thread; only it may call `judge`.
+    """One worker with a frame inspector of its own. `run` is its thread.
 
-    `offer` and `stop` are thread-safe.
+    Only that thread may call `inspect` and `warm_up`; `set_next_inspector`, `wait_switched` and
+    `stop` are thread-safe.
+
+    Args:
+        frame_queue: Of the line.
+        closer: Of the line.
+        inspector: The first one.
+        keep_warm_ns: Run the engines after this long without a frame; 0 for never.
+        on_fault: Called with each fault of an engine.
     """
 
     def __init__(
@@ -31,24 +38,24 @@ class InspectionWorker:
         *,
         frame_queue: FrameQueue,
         closer: VerdictCloser,
-        spool: Spool,
         inspector: FrameInspector,
         keep_warm_ns: int,
         on_fault: Callable[[EngineFault], None] = lambda fault: None,
     ) -> None:
         self.inspector = inspector
-        """Who judges; changes between two frames only."""
+        """The current one; changes between two frames only."""
         self.is_inspecting = False
-        """True while a frame is being judged."""
+        """True while a frame is being inspected."""
         self.progress_count = 0
-        """Moves on at every turn of the thread; what stands still while `working` is stuck."""
+        """Advances with each iteration of the thread; it is stalled if it does not while
+        `is_working`."""
         self.is_working = False
-        """True outside the wait for a frame."""
+        """False while the thread waits for a frame."""
         self.on_inspected: OnInspected | None = None
-        """Whoever compares; set by the line."""
+        """Gets copies of frames for a shadow; set by the line."""
         self._frame_queue = frame_queue
         self._closer = closer
-        self._spool = spool
+        self._spool = closer.spool
         self._keep_warm_ns = keep_warm_ns
         self._on_fault = on_fault
         self._next_inspector: FrameInspector | None = None
@@ -58,26 +65,26 @@ class InspectionWorker:
     # -- from any thread ------------------------------------------------------------
 
     def set_next_inspector(self, inspector: FrameInspector) -> None:
-        """Have `judge` judge from the next frame on; wake the worker through the inbox."""
+        """Use `inspector` from the next frame on; wake the worker through the queue."""
         self._switched.clear()
         self._next_inspector = inspector
 
     def wait_switched(self, timeout_s: float) -> bool:
-        """True once the judge that was offered last is the current one."""
+        """Wait until the inspector that was set last is the current one; return whether it is."""
         return self._switched.wait(timeout_s)
 
     def stop(self) -> None:
-        """End the thread at its next turn; wake it through the inbox."""
+        """End the thread at its next iteration; wake it through the queue."""
         self._stop = True
 
     # -- thread ---------------------------------------------------------------------
 
     def run(self) -> None:
-        """The worker's thread, until `stop`."""
+        """The thread, until `stop`."""
         timeout_s = self._keep_warm_ns / NS_PER_S if self._keep_warm_ns else None
         while not self._stop:
             self.is_working = False
-            idle = not self._frame_queue.wait(timeout_s)
+            is_idle = not self._frame_queue.wait(timeout_s)
             self.progress_count += 1
             self.is_working = True
             frame = self._frame_queue.pop_earliest()
@@ -85,35 +92,35 @@ class InspectionWorker:
                 self._switch_inspector()
             if frame is not None:
                 self.inspect(frame)
-            elif idle:
+            elif is_idle:
                 self.warm_up(1)
                 gc.collect(1)
 
     def _switch_inspector(self) -> None:
-        judge, self._next_inspector = self._next_inspector, None
-        assert judge is not None
-        self.inspector = judge
+        inspector, self._next_inspector = self._next_inspector, None
+        assert inspector is not None
+        self.inspector = inspector
         self._switched.set()
 
     def warm_up(self, rounds: int) -> None:
-        """As `Judge.warm_up`; a fault is told, not raised."""
+        """Call `FrameInspector.warm_up`; a fault is reported, not raised."""
         try:
             self.inspector.warm_up(rounds)
         except EngineFault as fault:
             self._on_fault(fault)
 
     def inspect(self, frame: OpenFrame) -> None:
-        """Judge one frame and close it, whatever happens; gives its slot back."""
+        """Inspect one frame and close it, even after a fault; release its slot."""
         self.is_inspecting = True
         try:
             if self._spool.is_open(frame.seq):
-                opinion = self.inspector.inspect(frame, self._closer)
+                result = self.inspector.inspect(frame, self._closer)
                 if (
-                    opinion is not None
+                    result is not None
                     and self.on_inspected is not None
                     and not len(self._frame_queue)
                 ):
-                    self.on_inspected(frame, opinion)
+                    self.on_inspected(frame, result)
         except EngineFault as fault:
             self._on_fault(fault)
             self._closer.close_as_no_verdict(frame, Reason.ENGINE_ERROR, str(fault)[:400])
@@ -123,6 +130,6 @@ class InspectionWorker:
 
 
 def make_fault_logger(clock: Clock) -> Callable[[EngineFault], None]:
-    """Logs engine faults, at most one a second: a broken engine fails on every frame."""
-    limited = RateLimitedLogger(_log, clock, NS_PER_S)
-    return lambda fault: limited.error(log_events.ENGINE_FAILED, problem=str(fault))
+    """Return a logger of engine faults, at most one per second: a broken engine always fails."""
+    throttled = RateLimitedLogger(_log, clock, NS_PER_S)
+    return lambda fault: throttled.error(log_events.ENGINE_FAILED, problem=str(fault))

@@ -1,7 +1,7 @@
-"""Names each picture of a folder run with its verdict, in the log.
+"""Logs the verdict of each image of a camera that reads files.
 
-In the report's thread, from the spool: nothing is added to a frame's path, and whoever reads
-the log too slowly loses lines of it, not verdicts.
+It runs in the reporter's thread and reads the spool, so that it adds nothing to a frame's path:
+where the log's consumer is too slow, lines of the log are skipped, and no verdict.
 """
 
 from __future__ import annotations
@@ -11,37 +11,40 @@ from collections.abc import Sequence
 import structlog
 
 from edgeinspect.pipeline.capture import CaptureThread
+from edgeinspect.ports import ImageFileCamera
 from edgeinspect.storage.spool import Spool
 from edgeinspect.system import log_events
 from edgeinspect.wire import decode_verdict
 
 _log = structlog.get_logger()
 _LINES_MAX = 500
-"""Lines of one turn; what is more waits for the next, so that the duties beside it are kept."""
+"""Lines per call; the rest waits for the next call, so that the reporter's other work is done."""
 
 
 class ImageLog:
-    """Reads a line's spool with a cursor of its own. For one thread.
+    """Reads a line's spool with a cursor of its own. Used by one thread.
 
     Args:
         spool: Of the line.
-        captures: Its cameras; with none that names its pictures nothing is read.
+        capture_threads: Of its cameras; unless one of them names its images, nothing is read.
     """
 
-    def __init__(self, spool: Spool, captures: Sequence[CaptureThread]) -> None:
+    def __init__(self, spool: Spool, capture_threads: Sequence[CaptureThread]) -> None:
         self._spool = spool
-        self._is_enabled = any(getattr(each.camera, "names_pictures", False) for each in captures)
+        self._is_enabled = any(
+            isinstance(thread.camera, ImageFileCamera) for thread in capture_threads
+        )
         self._seq = spool.published_seq + 1
 
     def log_closed(self, lines_max: int = _LINES_MAX) -> None:
-        """Log what has been closed since, at most so many verdicts."""
+        """Log at most `lines_max` of the verdicts since the last call."""
         spool = self._spool
         end = self._seq + lines_max
         while self._is_enabled and self._seq <= spool.last_seq and self._seq < end:
             body = spool.read(self._seq)
             if body is None:
                 if self._seq >= spool.oldest_seq:
-                    return  # it is open
+                    return  # the frame is still open
                 _log.warning(
                     log_events.PICTURES_UNTOLD, pictures=spool.oldest_seq - self._seq, seq=self._seq
                 )

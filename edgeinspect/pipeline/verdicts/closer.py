@@ -1,7 +1,8 @@
-"""Closing: the only way a frame gets its verdict, whoever gives it.
+"""The closer: every frame gets its verdict here, whichever thread gives it.
 
-Worker, guard, capture thread and shutdown all come through `VerdictCloser.close`; the spool lets
-the first one win. The law's counters live here, beside the one place that changes them.
+Worker, guard, capture thread and shutdown all call `VerdictCloser.close`, and the first call
+wins. The counters of the invariant `captured == pass + reject + no_verdict + open` are here as
+well, where they change.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from edgeinspect.wire import VerdictCounts, encode_message, verdict_topic
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What every verdict of this run names: line, configuration, models."""
+    """What every verdict of a run names: line, configuration, models."""
 
     line: str
     cameras: tuple[str, ...]
@@ -49,26 +50,26 @@ NO_STAGE_TIMES = StageTimes()
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What was measured on the way to a finding."""
+    """What was measured while a frame was inspected."""
 
     defect_prob: float | None = None
     stages: StageTimes = NO_STAGE_TIMES
     engine_ns: int = 0
-    """Time inside the engines' own calls."""
+    """Time spent in the calls of the engines."""
     detail: str = ""
     gate_ran: bool = False
     segmenter_ran: bool = False
     provenance: Provenance | None = None
-    """Of the judge that found it; the line's own when absent."""
+    """Of the inspector; the line's own if None."""
 
 
 NO_MEASUREMENTS = Measurements()
 
 
 class VerdictCounters:
-    """The law's counters of this epoch. Thread-safe.
+    """The counters of this epoch. Thread-safe.
 
-    `captured` moves before a frame can be closed, so `captured - closed` is what is open.
+    `captured` advances before a frame can be closed, so `captured - closed` frames are open.
     """
 
     def __init__(self) -> None:
@@ -79,17 +80,17 @@ class VerdictCounters:
         self._decided = dict.fromkeys(Decision, 0)
         self._reasons: dict[str, int] = {}
         self.no_verdict_run = 0
-        """NO_VERDICTs since the last other verdict."""
+        """Number of NO_VERDICTs since the last other verdict."""
         self.degraded_run = 0
         self.reject_run = 0
 
     def count_captured(self) -> None:
-        """One frame was opened."""
+        """Count a frame that was opened."""
         with self._lock:
             self._captured += 1
 
     def count_closed(self, verdict: Verdict) -> None:
-        """One frame was closed."""
+        """Count a frame that was closed."""
         with self._lock:
             self._decided[verdict.decision] += 1
             if verdict.decision is Decision.NO_VERDICT:
@@ -104,12 +105,12 @@ class VerdictCounters:
             self.reject_run = self.reject_run + 1 if rejected else 0
 
     def count_late(self) -> None:
-        """One result came after its frame had been closed."""
+        """Count a result that came after its frame had been closed."""
         with self._lock:
             self._late += 1
 
     def counts(self) -> VerdictCounts:
-        """All counters of one moment."""
+        """Return all counters of one moment."""
         with self._lock:
             closed = sum(self._decided.values())
             return VerdictCounts(
@@ -125,10 +126,10 @@ class VerdictCounters:
 
 
 class SlotTimings:
-    """What the publisher measures a verdict by: one row per spool slot, no allocation.
+    """The times of the frames in the spool: one row per slot, without allocation.
 
-    A row is written by the thread that closes the frame and read by the publisher once the
-    spool says closed.
+    A row is written by the thread that closes the frame, and read by the publisher once the
+    frame is closed in the spool.
     """
 
     def __init__(self, slots: int) -> None:
@@ -137,14 +138,22 @@ class SlotTimings:
         self.deadline_ns = array("q", bytes(8 * slots))
         self.engine_ns = array("q", bytes(8 * slots))
         self.sent_ns = array("q", bytes(8 * slots))
-        """When the publisher had sent it; the publisher's own column."""
+        """When the verdict was sent; written by the publisher."""
         self.topics: list[bytes] = [b""] * slots
         self.masks: dict[int, bytes] = {}
-        """Encoded masks of frames not yet published; only with `publish.mask`."""
+        """Encoded masks by seq, until they are published; only with `publish.mask`."""
 
 
 class VerdictCloser:
-    """Turns findings into verdicts and closes frames with them. Thread-safe."""
+    """Closes frames with their verdicts. Thread-safe.
+
+    Args:
+        spool: Of the line.
+        clock: For the times of a verdict.
+        provenance: Of the line's inspectors.
+        publish: Called after each close, in the thread that closed the frame.
+        clock_steps: Detects steps of the wall clock.
+    """
 
     def __init__(
         self,
@@ -157,11 +166,11 @@ class VerdictCloser:
         self.counters = VerdictCounters()
         self.timings = SlotTimings(spool.slots)
         self.late_verdicts: deque[Verdict] = deque(maxlen=1024)
-        """Results that came too late, for the ledger."""
+        """Results that came after their frame was closed, for the ledger."""
         self.missed_challenge = ""
-        """The last challenge part if it was not rejected; empty if it was."""
+        """Name of the last challenge part if it was not rejected; empty if it was."""
         self.provenance = provenance
-        """Of who judges now; whoever exchanges the judges sets it."""
+        """Of the current inspectors; set by `EngineSwap`."""
         self.spool = spool
         self._clock = clock
         self._publish = publish
@@ -184,13 +193,13 @@ class VerdictCloser:
 
         Args:
             frame: Opened on this closer's spool.
-            finding: The decision.
-            evidence: Measurements for the verdict and its `stages`.
-            mask: Encoded run-length mask to send with it, if any.
+            assessment: The decision and its reason.
+            measurements: For the verdict and its `stages`.
+            mask: Encoded run-length mask to be sent with the verdict, if any.
 
         Returns:
-            True if this was the frame's verdict; False if it had one, in which case this
-            one is counted and kept as late and never published.
+            True if this call closed the frame; False if it was closed before: then the verdict
+            is counted and recorded as late, and never published.
         """
         now_ns = self._clock.now_ns()
         verdict = self._make_verdict(frame, assessment, measurements, now_ns)
@@ -198,22 +207,19 @@ class VerdictCloser:
         if len(payload) > PAYLOAD_BYTES:
             payload = encode_message(_truncate(verdict))
         with self._lock:
-            won = self.spool.is_open(frame.seq)
-            if won:
-                # Before the spool says closed: the publisher may be reading already.
+            is_first = self.spool.is_open(frame.seq)
+            if is_first:
+                # Before the frame is closed in the spool: the publisher may read at once.
                 self._record_timings(frame, assessment, measurements, mask)
                 self.spool.close(frame.seq, payload)
-        if not won:
+        if not is_first:
             self.counters.count_late()
             self.late_verdicts.append(verdict)
             return False
         self.counters.count_closed(verdict)
         if verdict.simulated:
-            self.missed_challenge = (
-                ""
-                if verdict.decision is Decision.REJECT
-                else verdict.label or verdict.part_id or "?"
-            )
+            is_caught = verdict.decision is Decision.REJECT
+            self.missed_challenge = "" if is_caught else verdict.label or verdict.part_id or "?"
         self._publish()
         return True
 
@@ -224,30 +230,30 @@ class VerdictCloser:
         measurements: Measurements,
         mask: bytes | None,
     ) -> None:
-        traces = self.timings
-        row = frame.seq % traces.slots
-        traces.captured_ns[row] = frame.captured_at_ns
-        traces.deadline_ns[row] = frame.deadline_ns
-        traces.engine_ns[row] = measurements.engine_ns
-        traces.topics[row] = self._topics[frame.record.camera, assessment.decision]
+        timings = self.timings
+        row = frame.seq % timings.slots
+        timings.captured_ns[row] = frame.captured_at_ns
+        timings.deadline_ns[row] = frame.deadline_ns
+        timings.engine_ns[row] = measurements.engine_ns
+        timings.topics[row] = self._topics[frame.record.camera, assessment.decision]
         if mask is not None:
-            traces.masks[frame.seq] = mask
+            timings.masks[frame.seq] = mask
 
     def close_as_no_verdict(self, frame: OpenFrame, reason: Reason, detail: str = "") -> bool:
-        """Close one frame with NO_VERDICT; returns as `close`."""
-        evidence = Measurements(detail=detail) if detail else NO_MEASUREMENTS
-        return self.close(frame, Assessment(Decision.NO_VERDICT, reason), evidence)
+        """Close one frame with NO_VERDICT; return as `close`."""
+        measurements = Measurements(detail=detail) if detail else NO_MEASUREMENTS
+        return self.close(frame, Assessment(Decision.NO_VERDICT, reason), measurements)
 
     def _make_verdict(
         self, frame: OpenFrame, assessment: Assessment, measurements: Measurements, now_ns: int
     ) -> Verdict:
         record = frame.record
-        causes = measurements.provenance or self.provenance
+        provenance = measurements.provenance or self.provenance
         box = frame.letterbox
         total_us = (now_ns - frame.captured_at_ns) // NS_PER_US
         stages = measurements.stages
         return Verdict(
-            line=causes.line,
+            line=provenance.line,
             epoch=self.spool.epoch,
             seq=frame.seq,
             clock_source=frame.clock_source,
@@ -264,13 +270,13 @@ class VerdictCloser:
             severity=assessment.severity,
             reject_code=assessment.reject_code,
             letterbox=LetterboxRef(box.scale_ratio, box.left_px, box.top_px) if box else None,
-            gate=causes.gate if measurements.gate_ran else None,
-            segmenter=causes.segmenter if measurements.segmenter_ran else None,
-            config_hash=causes.config_hash,
+            gate=provenance.gate if measurements.gate_ran else None,
+            segmenter=provenance.segmenter if measurements.segmenter_ran else None,
+            config_hash=provenance.config_hash,
             stages=StageTimes(
                 stages.queue_us, stages.gate_us, stages.segmenter_us, stages.regions_us, total_us
             ),
-            budget_us=causes.budget_us,
+            budget_us=provenance.budget_us,
             **_open_fields(record),
         )
 
@@ -278,11 +284,11 @@ class VerdictCloser:
 def restart_verdict(
     provenance: Provenance, seq: int, epoch: int, record: OpenRecord | None, now_utc_ns: int
 ) -> Verdict:
-    """The verdict of a frame that a dead daemon left open.
+    """Return the verdict of a frame that a dead daemon left open.
 
-    It keeps the epoch that captured the frame, so that a gateway can fence it.
+    Its epoch is that of the frame, so that a gateway can tell it from the current epoch's.
     """
-    known = record or OpenRecord("unknown", 0, 0, now_utc_ns, now_utc_ns, now_utc_ns)
+    open_record = record or OpenRecord("unknown", 0, 0, now_utc_ns, now_utc_ns, now_utc_ns)
     return Verdict(
         line=provenance.line,
         epoch=epoch,
@@ -292,12 +298,12 @@ def restart_verdict(
         detail="" if record else "the record of this frame is damaged",
         config_hash=provenance.config_hash,
         budget_us=provenance.budget_us,
-        **_open_fields(known),
+        **_open_fields(open_record),
     )
 
 
 def _open_fields(record: OpenRecord) -> dict[str, Any]:
-    """What a frame's open record says, under the verdict's names."""
+    """Return the verdict's fields that come from the open record."""
     return {
         "camera": record.camera,
         "frame": record.frame,
@@ -314,7 +320,7 @@ def _open_fields(record: OpenRecord) -> dict[str, Any]:
 
 
 def _truncate(verdict: Verdict) -> Verdict:
-    """The verdict small enough for any slot: fewer regions, a shorter detail."""
+    """Return the verdict with fewer regions and a shorter detail, so that it fits any slot."""
     return msgspec.structs.replace(
         verdict, regions=verdict.regions[:1], detail=verdict.detail[:200]
     )

@@ -110,7 +110,7 @@ def run_watchdog(line: Line, ended: threading.Event) -> None:
         stood = problem
         if problem:
             problem += ": the watchdog is not fed"
-        words = problem or line.alarms.alarm or f"inspecting {line.config.line}"
+        words = problem or line.alarms.text or f"inspecting {line.config.line}"
         if words != said:
             sd_notify(f"STATUS={words}")
             said = words

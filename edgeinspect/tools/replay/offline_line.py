@@ -78,7 +78,7 @@ class ReplayedEngine:
 class _NullCamera:
     """Placeholder for a camera; frames come from the recording."""
 
-    tells_losses = True
+    reports_lost_frames = True
     period_ns = None
 
     def open(self) -> None:
@@ -125,7 +125,7 @@ class OfflineLine:
         cameras = tuple(config.cameras)
         self._frame_queue = FrameQueue(len(cameras))
         self.closer = VerdictCloser(self._spool, clock, inspector.provenance, lambda: None)
-        self._guard = DeadlineGuard(self._spool, self._frame_queue, self.closer, clock)
+        self._guard = DeadlineGuard(self._frame_queue, self.closer, clock)
         self._rings = {
             name: FrameRing(folder / f"{name}.ring", _RING_SLOTS, shape) for name in cameras
         }
@@ -134,7 +134,6 @@ class OfflineLine:
                 camera=_NullCamera(),
                 ring=self._rings[name],
                 rules=capture_rules(config, name, camera_index),
-                spool=self._spool,
                 frame_queue=self._frame_queue,
                 guard=self._guard,
                 closer=self.closer,
@@ -145,7 +144,6 @@ class OfflineLine:
         self._worker = InspectionWorker(
             frame_queue=self._frame_queue,
             closer=self.closer,
-            spool=self._spool,
             inspector=inspector,
             keep_warm_ns=0,
         )

@@ -22,7 +22,7 @@ from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.errors import CameraLostError, ConfigError, DataError
 from edgeinspect.imaging.image_names import LABEL_BYTES, image_label
-from edgeinspect.pipeline.capture.grab_monitor import GrabMonitor
+from edgeinspect.pipeline.capture.camera_monitor import GrabMonitor
 from edgeinspect.ports import CameraFinished
 
 
@@ -144,8 +144,8 @@ def test_skipped_entries_are_counted_except_hidden_ones(tmp_path: Path) -> None:
     camera = make(tmp_path)
     camera.open()
     for part in ("2 .webp (b.webp, c.webp)", "1 folders (old)", "1 without an ending (README)"):
-        assert part in camera.skipped
-    assert "DS_Store" not in camera.skipped
+        assert part in camera.skipped_files
+    assert "DS_Store" not in camera.skipped_files
     assert [got.label for got in grab_all(camera)] == ["a.png"]
 
 
@@ -160,7 +160,7 @@ def test_a_new_kind_of_skipped_file_is_logged(tmp_path: Path, options: dict[str,
         grab(camera)
         assert not logs
         (tmp_path / "b.webp").touch()
-        wait_for(lambda: (camera.grab(NS_PER_MS), camera.skipped)[1])
+        wait_for(lambda: (camera.grab(NS_PER_MS), camera.skipped_files)[1])
         watch.on_open()
         (tmp_path / "c.webp").touch()  # of a kind that has been reported
         for _ in range(5):
@@ -252,7 +252,7 @@ def test_a_blocked_read_does_not_block_the_camera(tmp_path: Path, disk: BlockedD
         before = time.monotonic()
         assert camera.grab(10 * NS_PER_MS) is None
         assert time.monotonic() - before < 5
-        assert camera.waits_for == "reading b.png"
+        assert camera.waiting_for == "reading b.png"
     camera.close()  # opening again waits for the same read
     threads = threading.active_count()
     with pytest.raises(CameraLostError, match=r"reading b\.png"):
@@ -294,7 +294,7 @@ def test_a_dead_share_is_detected_while_no_frame_is_due(
     monkeypatch.setattr(module, "check_folder_exists", lambda _path: may_return.wait(60))
     camera = make(tmp_path, pace="trigger")
     camera.open()
-    wait_for(lambda: camera.grab(NS_PER_MS) is None and camera.waits_for == "scanning the folder")
+    wait_for(lambda: camera.grab(NS_PER_MS) is None and camera.waiting_for == "scanning the folder")
     camera.trigger(Part("p"))
     assert grab(camera).part.part_id == "p"  # read before
     may_return.set()

@@ -200,7 +200,7 @@ def test_a_restart_is_believed_with_its_first_heartbeat(tmp_path: Path) -> None:
         first.close_frame(ASSESSMENTS[0])
         until(feed, lambda event: isinstance(event, VerdictReceived))
         first.close()
-        second = FakeLine(tmp_path, verdicts=address, replay_server=replay)
+        second = FakeLine(tmp_path, verdicts=address, replay=replay)
         event = until(
             feed,
             lambda event: (

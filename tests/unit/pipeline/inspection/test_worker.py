@@ -1,4 +1,4 @@
-"""Workers at one inbox: one frame wakes one of them, and only a line that idles is kept warm."""
+"""Workers at one queue: a frame wakes one of them, and only an idle line is kept warm."""
 
 from __future__ import annotations
 
@@ -20,83 +20,81 @@ def frame(seq: int) -> OpenFrame:
 
 
 class WorkerPool:
-    """Inspectors whose judge only counts."""
+    """Workers whose inspector only records what it gets."""
 
     def __init__(self, count: int, keep_warm_ns: int) -> None:
-        self.inbox = FrameQueue(1)
-        self.judged: list[int] = []
+        self.queue = FrameQueue(1)
+        self.inspected: list[int] = []
         self.warmed = 0
-        spool: Any = SimpleNamespace(is_open=lambda seq: True)
-        judge: Any = SimpleNamespace(judge=self._judge, warm_up=self._warm)
-        closer: Any = None
-        self.inspectors = [
+        closer: Any = SimpleNamespace(spool=SimpleNamespace(is_open=lambda seq: True))
+        inspector: Any = SimpleNamespace(inspect=self._inspect, warm_up=self._warm_up)
+        self.workers = [
             InspectionWorker(
-                frame_queue=self.inbox,
+                frame_queue=self.queue,
                 closer=closer,
-                spool=spool,
-                inspector=judge,
+                inspector=inspector,
                 keep_warm_ns=keep_warm_ns,
             )
             for _ in range(count)
         ]
-        self.threads = [threading.Thread(target=each.run) for each in self.inspectors]
+        self.threads = [threading.Thread(target=each.run) for each in self.workers]
         for thread in self.threads:
             thread.start()
 
-    def _judge(self, frame: OpenFrame, _closer: object) -> None:
-        self.judged.append(frame.seq)
+    def _inspect(self, frame: OpenFrame, _closer: object) -> None:
+        self.inspected.append(frame.seq)
 
-    def _warm(self, _rounds: int) -> None:
+    def _warm_up(self, _rounds: int) -> None:
         self.warmed += 1
 
     def stop(self) -> None:
-        for inspector in self.inspectors:
-            inspector.stop()
-        self.inbox.wake_workers(len(self.inspectors))
+        for worker in self.workers:
+            worker.stop()
+        self.queue.wake_workers(len(self.workers))
         for thread in self.threads:
             thread.join(5)
             assert not thread.is_alive()
-        self.inbox.close()
+        self.queue.close()
 
     @property
-    def turns(self) -> int:
-        return sum(inspector.progress_count for inspector in self.inspectors)
+    def progress_count(self) -> int:
+        return sum(worker.progress_count for worker in self.workers)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_a_worker_that_is_not_needed_sleeps_on(workers: int) -> None:
-    crew = WorkerPool(workers, keep_warm_ns=60_000 * NS_PER_MS)
+def test_a_worker_that_is_not_needed_stays_asleep(workers: int) -> None:
+    pool = WorkerPool(workers, keep_warm_ns=60_000 * NS_PER_MS)
     for seq in range(1, 201):
-        crew.inbox.put(frame(seq))
+        pool.queue.put(frame(seq))
         time.sleep(0.001)
     end = time.monotonic() + 10
-    while len(crew.judged) < 200:
+    while len(pool.inspected) < 200:
         assert time.monotonic() < end
         time.sleep(0.01)
-    turns = crew.turns
-    crew.stop()
-    assert sorted(crew.judged) == list(range(1, 201))
-    assert crew.warmed == 0, "an inference in vain, beside a frame that waits"
-    assert turns <= 300, "woken in vain: each of them, for each frame"
+    iterations = pool.progress_count
+    pool.stop()
+    assert sorted(pool.inspected) == list(range(1, 201))
+    assert pool.warmed == 0, "a warm-up while a frame waits"
+    assert iterations <= 300, "every worker was woken for every frame"
 
 
-def test_frames_at_once_wake_as_many_workers() -> None:
-    crew = WorkerPool(2, keep_warm_ns=0)
+def test_two_frames_at_once_wake_two_workers() -> None:
+    pool = WorkerPool(2, keep_warm_ns=0)
     both = threading.Barrier(2)
-    crew.inspectors[0].inspector = crew.inspectors[1].inspector = SimpleNamespace(  # type: ignore[assignment]
-        judge=lambda frame, closer: both.wait(5) and None
+    pool.workers[0].inspector = pool.workers[1].inspector = SimpleNamespace(  # type: ignore[assignment]
+        inspect=lambda frame, closer: both.wait(5) and None
     )
-    crew.inbox.put(frame(1))
-    crew.inbox.put(frame(2))
-    crew.stop()
+    pool.queue.put(frame(1))
+    pool.queue.put(frame(2))
+    pool.stop()
     assert not both.broken, "one worker had both"
 
 
 def test_an_idle_line_is_kept_warm() -> None:
-    crew = WorkerPool(2, keep_warm_ns=20 * NS_PER_MS)
+    pool = WorkerPool(2, keep_warm_ns=20 * NS_PER_MS)
     end = time.monotonic() + 10
-    while crew.warmed < 4:
+    while pool.warmed < 4:
         assert time.monotonic() < end
         time.sleep(0.01)
-    crew.stop()
-    assert crew.judged == []
+    pool.stop()
+    assert pool.inspected == []

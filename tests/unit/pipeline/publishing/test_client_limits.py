@@ -320,7 +320,7 @@ def test_who_is_let_go_is_gone_though_it_goes_on_sending(
     if not filters:  # as under a kernel that lets root alone
         monkeypatch.setattr(tcp_connections, "_SO_ATTACH_FILTER", 9_999)
     address = f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*"
-    feeder = FakeLine(tmp_path, replay_server=address)
+    feeder = FakeLine(tmp_path, replay=address)
     door = feeder.replay_server._admission
     assert door is not None
     client = zmtp_client(feeder.replay_server.address, "DEALER")
@@ -438,7 +438,7 @@ def test_bytes_bound_what_trickling_readers_cost(
 
 def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
     """ZeroMQ keeps any number of its parts: it took 3 GiB in three seconds."""
-    feeder = FakeLine(tmp_path, replay_server=f"ipc://{tmp_path}/r")
+    feeder = FakeLine(tmp_path, replay=f"ipc://{tmp_path}/r")
     endless = zmtp_client(f"ipc://{tmp_path}/r", "DEALER")
     sent_bytes = 0
     with contextlib.suppress(ConnectionError):

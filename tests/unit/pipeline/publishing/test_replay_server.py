@@ -15,7 +15,7 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.frame import Part
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import AddressError, UsageError
-from edgeinspect.pipeline.capture.pending_triggers import PendingTrigger, PendingTriggers
+from edgeinspect.pipeline.capture.triggers import PendingTrigger, PendingTriggers
 from edgeinspect.pipeline.publishing.replay_server import LEDGER_ENTRIES_MAX, ReplayServer
 from edgeinspect.pipeline.publishing.trigger_expiry import QUEUE_AGE_MAX_NS
 from edgeinspect.system import boot_id
@@ -45,7 +45,7 @@ class ReplayServerHarness(PublishingHarness):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, SLOTS)
         self.triggered: list[tuple[str, Part]] = []
-        self.tickets = PendingTriggers()
+        self.pending_triggers = PendingTriggers()
         self.counted: list[TriggerCount] = []
         self.challenged: list[tuple[str | None, str]] = []
         self.replay = ReplayServer(
@@ -65,8 +65,9 @@ class ReplayServerHarness(PublishingHarness):
     def _trigger(self, camera: str, part: Part) -> PendingTrigger | None:
         if camera != "top":
             raise UsageError(f"there is no camera '{camera}'")
-        self.triggered.append((camera, part))
-        return self.tickets.add(part) if part.encoder_count != 7 else None
+        pending = self.pending_triggers.add(part)
+        self.triggered.append((camera, pending.part))
+        return pending if part.encoder_count != 7 else None
 
     def _count(self, said: TriggerCount) -> None:
         if said.camera != "top":
@@ -210,10 +211,10 @@ def test_a_trigger_is_answered_with_the_seq_of_its_frame(router: ReplayServerHar
     router.dealer.send(encode_body(TriggerRequest(camera="top", part_id="p-2")))
     wait_for(lambda: len(router.triggered) == 2)
     parts = {part.part_id: part for _, part in router.triggered}
-    router.tickets.resolve(Part("p-2"), 99)  # equal is not enough: it must be that trigger's
-    router.tickets.resolve(parts["p-2"], 12)
+    router.pending_triggers.resolve(Part("p-2"), 99)  # equal is not enough: it must be that trigger's
+    router.pending_triggers.resolve(parts["p-2"], 12)
     assert router.answer()[1] == CommandResult(accepted=True, seq=12)
-    router.tickets.resolve(parts["p-1"], 13)
+    router.pending_triggers.resolve(parts["p-1"], 13)
     assert decode_reply(asker.recv()) == CommandResult(accepted=True, seq=13)
 
 
