@@ -211,7 +211,9 @@ def test_a_trigger_is_answered_with_the_seq_of_its_frame(router: ReplayServerHar
     router.dealer.send(encode_body(TriggerRequest(camera="top", part_id="p-2")))
     wait_for(lambda: len(router.triggered) == 2)
     parts = {part.part_id: part for _, part in router.triggered}
-    router.pending_triggers.resolve(Part("p-2"), 99)  # equal is not enough: it must be that trigger's
+    router.pending_triggers.resolve(
+        Part("p-2"), 99
+    )  # equal is not enough: it must be that trigger's
     router.pending_triggers.resolve(parts["p-2"], 12)
     assert router.answer()[1] == CommandResult(accepted=True, seq=12)
     router.pending_triggers.resolve(parts["p-1"], 13)
