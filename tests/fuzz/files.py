@@ -18,7 +18,7 @@ from edgeinspect.imaging.image_file import read_native
 from edgeinspect.imaging.mask_file import read_mask_values
 from edgeinspect.imaging.run_length import decode_runs, parse_runs
 from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
-from edgeinspect.learning.datasets.corrections import read_corrections
+from edgeinspect.learning.datasets.archive_frames import read_corrections
 from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.tables import read_header, read_rows
 from edgeinspect.services.archiver.config import parse_archive_config as parse_archive

@@ -1,10 +1,14 @@
 """Image data sets: every layout is read into the same `Dataset` of samples."""
 
-from edgeinspect.learning.datasets.archive_frames import archive_dataset, upsample_class_map
+from edgeinspect.learning.datasets.archive_frames import (
+    Correction,
+    archive_dataset,
+    read_corrections,
+    upsample_class_map,
+)
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.contact_sheet import write_contact_sheet
-from edgeinspect.learning.datasets.corrections import Correction, read_corrections
 from edgeinspect.learning.datasets.dataset import (
     SPLITS,
     TEST,
@@ -20,11 +24,11 @@ from edgeinspect.learning.datasets.dataset import (
 from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
 from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.findings import Finding, check_dataset
-from edgeinspect.learning.datasets.folder_names import is_annotation_folder
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.scan import DatasetScan, scan_dataset
 from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
+from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 
 __all__ = [
     # archive frames

@@ -17,14 +17,14 @@ from edgeinspect.learning.datasets.files import (
     images_below,
     unsupported_below,
 )
-from edgeinspect.learning.datasets.folder_names import is_annotation_folder
-from edgeinspect.learning.datasets.masks.pairing import mask_stems
 from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
+    mask_stems,
     normalize_name,
 )
+from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 from edgeinspect.system import escape_name
 
 _MAX_NAMES = 4

@@ -10,65 +10,14 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_hidden, is_image_name
+from edgeinspect.learning.datasets.vocabulary import word_set
 from edgeinspect.system import escape_name
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Folder names of splits, in lower case."""
-IMAGE_FOLDER_NAMES = frozenset(
-    (
-        "images",
-        "image",
-        "imgs",
-        "img",
-        "pictures",
-        "picture",
-        "jpegimages",
-        "originals",
-        "original",
-        "input",
-        "inputs",
-        "rgb",
-        "train_images",
-        "photos",
-        "data",
-    )
-)
-"""Names of folders that hold images and carry no label, in lower case."""
-
-
-UNSUPPORTED_SUFFIXES = frozenset(
-    (
-        ".webp",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".jxl",
-        ".exr",
-        ".jfif",
-        ".jpe",
-        ".dib",
-        ".pbm",
-        ".pnm",
-        ".pam",
-        ".tga",
-        ".pcx",
-        ".psd",
-        ".dng",
-        ".raw",
-        ".dcm",
-    )
+UNSUPPORTED_SUFFIXES = word_set(
+    """
+    .webp .gif .heic .heif .avif .jp2 .j2k .jxl .exr .jfif .jpe .dib .pbm .pnm .pam .tga .pcx .psd
+    .dng .raw .dcm
+    """
 )
 """Suffixes of image formats that are not supported."""
 ARRAY_SUFFIXES = frozenset((".npy", ".npz", ".mat"))
@@ -187,8 +136,3 @@ def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
     if max(count.values(), default=1) == 1:
         return {path: path.name for path in paths}
     return {path: path.relative_to(root).as_posix() for path in paths}
-
-
-def find_split_name(parts: Iterable[str]) -> str | None:
-    """Return the split of the first folder name that names one."""
-    return next((SPLIT_NAMES[p.lower()] for p in parts if p.lower() in SPLIT_NAMES), None)

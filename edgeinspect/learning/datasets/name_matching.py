@@ -7,6 +7,7 @@ match if exactly one file fits.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,12 @@ its good images, and an image without a label is unlabelled instead of good."""
 _MAX_NAMES = 3
 
 
+MASK_NAME = re.compile(
+    r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
+)
+"""`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
+
+
 def normalize_name(name: str) -> str:
     """Return a name as it is compared: NFC, case-folded, without surrounding blanks."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/")).casefold()
@@ -39,6 +46,17 @@ def split_suffix(name: str) -> tuple[str, str]:
         if dot and dot + suffix in IMAGE_SUFFIXES
         else (normalize_name(name), "")
     )
+
+
+def mask_stems(path: Path) -> list[str]:
+    """Return the normalized stems of images that a file can be the mask of, the likeliest first.
+
+    `a.png`, `a.jpg.png`, `a_mask.png` and `a.jpg_mask.png` are masks of `a.jpg`.
+    """
+    stem = normalize_name(path.stem)
+    named = MASK_NAME.fullmatch(stem)
+    stems = [stem] if named is None else [stem, named["stem"]]
+    return list(dict.fromkeys(each for one in stems for each in (one, split_suffix(one)[0])))
 
 
 class FileNameIndex:

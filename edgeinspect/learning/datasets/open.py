@@ -31,12 +31,12 @@ from edgeinspect.learning.datasets.completeness import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
-from edgeinspect.learning.datasets.folder_names import is_annotation_folder
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.unsupported_formats import (
     detect_unsupported_format,
     note_unsupported_labels,
 )
+from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 from edgeinspect.system import escape_name
 
 _MAX_TABLE_RANK = 20

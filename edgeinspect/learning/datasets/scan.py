@@ -18,7 +18,7 @@ from edgeinspect.learning.datasets.duplicates import (
     find_duplicates,
     fingerprint,
 )
-from edgeinspect.learning.datasets.image_properties import is_colored
+from edgeinspect.learning.datasets.load import is_colored
 from edgeinspect.learning.datasets.parallel import map_in_threads
 
 

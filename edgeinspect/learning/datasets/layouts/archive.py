@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeinspect.learning.datasets.archive_frames import ArchivedFrames, archive_dataset
-from edgeinspect.learning.datasets.corrections import read_corrections
+from edgeinspect.learning.datasets.archive_frames import (
+    ArchivedFrames,
+    archive_dataset,
+    read_corrections,
+)
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.storage.archive import is_archive, is_complete, read_sidecar, sidecars
 

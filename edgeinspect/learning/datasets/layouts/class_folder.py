@@ -12,25 +12,27 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
-from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample
 from edgeinspect.learning.datasets.files import (
-    IMAGE_FOLDER_NAMES,
-    SPLIT_NAMES,
     contains_images,
     files_in,
-    find_split_name,
     images_below,
     subfolders,
     unique_names,
 )
-from edgeinspect.learning.datasets.folder_names import (
+from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
+from edgeinspect.learning.datasets.vocabulary import (
+    IMAGE_FOLDER_NAMES,
+    SPLIT_NAMES,
+    find_split_name,
     is_annotation_folder,
+    is_defect_class,
+    is_good_class,
     is_mask_folder,
     is_visualization_folder,
     split_words,
+    word_set,
 )
-from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 
 NEEDS = (
     "a folder of images per class, at least two (ok/ and defect/, or crazing/ and scratches/), "
@@ -40,26 +42,7 @@ RANK = 60
 
 _MIN_GROUPS = 3
 """Fewer folders in a class are not groups: a class of one group could not be split."""
-_UNINFORMATIVE_WORDS = frozenset(
-    (
-        "class",
-        "label",
-        "c",
-        "p",
-        "n",
-        "pos",
-        "neg",
-        "positive",
-        "true",
-        "false",
-        "yes",
-        "y",
-        "t",
-        "f",
-        "a",
-        "b",
-    )
-)
+_UNINFORMATIVE_WORDS = word_set("class label c p n pos neg positive true false yes y t f a b")
 _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDER_NAMES
 
 

@@ -11,26 +11,22 @@ from collections import defaultdict
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.files import (
-    IMAGE_FOLDER_NAMES,
-    contains_images,
-    images_below,
-    subfolders,
-)
-from edgeinspect.learning.datasets.folder_names import is_mask_folder, is_visualization_folder
+from edgeinspect.learning.datasets.files import contains_images, images_below, subfolders
 from edgeinspect.learning.datasets.layouts.class_folder import class_folders, class_group_split
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
-from edgeinspect.learning.datasets.masks.pairing import (
-    ImageMaskPair,
-    dataset_from_pairs,
-    mask_stems,
-)
+from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
+    mask_stems,
     normalize_name,
+)
+from edgeinspect.learning.datasets.vocabulary import (
+    IMAGE_FOLDER_NAMES,
+    is_good_class,
+    is_mask_folder,
+    is_visualization_folder,
 )
 
 NEEDS = (

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
-from edgeinspect.learning.datasets.files import (
+from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.name_matching import MASK_NAME, normalize_name, split_suffix
+from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
     find_split_name,
-    images_below,
+    is_annotation_folder,
 )
-from edgeinspect.learning.datasets.folder_names import is_annotation_folder
-from edgeinspect.learning.datasets.masks.pairing import MASK_NAME, ImageMaskPair, dataset_from_pairs
-from edgeinspect.learning.datasets.name_matching import normalize_name, split_suffix
 
 NEEDS = "each image's mask beside it: NAME.png with NAME_GT.png, NAME_label.bmp or NAME_mask.png"
 RANK = 50

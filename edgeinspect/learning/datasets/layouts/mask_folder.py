@@ -16,30 +16,22 @@ from pathlib import Path
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.files import (
-    IMAGE_FOLDER_NAMES,
-    SPLIT_NAMES,
-    contains_images,
-    files_in,
-    find_split_name,
-    images_below,
-    subfolders,
-)
-from edgeinspect.learning.datasets.folder_names import (
-    is_mask_folder,
-    is_visualization_folder,
-    split_words,
-)
-from edgeinspect.learning.datasets.masks.pairing import (
-    ImageMaskPair,
-    dataset_from_pairs,
-    mask_stems,
-)
+from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
+from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
+    mask_stems,
     normalize_name,
     split_suffix,
+)
+from edgeinspect.learning.datasets.vocabulary import (
+    IMAGE_FOLDER_NAMES,
+    SPLIT_NAMES,
+    find_split_name,
+    is_mask_folder,
+    is_visualization_folder,
+    split_words,
 )
 
 NEEDS = "images/ and masks/ (or labels/, annotations/, ground_truth/) with files of the same stem"

@@ -17,20 +17,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Mask, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
-    SPLIT_NAMES,
     contains_images,
-    find_split_name,
     images_below,
     subfolders,
     unique_names,
 )
+from edgeinspect.learning.datasets.masks.content import read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks
 from edgeinspect.learning.datasets.masks.sources import MaskPerClass
-from edgeinspect.learning.datasets.masks.stored_values import read_mask_contents
 from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, is_good_class
 
 NEEDS = "train/good/, test/<defect>/ and ground_truth/<defect>/NAME_mask.png (MVTec-AD)"
 RANK = 30

@@ -20,7 +20,6 @@ from edgeinspect.imaging import detect_run_direction, is_image_name, parse_runs,
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     files_in,
-    find_split_name,
     images_below,
     natural_key,
     subfolders,
@@ -36,6 +35,7 @@ from edgeinspect.learning.datasets.name_matching import (
     check_missing_images,
 )
 from edgeinspect.learning.datasets.tables import read_header, read_numbered_rows, read_table_text
+from edgeinspect.learning.datasets.vocabulary import find_split_name
 
 NEEDS = (
     "a CSV file with the columns ImageId,ClassId,EncodedPixels or ImageId_ClassId,EncodedPixels, "

@@ -1,19 +1,158 @@
-"""Distinguishes masks from images by content, if folder names do not."""
+"""The content of single files: the values of masks, and whether an image is a mask."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import read_native
+from edgeinspect.imaging import read_mask_values, read_native
 from edgeinspect.learning.datasets.dataset import LayoutHints
-from edgeinspect.learning.datasets.masks.pairing import mask_stems
-from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.masks.sources import (
+    MAX_CLASSES,
+    SOFT_THRESHOLD,
+    UNLABELLED,
+    has_void_border,
+    set_pixels,
+)
+from edgeinspect.learning.datasets.name_matching import mask_stems, normalize_name
+from edgeinspect.learning.datasets.parallel import map_in_threads
+
+NEAR_LEVELS = 24
+"""Greys this close to black or white are JPEG noise or smooth edges."""
+_RIM_PX = 2
+_MIN_RIM_RATIO = 0.8
+_MIN_ISOLATED_RATIO = 0.2
+"""Classes form areas; the values of a soft edge are beside other values."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskContent:
+    """What one mask file contains."""
+
+    values: frozenset[int]
+    has_set_pixels: bool = False
+    """Read as a binary mask, some pixel is set."""
+    reaches_threshold: bool = False
+    """Some value reaches the threshold of a soft mask."""
+    midtone_ratio: float = 0.0
+    """Ratio of pixels that are neither nearly black, nearly white, nor an id."""
+    problem: str = ""
+    """Why it cannot be read; empty if it can."""
+    isolated: frozenset[int] = frozenset()
+    """Of at most `MAX_CLASSES` values, those with only themselves and 0 around them."""
+    rim_values: frozenset[int] = frozenset()
+    """Of several ids, those within 2 px of a higher one nearly everywhere."""
+    majority_value: int = -1
+    """The value of more than half of the pixels, 0 for background; -1 for none."""
+    is_connected: bool = False
+    """Its values are 1..n, each one connected area."""
+
+    @property
+    def has_several_ids(self) -> bool:
+        """Whether several values are class ids instead of a soft edge; 255 is void."""
+        return has_several_ids(self.values)
+
+
+def has_several_ids(values: Iterable[int]) -> bool:
+    """Return whether several values are class ids instead of a soft edge; 255 is void."""
+    ids = set(values) - {0, UNLABELLED}
+    return len(ids) > 1 and max(ids) <= MAX_CLASSES
+
+
+MaskContents = Mapping[Path, MaskContent]
+
+
+def read_mask_contents(files: Sequence[Path], *, colors: bool = False) -> dict[Path, MaskContent]:
+    """Read every mask file once; unreadable ones have a `problem`."""
+
+    def work(path: Path) -> MaskContent:
+        return _read_content(path, colors)
+
+    return dict(zip(files, map_in_threads(work, files), strict=True))
+
+
+def _read_content(path: Path, colors: bool) -> MaskContent:
+    try:
+        values = read_mask_values(path, colors=colors)
+    except DataError as error:
+        return MaskContent(frozenset(), problem=error.what)
+    between = 0.0
+    if values.size and int(values.max()) < 0x10000:
+        count = np.bincount(values.ravel(), minlength=256)
+        found = np.flatnonzero(count)
+        amounts = count[found]
+        # A mask of ids has few values, however large its areas are.
+        if len(found) > MAX_CLASSES:
+            between = (
+                float(count[NEAR_LEVELS : 256 - NEAR_LEVELS].sum() + count[256:].sum())
+                / values.size
+            )
+    else:
+        found, amounts = np.unique(values, return_counts=True)
+        between = float(len(found) > 16 * MAX_CLASSES)
+    nonzero = frozenset(int(value) for value in found if value)
+    strong = max(nonzero, default=0) >= SOFT_THRESHOLD
+    border = has_void_border(nonzero)
+    alone = _isolated_values(values, nonzero) if 0 < len(nonzero) <= MAX_CLASSES else nonzero
+    any_set = bool(border or set_pixels(values).any())
+    values_of_half = [
+        int(value) for value, px in zip(found, amounts, strict=True) if 2 * int(px) > values.size
+    ]
+    most = values_of_half[0] if values_of_half else -1
+    return MaskContent(
+        nonzero,
+        any_set,
+        strong,
+        between,
+        "",
+        alone,
+        _rim_values(values, nonzero),
+        most,
+        _is_connected(values, nonzero),
+    )
+
+
+def _rim_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
+    """Return `MaskContent.rim_values`: what smoothing leaves around the highest id."""
+    if not has_several_ids(nonzero):
+        return frozenset()
+    mask = np.where(values == UNLABELLED, 0, values).astype(np.uint8)
+    side = 2 * _RIM_PX + 1
+    beside = mask[cv2.dilate(mask, np.ones((side, side), np.uint8)) > mask]
+    px, beside_px = (np.bincount(each.ravel(), minlength=256) for each in (mask, beside))
+    return frozenset(
+        value for value in nonzero - {UNLABELLED} if beside_px[value] >= _MIN_RIM_RATIO * px[value]
+    )
+
+
+def _is_connected(values: NDArray[Any], nonzero: frozenset[int]) -> bool:
+    count = len(nonzero)
+    if not 1 < count <= MAX_CLASSES or nonzero != set(range(1, count + 1)):
+        return False
+    return all(
+        cv2.connectedComponents((values == value).astype(np.uint8))[0] == 2 for value in nonzero
+    )
+
+
+def _isolated_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:
+    """Return `MaskContent.isolated` of at most `MAX_CLASSES` values."""
+    ordered = np.array([0, *sorted(nonzero)])
+    mask = np.searchsorted(ordered, values).astype(np.uint8)
+    around = np.ones((3, 3), np.uint8)
+    least = cv2.erode(np.where(mask > 0, mask, np.uint8(255)), around)
+    alone = mask[(cv2.dilate(mask, around) == mask) & (least == mask)]
+    px, alone_px = (np.bincount(each.ravel(), minlength=len(ordered)) for each in (mask, alone))
+    return frozenset(ordered[1:][alone_px[1:] >= _MIN_ISOLATED_RATIO * px[1:]].tolist())
+
 
 _SAMPLE_COUNT = 5
 _PAIR_SAMPLE_COUNT = 8

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import COLOR_FLAG
+from edgeinspect.learning.datasets.masks.content import NEAR_LEVELS, MaskContent, MaskContents
 from edgeinspect.learning.datasets.masks.label_maps import LabelMap, describe_values
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
@@ -22,7 +23,6 @@ from edgeinspect.learning.datasets.masks.sources import (
     describe_value,
     has_void_border,
 )
-from edgeinspect.learning.datasets.masks.stored_values import NEAR_LEVELS, MaskContent, MaskContents
 
 _MAX_GREYS = 16
 """More grey values that are not ids 1..K are soft edges, not classes."""

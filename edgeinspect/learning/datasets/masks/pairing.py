@@ -13,10 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import natural_key, unique_names
-from edgeinspect.learning.datasets.folder_names import is_mask_folder, split_words
+from edgeinspect.learning.datasets.masks.content import (
+    MaskContents,
+    has_several_ids,
+    read_mask_contents,
+)
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks, infer_encoding
 from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_label_map
 from edgeinspect.learning.datasets.masks.sources import (
@@ -26,38 +29,17 @@ from edgeinspect.learning.datasets.masks.sources import (
     MaskFile,
     MaskPerClass,
 )
-from edgeinspect.learning.datasets.masks.stored_values import (
-    MaskContents,
-    has_several_ids,
-    read_mask_contents,
-)
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
     MIN_CLEAN_FACTOR,
-    normalize_name,
-    split_suffix,
 )
+from edgeinspect.learning.datasets.vocabulary import is_good_class, is_mask_folder, split_words
 
-MASK_NAME = re.compile(
-    r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
-)
-"""`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _MASK_WORDS = frozenset(("lab", "lbl", "msk", "m", "bin", "binary", "bw"))
 _MIN_UNIQUE_WORDS = 16
 """This many words that occur in one mask file name each are object numbers, not classes."""
 _MAX_NAMES = 3
-
-
-def mask_stems(path: Path) -> list[str]:
-    """Return the normalized stems of images that a file can be the mask of, the likeliest first.
-
-    `a.png`, `a.jpg.png`, `a_mask.png` and `a.jpg_mask.png` are masks of `a.jpg`.
-    """
-    stem = normalize_name(path.stem)
-    named = MASK_NAME.fullmatch(stem)
-    stems = [stem] if named is None else [stem, named["stem"]]
-    return list(dict.fromkeys(each for one in stems for each in (one, split_suffix(one)[0])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from edgeinspect.domain.verdict import Reason
 from edgeinspect.errors import DataError, ModelError, StorageError
 from edgeinspect.imaging.run_length import encode_classes
 from edgeinspect.learning.calibrate.frames import open_frames
-from edgeinspect.learning.datasets.corrections import Correction, read_corrections
+from edgeinspect.learning.datasets.archive_frames import Correction, read_corrections
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.services.archiver.writer import ArchiveWriter
 from edgeinspect.storage.archive.format import Category

@@ -12,8 +12,8 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset
-from edgeinspect.learning.datasets.folder_names import is_mask_folder, is_visualization_folder
 from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.vocabulary import is_mask_folder, is_visualization_folder
 
 
 def bad(data: Dataset) -> list[str]:
