@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain import Letterbox, Pixels
+from edgeinspect.errors import DataError
 
 
 def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:
@@ -67,3 +68,20 @@ def letterbox_mask(
     fitted = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     frame[top_px : top_px + height, left_px : left_px + width] = fitted
     return frame
+
+
+def upsample_class_map(
+    class_map: NDArray[np.uint8], stride: int, height_px: int, width_px: int
+) -> NDArray[np.uint8]:
+    """Return a class map at frame size, C-contiguous; a cell covers stride x stride pixels.
+
+    Raises:
+        DataError: The class map is smaller than the frame.
+    """
+    full = class_map.repeat(stride, 0).repeat(stride, 1)
+    if full.shape[0] < height_px or full.shape[1] < width_px:
+        raise DataError(
+            f"the class map is {full.shape[0]} x {full.shape[1]} px, its image "
+            f"{height_px} x {width_px} px"
+        )
+    return np.ascontiguousarray(full[:height_px, :width_px])

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeinspect.domain import ModelKind
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings, read_image
+from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings, read_image, upsample_class_map
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets import (
     LABELS_FILE,
@@ -20,7 +20,6 @@ from edgeinspect.learning.datasets import (
     Dataset,
     Sample,
     archive_dataset,
-    upsample_class_map,
     write_dataset,
 )
 from edgeinspect.learning.evaluate import class_id_table

@@ -8,10 +8,11 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.calibrate.acceptance import AcceptanceResult, ChangedFrame
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
-from edgeinspect.learning.evaluate import DetectionBySize, upsample_class_map
+from edgeinspect.learning.evaluate import DetectionBySize
 from edgeinspect.learning.reporting import (
     AMBER,
     BLUE,

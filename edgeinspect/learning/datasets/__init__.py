@@ -4,7 +4,6 @@ from edgeinspect.learning.datasets.archive_frames import (
     Correction,
     archive_dataset,
     read_corrections,
-    upsample_class_map,
 )
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
@@ -31,21 +30,7 @@ from edgeinspect.learning.datasets.split import read_split, split_dataset, write
 from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 
 __all__ = [
-    # archive frames
-    "archive_dataset",
-    "upsample_class_map",
-    # arrays
-    "ImageArrays",
-    "downsample_masks",
-    "load_strip",
-    # bit depth
-    "find_bit_depth",
-    # contact sheet
-    "write_contact_sheet",
-    # corrections
-    "Correction",
-    "read_corrections",
-    # dataset
+    # a data set and its samples
     "SPLITS",
     "TEST",
     "TRAIN",
@@ -56,27 +41,32 @@ __all__ = [
     "Sample",
     "SkippedImage",
     "has_class",
-    # export
-    "LABELS_FILE",
-    "write_dataset",
-    # files
+    # reading a folder
+    "find_bit_depth",
     "images_below",
-    # findings
-    "Finding",
-    "check_dataset",
-    # folder names
     "is_annotation_folder",
-    # load
+    "open_dataset",
+    # samples as arrays
+    "ImageArrays",
     "common_size",
+    "downsample_masks",
     "infer_channels",
     "load_arrays",
-    # open
-    "open_dataset",
-    # scan
+    "load_strip",
+    # checking a data set
     "DatasetScan",
+    "Finding",
+    "check_dataset",
     "scan_dataset",
-    # split
+    "write_contact_sheet",
+    # splits
     "read_split",
     "split_dataset",
     "write_split",
+    # archives, and writing a data set
+    "LABELS_FILE",
+    "Correction",
+    "archive_dataset",
+    "read_corrections",
+    "write_dataset",
 ]

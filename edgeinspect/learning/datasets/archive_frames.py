@@ -26,7 +26,7 @@ import numpy as np
 
 from edgeinspect.domain import Decision
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import IMAGE_SUFFIXES, decode_classes
+from edgeinspect.imaging import IMAGE_SUFFIXES, decode_classes, upsample_class_map
 from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, Mask, Sample
 from edgeinspect.learning.datasets.files import natural_key
 from edgeinspect.learning.datasets.masks.sources import BINARY_ENCODING, MaskFile
@@ -131,21 +131,6 @@ class BinaryMask:
     def read(self, height_px: int, width_px: int) -> ClassMap:
         found: ClassMap = self.file.read(height_px, width_px) * np.uint8(self.class_id)
         return found
-
-
-def upsample_class_map(class_map: ClassMap, stride: int, height_px: int, width_px: int) -> ClassMap:
-    """Return a class map at frame size; a cell covers `stride` x `stride` pixels.
-
-    Raises:
-        DataError: The class map belongs to a frame of another size.
-    """
-    full = class_map.repeat(stride, 0).repeat(stride, 1)
-    if full.shape[0] < height_px or full.shape[1] < width_px:
-        raise DataError(
-            f"the class map is {full.shape[0]} x {full.shape[1]} px, its image "
-            f"{height_px} x {width_px} px"
-        )
-    return np.ascontiguousarray(full[:height_px, :width_px])
 
 
 def archive_dataset(

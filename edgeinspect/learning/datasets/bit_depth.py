@@ -39,7 +39,7 @@ _MIN_OTHERS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class BitDepth:
+class DatasetBitDepth:
     """The bit depth at which the images of a set are read."""
 
     bits: int
@@ -69,7 +69,9 @@ class _PixelLevels:
     """Every value is an 8-bit value times 257: both bytes are equal."""
 
 
-def find_bit_depth(paths: Sequence[Path], declaration: ReadDeclaration, where: str) -> BitDepth:
+def find_bit_depth(
+    paths: Sequence[Path], declaration: ReadDeclaration, where: str
+) -> DatasetBitDepth:
     """Return the bit depth of a set: as declared, else inferred from all images.
 
     Cameras store 10 or 12 bits in files of 16, so the depth in the file header is not enough:
@@ -97,7 +99,7 @@ def find_bit_depth(paths: Sequence[Path], declaration: ReadDeclaration, where: s
                 where=where,
                 remedy=f"Correct {DECLARATION_FILE}",
             )
-        return BitDepth(8, declaration.flat_end)
+        return DatasetBitDepth(8, declaration.flat_end)
     header_bits = _depth_in_headers(paths, stored, where)
     if declaration.bits is not None:
         if header_bits not in (None, declaration.bits):
@@ -108,9 +110,9 @@ def find_bit_depth(paths: Sequence[Path], declaration: ReadDeclaration, where: s
             )
         doubt = declared_depth_warning(paths, declaration.bits)
         note = f"{declaration.bits} bits, as declared" + (f"; but {doubt}" if doubt else "")
-        return BitDepth(declaration.bits, declaration.flat_end, note, doubt)
+        return DatasetBitDepth(declaration.bits, declaration.flat_end, note, doubt)
     if header_bits is not None:
-        return BitDepth(
+        return DatasetBitDepth(
             header_bits, declaration.flat_end, f"{header_bits} bits, as every file header says"
         )
     return _depth_in_pixels(deep, declaration, where)
@@ -130,12 +132,14 @@ def _depth_in_headers(
     return next(iter(by_depth))
 
 
-def _depth_in_pixels(deep: Sequence[Path], declaration: ReadDeclaration, where: str) -> BitDepth:
+def _depth_in_pixels(
+    deep: Sequence[Path], declaration: ReadDeclaration, where: str
+) -> DatasetBitDepth:
     levels = list(map_in_threads(lambda path: _read_levels(path, declaration.flat_end), deep))
     top = max(one.max_value for one in levels)
     bits = smallest_bit_depth(top)
     if top and all(one.is_scaled_8_bit for one in levels):
-        return BitDepth(16, declaration.flat_end, "16 bits, each an 8-bit value times 257")
+        return DatasetBitDepth(16, declaration.flat_end, "16 bits, each an 8-bit value times 257")
     other = [path for path, one in zip(deep, levels, strict=True) if _is_shallower(one, bits)]
     if other:
         rest = [path for path in deep if path not in set(other)]
@@ -157,7 +161,7 @@ def _depth_in_pixels(deep: Sequence[Path], declaration: ReadDeclaration, where: 
             remedy=f"Declare `bits: 16` or `bits: {bits}` in {DECLARATION_FILE} beside the images",
         )
     note = f"{bits} bits, inferred from the brightest pixel of {len(deep)} images ({top})"
-    return BitDepth(bits, declaration.flat_end, note)
+    return DatasetBitDepth(bits, declaration.flat_end, note)
 
 
 def _check_outliers(

@@ -24,8 +24,6 @@ from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.system import TEXT_BYTES_MAX, decode_json, read_regular
 
-__all__ = ["MAX_IN_MEMORY_BYTES", "common_size", "infer_channels", "load_arrays"]
-
 MAX_IN_MEMORY_BYTES = 1 << 30
 """Larger arrays are memory-mapped files."""
 MAX_BROKEN_COUNT = 2
@@ -34,6 +32,15 @@ MAX_BROKEN_RATIO = 0.2
 """A higher ratio of broken images is an error."""
 
 _MAX_NAMES = 5
+_SAMPLE_COUNT = 256
+_COLOR_LEVELS = 2.0
+"""Minimum mean difference between blue and red of a coloured image."""
+_STRONG_LEVELS = 24
+_COLOR_RATIO = 0.002
+"""An image with this ratio of strongly coloured pixels, such as rust, is coloured too."""
+_MAX_SIDE_PX = 2048
+_MIN_SIDE_PX = 32
+_COMMON_RATIO = 0.2
 Progress = Callable[[int], None]
 
 
@@ -259,15 +266,7 @@ def _file_stamp(path: Path) -> tuple[str, int, int]:
     return (str(path), status.st_mtime_ns, status.st_size)
 
 
-_SAMPLE_COUNT = 256
-_COLOR_LEVELS = 2.0
-"""Minimum mean difference between blue and red of a coloured image."""
-_STRONG_LEVELS = 24
-_COLOR_RATIO = 0.002
-"""An image with this ratio of strongly coloured pixels, such as rust, is coloured too."""
-_MAX_SIDE_PX = 2048
-_MIN_SIDE_PX = 32
-_COMMON_RATIO = 0.2
+# -- the shape of the arrays ---------------------------------------------------------------
 
 
 def common_size(data: Dataset) -> tuple[int, int]:
@@ -279,7 +278,7 @@ def common_size(data: Dataset) -> tuple[int, int]:
     Raises:
         DataError: None of the sampled images can be read.
     """
-    sizes = np.asarray([look[:2] for look in _sample_properties(data)])
+    sizes = np.asarray([size for *size, _is_colored in _sample_properties(data)])
     values, counts = np.unique(sizes, axis=0, return_counts=True)
     best = int(counts.argmax())
     if counts[best] >= _COMMON_RATIO * len(sizes):
@@ -298,7 +297,7 @@ def infer_channels(data: Dataset) -> int:
     Raises:
         DataError: None of the sampled images can be read.
     """
-    return 3 if any(look[2] for look in _sample_properties(data)) else 1
+    return 3 if any(colored for *_size, colored in _sample_properties(data)) else 1
 
 
 def _round16(side: float) -> int:
@@ -318,11 +317,11 @@ def _sample_properties(data: Dataset) -> list[tuple[int, int, bool]]:
         height_px, width_px = image.shape[:2]
         return height_px, width_px, is_colored(image)
 
-    done = list(map_in_threads(work, at.tolist()))
-    looks = [look for look in done if not isinstance(look, DataError)]
-    if not looks:
-        raise DataError(f"no image can be read; the first: {done[0]}", where=str(data.root))
-    return looks
+    results = list(map_in_threads(work, at.tolist()))
+    properties = [each for each in results if not isinstance(each, DataError)]
+    if not properties:
+        raise DataError(f"no image can be read; the first: {results[0]}", where=str(data.root))
+    return properties
 
 
 def is_colored(image: NDArray[np.uint8]) -> bool:

@@ -25,7 +25,6 @@ from edgeinspect.learning.evaluate.metrics.segmentation import (
     confusion_matrix,
     iou_and_dice,
     segmentation_scores,
-    upsample_class_map,
 )
 from edgeinspect.learning.evaluate.metrics.thresholds import (
     MIN_AREA_PX,
@@ -90,7 +89,6 @@ __all__ = [
     "confusion_matrix",
     "iou_and_dice",
     "segmentation_scores",
-    "upsample_class_map",
     # metrics: thresholds
     "MIN_AREA_PX",
     "choose_class_thresholds",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
-from edgeinspect.learning.evaluate.metrics.segmentation import upsample_class_map
 
 CATEGORIES = ("escapes", "overkills", "overlap")
 """Missed defects, false rejects, lowest Dice."""

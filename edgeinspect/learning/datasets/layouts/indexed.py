@@ -40,6 +40,12 @@ from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
 RANK = 10
+_KNOWN_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))
+_LABEL_COLUMNS = frozenset(("class_name", "class_id", "defective"))
+_BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
+"""Names of id 0 besides words for good."""
+
+_SIZE_COLUMNS = ("height_px", "width_px", "defect_px", "area_px")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +70,15 @@ def recognise(path: Path) -> bool:
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """Read the samples of the index, sorted by name."""
     csv_path = path / "index.csv"
-    rows = [(line, normalize_columns(row)) for line, row in read_numbered_rows(csv_path)]
+    rows = [(line, _normalize_columns(row)) for line, row in read_numbered_rows(csv_path)]
     if not rows:
         raise DataError("has no rows", where=str(csv_path))
     names, missing = _match_rows(csv_path, rows, path / "images")
     masks, images = path / "masks", path / "images"
     files = _masks_by_stem(masks)
-    check_label_columns(rows, csv_path, bool(files))
-    classes = hints.classes or classes_from_rows(rows, csv_path, hints) or read_class_names(path)
-    by_name = not hints.classes and has_names_only(rows[0][1])
+    _check_label_columns(rows, csv_path, bool(files))
+    classes = hints.classes or _classes_from_rows(rows, csv_path, hints) or read_class_names(path)
+    by_name = not hints.classes and _has_names_only(rows[0][1])
     if by_name and set(listed_here := read_class_names(path)) >= set(classes):
         classes, by_name = listed_here, False
     rows = [(line, row) for line, row in rows if line in names]
@@ -108,7 +114,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         *(SkippedImage(name, "is not in the index", True) for name in sorted(lost)),
     ]
     data = data.with_skipped(*left_out).with_notes(
-        *([] if files else note_unlabelled_rows(rows, csv_path, hints))
+        *([] if files else _note_unlabelled_rows(rows, csv_path, hints))
     )
     return data.with_notes(f"{len(lost)} images are not in the index") if lost else data
 
@@ -233,7 +239,7 @@ def _make_sample(
     ids = {
         class_id
         for class_id, class_name in enumerate(index.classes, 1)
-        if parse_number(row.get(f"{class_name}_px", ""), where) > 0
+        if _parse_number(row.get(f"{class_name}_px", ""), where) > 0
     }
     class_name = row.get("class_name") or None
     labelled = _labelled_class_id(index, row, where)
@@ -243,14 +249,14 @@ def _make_sample(
     if "defective" in row or "class_id" in row or class_name is not None:
         defective = bool(labelled or ids)
     else:
-        defective = bool(ids) or (mask is not None and not has_area_columns(row))
+        defective = bool(ids) or (mask is not None and not _has_area_columns(row))
     return Sample(
         name,
         index.path.parent / "images" / name,
         defective,
         class_name,
         row.get("group") or name,
-        parse_split(row.get("split", ""), where),
+        _parse_split(row.get("split", ""), where),
         _make_mask(mask, encoding, labelled),
         tuple(sorted(ids)),
     )
@@ -259,27 +265,19 @@ def _make_sample(
 def _labelled_class_id(index: _Index, row: dict[str, str], where: str) -> int:
     """Return the image-level class id; K + 1 for a defect of unknown class."""
     if row.get("class_id"):
-        return parse_integer(row["class_id"], where)
+        return _parse_integer(row["class_id"], where)
     name = row.get("class_name", "")
     if name:
         return 0 if is_good_class(name, index.good) else index.class_id_of(name)
     if row.get("defective"):
-        value = parse_integer(row["defective"], where)
+        value = _parse_integer(row["defective"], where)
         if value > 1:
             raise DataError(f"defective is {value}", where=where, remedy="Write 0 or 1")
         return value and len(index.classes) + 1
     return 0
 
 
-_KNOWN_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))
-_LABEL_COLUMNS = frozenset(("class_name", "class_id", "defective"))
-_BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
-"""Names of id 0 besides words for good."""
-
-_SIZE_COLUMNS = ("height_px", "width_px", "defect_px", "area_px")
-
-
-def normalize_columns(row: dict[str, str]) -> dict[str, str]:
+def _normalize_columns(row: dict[str, str]) -> dict[str, str]:
     """Return the row with known columns in lower case: `Image`, `Pit_PX`."""
     return {_normalize_column(key): value for key, value in row.items()}
 
@@ -291,7 +289,7 @@ def _normalize_column(key: str) -> str:
     return key[: -len("_px")] + "_px" if low.endswith("_px") else key
 
 
-def check_label_columns(rows: list[NumberedRow], path: Path, has_masks: bool) -> None:
+def _check_label_columns(rows: list[NumberedRow], path: Path, has_masks: bool) -> None:
     """Check that there are label columns or masks; otherwise every image would be good."""
     columns = rows[0][1]
     if not has_masks and not _LABEL_COLUMNS & columns.keys() and not _area_classes(columns):
@@ -302,7 +300,7 @@ def check_label_columns(rows: list[NumberedRow], path: Path, has_masks: bool) ->
         )
 
 
-def note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> list[str]:
+def _note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> list[str]:
     """Return a note on rows without a label, which are good unless others are labelled good."""
     if _area_classes(rows[0][1]) or not _LABEL_COLUMNS & rows[0][1].keys():
         return []
@@ -312,7 +310,7 @@ def note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints
         for line, row in rows
         if (row.get("class_name") and is_good_class(row["class_name"], hints.good_classes))
         or any(
-            row.get(key) and not parse_integer(row[key], f"{path}:{line}")
+            row.get(key) and not _parse_integer(row[key], f"{path}:{line}")
             for key in ("class_id", "defective")
         )
     ]
@@ -325,7 +323,7 @@ def note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints
     return [f"{len(empty)} of {len(rows)} rows have no label: taken as good"] if empty else []
 
 
-def has_names_only(columns: Mapping[str, str]) -> bool:
+def _has_names_only(columns: Mapping[str, str]) -> bool:
     """Return whether classes are given by names only, without an order."""
     return "class_id" not in columns and not _area_classes(columns)
 
@@ -336,20 +334,20 @@ def _area_classes(columns: Iterable[str]) -> list[str]:
     ]
 
 
-def has_area_columns(row: dict[str, str]) -> bool:
+def _has_area_columns(row: dict[str, str]) -> bool:
     """Return whether a row has columns with defect areas."""
     return (
         any(key.endswith("_px") and key not in _SIZE_COLUMNS for key in row) or "defect_px" in row
     )
 
 
-def classes_from_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> tuple[str, ...]:
+def _classes_from_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> tuple[str, ...]:
     """Return the names of classes 1..K: by id and name, by `<class>_px` columns, or by name."""
     first = rows[0][1]
     if "class_id" in first:
         named: dict[int, str] = {}
         for line, row in rows:
-            class_id = parse_integer(row["class_id"] or "0", f"{path}:{line}")
+            class_id = _parse_integer(row["class_id"] or "0", f"{path}:{line}")
             if class_id > MAX_CLASSES:
                 raise DataError(
                     f"class_id is {class_id}",
@@ -384,13 +382,13 @@ def _check_class_id_zero(class_id: int, name: str, where: str, hints: LayoutHint
         )
 
 
-def parse_integer(text: str, where: str) -> int:
+def _parse_integer(text: str, where: str) -> int:
     """Return an integer, also one that a spreadsheet wrote as `2.0`.
 
     Raises:
         DataError: Anything else.
     """
-    number = parse_number(text, where)
+    number = _parse_number(text, where)
     if number != int(number):
         raise DataError(
             f"{text[:20]!r} is not a whole number",
@@ -400,7 +398,7 @@ def parse_integer(text: str, where: str) -> int:
     return int(number)
 
 
-def parse_number(text: str, where: str) -> float:
+def _parse_number(text: str, where: str) -> float:
     """Return a non-negative number; 0 for an empty cell.
 
     Raises:
@@ -417,7 +415,7 @@ def parse_number(text: str, where: str) -> float:
     return number
 
 
-def parse_split(text: str, where: str) -> str | None:
+def _parse_split(text: str, where: str) -> str | None:
     """Return the split that a cell names; None for an empty cell.
 
     Raises:

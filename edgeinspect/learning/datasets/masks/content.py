@@ -32,6 +32,11 @@ _RIM_PX = 2
 _MIN_RIM_RATIO = 0.8
 _MIN_ISOLATED_RATIO = 0.2
 """Classes form areas; the values of a soft edge are beside other values."""
+_SAMPLE_COUNT = 5
+_PAIR_SAMPLE_COUNT = 8
+_FEW_VALUES = 16
+_MIN_BIMODAL_RATIO = 0.97
+"""Minimum ratio of nearly black and nearly white pixels in a soft mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +159,6 @@ def _isolated_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset
     return frozenset(ordered[1:][alone_px[1:] >= _MIN_ISOLATED_RATIO * px[1:]].tolist())
 
 
-_SAMPLE_COUNT = 5
-_PAIR_SAMPLE_COUNT = 8
-_FEW_VALUES = 16
-_NEAR_LEVELS = 24
-_MIN_BIMODAL_RATIO = 0.97
-"""Minimum ratio of nearly black and nearly white pixels in a soft mask."""
-
-
 def check_no_masks_as_images(
     root: Path, placed: Sequence[tuple[Path, str]], hints: LayoutHints
 ) -> None:
@@ -262,6 +259,6 @@ def looks_like_mask(path: Path) -> bool:
     count = np.bincount(grey.ravel(), minlength=256)
     if np.count_nonzero(count) <= _FEW_VALUES and image.shape[2] == 1:
         return True
-    ends = int(count[:_NEAR_LEVELS].sum() + count[256 - _NEAR_LEVELS : 256].sum())
-    white = int(count[256 - _NEAR_LEVELS : 256].sum())
+    ends = int(count[:NEAR_LEVELS].sum() + count[256 - NEAR_LEVELS : 256].sum())
+    white = int(count[256 - NEAR_LEVELS : 256].sum())
     return bool(0 < white < ends) and ends >= _MIN_BIMODAL_RATIO * grey.size

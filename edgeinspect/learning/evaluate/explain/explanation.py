@@ -20,12 +20,12 @@ from edgeinspect.imaging import (
     is_image_name,
     load_declaration,
     read_image,
+    upsample_class_map,
 )
 from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
-from edgeinspect.learning.evaluate.metrics.segmentation import upsample_class_map
 from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
 from edgeinspect.learning.reporting import (
     display_width_px,

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.datasets import VOID
 from edgeinspect.learning.evaluate.image_source import ImageSource
-from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix, upsample_class_map
+from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix
 from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
 
 

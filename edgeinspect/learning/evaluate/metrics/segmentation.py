@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.datasets import VOID, ImageArrays, downsample_masks
 
 
@@ -57,13 +58,6 @@ class SegmentationMetrics:
     severstal: SeverstalDice
     confusion: tuple[tuple[int, ...], ...]
     """Pixels, rows true, columns predicted, background first."""
-
-
-def upsample_class_map(
-    class_map: NDArray[np.uint8], stride: int, height: int, width: int
-) -> NDArray[Any]:
-    """Return a class map at frame size, each cell repeated."""
-    return np.repeat(np.repeat(class_map, stride, 0), stride, 1)[:height, :width]
 
 
 def confusion_matrix(

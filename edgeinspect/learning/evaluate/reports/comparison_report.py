@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.evaluate.comparison import (
     NOISE_TOLERANCE,
     PairedComparison,
@@ -14,7 +15,6 @@ from edgeinspect.learning.evaluate.comparison import (
 )
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs, PairedDifference
-from edgeinspect.learning.evaluate.metrics.segmentation import upsample_class_map
 from edgeinspect.learning.evaluate.reports.plots import format_percent
 from edgeinspect.learning.reporting import (
     display_width_px,
