@@ -1,4 +1,4 @@
-"""Aravis' fake GigE Vision camera as a process: a real peer on the loopback interface."""
+"""Aravis' fake GigE Vision camera as a separate process on the loopback interface."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _PORT = f":{3956:04X} "
 
 
 class FakeCamera:
-    """The process; it can be stopped, killed and started again."""
+    """The process of the camera."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, lost_per_thousand: int = 0) -> None:
-        """Start it and wait until it listens."""
+        """Start the camera and wait until it listens."""
         self._process = subprocess.Popen(
             [PROGRAM, "-i", "127.0.0.1", "-s", "GV01", "-r", str(lost_per_thousand)],
             stdout=subprocess.DEVNULL,
@@ -40,12 +40,12 @@ class FakeCamera:
             time.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
-        """As SIGSTOP, SIGCONT."""
+        """Send a signal, such as SIGSTOP."""
         assert self._process is not None
         os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """Kill it, and wait until it is gone; harmless when it is."""
+        """Kill the camera and wait for its end. May be called again."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
@@ -54,7 +54,7 @@ class FakeCamera:
 
 @contextmanager
 def fake_camera(lost_per_thousand: int = 0, *, running: bool = True) -> Iterator[FakeCamera]:
-    """A fake camera; two test runs on one machine take turns, for its port is fixed."""
+    """Run a fake camera. Its port is fixed, so test runs on one machine wait for each other."""
     if shutil.which(PROGRAM) is None:
         pytest.skip(f"{PROGRAM} is not installed (Debian: aravis-tools)")
     with open(Path(tempfile.gettempdir()) / "edgeinspect-fake-camera.lock", "w") as lock:

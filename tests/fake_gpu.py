@@ -1,9 +1,8 @@
-"""A GPU made of host memory: stands for `pycuda.driver` and `tensorrt` in the tests.
+"""A fake GPU in host memory that replaces `pycuda.driver` and `tensorrt` in tests.
 
-It knows exactly the calls that the backend makes, refuses them when no context is current
-in the calling thread, runs a plan by ONNX Runtime on the very addresses that were set, and
-fails when it is told to. It shows that our code calls in the right order and recovers; it
-shows nothing about a device.
+It implements only the calls that the backend uses, refuses them without a current context in the
+calling thread, runs a plan with ONNX Runtime on the given addresses, and fails on request. It
+verifies the order of calls and the recovery, not the behaviour of a device.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ class CudaError(Exception):
 
 @dataclass
 class FakeGpu:
-    """The state of the pretended device, and what it was asked."""
+    """State of the fake device, and the calls to it."""
 
     devices: int = 1
     version: str = VERSION
     driver_version: int = 13000
-    name: str = "Pretended GPU"
+    name: str = "Fake GPU"
     calls: list[str] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
-    """Call to the error it gives from now on."""
+    """Call to the error that it raises."""
     is_context_lost: bool = False
-    """The context is lost: every call fails."""
+    """If True, every call fails."""
     builds: int = 0
     flags: list[str] = field(default_factory=list)
     strong: list[bool] = field(default_factory=list)
     timing_caches: list[bytes] = field(default_factory=list)
     strong_builds_fail: bool = False
     live_allocations: int = 0
-    """Allocations not given back."""
+    """Number of allocations that were not freed."""
     local: threading.local = field(default_factory=threading.local)
 
     def stack(self) -> list[Any]:
@@ -63,7 +62,7 @@ class FakeGpu:
 
 
 def make_driver(gpu: FakeGpu) -> ModuleType:
-    """`pycuda.driver`."""
+    """Create the module `pycuda.driver`."""
 
     class Context:
         def __init__(self, flags: int) -> None:
@@ -116,7 +115,7 @@ def make_driver(gpu: FakeGpu) -> ModuleType:
             gpu.live_allocations -= 1
 
     class Host:
-        """Page-locked memory, as the array's base."""
+        """Page-locked memory: the base of an array."""
 
         def __init__(self, shape: Any, dtype: Any) -> None:
             self.memory = np.full(shape, 1, dtype)
@@ -128,7 +127,7 @@ def make_driver(gpu: FakeGpu) -> ModuleType:
     class Stream:
         def __init__(self, flags: int = 0) -> None:
             gpu.record_call("Stream")
-            assert flags == 1, "the default stream would be waited for"
+            assert flags == 1, "the default stream synchronizes with others"
             self.handle = 4242
 
         def synchronize(self) -> None:
@@ -278,8 +277,8 @@ class _Engine:
         return None if "create_execution_context" in self.gpu.failures else _Context(self)
 
     def create_engine_inspector(self) -> Any:
-        told = '{"Layers": [{"Name": "c", "LayerType": "Conv", "Inputs": [], "Outputs": []}]}'
-        return SimpleNamespace(get_engine_information=lambda _format: told)
+        report = '{"Layers": [{"Name": "c", "LayerType": "Conv", "Inputs": [], "Outputs": []}]}'
+        return SimpleNamespace(get_engine_information=lambda _format: report)
 
 
 class _Context:
@@ -317,7 +316,7 @@ class _Context:
 
 
 def make_tensorrt(gpu: FakeGpu) -> ModuleType:
-    """`tensorrt`. A plan is the ONNX file behind a word that says which version built it."""
+    """Create the module `tensorrt`. A plan is the ONNX file after a stamp with the version."""
     stamp = b"plan of " + gpu.version.encode() + b"\n"
 
     class Logger:
@@ -384,7 +383,7 @@ def make_tensorrt(gpu: FakeGpu) -> ModuleType:
 
 
 def install(setitem: Callable[[Any, str, Any], None], modules: Any, gpu: FakeGpu) -> None:
-    """Put both modules in the place of the real ones."""
+    """Replace the real modules."""
     pycuda = ModuleType("pycuda")
     pycuda.driver = make_driver(gpu)  # type: ignore[attr-defined]
     setitem(modules, "pycuda", pycuda)

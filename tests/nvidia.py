@@ -1,7 +1,7 @@
-"""NVIDIA's packages without NVIDIA's hardware: wheels kept beside the tests, stub libraries.
+"""Loads NVIDIA's Python packages without its hardware, over stub libraries.
 
-Wheels are unpacked once into a folder of the environment; the bindings are then loaded, in
-a process of their own, over libraries that define nothing but the entry points.
+Wheels are unpacked once into a cache in the environment. The bindings are loaded in a separate
+process over libraries that define only the entry points.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ ENTRY_POINTS = (
     "getPluginRegistry",
     "initLibNvInferPlugins",
 )
-"""All that the bindings want of TensorRT's libraries to be loaded."""
+"""The symbols that the bindings need to be loaded."""
 
 
 def unpack_wheels(*requirements: str) -> Path:
-    """A folder with packages unpacked in it, without their dependencies.
+    """Return a folder with the unpacked packages, without their dependencies.
 
-    Skips the test if they cannot be had: no network, or none for this Python.
+    Skips the test if they are not available (no network, or not for this Python).
     """
     tag = f"py{sys.version_info[0]}{sys.version_info[1]}"
     folder = CACHE / re.sub(r"[^a-z0-9.]+", "-", "-".join((*requirements, tag)).lower())
     if folder.is_dir():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=CACHE))
+    unpacked = Path(tempfile.mkdtemp(dir=CACHE))
     done = subprocess.run(
         [
             sys.executable,
@@ -57,7 +57,7 @@ def unpack_wheels(*requirements: str) -> Path:
             "--no-compile",
             "--only-binary=:all:",
             "--target",
-            str(made),
+            str(unpacked),
             *requirements,
         ],
         capture_output=True,
@@ -65,18 +65,18 @@ def unpack_wheels(*requirements: str) -> Path:
         check=False,
     )
     if done.returncode:
-        shutil.rmtree(made)
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        pytest.skip(f"{', '.join(requirements)} cannot be had: {' '.join(said)[:200]}")
+        shutil.rmtree(unpacked)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        pytest.skip(f"{', '.join(requirements)} are not available: {' '.join(errors)[:200]}")
     try:
-        made.rename(folder)
-    except OSError:  # another run was quicker
-        shutil.rmtree(made)
+        unpacked.rename(folder)
+    except OSError:  # created by another run
+        shutil.rmtree(unpacked)
     return folder
 
 
 def compile_library(source: str, target: Path, soname: str) -> Path:
-    """A shared library from C; skips without a compiler."""
+    """Compile a shared library from C; skip without a compiler."""
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler (cc)")
     subprocess.run(
@@ -89,7 +89,7 @@ def compile_library(source: str, target: Path, soname: str) -> Path:
 
 
 def stub_tensorrt(folder: Path, major: int) -> Path:
-    """TensorRT's three libraries, whose entry points give null."""
+    """Compile TensorRT's three libraries with entry points that return null."""
     folder.mkdir(parents=True, exist_ok=True)
     source = "\n".join(f"void *{name}(void) {{ return 0; }}" for name in ENTRY_POINTS)
     for stem in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
@@ -99,9 +99,9 @@ def stub_tensorrt(folder: Path, major: int) -> Path:
 
 
 def run_python(code: str, *arguments: str, paths: tuple[Path, ...], libraries: Path) -> str:
-    """What a program prints in a process that sees other packages and libraries.
+    """Return the output of a program that runs with other packages and libraries.
 
-    Fails the test with what it wrote to stderr if it does not end well.
+    Fails the test with its stderr if the program fails.
     """
     environment = dict(os.environ)
     environment["LD_LIBRARY_PATH"] = str(libraries)
@@ -120,6 +120,6 @@ def run_python(code: str, *arguments: str, paths: tuple[Path, ...], libraries: P
 
 
 def run_json(code: str, *arguments: str, paths: tuple[Path, ...], libraries: Path) -> Any:
-    """As `run_python`, the last line read as JSON."""
-    said = run_python(code, *arguments, paths=paths, libraries=libraries)
-    return json.loads(said.strip().splitlines()[-1])
+    """Return the last line of `run_python`, parsed as JSON."""
+    output = run_python(code, *arguments, paths=paths, libraries=libraries)
+    return json.loads(output.strip().splitlines()[-1])

@@ -1,6 +1,6 @@
-"""A network camera in a thread: RTSP 1.0 over TCP with MPEG-TS in RTP, as RFC 2326 and 2250 say.
+"""A minimal RTSP 1.0 server over TCP with MPEG-TS in RTP (RFC 2326, RFC 2250).
 
-Enough for a client to connect, play, be left alone, and be cut off.
+Clients can connect and play; the server can stall and drop them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ a=control:track1\r
 
 
 def write_stream(path: Path, seconds: int) -> None:
-    """A grey ramp as an MPEG transport stream."""
+    """Write a grey ramp as an MPEG transport stream."""
     writer = cv2.VideoWriter(
         str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mpg2"), RATE_HZ, (64, 48)
     )
@@ -38,7 +38,7 @@ def write_stream(path: Path, seconds: int) -> None:
 
 
 class RtspServer:
-    """Plays one stream to each who asks, at its own pace. `kill` cuts everybody off."""
+    """Plays one stream to every client at its frame rate. `stop` drops all clients."""
 
     def __init__(self, stream: Path, seconds: int, port: int = 0) -> None:
         self._data = stream.read_bytes()
@@ -47,14 +47,14 @@ class RtspServer:
         self.port = self._socket.getsockname()[1]
         self.url = f"rtsp://anna:secret@127.0.0.1:{self.port}/top"
         self.is_silent = threading.Event()
-        """Set, it sends nothing more and keeps the connection."""
+        """If set, it sends nothing and keeps the connections."""
         self._peers: list[socket.socket] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
     def stop(self) -> None:
-        """Cut all connections, take no more, and wait for the threads."""
+        """Close all connections and wait for the threads."""
         self._stop.set()
         for one in (self._socket, *self._peers):
             try:

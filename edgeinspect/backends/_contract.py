@@ -1,4 +1,4 @@
-"""The model contract, checked on a loaded graph whatever library loaded it.
+"""Checks a loaded graph against the model contract, independent of the library.
 
 Source: docs/models.md
 """
@@ -22,18 +22,18 @@ KIND_KEY = "edgeinspect.kind"
 CONTRACT_KEY = "edgeinspect.contract"
 
 DYNAMIC_SIZE = -1
-"""A size that is not fixed."""
+"""A dimension that is not fixed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output as the library reports it."""
+    """An input or output as reported by the library."""
 
     name: str
     dtype: str
-    """numpy's name."""
+    """Name of the numpy type."""
     shape: tuple[int, ...]
-    """-1 for a size that is not fixed."""
+    """`DYNAMIC_SIZE` for a dimension that is not fixed."""
 
     def __str__(self) -> str:
         sizes = ", ".join("?" if size == DYNAMIC_SIZE else str(size) for size in self.shape)
@@ -41,7 +41,7 @@ class TensorInfo:
 
 
 def expected_outputs(spec: ModelSpec) -> tuple[TensorInfo, ...]:
-    """The outputs a model of this spec must have, in the order `Engine.infer` gives them."""
+    """Return the outputs that a model of this spec must have, in the order of `Engine.infer`."""
     if spec.kind is ModelKind.GATE:
         return (TensorInfo(GATE_OUTPUTS[0], "float32", (1,)),)
     stride, classes = spec.output_stride, len(spec.classes)
@@ -63,79 +63,80 @@ def check_graph(
     """Check a loaded graph against its spec.
 
     Raises:
-        ModelError: It breaks the contract; all breaches are listed.
+        ModelError: It violates the contract; all violations are listed.
     """
-    wanted_input = TensorInfo(INPUT_NAME, "uint8", (1, *spec.shape.dims))
-    breaches = []
-    if list(inputs) != [wanted_input]:
-        found = "; ".join(map(str, inputs)) or "none"
-        breaches.append(f"input must be {wanted_input}, is {found}")
-    given = {tensor.name: tensor for tensor in outputs}
-    wanted = {tensor.name: tensor for tensor in expected_outputs(spec)}
-    for name, tensor in wanted.items():
-        if name not in given:
-            breaches.append(f"output {tensor} is missing")
-        elif given[name] != tensor:
-            breaches.append(f"output must be {tensor}, is {given[name]}")
-    breaches += [f"output {given[name]} is not in the contract" for name in given.keys() - wanted]
+    expected_input = TensorInfo(INPUT_NAME, "uint8", (1, *spec.shape.dims))
+    violations = []
+    if list(inputs) != [expected_input]:
+        actual = "; ".join(map(str, inputs)) or "none"
+        violations.append(f"input must be {expected_input}, is {actual}")
+    actual_outputs = {tensor.name: tensor for tensor in outputs}
+    expected = {tensor.name: tensor for tensor in expected_outputs(spec)}
+    for name, tensor in expected.items():
+        if name not in actual_outputs:
+            violations.append(f"output {tensor} is missing")
+        elif actual_outputs[name] != tensor:
+            violations.append(f"output must be {tensor}, is {actual_outputs[name]}")
+    unknown = actual_outputs.keys() - expected
+    violations += [f"output {actual_outputs[name]} is not in the contract" for name in unknown]
     kind = metadata.get(KIND_KEY)
     if kind != spec.kind.value:
-        found = f"'{kind}'" if kind else "missing"
-        breaches.append(f"metadata {KIND_KEY} must be '{spec.kind.value}', is {found}")
-    breaches += _check_metadata(spec, metadata)
+        actual = f"'{kind}'" if kind else "missing"
+        violations.append(f"metadata {KIND_KEY} must be '{spec.kind.value}', is {actual}")
+    violations += _check_metadata(spec, metadata)
     if metadata.get(CONTRACT_KEY, MODEL_CONTRACT_VERSION) != MODEL_CONTRACT_VERSION:
-        breaches.append(
+        violations.append(
             f"is for contract {metadata[CONTRACT_KEY]}, this is {MODEL_CONTRACT_VERSION}"
         )
-    if breaches:
+    if violations:
         raise ModelError(
-            f"{spec.id} breaks the model contract: {'; '.join(breaches)}",
+            f"{spec.id} violates the model contract: {'; '.join(violations)}",
             where=str(spec.path),
-            remedy="docs/models.md says what a graph must give",
+            remedy="docs/models.md describes the contract",
         )
 
 
 def _check_metadata(spec: ModelSpec, metadata: Mapping[str, str]) -> list[str]:
-    """What the graph says of itself must be what its manifest says.
+    """Return the differences between the graph's metadata and the manifest.
 
-    Two classes in another order would name every defect wrongly, and no shape would tell.
+    The shapes do not show, for example, that two classes are in another order.
     """
-    wanted = {
+    expected = {
         "edgeinspect.classes": json.dumps(list(spec.classes)),
         "edgeinspect.color": spec.color,
         "edgeinspect.output_stride": str(spec.output_stride),
     }
     return [
-        f"metadata {key} is {metadata[key]}, the manifest says {value}"
-        for key, value in wanted.items()
+        f"metadata {key} is {metadata[key]}, the manifest states {value}"
+        for key, value in expected.items()
         if key in metadata and metadata[key] != value
     ]
 
 
 def allocate_outputs(spec: ModelSpec) -> tuple[NDArray[np.generic], ...]:
-    """Arrays for the outputs, written by every inference and owned by the engine."""
+    """Allocate arrays for the outputs, written by every inference and owned by the engine."""
     return tuple(np.zeros(tensor.shape, tensor.dtype) for tensor in expected_outputs(spec))
 
 
 def check_image(spec: ModelSpec, image: Pixels) -> None:
-    """Check what is about to be handed to a library as a bare address.
+    """Check an image before its address is passed to a library.
 
     Raises:
         EngineFault: It is not a C-contiguous uint8 array of the model's shape.
     """
     if image.shape != spec.shape.dims or image.dtype != np.uint8 or not image.flags.c_contiguous:
         raise EngineFault(
-            f"{spec.id} takes contiguous uint8 {spec.shape}, was given {image.dtype} {image.shape}"
+            f"{spec.id} requires contiguous uint8 {spec.shape}, got {image.dtype} {image.shape}"
         )
 
 
 def model_error(spec: ModelSpec, error: Exception) -> ModelError:
-    """The error for a file that the library cannot load."""
+    """Return the error for a file that the library cannot load."""
     reason = " ".join(str(error).split())
     if is_transient(error):
-        remedy = "The file may be whole: give the daemon more memory (`MemoryMax`), or free some"
+        remedy = "The file may be intact: give the daemon more memory (`MemoryMax`), or free some"
     else:
-        remedy = "The file is corrupt or uses what this library lacks: copy or export it again"
+        remedy = "The file is corrupt, or this library does not support it: copy or export it again"
     return ModelError(
         f"{spec.id} cannot be loaded: {reason[:300]}", where=str(spec.path), remedy=remedy
     )

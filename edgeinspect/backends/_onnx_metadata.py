@@ -1,4 +1,4 @@
-"""The metadata of an ONNX file without the onnx package, which a line PC need not have.
+"""Reads the metadata of an ONNX file without the onnx package, which a line does not install.
 
 Source: onnx.proto (ModelProto.metadata_props is field 14)
 """

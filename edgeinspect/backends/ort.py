@@ -1,4 +1,4 @@
-"""ONNX Runtime on the processor: the reference that other backends are compared with."""
+"""ONNX Runtime on the CPU: the reference for the other backends."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: ort`."""
 
     model: str
-    """Model in the store: `NAME`, `NAME/VERSION`, or a folder's path with a leading `/`, `./`."""
+    """Model in the store: `NAME`, `NAME/VERSION`, or a folder with a leading `/` or `./`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """Threads of one inference; 0 means one per physical core."""
+    """Threads of one inference; 0: one per physical core."""
 
 
 class OrtEngine:
-    """One session with its outputs bound. For one thread; see `ports.Engine`.
+    """One session with bound outputs. For one thread; see `ports.Engine`.
 
-    The session reads the frame's memory as it is and writes the outputs into arrays of
-    ours. ONNX Runtime releases the interpreter lock while it infers.
+    The session reads the frame without a copy and writes to arrays of this engine. ONNX Runtime
+    releases the interpreter lock during inference.
     """
 
     def __init__(self, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:
@@ -54,8 +54,8 @@ class OrtEngine:
         self._session: Any = session
         self._outputs = _contract.allocate_outputs(spec)
         self._binding = session.io_binding()
-        wanted = _contract.expected_outputs(spec)
-        for tensor, array in zip(wanted, self._outputs, strict=True):
+        expected = _contract.expected_outputs(spec)
+        for tensor, array in zip(expected, self._outputs, strict=True):
             self._binding.bind_output(
                 tensor.name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data
             )
@@ -71,7 +71,7 @@ class OrtEngine:
         try:
             self._binding.bind_cpu_input(_contract.INPUT_NAME, image[None])
             self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # whatever the library raises, the line goes on
+        except Exception as error:  # of any type: the line must keep running
             raise EngineFault(f"{self._spec.id}: {error}", where="onnxruntime") from error
         return self._outputs
 
@@ -85,7 +85,7 @@ def build(options: Options, clock: Clock, *, store: ModelStore) -> OrtEngine:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        ModelError: The model is missing, corrupt, or breaks the contract.
+        ModelError: The model is missing, corrupt, or violates the contract.
     """
     try:
         import onnxruntime
@@ -93,17 +93,17 @@ def build(options: Options, clock: Clock, *, store: ModelStore) -> OrtEngine:
         raise MissingExtraError("cpu", "onnxruntime", where="backend ort") from error
     spec = store.resolve(options.model)
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _LOG_FATAL  # an error is raised; not printed as well
+    settings.log_severity_level = _LOG_FATAL  # errors are raised
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    # Idle threads would spin for milliseconds on the cores that capture and guard need.
+    # Spinning idle threads would occupy cores that the capture and guard threads need.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
             str(spec.path), settings, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # its own exceptions share no base class below this one
+    except Exception as error:  # its exceptions have no common base class
         raise _contract.model_error(spec, error) from error
     _contract.check_graph(
         spec,

@@ -1,4 +1,4 @@
-"""OpenVINO on the processor: the default backend on a machine with no GPU.
+"""OpenVINO on the CPU: the default backend without a GPU.
 
 Measured 2 to 5 times faster than ONNX Runtime on INT8 graphs with VNNI
 (docs/decisions, benchmarks/).
@@ -33,21 +33,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: ov`."""
 
     model: str
-    """Model in the store: `NAME`, `NAME/VERSION`, or a folder's path with a leading `/`, `./`."""
+    """Model in the store: `NAME`, `NAME/VERSION`, or a folder with a leading `/` or `./`."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """Threads of one inference; 0 leaves it to OpenVINO."""
+    """Threads of one inference; 0: chosen by OpenVINO."""
     hint: Literal["latency", "throughput"] = "latency"
-    """What OpenVINO optimises for. `throughput` is for several workers."""
+    """Goal of OpenVINO's optimisation. `throughput` is for several workers."""
     cache_dir: str | None = None
-    """Folder for compiled models, for a quicker start. In a systemd unit its runtime folder when
-    absent: in memory, where no failing disk can change a weight after the model was verified."""
+    """Folder for compiled models, for a faster start. Absent: the runtime folder of a systemd unit,
+    which is in memory, where a failing disk cannot change weights after verification."""
 
 
 class OvEngine:
     """One compiled model and one inference request. For one thread; see `ports.Engine`.
 
-    The frame's memory is handed over as it is, and the outputs are written into arrays of
-    ours: no pixel is copied. OpenVINO releases the interpreter lock while it infers.
+    OpenVINO reads the frame without a copy and writes to arrays of this engine. It releases the
+    interpreter lock during inference.
     """
 
     def __init__(self, spec: ModelSpec, compiled: openvino.CompiledModel) -> None:
@@ -57,8 +57,8 @@ class OvEngine:
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
         self._outputs = _contract.allocate_outputs(spec)
-        wanted = [tensor.name for tensor in _contract.expected_outputs(spec)]
-        for name, array in zip(wanted, self._outputs, strict=True):
+        names = [tensor.name for tensor in _contract.expected_outputs(spec)]
+        for name, array in zip(names, self._outputs, strict=True):
             self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
     @property
@@ -70,7 +70,7 @@ class OvEngine:
         try:
             self._request.set_input_tensor(self._tensor(image[None], shared_memory=True))
             self._request.infer(share_inputs=True, share_outputs=True)
-        except Exception as error:  # whatever the library raises, the line goes on
+        except Exception as error:  # of any type: the line must keep running
             raise EngineFault(f"{self._spec.id}: {error}", where="openvino") from error
         return self._outputs
 
@@ -79,7 +79,7 @@ class OvEngine:
 
 
 class _ClosedRequest:
-    """Stands for the request after `close`."""
+    """Replaces the request after `close`."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -93,7 +93,7 @@ def build(options: Options, clock: Clock, *, store: ModelStore) -> OvEngine:
 
     Raises:
         MissingExtraError: openvino is not installed.
-        ModelError: The model is missing, corrupt, or breaks the contract.
+        ModelError: The model is missing, corrupt, or violates the contract.
     """
     try:
         import openvino
@@ -102,11 +102,10 @@ def build(options: Options, clock: Clock, *, store: ModelStore) -> OvEngine:
     spec = store.resolve(options.model)
     properties: dict[str, Any] = {
         "PERFORMANCE_HINT": options.hint.upper(),
-        # Some processors would run an FP32 graph in bf16: other numbers than were accepted.
+        # Some CPUs would run an FP32 graph in bf16, with other results than those approved.
         "INFERENCE_PRECISION_HINT": "f32",
-        # Pinned, two workers of one thread each would share the first processor: each model
-        # pins for itself, and knows nothing of the other. It would also overrule
-        # `real_time.cpus`.
+        # With pinning, two workers of one thread each would share the first CPU, as each model
+        # pins independently. It would also override `real_time.cpus`.
         "ENABLE_CPU_PINNING": False,
     }
     if options.threads:
@@ -130,23 +129,23 @@ def build(options: Options, clock: Clock, *, store: ModelStore) -> OvEngine:
 
 @cache
 def _shared_core(make: Callable[[], openvino.Core]) -> openvino.Core:
-    """The process's one core, never given up.
+    """Return the process's only core, which is never freed.
 
-    Its CPU plugin gives the thread that made it a stack for signals, and takes the memory
-    back with the plugin. If the last model of a core is closed by another thread, as a reload
-    does, the first thread dies of the next signal: SIGTERM.
+    Its CPU plugin sets a signal stack for the thread that created it, and frees this memory with
+    the plugin. If another thread closes the last model of a core, as a reload does, the next
+    signal (SIGTERM) would kill the process.
     """
     return make()
 
 
 def _unit_cache_folder() -> str | None:
-    """Where a unit's next start finds what this one compiled; half-written ones are refused."""
+    """Return the folder for compiled models in a systemd unit; OpenVINO refuses partial files."""
     unit = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return str(Path(unit, "openvino")) if unit else None
 
 
 def _tensor_info(port: Any) -> TensorInfo:
-    """A port of the model; several names of one tensor give the one the contract knows."""
+    """Describe a port of the model; of several names, use the one in the contract."""
     known = {_contract.INPUT_NAME, *_contract.GATE_OUTPUTS, *_contract.SEGMENTER_OUTPUTS}
     names = sorted(port.get_names())
     name = next((each for each in names if each in known), names[0] if names else "(unnamed)")
@@ -158,7 +157,7 @@ def _tensor_info(port: Any) -> TensorInfo:
 
 
 def _metadata(model: openvino.Model) -> Mapping[str, str]:
-    """The ONNX file's own metadata, which the reader keeps as `framework`."""
+    """Return the ONNX file's metadata, which OpenVINO stores as `framework`."""
     if not model.has_rt_info(["framework"]):
         return {}
     return {key: str(value.value) for key, value in model.get_rt_info()["framework"].items()}

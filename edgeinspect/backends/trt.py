@@ -1,7 +1,7 @@
-"""TensorRT on an NVIDIA GPU: Jetson or discrete, 10.3 to 11.x, one code path.
+"""TensorRT 10.3 to 11.x on an NVIDIA GPU, Jetson or discrete.
 
-The model's graph says each tensor's precision; the plan is built from it on this machine,
-kept, and built again when anything that it depends on has changed.
+The graph of the model determines the precision of each tensor. The plan is built from it on this
+machine, cached, and built again when anything that it depends on has changed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from edgeinspect.system import log_events, sd_notify
 
 REQUIRES = (("tensorrt", "trt"), ("pycuda", "trt"))
 FLOAT_PRECISION_KEY = "edgeinspect.float"
-"""Metadata of a graph whose float part is half, as `models.fp16` writes it."""
+"""Metadata key of a graph whose floats are half precision; written by the FP16 conversion."""
 _BUILD_TIMEOUT_US = 15 * 60 * 1_000_000
-"""What systemd is asked to wait for one plan, on top of the unit's `TimeoutStartSec=`."""
+"""Extension of the unit's `TimeoutStartSec=` for the build of one plan."""
 
 _log = structlog.get_logger()
 
@@ -47,37 +47,38 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Options of `type: trt`."""
 
     model: str
-    """Model in the store: `NAME`, `NAME/VERSION`, or a folder's path with a leading `/`, `./`."""
+    """Model in the store: `NAME`, `NAME/VERSION`, or a folder with a leading `/` or `./`."""
     device: Annotated[int, Meta(ge=0, le=63)] = 0
-    """Which GPU, counted from 0."""
+    """Index of the GPU, from 0."""
     input: Literal["copied", "mapped"] = "copied"
-    """`mapped` lets the GPU read the frame in host memory: for a Jetson, which has one memory."""
+    """`mapped`: the GPU reads the frame in host memory; for a Jetson, which has unified memory."""
     cuda_graph: bool = True
-    """Launch an inference as one recorded graph, where the model allows it."""
+    """Launch an inference as one recorded graph, if the model supports it."""
     wait: Literal["block", "spin"] = "block"
-    """How a thread waits for the GPU: `spin` wakes sooner, and burns a core."""
+    """How a thread waits for the GPU: `spin` wakes sooner, but occupies a core."""
     optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
-    """How long TensorRT may look for a faster plan."""
+    """TensorRT's effort in the search for a fast plan."""
     workspace_mib: Annotated[int, Meta(ge=16, le=65_536)] = 1024
-    """Memory on the GPU that a layer may use while it computes."""
+    """GPU memory that a layer may use temporarily."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
-    """Threads of a build; 0 leaves it to TensorRT."""
+    """Threads of a build; 0: chosen by TensorRT."""
     typing: Literal["auto", "strong", "weak"] = "auto"
-    """Whether the graph alone says each type; `auto` falls back to flags before 10.12."""
+    """`strong`: the graph determines each type; `weak`: by builder flags; `auto`: strong, with weak
+    as a fallback before 10.12."""
     plans: str | None = None
-    """Folder of the built plans, writable by no other user; `$EDGEINSPECT_PLANS` when absent."""
+    """Folder of the plans, writable by no other user; absent: `$EDGEINSPECT_PLANS`."""
     rebuild: bool = True
-    """Build a plan that is missing or stale; `false` refuses instead."""
+    """Build a plan that is missing or outdated; `false`: refuse instead."""
 
 
 def build(options: Options, clock: Clock, *, store: ModelStore) -> TrtEngine:
-    """Load a model; builds its plan first, which takes minutes, if there is none that holds.
+    """Load a model. If it has no valid plan, build one first, which takes minutes.
 
     Raises:
         MissingExtraError: tensorrt or pycuda is not installed.
-        ModelError: The model is missing, corrupt, breaks the contract, or has no plan.
-        DeviceLostError: There is no such GPU.
-        EngineFault: The GPU failed at the first inference.
+        ModelError: The model is missing, corrupt, violates the contract, or has no plan.
+        DeviceLostError: The GPU does not exist.
+        EngineFault: The first inference failed.
     """
     builder.tensorrt_version()
     spec = store.resolve(options.model)
@@ -100,17 +101,17 @@ def find_or_build_plan(
     force_build: bool = False,
     progress: Progress | None = None,
 ) -> TrtPlan:
-    """The plan for a model on this machine, built if it is missing or stale.
+    """Return the plan for a model on this machine; build it if it is missing or outdated.
 
     Args:
         spec: The model, verified.
-        options: How to build and where to keep it.
+        options: Build options and the folder of the plans.
         cuda: The device to build on.
-        force: Build even if there is one that holds.
-        progress: Phase, steps done, steps in all; from the builder's thread.
+        force_build: Build even if there is a valid plan.
+        progress: Called with phase, steps done and total steps in the builder's thread.
 
     Raises:
-        ModelError: It cannot be built or kept, or may not be built (`rebuild: false`).
+        ModelError: It cannot be built or stored, or must not be built (`rebuild: false`).
     """
     metadata = _metadata(spec)
     keys = plan_keys(
@@ -119,10 +120,10 @@ def find_or_build_plan(
     folder = PlanCache(Path(options.plans) if options.plans else default_plan_folder())
     reason = "asked for"
     for key in () if force_build else keys:
-        found = folder.load(key)
-        if isinstance(found, TrtPlan):
-            return found
-        reason = found.reason if reason == "asked for" else reason
+        plan = folder.load(key)
+        if isinstance(plan, TrtPlan):
+            return plan
+        reason = plan.reason if reason == "asked for" else reason
     if not (options.rebuild or force_build):
         raise ModelError(
             f"{spec.id} has no plan for this machine: {reason}",
@@ -137,10 +138,10 @@ def find_or_build_plan(
     for last, key in ((key is keys[-1], key) for key in keys):
         sd_notify(f"EXTEND_TIMEOUT_USEC={_BUILD_TIMEOUT_US}")
         with folder.build_lock(key), cuda.current():
-            found = PlanMismatch(reason) if force_build else folder.load(key)
-            if isinstance(found, TrtPlan):  # another process built it while this one waited
-                return found
-            recipe = BuildSettings(
+            cached = PlanMismatch(reason) if force_build else folder.load(key)
+            if isinstance(cached, TrtPlan):  # built by another process during the wait
+                return cached
+            settings = BuildSettings(
                 key.typing,
                 key.flags,
                 options.optimization_level,
@@ -150,7 +151,7 @@ def find_or_build_plan(
             started_s = time.monotonic()
             try:
                 data, timing = builder.build_plan(
-                    spec.path, recipe, folder.load_timing_cache(key), check, progress
+                    spec.path, settings, folder.load_timing_cache(key), check, progress
                 )
             except ModelError:
                 if last:
@@ -160,13 +161,13 @@ def find_or_build_plan(
             plan = folder.save(key, data, timing, build_s)
         _log.info(log_events.PLAN_BUILT, model=str(spec.id), typing=key.typing, build_s=build_s)
         return plan
-    raise AssertionError("typings() names one at least")
+    raise AssertionError("typings_to_try() returns at least one")
 
 
 def plan_keys(
     spec: ModelSpec, options: Options, device_info: DeviceInfo, *, is_half: bool
 ) -> tuple[PlanKey, ...]:
-    """What a plan must have been built for and on, one key per typing, best first."""
+    """Return the keys of valid plans, one per typing, in the order of preference."""
     version = builder.tensorrt_version()
     return tuple(
         PlanKey(
@@ -191,7 +192,7 @@ def plan_keys(
 
 
 def _builder_flags(typing: Typing, precision: Precision, is_half: bool) -> tuple[str, ...]:
-    """Builder flags by name. Strong typing needs none: the graph says everything."""
+    """Return the builder flags by name; none for strong typing."""
     fp16, int8, obey = builder.LEGACY_NAMES["BuilderFlag"]
     if typing == "strong":
         return ()

@@ -1,4 +1,4 @@
-"""One suite over every backend that the registry finds."""
+"""The contract of every backend that the registry finds."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_the_gate_equals_numpy(gate: Engine) -> None:
 def test_the_segmenter_equals_numpy(segmenter: Engine) -> None:
     for image in images():
         outputs = segmenter.infer(image)
-        for got, wanted in zip(outputs, graphs.segmenter_numpy(image), strict=True):
-            assert got.dtype == wanted.dtype
-            np.testing.assert_allclose(got, wanted, atol=1e-6)
+        for got, expected in zip(outputs, graphs.segmenter_numpy(image), strict=True):
+            assert got.dtype == expected.dtype
+            np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_outputs_are_reused(segmenter: Engine) -> None:
@@ -96,14 +96,14 @@ def test_outputs_are_reused(segmenter: Engine) -> None:
         np.testing.assert_array_equal(array, copy)
 
 
-def test_the_same_memory_with_other_pixels(gate: Engine) -> None:
+def test_new_pixels_at_the_same_address_are_read(gate: Engine) -> None:
     slot = np.zeros(graphs.SHAPE.dims, np.uint8)
     for value in (0, 255, 51):
         slot[:] = value
         assert gate.infer(slot)[0][0] == pytest.approx(value / 255, abs=1e-6)
 
 
-def test_a_view_into_a_ring_is_taken(gate: Engine) -> None:
+def test_a_view_into_a_ring_is_accepted(gate: Engine) -> None:
     ring = np.zeros((3, *graphs.SHAPE.dims), np.uint8)
     ring[1] = 102
     assert gate.infer(ring[1])[0][0] == pytest.approx(0.4, abs=1e-6)
@@ -121,13 +121,15 @@ def test_a_view_into_a_ring_is_taken(gate: Engine) -> None:
     ],
     ids=["flat", "color", "small", "float", "strided", "empty"],
 )
-def test_another_image_is_a_fault_and_the_engine_lives(gate: Engine, image: Any) -> None:
-    with pytest.raises(EngineFault, match="takes contiguous uint8 32x48x1"):
+def test_an_image_of_another_shape_is_a_fault_and_the_engine_remains_usable(
+    gate: Engine, image: Any
+) -> None:
+    with pytest.raises(EngineFault, match="requires contiguous uint8 32x48x1"):
         gate.infer(image)
     assert gate.infer(np.full(graphs.SHAPE.dims, 255, np.uint8))[0][0] == pytest.approx(1)
 
 
-def test_it_works_for_three_channels(backend: registry.PluginModule, root: Path) -> None:
+def test_three_channels_are_supported(backend: registry.PluginModule, root: Path) -> None:
     shape = FrameShape(16, 24, 3)
     graphs.install(root, graphs.gate(shape), shape=shape)
     engine = build(backend, root, "tiny-gate")
@@ -136,13 +138,13 @@ def test_it_works_for_three_channels(backend: registry.PluginModule, root: Path)
     engine.close()
 
 
-def test_it_tells_its_spec(segmenter: Engine) -> None:
+def test_the_spec_is_available(segmenter: Engine) -> None:
     assert str(segmenter.spec.id) == "tiny-segmenter/1"
     assert segmenter.spec.classes == graphs.CLASSES
     assert segmenter.spec.output_stride == graphs.STRIDE
 
 
-def test_close_twice_and_infer_after(gate: Engine) -> None:
+def test_close_twice_and_infer_after_close(gate: Engine) -> None:
     gate.close()
     gate.close()
     with pytest.raises(EngineFault, match="closed"):
@@ -153,7 +155,7 @@ def test_two_engines_on_two_threads(backend: registry.PluginModule, root: Path) 
     graphs.install(root, graphs.gate())
     wrong: list[str] = []
 
-    def judge(value: int) -> None:
+    def infer_once(value: int) -> None:
         engine = build(backend, root, "tiny-gate", threads=1)
         image = np.full(graphs.SHAPE.dims, value, np.uint8)
         for _ in range(50):
@@ -162,7 +164,7 @@ def test_two_engines_on_two_threads(backend: registry.PluginModule, root: Path) 
                 wrong.append(f"{got} for {value}")
         engine.close()
 
-    threads = [threading.Thread(target=judge, args=(value,)) for value in (10, 200)]
+    threads = [threading.Thread(target=infer_once, args=(value,)) for value in (10, 200)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -171,7 +173,7 @@ def test_two_engines_on_two_threads(backend: registry.PluginModule, root: Path) 
 
 
 def test_python_runs_while_it_infers(backend: registry.PluginModule, root: Path) -> None:
-    # If the engine kept the interpreter lock, the deadline guard could not run beside it.
+    # If the engine kept the interpreter lock, the deadline guard could not run.
     shape = FrameShape(4096, 8192, 1)
     graphs.install(root, graphs.gate(shape), shape=shape)
     engine = build(backend, root, "tiny-gate", threads=1)
@@ -222,7 +224,7 @@ def test_a_corrupt_file_is_refused(
     assert "model.onnx" in caught.value.where
 
 
-def test_a_gate_is_no_segmenter(backend: registry.PluginModule, root: Path) -> None:
+def test_a_gate_is_refused_as_segmenter(backend: registry.PluginModule, root: Path) -> None:
     graphs.install(root, graphs.gate(), kind="segmenter")
     with pytest.raises(ModelError) as caught:
         build(backend, root, "tiny-gate")
@@ -252,11 +254,11 @@ def test_classes_in_another_order_are_refused(backend: registry.PluginModule, ro
         model, {"edgeinspect.kind": "segmenter", "edgeinspect.classes": '["bright", "dark"]'}
     )
     graphs.install(root, model, name="tiny-segmenter", kind="segmenter")
-    with pytest.raises(ModelError, match=r'is \["bright", "dark"\], the manifest says'):
+    with pytest.raises(ModelError, match=r'is \["bright", "dark"\], the manifest states'):
         build(backend, root, "tiny-segmenter")
 
 
-def test_a_free_size_is_refused(backend: registry.PluginModule, root: Path) -> None:
+def test_a_dynamic_size_is_refused(backend: registry.PluginModule, root: Path) -> None:
     model = graphs.gate()
     dim = model.graph.input[0].type.tensor_type.shape.dim[2]
     dim.ClearField("dim_value")
@@ -266,7 +268,7 @@ def test_a_free_size_is_refused(backend: registry.PluginModule, root: Path) -> N
         build(backend, root, "tiny-gate")
 
 
-def test_a_model_that_is_not_there(backend: registry.PluginModule, root: Path) -> None:
+def test_a_missing_model_is_refused(backend: registry.PluginModule, root: Path) -> None:
     with pytest.raises(ModelError, match="there is no model tiny-gate"):
         build(backend, root, "tiny-gate")
 

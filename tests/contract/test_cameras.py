@@ -1,4 +1,4 @@
-"""One suite over every camera. A new camera adds an entry to CAMERAS, or fails here."""
+"""The contract of every camera. A new camera must be added to CAMERAS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.registry import load_plugin, plugin_names
 from tests.fake_camera import DEVICE, fake_camera
 
-os.environ["PYLON_CAMEMU"] = "1"  # read when pypylon is loaded: a camera of its own
+os.environ["PYLON_CAMEMU"] = "1"  # read when pypylon is loaded: adds an emulated camera
 
 
 def write_images(folder: Path, count: int = 3) -> None:
@@ -35,7 +35,7 @@ def write_images(folder: Path, count: int = 3) -> None:
 
 
 class NoPeer:
-    """No peer is needed."""
+    """A camera that needs no peer."""
 
     def kill(self) -> None:
         raise AssertionError("there is nothing to kill")
@@ -48,20 +48,20 @@ def no_peer() -> Iterator[NoPeer]:
 
 @dataclass(frozen=True)
 class Case:
-    """How to make a camera for a test, and how to take it away."""
+    """How to create a camera for a test, and how to make it lose its source."""
 
     options: Callable[[Path], dict[str, Any]]
     finite: dict[str, Any] | None = None
-    """What makes it end after three frames; None if it never does."""
+    """Options that end it after three frames; None if it never ends."""
     triggered: dict[str, Any] | None = None
-    """What makes it wait for software triggers; None if it cannot."""
+    """Options that make it wait for software triggers; None if it cannot."""
     lose: Callable[[Path, Any], None] | None = None
     prepare: Callable[[Path], None] = lambda folder: None
     peer: Callable[[], AbstractContextManager[Any]] = no_peer
-    """What stands at the other end, for the length of a test."""
+    """Context manager of its peer."""
     rate_hz: int = 200
     counts_on: bool = True
-    """Opened again, it goes on with its count."""
+    """True if its frame counter continues after being opened again."""
 
 
 def gige_options(folder: Path) -> dict[str, Any]:
@@ -163,8 +163,8 @@ CAMERAS = {
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One camera type under test, its peer running."""
+class CameraUnderTest:
+    """One camera type under test, with its peer."""
 
     name: str
     how: Case
@@ -172,7 +172,7 @@ class Subject:
 
 
 NOT_IN_CI = {"v4l2", "pylon"}
-"""They need a device of the kernel, or a maker's library of 240 MB."""
+"""Cameras that need a V4L2 device, or a maker's library of 240 MB."""
 
 
 @pytest.fixture(
@@ -181,14 +181,14 @@ NOT_IN_CI = {"v4l2", "pylon"}
         for name in plugin_names("camera")
     ]
 )
-def case(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def case(request: pytest.FixtureRequest) -> Iterator[CameraUnderTest]:
     name = request.param
     assert name in CAMERAS, f"add camera {name} to CAMERAS in this file"
     with CAMERAS[name].peer() as peer:
-        yield Subject(name, CAMERAS[name], peer)
+        yield CameraUnderTest(name, CAMERAS[name], peer)
 
 
-def make(case: Subject, folder: Path, **more: Any) -> Camera:
+def make(case: CameraUnderTest, folder: Path, **more: Any) -> Camera:
     case.how.prepare(folder)
     module = load_plugin("camera", case.name)
     options = msgspec.convert(case.how.options(folder) | more, module.Options)
@@ -211,7 +211,7 @@ def grab_further(camera: Camera, count: int) -> None:
         grab(camera)
 
 
-def test_frames_have_the_line_s_layout(case: Subject, tmp_path: Path) -> None:
+def test_frames_have_the_layout_of_the_line(case: CameraUnderTest, tmp_path: Path) -> None:
     camera = make(case, tmp_path)
     camera.open()
     before = SystemClock().now_ns()
@@ -231,9 +231,9 @@ def test_frames_have_the_line_s_layout(case: Subject, tmp_path: Path) -> None:
     camera.close()
 
 
-def test_the_end_is_said_and_stays(case: Subject, tmp_path: Path) -> None:
+def test_the_end_is_reported_repeatedly(case: CameraUnderTest, tmp_path: Path) -> None:
     if case.how.finite is None:
-        return  # it has no end
+        return  # it never ends
     camera = make(case, tmp_path, **case.how.finite)
     camera.open()
     for _ in range(3):
@@ -244,7 +244,7 @@ def test_the_end_is_said_and_stays(case: Subject, tmp_path: Path) -> None:
     camera.close()
 
 
-def test_time_out_is_kept(case: Subject, tmp_path: Path) -> None:
+def test_grab_returns_none_after_the_timeout(case: CameraUnderTest, tmp_path: Path) -> None:
     if case.how.triggered is None:
         return  # it always has a frame
     camera = make(case, tmp_path, **case.how.triggered)
@@ -255,7 +255,7 @@ def test_time_out_is_kept(case: Subject, tmp_path: Path) -> None:
     camera.close()
 
 
-def test_trigger_brings_one_frame_with_its_part(case: Subject, tmp_path: Path) -> None:
+def test_a_trigger_delivers_one_frame_with_its_part(case: CameraUnderTest, tmp_path: Path) -> None:
     if case.how.triggered is None:
         return
     camera = make(case, tmp_path, **case.how.triggered)
@@ -271,8 +271,8 @@ def test_trigger_brings_one_frame_with_its_part(case: Subject, tmp_path: Path) -
     camera.close()
 
 
-def test_triggers_in_a_burst_keep_their_order(case: Subject, tmp_path: Path) -> None:
-    """A camera may be too slow for a burst; then the part is told as lost, not mixed up."""
+def test_triggers_in_a_burst_keep_their_order(case: CameraUnderTest, tmp_path: Path) -> None:
+    """A camera may be too slow for a burst; then the part is reported as lost, not mixed up."""
     if case.how.triggered is None:
         return
     camera = make(case, tmp_path, **case.how.triggered)
@@ -285,7 +285,7 @@ def test_triggers_in_a_burst_keep_their_order(case: Subject, tmp_path: Path) -> 
     camera.close()
 
 
-def test_free_running_takes_no_trigger(case: Subject, tmp_path: Path) -> None:
+def test_a_free_running_camera_accepts_no_trigger(case: CameraUnderTest, tmp_path: Path) -> None:
     camera = make(case, tmp_path)
     camera.open()
     with pytest.raises(UsageError, match="trigger"):
@@ -293,7 +293,7 @@ def test_free_running_takes_no_trigger(case: Subject, tmp_path: Path) -> None:
     camera.close()
 
 
-def test_goes_on_after_being_opened_again(case: Subject, tmp_path: Path) -> None:
+def test_a_reopened_camera_continues(case: CameraUnderTest, tmp_path: Path) -> None:
     camera = make(case, tmp_path)
     camera.open()
     first = grab(camera)
@@ -303,13 +303,13 @@ def test_goes_on_after_being_opened_again(case: Subject, tmp_path: Path) -> None
     again = grab(camera)
     assert not case.how.counts_on or again.camera_frame_id == first.camera_frame_id + 1
     camera.release(again)
-    camera.release(first)  # a second time, and of another connection: harmless
+    camera.release(first)  # released twice, and after a new connection
     camera.close()
 
 
-def test_a_loss_is_said(case: Subject, tmp_path: Path) -> None:
+def test_a_loss_is_reported(case: CameraUnderTest, tmp_path: Path) -> None:
     if case.how.lose is None:
-        return  # nothing there to lose
+        return  # it has no source to lose
     camera = make(case, tmp_path)
     camera.open()
     grab(camera)
@@ -322,7 +322,7 @@ def test_a_loss_is_said(case: Subject, tmp_path: Path) -> None:
 
 
 class TestFolder:
-    """What only a folder can hold."""
+    """Cases of a folder only."""
 
     def frames(self, folder: Path, **more: Any) -> list[Grab]:
         module = load_plugin("camera", "folder")
@@ -384,7 +384,7 @@ class TestFolder:
         assert bgr.pixels[0, 0].tolist() == [200, 0, 0]
         assert rgb.pixels[0, 0].tolist() == [0, 0, 200]
 
-    def test_names_choose_and_order(self, tmp_path: Path) -> None:
+    def test_a_list_of_names_selects_and_orders(self, tmp_path: Path) -> None:
         write_images(tmp_path / "in")
         (tmp_path / "list").write_text("2.png\n0.png\nmissing.png\n")
         found = self.frames(tmp_path / "in", names=str(tmp_path / "list"))

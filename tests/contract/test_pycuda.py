@@ -1,8 +1,8 @@
-"""pycuda is compiled against CUDA's headers and a stub of libcuda, and has all that we call.
+"""pycuda compiles against CUDA's headers and a stub of libcuda, and has every name that is used.
 
 CUDA's headers come as wheels; no toolkit, no driver and no GPU are needed. The compiled
-package is kept beside the wheels: it is made once for an environment. A CUDA toolkit or a
-driver that the machine has is not seen: neither by the compiler nor by the loader.
+package is cached beside the wheels, once per environment. A CUDA toolkit or driver on the machine
+is used neither by the compiler nor by the loader.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ HEADERS = (
 COMPILE_S = 400
 NO_DEVICE = "no CUDA-capable device is detected"
 
-# What a machine without a GPU says. A function that gives a text must set it: a pointer that is
-# left as it was is whatever lies on the stack.
+# The error of a machine without a GPU. A function that returns a text must set the pointer, or it
+# stays uninitialised.
 STUB = f"""
 int cuGetErrorString(int code, const char **text) {{ *text = "{NO_DEVICE}"; return 0; }}
 int cuGetErrorName(int code, const char **text) {{ *text = "CUDA_ERROR_NO_DEVICE"; return 0; }}
@@ -51,9 +51,9 @@ FOREIGN = (
     "LD_LIBRARY_PATH",
     "LDFLAGS",
 )
-"""What of the environment would lead the compiler to another CUDA."""
+"""Environment variables that would make the compiler use another CUDA."""
 
-# pycuda's own setup, its files compiled side by side: alone that takes a minute.
+# The setup of pycuda with its files compiled in parallel, which would take a minute otherwise.
 SETUP = """
 import os, runpy, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -162,7 +162,7 @@ def compile_pycuda(work: Path, headers: Path) -> Path:
     built = subprocess.run(
         [sys.executable, "-c", SETUP, "--quiet", "build"],
         cwd=source,
-        env=compilers_environment(work),
+        env=compiler_environment(work),
         capture_output=True,
         text=True,
         check=False,
@@ -176,7 +176,7 @@ def compile_pycuda(work: Path, headers: Path) -> Path:
     return made
 
 
-def compilers_environment(work: Path) -> dict[str, str]:
+def compiler_environment(work: Path) -> dict[str, str]:
     """Ours without what leads to another CUDA; a person's own pycuda settings lie in HOME."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     return kept | {"CFLAGS": "-O0 -w", "CXXFLAGS": "-O0 -w", "HOME": str(work)}
@@ -195,7 +195,7 @@ def libcuda(pycuda: Path, tmp_path: Path) -> Path:
 
 
 def used_names() -> set[str]:
-    """What `_cuda.py` takes from pycuda's driver module, read from its source."""
+    """Return the names that `cuda.py` uses from pycuda's driver module."""
     found: set[str] = set()
     tree = ast.parse(SOURCE.read_text())
     for node in ast.walk(tree):
@@ -203,12 +203,12 @@ def used_names() -> set[str]:
             match = re.fullmatch(r"(?:self\._driver|driver)\.([\w.]+)", ast.unparse(node))
             if match:
                 found.add(match[1])
-    # `flags` is `driver.ctx_flags` there.
+    # `flags` is `driver.ctx_flags`.
     flags = re.findall(r"\bflags\.([A-Z_]+)", SOURCE.read_text())
     return found | {f"ctx_flags.{name}" for name in flags}
 
 
-def test_the_list_is_read_from_our_source() -> None:
+def test_used_names_are_found_in_the_source() -> None:
     assert used_names() >= {
         "init",
         "Device.count",
@@ -228,12 +228,12 @@ def test_the_list_is_read_from_our_source() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(COMPILE_S + 60)
-def test_compiled_pycuda_has_all_that_we_call(pycuda: Path, libcuda: Path) -> None:
+def test_compiled_pycuda_has_every_used_name(pycuda: Path, libcuda: Path) -> None:
     pytest.importorskip("numpy")
     packages = (pycuda, *map(Path, filter(None, sys.path)))
-    told = nvidia.run_json(NAMES, *sorted(used_names()), paths=packages, libraries=libcuda)
-    assert told["lacking"] == []
-    assert told["stream"]
-    assert told["pointer"]
-    assert told["device"] == []
-    assert NO_DEVICE in told["init"]  # raised by pycuda, with the stub's own words
+    report = nvidia.run_json(NAMES, *sorted(used_names()), paths=packages, libraries=libcuda)
+    assert report["lacking"] == []
+    assert report["stream"]
+    assert report["pointer"]
+    assert report["device"] == []
+    assert NO_DEVICE in report["init"]  # raised by pycuda with the text of the stub

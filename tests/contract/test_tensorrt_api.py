@@ -1,8 +1,7 @@
-"""What our code calls exists in TensorRT 10.3 and in the newest 11, read from the real bindings.
+"""Every TensorRT name that the sources use exists in 10.3 and in the latest 11.
 
-No TensorRT and no GPU are needed: the bindings are loaded over stub libraries. What is
-checked is read from our own sources, so that it cannot go stale, in two ways: the names by
-`ast`, and everything else (arguments, keywords, results) by mypy on stubs that are made
+Needs neither TensorRT nor a GPU: the real bindings are loaded over stub libraries. The sources are
+checked in two ways: names by `ast`; arguments, keywords and results by mypy on stubs generated
 from the bindings.
 """
 
@@ -31,8 +30,8 @@ SOURCES = [
 ]
 VERSIONS = {"10.3": "tensorrt-cu12-bindings==10.3.0", "11": "tensorrt-cu13-bindings>=11,<12"}
 NOT_API = "unreachable,redundant-expr,override,unused-ignore,no-any-return"
-"""mypy's complaints that say nothing about whether a call exists: a stub's results are
-never None, and its arguments are wider than what a subclass is given."""
+"""Error codes of mypy that do not concern the existence of a call: a stub's results are never
+None, and its arguments are wider than those of a subclass."""
 
 DUMP = """
 import json, inspect, tensorrt_bindings as trt
@@ -55,12 +54,12 @@ class Bindings:
     major: int
     packages: Path
     libraries: Path
-    told: dict[str, Any]
+    report: dict[str, Any]
 
     def lacks(self, name: str) -> bool:
-        """Whether `Class.member`, `Class.Nested.member` or `name` is not in the bindings."""
+        """Return True if `Class.member`, `Class.Nested.member` or `name` is not in the bindings."""
         owner, _, member = name.rpartition(".")
-        members = self.told["members"]
+        members = self.report["members"]
         return name not in members if not owner else member not in (members.get(owner) or ())
 
 
@@ -69,12 +68,12 @@ def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     packages = nvidia.unpack_wheels(VERSIONS[request.param])
     major = int(request.param.partition(".")[0])
     libraries = nvidia.stub_tensorrt(tmp_path_factory.mktemp("libraries"), major)
-    told = nvidia.run_json(DUMP, paths=(packages,), libraries=libraries)
-    return Bindings(major, packages, libraries, told)
+    report = nvidia.run_json(DUMP, paths=(packages,), libraries=libraries)
+    return Bindings(major, packages, libraries, report)
 
 
 def chain(node: ast.expr) -> str:
-    """`a.b.c` for a chain of attributes, else empty."""
+    """Return `a.b.c` for a chain of attributes; empty for other nodes."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -84,7 +83,7 @@ def chain(node: ast.expr) -> str:
 
 
 def declared(scope: ast.AST) -> dict[str, str]:
-    """Variables of a function to the TensorRT class that they are annotated with."""
+    """Map variables to the TensorRT class of their annotation."""
     found = {}
     for node in ast.walk(scope):
         target: str | None = None
@@ -100,7 +99,7 @@ def declared(scope: ast.AST) -> dict[str, str]:
 
 
 def used_names(source: str) -> Iterator[str]:
-    """Every name of TensorRT that a source uses: `Class`, `Class.member`."""
+    """Yield every name of TensorRT that a source uses: `Class`, `Class.member`."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         name = chain(node) if isinstance(node, ast.Attribute) else ""
@@ -120,7 +119,7 @@ def needed() -> set[str]:
     return {name for name in names if not name.startswith("__")}
 
 
-def test_the_list_is_read_from_our_sources() -> None:
+def test_used_names_are_found_in_the_sources() -> None:
     names = needed()
     assert len(names) >= 60, sorted(names)
     assert names >= {
@@ -139,36 +138,36 @@ def test_the_list_is_read_from_our_sources() -> None:
 
 
 def test_every_name_exists(bindings: Bindings) -> None:
-    lacking = sorted(name for name in needed() if bindings.lacks(name))
-    assert not lacking, f"TensorRT {bindings.told['version']} has no {lacking}"
+    missing = sorted(name for name in needed() if bindings.lacks(name))
+    assert not missing, f"TensorRT {bindings.report['version']} has no {missing}"
 
 
-def test_a_name_that_is_gone_is_seen(bindings: Bindings) -> None:
+def test_a_removed_name_is_detected(bindings: Bindings) -> None:
     source = (
         "def f(builder: trt.Builder) -> None:\n"
         "    if builder.platform_has_fast_int8:\n"
         "        trt.BuilderFlag.FP16\n"
     )
-    gone = {name for name in used_names(source) if bindings.lacks(name)}
+    missing = {name for name in used_names(source) if bindings.lacks(name)}
     expected = {"Builder.platform_has_fast_int8", "BuilderFlag.FP16"}
-    assert gone == (expected if bindings.major >= 11 else set())
+    assert missing == (expected if bindings.major >= 11 else set())
 
 
-def test_legacy_names_are_in_10_and_gone_in_11(bindings: Bindings) -> None:
+def test_legacy_names_exist_in_10_and_not_in_11(bindings: Bindings) -> None:
     names = {f"{owner}.{name}" for owner, members in LEGACY_NAMES.items() for name in members}
-    lacking = {name for name in names if bindings.lacks(name)}
-    assert lacking == (names if bindings.major >= 11 else set())
+    missing = {name for name in names if bindings.lacks(name)}
+    assert missing == (names if bindings.major >= 11 else set())
 
 
-def test_without_tensorrt_the_builder_raises_and_does_not_crash(bindings: Bindings) -> None:
-    assert "nullptr" in bindings.told["builder"]
+def test_without_tensorrt_the_builder_raises(bindings: Bindings) -> None:
+    assert "nullptr" in bindings.report["builder"]
 
 
-def test_mypy_on_stubs_made_from_the_bindings(bindings: Bindings, tmp_path: Path) -> None:
+def test_mypy_on_stubs_of_the_bindings(bindings: Bindings, tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="mypy is not installed: extra dev")
     stubs = make_stubs(bindings, tmp_path)
-    assert not complaints(stubs, *[path for path in SOURCES if path.is_file()])
-    # And it can fail: a method that 11 no longer has, and a keyword that none ever had.
+    assert not mypy_errors(stubs, *[path for path in SOURCES if path.is_file()])
+    # The check fails for a method that 11 removed, and for an unknown keyword.
     wrong = tmp_path / "wrong.py"
     wrong.write_text(
         "import tensorrt as trt\n"
@@ -177,14 +176,14 @@ def test_mypy_on_stubs_made_from_the_bindings(bindings: Bindings, tmp_path: Path
         "    config.set_timing_cache(config.create_timing_cache(b''), overwrite=True)\n"
         "    trt.BuilderFlag.FP16\n"
     )
-    told = complaints(stubs, wrong)
-    assert '"overwrite"' in told
-    assert ("platform_has_fast_int8" in told) == (bindings.major >= 11)
-    assert ('"FP16"' in told) == (bindings.major >= 11)
+    report = mypy_errors(stubs, wrong)
+    assert '"overwrite"' in report
+    assert ("platform_has_fast_int8" in report) == (bindings.major >= 11)
+    assert ('"FP16"' in report) == (bindings.major >= 11)
 
 
-def complaints(stubs: Path, *paths: Path) -> str:
-    """What mypy has against our sources with TensorRT's types in reach."""
+def mypy_errors(stubs: Path, *paths: Path) -> str:
+    """Return mypy's errors in the sources with TensorRT's types."""
     codes = [f"--disable-error-code={code}" for code in NOT_API.split(",")]
     done = subprocess.run(
         [
@@ -210,7 +209,7 @@ def complaints(stubs: Path, *paths: Path) -> str:
 
 
 def make_stubs(bindings: Bindings, folder: Path) -> Path:
-    """A package `tensorrt` of type stubs, written by pybind11-stubgen from the bindings."""
+    """Generate a package `tensorrt` of type stubs with pybind11-stubgen."""
     pytest.importorskip("pybind11_stubgen", reason="pybind11-stubgen is not installed: extra test")
     nvidia.run_python(
         "import sys; from pybind11_stubgen import main; main(sys.argv[1:])",
@@ -223,18 +222,18 @@ def make_stubs(bindings: Bindings, folder: Path) -> Path:
     )
     text = (folder / "made" / "tensorrt_bindings" / "tensorrt.pyi").read_text()
     text = re.sub(r"\btensorrt_bindings(\.tensorrt)?\b", "tensorrt", text)
-    # `trt.bool` is a data type, and would take the place of Python's in every signature.
+    # `trt.bool` is a data type and would shadow Python's in every signature.
     text = re.sub(r"((?:->|[:|]) )bool\b", r"\1builtins.bool", text)
     lines = text.replace("import typing\n", "import builtins\nimport typing\n", 1).splitlines()
     package = folder / "stubs" / "tensorrt"
     package.mkdir(parents=True)
-    whole = "\n".join(["# mypy: ignore-errors", *parseable(lines), "__version__: str", ""])
-    (package / "__init__.pyi").write_text(whole)
+    stub = "\n".join(["# mypy: ignore-errors", *parseable(lines), "__version__: str", ""])
+    (package / "__init__.pyi").write_text(stub)
     return folder / "stubs"
 
 
 def parseable(lines: list[str]) -> list[str]:
-    """Without the few signatures that are no Python, as one with a parameter named `in`."""
+    """Replace signatures that are not valid Python, such as a parameter named `in`."""
     for _ in range(50):
         try:
             ast.parse("\n".join(lines))

@@ -1,4 +1,4 @@
-"""The shipped models on TensorRT: right, how fast, and in which precision."""
+"""The shipped models on TensorRT: outputs, speed and precision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.imaging.synthetic_strip import render_strip
 from edgeinspect.learning.build import plans as build
 from edgeinspect.storage.model_store import ModelStore
-from tests.gpu.prove import NotHere, measure_latency
+from tests.gpu.verify import NotAvailableError, measure_latency
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE_COUNT = 16
@@ -31,10 +31,10 @@ CELLS = {"fp32": 1e-3, "fp16": 5e-3}
 
 
 def measure(tensorrt: Any) -> dict[str, Any]:
-    """Every model, precision and way of launching, held against ONNX Runtime."""
+    """Compare every model, precision and launch option with ONNX Runtime."""
     reason = registry.missing_reason("backend", "ort")
     if reason:
-        raise NotHere(reason)
+        raise NotAvailableError(reason)
     figures: dict[str, Any] = {"tensorrt": tensorrt.__version__}
     with tempfile.TemporaryDirectory() as folder:
         store = create_fp16_store(Path(folder) / "engines")
@@ -47,20 +47,20 @@ def measure(tensorrt: Any) -> dict[str, Any]:
 
 
 def create_fp16_store(root: Path) -> ModelStore:
-    """A copy of the shipped models, each with an FP16 version 2."""
+    """Copy the shipped models, each with an FP16 version 2."""
     import onnx
 
     from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
 
-    # The shipped version 2 is INT8; an FP16 one takes its place here.
+    # The shipped version 2 is INT8; replace it by an FP16 version.
     shutil.copytree(ROOT / "engines", root, ignore=shutil.ignore_patterns("2"))
     for name in ("strip-gate", "strip-segmenter"):
-        made = root / name / "2"
-        made.mkdir()
+        version = root / name / "2"
+        version.mkdir()
         data = convert_to_fp16(
             onnx.load(root / name / "1" / "model.onnx")
         ).model.SerializeToString()
-        (made / "model.onnx").write_bytes(data)
+        (version / "model.onnx").write_bytes(data)
         manifest = yaml.safe_load((root / name / "1" / "manifest.yaml").read_text())
         manifest |= {
             "version": 2,
@@ -68,7 +68,7 @@ def create_fp16_store(root: Path) -> ModelStore:
             "size_bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-        (made / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+        (version / "manifest.yaml").write_text(yaml.safe_dump(manifest))
     return ModelStore(root)
 
 
@@ -80,7 +80,7 @@ def _one(store: ModelStore, ref: str, precision: str, plans: Path) -> dict[str, 
         np.ascontiguousarray(render_strip(UNSEEN_SEED, i).image[:, :, None])
         for i in range(IMAGE_COUNT)
     ]
-    wanted = [[array.copy() for array in reference.infer(image)] for image in images]
+    expected = [[array.copy() for array in reference.infer(image)] for image in images]
     reference.close()
     figures: dict[str, Any] = {}
     ways = {
@@ -92,9 +92,9 @@ def _one(store: ModelStore, ref: str, precision: str, plans: Path) -> dict[str, 
     for way, changes in ways.items():
         options = trt.Options(model=ref, plans=str(plans), **changes)
         engine = trt.build(options, SystemClock(), store=store)
-        for image, want in zip(images, wanted, strict=True):
-            for mine, theirs in zip(engine.infer(image), want, strict=True):
-                _check_agreement(mine, theirs, precision, f"{ref}, {way}")
+        for image, want in zip(images, expected, strict=True):
+            for actual, target in zip(engine.infer(image), want, strict=True):
+                _check_agreement(actual, target, precision, f"{ref}, {way}")
         figures[way] = measure_latency(lambda engine=engine: engine.infer(images[0]))
         engine.close()
     task = build.PlanRequest(ref, trt.Options(model=ref, plans=str(plans)), store)
@@ -108,18 +108,18 @@ def _one(store: ModelStore, ref: str, precision: str, plans: Path) -> dict[str, 
     return figures
 
 
-def _check_agreement(mine: np.ndarray, theirs: np.ndarray, precision: str, where: str) -> None:
-    if mine.dtype == np.uint8:
-        changed = float((mine != theirs).mean())
+def _check_agreement(actual: np.ndarray, reference: np.ndarray, precision: str, where: str) -> None:
+    if actual.dtype == np.uint8:
+        changed = float((actual != reference).mean())
         assert changed <= CELLS[precision], f"{where}: {changed:.2%} of the cells differ"
         return
-    scale = max(1.0, float(np.abs(theirs).max()))
-    worst = float(np.abs(mine - theirs).max()) / scale
+    scale = max(1.0, float(np.abs(reference).max()))
+    worst = float(np.abs(actual - reference).max()) / scale
     assert worst <= TOLERANCE[precision], f"{where}: differs by {worst:.2g}"
 
 
 def run_line() -> dict[str, Any]:
-    """A whole line with both models on TensorRT; it ends with 0 only if the law held."""
+    """Run a complete line with both models on TensorRT; exit 0 means that its guarantees hold."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "demo.json"
         done = subprocess.run(

@@ -1,8 +1,8 @@
-"""TensorRT's builder and inspector: from a graph to a plan, and what the plan really runs.
+"""Builds TensorRT plans from ONNX graphs, and inspects the layers of a plan.
 
-One path for TensorRT 10.3 to 11.x: every name used here exists in all of them
-(tests/contract/test_tensorrt_api.py reads this file). What 11 no longer has stands in
-`LEGACY`, is looked up by name, and is used only for the fallback to weak typing.
+The same code runs on TensorRT 10.3 to 11.x: every name used here exists in all of them
+(tests/contract/test_tensorrt_api.py reads this file). Names that 11 removed are in
+`LEGACY_NAMES`, accessed by name, and used only for the fallback to weak typing.
 
 Source: docs/decisions/0011-tensorrt.md
 """
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 Typing = Literal["strong", "weak"]
 Progress = Callable[[str, int, int], None]
-"""Phase, steps done, steps in all."""
+"""Called with phase, steps done and total steps."""
 
 LEGACY_NAMES = {
     "BuilderFlag": ("FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"),
     "ILayer": ("precision", "set_output_type"),
 }
-"""Class to names that TensorRT 10 has and 11 has not; never written as attributes."""
+"""Class to names that TensorRT 11 removed; never written as attributes."""
 STRONG_ONLY_SINCE = (10, 12)
-"""Where a strongly typed build fails on a TensorRT older than this, a weak one is tried."""
+"""Before this version, a weakly typed build is tried if the strongly typed one fails."""
 _FLOAT_LAYER_KINDS = ("REDUCE", "SOFTMAX", "TOPK", "UNARY")
-"""Kinds of layers that weak typing must leave in float32: sums, exponentials, roots."""
+"""Layer types that weak typing must leave in float32: sums, exponentials, roots."""
 _DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
@@ -50,7 +50,7 @@ _MESSAGES_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """How to build."""
+    """Settings of one build."""
 
     typing: Typing
     flags: tuple[str, ...]
@@ -58,41 +58,41 @@ class BuildSettings:
     optimization_level: int
     workspace_mib: int
     threads: int
-    """Of the builder; 0 leaves it to TensorRT."""
+    """Threads of the builder; 0: chosen by TensorRT."""
 
 
 @dataclass(slots=True)
 class TrtLogCollector:
-    """The newest errors and warnings of TensorRT, which says why only in its log."""
+    """Collects the latest errors of TensorRT, which reports reasons only in its log."""
 
     lines: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """Keep one message, and forget the oldest."""
+        """Add one message; drop the oldest beyond the limit."""
         self.lines.append(" ".join(text.split())[:300])
         del self.lines[:-_MESSAGES_MAX]
 
     def last(self) -> str:
-        """The newest message."""
-        return self.lines[-1] if self.lines else "TensorRT does not say why"
+        """Return the latest message."""
+        return self.lines[-1] if self.lines else "TensorRT states no reason"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """One layer of a plan, as the engine inspector tells it."""
+    """One layer of a plan, by the engine inspector."""
 
     name: str
     kind: str
     inputs: tuple[str, ...]
-    """Number format of each input: `int8`, `fp16`, `fp32` …, `?` where it does not say."""
+    """Number format of each input: `int8`, `fp16`, `fp32` …; `?` if unknown."""
     outputs: tuple[str, ...]
 
 
 def tensorrt_version() -> str:
-    """Version of the TensorRT that is installed.
+    """Return the version of the installed TensorRT.
 
     Raises:
-        MissingExtraError: None is.
+        MissingExtraError: TensorRT is not installed.
     """
     try:
         import tensorrt as trt
@@ -102,25 +102,25 @@ def tensorrt_version() -> str:
 
 
 def typings_to_try(version: str, wanted: str) -> tuple[Typing, ...]:
-    """Which typings to try, in this order.
+    """Return the typings to try, in order.
 
     Raises:
-        ModelError: `weak` is wanted of a TensorRT that has only strong typing.
+        ModelError: `weak` is configured, and TensorRT has only strong typing.
     """
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if wanted == "strong" or (wanted == "auto" and numbers >= STRONG_ONLY_SINCE):
         return ("strong",)
     if wanted == "auto":
         return ("strong", "weak")
     if numbers >= (11, 0):
         raise ModelError(
-            f"TensorRT {version} has no weak typing", where="typing", remedy="Write `typing: auto`"
+            f"TensorRT {version} has no weak typing", where="typing", remedy="Set `typing: auto`"
         )
     return ("weak",)
 
 
 def make_logger(messages: TrtLogCollector) -> trt.ILogger:
-    """A logger that keeps warnings and errors; hold it as long as what was made with it."""
+    """Return a logger that collects errors; it must outlive the objects created with it."""
     import tensorrt as trt
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -141,20 +141,20 @@ def build_plan(
     check: Callable[[Sequence[TensorInfo], Sequence[TensorInfo]], None],
     progress: Progress | None = None,
 ) -> tuple[bytes, bytes]:
-    """Build a plan. Takes minutes; lets the interpreter lock go.
+    """Build a plan. Takes minutes; releases the interpreter lock.
 
     Args:
         path: The ONNX file.
-        recipe: How.
-        seed: A timing cache to begin with; empty, or of another device, costs only time.
-        check: Called with the graph's inputs and outputs before the long part.
+        settings: Settings of the build.
+        timing_cache: Cache of an earlier build; if empty or of another device, the build is slower.
+        check: Called with the graph's inputs and outputs before the build.
         progress: Called from the builder's thread.
 
     Returns:
-        The plan, and the timing cache to begin with next time.
+        (plan, timing cache for the next build).
 
     Raises:
-        ModelError: TensorRT cannot read the graph, or finds no plan for it.
+        ModelError: TensorRT cannot parse the graph, or cannot build a plan for it.
     """
     import tensorrt as trt
 
@@ -183,50 +183,50 @@ def build_plan(
     plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)
     if plan is None:
         raise ModelError(
-            f"TensorRT builds no plan: {messages.last()}",
+            f"TensorRT cannot build a plan: {messages.last()}",
             where=str(path),
-            remedy="See the log; docs/hardware.md knows some causes",
+            remedy="See the log, and docs/hardware.md for causes",
         )
-    grown: trt.ITimingCache = config.get_timing_cache()
-    return _copy_bytes(plan), _copy_bytes(grown.serialize())
+    new_cache: trt.ITimingCache = config.get_timing_cache()
+    return _copy_bytes(plan), _copy_bytes(new_cache.serialize())
 
 
 def _copy_bytes(memory: Any) -> bytes:
-    """A copy of what TensorRT holds: its own memory goes with the builder."""
+    """Copy TensorRT's memory, which is freed with the builder."""
     return bytes(memoryview(memory))
 
 
 def inspect_layers(engine: trt.ICudaEngine) -> tuple[LayerInfo, ...]:
-    """What each layer of a plan computes in, from the engine inspector."""
+    """Return the layers of a plan with their number formats, by the engine inspector."""
     import tensorrt as trt
 
     inspector: trt.EngineInspector = engine.create_engine_inspector()
-    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    return parse_layers(told)
+    report = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+    return parse_layers(report)
 
 
 def parse_layers(report: Any) -> tuple[LayerInfo, ...]:
-    """The inspector's JSON as layers; a plan built without details gives only names."""
-    found = []
+    """Parse the inspector's JSON; a plan built without details has only names."""
+    layers = []
     for entry in report.get("Layers", ()):
         if isinstance(entry, str):
-            found.append(LayerInfo(entry, "?", (), ()))
+            layers.append(LayerInfo(entry, "?", (), ()))
             continue
         ends = [
             tuple(_tensor_format(end) for end in entry.get(key, ()))
             for key in ("Inputs", "Outputs")
         ]
-        found.append(LayerInfo(entry.get("Name", "?"), entry.get("LayerType", "?"), *ends))
-    return tuple(found)
+        layers.append(LayerInfo(entry.get("Name", "?"), entry.get("LayerType", "?"), *ends))
+    return tuple(layers)
 
 
 def dtype_name(dtype: Any) -> str:
-    """Numpy's name for one of TensorRT's data types."""
+    """Return numpy's name of a TensorRT data type."""
     return _DTYPES.get(dtype.name, str(dtype.name).lower())
 
 
 def fixed_shape(dims: Any) -> tuple[int, ...]:
-    """A shape with `UNKNOWN` for what is not fixed."""
+    """Return a shape with `DYNAMIC_SIZE` for dimensions that are not fixed."""
     return tuple(int(size) if size >= 0 else DYNAMIC_SIZE for size in dims)
 
 
@@ -234,20 +234,19 @@ def _parse_onnx(path: Path, network: trt.INetworkDefinition, logger: trt.ILogger
     import tensorrt as trt
 
     parser: trt.OnnxParser = trt.OnnxParser(network, logger)
-    # Not by its name: the bytes that were verified are in the page cache, and no weights
-    # outside the file are wanted.
+    # Parse the verified bytes, not the path: weights outside the file are not allowed.
     if parser.parse(read_regular(path, MODEL_BYTES_MAX)):
         return
     problems = []
     for index in range(parser.num_errors):
         error: trt.ParserError = parser.get_error(index)
-        place = f"{error.node_operator()} {error.node_name()}".strip()
-        problems.append(f"{place}: {error.desc()}" if place else error.desc())
-    text = " ".join("; ".join(problems).split()) or "TensorRT does not say why"
+        node = f"{error.node_operator()} {error.node_name()}".strip()
+        problems.append(f"{node}: {error.desc()}" if node else error.desc())
+    text = " ".join("; ".join(problems).split()) or "TensorRT states no reason"
     raise ModelError(
         f"cannot be loaded: {text[:600]}",
         where=str(path),
-        remedy="The file is corrupt or uses what this TensorRT lacks",
+        remedy="The file is corrupt, or this TensorRT does not support it",
     )
 
 
@@ -267,14 +266,14 @@ def _configure(config: trt.IBuilderConfig, settings: BuildSettings) -> None:
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
     config.builder_optimization_level = settings.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    # On by default: float32 products with a mantissa of 10 bits, which nobody accepted.
+    # TF32 is on by default; it multiplies with a mantissa of 10 bits.
     config.clear_flag(trt.BuilderFlag.TF32)
     for name in settings.flags:
         config.set_flag(getattr(trt.BuilderFlag, name))
 
 
 def _force_float_layers(network: trt.INetworkDefinition) -> None:
-    """Keep sums and exponentials in float32 where flags may choose half (10.x only)."""
+    """Force sums and exponentials to float32 where flags allow half precision (10.x only)."""
     import tensorrt as trt
 
     precision, set_output_type = LEGACY_NAMES["ILayer"]
@@ -325,11 +324,13 @@ _FORMATS = (
 
 
 def _tensor_format(tensor: Any) -> str:
-    """One input's or output's number format out of the inspector's words."""
+    """Return the number format of an input or output from the inspector's description."""
     if not isinstance(tensor, dict):
         return "?"
-    words = " ".join(str(tensor.get(key, "")) for key in ("Format/Datatype", "Datatype", "Format"))
+    description = " ".join(
+        str(tensor.get(key, "")) for key in ("Format/Datatype", "Datatype", "Format")
+    )
     for name, pattern in _FORMATS:
-        if re.search(rf"(?<![a-z])({pattern})(?![0-9])", words.lower()):
+        if re.search(rf"(?<![a-z])({pattern})(?![0-9])", description.lower()):
             return name
     return "?"

@@ -1,8 +1,8 @@
-"""CUDA as the TensorRT backend needs it. The only file that knows pycuda.
+"""CUDA contexts, memory and graphs for the TensorRT backend. The only file that imports pycuda.
 
-Contexts live as long as the process: pycuda frees an object only while its own context
-object is current, and a context that a thread gave back under another's feet is a crash.
-Graphs are not in pycuda; libcuda is asked for them directly.
+Contexts live as long as the process: pycuda frees an object only while its context is current,
+and a context that is released while another thread uses it crashes the process. pycuda has no
+graphs; they are called in libcuda directly.
 
 Source: docs/decisions/0011-tensorrt.md
 """
@@ -27,7 +27,7 @@ from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: does not wait for the default stream."""
 _CAPTURE_THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate during a capture."""
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _L4T_FILE = Path("/etc/nv_tegra_release")
 
@@ -37,25 +37,25 @@ _contexts: dict[tuple[int, bool], CudaContext] = {}
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a plan depends on, beside TensorRT."""
+    """Properties of a device, driver and system that a plan depends on."""
 
     gpu: str
     compute_capability: str
-    """As `8.7`."""
+    """Such as `8.7`."""
     driver: str
-    """NVIDIA's driver, as `570.124.06`; empty where it does not say."""
+    """Version of NVIDIA's driver, such as `570.124.06`; empty if unknown."""
     cuda: str
-    """CUDA version that the driver speaks, as `12.8`."""
+    """CUDA version that the driver supports, such as `12.8`."""
     l4t: str
-    """Release of a Jetson's system; empty elsewhere."""
+    """Release of a Jetson's system; empty on other machines."""
     is_integrated: bool
-    """Processor and GPU share their memory (Jetson)."""
+    """True if CPU and GPU share their memory (Jetson)."""
 
 
 class CudaContext:
     """One context on one device, shared by the engines of the process.
 
-    Thread-safe, as CUDA is; every call below needs `current()` around it.
+    Thread-safe. Every method except `is_alive` must be called within `current()`.
     """
 
     def __init__(self, ordinal: int, *, spin: bool) -> None:
@@ -70,10 +70,10 @@ class CudaContext:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make the context the calling thread's own for a while.
+        """Make the context current in the calling thread.
 
         Raises:
-            EngineFault: CUDA failed inside.
+            EngineFault: A CUDA call failed.
         """
         try:
             self._context.push()
@@ -85,7 +85,7 @@ class CudaContext:
             raise EngineFault(f"CUDA failed: {error}", where=self.device_info.gpu) from error
 
     def is_alive(self) -> bool:
-        """Whether the context still answers: after an illegal access no call ever succeeds."""
+        """Return False if the context is lost: after an illegal access every call fails."""
         try:
             with self.current():
                 self._driver.Context.synchronize()
@@ -94,53 +94,53 @@ class CudaContext:
         return True
 
     def create_stream(self) -> Any:
-        """A non-blocking stream; its `handle` is what TensorRT takes."""
+        """Create a non-blocking stream; TensorRT takes its `handle`."""
         return self._driver.Stream(flags=NON_BLOCKING)
 
     def allocate(self, size_bytes: int) -> Any:
-        """Device memory; `int()` gives its address. Freed when it is forgotten."""
+        """Allocate device memory; `int()` returns its address. Freed with its last reference."""
         return self._driver.mem_alloc(max(1, size_bytes))
 
     def allocate_pinned(
         self, shape: Sequence[int], dtype: np.dtype[Any], *, is_mapped: bool = False
     ) -> NDArray[Any]:
-        """Page-locked host memory, zeroed; `mapped` makes it readable by the GPU in place."""
+        """Allocate page-locked host memory, zeroed; `is_mapped`: the GPU can read it in place."""
         flags = self._driver.host_alloc_flags.DEVICEMAP if is_mapped else 0
         array: NDArray[Any] = self._driver.pagelocked_empty(tuple(shape), dtype, mem_flags=flags)
         array[...] = 0
         return array
 
     def mapped_address(self, array: NDArray[Any]) -> int:
-        """The GPU's address of an array made by `pinned(mapped=True)`."""
+        """Return the GPU address of an array from `allocate_pinned(is_mapped=True)`."""
         allocation: Any = array.base
         return int(allocation.get_device_pointer())
 
     def copy_to_device(self, target: Any, source: NDArray[Any], stream: Any) -> None:
-        """Queue a copy from pinned memory to the device."""
+        """Enqueue a copy from pinned memory to the device."""
         self._driver.memcpy_htod_async(target, source, stream)
 
     def copy_to_host(self, target: NDArray[Any], source: Any, stream: Any) -> None:
-        """Queue a copy from the device to pinned memory."""
+        """Enqueue a copy from the device to pinned memory."""
         self._driver.memcpy_dtoh_async(target, source, stream)
 
 
 def open_device(ordinal: int = 0, *, spin: bool = False) -> CudaContext:
-    """The context of a device; the same one for the same arguments.
+    """Return the context of a device, shared by calls with the same arguments.
 
     Args:
-        ordinal: The device, counted from 0.
-        spin: Waiting burns a core and wakes sooner; otherwise the thread sleeps.
+        ordinal: Index of the device, from 0.
+        spin: Wait by polling, which wakes sooner but occupies a core.
 
     Raises:
         MissingExtraError: pycuda is not installed.
-        DeviceLostError: There is no driver, or no such device.
+        DeviceLostError: There is no driver, or the device does not exist.
     """
     with _lock:
-        known = _contexts.get((ordinal, spin))
-        if known is not None and known.is_alive():
-            return known
+        existing = _contexts.get((ordinal, spin))
+        if existing is not None and existing.is_alive():
+            return existing
         driver = _import_driver()
-        # TensorRT's runtime ends the process where there is no driver: ask CUDA first.
+        # Without a driver, TensorRT's runtime would end the process: initialise CUDA first.
         try:
             driver.init()
             count = int(driver.Device.count())
@@ -152,7 +152,7 @@ def open_device(ordinal: int = 0, *, spin: bool = False) -> CudaContext:
             ) from error
         if ordinal >= count:
             raise DeviceLostError(
-                f"there is no device {ordinal}; CUDA sees {count}",
+                f"device {ordinal} does not exist; CUDA finds {count}",
                 where="GPU",
                 remedy="Correct `device`, or check the driver",
             )
@@ -173,11 +173,11 @@ def _import_driver() -> Any:
 
 def _read_device_info(driver: Any, device: Any) -> DeviceInfo:
     version = int(driver.get_driver_version())
-    found = re.search(r"\b(\d+\.\d+(\.\d+)?)\b", _first_line(_DRIVER_FILE))
+    driver_version = re.search(r"\b(\d+\.\d+(\.\d+)?)\b", _first_line(_DRIVER_FILE))
     return DeviceInfo(
         gpu=str(device.name()),
         compute_capability=".".join(map(str, device.compute_capability())),
-        driver=found[1] if found else "",
+        driver=driver_version[1] if driver_version else "",
         cuda=f"{version // 1000}.{version % 1000 // 10}",
         l4t=_first_line(_L4T_FILE),
         is_integrated=bool(device.get_attribute(driver.device_attribute.INTEGRATED)),
@@ -202,20 +202,20 @@ _GRAPH_FUNCTIONS = MappingProxyType(
         "cuGraphDestroy": (_HANDLE,),
     }
 )
-"""Functions of libcuda and what they take. Source: cuda.h of CUDA 12 and 13."""
+"""Functions of libcuda and their argument types. Source: cuda.h of CUDA 12 and 13."""
 
 
 class CudaGraph:
-    """A recorded sequence of work on one stream, launched as one. For one thread.
+    """A recorded sequence of operations on one stream, launched as one. For one thread.
 
-    Addresses and shapes are those of the recording: when one changes, record again.
+    It uses the addresses and shapes of the recording.
     """
 
     def __init__(self, stream: Any, record: Callable[[], None]) -> None:
-        """Record what `record` queues on `stream`; it has run once before, for real.
+        """Record the operations that `record` enqueues on `stream`; it must have run before.
 
         Raises:
-            EngineFault: CUDA cannot record this; the stream can be used as before.
+            EngineFault: CUDA cannot record them; the stream remains usable.
         """
         self._library = _load_libcuda()
         self._stream = _HANDLE(int(stream.handle))
@@ -224,7 +224,7 @@ class CudaGraph:
         self._call("cuStreamBeginCapture_v2", self._stream, _CAPTURE_THREAD_LOCAL)
         try:
             record()
-        finally:  # a stream left recording would take no other work
+        finally:  # a stream in capture mode accepts no other work
             ended = self._library.cuStreamEndCapture(self._stream, ctypes.byref(self._graph))
         _raise_on_error("cuStreamEndCapture", ended)
         try:
@@ -236,7 +236,7 @@ class CudaGraph:
             raise
 
     def launch(self) -> None:
-        """Queue the whole recording; does not wait.
+        """Enqueue the recording, without waiting.
 
         Raises:
             EngineFault: CUDA refused.
@@ -246,7 +246,7 @@ class CudaGraph:
         )
 
     def close(self) -> None:
-        """Free it; harmless when closed already."""
+        """Free the graph. May be called again."""
         if self._executable.value:
             self._library.cuGraphExecDestroy(self._executable)
         if self._graph.value:
@@ -258,17 +258,17 @@ class CudaGraph:
 
 
 def _load_libcuda() -> Any:
-    """Libcuda with the graph calls declared. It lets the interpreter lock go in each."""
+    """Load libcuda and declare the graph functions; they release the interpreter lock."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
         for name, arguments in _GRAPH_FUNCTIONS.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, ctypes.c_int
     except (OSError, AttributeError) as error:
-        raise EngineFault(f"libcuda has no graphs: {error}") from error
+        raise EngineFault(f"libcuda has no graph functions: {error}") from error
     return library
 
 
 def _raise_on_error(name: str, code: int) -> None:
     if code:
-        raise EngineFault(f"CUDA failed: {name} gave error {code}")
+        raise EngineFault(f"CUDA failed: {name} returned error {code}")

@@ -1,4 +1,4 @@
-"""A plan at work: its context, its stream, its memory.
+"""Runs a plan: its execution context, stream and memory.
 
 Source: docs/decisions/0011-tensorrt.md
 """
@@ -30,29 +30,29 @@ _log = structlog.get_logger()
 
 
 RETRY_NS = 2 * NS_PER_S
-"""From one try to get a lost device back to the next; each may take as long as a load."""
+"""Time between attempts to recover a lost device; each may take as long as a load."""
 
 _abandoned: list[_ExecutionResources] = []
-"""What belongs to a dead context: freeing it could end the process, so nobody does."""
+"""Resources of lost contexts, which are never freed, as that could end the process."""
 
 
 class TrtEngine:
     """A plan with its context, stream and buffers. For one thread; see `ports.Engine`.
 
-    The frame is copied once, into page-locked memory; outputs are copied into arrays of
-    ours, so that nobody holds memory of a device that may go. TensorRT, CUDA's waits and
-    the graph's launch release the interpreter lock.
+    The frame is copied once, into page-locked memory. Outputs are copied to arrays of this
+    engine, which remain valid if the device is lost. TensorRT, CUDA's waits and the launch of the
+    graph release the interpreter lock.
 
-    When the device's context is lost, each frame is a fault at once, and every `RETRY_NS`
-    the plan is loaded again into a new context. The guard closes the frames meanwhile.
+    When the device's context is lost, `infer` raises at once, and every `RETRY_NS` the plan is
+    loaded into a new context. Meanwhile the deadline guard closes the frames.
 
     Args:
         spec: The model.
-        open_cuda: Gives a context that works; called again after a loss.
-        plan: Checked.
-        clock: For the retries.
-        mapped: The GPU reads the frame in host memory.
-        record: Launch an inference as one CUDA graph.
+        open_cuda: Returns a valid context; called again after a loss.
+        plan: A verified plan.
+        clock: Times the retries.
+        use_mapped_input: The GPU reads the frame in host memory.
+        use_cuda_graph: Launch an inference as one CUDA graph.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TrtEngine:
 
     @property
     def is_device_lost(self) -> bool:
-        """True while the device's context is gone."""
+        """Return True while the device's context is lost."""
         return bool(self._lost_reason)
 
     def infer(self, image: Pixels) -> tuple[NDArray[np.generic], ...]:
@@ -97,10 +97,10 @@ class TrtEngine:
         except EngineFault as fault:
             self._check_device_lost(fault)
             raise
-        except Exception as error:  # whatever a library raises, the line goes on
-            other = EngineFault(f"{self._spec.id}: {error}", where="tensorrt")
-            self._check_device_lost(other)
-            raise other from error
+        except Exception as error:  # of any type: the line must keep running
+            failure = EngineFault(f"{self._spec.id}: {error}", where="tensorrt")
+            self._check_device_lost(failure)
+            raise failure from error
         return self._outputs
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class TrtEngine:
         if self._lost_reason or not self._cuda.is_alive():
             _abandoned.append(parts)
             return
-        # Freed here, while the context is current in this thread.
+        # Must be freed while the context is current in this thread.
         with contextlib.suppress(EngineFault), self._cuda.current():
             parts.close()
             del parts
@@ -133,27 +133,27 @@ class TrtEngine:
             self._retry_at_ns = self._clock.now_ns() + RETRY_NS
 
     def _reload(self, lost: _ExecutionResources) -> None:
-        """Load again, if it is time.
+        """Load the plan again if a retry is due.
 
         Raises:
-            EngineFault: It is not, or the device is still lost.
+            EngineFault: It is not due, or the device is still lost.
         """
-        words = f"{self._spec.id} lost its GPU: {self._lost_reason}"
-        remedy = "It is tried again; if that does not help, restart the daemon"
+        problem = f"{self._spec.id} lost its GPU: {self._lost_reason}"
+        remedy = "It is retried; if that fails, restart the daemon"
         if self._clock.now_ns() < self._retry_at_ns:
-            raise EngineFault(words, remedy=remedy)
+            raise EngineFault(problem, remedy=remedy)
         try:
             self._load()
         except EdgeInspectError as error:
             self._retry_at_ns = self._clock.now_ns() + RETRY_NS
-            raise EngineFault(f"{words}; {error.what}", remedy=remedy) from error
+            raise EngineFault(f"{problem}; {error.what}", remedy=remedy) from error
         _abandoned.append(lost)
         self._lost_reason = ""
         _log.warning(log_events.GPU_RECOVERED, model=str(self._spec.id))
 
 
 class _ExecutionResources:
-    """What must be made and freed while the context is current."""
+    """Objects that must be created and freed while the context is current."""
 
     def __init__(
         self,
@@ -172,27 +172,27 @@ class _ExecutionResources:
         engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan.data)
         if engine is None:
             raise ModelError(
-                f"TensorRT does not load the plan: {self._messages.last()}",
+                f"TensorRT cannot load the plan: {self._messages.last()}",
                 where=str(plan.path),
-                remedy="Delete it; it is built again",
+                remedy="Delete it; it will be built again",
             )
         self._runtime_objects: list[Any] = [runtime, engine]
         _contract.check_graph(spec, *_io_tensors(engine), read_metadata(spec.path))
         context: trt.IExecutionContext | None = engine.create_execution_context()
         if context is None:
-            raise EngineFault(f"no memory to run {spec.id}: {self._messages.last()}")
+            raise EngineFault(f"not enough memory to run {spec.id}: {self._messages.last()}")
         self._context = context
         self._cuda = cuda
         self._stream = cuda.create_stream()
         self._bind_tensors(spec, use_mapped_input)
         self._graph: CudaGraph | None = None
-        self._enqueue()  # once for real: TensorRT allocates late, and a recording must not
+        self._enqueue()  # TensorRT allocates at the first run; a recording must not allocate
         self._stream.synchronize()
         if use_cuda_graph:
             self._record_graph(spec)
 
     def infer(self, image: Pixels, outputs: tuple[NDArray[np.generic], ...]) -> None:
-        """One frame in, the outputs copied out."""
+        """Run one frame and copy the outputs."""
         np.copyto(self._input[0], image)
         if self._graph is not None:
             self._graph.launch()
@@ -203,7 +203,7 @@ class _ExecutionResources:
             np.copyto(target, host)
 
     def close(self) -> None:
-        """Free in the order that TensorRT wants: what was made last goes first."""
+        """Free the objects in reverse order of creation, as TensorRT requires."""
         if self._graph is not None:
             self._graph.close()
         del self._context
@@ -213,7 +213,7 @@ class _ExecutionResources:
         del self._input, self._device_input, self._stream
 
     def _bind_tensors(self, spec: ModelSpec, use_mapped_input: bool) -> None:
-        """Give every tensor its memory, for as long as the engine lives."""
+        """Allocate the memory of every tensor, for the lifetime of the engine."""
         context: trt.IExecutionContext = self._context
         shape = (1, *spec.shape.dims)
         self._input = self._cuda.allocate_pinned(
@@ -233,10 +233,10 @@ class _ExecutionResources:
             context.set_tensor_address(tensor.name, int(device))
             self._output_buffers.append((device, host))
         if missing := context.infer_shapes():
-            raise EngineFault(f"{spec.id}: shapes of {', '.join(missing)} are not known")
+            raise EngineFault(f"{spec.id}: shapes of {', '.join(missing)} are unknown")
 
     def _enqueue(self) -> None:
-        """Queue one inference: frame in, network, results out."""
+        """Enqueue one inference: copy the frame, run the network, copy the outputs."""
         context: trt.IExecutionContext = self._context
         if self._device_input is not None:
             self._cuda.copy_to_device(self._device_input, self._input, self._stream)
@@ -259,7 +259,7 @@ class _ExecutionResources:
 
 
 def _io_tensors(engine: trt.ICudaEngine) -> tuple[list[TensorInfo], list[TensorInfo]]:
-    """The plan's inputs and outputs."""
+    """Return the plan's inputs and outputs."""
     import tensorrt as trt
 
     inputs: list[TensorInfo] = []

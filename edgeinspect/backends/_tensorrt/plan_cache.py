@@ -1,8 +1,8 @@
-"""The plan cache: built engines on disk, each with the circumstances that it holds for.
+"""The plan cache: plans on disk, each with the conditions under which it is valid.
 
-A plan is native code for one GPU and one TensorRT: it is read only from a folder that no
-other user can write, its hash is checked on the very bytes that are handed over, and it is
-used only where everything its manifest lists is as it was.
+A plan is native code for one GPU and one TensorRT. It is read only from a folder that no other
+user can write, its hash is checked on the same bytes that are loaded, and it is used only if every
+value in its manifest is still the same.
 
 Source: docs/decisions/0011-tensorrt.md; CVE-2026-24227
 """
@@ -37,15 +37,15 @@ _FILE_NAME_FIELDS = (
     "workspace_mib",
     "profiles",
 )
-"""What was asked for. The rest of a key is where it was built: when that changes, the new
-plan takes the old one's place."""
+"""Fields that determine the file name. The other fields describe the machine: when they change, the
+new plan replaces the old one."""
 
 
 class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a plan's validity depends on. Flags go by name: numbers changed."""
+    """Everything that the validity of a plan depends on. Flags by name, as their numbers change."""
 
     tensorrt: str
-    """All four parts of its version."""
+    """Version, with all four numbers."""
     compute_capability: str
     gpu: str
     driver: str
@@ -56,24 +56,24 @@ class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     onnx_sha256: str
     calibration: str | None
     typing: Literal["strong", "weak"]
-    """Whether the graph alone says each tensor's type, or flags may change it."""
+    """Whether the graph determines each tensor's type, or builder flags may change it."""
     flags: tuple[str, ...]
-    """Names of builder flags."""
+    """Names of the builder flags."""
     optimization_level: Int64
     workspace_mib: Int64
     profiles: tuple[str, ...]
-    """Inputs with their fixed shape."""
+    """Inputs with their fixed shapes."""
 
 
 class PlanManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What stands beside a plan, in its `.json`."""
+    """The manifest beside a plan, with the suffix `.json`."""
 
     schema: Literal[1] = 1
     key: PlanKey
     plan_sha256: str
     plan_bytes: Int64
     timing_sha256: str
-    """Of the timing cache as this build left it, in the `.timing` beside."""
+    """Of the timing cache after the build, in the `.timing` beside."""
     built_at: str
     """UTC."""
     build_s: float
@@ -81,7 +81,7 @@ class PlanManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, slots=True)
 class TrtPlan:
-    """A plan whose manifest holds here and whose bytes are the manifest's."""
+    """A valid plan, verified against its manifest."""
 
     path: Path
     data: bytes
@@ -90,13 +90,13 @@ class TrtPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlanMismatch:
-    """There is no plan to use, and why."""
+    """Why there is no valid plan."""
 
     reason: str
 
 
 def default_plan_folder() -> Path:
-    """Where plans are kept when nobody says otherwise.
+    """Return the default folder of plans.
 
     `EDGEINSPECT_PLANS`, else the unit's cache (systemd's `CacheDirectory=`), else the user's.
     """
@@ -112,10 +112,10 @@ class PlanCache:
     """Plans in one folder. Thread-safe, and safe between processes.
 
     Args:
-        path: Made, for the user alone, if it is not there.
+        path: The folder; created with mode 700 if it does not exist.
 
     Raises:
-        ModelError: Another user could write into it, or it cannot be made.
+        ModelError: Another user can write to it, or it cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -125,13 +125,13 @@ class PlanCache:
             check_private_folder(self.path)
         except OSError as error:
             raise ModelError(
-                f"cannot keep plans: {error.strerror}",
+                f"cannot store plans: {error.strerror}",
                 where=str(path),
-                remedy="Name another folder with `plans:`",
+                remedy="Configure another folder with `plans:`",
             ) from error
 
     def load(self, key: PlanKey) -> TrtPlan | PlanMismatch:
-        """The plan for `key`, or why there is none that may be used."""
+        """Return the plan for `key`, or why there is no valid one."""
         stem = self.path / _file_name(key)
         try:
             manifest = decode_json(_read_private_file(stem.with_suffix(".json")), PlanManifest)
@@ -142,7 +142,7 @@ class PlanCache:
         except FileNotFoundError as error:
             missing = Path(error.filename).suffix
             return PlanMismatch(
-                "none was built" if missing == ".json" else f"its {missing} is gone"
+                "none was built" if missing == ".json" else f"its {missing} is missing"
             )
         except (OSError, msgspec.MsgspecError) as error:
             return PlanMismatch(f"cannot be read: {error}")
@@ -153,10 +153,10 @@ class PlanCache:
         return TrtPlan(stem.with_suffix(".plan"), data, manifest)
 
     def save(self, key: PlanKey, data: bytes, timing: bytes, build_s: float) -> TrtPlan:
-        """Write a plan; a reader sees the old one or the new one, whole.
+        """Write a plan atomically: a reader loads the old plan or the new one.
 
         Raises:
-            ModelError: The disk does not take it.
+            ModelError: It cannot be written.
         """
         stem = self.path / _file_name(key)
         manifest = PlanManifest(
@@ -169,20 +169,20 @@ class PlanCache:
         )
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         try:
-            # The manifest last: between two of these the hashes do not fit, and none is used.
+            # The manifest last: until then the hashes differ, and no plan is valid.
             for suffix, content in ((".plan", data), (".timing", timing), (".json", text)):
                 _write_atomic(stem.with_suffix(suffix), content)
         except OSError as error:
             raise ModelError(
-                f"the plan cannot be kept: {error.strerror}",
+                f"the plan cannot be stored: {error.strerror}",
                 where=str(stem),
-                remedy="Free some disk, or name another `plans:`",
+                remedy="Free disk space, or configure another `plans:`",
             ) from error
         return TrtPlan(stem.with_suffix(".plan"), data, manifest)
 
     def load_timing_cache(self, key: PlanKey) -> bytes:
-        """The newest timing cache of the same TensorRT and GPU, to build from; else empty."""
-        newest, found = "", b""
+        """Return the latest timing cache of the same TensorRT and GPU; else empty."""
+        newest, latest = "", b""
         for path in self.path.glob("*.json"):
             try:
                 manifest = decode_json(_read_private_file(path), PlanManifest)
@@ -197,12 +197,12 @@ class PlanCache:
                 key.cuda,
             )
             if same and manifest.built_at >= newest and _sha256(timing) == manifest.timing_sha256:
-                newest, found = manifest.built_at, timing
-        return found
+                newest, latest = manifest.built_at, timing
+        return latest
 
     @contextmanager
     def build_lock(self, key: PlanKey) -> Iterator[None]:
-        """Held while one process builds; another that wants the same plan waits for it."""
+        """Hold the lock for building a plan; other processes wait for it."""
         path = self.path / f"{_file_name(key)}.lock"
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -210,10 +210,10 @@ class PlanCache:
 
 
 def read_plan(path: Path) -> TrtPlan:
-    """Read one plan by its file, checked as `PlanCache.load` checks, its key apart.
+    """Read a plan from a file, verified as by `PlanCache.load` except for its key.
 
     Raises:
-        ModelError: It is missing, not private, or not what its manifest names.
+        ModelError: It is missing, not private, or does not match its manifest.
     """
     path = path.resolve()
     try:
@@ -226,7 +226,7 @@ def read_plan(path: Path) -> TrtPlan:
         raise ModelError(f"its manifest has faults: {error}", where=str(path)) from error
     if len(data) != manifest.plan_bytes or _sha256(data) != manifest.plan_sha256:
         raise ModelError(
-            "is not the plan that its manifest names",
+            "does not match its manifest",
             where=str(path),
             remedy="Delete it and build it again: a plan is native code",
         )
@@ -234,25 +234,25 @@ def read_plan(path: Path) -> TrtPlan:
 
 
 def check_private_folder(folder: Path) -> None:
-    """Refuse a folder that another user could write, or could exchange.
+    """Refuse a folder that another user can write or replace.
 
     Args:
-        folder: Resolved, without links.
+        folder: Resolved path, without links.
 
     Raises:
-        ModelError: It, or a folder above it, can be written by others.
+        ModelError: Others can write to the folder or to one above it.
     """
     for level in (folder, *folder.parents):
-        facts = level.lstat()
-        mine = facts.st_uid in (0, os.geteuid())
-        open_to_others = bool(facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-        # In a sticky folder, as /tmp, nobody can rename or remove what is another's.
-        sticky = level != folder and bool(facts.st_mode & stat.S_ISVTX)
-        if not mine or (open_to_others and not sticky):
+        status = level.lstat()
+        is_own = status.st_uid in (0, os.geteuid())
+        open_to_others = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        # In a sticky folder such as /tmp, users cannot rename or remove files of others.
+        sticky = level != folder and bool(status.st_mode & stat.S_ISVTX)
+        if not is_own or (open_to_others and not sticky):
             raise ModelError(
-                f"another user could put a plan there ({stat.filemode(facts.st_mode)} {level})",
+                f"another user can write plans there ({stat.filemode(status.st_mode)} {level})",
                 where=str(folder),
-                remedy="A plan is native code: keep them in a folder of your own, mode 700",
+                remedy="A plan is native code: use a folder of your own, mode 700",
             )
 
 
@@ -266,22 +266,22 @@ def _differences(theirs: PlanKey, ours: PlanKey) -> str:
 
 
 def _file_name(key: PlanKey) -> str:
-    """The file name, without suffix, of the plan for what was asked."""
-    asked = [getattr(key, name) for name in _FILE_NAME_FIELDS]
-    return _sha256(msgspec.json.encode(asked))[:20]
+    """Return the file name of a plan, without suffix."""
+    fields = [getattr(key, name) for name in _FILE_NAME_FIELDS]
+    return _sha256(msgspec.json.encode(fields))[:20]
 
 
 def _read_private_file(path: Path) -> bytes:
-    """A file's bytes, if it is a plain file that nobody else can write.
+    """Return the bytes of a regular file that only this user can write.
 
     Raises:
-        OSError: It is not, or cannot be read.
+        OSError: It is not such a file, or cannot be read.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        facts = os.fstat(file.fileno())
-        private = facts.st_uid in (0, os.geteuid()) and not facts.st_mode & 0o022
-        if not stat.S_ISREG(facts.st_mode) or not private or facts.st_size > PLAN_BYTES_MAX:
-            raise PermissionError(1, "is no plain file of this user alone", str(path))
+        status = os.fstat(file.fileno())
+        is_private = status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+        if not stat.S_ISREG(status.st_mode) or not is_private or status.st_size > PLAN_BYTES_MAX:
+            raise PermissionError(1, "is not a regular file writable by this user only", str(path))
         return file.read()
 
 

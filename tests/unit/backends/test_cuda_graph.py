@@ -1,4 +1,4 @@
-"""CUDA graphs through libcuda: the calls, their order, and what failure leaves behind."""
+"""CUDA graphs through libcuda: the calls, their order, and the state after a failure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgeinspect.backends._tensorrt.cuda import CudaGraph
 from edgeinspect.errors import EngineFault
 from tests import nvidia
 
-CALLS = tuple(cuda._GRAPH_FUNCTIONS)
+FUNCTIONS = tuple(cuda._GRAPH_FUNCTIONS)
 SOURCE = """
 #include <string.h>
-char told[1000];
+char calls[1000];
 int fails_at;
 static int call(const char *name, int number) {
-    strcat(told, name); strcat(told, " ");
+    strcat(calls, name); strcat(calls, " ");
     return fails_at == number ? 901 : 0;
 }
 typedef void *H;
@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def libcuda(built: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     library = ctypes.CDLL(str(built))
-    (ctypes.c_char * 1000).in_dll(library, "told").value = b""
+    (ctypes.c_char * 1000).in_dll(library, "calls").value = b""
     ctypes.c_int.in_dll(library, "fails_at").value = 0
     original = ctypes.CDLL
     monkeypatch.setattr(
@@ -55,19 +55,19 @@ def libcuda(built: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return library
 
 
-def told(library: Any) -> str:
-    return bytes((ctypes.c_char * 1000).in_dll(library, "told").value).decode().strip()
+def calls(library: Any) -> str:
+    return bytes((ctypes.c_char * 1000).in_dll(library, "calls").value).decode().strip()
 
 
-def test_record_launch_close(libcuda: Any) -> None:
+def test_calls_of_record_launch_and_close(libcuda: Any) -> None:
     recorded: list[str] = []
-    graph = CudaGraph(STREAM, lambda: recorded.append(told(libcuda)))
+    graph = CudaGraph(STREAM, lambda: recorded.append(calls(libcuda)))
     assert recorded == ["begin"]
     graph.launch()
     graph.launch()
     graph.close()
     graph.close()
-    assert told(libcuda) == "begin end instantiate launch launch free-ready free-graph"
+    assert calls(libcuda) == "begin end instantiate launch launch free-ready free-graph"
 
 
 def fail() -> None:
@@ -75,7 +75,7 @@ def fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "record", "left"),
+    ("at", "record", "expected"),
     [
         (1, lambda: None, "begin"),
         (0, fail, "begin end"),
@@ -84,26 +84,26 @@ def fail() -> None:
     ],
     ids=["begin", "record", "end", "instantiate"],
 )
-def test_a_failure_leaves_no_stream_recording(
-    libcuda: Any, at: int, record: Callable[[], None], left: str
+def test_a_failure_ends_the_recording_of_the_stream(
+    libcuda: Any, at: int, record: Callable[[], None], expected: str
 ) -> None:
     ctypes.c_int.in_dll(libcuda, "fails_at").value = at
     with pytest.raises(EngineFault, match="901" if at else "refused"):
         CudaGraph(STREAM, record)
-    assert told(libcuda) == left
+    assert calls(libcuda) == expected
 
 
 def test_a_failed_launch_is_a_fault(libcuda: Any) -> None:
     graph = CudaGraph(STREAM, lambda: None)
     ctypes.c_int.in_dll(libcuda, "fails_at").value = 4
-    with pytest.raises(EngineFault, match="cuGraphLaunch gave error 901"):
+    with pytest.raises(EngineFault, match="cuGraphLaunch returned error 901"):
         graph.launch()
 
 
-def test_a_machine_without_libcuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libcuda_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise OSError("libcuda.so.1: cannot open shared object file")
 
     monkeypatch.setattr(cuda.ctypes, "CDLL", missing)
-    with pytest.raises(EngineFault, match="libcuda has no graphs"):
+    with pytest.raises(EngineFault, match="libcuda has no graph functions"):
         CudaGraph(STREAM, lambda: None)

@@ -1,4 +1,4 @@
-"""What only OpenVINO does to a process: its cache, and its stack for signals."""
+"""Effects of OpenVINO on the process: its cache, and its signal stack."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ RELOAD = """
 import os, signal, sys, threading, time
 from edgeinspect.backends import ov
 from edgeinspect.domain.clock import SystemClock
-from edgeinspect.storage.model_store import Store
+from edgeinspect.storage.model_store import ModelStore
 from pathlib import Path
 
-heard = []
-signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-store, options = Store(Path(sys.argv[1])), ov.Options(model="tiny-gate", threads=1)
+received = []
+signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+store, options = ModelStore(Path(sys.argv[1])), ov.Options(model="tiny-gate", threads=1)
 
 def reload():
     global engine
@@ -37,7 +37,7 @@ thread.start()
 thread.join()
 os.kill(os.getpid(), signal.SIGTERM)
 time.sleep(0.01)
-sys.exit(0 if heard else 1)
+sys.exit(0 if received else 1)
 """
 
 
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_a_signal_after_a_reload_by_another_thread_is_heard(store: Path) -> None:
+def test_a_signal_after_a_reload_by_another_thread_is_handled(store: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RELOAD, str(store)],
         capture_output=True,
@@ -60,12 +60,12 @@ def test_a_signal_after_a_reload_by_another_thread_is_heard(store: Path) -> None
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_unit_s_next_start_finds_what_was_compiled(
+def test_compiled_models_are_reused_by_the_next_start_of_a_unit(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgeinspect.backends import ov
 
-    def answer() -> bytes:
+    def infer_once() -> bytes:
         options = ov.Options(model="tiny-gate", threads=1)
         engine = ov.build(options, SystemClock(), store=ModelStore(store))
         image = np.random.default_rng(3).integers(0, 256, engine.spec.shape.dims, np.uint8)
@@ -73,14 +73,14 @@ def test_a_unit_s_next_start_finds_what_was_compiled(
         engine.close()
         return b"".join(array.tobytes() for array in outputs)
 
-    want = answer()
+    expected = infer_once()
     unit = tmp_path / "unit"
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{unit}:/elsewhere")
-    assert answer() == want
+    assert infer_once() == expected
     blobs = list((unit / "openvino").glob("*.blob"))
     assert blobs
-    assert answer() == want
-    for blob in blobs:  # what a dead daemon left half written
+    assert infer_once() == expected
+    for blob in blobs:  # partly written by a killed daemon
         blob.chmod(0o600)
         blob.write_bytes(blob.read_bytes()[:100])
-    assert answer() == want
+    assert infer_once() == expected

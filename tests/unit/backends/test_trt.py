@@ -1,4 +1,4 @@
-"""The TensorRT backend over a pretended GPU: what it asks for, keeps, refuses and survives."""
+"""The TensorRT backend on a fake GPU: calls, cached plans, refusals and recovery."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def image(value: int = 51) -> np.ndarray:
     return np.full(graphs.SHAPE.dims, value, np.uint8)
 
 
-def test_gate_and_segmenter_answer(gpu: FakeGpu, root: Path) -> None:
+def test_gate_and_segmenter_return_expected_outputs(gpu: FakeGpu, root: Path) -> None:
     gate, segmenter = load(root), load(root, model="tiny-segmenter")
     rng = np.random.default_rng(3)
     for _ in range(4):
-        image = rng.integers(0, 256, graphs.SHAPE.dims, np.uint8)
-        for engine, wanted in (
-            (gate, graphs.gate_numpy(image)),
-            (segmenter, graphs.segmenter_numpy(image)),
+        pixels = rng.integers(0, 256, graphs.SHAPE.dims, np.uint8)
+        for engine, expected in (
+            (gate, graphs.gate_numpy(pixels)),
+            (segmenter, graphs.segmenter_numpy(pixels)),
         ):
-            for got, want in zip(engine.infer(image), wanted, strict=True):
+            for got, want in zip(engine.infer(pixels), expected, strict=True):
                 assert got.dtype == want.dtype
                 np.testing.assert_allclose(got, want, atol=1e-6)
     gate.close()
@@ -87,19 +87,19 @@ def test_mapped_input_is_not_copied_to_the_device(gpu: FakeGpu, root: Path) -> N
     assert "memcpy_htod_async" not in gpu.calls
 
 
-def test_the_device_is_asked_before_the_runtime(gpu: FakeGpu, root: Path) -> None:
+def test_cuda_is_initialised_before_tensorrt(gpu: FakeGpu, root: Path) -> None:
     load(root)
     assert gpu.calls.index("init") < gpu.calls.index("Builder") < gpu.calls.index("Runtime")
 
 
 @pytest.mark.parametrize("wait", ["spin", "block"])
-def test_waiting(gpu: FakeGpu, root: Path, wait: str) -> None:
+def test_wait_sets_the_context_flags(gpu: FakeGpu, root: Path, wait: str) -> None:
     load(root, wait=wait)
     (cuda,) = _cuda._contexts.values()
     assert cuda._context.flags == (1 if wait == "spin" else 4) | 8
 
 
-def test_infer_on_another_thread_than_built_and_closed(gpu: FakeGpu, root: Path) -> None:
+def test_build_infer_and_close_on_different_threads(gpu: FakeGpu, root: Path) -> None:
     engine = load(root)
     got: list[float] = []
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_infer_on_another_thread_than_built_and_closed(gpu: FakeGpu, root: Path)
     assert gpu.live_allocations == 0
 
 
-def test_a_plan_is_built_once_and_found_again(gpu: FakeGpu, root: Path) -> None:
+def test_a_plan_is_built_once_and_cached(gpu: FakeGpu, root: Path) -> None:
     load(root).close()
     load(root).close()
     assert gpu.builds == 1
@@ -126,46 +126,46 @@ def test_a_plan_is_built_once_and_found_again(gpu: FakeGpu, root: Path) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in plans(root, "*"))
 
 
-def test_systemd_is_asked_for_the_time_of_a_build(
+def test_a_build_extends_the_start_timeout(
     gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(trt, "notify", lambda *lines: told.extend(lines))
+    sent: list[str] = []
+    monkeypatch.setattr(trt, "sd_notify", lambda *lines: sent.extend(lines))
     load(root).close()
-    assert told == [f"EXTEND_TIMEOUT_USEC={15 * 60 * 1_000_000}"]
-    load(root).close()  # the plan is there
-    assert len(told) == 1
+    assert sent == [f"EXTEND_TIMEOUT_USEC={15 * 60 * 1_000_000}"]
+    load(root).close()  # the plan is cached
+    assert len(sent) == 1
 
 
-def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
+def test_a_plan_is_built_by_one_thread_while_others_wait(
     gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgeinspect.backends._tensorrt import builder
 
     original = builder.build_plan
-    begun = threading.Event()
+    has_started = threading.Event()
 
     def slow(*arguments: Any) -> tuple[bytes, bytes]:
-        begun.set()
+        has_started.set()
         time.sleep(0.2)
         return original(*arguments)
 
     monkeypatch.setattr(builder, "build_plan", slow)
-    answers: list[float] = []
+    results: list[float] = []
 
-    def judge() -> None:
+    def infer_once() -> None:
         engine = load(root)
-        answers.append(float(engine.infer(image(255))[0][0]))
+        results.append(float(engine.infer(image(255))[0][0]))
         engine.close()
 
-    first, second = (threading.Thread(target=judge) for _ in range(2))
+    first, second = (threading.Thread(target=infer_once) for _ in range(2))
     first.start()
-    assert begun.wait(10)
+    assert has_started.wait(10)
     second.start()
     first.join()
     second.join()
     assert gpu.builds == 1
-    assert answers == [1.0, 1.0]
+    assert results == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_who_wants_the_same_plan_waits_for_the_one_who_builds_it(
     [{"version": "11.4.1.1"}, {"driver_version": 13010}],
     ids=["tensorrt", "cuda"],
 )
-def test_a_plan_of_another_place_is_built_again_in_its_place(
+def test_an_outdated_plan_is_replaced(
     gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     load(root).close()
@@ -185,7 +185,7 @@ def test_a_plan_of_another_place_is_built_again_in_its_place(
     assert len(plans(root)) == 1
 
 
-def test_another_gpu_or_other_options_have_a_plan_of_their_own(
+def test_another_gpu_or_other_options_have_separate_plans(
     gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(root).close()
@@ -198,19 +198,19 @@ def test_another_gpu_or_other_options_have_a_plan_of_their_own(
 
 
 @pytest.mark.parametrize("suffix", [".plan", ".timing", ".json"])
-@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "link"])
-def test_a_harmed_plan_is_not_used(gpu: FakeGpu, root: Path, suffix: str, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "link"])
+def test_a_damaged_plan_is_not_used(gpu: FakeGpu, root: Path, suffix: str, damage: str) -> None:
     load(root).close()
     (path,) = plans(root, suffix)
     data = bytearray(path.read_bytes())
-    if harm == "changed":
+    if damage == "changed":
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    elif harm == "cut":
+    elif damage == "cut":
         path.write_bytes(data[:-1])
     else:
         path.rename(path.with_name("elsewhere"))
-        if harm == "link":
+        if damage == "link":
             path.symlink_to("elsewhere")
     with pytest.raises(ModelError, match="no plan for this machine"):
         load(root, rebuild=False)
@@ -219,7 +219,7 @@ def test_a_harmed_plan_is_not_used(gpu: FakeGpu, root: Path, suffix: str, harm: 
     assert engine.infer(image())[0][0] == pytest.approx(0.2)
 
 
-def test_a_plan_that_others_can_write_is_not_read(gpu: FakeGpu, root: Path) -> None:
+def test_a_plan_writable_by_others_is_not_read(gpu: FakeGpu, root: Path) -> None:
     load(root).close()
     plans(root)[0].chmod(0o666)
     load(root).close()
@@ -228,12 +228,12 @@ def test_a_plan_that_others_can_write_is_not_read(gpu: FakeGpu, root: Path) -> N
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_folder_that_others_can_write_is_refused(gpu: FakeGpu, root: Path, level: int) -> None:
+def test_a_folder_writable_by_others_is_refused(gpu: FakeGpu, root: Path, level: int) -> None:
     folder = root.parent / "shared" / "plans"
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     [folder, folder.parent][level].chmod(0o777)
-    with pytest.raises(ModelError, match="another user could put a plan there") as caught:
+    with pytest.raises(ModelError, match="another user can write plans there") as caught:
         load(root, plans=str(folder))
     assert caught.value.exit_code == 65
     assert gpu.builds == 0
@@ -248,27 +248,27 @@ def test_a_folder_of_another_user_is_refused(gpu: FakeGpu, root: Path) -> None:
         load(root)
 
 
-def test_the_timing_cache_of_a_sister_seeds_a_build(gpu: FakeGpu, root: Path) -> None:
+def test_a_build_reuses_the_timing_cache_of_another_plan(gpu: FakeGpu, root: Path) -> None:
     load(root).close()
     load(root, model="tiny-segmenter").close()
     assert gpu.timing_caches == [b"", b"+timed"]
 
 
-def test_a_timing_cache_that_does_not_fit_is_left_out(gpu: FakeGpu, root: Path) -> None:
+def test_an_incompatible_timing_cache_is_not_used(gpu: FakeGpu, root: Path) -> None:
     from edgeinspect.backends._tensorrt import builder
 
-    recipe = builder.BuildSettings("strong", (), 3, 64, 0)
+    settings = builder.BuildSettings("strong", (), 3, 64, 0)
     steps: list[tuple[str, int, int]] = []
     path = root / "tiny-gate" / "1" / "model.onnx"
     with _cuda.open_device().current():
         builder.build_plan(
-            path, recipe, b"of another", lambda _i, _o: None, lambda *step: steps.append(step)
+            path, settings, b"of another", lambda _i, _o: None, lambda *step: steps.append(step)
         )
     assert gpu.timing_caches == [b"of another", b""]
     assert steps == [("timing", 0, 2), ("timing", 1, 2), ("timing", 2, 2)]
 
 
-def test_a_build_that_fails_says_why(gpu: FakeGpu, root: Path) -> None:
+def test_a_failed_build_reports_the_reason(gpu: FakeGpu, root: Path) -> None:
     gpu.failures["build"] = ""
     with pytest.raises(ModelError, match="no implementation for node conv"):
         load(root)
@@ -276,7 +276,7 @@ def test_a_build_that_fails_says_why(gpu: FakeGpu, root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "typing", "wanted"),
+    ("version", "typing", "expected"),
     [
         ("10.3.0", "auto", [True, False]),
         ("10.12.0.36", "auto", [True]),
@@ -285,23 +285,23 @@ def test_a_build_that_fails_says_why(gpu: FakeGpu, root: Path) -> None:
         ("10.3.0", "weak", [False]),
     ],
 )
-def test_which_typing_is_tried(
-    root: Path, monkeypatch: pytest.MonkeyPatch, version: str, typing: str, wanted: list[bool]
+def test_order_of_typings(
+    root: Path, monkeypatch: pytest.MonkeyPatch, version: str, typing: str, expected: list[bool]
 ) -> None:
     gpu = FakeGpu(version=version, strong_builds_fail=True)
     install(monkeypatch.setitem, sys.modules, gpu)
     monkeypatch.setattr(_cuda, "_contexts", {})
-    if wanted[-1]:
+    if expected[-1]:
         with pytest.raises(ModelError):
             load(root, typing=typing)
     else:
         load(root, typing=typing).close()
         load(root, typing=typing).close()
-    assert gpu.strong == wanted
+    assert gpu.strong == expected
 
 
 @pytest.mark.parametrize(
-    ("precision", "half", "wanted"),
+    ("precision", "half", "expected"),
     [
         ("fp32", False, ()),
         ("fp16", True, ("FP16", "OBEY_PRECISION_CONSTRAINTS")),
@@ -310,7 +310,11 @@ def test_which_typing_is_tried(
     ],
 )
 def test_flags_of_weak_typing(
-    root: Path, monkeypatch: pytest.MonkeyPatch, precision: str, half: bool, wanted: tuple[str, ...]
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    half: bool,
+    expected: tuple[str, ...],
 ) -> None:
     gpu = FakeGpu(version="10.3.0")
     install(monkeypatch.setitem, sys.modules, gpu)
@@ -321,15 +325,15 @@ def test_flags_of_weak_typing(
         entry.key, entry.value = trt.FLOAT_PRECISION_KEY, "fp16"
     graphs.install(root, model, version=2, precision=precision)
     load(root, typing="weak").close()
-    assert tuple(gpu.flags) == wanted
+    assert tuple(gpu.flags) == expected
 
 
-def test_weak_typing_is_refused_where_it_is_gone(gpu: FakeGpu, root: Path) -> None:
+def test_weak_typing_is_refused_by_tensorrt_11(gpu: FakeGpu, root: Path) -> None:
     with pytest.raises(ModelError, match="no weak typing"):
         load(root, typing="weak")
 
 
-def test_a_failed_copy_is_a_fault_and_the_engine_lives(gpu: FakeGpu, root: Path) -> None:
+def test_a_failed_copy_is_a_fault_and_the_engine_remains_usable(gpu: FakeGpu, root: Path) -> None:
     engine = load(root)
     gpu.failures["memcpy_htod_async"] = "out of something"
     with pytest.raises(EngineFault, match="out of something") as caught:
@@ -347,7 +351,7 @@ def test_a_refused_run_is_a_fault(gpu: FakeGpu, root: Path) -> None:
         engine.infer(image())
 
 
-def test_a_lost_device_is_told_and_comes_back(gpu: FakeGpu, root: Path) -> None:
+def test_a_lost_device_is_reported_and_recovered(gpu: FakeGpu, root: Path) -> None:
     clock = ManualClock()
     engine = trt.build(options(root), clock, store=ModelStore(root))
     gpu.is_context_lost = True
@@ -357,7 +361,7 @@ def test_a_lost_device_is_told_and_comes_back(gpu: FakeGpu, root: Path) -> None:
     before = len(gpu.calls)
     with pytest.raises(EngineFault, match="lost its GPU"):
         engine.infer(image())
-    assert len(gpu.calls) == before, "a dead context is not asked for every frame"
+    assert len(gpu.calls) == before, "a lost context is not called for every frame"
     clock.advance(RETRY_NS)
     with pytest.raises(EngineFault, match=r"lost its GPU.*cannot be used"):
         engine.infer(image())
@@ -368,43 +372,45 @@ def test_a_lost_device_is_told_and_comes_back(gpu: FakeGpu, root: Path) -> None:
     assert engine.infer(image(255))[0][0] == 1
     assert not engine.is_device_lost
     gpu.is_context_lost = True
-    engine.close()  # raises nothing, whatever the device says
+    engine.close()  # never raises
 
 
-def test_no_memory_for_the_context(gpu: FakeGpu, root: Path) -> None:
+def test_missing_memory_is_a_fault(gpu: FakeGpu, root: Path) -> None:
     gpu.failures["create_execution_context"] = ""
-    with pytest.raises(EngineFault, match="no memory"):
+    with pytest.raises(EngineFault, match="not enough memory"):
         load(root)
 
 
 @pytest.mark.parametrize("devices", [0, 1])
-def test_no_such_device(gpu: FakeGpu, root: Path, devices: int) -> None:
+def test_a_missing_device_is_lost(gpu: FakeGpu, root: Path, devices: int) -> None:
     gpu.devices = devices
-    with pytest.raises(DeviceLostError, match=f"CUDA sees {devices}") as caught:
+    with pytest.raises(DeviceLostError, match=f"CUDA finds {devices}") as caught:
         load(root, device=devices)
     assert caught.value.exit_code == 75
     assert "Runtime" not in gpu.calls
     assert "Builder" not in gpu.calls
 
 
-def test_no_driver(gpu: FakeGpu, root: Path) -> None:
+def test_a_missing_driver_is_a_lost_device(gpu: FakeGpu, root: Path) -> None:
     gpu.failures["init"] = "no CUDA-capable device is detected"
     with pytest.raises(DeviceLostError, match="no CUDA-capable device"):
         load(root)
 
 
-def test_pycuda_is_missing(gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pycuda_names_the_extra(
+    gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pycuda", None)
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     with pytest.raises(MissingExtraError, match="pycuda"):
         load(root)
 
 
-def test_a_graph_that_cannot_be_recorded_runs_without(
+def test_without_cuda_graphs_the_engine_runs_directly(
     gpu: FakeGpu, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none() -> Any:
-        raise EngineFault("libcuda has no graphs")
+        raise EngineFault("libcuda has no graph functions")
 
     monkeypatch.setattr(_cuda, "_load_libcuda", none)
     engine = load(root, cuda_graph=True)

@@ -1,9 +1,9 @@
-"""Everything that only a GPU can prove, in one go: `python -m tests.gpu.prove --out FOLDER`.
+"""Checks that require a GPU: `python -m tests.gpu.verify --out FOLDER`.
 
-Each step says whether it ran, whether it held, and its figures; one that cannot run says
-why, and the others go on. Steps that may end the process run in one of their own. The
-report is `gpu.json` in FOLDER, and a table on the terminal. docs/hardware.md lists what
-each step proves.
+Each step reports whether it ran, whether it passed, and its measurements. A step that cannot run
+reports the reason, and the others continue. Every step runs in a separate process, as it may end
+it. The report is `gpu.json` in FOLDER, and a table on the terminal. docs/hardware.md lists what
+each step verifies.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FRAME = (256, 1600, 1)
 ROUNDS = 500
 STEP_S = 300
 
-# Each byte of a frame turned over: what stands in the engine's place.
+# Inverts each byte of a frame, in place of an engine.
 PTX = """
 .version 6.5
 .target sm_53
 .address_size 64
-.visible .entry turn(.param .u64 source, .param .u64 target, .param .u32 count)
+.visible .entry invert(.param .u64 source, .param .u64 target, .param .u32 count)
 {
     .reg .pred %p;
     .reg .b32 %r<8>;
@@ -58,18 +58,18 @@ DONE:
 """
 
 
-class NotHere(Exception):  # noqa: N818 - says why a step does not run
-    """What a step needs is not on this machine."""
+class NotAvailableError(Exception):
+    """A requirement of a step is missing on this machine."""
 
 
 @dataclass
-class Step:
-    """What became of one step."""
+class StepResult:
+    """Result of one step."""
 
     name: str
     ran: bool = False
-    held: bool = False
-    words: str = ""
+    passed: bool = False
+    message: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -86,47 +86,50 @@ def main(argv: list[str] | None = None) -> int:
     report = {"machine": platform.uname()._asdict(), "steps": [asdict(step) for step in steps]}
     (given.out / "gpu.json").write_text(json.dumps(report, indent=2) + "\n")
     for step in steps:
-        mark = "ok" if step.held else "FAILED" if step.ran else "not run"
-        print(f"{mark:<8}{step.name:<14}{step.words or json.dumps(step.figures)}")
-    return int(any(step.ran and not step.held for step in steps))
+        mark = "ok" if step.passed else "FAILED" if step.ran else "not run"
+        print(f"{mark:<8}{step.name:<14}{step.message or json.dumps(step.figures)}")
+    return int(any(step.ran and not step.passed for step in steps))
 
 
-def run(name: str) -> Step:
-    """One step in a process of its own: a runtime without its driver may end it."""
-    step = Step(name)
-    command = [sys.executable, "-m", "tests.gpu.prove", "--only", name]
+def run(name: str) -> StepResult:
+    """Run one step in a separate process: a runtime without its driver may end it."""
+    step = StepResult(name)
+    command = [sys.executable, "-m", "tests.gpu.verify", "--only", name]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=STEP_S
         )
     except subprocess.TimeoutExpired:
-        step.ran, step.words = True, f"took more than {STEP_S} s"
+        step.ran, step.message = True, f"took more than {STEP_S} s"
         return step
     last = (done.stderr.strip().splitlines() or [""])[-1]
     if done.returncode == 0:
-        step.ran = step.held = True
+        step.ran = step.passed = True
         step.figures = json.loads(done.stdout.strip().splitlines()[-1])
-    elif "NotHere:" in last:
-        step.words = last.partition("NotHere:")[2].strip()
+    elif "NotAvailableError:" in last:
+        step.message = last.partition("NotAvailableError:")[2].strip()
     else:
-        step.ran, step.words = True, f"ended with {done.returncode}: {last[:300]}"
+        step.ran, step.message = True, f"ended with {done.returncode}: {last[:300]}"
     return step
 
 
 def measure_latency(work: Callable[[], None]) -> dict[str, float]:
-    """p50 and p99 of `work` in microseconds, after a warm-up."""
-    taken = []
+    """Return p50 and p99 of `work` in microseconds, after a warm-up."""
+    durations_us = []
     for index in range(ROUNDS + 50):
         before = time.perf_counter_ns()
         work()
         if index >= 50:
-            taken.append((time.perf_counter_ns() - before) / 1000)
-    taken.sort()
-    return {"p50_us": round(taken[ROUNDS // 2], 1), "p99_us": round(taken[ROUNDS * 99 // 100], 1)}
+            durations_us.append((time.perf_counter_ns() - before) / 1000)
+    durations_us.sort()
+    return {
+        "p50_us": round(durations_us[ROUNDS // 2], 1),
+        "p99_us": round(durations_us[ROUNDS * 99 // 100], 1),
+    }
 
 
 def command_output(command: list[str]) -> str:
-    """What a program of the system says; empty if it is not there."""
+    """Return the output of a system program; empty if it does not exist."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except OSError:
@@ -141,11 +144,11 @@ def open_cuda(*, spin: bool = False) -> Any:
     try:
         return open_device(spin=spin)
     except EdgeInspectError as error:
-        raise NotHere(str(error)) from error
+        raise NotAvailableError(str(error)) from error
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on: driver, clocks, power mode, temperatures."""
+    """Conditions of the measurements: driver, clocks, power mode, temperatures."""
     zones = {
         (zone / "type").read_text().strip(): int((zone / "temp").read_text()) / 1000
         for zone in Path("/sys/class/thermal").glob("thermal_zone*")
@@ -164,7 +167,7 @@ def machine() -> dict[str, Any]:
         "zones_c": zones,
     }
     if not (facts["gpu"] or facts["nvpmodel"]):
-        raise NotHere("neither nvidia-smi nor nvpmodel is here")
+        raise NotAvailableError("neither nvidia-smi nor nvpmodel exists")
     return facts
 
 
@@ -175,16 +178,16 @@ def context() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Pinned copies there and back on a stream of ours, and memory that both sides see."""
+    """Pinned copies in both directions on a separate stream, and mapped memory."""
     device = open_cuda()
     with device.current():
-        return _copies(device)  # what it allocates dies before the context is left
+        return _copies(device)  # frees its allocations within the context
 
 
 def _copies(device: Any) -> dict[str, Any]:
     import numpy as np
 
-    stream = device.stream()
+    stream = device.create_stream()
     there, back = (device.allocate_pinned(FRAME, np.dtype(np.uint8)) for _ in range(2))
     on_device = device.allocate(there.nbytes)
     there[...] = np.random.default_rng(0).integers(0, 256, FRAME, np.uint8)
@@ -192,7 +195,7 @@ def _copies(device: Any) -> dict[str, Any]:
     device.copy_to_host(back, on_device, stream)
     stream.synchronize()
     assert np.array_equal(there, back)
-    mapped = device.allocate_pinned(FRAME, np.dtype(np.uint8), mapped=True)
+    mapped = device.allocate_pinned(FRAME, np.dtype(np.uint8), is_mapped=True)
     assert device.mapped_address(mapped)
 
     def copy() -> None:
@@ -203,12 +206,12 @@ def _copies(device: Any) -> dict[str, Any]:
 
 
 def kernel() -> dict[str, Any]:
-    """Frame in, kernel, frame out: queued one by one, recorded as a graph, and in place."""
+    """Copy in, kernel, copy out: enqueued separately, recorded as a graph, and on mapped memory."""
     figures: dict[str, Any] = {}
     for wait in ("block", "spin"):
         device = open_cuda(spin=wait == "spin")
         with device.current():
-            figures |= {f"{wait}, {way}": told for way, told in _measure_kernel(device).items()}
+            figures |= {f"{wait}, {way}": result for way, result in _measure_kernel(device).items()}
     return figures
 
 
@@ -218,8 +221,8 @@ def _measure_kernel(device: Any) -> dict[str, Any]:
     from edgeinspect.backends._tensorrt.cuda import CudaGraph
 
     function = load_invert_kernel()
-    stream = device.stream()
-    source = device.allocate_pinned(FRAME, np.dtype(np.uint8), mapped=True)
+    stream = device.create_stream()
+    source = device.allocate_pinned(FRAME, np.dtype(np.uint8), is_mapped=True)
     result = device.allocate_pinned(FRAME, np.dtype(np.uint8))
     size = source.nbytes
     here, there = device.allocate(size), device.allocate(size)
@@ -258,44 +261,46 @@ def _measure_kernel(device: Any) -> dict[str, Any]:
 
 
 def load_invert_kernel() -> Any:
-    """The kernel, in the current context."""
+    """Load the kernel into the current context."""
     from pycuda import driver
 
-    function = driver.module_from_buffer(PTX.encode() + b"\0").get_function("turn")
+    function = driver.module_from_buffer(PTX.encode() + b"\0").get_function("invert")
     function.prepare("PPI")
     return function
 
 
 def loss() -> dict[str, Any]:
-    """An illegal access: is it a fault, is the context known to be dead, does a new one work?"""
+    """Illegal access: it is a fault, the context counts as lost, and whether a new one works."""
     from edgeinspect.errors import EngineFault
 
     device = open_cuda()
     try:
         with device.current():
             load_invert_kernel().prepared_call((64, 1), (256, 1, 1), 16, 16, 1 << 14)
-            stream = device.stream()
+            stream = device.create_stream()
             stream.synchronize()
     except EngineFault as fault:
-        words = fault.what
+        message = fault.what
     else:
-        words = ""
-    assert not device.is_alive(), "the context seems to work after an illegal access"
+        message = ""
+    assert not device.is_alive(), "the context counts as alive after an illegal access"
     try:
         fresh = open_cuda()
         again = fresh is not device and fresh.is_alive()
-    except NotHere:
+    except NotAvailableError:
         again = False
-    # True or false is a fact about CUDA, not about us: docs/hardware.md says what follows.
-    return {"fault": words, "new_context_works_in_process": again}
+    # Both results are valid; docs/hardware.md describes the consequence.
+    return {"fault": message, "new_context_works_in_process": again}
 
 
 def rtx() -> dict[str, Any]:
-    """Whether TensorRT-RTX builds for this GPU, loads, and makes a context."""
+    """TensorRT-RTX builds for this GPU, loads, and creates a context."""
     try:
         import tensorrt_rtx as rt
     except ImportError as error:
-        raise NotHere("tensorrt_rtx is not installed (pip install tensorrt-rtx)") from error
+        raise NotAvailableError(
+            "tensorrt_rtx is not installed (pip install tensorrt-rtx)"
+        ) from error
     device = open_cuda()
     with device.current():
         logger = rt.Logger(rt.Logger.ERROR)
@@ -312,7 +317,7 @@ def rtx() -> dict[str, Any]:
 
 
 def tensorrt() -> dict[str, Any]:
-    """Both shipped models in FP32 and FP16: right, how fast, and in which precision."""
+    """Both shipped models in FP32 and FP16: outputs, speed and precision."""
     from tests.gpu.models import measure
 
     return measure(require_tensorrt())
@@ -322,12 +327,12 @@ def require_tensorrt() -> Any:
     try:
         import tensorrt
     except ImportError as error:
-        raise NotHere("tensorrt is not installed") from error
+        raise NotAvailableError("tensorrt is not installed") from error
     return open_cuda() and tensorrt
 
 
 def contract() -> dict[str, Any]:
-    """The suite that every backend keeps."""
+    """The contract tests of backends."""
     require_tensorrt()
     done = subprocess.run(
         [
@@ -350,7 +355,7 @@ def contract() -> dict[str, Any]:
 
 
 def daemon() -> dict[str, Any]:
-    """A whole line on TensorRT, and its law afterwards."""
+    """A complete line on TensorRT, and its guarantees afterwards."""
     from tests.gpu.models import run_line
 
     require_tensorrt()

@@ -1,4 +1,4 @@
-"""The proof on a GPU, as tests: one a step. Without a GPU each skips and says what it lacks."""
+"""One test per step of `verify`. Without a GPU each is skipped with its reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.gpu import prove
+from tests.gpu import verify
 
 
-@pytest.mark.timeout(prove.STEP_S + 30)
-@pytest.mark.parametrize("name", prove.STEPS)
+@pytest.mark.timeout(verify.STEP_S + 30)
+@pytest.mark.parametrize("name", verify.STEPS)
 def test_step(name: str) -> None:
-    step = prove.run(name)
+    step = verify.run(name)
     if folder := os.environ.get("EDGEINSPECT_GPU_REPORT"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / f"{name}.json").write_text(json.dumps(step.figures))
     if not step.ran:
-        pytest.skip(step.words)
-    assert step.held, step.words
+        pytest.skip(step.message)
+    assert step.passed, step.message
