@@ -18,9 +18,16 @@ from typing import Any
 import numpy as np
 import structlog
 
-from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
-from edgeinspect.tools.bench.measurement import REJECT, FrameSamples, concatenate
-from edgeinspect.tools.bench.results import WorkerSetting, quantiles
+from edgeinspect.tools.bench import (
+    Benchmark,
+    BenchmarkConfig,
+    FrameSamples,
+    WorkerSetting,
+    concatenate,
+    describe_host,
+)
+from edgeinspect.tools.bench.measurement import REJECT
+from edgeinspect.tools.bench.results import quantiles
 
 CASES = {
     "default": ([], False),

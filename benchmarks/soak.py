@@ -28,8 +28,8 @@ import numpy as np
 import structlog
 import zmq
 
-from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
-from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
+from edgeinspect.tools.bench import Benchmark, BenchmarkConfig, FullLineRun, describe_host
+from edgeinspect.tools.memory_folder import temporary_memory_folder
 
 BLOCKS = 20
 
@@ -98,7 +98,7 @@ def main() -> None:
     bench = Benchmark(BenchmarkConfig(frames=args.round, rounds=1, image_count=32))
     bench.prepare()
     samples: list[tuple[int, int, int, int]] = []
-    with TemporaryMemoryFolder() as folder:
+    with temporary_memory_folder("bench") as folder:
         loaded = bench.load_config(
             folder, f"ledger.folder={folder}", "ledger.max_mib=64", "capture.overload=block"
         )

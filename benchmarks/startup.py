@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgeinspect.tools.bench.benchmark import describe_host
+from edgeinspect.tools.bench import describe_host
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "strip.yaml"
 

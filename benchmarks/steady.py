@@ -24,15 +24,18 @@ import numpy as np
 import structlog
 
 from edgeinspect.storage.model_store import ModelStore, default_root
-from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
-from edgeinspect.tools.bench.measurement import (
-    NO_VERDICT,
+from edgeinspect.tools.bench import (
+    Benchmark,
+    BenchmarkConfig,
     FrameSamples,
     FullLineRun,
-    TemporaryMemoryFolder,
+    WorkerSetting,
     concatenate,
+    describe_host,
 )
-from edgeinspect.tools.bench.results import WorkerSetting, quantiles
+from edgeinspect.tools.bench.measurement import NO_VERDICT
+from edgeinspect.tools.bench.results import quantiles
+from edgeinspect.tools.memory_folder import temporary_memory_folder
 
 ROUND = 2_000
 
@@ -85,7 +88,7 @@ def shift(
 ) -> FrameSamples:
     """One line, `frames` frames at a rate."""
     parts = []
-    with TemporaryMemoryFolder() as folder:
+    with temporary_memory_folder("bench") as folder:
         line = FullLineRun(
             bench.load_config(folder, *setting.overrides(bench.threaded_engines), *more),
             bench.images,
@@ -114,7 +117,7 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     workers, threads = map(int, args.setting.split("x"))
     setting = WorkerSetting(workers, threads)
-    with TemporaryMemoryFolder() as folder:
+    with temporary_memory_folder("bench") as folder:
         config = alone(folder) if args.alone else None
         out = measure(args, setting, config)
     text = json.dumps(out, indent=2)

@@ -20,8 +20,8 @@ import numpy as np
 import structlog
 import zmq
 
-from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
-from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
+from edgeinspect.tools.bench import Benchmark, BenchmarkConfig, FullLineRun, describe_host
+from edgeinspect.tools.memory_folder import temporary_memory_folder
 
 COUNTS = (1, 10, 25, 50)
 
@@ -57,7 +57,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     sends: dict[int, list[int]] = {count: [] for count in COUNTS}
     overhead: dict[int, list[np.ndarray]] = {count: [] for count in COUNTS}
-    with TemporaryMemoryFolder() as folder:
+    with temporary_memory_folder("bench") as folder:
         line = FullLineRun(bench.load_config(folder), bench.images)
         publisher = line.line.publisher
         say, times = publisher._send_multipart, []

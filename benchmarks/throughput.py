@@ -15,9 +15,8 @@ import sys
 
 import structlog
 
-from edgeinspect.tools.bench.benchmark import Benchmark, BenchmarkConfig, describe_host
+from edgeinspect.tools.bench import Benchmark, BenchmarkConfig, WorkerSetting, describe_host
 from edgeinspect.tools.bench.measurement import available_cores
-from edgeinspect.tools.bench.results import WorkerSetting
 
 
 def main() -> None:

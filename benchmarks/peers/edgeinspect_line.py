@@ -12,7 +12,8 @@ from edgeinspect import __version__
 from edgeinspect.config import parse_config
 from edgeinspect.domain import ModelSpec
 from edgeinspect.storage.model_store import ModelStore, default_root
-from edgeinspect.tools.bench.measurement import FullLineRun, TemporaryMemoryFolder
+from edgeinspect.tools.bench import FullLineRun
+from edgeinspect.tools.memory_folder import temporary_memory_folder
 
 MODEL = "strip-segmenter"
 _LINE = """\
@@ -44,7 +45,7 @@ def main() -> None:
     job = Job()
     args = job.args
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    with TemporaryMemoryFolder() as folder:
+    with temporary_memory_folder("bench") as folder:
         text = _LINE.format(
             model=MODEL,
             threads=args.threads,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from edgeinspect.storage.model_store import ModelStore, default_root
-from edgeinspect.tools.bench.benchmark import describe_host
+from edgeinspect.tools.bench import describe_host
 from edgeinspect.tools.bench.memory_camera import synthetic_images
 
 HERE = Path(__file__).parent

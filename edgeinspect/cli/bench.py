@@ -21,16 +21,18 @@ from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.system import decode_json
-from edgeinspect.tools.bench.benchmark import (
+from edgeinspect.tools.bench import (
     Benchmark,
     BenchmarkConfig,
+    BenchmarkResult,
     encode_result,
+    latency_plot,
     realtime_variants,
+    result_table,
+    search_table,
 )
-from edgeinspect.tools.bench.report import latency_plot, result_table, search_table
-from edgeinspect.tools.bench.results import BenchmarkResult
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _SEARCH_FRAMES = 2_000
 
@@ -122,7 +124,7 @@ def bench(
     if options and budget_search:
         raise UsageError("--options and --budget-search are two measurements", remedy="Give one")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    plan = BenchmarkConfig(
+    benchmark_config = BenchmarkConfig(
         config=config,
         overrides=overrides,
         images=images,
@@ -133,34 +135,34 @@ def bench(
         backend=backend,
         as_configured=as_configured,
     )
-    benchmark = Benchmark(plan)
+    benchmark = Benchmark(benchmark_config)
     if options:
         _compare_options(benchmark, json_path)
         return
     if budget_search:
-        tried = _run_with_progress(
+        steps = _run_with_progress(
             benchmark, lambda: benchmark.search_rate(benchmark.choose_setting())
         )
-        Console().print(search_table(tried, benchmark.budget_us))
+        Console().print(search_table(steps, benchmark.budget_us))
         if json_path is not None:
-            json_path.write_text(json.dumps(tried, indent=2) + "\n", encoding="utf-8")
+            json_path.write_text(json.dumps(steps, indent=2) + "\n", encoding="utf-8")
         return
-    figures = _run_with_progress(benchmark, benchmark.run)
-    Console().print(result_table(figures))
+    result = _run_with_progress(benchmark, benchmark.run)
+    Console().print(result_table(result))
     if json_path is not None:
-        json_path.write_bytes(encode_result(figures))
+        json_path.write_bytes(encode_result(result))
     if plot_path is not None:
-        plot_path.write_text(latency_plot(figures), encoding="utf-8")
+        plot_path.write_text(latency_plot(result), encoding="utf-8")
 
 
-def _run_with_progress(benchmark: Benchmark, work: Callable[[], Found]) -> Found:
+def _run_with_progress(benchmark: Benchmark, work: Callable[[], T]) -> T:
     """Run `work` in a thread, so that the display is updated meanwhile."""
-    box: list[Found] = []
+    results: list[T] = []
     errors: list[BaseException] = []
 
     def body() -> None:
         try:
-            box.append(work())
+            results.append(work())
         except BaseException as error:
             errors.append(error)
 
@@ -174,36 +176,35 @@ def _run_with_progress(benchmark: Benchmark, work: Callable[[], Found]) -> Found
             live.update(Text(f"{progress.stage}  {progress.done}/{progress.total}"), refresh=True)
     if errors:
         raise errors[0]
-    return box[0]
+    return results[0]
 
 
 def _compare_options(benchmark: Benchmark, json_path: Path | None) -> None:
     """Measure each option in its own process: the kernel applies it to a whole process."""
-    plan = benchmark.config
+    config = benchmark.config
     results: dict[str, list[BenchmarkResult]] = {}
     rejected: dict[str, str] = {}
-    variants = realtime_variants(())
     console = Console(stderr=True)
-    for round_index in range(min(3, plan.rounds)):
-        for name, overrides in variants:
+    for round_index in range(min(3, config.rounds)):
+        for name, overrides in realtime_variants().items():
             if name in rejected:
                 continue
             console.print(f"option {name}, round {round_index + 1}", style="dim")
             try:
-                results.setdefault(name, []).append(_run_subprocess(plan, overrides))
+                results.setdefault(name, []).append(_run_subprocess(config, overrides))
             except EdgeInspectError as error:
                 rejected[name] = error.what
-    out = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for heading in ("option", "overhead p50", "p99", "p99.9", "latency p99", "missed"):
-        out.add_column(heading, justify="left" if heading == "option" else "right")
+        table.add_column(heading, justify="left" if heading == "option" else "right")
     for name, runs in results.items():
         values = [_figures_of(run) for run in runs]
         medians = [sorted(column)[len(column) // 2] for column in zip(*values, strict=True)]
         texts = [f"{value / 1000:.2f} ms" for value in medians[:4]]
-        out.add_row(name, *texts, str(sum(row[4] for row in values)))
+        table.add_row(name, *texts, str(sum(row[4] for row in values)))
     for name, problem in rejected.items():
-        out.add_row(name, Text(problem, style="yellow"))
-    Console().print(out)
+        table.add_row(name, Text(problem, style="yellow"))
+    Console().print(table)
     if json_path is not None:
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
 
@@ -213,17 +214,17 @@ def _figures_of(figures: BenchmarkResult) -> tuple[int, ...]:
     return clean.p50, clean.p99, clean.p999, busy.latency.p99, busy.misses
 
 
-def _run_subprocess(plan: BenchmarkConfig, overrides: list[str]) -> BenchmarkResult:
+def _run_subprocess(config: BenchmarkConfig, overrides: list[str]) -> BenchmarkResult:
     command = [sys.executable, "-m", "edgeinspect", "bench", "--json", "/dev/stdout"]
-    command += [str(plan.config)] if plan.config else []
-    command += ["--images", str(plan.images)] if plan.images else []
-    command += ["--frames", str(plan.frames), "--rounds", "1", "--load", str(plan.load_ratio)]
-    command += ["--budget-ms", str(plan.budget_ms), "--backend", plan.backend]
-    for override in (*plan.overrides, *overrides):
+    command += [str(config.config)] if config.config else []
+    command += ["--images", str(config.images)] if config.images else []
+    command += ["--frames", str(config.frames), "--rounds", "1", "--load", str(config.load_ratio)]
+    command += ["--budget-ms", str(config.budget_ms), "--backend", config.backend]
+    for override in (*config.overrides, *overrides):
         command += ["--set", override]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["ended"])[-1]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        last = (process.stderr.strip().splitlines() or ["ended"])[-1]
         raise EdgeInspectError(last)
-    start = done.stdout.index("{\n")
-    return decode_json(done.stdout[start:], BenchmarkResult)
+    start = process.stdout.index("{\n")
+    return decode_json(process.stdout[start:], BenchmarkResult)

@@ -19,12 +19,7 @@ from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._tables import plain_table, wide_console
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
-from edgeinspect.storage.model_store import (
-    MANIFEST_FILE,
-    ModelStore,
-    ModelVersions,
-    read_manifest,
-)
+from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _STORE = click.option(

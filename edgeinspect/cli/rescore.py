@@ -14,7 +14,7 @@ from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
-    from edgeinspect.tools.rescore.runners import ChunkRunner
+    from edgeinspect.tools.rescore import ChunkRunner
 
 _REPORT_INTERVAL_S = 2.0
 
@@ -84,9 +84,8 @@ def rescore(
     Writes results.csv and summary.json into the run's folder: exactly one result per frame. An
     interrupted run, even after `kill -9`, continues when it is called again.
     """
-    from edgeinspect.tools.rescore.run import rescore as run
-    from edgeinspect.tools.rescore.runners import LocalRunner, RayRunner
-    from edgeinspect.tools.rescore.scorer import ScorerConfig, read_model_spec
+    from edgeinspect.tools.rescore import LocalRunner, RayRunner, ScorerConfig, read_model_spec
+    from edgeinspect.tools.rescore import rescore as run
 
     model_ref = str(Path(model).absolute()) if Path(model).exists() else model
     config = ScorerConfig(

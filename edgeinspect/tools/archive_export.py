@@ -1,4 +1,4 @@
-"""A labelled set out of an archive: what the line said, what a person says, masks drawn anew."""
+"""Export of an archive as a labelled data set: verdicts, corrections, predicted masks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
-    """What an export has written."""
+    """Result of an export."""
 
     image_count: int
     defective_count: int
@@ -50,7 +50,7 @@ class ExportSummary:
 
 @dataclass(frozen=True, slots=True)
 class PredictedMask:
-    """A mask that a segmenter draws when it is asked for; nothing is kept."""
+    """A mask that a segmenter predicts each time it is read."""
 
     path: Path
     predict: Callable[[Path], ClassMap]
@@ -75,89 +75,93 @@ def export_dataset(
     segmenter: Engine | None = None,
     progress: Progress = lambda done: None,
 ) -> ExportSummary:
-    """Write the frames that are wanted and have a label.
+    """Write the selected frames that have a label.
 
     Args:
         root: The archive, which may be running.
-        out: Folder that is not there, or empty.
+        out: A new or empty folder.
         layout: `mask-folder` or `severstal`.
-        wanted: Which frames.
-        corrections: By frame; those of frames that are not wanted are passed over.
-        segmenter: Draws masks of rejects that have none.
-        progress: Called with the number of pictures done.
+        query: Which frames.
+        corrections: By frame; those of other frames are ignored.
+        segmenter: Predicts masks of rejects that have none.
+        progress: Called with the number of images done.
 
     Raises:
-        DataError: Nothing is left to write, or a picture cannot be read.
-        ModelError: The segmenter finds other classes than the line's.
+        DataError: There is nothing to write, or an image cannot be read.
+        ModelError: The segmenter's classes differ from the line's.
         StorageError: `out` is not empty, or cannot be written.
     """
     frames = list(_select_frames(root, query))
-    names = {frame_name(told.verdict) for _path, told in frames}
-    said = {name: each for name, each in corrections.items() if name in names}
-    data = archive_dataset(root, frames, said)
+    frame_names = {frame_name(sidecar.verdict) for _path, sidecar in frames}
+    selected_corrections = {name: each for name, each in corrections.items() if name in frame_names}
+    data = archive_dataset(root, frames, selected_corrections)
     if segmenter is not None:
         data = _with_predicted_masks(data, segmenter)
-    kept, bare = [], 0
+    kept, without_mask = [], 0
     for record in data.samples:
         if record.is_defective and not _has_mask(record):
-            bare += 1
+            without_mask += 1
         else:
             kept.append(record)
-    bad = sum(record.is_defective for record in kept)
-    if not bad:
+    defective_count = sum(record.is_defective for record in kept)
+    if not defective_count:
         raise DataError(
-            f"{bare} defective frames have no mask, and none has one"
-            if bare
+            f"{without_mask} defective frames have no mask, and none has one"
+            if without_mask
             else "no defective frame is among them",
             where=str(root),
-            remedy="Give --segmenter to draw masks, or publish.mask on the line, or other filters",
+            remedy="Give --segmenter to predict masks, set publish.mask on the line, or change the "
+            "filters",
         )
     notes = [note for note in data.notes if "so none is used" not in note]
-    if bare:
-        notes.append(f"{bare} rejects are left out: no mask is known or drawn")
+    if without_mask:
+        notes.append(f"{without_mask} rejects are skipped: they have no mask")
     data = replace(data, samples=tuple(kept), has_masks=True)
     write_dataset(data, out, layout, progress)
-    write_atomically(out / LABELS_FILE, _labels_csv(frames, said, {record.name for record in kept}))
-    return ExportSummary(len(kept), bad, data.classes, tuple(notes))
+    write_atomically(
+        out / LABELS_FILE,
+        _labels_csv(frames, selected_corrections, {record.name for record in kept}),
+    )
+    return ExportSummary(len(kept), defective_count, data.classes, tuple(notes))
 
 
 def _select_frames(root: Path, wanted: FrameQuery) -> list[tuple[Path, Sidecar]]:
-    found = []
+    frames_found = []
     for row in find_frames(root, wanted):
         path = root / row.path
         try:
-            told = read_sidecar(path)
+            sidecar = read_sidecar(path)
         except DataError:
             if path.exists():
                 raise
-            continue  # a running archive has removed it
-        if is_complete(path, told, check_hash=True):
-            found.append((path, told))
-    return found
+            continue  # removed by the running archive
+        if is_complete(path, sidecar, check_hash=True):
+            frames_found.append((path, sidecar))
+    return frames_found
 
 
 def _has_mask(record: Sample) -> bool:
     if record.mask is None:
         return False
-    picture = read_image(
+    image = read_image(
         record.path, ReadSettings(COLOR_AS_STORED, 8, flat_end=True)
-    )  # as the archive writes them
-    return bool(record.read_mask(*picture.shape[:2]).any())
+    )  # the archive writes 8 bits
+    return bool(record.read_mask(*image.shape[:2]).any())
 
 
 def _with_predicted_masks(data: Dataset, engine: Engine) -> Dataset:
     spec = engine.spec
     if spec.kind is not ModelKind.SEGMENTER:
-        raise ModelError(f"{spec.id} is no segmenter", remedy="Name one with --segmenter")
+        raise ModelError(f"{spec.id} is not a segmenter", remedy="Name one with --segmenter")
     classes = data.classes if data.classes != ("defect",) else spec.classes
     table = class_id_table(spec.classes, classes, where=str(spec.id))
 
     def draw(path: Path) -> ClassMap:
-        picture = read_image(path, ReadSettings(spec.color, 8, flat_end=True))
-        if picture.shape != spec.shape.dims:
-            picture = letterbox(picture, spec.shape.height_px, spec.shape.width_px)[0]
-        found = engine.infer(np.ascontiguousarray(picture.reshape(spec.shape.dims)))
-        cells = table[np.asarray(found[0][0], np.uint8)]
+        image = read_image(path, ReadSettings(spec.color, 8, flat_end=True))
+        if image.shape != spec.shape.dims:
+            image = letterbox(image, spec.shape.height_px, spec.shape.width_px)[0]
+        outputs = engine.infer(np.ascontiguousarray(image.reshape(spec.shape.dims)))
+        cells = table[np.asarray(outputs[0][0], np.uint8)]
         return upsample_class_map(
             cells, spec.output_stride, spec.shape.height_px, spec.shape.width_px
         )
@@ -172,16 +176,18 @@ def _with_predicted_masks(data: Dataset, engine: Engine) -> Dataset:
 
 
 def _labels_csv(
-    frames: list[tuple[Path, Sidecar]], said: Mapping[str, Correction], written: set[str]
+    frames: list[tuple[Path, Sidecar]],
+    selected_corrections: Mapping[str, Correction],
+    written: set[str],
 ) -> bytes:
-    """A table to look through and to correct: `label` is a person's, the rest the line's."""
+    """Return a table to review and correct: `label` is for a person, the rest is the line's."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["frame", "label", "mask", "line_says", "classes", "defect_prob", "kind", "used"])
-    for _path, told in frames:
-        verdict = told.verdict
+    for _path, sidecar in frames:
+        verdict = sidecar.verdict
         name = frame_name(verdict)
-        correction = said.get(name)
+        correction = selected_corrections.get(name)
         classes = sorted({region.class_name for region in verdict.regions if region.fatal})
         rows.writerow(
             [
@@ -191,8 +197,8 @@ def _labels_csv(
                 verdict.decision.value,
                 " ".join(classes),
                 "" if verdict.defect_prob is None else f"{verdict.defect_prob:.5f}",
-                told.kind.value,
-                "yes" if told.picture.file in written else "no",
+                sidecar.kind.value,
+                "yes" if sidecar.picture.file in written else "no",
             ]
         )
     return text.getvalue().encode()

@@ -1,13 +1,11 @@
-"""The demonstration: the whole line on synthetic strip, watched over its own wire."""
+"""The demo: a complete line on synthetic strip, checked over its own wire."""
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from edgeinspect.cameras import synthetic
@@ -16,15 +14,15 @@ from edgeinspect.domain import Decision, SystemClock, Verdict
 from edgeinspect.errors import InvariantError
 from edgeinspect.pipeline.factory import build_line
 from edgeinspect.storage.model_store import shipped_line_config
+from edgeinspect.tools.memory_folder import temporary_memory_folder
 from edgeinspect.wire import VerdictCounts
 
 _MAX_IMAGES = 500
-_MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 @dataclass(slots=True)
 class DemoProgress:
-    """What a person who waits wants to see. Written by the demo, read by the terminal."""
+    """Progress of a demo. Written by the demo's thread, read by the terminal's."""
 
     stage: str = "starting"
     done: int = 0
@@ -39,11 +37,11 @@ class DemoProgress:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the demonstration showed."""
+    """Result of a demo."""
 
     counts: VerdictCounts
     received: int
-    """Verdicts that came over the wire to the demo's own subscriber."""
+    """Verdicts that the demo's own subscriber received."""
     truth: Mapping[str, int]
     measurements: Mapping[str, Any]
 
@@ -74,21 +72,18 @@ def run_demo(
     progress: DemoProgress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> DemoResult:
-    """Run the line for a number of frames.
+    """Run a line for a number of frames.
 
     Args:
-        frames: Frames to capture; up to 500 different pictures, then the same again.
+        frames: Frames to capture; up to 500 different images, then they repeat.
         rate_hz: Frames a second.
         budget_ms: Budget per frame.
-        backend: A backend's name, or `none-found` errors come from the registry.
-        progress: Filled while it runs.
-        stopped: Asked now and then; True ends the line early.
-
-    Returns:
-        The report.
+        backend: Name of a backend.
+        progress: Updated while the demo runs.
+        should_stop: Polled; True ends the demo early.
 
     Raises:
-        LawError: A frame has no verdict, or a published verdict did not arrive.
+        InvariantError: A frame has no verdict, or a published verdict did not arrive.
     """
     clock = SystemClock()
     camera = synthetic.build(
@@ -109,12 +104,12 @@ def run_demo(
         failures.append(error)
         ended.set()
 
-    with tempfile.TemporaryDirectory(prefix="edgeinspect-demo-", dir=_MEMORY_FOLDER) as folder:
+    with temporary_memory_folder("demo") as folder:
         loaded = shipped_line_config(folder, budget_ms=budget_ms, backend=backend)
         line = build_line(loaded, clock, on_failure=fail, on_end=ended.set, cameras={"top": camera})
         try:
-            watcher = _VerdictChecker(line.publisher.address, camera.ground_truth, progress)
-            watcher.start()
+            checker = _VerdictChecker(line.publisher.address, camera.ground_truth, progress)
+            checker.start()
             line.start()
             progress.stage = "inspecting"
             while not ended.wait(0.1) and not should_stop():
@@ -122,10 +117,10 @@ def run_demo(
                 progress.latency_p50_us = line.publisher.latency.quantile_us(0.5)
             counts = line.stop()
             progress.done = counts.captured
-            watcher.finish(line.spool.published_seq)
+            checker.finish(line.spool.published_seq)
         finally:
             line.close()
-        figures = {
+        measurements = {
             "latency_us": line.publisher.latency.summary(),
             "engine_us": line.publisher.engine.summary(),
             "overhead_us": line.publisher.overhead.summary(),
@@ -136,23 +131,23 @@ def run_demo(
         }
     if failures:
         raise failures[0]
-    report = DemoResult(counts, watcher.received, watcher.truth, figures)
-    _check_invariant(report, watcher.gaps)
-    return report
+    result = DemoResult(counts, checker.received, checker.truth, measurements)
+    _check_invariant(result, checker.gaps)
+    return result
 
 
-def _check_invariant(report: DemoResult, gaps: int) -> None:
-    counts = report.counts
+def _check_invariant(result: DemoResult, gaps: int) -> None:
+    counts = result.counts
     if counts.captured != counts.passed + counts.reject + counts.no_verdict:
         raise InvariantError(f"{counts.open} of {counts.captured} frames have no verdict")
-    if report.received != counts.captured or gaps:
+    if result.received != counts.captured or gaps:
         raise InvariantError(
-            f"{counts.captured} verdicts were published and {report.received} arrived"
+            f"{counts.captured} verdicts were published and {result.received} arrived"
         )
 
 
 class _VerdictChecker(threading.Thread):
-    """A subscriber of the demo's own, which holds the verdicts against the ground truth."""
+    """Subscribes to the line and compares its verdicts with the ground truth."""
 
     def __init__(self, address: str, defective: Any, progress: DemoProgress) -> None:
         super().__init__(name="watch", daemon=True)
@@ -174,12 +169,12 @@ class _VerdictChecker(threading.Thread):
     def run(self) -> None:
         last_seq = 0
         while time.monotonic() < self._deadline_s:
-            got = self._listener.receive(50)
-            if got is None or not isinstance(got.message, Verdict):
+            received = self._listener.receive(50)
+            if received is None or not isinstance(received.message, Verdict):
                 if self._last_seq is not None and last_seq >= self._last_seq:
                     break
                 continue
-            verdict = got.message
+            verdict = received.message
             if last_seq and verdict.seq != last_seq + 1:
                 self.gaps += 1
             last_seq = verdict.seq
@@ -206,7 +201,7 @@ class _VerdictChecker(threading.Thread):
             )
 
     def finish(self, last_seq: int) -> None:
-        """Wait until the last verdict is in, 5 s at most."""
+        """Wait for the last verdict, at most 5 s."""
         self._last_seq = last_seq
         self._deadline_s = time.monotonic() + 5.0
         self.join(6.0)

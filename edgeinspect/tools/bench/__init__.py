@@ -1,1 +1,34 @@
-"""The bench: what the line costs beside its engines, on this PC."""
+"""Benchmark: what a line costs beyond its engines, on this PC."""
+
+from edgeinspect.tools.bench.benchmark import (
+    Benchmark,
+    BenchmarkConfig,
+    describe_host,
+    encode_result,
+    realtime_variants,
+)
+from edgeinspect.tools.bench.measurement import FrameSamples, FullLineRun, concatenate
+from edgeinspect.tools.bench.memory_camera import MemoryCamera
+from edgeinspect.tools.bench.report import latency_plot, result_table, search_table
+from edgeinspect.tools.bench.results import BenchmarkResult, WorkerSetting, summarise
+
+__all__ = [
+    # the benchmark
+    "Benchmark",
+    "BenchmarkConfig",
+    "describe_host",
+    "encode_result",
+    "realtime_variants",
+    # measurements
+    "FrameSamples",
+    "FullLineRun",
+    "MemoryCamera",
+    "concatenate",
+    # results
+    "BenchmarkResult",
+    "WorkerSetting",
+    "latency_plot",
+    "result_table",
+    "search_table",
+    "summarise",
+]

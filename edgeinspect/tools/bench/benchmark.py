@@ -1,4 +1,4 @@
-"""The bench as a whole: which lines are built, in which order their rounds run."""
+"""The benchmark: which lines are built, and the order of their rounds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ import numpy as np
 from edgeinspect import __version__
 from edgeinspect.config import LoadedConfig, load_config
 from edgeinspect.domain import Pixels
-from edgeinspect.errors import UsageError
 from edgeinspect.storage.model_store import ModelStore, default_root, shipped_line_config
+from edgeinspect.system import describe_machine
 from edgeinspect.tools.bench.measurement import (
     EngineOnlyRun,
     FrameSamples,
     FullLineRun,
-    TemporaryMemoryFolder,
     available_cores,
     concatenate,
     frame_rate_hz,
@@ -36,38 +35,39 @@ from edgeinspect.tools.bench.results import (
     summarise,
 )
 from edgeinspect.tools.bench.tail_fit import estimate_tail
+from edgeinspect.tools.memory_folder import temporary_memory_folder
 
 _QUIET_RATIO = 0.5
-"""Of the rate of one worker: no frame waits for another."""
+"""Ratio of one worker's rate at which no frame waits for another."""
 _STEP_RATIO = 1.02
-"""Two rates that are so near are one."""
+"""Rates with a smaller ratio count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkConfig:
-    """What to measure."""
+    """Parameters of a benchmark."""
 
     config: Path | None = None
-    """A line's configuration; the shipped models' line without one."""
+    """A line's configuration; None for a line with the shipped models."""
     overrides: Sequence[str] = ()
     images: Path | None = None
-    """Pictures to show; synthetic strip without."""
+    """Folder of images; None for synthetic strip."""
     image_count: int = 64
     frames: int = 200
-    """Of one round."""
+    """Frames per round."""
     rounds: int = 5
     load_ratio: float = 0.7
-    """Share of the line's highest rate at which latency is measured."""
+    """Ratio of the line's highest rate at which latency is measured."""
     budget_ms: float = 150.0
-    """Of the shipped line; a configuration has its own."""
+    """Budget of the shipped line; a configuration has its own."""
     backend: str = "ov"
     as_configured: bool = False
-    """Measure the workers and threads that are configured, not the quickest that are found."""
+    """Use the configured workers and threads, not the fastest."""
 
 
 @dataclass(slots=True)
 class BenchmarkProgress:
-    """What it does now, for whoever waits."""
+    """Current stage, for display."""
 
     stage: str = "starting"
     done: int = 0
@@ -76,42 +76,40 @@ class BenchmarkProgress:
 
 @dataclass(slots=True)
 class Benchmark:
-    """One bench. `pictures` are read once."""
+    """One benchmark. The images are read once."""
 
     config: BenchmarkConfig
     progress: BenchmarkProgress = field(default_factory=BenchmarkProgress)
     images: list[Pixels] = field(default_factory=list)
     budget_us: int = 0
     threaded_engines: list[str] = field(default_factory=list)
-    """Engines whose threads can be set."""
+    """Engines with an option for threads."""
     configured: WorkerSetting = field(default_factory=lambda: WorkerSetting(1))
 
-    # -- lines ----------------------------------------------------------------------
-
-    def load_config(self, folder: str, *more: str) -> LoadedConfig:
-        """The configuration with everything that would touch a running line turned away."""
-        plan = self.config
-        own = [
+    def load_config(self, folder: str, *overrides: str) -> LoadedConfig:
+        """Load the configuration, with overrides that keep it apart from a running line."""
+        config = self.config
+        isolation = [
             f"spool.folder={folder}",
-            f"spool.slots={max(4096, plan.frames + 64)}",
+            f"spool.slots={max(4096, config.frames + 64)}",
             "publish.verdicts=tcp://127.0.0.1:*",
             "publish.replay=tcp://127.0.0.1:*",
         ]
-        if plan.config is None:
+        if config.config is None:
             return shipped_line_config(
                 folder,
-                budget_ms=plan.budget_ms,
-                backend=plan.backend,
+                budget_ms=config.budget_ms,
+                backend=config.backend,
                 line="bench",
-                overrides=[*own, *more, *plan.overrides],
+                overrides=[*isolation, *overrides, *config.overrides],
             )
-        return load_config(plan.config, [*own, *more, *plan.overrides])
+        return load_config(config.config, [*isolation, *overrides, *config.overrides])
 
     def prepare(self) -> None:
-        """Read or render the pictures, and learn what the line is made of; once."""
+        """Read or render the images, and read the line's properties; once."""
         if self.images:
             return
-        with TemporaryMemoryFolder() as folder:
+        with temporary_memory_folder("bench") as folder:
             loaded = self.load_config(folder)
         self.budget_us = round(loaded.config.budget_ms * 1000)
         self.threaded_engines = [
@@ -121,12 +119,12 @@ class Benchmark:
         store = ModelStore(Path(loaded.config.store) if loaded.config.store else default_root())
         choice = next(iter(loaded.engines.values()))
         spec = store.resolve(choice.options.model)
-        plan = self.config
-        self.progress.stage, self.progress.total = "pictures", plan.image_count
-        if plan.images is not None:
-            self.images = folder_images(plan.images, plan.image_count, spec.shape, spec.color)
+        config = self.config
+        self.progress.stage, self.progress.total = "images", config.image_count
+        if config.images is not None:
+            self.images = folder_images(config.images, config.image_count, spec.shape, spec.color)
         else:
-            self.images = synthetic_images(plan.image_count, spec.shape, self._report_done)
+            self.images = synthetic_images(config.image_count, spec.shape, self._report_done)
 
     def _report_done(self, done: int) -> None:
         self.progress.done = done
@@ -135,62 +133,60 @@ class Benchmark:
         self.progress.stage, self.progress.done, self.progress.total = stage, 0, total
         return range(total)
 
-    # -- measurements ---------------------------------------------------------------
-
     def rank_settings(self) -> list[tuple[WorkerSetting, float]]:
-        """The bare engines' frames a second under each setting, quickest first."""
+        """Return the engines' frames a second for each setting, fastest first."""
         self.prepare()
-        wanted = self._candidates()
-        with TemporaryMemoryFolder() as folder:
-            loops = [
+        settings = self._candidates()
+        with temporary_memory_folder("bench") as folder:
+            engine_runs = [
                 EngineOnlyRun(
                     self.load_config(folder, *each.overrides(self.threaded_engines)), self.images
                 )
-                for each in wanted
+                for each in settings
             ]
             try:
-                rates: list[list[float]] = [[] for _ in wanted]
+                rates: list[list[float]] = [[] for _ in settings]
                 count = max(20, self.config.frames // 3)
-                for turn in self._interleaved_rounds("workers and threads", 3):
-                    for index, loop in enumerate(loops):
-                        rates[index].append(frame_rate_hz(count, loop.run(0, count)))
-                    self._report_done(turn + 1)
+                for round_index in self._interleaved_rounds("workers and threads", 3):
+                    for index, engine_run in enumerate(engine_runs):
+                        rates[index].append(frame_rate_hz(count, engine_run.run(0, count)))
+                    self._report_done(round_index + 1)
             finally:
-                for loop in loops:
-                    loop.close()
-        found = [(each, statistics.median(rate)) for each, rate in zip(wanted, rates, strict=True)]
-        return sorted(found, key=lambda entry: -entry[1])
+                for engine_run in engine_runs:
+                    engine_run.close()
+        medians = map(statistics.median, rates)
+        return sorted(zip(settings, medians, strict=True), key=lambda entry: -entry[1])
 
     def measure_throughput(self, setting: WorkerSetting) -> ThroughputResult:
-        """Whole line against bare engines, both as fast as they go."""
+        """Measure the full line and the engines alone, both as fast as possible."""
         self.prepare()
         count = self.config.frames
         ratios, bare_hz, line_hz, extra_us, switches = [], [], [], [], []
-        with TemporaryMemoryFolder() as folder:
+        with temporary_memory_folder("bench") as folder:
             loaded = self.load_config(
                 folder,
                 *setting.overrides(self.threaded_engines),
                 "capture.overload=block",
                 "inspect.keep_warm_ms=0",
             )
-            bare = EngineOnlyRun(loaded, self.images)
+            engines_only = EngineOnlyRun(loaded, self.images)
             line = FullLineRun(loaded, self.images)
             try:
-                bare.run(0, 10)
+                engines_only.run(0, 10)
                 line.run(0, 10)
-                for turn in self._interleaved_rounds("throughput", self.config.rounds):
-                    first = turn * count
-                    alone = bare.run(first, count)
-                    _samples, whole = line.run(first, count)
-                    bare_hz.append(frame_rate_hz(count, alone))
-                    line_hz.append(frame_rate_hz(count, whole))
+                for round_index in self._interleaved_rounds("throughput", self.config.rounds):
+                    first = round_index * count
+                    engine_usage = engines_only.run(first, count)
+                    _samples, line_usage = line.run(first, count)
+                    bare_hz.append(frame_rate_hz(count, engine_usage))
+                    line_hz.append(frame_rate_hz(count, line_usage))
                     ratios.append(line_hz[-1] / bare_hz[-1])
-                    extra_us.append((whole.cpu_ns - alone.cpu_ns) / count / 1000)
-                    switches.append(whole.context_switches / count)
-                    self._report_done(turn + 1)
+                    extra_us.append((line_usage.cpu_ns - engine_usage.cpu_ns) / count / 1000)
+                    switches.append(line_usage.context_switches / count)
+                    self._report_done(round_index + 1)
             finally:
                 line.close()
-                bare.close()
+                engines_only.close()
         return ThroughputResult(
             setting=setting,
             bare_hz=bare_hz,
@@ -201,30 +197,32 @@ class Benchmark:
         )
 
     def measure_latency(self, rates: Sequence[float], setting: WorkerSetting) -> list[FrameSamples]:
-        """The line at each of some rates, in turns; one entry per rate."""
+        """Measure the line at several rates, interleaved; return one entry per rate."""
         self.prepare()
         count = self.config.frames
         samples: list[list[FrameSamples]] = [[] for _ in rates]
-        with TemporaryMemoryFolder() as folder:
+        with temporary_memory_folder("bench") as folder:
             loaded = self.load_config(folder, *setting.overrides(self.threaded_engines))
             line = FullLineRun(loaded, self.images)
             try:
                 line.run(0, 10, rates[0])
-                for turn in self._interleaved_rounds("latency", self.config.rounds):
+                for round_index in self._interleaved_rounds("latency", self.config.rounds):
                     for index, rate in enumerate(rates):
-                        samples[index].append(line.run(turn * count, count, rate)[0])
-                    self._report_done(turn + 1)
+                        samples[index].append(line.run(round_index * count, count, rate)[0])
+                    self._report_done(round_index + 1)
             finally:
                 line.close()
         return [concatenate(each) for each in samples]
 
     def run(self) -> BenchmarkResult:
-        """Everything but the search."""
+        """Run everything but the search for the highest rate."""
         settings = self.rank_settings()
-        bare = dict(settings)
+        engine_rates_hz = dict(settings)
         setting = self.configured if self.config.as_configured else settings[0][0]
         throughput = self.measure_throughput(setting)
-        alone_hz = bare.get(setting, statistics.median(throughput.bare_hz)) / setting.workers
+        alone_hz = (
+            engine_rates_hz.get(setting, statistics.median(throughput.bare_hz)) / setting.workers
+        )
         rates = [
             alone_hz * _QUIET_RATIO,
             statistics.median(throughput.line_hz) * self.config.load_ratio,
@@ -243,40 +241,38 @@ class Benchmark:
         )
 
     def choose_setting(self) -> WorkerSetting:
-        """The setting that is measured: as configured, or the quickest."""
+        """Return the setting to measure: the configured one, or the fastest."""
         self.prepare()
         return self.configured if self.config.as_configured else self.rank_settings()[0][0]
 
     def _candidates(self) -> list[WorkerSetting]:
-        """What is worth a try: all processors for one frame, or a frame for each processor."""
-        if len(self.threaded_engines) and available_cores() > 1:
-            out = [WorkerSetting(1, 0), WorkerSetting(available_cores(), 1)]
-        else:
-            out = [WorkerSetting(1), WorkerSetting(2)]
-        return out
+        """Return the settings to try: all processors for one frame, or a frame per processor."""
+        if self.threaded_engines and available_cores() > 1:
+            return [WorkerSetting(1, 0), WorkerSetting(available_cores(), 1)]
+        return [WorkerSetting(1), WorkerSetting(2)]
 
     def search_rate(self, setting: WorkerSetting) -> list[dict[str, Any]]:
-        """Look for the highest rate whose projection over a million frames misses nothing.
+        """Search for the highest rate with an estimated miss of less than one frame in a million.
 
-        Halves the interval between a rate that holds and one that does not, six times.
+        Bisects the interval between a rate that holds and one that does not, six times.
         """
         self.prepare()
         budget_us = self.budget_us
         throughput = self.measure_throughput(setting)
         low, high = 0.0, statistics.median(throughput.line_hz)
-        tried: list[dict[str, Any]] = []
+        steps: list[dict[str, Any]] = []
         rate = high * 0.7
         for _ in range(6):
             (samples,) = self.measure_latency([rate], setting)
-            found = estimate_tail(samples.latency_us)
-            holds = samples.miss_count == 0 and found.upper_us <= budget_us
-            tried.append(
+            estimate = estimate_tail(samples.latency_us)
+            holds = samples.miss_count == 0 and estimate.upper_us <= budget_us
+            steps.append(
                 {
                     "rate_hz": round(rate, 2),
-                    "frames": found.frames,
+                    "frames": estimate.frames,
                     "misses": samples.miss_count,
-                    "one_in_a_million_us": round(found.latency_us),
-                    "upper_us": round(found.upper_us),
+                    "one_in_a_million_us": round(estimate.latency_us),
+                    "upper_us": round(estimate.upper_us),
                     "holds": holds,
                 }
             )
@@ -284,21 +280,13 @@ class Benchmark:
             if low and high / low < _STEP_RATIO:
                 break
             rate = (low + high) / 2
-        return tried
+        return steps
 
 
 def describe_host() -> dict[str, Any]:
-    """The PC in words, and how busy others keep it."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
+    """Return the properties of this PC, and its load by other processes."""
     return {
-        "processor": model,
+        "processor": describe_machine()["processor"],
         "cores": available_cores(),
         "load": round(os.getloadavg()[0], 2),
         "kernel": platform.release().split("-")[0],
@@ -306,21 +294,18 @@ def describe_host() -> dict[str, Any]:
     }
 
 
-def realtime_variants(options: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The real-time options one by one: (name, overrides)."""
-    known = {
+def realtime_variants() -> dict[str, list[str]]:
+    """Return the real-time options and all of them together: name to overrides."""
+    fifo, memory = "real_time.fifo_priority=50", "real_time.lock_memory=true"
+    return {
         "none": [],
-        "fifo": ["real_time.fifo_priority=50"],
-        "memory": ["real_time.lock_memory=true"],
+        "fifo": [fifo],
+        "memory": [memory],
         "affinity": [f"real_time.cpus=[{max(os.sched_getaffinity(0))}]"],
-        "all": ["real_time.fifo_priority=50", "real_time.lock_memory=true"],
+        "all": [fifo, memory],
     }
-    wrong = [name for name in options if name not in known]
-    if wrong:
-        raise UsageError(f"no such option: {', '.join(wrong)}", remedy=f"One of {', '.join(known)}")
-    return [(name, known[name]) for name in (options or known)]
 
 
-def encode_result(figures: BenchmarkResult) -> bytes:
-    """As JSON."""
-    return msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n"
+def encode_result(result: BenchmarkResult) -> bytes:
+    """Return the JSON of a result."""
+    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"

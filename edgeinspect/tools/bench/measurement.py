@@ -1,21 +1,18 @@
-"""Rounds: the bare engines and the whole line, over the same frames, in one process.
+"""Measurements: the engines alone and the full line, on the same frames in one process.
 
-The bare loop is what remains when everything but the models is taken away: pictures that
-lie in memory, gate, segmenter where the gate suspects, regions, decision; as many workers
-as the line has. What the line takes beyond it is the line's cost.
+The engine loop is what remains of a line without everything but the models: images in memory,
+the gate, the segmenter where the gate suspects, regions, the decision; as many workers as the
+line has. What the line takes beyond it is the line's overhead.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -29,49 +26,48 @@ from edgeinspect.pipeline.inspection import FrameInspector, make_frame_inspector
 from edgeinspect.tools.bench.memory_camera import MemoryCamera
 from edgeinspect.wire import decode_verdict
 
-_MEMORY_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _STALL_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """What a round took of the PC."""
+    """Resources that a round used."""
 
     wall_ns: int
     cpu_ns: int
     """Processor time of the whole process, engines included."""
     context_switches: int
-    """Context switches, voluntary and not."""
+    """Context switches, voluntary and involuntary."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSamples:
-    """The frames of one or more rounds of the line; one entry per frame, times in µs."""
+    """Frames of one or more rounds; one entry per frame, times in µs."""
 
     latency_us: NDArray[np.int64]
-    """Captured to sent."""
+    """Capture to sent."""
     engine_us: NDArray[np.int64]
-    """Inside the engines' own calls; 0 for a frame that no engine saw."""
+    """Inside the engines' calls; 0 for a frame without inference."""
     past_deadline_us: NDArray[np.int64]
-    """Sent minus deadline; negative in time."""
+    """Sent minus deadline; negative if in time."""
     kind: NDArray[np.uint8]
     """0 pass, 1 reject, 2 no verdict."""
     segmenter_us: NDArray[np.int64]
-    """Inside the segmenter's own call; 0 where it did not look."""
+    """Inside the segmenter's call; 0 if it did not run."""
 
     @property
     def is_inspected(self) -> NDArray[np.bool_]:
-        """True for frames that were decided by an engine."""
+        """True for frames decided by an engine."""
         return (self.kind < NO_VERDICT) & (self.engine_us > 0)
 
     @property
     def is_segmented(self) -> NDArray[np.bool_]:
-        """True for frames that the segmenter looked at."""
+        """True for frames on which the segmenter ran."""
         return self.is_inspected & (self.segmenter_us > 0)
 
     @property
     def overhead_us(self) -> NDArray[np.int64]:
-        """What the line took beside its engines."""
+        """Latency without the engines' time."""
         return self.latency_us - self.engine_us
 
     @property
@@ -94,7 +90,7 @@ def concatenate(parts: Sequence[FrameSamples]) -> FrameSamples:
 
 
 class ResourceMeter:
-    """Measures one round: use as a context manager, then read `use`."""
+    """Context manager that measures one round; read `usage` afterwards."""
 
     def __enter__(self) -> ResourceMeter:
         self._before = _usage()
@@ -112,37 +108,39 @@ class ResourceMeter:
 
 
 def _usage() -> tuple[int, int, int]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return time.monotonic_ns(), time.process_time_ns(), used.ru_nvcsw + used.ru_nivcsw
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return time.monotonic_ns(), time.process_time_ns(), usage.ru_nvcsw + usage.ru_nivcsw
 
 
 class EngineOnlyRun:
-    """The engines alone, in a plain loop per worker."""
+    """The engines alone, in a loop per worker."""
 
-    def __init__(self, loaded: LoadedConfig, pictures: Sequence[Pixels]) -> None:
+    def __init__(self, loaded: LoadedConfig, images: Sequence[Pixels]) -> None:
         clock = SystemClock()
         self._workers = load_engines(loaded, clock)
-        self._judges = make_frame_inspectors(
+        self._inspectors = make_frame_inspectors(
             loaded.config, loaded.hash, ("bare",), self._workers, clock
         )
-        self._pictures = pictures
-        for judge in self._judges:
-            judge.warm_up(3)
+        self._images = images
+        for inspector in self._inspectors:
+            inspector.warm_up(3)
 
     def run(self, first: int, count: int) -> ResourceUsage:
-        """Judge `count` pictures, as fast as it goes."""
-        numbers = iter(range(first, first + count))
+        """Inspect `count` images as fast as possible."""
+        image_numbers = iter(range(first, first + count))
         lock = threading.Lock()
 
-        def work(judge: FrameInspector) -> None:
+        def work(inspector: FrameInspector) -> None:
             while True:
                 with lock:
-                    number = next(numbers, None)
+                    number = next(image_numbers, None)
                 if number is None:
                     return
-                judge.inspect_untimed(self._pictures[number % len(self._pictures)])
+                inspector.inspect_untimed(self._images[number % len(self._images)])
 
-        threads = [threading.Thread(target=work, args=(judge,)) for judge in self._judges]
+        threads = [
+            threading.Thread(target=work, args=(inspector,)) for inspector in self._inspectors
+        ]
         with ResourceMeter() as meter:
             for thread in threads:
                 thread.start()
@@ -151,24 +149,24 @@ class EngineOnlyRun:
         return meter.usage
 
     def close(self) -> None:
-        """Free the engines."""
+        """Close the engines."""
         for engines in self._workers:
             engines.close()
 
 
 class FullLineRun:
-    """A line of its own, whose camera shows what it is told."""
+    """A complete line with a camera that plays images from memory."""
 
-    def __init__(self, loaded: LoadedConfig, pictures: Sequence[Pixels]) -> None:
-        """Build and start it.
+    def __init__(self, loaded: LoadedConfig, images: Sequence[Pixels]) -> None:
+        """Build and start the line.
 
         Args:
-            loaded: Its spool has a slot for each frame of a round, its cameras are not used.
-            pictures: Of the models' size.
+            loaded: Its spool has a slot for each frame of a round; its cameras are not used.
+            images: Of the models' size.
         """
         self._clock = SystemClock()
         self._failures: list[BaseException] = []
-        self.camera = MemoryCamera(pictures, self._clock)
+        self.camera = MemoryCamera(images, self._clock)
         self.line = build_line(
             loaded,
             self._clock,
@@ -181,52 +179,45 @@ class FullLineRun:
     def run(
         self, first: int, count: int, rate_hz: float = 0.0
     ) -> tuple[FrameSamples, ResourceUsage]:
-        """Show `count` pictures and wait for their verdicts.
+        """Play `count` images and wait for their verdicts.
 
         Args:
-            first: Number of the first picture.
+            first: Number of the first image.
             count: At most the spool's slots.
-            rate_hz: 0 for as fast as the line takes them.
+            rate_hz: 0 for as fast as the line accepts them.
         """
         spool = self.line.spool
-        after = spool.last_seq
-        until = after + count
+        seq_before = spool.last_seq
+        last_seq = seq_before + count
         give_up_at = time.monotonic() + _STALL_TIMEOUT_S + (count / rate_hz if rate_hz else count)
         with ResourceMeter() as meter:
             self.camera.play(first, count, rate_hz)
-            while spool.published_seq < until:
-                time.sleep(0.02)  # seldom: to look takes a processor from what is measured
+            while spool.published_seq < last_seq:
+                time.sleep(0.02)  # rarely: polling takes processor time from the measurement
                 if self._failures:
                     raise self._failures[0]
                 if time.monotonic() > give_up_at:
-                    raise InternalError("the line stands still", where="bench")
-        samples = self._read(after + 1, until)
-        # Not until the main thread looked, but until the last verdict was sent.
-        began_ns = self._captured_ns(after + 1)
-        wall_ns = self._sent_ns(until) - began_ns
+                    raise InternalError("the line makes no progress", where="bench")
+        samples = self._read(seq_before + 1, last_seq)
+        # Until the last verdict was sent, not until the main thread polled.
+        timings = self.line.closer.timings
+        started_ns = timings.captured_ns[(seq_before + 1) % timings.slots]
+        wall_ns = timings.sent_ns[last_seq % timings.slots] - started_ns
         return samples, ResourceUsage(wall_ns, meter.usage.cpu_ns, meter.usage.context_switches)
 
-    def _captured_ns(self, seq: int) -> int:
-        traces = self.line.closer.timings
-        return traces.captured_ns[seq % traces.slots]
-
-    def _sent_ns(self, seq: int) -> int:
-        traces = self.line.closer.timings
-        return traces.sent_ns[seq % traces.slots]
-
     def _read(self, first: int, last: int) -> FrameSamples:
-        traces = self.line.closer.timings
-        rows = np.arange(first, last + 1) % traces.slots
+        timings = self.line.closer.timings
+        rows = np.arange(first, last + 1) % timings.slots
         captured, sent, deadline, engine = (
             np.frombuffer(column, np.int64)[rows]
             for column in (
-                traces.captured_ns,
-                traces.sent_ns,
-                traces.deadline_ns,
-                traces.engine_ns,
+                timings.captured_ns,
+                timings.sent_ns,
+                timings.deadline_ns,
+                timings.engine_ns,
             )
         )
-        topics = [traces.topics[row] for row in rows]
+        topics = [timings.topics[row] for row in rows]
         kind = np.array([_KIND_OF_TOPIC[topic.rsplit(b".", 1)[1]] for topic in topics], np.uint8)
         bodies = (self.line.spool.read(seq) for seq in range(first, last + 1))
         segmenter = [decode_verdict(body).stages.segmenter_us if body else 0 for body in bodies]
@@ -239,29 +230,18 @@ class FullLineRun:
         )
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the line."""
         try:
             self.line.stop()
         finally:
             self.line.close()
 
 
-class TemporaryMemoryFolder:
-    """A folder in memory for a line's spool and ring; removed at the end."""
-
-    def __enter__(self) -> str:
-        self.path = tempfile.mkdtemp(prefix="edgeinspect-bench-", dir=_MEMORY_FOLDER)
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
 def available_cores() -> int:
-    """Processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def frame_rate_hz(count: int, use: ResourceUsage) -> float:
-    """Frames a second of a round."""
+    """Return the frames a second of a round."""
     return count * NS_PER_S / use.wall_ns

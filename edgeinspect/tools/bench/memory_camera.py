@@ -1,4 +1,4 @@
-"""A camera that shows pictures from memory: when it is told to, and as fast as it is told."""
+"""A camera that delivers images from memory on request, at a given rate."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _SEED = 2026
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """One showing: `count` pictures from number `first` on."""
+    """One request: `count` images from number `first` on."""
 
     first: int
     count: int
     period_ns: int
-    """Time from frame to frame; 0 for as fast as the line takes them."""
+    """Time between frames; 0 for as fast as the line accepts them."""
 
 
 class MemoryCamera:
-    """Shows pictures that are in memory already. See `ports.Camera` for threads.
+    """Delivers images that are in memory. See `ports.Camera` for threads.
 
-    `play` may be called from another thread, when the showing before has ended.
+    `play` may be called from another thread once the previous playback has ended.
     """
 
     period_ns: int | None = None
-    """None: a camera that shows nothing between two showings is not lost."""
+    """None: silence between two playbacks is not a lost camera."""
 
-    def __init__(self, pictures: Sequence[Pixels], clock: Clock) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Sequence[Pixels], clock: Clock) -> None:
+        self._images = images
         self._clock = clock
         self._queue: list[Playback] = []
         self._queued = threading.Semaphore(0)
@@ -49,7 +49,7 @@ class MemoryCamera:
         self._frame_id = 0
 
     def play(self, first: int, count: int, rate_hz: float = 0.0) -> None:
-        """Show `count` pictures, the first of them number `first`; at a rate, or at once."""
+        """Deliver `count` images from number `first` on, at a rate or as fast as possible."""
         self._queue.append(Playback(first, count, round(NS_PER_S / rate_hz) if rate_hz else 0))
         self._queued.release()
 
@@ -62,50 +62,50 @@ class MemoryCamera:
                 return None
             self._playback, self._delivered = self._queue.pop(0), 0
             self._due_ns = self._clock.now_ns() + self._playback.period_ns
-        show = self._playback
+        playback = self._playback
         at_ns = now_ns = self._clock.now_ns()
-        if show.period_ns:
+        if playback.period_ns:
             at_ns = self._due_ns
             if at_ns > now_ns:
                 self._clock.sleep_until(min(at_ns, now_ns + timeout_ns))
                 if at_ns > now_ns + timeout_ns:
                     return None
-            self._due_ns += show.period_ns
-        picture = self._pictures[(show.first + self._delivered) % len(self._pictures)]
+            self._due_ns += playback.period_ns
+        image = self._images[(playback.first + self._delivered) % len(self._images)]
         self._delivered += 1
         self._frame_id += 1
-        if self._delivered == show.count:
+        if self._delivered == playback.count:
             self._playback = None
-        return Grab(picture, self._frame_id, at_ns)
+        return Grab(image, self._frame_id, at_ns)
 
     def release(self, grab: Grab) -> None:
-        """Nothing to give back: the pictures stay."""
+        """Nothing to release: the images stay in memory."""
 
     def trigger(self, part: Part) -> None:
-        """Shows are asked for with `play`."""
+        """Ignored: playbacks are requested with `play`."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing to close."""
 
 
 def synthetic_images(
     count: int, shape: FrameShape, progress: Callable[[int], None] = lambda done: None
 ) -> list[Pixels]:
-    """Synthetic strip of the models' size, rendered from a seed that no model was trained on."""
-    pictures = []
+    """Return synthetic strip of the models' size, from a seed that was not used in training."""
+    images = []
     for index in range(count):
-        image = render_strip(_SEED, index, shape.height_px, shape.width_px).image
-        picture = np.repeat(image[:, :, None], shape.channels, axis=2)
-        pictures.append(np.ascontiguousarray(picture))
+        strip = render_strip(_SEED, index, shape.height_px, shape.width_px).image
+        image = np.repeat(strip[:, :, None], shape.channels, axis=2)
+        images.append(np.ascontiguousarray(image))
         progress(index + 1)
-    return pictures
+    return images
 
 
 def folder_images(folder: Path, count: int, shape: FrameShape, color: str) -> list[Pixels]:
-    """Pictures of a folder, brought to the models' size as the line would.
+    """Return the images of a folder, letterboxed to the models' size as the line does.
 
     Raises:
-        DataError: It holds none, or one that cannot be read.
+        DataError: The folder has no images, or one cannot be read.
     """
     if not folder.is_dir():
         raise DataError("is not a folder", where=str(folder))
@@ -113,14 +113,14 @@ def folder_images(folder: Path, count: int, shape: FrameShape, color: str) -> li
         :count
     ]
     if not paths:
-        raise DataError("holds no pictures", where=str(folder), remedy="PNG, JPEG, BMP or TIFF")
-    pictures = []
-    reading = find_bit_depth(paths, load_declaration(folder), escape_name(folder)).read_settings(
+        raise DataError("contains no images", where=str(folder), remedy="PNG, JPEG, BMP or TIFF")
+    images = []
+    settings = find_bit_depth(paths, load_declaration(folder), escape_name(folder)).read_settings(
         color
     )
     for path in paths:
-        picture = read_image(path, reading)
-        if picture.shape != shape.dims:
-            picture = letterbox(picture, shape.height_px, shape.width_px)[0]
-        pictures.append(np.ascontiguousarray(picture.reshape(shape.dims)))
-    return pictures
+        image = read_image(path, settings)
+        if image.shape != shape.dims:
+            image = letterbox(image, shape.height_px, shape.width_px)[0]
+        images.append(np.ascontiguousarray(image.reshape(shape.dims)))
+    return images

@@ -1,4 +1,4 @@
-"""What a bench found, as plain values; the JSON of `edgeinspect bench --json`."""
+"""Results of a benchmark; encoded as the JSON of `edgeinspect bench --json`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edgeinspect.tools.bench.measurement import REJECT, FrameSamples
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetting:
-    """How many frames at a time, and how many threads for each."""
+    """Number of workers, and of threads for each."""
 
     workers: int
     threads: int | None = None
-    """None leaves it to the configuration, or to the library."""
+    """None: as configured, or the library's default."""
 
     def overrides(self, engines: Collection[str]) -> list[str]:
-        """As the configuration of a line with these engines says it."""
+        """Return the configuration overrides for a line with these engines."""
         out = [f"inspect.workers={self.workers}"]
         if self.threads is not None:
             out += [f"engines.{name}.threads={self.threads}" for name in engines]
@@ -37,21 +37,21 @@ class WorkerSetting:
 
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
-    """The line against the bare engines, round by round."""
+    """The full line compared with the engines alone, round by round."""
 
     setting: WorkerSetting
     bare_hz: list[float]
     line_hz: list[float]
     ratio: list[float]
     extra_cpu_us: float
-    """Processor time per frame beside the engines'."""
+    """Processor time per frame beyond the engines'."""
     switches: float
     """Context switches per frame, engines included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Quantiles of some frames, in µs."""
+    """Quantiles over frames, in µs."""
 
     frames: int
     p50: int
@@ -63,27 +63,27 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class RateSummary:
-    """One stage of the bench: the line at one rate."""
+    """Statistics of the line at one rate."""
 
     frames: int
     misses: int
     """Frames without a decision in time."""
     latency: Quantiles
     overhead_clean: Quantiles
-    """Captured to sent, less the engines' own time: frames that the gate passed."""
+    """Capture to sent, without the engines' time: frames that the gate passed."""
     overhead_segmented: Quantiles
-    """The same, where the segmenter looked too."""
+    """The same for frames on which the segmenter ran."""
     overhead_reject: Quantiles
     latency_clean: Quantiles
     latency_segmented: Quantiles
     underestimated: int
-    """Frames whose segmenter took longer than the p99 that was predicted before it began,
-    out of `latency_segmented.frames`; one in a hundred is what a p99 means."""
+    """Frames whose segmenter took longer than the p99 predicted before it started, out of
+    `latency_segmented.frames`; one in a hundred is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """A rate, and what it gave."""
+    """A rate and its statistics."""
 
     rate_hz: float
     summary: RateSummary
@@ -91,44 +91,44 @@ class RatePoint:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
-    """Everything one bench found."""
+    """All results of one benchmark."""
 
     machine: dict[str, Any]
     version: str
     frame: str
     budget_us: int
     settings: list[tuple[str, float]]
-    """(setting, bare frames a second), quickest first."""
+    """(setting, frames a second of the engines alone), fastest first."""
     throughput: ThroughputResult
     quiet: RatePoint
-    """So slow that no frame waits for another: what the line itself takes."""
+    """At a rate at which no frame waits for another: the line's own overhead."""
     busy: RatePoint
-    """At a share of the highest rate: what a real line sees."""
+    """At a ratio of the highest rate, as on a real line."""
     copied_bytes: int
     """Pixels copied per frame between the camera's buffer and the engine's input."""
 
 
 def quantiles(values: NDArray[np.int64]) -> Quantiles:
-    """The quantiles of some values; zeros without any."""
+    """Return the quantiles of values; zeros if there are none."""
     if not len(values):
         return Quantiles(0, 0, 0, 0, 0, 0)
-    wanted = np.quantile(values, [0.5, 0.9, 0.99, 0.999], method="higher")
-    p50, p90, p99, p999 = (int(each) for each in wanted)
+    values_at = np.quantile(values, [0.5, 0.9, 0.99, 0.999], method="higher")
+    p50, p90, p99, p999 = (int(each) for each in values_at)
     return Quantiles(len(values), p50, p90, p99, p999, int(values.max()))
 
 
 def summarise(samples: FrameSamples) -> RateSummary:
-    """The quantiles of one stage."""
-    overhead, judged = samples.overhead_us, samples.is_inspected
+    """Return the statistics of the line at one rate."""
+    overhead, inspected = samples.overhead_us, samples.is_inspected
     segmented = samples.is_segmented
-    clean = judged & ~segmented
+    clean = inspected & ~segmented
     return RateSummary(
         frames=len(samples.kind),
         misses=samples.miss_count,
-        latency=quantiles(samples.latency_us[judged]),
+        latency=quantiles(samples.latency_us[inspected]),
         overhead_clean=quantiles(overhead[clean]),
         overhead_segmented=quantiles(overhead[segmented]),
-        overhead_reject=quantiles(overhead[judged & (samples.kind == REJECT)]),
+        overhead_reject=quantiles(overhead[inspected & (samples.kind == REJECT)]),
         latency_clean=quantiles(samples.latency_us[clean]),
         latency_segmented=quantiles(samples.latency_us[segmented]),
         underestimated=count_underestimated(samples.segmenter_us[segmented]),
@@ -136,13 +136,13 @@ def summarise(samples: FrameSamples) -> RateSummary:
 
 
 def count_underestimated(times_us: NDArray[np.int64]) -> int:
-    """How many of these times, in their order, exceed what the line would have predicted.
+    """Return how many of these times, in their order, exceed the line's prediction.
 
-    The line's own estimate, fed as the line feeds it: it decides whether the segmenter still
-    fits the rest of a frame's budget.
+    Uses the line's own estimate, which decides whether the segmenter still fits into the rest
+    of a frame's budget.
     """
-    estimate, wrong = LatencyEstimate(), 0
+    estimate, exceeded = LatencyEstimate(), 0
     for value in times_us.tolist():
-        wrong += bool(estimate.p99_ns) and value * 1000 > estimate.p99_ns
+        exceeded += bool(estimate.p99_ns) and value * 1000 > estimate.p99_ns
         estimate.add(value * 1000)
-    return wrong
+    return exceeded

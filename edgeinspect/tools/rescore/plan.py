@@ -1,6 +1,6 @@
-"""What is to be judged, frozen before the first frame: an archive that grows changes no plan.
+"""The frames of a run, fixed before it starts: frames archived later do not change the plan.
 
-OUT/plan.json       the request and its figures; written last, so it says the rest is whole
+OUT/plan.json       the parameters; written last, so that it marks a complete plan
 OUT/frames.jsonl    a line per chunk of frames
 """
 
@@ -33,23 +33,23 @@ PLAN_FILE, FRAMES_FILE, RESULTS_FOLDER = "plan.json", "frames.jsonl", "parts"
 
 
 class RescoreFrame(msgspec.Struct, frozen=True, array_like=True):
-    """One frame to judge."""
+    """One frame to score."""
 
     name: str
     path: str
-    """Of its picture, below the source."""
+    """Path of its image, relative to the source."""
     decision: str = ""
-    """What the line said; empty for a folder that is no archive."""
+    """The line's decision; empty for a folder that is not an archive."""
     defect_prob: float | None = None
     bits: int | None = None
-    """Of the source's pictures, found over all of them; see `imaging.reading`."""
+    """Bit depth of all images of the source; see `imaging.read_settings`."""
     flat_end: bool = False
 
 
 class RescorePlan(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.rescore/1"
 ):
-    """The whole run."""
+    """Parameters of a run."""
 
     source: str
     model: str
@@ -59,30 +59,30 @@ class RescorePlan(
     chunks: Int64
     chunk_frames: Int64
     frames_sha256: str
-    """Of `frames.jsonl`."""
+    """Hash of `frames.jsonl`."""
 
 
 def open_plan(
     out: Path, source: Path, *, model: str, sha256: str, backend: str, chunk_frames: int
 ) -> RescorePlan:
-    """The plan of a run: the one that is there, or a new one.
+    """Return the existing plan of a run, or create one.
 
     Raises:
-        DataError: There is no frame, or `out` holds another run.
-        OSError: It cannot be written.
+        DataError: There is no frame, or `out` contains another run.
+        OSError: The plan cannot be written.
     """
     path = out / PLAN_FILE
     where = escape_name(source.absolute())
     if path.exists():
         plan = read_plan(out)
-        for name, mine, theirs in (
+        for name, expected, actual in (
             ("frames", where, plan.source),
             ("model", sha256, plan.model_sha256),
             ("backend", backend, plan.backend),
         ):
-            if mine != theirs:
+            if expected != actual:
                 raise DataError(
-                    f"holds a run with another {name}: {theirs}",
+                    f"contains a run with another {name}: {actual}",
                     where=str(out),
                     remedy="Name a new folder",
                 )
@@ -90,7 +90,7 @@ def open_plan(
     (out / RESULTS_FOLDER).mkdir(parents=True, exist_ok=True)
     frames = list(_list_frames(source))
     if not frames:
-        raise DataError("holds no frame", where=where)
+        raise DataError("contains no frame", where=where)
     chunks = [frames[at : at + chunk_frames] for at in range(0, len(frames), chunk_frames)]
     text = b"".join(msgspec.json.encode(chunk) + b"\n" for chunk in chunks)
     write_atomically(out / FRAMES_FILE, text)
@@ -109,27 +109,27 @@ def open_plan(
 
 
 def read_plan(out: Path) -> RescorePlan:
-    """The plan of a run.
+    """Return the plan of a run.
 
     Raises:
-        DataError: There is none, or its list of frames is not what it was.
+        DataError: There is no plan, or its list of frames has changed.
     """
     try:
         plan = decode_json(read_regular(out / PLAN_FILE, TEXT_BYTES_MAX), RescorePlan)
-        found = sha256_of(out / FRAMES_FILE)
+        frames_sha256 = sha256_of(out / FRAMES_FILE)
     except (OSError, DecodeError) as error:
-        raise DataError(f"holds no run: {error}", where=str(out)) from error
-    if found != plan.frames_sha256:
+        raise DataError(f"contains no run: {error}", where=str(out)) from error
+    if frames_sha256 != plan.frames_sha256:
         raise DataError(
-            "is not the list that the plan was made with",
+            "is not the list of frames that the plan was created with",
             where=str(out / FRAMES_FILE),
-            remedy="Begin again in a new folder",
+            remedy="Start again in a new folder",
         )
     return plan
 
 
 def read_chunks(out: Path) -> Iterator[tuple[int, list[RescoreFrame]]]:
-    """(number, frames) of every chunk, in order."""
+    """Yield (number, frames) of every chunk, in order."""
     with open_regular(out / FRAMES_FILE) as file:
         for number, line in enumerate(file):
             try:
@@ -141,12 +141,12 @@ def read_chunks(out: Path) -> Iterator[tuple[int, list[RescoreFrame]]]:
 
 
 def chunk_result_path(out: Path, number: int) -> Path:
-    """Where the results of a chunk stand, once it is done."""
+    """Return the result file of a chunk; it exists once the chunk is done."""
     return out / RESULTS_FOLDER / f"{number:08d}.jsonl"
 
 
 def pending_chunks(out: Path) -> Iterator[tuple[int, list[RescoreFrame]]]:
-    """The chunks that are not done."""
+    """Yield the chunks without a result file."""
     return (
         (number, frames)
         for number, frames in read_chunks(out)
@@ -157,10 +157,10 @@ def pending_chunks(out: Path) -> Iterator[tuple[int, list[RescoreFrame]]]:
 def batches(
     todo: Iterable[tuple[int, list[RescoreFrame]]], size: int
 ) -> Iterator[list[tuple[int, list[RescoreFrame]]]]:
-    """Some chunks at a time, so that a plan of millions of frames is never in memory whole."""
+    """Yield several chunks at a time; a plan of millions of frames never is in memory at once."""
     todo = iter(todo)
-    while wave := list(itertools.islice(todo, size)):
-        yield wave
+    while batch := list(itertools.islice(todo, size)):
+        yield batch
 
 
 def _list_frames(source: Path) -> Iterator[RescoreFrame]:
@@ -172,12 +172,12 @@ def _list_frames(source: Path) -> Iterator[RescoreFrame]:
             yield RescoreFrame(name, name, bits=depth.bits, flat_end=depth.flat_end)
         return
     for row in reversed(find_frames(source, FrameQuery())):
-        below = row.path.rpartition("/")[0]
-        told = read_sidecar(source / row.path)
-        # The archive wrote it, of 8 bits and whole; its black is the camera's.
+        folder = row.path.rpartition("/")[0]
+        sidecar = read_sidecar(source / row.path)
+        # The archive writes 8 bits; its black level is the camera's.
         yield RescoreFrame(
             row.name,
-            f"{below}/{told.picture.file}",
+            f"{folder}/{sidecar.picture.file}",
             row.decision,
             row.defect_prob,
             8,

@@ -1,4 +1,4 @@
-"""The run: a part per chunk, written whole or not at all; what is there is not done again."""
+"""The run: one result file per chunk, written atomically; existing ones are not repeated."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from edgeinspect.tools.rescore.runners import ChunkRunner
 from edgeinspect.tools.rescore.scorer import FrameScore, ScorerConfig
 
 RESULTS_FILE, SUMMARY_FILE = "results.csv", "summary.json"
-Progress = Callable[[int, int, int], None]
-"""(frames done before this run, done now, in all)"""
+OnRescoreProgress = Callable[[int, int, int], None]
+"""Called with (frames done in earlier runs, done in this run, total)."""
 _QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class RescoreResult:
-    """What a whole run found."""
+    """Result of a complete run."""
 
     plan: RescorePlan
     frame_count: int
@@ -48,29 +48,29 @@ class RescoreResult:
 def rescore(
     source: Path,
     out: Path,
-    request: ScorerConfig,
+    config: ScorerConfig,
     spec: ModelSpec,
     runner: ChunkRunner,
     *,
     chunk_frames: int = 64,
     threshold: float | None = None,
-    progress: Progress = lambda before, now, total: None,
+    progress: OnRescoreProgress = lambda before, now, total: None,
 ) -> RescoreResult:
-    """Judge every frame of a source once, or go on with a run that was ended.
+    """Score every frame of a source exactly once, or resume an interrupted run.
 
     Args:
-        source: An archive, or a folder of pictures.
+        source: An archive, or a folder of images.
         out: The run's own folder.
-        request: What workers load.
-        spec: The model that it names.
-        runner: Where they work.
-        chunk_frames: Frames that one part holds; what a kill costs at most, per worker.
-        threshold: Of a gate: frames that would change sides are counted.
-        progress: Told after every chunk.
+        config: What the workers load.
+        spec: The model that `config` names.
+        runner: Where the workers run.
+        chunk_frames: Frames per result file; at most this many per worker are lost on a kill.
+        threshold: A gate's; frames whose decision would change are counted.
+        progress: Called after every chunk.
 
     Raises:
-        DataError: There is no frame, `out` is another run's, or a part is not whole.
-        StorageError: `out` cannot be written; run it again when it can.
+        DataError: There is no frame, `out` contains another run, or a result file is damaged.
+        StorageError: `out` cannot be written; resume when it can.
         DeviceLostError: Another process does this run, or the runner is lost.
     """
     try:
@@ -81,21 +81,25 @@ def rescore(
                 source,
                 model=str(spec.id),
                 sha256=spec.id.sha256,
-                backend=request.backend,
+                backend=config.backend,
                 chunk_frames=chunk_frames,
             )
-            _score_pending(out, plan, request, runner, progress)
+            _score_pending(out, plan, config, runner, progress)
             return _write_results(out, plan, threshold)
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror or error}",
             where=str(out),
-            remedy="Run it again: it goes on where it was",
+            remedy="Run it again to resume",
         ) from error
 
 
 def _score_pending(
-    out: Path, plan: RescorePlan, request: ScorerConfig, runner: ChunkRunner, progress: Progress
+    out: Path,
+    plan: RescorePlan,
+    config: ScorerConfig,
+    runner: ChunkRunner,
+    progress: OnRescoreProgress,
 ) -> None:
     sizes = {number: len(frames) for number, frames in pending_chunks(out)}
     before = plan.frames - sum(sizes.values())
@@ -103,30 +107,30 @@ def _score_pending(
     if not sizes:
         return
     done = 0
-    for number, part in runner.run(request, pending_chunks(out)):
+    for number, result_lines in runner.run(config, pending_chunks(out)):
         path = chunk_result_path(out, number)
-        if path.exists():  # a worker was lost after its answer, and another one gave it again
+        if path.exists():  # a worker was lost after its result, and another repeated it
             continue
-        if part.count(b"\n") != sizes[number]:
+        if result_lines.count(b"\n") != sizes[number]:
             raise DataError(
-                f"chunk {number} has {part.count(10)} results for {sizes[number]} frames",
+                f"chunk {number} has {result_lines.count(10)} results for {sizes[number]} frames",
                 where=str(out),
             )
-        write_atomically(path, part)
+        write_atomically(path, result_lines)
         done += sizes[number]
         progress(before, done, plan.frames)
 
 
 def _write_results(out: Path, plan: RescorePlan, threshold: float | None) -> RescoreResult:
-    """Hold the parts against the plan, frame by frame, and write the table."""
+    """Check the results against the plan, frame by frame, and write the table."""
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["frame", "line_says", "line_prob", "defect_prob", "classes", "problem"])
-    part = out / f"{RESULTS_FILE}.part"
-    told = _RunStatistics(threshold)
-    with part.open("w", newline="", encoding="utf-8") as file:
+    temporary = out / f"{RESULTS_FILE}.part"
+    statistics = _RunStatistics(threshold)
+    with temporary.open("w", newline="", encoding="utf-8") as file:
         for frame, result in read_results(out):
-            told.add(frame, result)
+            statistics.add(frame, result)
             rows.writerow(
                 [
                     frame.name,
@@ -143,40 +147,40 @@ def _write_results(out: Path, plan: RescorePlan, threshold: float | None) -> Res
             file.write(text.getvalue())
             text.seek(0)
             text.truncate()
-    if told.frames != plan.frames:
-        raise DataError(f"has {told.frames} results for {plan.frames} frames", where=str(out))
-    os.replace(part, out / RESULTS_FILE)
-    summary = {"model": plan.model, "source": plan.source, **told.summary()}
+    if statistics.frames != plan.frames:
+        raise DataError(f"has {statistics.frames} results for {plan.frames} frames", where=str(out))
+    os.replace(temporary, out / RESULTS_FILE)
+    summary = {"model": plan.model, "source": plan.source, **statistics.summary()}
     write_atomically(out / SUMMARY_FILE, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
-    return RescoreResult(plan, told.frames, told.problems, summary)
+    return RescoreResult(plan, statistics.frames, statistics.problems, summary)
 
 
 def read_results(out: Path) -> Iterator[tuple[RescoreFrame, FrameScore]]:
-    """Every frame of a run with its result, in the plan's order.
+    """Yield every frame of a run with its result, in the plan's order.
 
     Raises:
-        DataError: A part is missing, or its frames are not the plan's.
+        DataError: A result file is missing, or its frames are not those of the plan.
     """
     for number, frames in read_chunks(out):
         path = chunk_result_path(out, number)
         try:
             lines = read_regular(path, MODEL_BYTES_MAX).splitlines()
-            found = [decode_json(line, FrameScore) for line in lines]
+            scores = [decode_json(line, FrameScore) for line in lines]
         except (OSError, DecodeError) as error:
             raise DataError(
                 f"cannot be read: {error}", where=str(path), remedy="Remove it, and run again"
             ) from error
-        if [result.frame for result in found] != [frame.name for frame in frames]:
+        if [result.frame for result in scores] != [frame.name for frame in frames]:
             raise DataError(
-                "holds other frames than its chunk",
+                "contains other frames than its chunk",
                 where=str(path),
                 remedy="Remove it, and run again",
             )
-        yield from zip(frames, found, strict=True)
+        yield from zip(frames, scores, strict=True)
 
 
 class _RunStatistics:
-    """Figures of a run, gathered frame by frame."""
+    """Statistics of a run, updated frame by frame."""
 
     def __init__(self, threshold: float | None) -> None:
         self.frames = self.problems = 0
@@ -192,19 +196,19 @@ class _RunStatistics:
         prob = result.defect_prob
         if prob is None:
             return
-        said = frame.decision or "unknown"
-        self._scores.setdefault(said, []).append(prob)
-        if self._threshold is not None and said in ("PASS", "REJECT"):
+        decision = frame.decision or "unknown"
+        self._scores.setdefault(decision, []).append(prob)
+        if self._threshold is not None and decision in ("PASS", "REJECT"):
             now = "REJECT" if prob >= self._threshold else "PASS"
-            self._transitions[f"{said} -> {now}"] += 1
+            self._transitions[f"{decision} -> {now}"] += 1
 
     def summary(self) -> dict[str, object]:
         scores = {
-            said: {
+            decision: {
                 f"p{round(q * 100):02d}": round(float(np.quantile(values, q)), 6)
                 for q in _QUANTILES
             }
-            for said, values in sorted(self._scores.items())
+            for decision, values in sorted(self._scores.items())
         }
         return {
             "frames": self.frames,
@@ -222,7 +226,7 @@ def _format_number(value: float | None) -> str:
 
 @contextmanager
 def _exclusive(out: Path) -> Iterator[None]:
-    """Be the only process that does this run."""
+    """Hold the lock of a run, so that one process does it."""
     handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

@@ -1,4 +1,4 @@
-"""Spreading chunks over processors: in this process, or over Ray's workers, here or elsewhere."""
+"""Where chunks are scored: in this process, or by Ray's workers on one or more machines."""
 
 from __future__ import annotations
 
@@ -14,65 +14,65 @@ from edgeinspect.errors import DeviceLostError, MissingExtraError
 from edgeinspect.tools.rescore.plan import RescoreFrame, batches
 from edgeinspect.tools.rescore.scorer import FrameScorer, ScorerConfig
 
-Chunks = Iterable[tuple[int, list[RescoreFrame]]]
+NumberedChunks = Iterable[tuple[int, list[RescoreFrame]]]
 _BATCH_CHUNKS = 2_000
-"""Chunks that Ray is given at once."""
+"""Chunks that are passed to Ray at once."""
 _LOCAL_ADDRESS = "local"
 
 
 class ChunkRunner(Protocol):
-    """Judges chunks, in any order."""
+    """Scores chunks, in any order."""
 
-    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-        """(number, part) of each chunk as it is done."""
+    def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, JSON lines of results) of each chunk as it is done."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRunner:
-    """One after the other, in this process."""
+    """Scores chunks one after the other in this process."""
 
     scorer: FrameScorer | None = None
-    """For tests; made from the request when absent."""
+    """Created from the configuration when None."""
 
-    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-        scorer = self.scorer or FrameScorer(request)
-        for number, frames in todo:
+    def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
+        scorer = self.scorer or FrameScorer(config)
+        for number, frames in chunks:
             yield number, scorer.score_chunk(frames)
 
 
 @dataclass(frozen=True, slots=True)
 class RayRunner:
-    """Over the workers of Ray Data, each with an engine of its own."""
+    """Scores chunks by the workers of Ray Data, each with its own engine."""
 
     workers: int
     address: str = _LOCAL_ADDRESS
-    """`local` starts Ray for this run alone; else a cluster's, as `ray://HOST:10001`. The
-    pictures and the models must stand at the same path on every machine of it."""
+    """`local` starts Ray for this run; or the address of a cluster, as `ray://HOST:10001`. Images
+    and models must have the same path on every machine of it."""
     gpus_per_worker: float = 0.0
 
-    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-        """As `ChunkRunner.run`.
+    def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
+        """Implement `ChunkRunner.run`.
 
         Raises:
             MissingExtraError: Ray is not installed.
-            DeviceLostError: There is no cluster at that address, or it went away.
+            DeviceLostError: There is no cluster at that address, or it was lost.
         """
         ray, data = _import_ray()
         try:
             self._connect(ray)
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-            raise DeviceLostError(f"Ray does not answer: {error}", where=self.address) from error
+            raise DeviceLostError(f"Ray does not respond: {error}", where=self.address) from error
         try:
             context = data.DataContext.get_current()
             context.enable_progress_bars = False
-            for wave in batches(todo, _BATCH_CHUNKS):
-                yield from self._run_batch(data, request, wave)
+            for batch in batches(chunks, _BATCH_CHUNKS):
+                yield from self._run_batch(data, config, batch)
         except ray.exceptions.RayError as error:
             raise DeviceLostError(
-                f"Ray gave up: {error}",
+                f"Ray failed: {error}",
                 where=self.address,
-                remedy="Run it again: it goes on where it was",
+                remedy="Run it again to resume",
             ) from error
         finally:
             ray.shutdown()
@@ -88,22 +88,24 @@ class RayRunner:
         ray.init(address=self.address, **options)
 
     def _run_batch(
-        self, data: Any, request: ScorerConfig, wave: list[tuple[int, list[RescoreFrame]]]
+        self, data: Any, config: ScorerConfig, batch: list[tuple[int, list[RescoreFrame]]]
     ) -> Iterator[tuple[int, bytes]]:
-        rows = [{"chunk": number, "frames": msgspec.json.encode(frames)} for number, frames in wave]
+        rows = [
+            {"chunk": number, "frames": msgspec.json.encode(frames)} for number, frames in batch
+        ]
         scored = data.from_items(rows, override_num_blocks=len(rows)).map(
             FrameScorer,
-            fn_constructor_args=(request,),
+            fn_constructor_args=(config,),
             compute=data.ActorPoolStrategy(size=self.workers),
             num_cpus=1,
             num_gpus=self.gpus_per_worker or None,
         )
         for row in scored.iter_rows():
-            yield int(row["chunk"]), bytes(row["part"])
+            yield int(row["chunk"]), bytes(row["results"])
 
 
 def _import_ray() -> tuple[Any, Any]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a plant tells nobody what it does
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage statistics
     try:
         import ray
         import ray.data

@@ -213,7 +213,7 @@ def test_a_class_that_is_a_path_is_refused(archive: Path, tmp_path: Path) -> Non
 def test_a_gate_draws_nothing(archive: Path, tmp_path: Path) -> None:
     from edgeinspect.testing.doubles import brightness_gate
 
-    with pytest.raises(ModelError, match="no segmenter"):
+    with pytest.raises(ModelError, match="not a segmenter"):
         export_dataset(
             archive, tmp_path / "a", "severstal", FrameQuery(), {}, brightness_gate(SHAPE)
         )

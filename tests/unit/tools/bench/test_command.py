@@ -12,7 +12,7 @@ import pytest
 from edgeinspect.cli.main import main
 
 
-def test_a_whole_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("openvino")
     figures, drawing = tmp_path / "bench.json", tmp_path / "bench.svg"
     words = ["bench", "--frames", "20", "--rounds", "1", "--budget-ms", "60000"]
@@ -34,7 +34,7 @@ def test_a_whole_bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "0 of 20 missed" in printed
 
 
-def test_the_configured_line_and_its_own_pictures(tmp_path: Path) -> None:
+def test_a_configured_line_with_its_own_images(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -61,5 +61,5 @@ def test_the_configured_line_and_its_own_pictures(tmp_path: Path) -> None:
         (["/nowhere.yaml"], 78),
     ],
 )
-def test_wrong_use_is_said(words: list[str], code: int) -> None:
+def test_wrong_usage_has_its_exit_code(words: list[str], code: int) -> None:
     assert main(["bench", *words]) == code

@@ -31,7 +31,7 @@ from edgeinspect.tools.rescore.run import (
     read_results,
     rescore,
 )
-from edgeinspect.tools.rescore.runners import ChunkRunner, Chunks, LocalRunner
+from edgeinspect.tools.rescore.runners import ChunkRunner, LocalRunner, NumberedChunks
 from edgeinspect.tools.rescore.scorer import FrameScorer, ScorerConfig
 from tests.archive_fixture import config, pending_frame
 
@@ -54,10 +54,10 @@ def run(
     source: Path, out: Path, runner: ChunkRunner | None = None, **more: object
 ) -> RescoreResult:
     engine = brightness_gate(SHAPE)
-    request = ScorerConfig(str(source), "scripted", "ov")
-    mine = runner or LocalRunner(FrameScorer(request, engine))
+    config = ScorerConfig(str(source), "scripted", "ov")
+    used_runner = runner or LocalRunner(FrameScorer(config, engine))
     options: dict[str, object] = {"chunk_frames": 7, **more}
-    return rescore(source, out, request, engine.spec, mine, **options)  # type: ignore[arg-type]
+    return rescore(source, out, config, engine.spec, used_runner, **options)  # type: ignore[arg-type]
 
 
 def table(out: Path) -> list[dict[str, str]]:
@@ -65,86 +65,91 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_frame_has_its_own_result(archive: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int, int]] = []
-    done = run(
-        archive, tmp_path / "out", threshold=0.5, progress=lambda *figures: told.append(figures)
+def test_every_frame_has_exactly_one_result(archive: Path, tmp_path: Path) -> None:
+    progress_calls: list[tuple[int, int, int]] = []
+    result = run(
+        archive,
+        tmp_path / "out",
+        threshold=0.5,
+        progress=lambda *figures: progress_calls.append(figures),
     )
-    assert (done.frame_count, done.problem_count) == (40, 0)
+    assert (result.frame_count, result.problem_count) == (40, 0)
     rows = table(tmp_path / "out")
     assert [row["frame"] for row in rows] == [f"t.top.7.{seq}" for seq in range(1, 41)]
     for seq, row in enumerate(rows, 1):
         assert float(row["defect_prob"]) == pytest.approx(seq * 6 / 255, rel=1e-5)
         assert row["line_says"] == ("REJECT" if seq % 4 == 0 else "PASS")
-    assert done.summary["line_said_and_now"] == {
+    assert result.summary["line_said_and_now"] == {
         "PASS -> PASS": 16,
         "PASS -> REJECT": 14,
         "REJECT -> PASS": 5,
         "REJECT -> REJECT": 5,
     }
     assert json.loads((tmp_path / "out" / SUMMARY_FILE).read_text())["frames"] == 40
-    assert told[0] == (0, 0, 40)
-    assert told[-1] == (0, 40, 40)
+    assert progress_calls[0] == (0, 0, 40)
+    assert progress_calls[-1] == (0, 40, 40)
 
 
-def test_a_segmenter_says_areas_by_class(tmp_path: Path) -> None:
+def test_a_segmenter_reports_areas_by_class(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     pixels = np.full(SHAPE.dims, 99, np.uint8)
     pixels[2:4, 5:9] = 2
     cv2.imwrite(str(tmp_path / "in" / "a.png"), pixels)
     engine = pixel_segmenter(SHAPE)
-    request = ScorerConfig(str(tmp_path / "in"), "scripted", "ov")
+    config = ScorerConfig(str(tmp_path / "in"), "scripted", "ov")
     rescore(
         tmp_path / "in",
         tmp_path / "out",
-        request,
+        config,
         engine.spec,
-        LocalRunner(FrameScorer(request, engine)),
+        LocalRunner(FrameScorer(config, engine)),
     )
     ((frame, result),) = read_results(tmp_path / "out")
     assert (frame.name, result.area_px, result.defect_prob) == ("a.png", {"bright": 8.0}, None)
 
 
-def test_a_picture_that_is_gone_or_broken_is_a_result_too(archive: Path, tmp_path: Path) -> None:
+def test_a_missing_or_damaged_image_is_a_result_with_a_problem(
+    archive: Path, tmp_path: Path
+) -> None:
     paths = sorted(archive.glob("*/*/*.png"))
     paths[3].unlink()
     paths[5].write_bytes(b"")
     paths[9].write_bytes(paths[9].read_bytes()[:80])
-    done = run(archive, tmp_path / "out")
-    assert (done.frame_count, done.problem_count) == (40, 3)
+    result = run(archive, tmp_path / "out")
+    assert (result.frame_count, result.problem_count) == (40, 3)
     assert {row["frame"] for row in table(tmp_path / "out") if row["problem"]} == {
         paths[index].stem for index in (3, 5, 9)
     }
 
 
-class Twice:
+class RepeatingRunner:
     """A runner whose workers die after their answer, so that it comes again; in any order."""
 
     def __init__(self, runner: ChunkRunner) -> None:
         self._runner = runner
 
-    def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-        answers = list(self._runner.run(request, todo)) * 2
-        random.Random(5).shuffle(answers)
-        yield from answers
+    def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
+        results = list(self._runner.run(config, chunks)) * 2
+        random.Random(5).shuffle(results)
+        yield from results
 
 
-def test_an_answer_that_comes_twice_counts_once(archive: Path, tmp_path: Path) -> None:
-    request = ScorerConfig(str(archive), "scripted", "ov")
-    told: list[tuple[int, int, int]] = []
+def test_a_repeated_result_counts_once(archive: Path, tmp_path: Path) -> None:
+    config = ScorerConfig(str(archive), "scripted", "ov")
+    progress_calls: list[tuple[int, int, int]] = []
     run(
         archive,
         tmp_path / "out",
-        Twice(LocalRunner(FrameScorer(request, brightness_gate(SHAPE)))),
-        progress=lambda *figures: told.append(figures),
+        RepeatingRunner(LocalRunner(FrameScorer(config, brightness_gate(SHAPE)))),
+        progress=lambda *figures: progress_calls.append(figures),
     )
-    assert told[-1] == (0, 40, 40)
-    assert len(told) == 1 + 6
+    assert progress_calls[-1] == (0, 40, 40)
+    assert len(progress_calls) == 1 + 6
     names = [row["frame"] for row in table(tmp_path / "out")]
     assert names == [f"t.top.7.{seq}" for seq in range(1, 41)]
 
 
-def test_kill_9_and_it_goes_on(archive: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed(archive: Path, tmp_path: Path) -> None:
     out, counted = tmp_path / "out", tmp_path / "counted"
     plain = tmp_path / "plain"
     run(archive, plain)
@@ -158,9 +163,9 @@ def test_kill_9_and_it_goes_on(archive: Path, tmp_path: Path) -> None:
         child = os.fork()
         if child == 0:
             try:
-                request = ScorerConfig(str(archive), "scripted", "ov")
+                config = ScorerConfig(str(archive), "scripted", "ov")
                 engine = brightness_gate(SHAPE, count_and_wait)
-                run(archive, out, LocalRunner(FrameScorer(request, engine)), chunk_frames=3)
+                run(archive, out, LocalRunner(FrameScorer(config, engine)), chunk_frames=3)
             finally:
                 os._exit(1)
         end = time.monotonic() + 20
@@ -172,24 +177,24 @@ def test_kill_9_and_it_goes_on(archive: Path, tmp_path: Path) -> None:
     assert 4 <= whole < 14
     calls = counted.stat().st_size
     engine = brightness_gate(SHAPE)
-    request = ScorerConfig(str(archive), "scripted", "ov")
-    run(archive, out, LocalRunner(FrameScorer(request, engine)), chunk_frames=3)
+    config = ScorerConfig(str(archive), "scripted", "ov")
+    run(archive, out, LocalRunner(FrameScorer(config, engine)), chunk_frames=3)
     assert engine.call_count == 40 - min(40, 3 * whole), "what is done is not done again"
     assert calls < 40 + 4 * 3 + 4
     assert (out / RESULTS_FILE).read_bytes() == (plain / RESULTS_FILE).read_bytes()
     engine = brightness_gate(SHAPE)
     assert (
-        run(archive, out, LocalRunner(FrameScorer(request, engine)), chunk_frames=3).frame_count
+        run(archive, out, LocalRunner(FrameScorer(config, engine)), chunk_frames=3).frame_count
         == 40
     )
     assert engine.call_count == 0
 
 
-def test_an_archive_that_grows_changes_no_plan(archive: Path, tmp_path: Path) -> None:
+def test_frames_archived_later_do_not_change_the_plan(archive: Path, tmp_path: Path) -> None:
     class Dies:
-        def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-            scorer = FrameScorer(request, brightness_gate(SHAPE))
-            for number, frames in todo:
+        def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
+            scorer = FrameScorer(config, brightness_gate(SHAPE))
+            for number, frames in chunks:
                 if number == 3:
                     raise DeviceLostError("gone")
                 yield number, scorer.score_chunk(frames)
@@ -204,18 +209,18 @@ def test_an_archive_that_grows_changes_no_plan(archive: Path, tmp_path: Path) ->
     assert run(archive, tmp_path / "new").frame_count == 42
 
 
-def test_a_folder_is_one_runs_and_one_processes(archive: Path, tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run_and_one_process(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(archive, out)
-    request = ScorerConfig(str(archive), "scripted", "trt")
+    config = ScorerConfig(str(archive), "scripted", "trt")
     spec = brightness_gate(SHAPE).spec
     with pytest.raises(DataError, match="another backend: ov"):
-        rescore(archive, out, request, spec, LocalRunner())
+        rescore(archive, out, config, spec, LocalRunner())
     with pytest.raises(DataError, match="another frames"):
-        rescore(tmp_path, out, request, spec, LocalRunner())
+        rescore(tmp_path, out, config, spec, LocalRunner())
 
     class Nested:
-        def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
+        def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
             run(archive, tmp_path / "b")
             yield from ()
 
@@ -224,7 +229,7 @@ def test_a_folder_is_one_runs_and_one_processes(archive: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("how", ["short", "long", "other"])
-def test_a_part_that_is_not_its_chunks_is_refused(archive: Path, tmp_path: Path, how: str) -> None:
+def test_a_damaged_result_file_is_rejected(archive: Path, tmp_path: Path, how: str) -> None:
     out = tmp_path / "out"
     run(archive, out)
     path = chunk_result_path(out, 1)
@@ -237,21 +242,21 @@ def test_a_part_that_is_not_its_chunks_is_refused(archive: Path, tmp_path: Path,
     assert run(archive, out).frame_count == 40
 
     class Short:
-        def run(self, request: ScorerConfig, todo: Chunks) -> Iterator[tuple[int, bytes]]:
-            yield next(iter(todo))[0], b"{}\n"
+        def run(self, config: ScorerConfig, chunks: NumberedChunks) -> Iterator[tuple[int, bytes]]:
+            yield next(iter(chunks))[0], b"{}\n"
 
     with pytest.raises(DataError, match="1 results for 7"):
         run(archive, tmp_path / "b", Short())
 
 
-def test_a_frame_goes_over_the_wire_as_it_is() -> None:
+def test_a_frame_is_encoded_without_loss() -> None:
     import msgspec
 
     frame = RescoreFrame("a", "b/c.png", "PASS", 0.5)
     row = {"chunk": 3, "frames": msgspec.json.encode([frame])}
     answer = FrameScorer(ScorerConfig("/nowhere", "m", "ov"), brightness_gate(SHAPE))(row)
     assert answer["chunk"] == 3
-    assert b"cannot be read" in answer["part"]
+    assert b"cannot be read" in answer["results"]
 
 
 def command(archive: Path, out: Path, *more: str) -> int:
@@ -284,7 +289,7 @@ def strips(tmp_path: Path) -> Path:
     return tmp_path / "strips"
 
 
-def test_the_command_in_one_process(
+def test_the_command_without_ray(
     strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
@@ -296,7 +301,7 @@ def test_the_command_in_one_process(
 
 
 @pytest.mark.skipif(is_installed("ray"), reason="ray is installed")
-def test_without_ray_it_says_what_to_install(
+def test_without_ray_the_extra_is_named(
     strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
