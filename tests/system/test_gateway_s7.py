@@ -119,8 +119,8 @@ def test_a_short_block_is_named_with_its_length(tmp_path: Path) -> None:
         (10, 0, 21, 0): ("output_db 10 is 100 bytes long", "need 152"),
         (20, 260, 21, 0): ("output_db 20 is 400 bytes long", "output_start 260", "need 412"),
         (20, 0, 11, 0): ("input_db 11 is 20 bytes long", "input_start 0"),
-        (99, 0, 21, 0): ("output_db 99: there is no such block",),
-        (20, 0, 98, 0): ("input_db 98: there is no such block",),
+        (99, 0, 21, 0): ("output_db 99: does not exist",),
+        (20, 0, 98, 0): ("input_db 98: does not exist",),
     }
     try:
         for (output_db, output_start, input_db, input_start), wanted in cases.items():
