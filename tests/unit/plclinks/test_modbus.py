@@ -37,11 +37,11 @@ def online(revision: int, seq: int) -> ProcessImage:
     return ProcessImage(revision=revision, online=True, result=result)
 
 
-def ask(server: modbus.ModbusServer, pdu: bytes) -> bytes:
+def respond(server: modbus.ModbusServer, pdu: bytes) -> bytes:
     return protocol.respond(pdu, modbus._Transaction(server))
 
 
-def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None:
+def test_an_image_is_delivered_when_the_plc_has_read_it(server: modbus.ModbusServer) -> None:
     server.write(online(3, 1))
     client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert not server.poll().is_connected
@@ -49,8 +49,8 @@ def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None
     wait_for(lambda: server.poll().is_connected)
     assert server.poll().delivered_revision == -1
     client.read(0, 2)
-    time.sleep(0.05)  # it is noted after the answer has left
-    assert server.poll().delivered_revision == -1, "two words are no result id"
+    time.sleep(0.05)  # recorded after the response was sent
+    assert server.poll().delivered_revision == -1, "two words do not include the status"
     client.read(0, _register_map.OUTPUT_WORDS)
     wait_for(lambda: server.poll().delivered_revision == 3)
     client.write(202, (77).to_bytes(4, "big"))
@@ -61,8 +61,8 @@ def test_delivered_is_what_the_plc_has_read(server: modbus.ModbusServer) -> None
 
 
 @pytest.mark.parametrize("order", ["big", "little"])
-def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str) -> None:
-    """Its server wakes up before the loop that would withdraw the pass."""
+def test_a_stopped_gateway_serves_no_pass_after_its_act_by(order: str) -> None:
+    """The server may run before the loop that would withdraw the pass."""
     clock = ManualClock()
     link = modbus.build(modbus.Options(port=0, word_order=order), clock)  # type: ignore[arg-type]
     assert isinstance(link, modbus.ModbusServer)
@@ -87,24 +87,24 @@ def test_a_gateway_that_stood_still_gives_out_no_pass_past_its_act_by(order: str
     try:
         link.write(passed(7))
         clock.advance(NS_PER_S)
-        seen = read()
-        assert not ask(link, struct.pack(">BHH", 2, 0, 16))[2] & 1 << 3
-        assert (seen["Online"], seen["ResultsValid"], seen["Pass"]) == (True, False, False)
-        assert (seen["ResultId"], seen["ResultIdCheck"]) == (6, 0)
-        assert link.poll().delivered_revision == -1, "nobody has read it"
+        found = read()
+        assert not respond(link, struct.pack(">BHH", 2, 0, 16))[2] & 1 << 3
+        assert (found["Online"], found["ResultsValid"], found["Pass"]) == (True, False, False)
+        assert (found["ResultId"], found["ResultIdCheck"]) == (6, 0)
+        assert link.poll().delivered_revision == -1, "it has not been read"
 
         link.write(passed(8))
         assert read()["Pass"]
         wait_for(lambda: link.poll().delivered_revision == 8)
         clock.advance(NS_PER_S)
-        assert read()["Pass"], "whoever has read it may read it again"
+        assert read()["Pass"], "a pass that was read may be read again"
     finally:
         client.close()
         link.close()
 
 
-def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() -> None:
-    """The system would send it again, for minutes, as soon as the cable is back."""
+def test_unsent_data_is_discarded_with_the_connection() -> None:
+    """The system would retransmit it for minutes, once the cable is plugged in again."""
     with socket.create_server(("127.0.0.1", 0)) as plc:
         client = ModbusClient("127.0.0.1", plc.getsockname()[1], 1, 0.1)
         peer, _address = plc.accept()
@@ -114,18 +114,20 @@ def test_an_image_that_was_under_way_does_not_come_behind_the_next_connection() 
                 client.write(0, bytes(4))
             client.close()
             peer.recv(4096)
-            with pytest.raises(ConnectionResetError):  # else it was closed in order, and sends on
+            with pytest.raises(
+                ConnectionResetError
+            ):  # otherwise it was closed in order, and continues to send
                 peer.recv(4096)
 
 
-def test_an_ack_says_what_had_been_read_before_it(server: modbus.ModbusServer) -> None:
-    """Only the order tells an answer from an id that stood in the PLC since long ago."""
+def test_an_ack_has_the_revision_that_was_read_before_it(server: modbus.ModbusServer) -> None:
+    """Only the order distinguishes an answer from an old id in the register."""
     client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     for revision, ack in ((3, 1), (5, 2), (8, 2)):
         server.write(online(revision, ack))
         client.write(202, ack.to_bytes(4, "big"))
         client.read(0, _register_map.OUTPUT_WORDS)
-        client.write(202, ack.to_bytes(4, "big"))  # the same id again: it is as old as it was
+        client.write(202, ack.to_bytes(4, "big"))  # the same id again does not count as newer
         commands = server.poll().commands
         assert commands is not None
         before = {3: -1, 5: 3, 8: 3}[revision]
@@ -139,10 +141,10 @@ def test_an_ack_says_what_had_been_read_before_it(server: modbus.ModbusServer) -
     client.close()
 
 
-def test_a_plc_that_answers_faster_than_the_gateway_looks_is_heard(
+def test_an_ack_between_two_polls_counts_on_a_new_journal(
     server: modbus.ModbusServer,
 ) -> None:
-    """On a new journal: read and written between two looks, its first word is an answer."""
+    """Read and written between two polls, the first ack is an answer."""
     rules = HandshakeSettings(
         acknowledges=True, ack_timeout_ns=NS_PER_S, buffer_size=4, heartbeat_interval_ns=NS_PER_S
     )
@@ -159,14 +161,14 @@ def test_a_plc_that_answers_faster_than_the_gateway_looks_is_heard(
     client.close()
 
 
-def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
+def test_a_second_writer_of_an_address_is_not_a_reconnection_of_the_first(
     server: modbus.ModbusServer,
 ) -> None:
-    """Its block may have stood there for hours; that the first is there proves nothing."""
+    """Its block may be hours old; that the first writer is connected does not matter."""
 
     def write(client: ModbusClient, trigger_id: int) -> int | None:
         client.write(200, struct.pack(">HHIi32s", 0, trigger_id, 0, 0, b"p"))
-        wait_for(lambda: server.poll().is_connected)  # known a moment after the answer has left
+        wait_for(lambda: server.poll().is_connected)  # recorded after the response was sent
         commands = server.poll().commands
         assert commands is not None
         assert commands.trigger_id == trigger_id
@@ -179,7 +181,7 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
     assert write(panel, 7) is None
     assert write(plc, 3) is not None
     panel.close()
-    for trigger_id in (4, 5, 6):  # one that hangs up after each write is known by its address
+    for trigger_id in (4, 5, 6):  # a client that reconnects for each write is known by its address
         plc.close()
         plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
         assert write(plc, trigger_id) is not None
@@ -187,12 +189,12 @@ def test_a_second_writer_of_the_same_address_is_no_new_connection_of_the_first(
 
 
 def test_coils_are_the_command_word(server: modbus.ModbusServer) -> None:
-    assert ask(server, struct.pack(">BHH", 5, 1, 0xFF00))[0] == 5
+    assert respond(server, struct.pack(">BHH", 5, 1, 0xFF00))[0] == 5
     server._last_request_ns = SystemClock().now_ns()
     commands = server.poll().commands
     assert commands is not None
     assert (commands.enable, commands.fault_reset) == (False, True)
-    assert ask(server, struct.pack(">BHH", 1, 0, 16)) == bytes((1, 2, 2, 0))
+    assert respond(server, struct.pack(">BHH", 1, 0, 16)) == bytes((1, 2, 2, 0))
 
 
 @pytest.mark.parametrize(
@@ -212,37 +214,37 @@ def test_coils_are_the_command_word(server: modbus.ModbusServer) -> None:
         (b"\x2b\x0e\x01\x00", 1),
     ],
 )
-def test_what_cannot_be_answered_is_refused(
+def test_an_invalid_request_gets_an_exception_response(
     server: modbus.ModbusServer, pdu: bytes, code: int
 ) -> None:
-    assert ask(server, pdu) == bytes((pdu[0] | 0x80, code))
+    assert respond(server, pdu) == bytes((pdu[0] | 0x80, code))
 
 
 @given(st.binary(min_size=1, max_size=253))
-def test_any_request_has_an_answer(pdu: bytes) -> None:
+def test_any_request_gets_a_response(pdu: bytes) -> None:
     server = modbus.ModbusServer(modbus.Options(), SystemClock())
     server.write(online(1, 1))
-    answer = ask(server, pdu)
+    answer = respond(server, pdu)
     assert 2 <= len(answer) <= 253
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30), st.integers(0, 1 << 32))
-def test_a_stream_may_be_cut_anywhere(pdus: list[bytes], seed: int) -> None:
+def test_a_stream_is_parsed_in_any_pieces(pdus: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     pdus = [pdu or b"\x04" for pdu in pdus]
     stream = b"".join(
         protocol.MBAP_HEADER.pack(n, 0, len(pdu) + 1, 1) + pdu for n, pdu in enumerate(pdus)
     )
-    parser, seen, out = protocol.RequestParser(), [], b""
+    parser, found, out = protocol.RequestParser(), [], b""
     while stream:
         cut = rng.randint(1, len(stream))
-        out += parser.feed(stream[:cut], lambda _unit, pdu: seen.append(pdu) or b"ok")  # type: ignore[func-returns-value]
+        out += parser.feed(stream[:cut], lambda _unit, pdu: found.append(pdu) or b"ok")  # type: ignore[func-returns-value]
         stream = stream[cut:]
-    assert seen == pdus
+    assert found == pdus
     assert out.count(b"ok") >= len(pdus)
 
 
-def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) -> None:
+def test_noise_and_idle_connections_do_not_stop_the_server(server: modbus.ModbusServer) -> None:
     server.write(online(1, 1))
     rng = random.Random(1)
     for _ in range(50):
@@ -256,7 +258,7 @@ def test_noise_and_floods_do_not_stop_the_server(server: modbus.ModbusServer) ->
         connection.close()
 
 
-def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
+def test_an_address_not_in_allow_is_disconnected(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=0, allow=["192.0.2.1"]), SystemClock())
     link.open()
     client = ModbusClient("127.0.0.1", link.port, 1, 2.0)
@@ -266,7 +268,7 @@ def test_only_those_who_are_allowed(server: modbus.ModbusServer) -> None:
     link.close()
 
 
-def test_a_taken_port_may_be_free_in_a_moment(server: modbus.ModbusServer) -> None:
+def test_a_port_in_use_is_a_temporary_error(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(port=server.port), SystemClock())
     with pytest.raises(DeviceLostError, match=r"link\.port: cannot listen: Address already in use"):
         link.open()
@@ -275,11 +277,11 @@ def test_a_taken_port_may_be_free_in_a_moment(server: modbus.ModbusServer) -> No
 def test_little_word_order(server: modbus.ModbusServer) -> None:
     link = modbus.ModbusServer(modbus.Options(word_order="little"), SystemClock())
     link.write(online(1, 0x12345678))
-    words = ask(link, struct.pack(">BHH", 4, 0, 2))[2:]
+    words = respond(link, struct.pack(">BHH", 4, 0, 2))[2:]
     assert words.hex() == "56781234"
 
 
-def test_an_ipv6_host_is_served() -> None:
+def test_ipv6() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -295,7 +297,7 @@ def test_an_ipv6_host_is_served() -> None:
         link.close()
 
 
-def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) -> None:
+def test_allow_accepts_networks_and_mapped_addresses(server: modbus.ModbusServer) -> None:
     from edgeinspect.plclinks._connection_limits import AddressAllowlist, address_of
 
     allowed = AddressAllowlist(["192.0.2.0/24", "2001:db8::5"])
@@ -308,46 +310,48 @@ def test_allow_takes_networks_and_mapped_addresses(server: modbus.ModbusServer) 
         modbus.Options(allow=["plc"])
 
 
-def test_250_idle_connections_keep_no_plc_out(server: modbus.ModbusServer) -> None:
+def test_250_idle_connections_do_not_exclude_the_plc(server: modbus.ModbusServer) -> None:
     server.write(online(3, 1))
     plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     idle = []
     for number in range(250):
         idle.append(socket.create_connection(("127.0.0.1", server.port), 2))
         if number % 10 == 0:
-            assert plc.read(0, 2) == (1).to_bytes(4, "big"), "the PLC that speaks stays"
+            assert plc.read(0, 2) == (1).to_bytes(4, "big"), "the active PLC stays connected"
     late = ModbusClient("127.0.0.1", server.port, 1, 2.0)
-    assert late.read(0, 2) == (1).to_bytes(4, "big"), "and the next one gets in"
+    assert late.read(0, 2) == (1).to_bytes(4, "big"), "a new client is accepted"
     assert len(server._connections) <= 4
     for each in (*idle, plc, late):
         each.close()
 
 
-def test_whoever_does_not_read_is_dropped_without_waiting(server: modbus.ModbusServer) -> None:
+def test_a_client_that_does_not_read_is_disconnected_without_waiting(
+    server: modbus.ModbusServer,
+) -> None:
     server.write(online(3, 1))
     plc = ModbusClient("127.0.0.1", server.port, 1, 2.0)
-    deaf = socket.create_connection(("127.0.0.1", server.port), 2)
-    deaf.setblocking(False)
+    slow = socket.create_connection(("127.0.0.1", server.port), 2)
+    slow.setblocking(False)
     request = struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 0, 76)
     slowest = 0.0
     for _ in range(400):
         try:
-            deaf.send(request * 300)
+            slow.send(request * 300)
         except OSError:
             pass
         began = time.monotonic()
         plc.read(0, 2)
         slowest = max(slowest, time.monotonic() - began)
-    assert slowest < 1.0, "one peer's full buffer costs the others nothing"
-    deaf.close()
+    assert slowest < 1.0, "one peer's full buffer does not delay the others"
+    slow.close()
     plc.close()
 
 
-def test_an_error_of_ours_ends_one_connection_only(
+def test_an_unexpected_exception_ends_only_its_connection(
     server: modbus.ModbusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_: object) -> bytes:
-        raise RuntimeError("something nobody had thought of")
+        raise RuntimeError("unexpected")
 
     with monkeypatch.context() as patched:
         patched.setattr(protocol, "respond", explode)

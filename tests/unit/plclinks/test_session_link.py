@@ -12,14 +12,14 @@ from tests.system.plant import wait_for
 
 
 class FakePlcSession:
-    """A PLC's memory: what it writes stands there whether somebody asks or not."""
+    """A session with a PLC whose ack register keeps the last id."""
 
     not_ready_reason = ""
 
     def __init__(self) -> None:
         self.ack: int | None = None
         self.answers_at: int | None = None
-        """Revision at which it answers at once, before anybody asks."""
+        """Revision that it acknowledges as soon as it is written."""
         self.is_cable_in = threading.Event()
         self.is_cable_in.set()
 
@@ -43,25 +43,25 @@ def plc() -> FakePlcSession:
 
 @pytest.fixture
 def link(plc: FakePlcSession) -> Iterator[SessionLink]:
-    courier = SessionLink(lambda: plc, SystemClock(), poll_ms=1, where="plc")
-    yield courier
-    courier.close()
+    opened = SessionLink(lambda: plc, SystemClock(), poll_ms=1, where="plc")
+    yield opened
+    opened.close()
 
 
 def after(link: SessionLink, ack: int) -> int:
     """The revision that had reached the PLC when it wrote this id."""
 
-    def stands() -> PlcCommands | None:
+    def find() -> PlcCommands | None:
         commands = link.poll().commands
         return commands if commands is not None and commands.results_ack == ack else None
 
-    wait_for(stands)
-    commands = stands()
+    wait_for(find)
+    commands = find()
     assert commands is not None
     return commands.ack_after
 
 
-def test_an_ack_that_stood_there_before_the_first_image_is_older(
+def test_an_ack_found_before_the_first_image_is_older(
     link: SessionLink, plc: FakePlcSession
 ) -> None:
     plc.ack = 7
@@ -73,7 +73,7 @@ def test_an_ack_that_stood_there_before_the_first_image_is_older(
     assert after(link, 7) == -1
 
 
-def test_an_ack_that_is_there_when_the_image_has_arrived_is_an_answer(
+def test_an_ack_found_after_the_image_was_written_answers_it(
     link: SessionLink, plc: FakePlcSession
 ) -> None:
     plc.answers_at = 4
@@ -82,7 +82,7 @@ def test_an_ack_that_is_there_when_the_image_has_arrived_is_an_answer(
     assert after(link, 7) == 4
 
 
-def test_a_new_session_forgets_nothing(link: SessionLink, plc: FakePlcSession) -> None:
+def test_the_order_of_acks_is_kept_across_sessions(link: SessionLink, plc: FakePlcSession) -> None:
     plc.answers_at = 4
     link.write(ProcessImage(revision=4))
     link.open()
@@ -93,4 +93,4 @@ def test_a_new_session_forgets_nothing(link: SessionLink, plc: FakePlcSession) -
     link.write(ProcessImage(revision=5))
     plc.is_cable_in.set()
     wait_for(lambda: link.poll().delivered_revision == 5)
-    assert after(link, 8) == 4, "it was written while nobody was there"
+    assert after(link, 8) == 4, "it was written while disconnected"

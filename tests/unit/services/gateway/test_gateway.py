@@ -1,4 +1,4 @@
-"""The whole loop on a manual clock: a scripted line, a scripted link, a real journal."""
+"""The gateway on a manual clock: a fake feed, a fake link, a real journal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STEP_NS = 10 * NS_PER_MS
 
 
 class FakeFeed:
-    """What the feed would say next; remembers what it was asked for."""
+    """A feed of scripted events; records the cursors it was opened at."""
 
     def __init__(self) -> None:
         self.events: deque[FeedEvent | Exception] = deque()
@@ -81,7 +81,7 @@ class FakeFeed:
 
 
 class FakeLink:
-    """A PLC that takes and acknowledges at once, unless told not to."""
+    """A link to a PLC that reads and acknowledges at once while `is_responding`."""
 
     acknowledges = True
     part_id_bytes: int | None = 32
@@ -110,6 +110,8 @@ class FakeLink:
 
 
 class GatewayHarness:
+    """A gateway with its feed, link, journal and part memory on a manual clock."""
+
     def __init__(self, folder: Path, backlog: int = 8) -> None:
         self.folder = folder
         self.backlog = backlog
@@ -134,7 +136,7 @@ class GatewayHarness:
         )
 
     def kill(self) -> None:
-        """As kill -9: nothing is said or written any more."""
+        """As kill -9: nothing more is sent or written."""
         self.journal.close()
         self.memory.close()
         self.line.events.clear()
@@ -176,398 +178,405 @@ class GatewayHarness:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[GatewayHarness]:
+def harness(tmp_path: Path) -> Iterator[GatewayHarness]:
     built = GatewayHarness(tmp_path)
     yield built
     built.journal.close()
     built.memory.close()
 
 
-def test_it_starts_fail_safe_and_comes_online_by_itself(bench: GatewayHarness) -> None:
-    bench.beats = False
-    bench.advance(50)
-    assert (bench.image.reject_all, bench.image.error) == (True, PlcError.STARTING)
-    bench.beats = True
-    bench.advance(20)
-    assert (bench.image.online, bench.image.trigger_ready) == (True, True)
+def test_it_starts_fail_safe_and_goes_online(harness: GatewayHarness) -> None:
+    harness.beats = False
+    harness.advance(50)
+    assert (harness.image.reject_all, harness.image.error) == (True, PlcError.STARTING)
+    harness.beats = True
+    harness.advance(20)
+    assert (harness.image.online, harness.image.trigger_ready) == (True, True)
 
 
-def test_silence_is_fail_safe_in_time_and_ends_by_itself(bench: GatewayHarness) -> None:
-    bench.advance(100)
-    bench.beats = False
-    heard_at_ns = bench.clock.now_ns() - STEP_NS
-    while bench.image.online:
-        assert bench.clock.now_ns() - heard_at_ns <= 290 * NS_PER_MS
-        bench.advance(10)
-    assert bench.clock.now_ns() - heard_at_ns >= 270 * NS_PER_MS
-    assert bench.image.error is PlcError.HEARTBEAT_LOST
-    bench.beats = True
-    bench.advance(20)
-    assert bench.image.online
+def test_silence_is_fail_safe_in_time_until_the_next_heartbeat(harness: GatewayHarness) -> None:
+    harness.advance(100)
+    harness.beats = False
+    received_at_ns = harness.clock.now_ns() - STEP_NS
+    while harness.image.online:
+        assert harness.clock.now_ns() - received_at_ns <= 290 * NS_PER_MS
+        harness.advance(10)
+    assert harness.clock.now_ns() - received_at_ns >= 270 * NS_PER_MS
+    assert harness.image.error is PlcError.HEARTBEAT_LOST
+    harness.beats = True
+    harness.advance(20)
+    assert harness.image.online
 
 
-def test_a_dead_daemons_heartbeat_does_not_count(bench: GatewayHarness) -> None:
-    bench.send_heartbeat(epoch=9)
-    bench.advance(10)
-    bench.advance(400)  # beats of epoch 7
-    assert bench.image.error is PlcError.HEARTBEAT_LOST
+def test_a_heartbeat_of_an_older_epoch_does_not_count(harness: GatewayHarness) -> None:
+    harness.send_heartbeat(epoch=9)
+    harness.advance(10)
+    harness.advance(400)  # beats of epoch 7
+    assert harness.image.error is PlcError.HEARTBEAT_LOST
 
 
-def test_a_daemon_that_does_not_inspect_is_online_and_not_ready(bench: GatewayHarness) -> None:
-    bench.beats = False
-    bench.send_heartbeat(inspecting=False, alarm="camera top is lost")
-    bench.advance(10)
-    image = bench.image
+def test_a_daemon_that_does_not_inspect_is_online_and_not_ready(harness: GatewayHarness) -> None:
+    harness.beats = False
+    harness.send_heartbeat(inspecting=False, alarm="camera top is lost")
+    harness.advance(10)
+    image = harness.image
     assert (image.online, image.trigger_ready, image.alarm) == (True, False, True)
     assert image.error is PlcError.NOT_INSPECTING
 
 
-def test_each_result_once_over_restarts_of_the_gateway(bench: GatewayHarness) -> None:
-    bench.advance(10)
-    bench.send_verdicts(5)
-    bench.advance(30)
-    bench.kill()
-    bench.start()
-    assert bench.line.subscribed_cursors[-1] == bench.journal.cursor
-    bench.send_verdicts(3)
-    bench.advance(200)
-    seqs = [record.seq for record in bench.journal.read_records() if record.outcome]
+def test_each_result_once_across_restarts(harness: GatewayHarness) -> None:
+    harness.advance(10)
+    harness.send_verdicts(5)
+    harness.advance(30)
+    harness.kill()
+    harness.start()
+    assert harness.line.subscribed_cursors[-1] == harness.journal.cursor
+    harness.send_verdicts(3)
+    harness.advance(200)
+    seqs = [record.seq for record in harness.journal.read_records() if record.outcome]
     assert seqs == list(range(1, 9))
-    assert bench.line.acked[-1] == 8
+    assert harness.line.acked[-1] == 8
 
 
-@pytest.mark.parametrize("held_up_by", ["the processor", "the disk"])
-def test_a_pause_of_the_gateway_makes_no_good_part_late(
-    bench: GatewayHarness, held_up_by: str
-) -> None:
-    """What is replayed has an act-by on the wall clock alone: a false step would reject it."""
+@pytest.mark.parametrize("paused_by", ["the processor", "the disk"])
+def test_a_pause_of_the_gateway_makes_no_pass_late(harness: GatewayHarness, paused_by: str) -> None:
+    """A replayed verdict has only a wall-clock act-by: a false clock step would reject it."""
     clock = PreemptedClock()
-    bench.kill()
-    bench.clock = clock
-    bench.start()
-    begin, receive = bench.journal.set_cursor, bench.line.receive
+    harness.kill()
+    harness.clock = clock
+    harness.start()
+    set_cursor, receive = harness.journal.set_cursor, harness.line.receive
 
-    def begin_slowly(*cursor: Any) -> None:
-        begin(*cursor)
-        clock.advance(NS_PER_S if held_up_by == "the disk" else 0)
+    def set_cursor_slowly(*cursor: Any) -> None:
+        set_cursor(*cursor)
+        clock.advance(NS_PER_S if paused_by == "the disk" else 0)
 
     def receive_and_pause(timeout_ms: int = 0) -> FeedEvent | None:
         event = receive(timeout_ms)
-        clock.pauses = 2 if held_up_by == "the processor" else 0
+        clock.pauses = 2 if paused_by == "the processor" else 0
         return event
 
-    bench.journal.set_cursor = begin_slowly  # type: ignore[method-assign]
-    bench.line.receive = receive_and_pause  # type: ignore[method-assign]
-    bench.send_verdicts(5, travel_ms=1_000_000)
-    bench.line.events = deque(VerdictReceived(each, b"", True) for each in bench.line.verdicts)
-    bench.advance(1_000)
-    outcomes = [record.outcome for record in bench.journal.read_records() if record.outcome]
+    harness.journal.set_cursor = set_cursor_slowly  # type: ignore[method-assign]
+    harness.line.receive = receive_and_pause  # type: ignore[method-assign]
+    harness.send_verdicts(5, travel_ms=1_000_000)
+    harness.line.events = deque(VerdictReceived(each, b"", True) for each in harness.line.verdicts)
+    harness.advance(1_000)
+    outcomes = [record.outcome for record in harness.journal.read_records() if record.outcome]
     assert outcomes == [PlcOutcome.PASS] * 5
 
 
-def test_what_a_slow_disk_held_back_is_shown_as_it_is_then(bench: GatewayHarness) -> None:
-    """The second result's act-by passes, and the line falls silent, while the first is recorded."""
-    bench.advance(10)
-    bench.send_verdicts(2, travel_ms=500)
-    append = bench.journal.append
+def test_after_a_slow_write_the_image_has_the_current_time(harness: GatewayHarness) -> None:
+    """While the first result is recorded, act-by of the second passes and the line is silent."""
+    harness.advance(10)
+    harness.send_verdicts(2, travel_ms=500)
+    append = harness.journal.append
 
     def append_slowly(*applied: Any) -> None:
         append(*applied)
-        bench.clock.advance(NS_PER_S)
+        harness.clock.advance(NS_PER_S)
 
-    bench.journal.append = append_slowly  # type: ignore[method-assign]
-    shown = len(bench.link.images)
-    bench.beats = False
-    bench.advance(50)
-    after = [image for image in bench.link.images[shown:] if image.results_total]
+    harness.journal.append = append_slowly  # type: ignore[method-assign]
+    before = len(harness.link.images)
+    harness.beats = False
+    harness.advance(50)
+    after = [image for image in harness.link.images[before:] if image.results_total]
     assert after
     assert not any(image.online for image in after)
-    bench.beats = True
-    bench.advance(2_000)
-    outcomes = [record.outcome for record in bench.journal.read_records() if record.outcome]
+    harness.beats = True
+    harness.advance(2_000)
+    outcomes = [record.outcome for record in harness.journal.read_records() if record.outcome]
     assert outcomes == [PlcOutcome.PASS, PlcOutcome.REJECT]
 
 
-def test_a_look_into_a_memory_that_waits_shows_no_pass_past_its_act_by(
-    bench: GatewayHarness,
+def test_after_a_slow_lookup_no_pass_is_shown_past_its_act_by(
+    harness: GatewayHarness,
 ) -> None:
-    """The thread of the triggers holds the memory while its disk is slow."""
-    bench.advance(10)
-    bench.send_verdicts(1, travel_ms=500)
-    not_passed = bench.memory.find_not_passed
+    """The trigger thread holds the memory's lock during a slow write."""
+    harness.advance(10)
+    harness.send_verdicts(1, travel_ms=500)
+    find_not_passed = harness.memory.find_not_passed
 
-    def not_passed_slowly(part: bytes) -> Any:
-        bench.memory.find_not_passed = not_passed  # type: ignore[method-assign]
-        bench.clock.advance(NS_PER_S)
-        return not_passed(part)
+    def find_slowly(part: bytes) -> Any:
+        harness.memory.find_not_passed = find_not_passed  # type: ignore[method-assign]
+        harness.clock.advance(NS_PER_S)
+        return find_not_passed(part)
 
-    bench.memory.find_not_passed = not_passed_slowly  # type: ignore[method-assign]
-    shown = len(bench.link.images)
-    bench.advance(100)
-    results = [image for image in bench.link.images[shown:] if image.result is not None]
+    harness.memory.find_not_passed = find_slowly  # type: ignore[method-assign]
+    before = len(harness.link.images)
+    harness.advance(100)
+    results = [image for image in harness.link.images[before:] if image.result is not None]
     assert results
     assert not any(image.passed for image in results)
 
 
-@pytest.mark.parametrize("empty_looks_after", [0, 1, 5])
-def test_what_came_while_the_gateway_stood_still_is_as_old_as_that(
-    bench: GatewayHarness, empty_looks_after: int
+@pytest.mark.parametrize("empty_polls_after", [0, 1, 5])
+def test_a_verdict_received_after_a_stop_may_be_as_old_as_the_stop(
+    harness: GatewayHarness, empty_polls_after: int
 ) -> None:
-    """SIGSTOP in the middle of an empty look: act-by counts from before it, whatever the thread
-    of the network gives first afterwards. The clock was set, so that nothing else tells."""
-    bench.advance(10)
-    receive = bench.line.receive
+    """SIGSTOP during an empty poll: act-by counts from before it, in whatever order the network
+    thread delivers afterwards. The clock was stepped, so time stamps do not tell the age."""
+    harness.advance(10)
+    receive = harness.line.receive
 
-    def stop_in_the_look(timeout_ms: int = 0) -> FeedEvent | None:
+    def stop_in_the_poll(timeout_ms: int = 0) -> FeedEvent | None:
         event = receive(timeout_ms)
-        bench.line.receive = receive  # type: ignore[method-assign]
-        bench.clock.advance(10 * NS_PER_S)
+        harness.line.receive = receive  # type: ignore[method-assign]
+        harness.clock.advance(10 * NS_PER_S)
         return event
 
-    bench.line.receive = stop_in_the_look  # type: ignore[method-assign]
-    bench.gateway.step(0)
-    for _ in range(empty_looks_after):
-        bench.gateway.step(0)
-        bench.clock.advance(STEP_NS)
-    bench.send_verdicts(
-        1, travel_ms=1_000, clock_stepped=True, captured_at_utc_ns=bench.clock.utc_ns()
+    harness.line.receive = stop_in_the_poll  # type: ignore[method-assign]
+    harness.gateway.step(0)
+    for _ in range(empty_polls_after):
+        harness.gateway.step(0)
+        harness.clock.advance(STEP_NS)
+    harness.send_verdicts(
+        1, travel_ms=1_000, clock_stepped=True, captured_at_utc_ns=harness.clock.utc_ns()
     )
-    bench.advance(100)
-    outcomes = [record.outcome for record in bench.journal.read_records() if record.outcome]
+    harness.advance(100)
+    outcomes = [record.outcome for record in harness.journal.read_records() if record.outcome]
     assert outcomes == [PlcOutcome.REJECT]
-    bench.advance(1_000)
-    bench.send_verdicts(
-        1, travel_ms=1_000, clock_stepped=True, part_id="y", captured_at_utc_ns=bench.clock.utc_ns()
+    harness.advance(1_000)
+    harness.send_verdicts(
+        1,
+        travel_ms=1_000,
+        clock_stepped=True,
+        part_id="y",
+        captured_at_utc_ns=harness.clock.utc_ns(),
     )
-    bench.advance(100)
-    assert bench.journal.read_records()[-1].outcome is PlcOutcome.PASS
+    harness.advance(100)
+    assert harness.journal.read_records()[-1].outcome is PlcOutcome.PASS
 
 
 @pytest.mark.parametrize("away", ["the gateway", "the network"])
-def test_what_a_line_says_first_after_a_silence_may_be_old(
-    bench: GatewayHarness, away: str
-) -> None:
-    """A newcomer is given the last verdict, and a network brings what lay in it. The clock was
-    set, so that nothing else tells how old that is."""
-    bench.advance(1_000)
+def test_the_first_verdict_after_a_silence_may_be_old(harness: GatewayHarness, away: str) -> None:
+    """A new subscriber is sent the last verdict, and a network delivers what it had buffered. The
+    clock was stepped, so time stamps do not tell the age."""
+    harness.advance(1_000)
     if away == "the gateway":
-        bench.kill()
-        bench.start()
+        harness.kill()
+        harness.start()
     else:
-        bench.beats = False
-        bench.advance(5_000)
-        bench.beats = True
-    bench.send_verdicts(
-        1, travel_ms=1_000, clock_stepped=True, captured_at_utc_ns=bench.clock.utc_ns()
+        harness.beats = False
+        harness.advance(5_000)
+        harness.beats = True
+    harness.send_verdicts(
+        1, travel_ms=1_000, clock_stepped=True, captured_at_utc_ns=harness.clock.utc_ns()
     )
-    bench.advance(1_000)
-    bench.send_verdicts(
-        1, travel_ms=1_000, clock_stepped=True, part_id="y", captured_at_utc_ns=bench.clock.utc_ns()
+    harness.advance(1_000)
+    harness.send_verdicts(
+        1,
+        travel_ms=1_000,
+        clock_stepped=True,
+        part_id="y",
+        captured_at_utc_ns=harness.clock.utc_ns(),
     )
-    bench.advance(100)
-    outcomes = [record.outcome for record in bench.journal.read_records() if record.outcome]
+    harness.advance(100)
+    outcomes = [record.outcome for record in harness.journal.read_records() if record.outcome]
     assert outcomes == [PlcOutcome.REJECT, PlcOutcome.PASS]
 
 
-def test_a_gateway_that_stood_still_forces_nothing(bench: GatewayHarness) -> None:
-    """What the PLC wrote meanwhile lies in a socket: it is heard a moment later."""
-    bench.advance(10)
-    bench.link.is_responding = False
-    bench.link.poll = lambda: PlcInputs(  # type: ignore[method-assign]
-        True, bench.link.images[-1].revision, PlcCommands(results_ack=bench.link.ack)
+def test_a_stop_of_the_gateway_forces_no_result(harness: GatewayHarness) -> None:
+    """What the PLC wrote meanwhile is in a socket and is read a moment later."""
+    harness.advance(10)
+    harness.link.is_responding = False
+    harness.link.poll = lambda: PlcInputs(  # type: ignore[method-assign]
+        True, harness.link.images[-1].revision, PlcCommands(results_ack=harness.link.ack)
     )
-    bench.send_verdicts(1)
-    bench.advance(30)
-    bench.clock.advance(1_500 * NS_PER_MS)
-    bench.advance(50)
-    bench.link.ack = 1
-    bench.advance(20)
-    assert [record.completion for record in bench.journal.read_records() if record.outcome] == [
+    harness.send_verdicts(1)
+    harness.advance(30)
+    harness.clock.advance(1_500 * NS_PER_MS)
+    harness.advance(50)
+    harness.link.ack = 1
+    harness.advance(20)
+    assert [record.completion for record in harness.journal.read_records() if record.outcome] == [
         Completion.ACKED
     ]
 
 
-def test_a_new_gateway_fixes_its_cursor_before_the_first_result(bench: GatewayHarness) -> None:
-    bench.seq = 40
-    bench.advance(10)
-    bench.kill()
-    bench.start()
-    assert bench.line.subscribed_cursors[-1] == 40
+def test_a_new_gateway_records_its_cursor_before_the_first_result(harness: GatewayHarness) -> None:
+    harness.seq = 40
+    harness.advance(10)
+    harness.kill()
+    harness.start()
+    assert harness.line.subscribed_cursors[-1] == 40
 
 
-def test_a_backlog_stays_in_the_lines_spool_and_is_fetched(bench: GatewayHarness) -> None:
-    bench.advance(10)
-    bench.link.is_responding = False
-    bench.send_verdicts(60)
-    bench.advance(200)
-    assert len(bench.gateway.handshake) == 8
-    bench.link.is_responding = True
-    bench.advance(3_000)
-    seqs = [record.seq for record in bench.journal.read_records() if record.outcome]
+def test_a_full_backlog_is_replayed_from_the_lines_spool(harness: GatewayHarness) -> None:
+    harness.advance(10)
+    harness.link.is_responding = False
+    harness.send_verdicts(60)
+    harness.advance(200)
+    assert len(harness.gateway.handshake) == 8
+    harness.link.is_responding = True
+    harness.advance(3_000)
+    seqs = [record.seq for record in harness.journal.read_records() if record.outcome]
     assert seqs == list(range(1, 61))
 
 
-def test_a_backlog_past_its_act_by_is_rejected(bench: GatewayHarness) -> None:
-    bench.advance(10)
-    bench.link.is_responding = False
-    bench.send_verdicts(5, travel_ms=500)
-    bench.advance(1_000)
-    bench.link.is_responding = True
-    before = len(bench.link.images)
-    bench.advance(200)
-    shown = [image for image in bench.link.images[before:] if image.result]
+def test_a_backlog_after_its_act_by_is_rejected(harness: GatewayHarness) -> None:
+    harness.advance(10)
+    harness.link.is_responding = False
+    harness.send_verdicts(5, travel_ms=500)
+    harness.advance(1_000)
+    harness.link.is_responding = True
+    before = len(harness.link.images)
+    harness.advance(200)
+    shown = [image for image in harness.link.images[before:] if image.result]
     assert shown
     assert all(image.rejected and image.result and image.result.late for image in shown)
 
 
-def test_lost_and_renumbered_are_rejects_and_an_alarm(bench: GatewayHarness) -> None:
-    bench.send_verdicts(2)
-    bench.advance(50)
-    bench.line.events.append(VerdictsLost(3, 10))
-    bench.advance(50)
-    assert bench.image.lost_total == 8
-    assert (bench.image.alarm, bench.image.error) == (True, PlcError.RESULTS_LOST)
-    bench.line.events.append(SequenceReset(9, 0))
-    bench.seq = 0
-    bench.beats = False
-    bench.send_heartbeat(9)
-    bench.send_verdicts(1, epoch=9)
-    bench.advance(50)
-    assert bench.image.sequence_generation == bench.journal.initial_totals.sequence_generation + 1
-    assert bench.image.result_id == 1
-    assert bench.image.error is PlcError.RENUMBERED
-    assert [record.seq for record in bench.journal.read_records()][-3:] == [10, 0, 1]
-
-
-def test_another_version_on_the_wire_is_fail_safe_until_it_can_be_read(
-    bench: GatewayHarness,
-) -> None:
-    bench.advance(20)
-    bench.line.events.append(DataError("no such reason", where="verdict.press.top.pass"))
-    bench.advance(50)
-    assert (bench.image.reject_all, bench.image.error) == (True, PlcError.WIRE)
-    bench.send_verdicts()
-    bench.advance(20)
-    assert bench.image.online
-
-
-def test_stopping_tells_the_plc(bench: GatewayHarness) -> None:
-    bench.advance(20)
-    bench.gateway.stop()
-    bench.gateway.run()
-    assert (bench.image.reject_all, bench.image.error) == (True, PlcError.STOPPING)
-
-
-def test_the_heartbeat_turns_only_while_the_loop_does(bench: GatewayHarness) -> None:
-    bench.advance(1_000)
-    turns = sum(
-        a.heartbeat != b.heartbeat
-        for a, b in zip(bench.link.images, bench.link.images[1:], strict=False)
+def test_lost_verdicts_and_a_sequence_reset_raise_the_alarm(harness: GatewayHarness) -> None:
+    harness.send_verdicts(2)
+    harness.advance(50)
+    harness.line.events.append(VerdictsLost(3, 10))
+    harness.advance(50)
+    assert harness.image.lost_total == 8
+    assert (harness.image.alarm, harness.image.error) == (True, PlcError.RESULTS_LOST)
+    harness.line.events.append(SequenceReset(9, 0))
+    harness.seq = 0
+    harness.beats = False
+    harness.send_heartbeat(9)
+    harness.send_verdicts(1, epoch=9)
+    harness.advance(50)
+    assert (
+        harness.image.sequence_generation == harness.journal.initial_totals.sequence_generation + 1
     )
-    assert 9 <= turns <= 10
-    assert NS_PER_S
+    assert harness.image.result_id == 1
+    assert harness.image.error is PlcError.RENUMBERED
+    assert [record.seq for record in harness.journal.read_records()][-3:] == [10, 0, 1]
 
 
-def test_a_new_journal_is_told_and_an_old_one_is_not(bench: GatewayHarness) -> None:
-    """A spare PC: the PLC must see another numbering, or it takes nothing for hours."""
-    bench.advance(50)
-    assert (bench.image.error, bench.image.alarm) == (PlcError.NEW_JOURNAL, True)
-    assert bench.image.sequence_generation >= 1_000
-    numbering = bench.image.sequence_generation
-    bench.send_verdicts(1)
-    bench.advance(50)
-    bench.kill()
-    bench.start()
-    bench.advance(50)
-    assert (bench.image.error, bench.image.sequence_generation) == (PlcError.NONE, numbering)
+def test_an_invalid_message_is_fail_safe_until_a_valid_one(
+    harness: GatewayHarness,
+) -> None:
+    harness.advance(20)
+    harness.line.events.append(DataError("no such reason", where="verdict.press.top.pass"))
+    harness.advance(50)
+    assert (harness.image.reject_all, harness.image.error) == (True, PlcError.WIRE)
+    harness.send_verdicts()
+    harness.advance(20)
+    assert harness.image.online
 
 
-def test_an_acknowledgement_from_before_the_spare_pc_is_none(bench: GatewayHarness) -> None:
-    bench.link.is_responding = False
-    bench.advance(20)
-    bench.send_verdicts(1)
-    bench.advance(20)
-    bench.link.is_responding, bench.link.ack = True, 1
-    bench.link.write = bench.link.images.append  # it reads, and still writes the old id
-    bench.advance(500)
-    assert bench.image.result_id == 1
-    assert bench.image.results_valid
+def test_stopping_shows_fail_safe(harness: GatewayHarness) -> None:
+    harness.advance(20)
+    harness.gateway.stop()
+    harness.gateway.run()
+    assert (harness.image.reject_all, harness.image.error) == (True, PlcError.STOPPING)
 
 
-def test_an_acknowledgement_far_ahead_is_told(bench: GatewayHarness) -> None:
-    """The PLC has taken ids that this gateway never showed: its journal is an old one."""
-    bench.send_verdicts(1)
-    bench.advance(50)
-    bench.kill()
-    bench.start()
-    bench.link.write = bench.link.images.append
-    bench.link.ack = 1_273
-    bench.send_verdicts(1)
-    bench.advance(50)
-    assert bench.image.error is PlcError.ACK_AHEAD
+def test_the_heartbeat_changes_as_the_loop_runs(harness: GatewayHarness) -> None:
+    harness.advance(1_000)
+    changes = sum(
+        a.heartbeat != b.heartbeat
+        for a, b in zip(harness.link.images, harness.link.images[1:], strict=False)
+    )
+    assert 9 <= changes <= 10
 
 
-def part(bench: GatewayHarness, part_id: str, decision: Decision, **changes: Any) -> ProcessImage:
-    """One verdict of a part; the image that showed it."""
+def test_a_new_journal_sets_an_error_and_another_generation(harness: GatewayHarness) -> None:
+    """A spare PC: without another generation the PLC would take no result for hours."""
+    harness.advance(50)
+    assert (harness.image.error, harness.image.alarm) == (PlcError.NEW_JOURNAL, True)
+    assert harness.image.sequence_generation >= 1_000
+    generation = harness.image.sequence_generation
+    harness.send_verdicts(1)
+    harness.advance(50)
+    harness.kill()
+    harness.start()
+    harness.advance(50)
+    assert (harness.image.error, harness.image.sequence_generation) == (PlcError.NONE, generation)
+
+
+def test_an_old_ack_does_not_answer_a_new_journal(harness: GatewayHarness) -> None:
+    harness.link.is_responding = False
+    harness.advance(20)
+    harness.send_verdicts(1)
+    harness.advance(20)
+    harness.link.is_responding, harness.link.ack = True, 1
+    harness.link.write = harness.link.images.append  # it reads, and continues to write the old id
+    harness.advance(500)
+    assert harness.image.result_id == 1
+    assert harness.image.results_valid
+
+
+def test_an_ack_far_ahead_sets_an_error(harness: GatewayHarness) -> None:
+    """The PLC has acknowledged ids that this gateway never showed: the journal is old."""
+    harness.send_verdicts(1)
+    harness.advance(50)
+    harness.kill()
+    harness.start()
+    harness.link.write = harness.link.images.append
+    harness.link.ack = 1_273
+    harness.send_verdicts(1)
+    harness.advance(50)
+    assert harness.image.error is PlcError.ACK_AHEAD
+
+
+def part(harness: GatewayHarness, part_id: str, decision: Decision, **changes: Any) -> ProcessImage:
+    """Send a verdict of a part; return the image that shows it."""
     reasons = {
         Decision.PASS: Reason.CLEAN,
         Decision.REJECT: Reason.DEFECT,
         Decision.NO_VERDICT: Reason.DEADLINE,
     }
-    bench.send_verdicts(1, part_id=part_id, decision=decision, reason=reasons[decision], **changes)
-    bench.advance(50)
+    harness.send_verdicts(
+        1, part_id=part_id, decision=decision, reason=reasons[decision], **changes
+    )
+    harness.advance(50)
     return next(
         image
-        for image in reversed(bench.link.images)
-        if image.result is not None and image.result.seq == bench.seq
+        for image in reversed(harness.link.images)
+        if image.result is not None and image.result.seq == harness.seq
     )
 
 
 @pytest.mark.parametrize("first", [Decision.REJECT, Decision.NO_VERDICT])
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_part_that_did_not_pass_never_does(
-    bench: GatewayHarness, first: Decision, restart: bool
+def test_a_part_that_did_not_pass_never_passes(
+    harness: GatewayHarness, first: Decision, restart: bool
 ) -> None:
-    bench.advance(10)
-    assert part(bench, "a", Decision.PASS).passed
-    assert not part(bench, "a", first).passed
+    harness.advance(10)
+    assert part(harness, "a", Decision.PASS).passed
+    assert not part(harness, "a", first).passed
     if restart:
-        bench.kill()
-        bench.start()
-        bench.advance(10)
+        harness.kill()
+        harness.start()
+        harness.advance(10)
     for _ in range(2):
-        shown = part(bench, "a", Decision.PASS)
+        shown = part(harness, "a", Decision.PASS)
         assert (shown.passed, shown.rejected) == (False, True)
         assert shown.result is not None
         assert shown.result.cause == CAUSE_NOT_PASSED_BEFORE
-    assert part(bench, "b", Decision.PASS).passed
-    assert part(bench, "c", Decision.REJECT, simulated=True).rejected
-    assert part(bench, "c", Decision.PASS).passed, "a challenge says nothing of a part"
+    assert part(harness, "b", Decision.PASS).passed
+    assert part(harness, "c", Decision.REJECT, simulated=True).rejected
+    assert part(harness, "c", Decision.PASS).passed, "a challenge does not count for its part"
 
 
-def test_a_pass_that_came_too_late_once_is_a_part_that_did_not_pass(bench: GatewayHarness) -> None:
-    bench.advance(10)
-    bench.link.is_responding = False
-    bench.send_verdicts(1, travel_ms=10, part_id="a", decision=Decision.PASS, reason=Reason.CLEAN)
-    bench.advance(100)
-    bench.link.is_responding = True
-    bench.advance(50)
-    assert not part(bench, "a", Decision.PASS).passed
+def test_a_late_pass_counts_as_not_passed(harness: GatewayHarness) -> None:
+    harness.advance(10)
+    harness.link.is_responding = False
+    harness.send_verdicts(1, travel_ms=10, part_id="a", decision=Decision.PASS, reason=Reason.CLEAN)
+    harness.advance(100)
+    harness.link.is_responding = True
+    harness.advance(50)
+    assert not part(harness, "a", Decision.PASS).passed
 
 
-def test_a_part_whose_name_does_not_fit_is_a_reject_without_a_name(bench: GatewayHarness) -> None:
-    bench.advance(10)
+def test_a_part_id_that_does_not_fit_is_a_reject_without_id(harness: GatewayHarness) -> None:
+    harness.advance(10)
     for name in ("ORDER-2026-11-28/SHIFT-A/PART-00012345", "\u00c4" * 17, "a\0b"):
-        shown = part(bench, name, Decision.PASS)
+        shown = part(harness, name, Decision.PASS)
         assert shown.result is not None
         assert (shown.passed, shown.rejected, shown.result.part_id) == (False, True, "")
         assert (shown.result.cause, shown.result.part_id_unfit) == (CAUSE_PART_ID, True)
-    assert part(bench, "\u00c4" * 16, Decision.PASS).passed
-    bench.kill()
-    bench.link.part_id_bytes = None  # OPC UA, MQTT
-    bench.start()
-    bench.advance(10)
-    shown = part(bench, "ORDER-2026-11-28/SHIFT-A/PART-00012346", Decision.PASS)
+    assert part(harness, "\u00c4" * 16, Decision.PASS).passed
+    harness.kill()
+    harness.link.part_id_bytes = None  # OPC UA, MQTT
+    harness.start()
+    harness.advance(10)
+    shown = part(harness, "ORDER-2026-11-28/SHIFT-A/PART-00012346", Decision.PASS)
     assert shown.result is not None
     assert (shown.passed, shown.result.part_id[-5:]) == (True, "12346")
 
@@ -581,26 +590,26 @@ def test_a_part_whose_name_does_not_fit_is_a_reject_without_a_name(bench: Gatewa
         ({"part_id_repeats_after_s": 2.0}, Decision.REJECT, 3_000, True),
     ],
 )
-def test_a_deliberate_second_inspection_is_configured(
-    bench: GatewayHarness, changes: dict[str, Any], first: Decision, after_ms: int, passes: bool
+def test_a_second_inspection_must_be_configured(
+    harness: GatewayHarness, changes: dict[str, Any], first: Decision, after_ms: int, passes: bool
 ) -> None:
-    bench.kill()
-    bench.start(msgspec.structs.replace(CONFIG, **changes))
-    bench.advance(10)
-    part(bench, "a", first)
-    bench.advance(after_ms)
-    assert part(bench, "a", Decision.PASS).passed is passes
+    harness.kill()
+    harness.start(msgspec.structs.replace(CONFIG, **changes))
+    harness.advance(10)
+    part(harness, "a", first)
+    harness.advance(after_ms)
+    assert part(harness, "a", Decision.PASS).passed is passes
 
 
-def test_what_a_plc_sees_first_has_the_numbering_of_the_journal(tmp_path: Path) -> None:
-    """A zero before it would be another numbering: results that were taken would be new again."""
-    bench = GatewayHarness(tmp_path)
-    seen: list[list[int]] = []
-    bench.link.open = lambda: (  # type: ignore[method-assign]
-        seen.append([image.sequence_generation for image in bench.link.images]),
-        bench.gateway.stop(),
+def test_the_first_image_has_the_generation_of_the_journal(tmp_path: Path) -> None:
+    """A zero before it would be another generation: taken results would be new again."""
+    harness = GatewayHarness(tmp_path)
+    generations: list[list[int]] = []
+    harness.link.open = lambda: (  # type: ignore[method-assign]
+        generations.append([image.sequence_generation for image in harness.link.images]),
+        harness.gateway.stop(),
     )
-    bench.gateway.run()
-    assert seen == [[bench.journal.totals.sequence_generation]]
-    assert bench.journal.totals.sequence_generation != 0
-    bench.kill()
+    harness.gateway.run()
+    assert generations == [[harness.journal.totals.sequence_generation]]
+    assert harness.journal.totals.sequence_generation != 0
+    harness.kill()

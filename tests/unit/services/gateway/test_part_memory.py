@@ -24,12 +24,12 @@ def memory(path: Path, capacity: int = 8, name: str = "plc-1") -> PartMemory:
     return PartMemory(path, name=name, capacity=capacity)
 
 
-def kinds(held: PartMemory, names: str) -> dict[str, NotPassedReason]:
-    found = {name: held.find_not_passed(digest_part_id(name)) for name in names}
-    return {name: noted.reason for name, noted in found.items() if noted is not None}
+def reasons(opened: PartMemory, names: str) -> dict[str, NotPassedReason]:
+    found = {name: opened.find_not_passed(digest_part_id(name)) for name in names}
+    return {name: record.reason for name, record in found.items() if record is not None}
 
 
-def test_it_knows_after_a_restart_what_it_knew(tmp_path: Path) -> None:
+def test_everything_is_kept_across_a_restart(tmp_path: Path) -> None:
     first = memory(tmp_path / "m")
     assert first.last_trigger is None
     for number in range(1, 6):
@@ -46,89 +46,91 @@ def test_it_knows_after_a_restart_what_it_knew(tmp_path: Path) -> None:
     first.close()
     again = memory(tmp_path / "m")
     assert again.last_trigger == LastTrigger(6, TriggerState.REFUSED, TriggerRefusal.TORN)
-    assert kinds(again, "abc") == {"a": NotPassedReason.REJECTED, "b": NotPassedReason.NO_VERDICT}
-    noted = again.find_not_passed(digest_part_id("b"))
-    assert noted is not None
-    assert again.age_ns(noted, 13, 1_000_000) == 10, "the same boot: the monotonic clock"
+    assert reasons(again, "abc") == {"a": NotPassedReason.REJECTED, "b": NotPassedReason.NO_VERDICT}
+    record = again.find_not_passed(digest_part_id("b"))
+    assert record is not None
+    assert again.age_ns(record, 13, 1_000_000) == 10, "the same boot: the monotonic clock"
     again.close()
     again.close()
 
 
-def test_it_knows_the_triggers_that_were_heard(tmp_path: Path) -> None:
-    held = memory(tmp_path / "m")
+def test_triggers_are_kept_across_a_restart(tmp_path: Path) -> None:
+    opened = memory(tmp_path / "m")
     for number in range(TRIGGERS_MAX + 10):
-        assert held.save_trigger(number, digest_part_id("a"), number, 2) is None
-    assert held.save_trigger(20, digest_part_id("a"), 5_000, 2) is not None
-    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
-    held.close()
+        assert opened.save_trigger(number, digest_part_id("a"), number, 2) is None
+    assert opened.save_trigger(20, digest_part_id("a"), 5_000, 2) is not None
+    opened.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
+    opened.close()
     for capacity in (8, 3, 20):
         again = memory(tmp_path / "m", capacity)
-        assert kinds(again, "a") == {"a": NotPassedReason.REJECTED}
-        noted = again.save_trigger(20, digest_part_id("a"), 6_000, 2)
-        assert noted is not None
-        assert noted.monotonic_ns >= 5_000
+        assert reasons(again, "a") == {"a": NotPassedReason.REJECTED}
+        record = again.save_trigger(20, digest_part_id("a"), 6_000, 2)
+        assert record is not None
+        assert record.monotonic_ns >= 5_000
         assert again.save_trigger(TRIGGERS_MAX + 9, digest_part_id("a"), 6_000, 2) is not None
         again.close()
     again = memory(tmp_path / "m", 20)
-    assert again.save_trigger(0, digest_part_id("a"), 6_000, 2) is None, "the oldest are forgotten"
+    assert again.save_trigger(0, digest_part_id("a"), 6_000, 2) is None, (
+        "the oldest are overwritten"
+    )
     assert again.save_trigger(20, digest_part_id("b"), 6_000, 2) is None, "another part"
     again.close()
 
 
-def test_the_file_of_a_version_without_triggers_keeps_its_parts(tmp_path: Path) -> None:
-    held = memory(tmp_path / "m")
-    held.save_trigger(7, digest_part_id("a"), 1, 2)
-    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
-    held.close()
+def test_a_file_of_a_version_without_triggers_keeps_its_parts(tmp_path: Path) -> None:
+    opened = memory(tmp_path / "m")
+    opened.save_trigger(7, digest_part_id("a"), 1, 2)
+    opened.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
+    opened.close()
     os.truncate(tmp_path / "m", (tmp_path / "m").stat().st_size - TRIGGERS_MAX * CELL_BYTES)
     again = memory(tmp_path / "m")
-    assert kinds(again, "a") == {"a": NotPassedReason.REJECTED}
+    assert reasons(again, "a") == {"a": NotPassedReason.REJECTED}
     assert again.save_trigger(7, digest_part_id("a"), 1, 2) is None
     again.close()
 
 
-def test_after_a_start_of_the_pc_the_wall_clock_counts(tmp_path: Path) -> None:
+def test_after_a_reboot_the_wall_clock_counts(tmp_path: Path) -> None:
     first = memory(tmp_path / "m")
     first._boot_crc += 1
     first.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 100)
     first.close()
     again = memory(tmp_path / "m")
-    noted = again.find_not_passed(digest_part_id("a"))
-    assert noted is not None
-    assert again.age_ns(noted, 5, 150) == 50
+    record = again.find_not_passed(digest_part_id("a"))
+    assert record is not None
+    assert again.age_ns(record, 5, 150) == 50
     again.close()
 
 
-def test_it_keeps_the_newest_over_turns_and_sizes(tmp_path: Path) -> None:
+def test_the_newest_parts_are_kept_with_any_capacity(tmp_path: Path) -> None:
     names = "abcdefghijklmnopqrst"
-    held = memory(tmp_path / "m")
+    opened = memory(tmp_path / "m")
     for name in names:
-        held.save_not_passed(digest_part_id(name), NotPassedReason.REJECTED, 1, 2)
-    assert "".join(kinds(held, names)) == names[-8:]
-    held.save_last_trigger(LastTrigger(9, TriggerState.ACCEPTED))
-    held.close()
+        opened.save_not_passed(digest_part_id(name), NotPassedReason.REJECTED, 1, 2)
+    assert "".join(reasons(opened, names)) == names[-8:]
+    opened.save_last_trigger(LastTrigger(9, TriggerState.ACCEPTED))
+    opened.close()
     for capacity, wanted in ((20, 8), (3, 3), (20, 3)):
         again = memory(tmp_path / "m", capacity)
-        assert "".join(kinds(again, names)) == names[-wanted:]
+        assert "".join(reasons(again, names)) == names[-wanted:]
         assert again.last_trigger == LastTrigger(9, TriggerState.ACCEPTED)
         again.close()
     again = memory(tmp_path / "m", 20)
     again.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     again.close()
     again = memory(tmp_path / "m", 20)
-    assert "".join(kinds(again, names)) == "arst"
+    assert "".join(reasons(again, names)) == "arst"
     again.close()
 
 
-def test_a_write_cut_anywhere_leaves_what_was_known_before(tmp_path: Path) -> None:
+def test_a_write_cut_at_any_byte_leaves_the_previous_record(tmp_path: Path) -> None:
     path = tmp_path / "m"
-    held = memory(path)
-    held.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
-    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
+    opened = memory(path)
+    opened.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    opened.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
     old = path.read_bytes()
-    held.save_last_trigger(LastTrigger(2, TriggerState.ACCEPTED))
-    held.save_not_passed(digest_part_id("b"), NotPassedReason.REJECTED, 1, 2)
-    held.close()
+    opened.save_last_trigger(LastTrigger(2, TriggerState.ACCEPTED))
+    opened.save_not_passed(digest_part_id("b"), NotPassedReason.REJECTED, 1, 2)
+    opened.close()
     new = path.read_bytes()
     changed = [
         at
@@ -144,11 +146,11 @@ def test_a_write_cut_anywhere_leaves_what_was_known_before(tmp_path: Path) -> No
             whole = mixed == new[at : at + CELL_BYTES]
             assert again.last_trigger is not None
             assert again.last_trigger.trigger_id in ((1, 2) if whole else (1,))
-            assert "a" in kinds(again, "ab")
+            assert "a" in reasons(again, "ab")
             again.close()
 
 
-def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_this_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("schema: 1\n" * 100)
     with pytest.raises(DataError, match="is not a gateway's part memory"):
         memory(tmp_path / "text")
@@ -160,7 +162,7 @@ def test_what_is_no_memory_of_ours_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", INVALID_KINDS)
-def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_not_a_regular_file_is_a_data_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "m"
     put_invalid_file(path, kind)
     with pytest.raises(DataError) as caught:
@@ -168,36 +170,36 @@ def test_what_is_no_file_must_be_mended_by_a_person(tmp_path: Path, kind: str) -
     assert exit_code_of(caught.value) == 65
 
 
-def test_what_does_not_check_is_counted(tmp_path: Path) -> None:
+def test_invalid_records_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "m"
-    held = memory(path)
-    assert (held.is_new, held.damaged_records) == (True, 0)
-    held.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    opened = memory(path)
+    assert (opened.is_new, opened.damaged_records) == (True, 0)
+    opened.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
     for name in "abc":
-        held.save_not_passed(digest_part_id(name), NotPassedReason.REJECTED, 1, 2)
-        held.save_trigger(1, digest_part_id(name), 1, 2)
-    held.close()
-    held = memory(path)
-    assert (held.is_new, held.damaged_records) == (False, 0)
-    held.close()
+        opened.save_not_passed(digest_part_id(name), NotPassedReason.REJECTED, 1, 2)
+        opened.save_trigger(1, digest_part_id(name), 1, 2)
+    opened.close()
+    opened = memory(path)
+    assert (opened.is_new, opened.damaged_records) == (False, 0)
+    opened.close()
     data = bytearray(path.read_bytes())
     for at in range(CELL_BYTES, len(data), CELL_BYTES):
         if any(data[at : at + CELL_BYTES]):
             data[at + 5] ^= 1
     path.write_bytes(bytes(data) + b"rest")
-    held = memory(path)
-    assert (held.is_new, held.damaged_records, held.last_trigger) == (False, 8, None)
-    held.close()
+    opened = memory(path)
+    assert (opened.is_new, opened.damaged_records, opened.last_trigger) == (False, 8, None)
+    opened.close()
 
 
 @pytest.mark.parametrize("at", [CELL_BYTES + 10, 3 * CELL_BYTES + CELL_BYTES + 44])
 def test_a_memory_of_another_version_is_refused(tmp_path: Path, at: int) -> None:
     path = tmp_path / "m"
-    held = memory(path)
+    opened = memory(path)
     for _ in range(2):
-        held.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
-    held.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
-    held.close()
+        opened.save_last_trigger(LastTrigger(1, TriggerState.ACCEPTED))
+    opened.save_not_passed(digest_part_id("a"), NotPassedReason.REJECTED, 1, 2)
+    opened.close()
     data = bytearray(path.read_bytes())
     data[at] = 200
     begin = at - at % CELL_BYTES

@@ -31,7 +31,7 @@ def result_of(
     verdict: Verdict,
     now_ns: int = 0,
     epoch: int = 7,
-    as_: PlcOutcome = PlcOutcome.REJECT,
+    no_verdict_as: PlcOutcome = PlcOutcome.REJECT,
     sent_at_ns: int | None = 5,
     utc_ns: int = UTC_NS,
     *,
@@ -44,12 +44,12 @@ def result_of(
         sent_at_ns=sent_at_ns,
         clock_stepped=stepped,
         newest_epoch=epoch,
-        no_verdict_as=as_,
+        no_verdict_as=no_verdict_as,
     )
     return pending.result_at(5 + now_ns)
 
 
-def test_every_reason_has_a_number_of_its_own() -> None:
+def test_every_reason_has_its_own_number() -> None:
     assert set(CAUSES) == set(Reason)
     assert len(set(CAUSES.values())) == len(CAUSES)
 
@@ -60,20 +60,20 @@ def test_a_pass_in_time_is_a_pass() -> None:
     assert result.key == "part:x"
 
 
-def test_a_pass_past_its_act_by_is_a_reject() -> None:
+def test_a_pass_after_its_act_by_is_a_reject() -> None:
     result = result_of(VERDICT, NS_PER_S)
     assert (result.outcome, result.cause, result.late) == (PlcOutcome.REJECT, CAUSE_LATE, True)
 
 
 YEAR_NS = 365 * 86_400 * NS_PER_S
-JUDGED = msgspec.structs.replace(VERDICT, stages=StageTimes(total_us=300_000))
+INSPECTED = msgspec.structs.replace(VERDICT, stages=StageTimes(total_us=300_000))
 
 
 @pytest.mark.parametrize("by_ns", [-56 * YEAR_NS, -3600 * NS_PER_S, 3600 * NS_PER_S, YEAR_NS])
 @pytest.mark.parametrize("marked", [True, False])
-def test_after_a_step_of_the_clock_act_by_counts_from_the_capture(by_ns: int, marked: bool) -> None:
-    """A second of travel, of which judging took 0.3 s: neither clock can move what is left."""
-    verdict = msgspec.structs.replace(JUDGED, clock_stepped=marked)
+def test_after_a_clock_step_act_by_counts_from_the_capture(by_ns: int, marked: bool) -> None:
+    """Of 1 s of travel the inspection took 0.3 s; a step of either clock changes nothing."""
+    verdict = msgspec.structs.replace(INSPECTED, clock_stepped=marked)
 
     def at(now_ns: int) -> PlcResult:
         return result_of(verdict, now_ns, utc_ns=UTC_NS + by_ns, stepped=not marked)
@@ -83,18 +83,18 @@ def test_after_a_step_of_the_clock_act_by_counts_from_the_capture(by_ns: int, ma
     assert (at(700 * NS_PER_MS).outcome, at(700 * NS_PER_MS).late) == (PlcOutcome.REJECT, True)
 
 
-def test_after_a_step_a_replayed_pass_is_late() -> None:
-    """Nobody knows how old it is."""
-    result = result_of(JUDGED, sent_at_ns=None, utc_ns=UTC_NS - YEAR_NS, stepped=True)
+def test_after_a_clock_step_a_replayed_pass_is_late() -> None:
+    """Its age is not known."""
+    result = result_of(INSPECTED, sent_at_ns=None, utc_ns=UTC_NS - YEAR_NS, stepped=True)
     assert (result.outcome, result.cause, result.late) == (PlcOutcome.REJECT, CAUSE_LATE, True)
 
 
-def test_after_a_step_what_waited_in_the_queue_counts_from_when_it_was_empty() -> None:
-    result = result_of(JUDGED, sent_at_ns=5 - NS_PER_S, stepped=True)
+def test_after_a_clock_step_a_queued_verdict_is_as_old_as_the_last_empty_poll() -> None:
+    result = result_of(INSPECTED, sent_at_ns=5 - NS_PER_S, stepped=True)
     assert (result.outcome, result.late) == (PlcOutcome.REJECT, True)
 
 
-def test_a_pass_of_a_dead_daemon_is_a_reject() -> None:
+def test_a_pass_of_an_older_epoch_is_a_reject() -> None:
     result = result_of(VERDICT, epoch=8)
     assert (result.outcome, result.cause) == (PlcOutcome.REJECT, CAUSE_DEAD_EPOCH)
 
@@ -103,7 +103,7 @@ def test_a_pass_of_a_dead_daemon_is_a_reject() -> None:
 @pytest.mark.parametrize("now_ns", [0, 2 * NS_PER_S])
 @pytest.mark.parametrize("epoch", [7, 8])
 @pytest.mark.parametrize("shown_as", [PlcOutcome.REJECT, PlcOutcome.NEITHER])
-def test_no_verdict_never_reads_as_a_pass(
+def test_no_verdict_is_never_a_pass(
     reason: Reason, now_ns: int, epoch: int, shown_as: PlcOutcome
 ) -> None:
     verdict = msgspec.structs.replace(VERDICT, decision=Decision.NO_VERDICT, reason=reason)
@@ -112,7 +112,7 @@ def test_no_verdict_never_reads_as_a_pass(
     assert result.no_verdict
 
 
-def test_a_reject_stays_a_reject_with_its_own_cause() -> None:
+def test_a_reject_keeps_its_cause() -> None:
     verdict = msgspec.structs.replace(
         VERDICT, decision=Decision.REJECT, reason=Reason.DEFECT, reject_code=12, part_id=None
     )

@@ -1,9 +1,8 @@
-"""PLC, Modbus link, gateway, line: never a frame for a part that may have gone, never two, and
-never a pass of what was shown as not passed, in whatever order things are written, killed,
-stopped and continued.
+"""PLC, Modbus link, gateway and line in any order of writes, kills, stops and continuations.
 
-Everything that decides is real: the link's inputs and contacts, the gateway's watch, memory
-and screen, the line's expiry. The sockets, threads and processes between them are moved by hand.
+Never a frame for a part that may have left, never two frames of a part, never a pass of a part
+that was shown as not passed. The link's inputs, the gateway's validator, memory and policy and
+the line's expiry are real; the test replaces the sockets, threads and processes between them.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ from edgeinspect.wire.requests import TriggerRequest
 MS = NS_PER_MS
 MAX_AGE_NS = 300 * MS
 SCAN_NS = 20 * MS
-TALKS = 3
-"""Scans of a read and a write after which a PLC is known to speak in every cycle."""
+POLLING_SCANS = 3
+"""Scans of a read and a write after which a PLC counts as polling."""
 
 
 @dataclass
-class Belt:
-    """One part, as it was."""
+class BeltPart:
+    """A part on the belt."""
 
-    wished_at_ns: int
+    requested_at_ns: int
     frames: int = 0
     shown: list[bool] = field(default_factory=list)
     """Whether each of its results was shown as a pass."""
@@ -61,36 +60,36 @@ class Belt:
 
 @dataclass
 class Gateway:
-    """One life of a gateway, with the server in it."""
+    """One process of the gateway, with its Modbus server."""
 
     inputs: ModbusServerInputs
-    watch: TriggerValidator
-    screen: PartOutcomePolicy
+    validator: TriggerValidator
+    policy: PartOutcomePolicy
     memory: PartMemory
-    contact: PeerActivity | None = None
+    peer: PeerActivity | None = None
     left_at_ns: int | None = None
-    looked_at_ns: int = 0
-    look_at_ns: int = 0
-    asking: tuple[FrameRequest, bool] | None = None
-    """What was sent and not yet answered; True if the line has it."""
+    polled_at_ns: int = 0
+    poll_at_ns: int = 0
+    requested: tuple[FrameRequest, bool] | None = None
+    """The request without an answer yet; True if the line has received it."""
     answers: list[TriggerAnswer] = field(default_factory=list)
     arrived: deque[tuple[int, str] | None] = field(default_factory=deque)
-    """What lies in the socket: id and part as the PLC sent them; None is a request to read."""
-    given_up: bool = False
-    """The PLC has hung up on a gateway that did not answer."""
+    """What is in the socket: id and part as sent by the PLC; None for a read request."""
+    plc_timed_out: bool = False
+    """The PLC has closed the connection of a gateway that did not answer."""
 
 
-class Machine(RuleBasedStateMachine):
+class TriggerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
         self.folder = tempfile.TemporaryDirectory()
         self.trigger_id, self.part, self.named = 0, "", 0
-        self.belt: dict[str, Belt] = {"": Belt(0)}
-        self.asked_as: dict[str, int] = {"": 0}
+        self.parts: dict[str, BeltPart] = {"": BeltPart(0)}
+        self.trigger_ids: dict[str, int] = {"": 0}
         """The trigger id of each part."""
         self.triggered: list[tuple[int, str]] = []
-        """What a frame was taken of."""
+        """Triggers of which a frame was exposed."""
         self.line_stopped = self.gateway_stopped = False
         self.queue: deque[tuple[TriggerRequest, Gateway]] = deque()
         self.results: deque[tuple[str, bool]] = deque()
@@ -121,20 +120,20 @@ class Machine(RuleBasedStateMachine):
             )
         self.gateway = Gateway(
             ModbusServerInputs(low_word_first=False),
-            TriggerValidator(memory.last_trigger, MAX_AGE_NS, self.is_again(memory)),
+            TriggerValidator(memory.last_trigger, MAX_AGE_NS, self.make_is_repeat(memory)),
             PartOutcomePolicy(memory, self.clock),
             memory,
-            looked_at_ns=self.clock.now_ns(),
-            look_at_ns=self.clock.now_ns(),
+            polled_at_ns=self.clock.now_ns(),
+            poll_at_ns=self.clock.now_ns(),
         )
         self.gateway_stopped = False
 
-    def is_again(self, memory: PartMemory) -> Callable[[int, str], bool]:
-        def heard(trigger_id: int, part_id: str) -> bool:
+    def make_is_repeat(self, memory: PartMemory) -> Callable[[int, str], bool]:
+        def is_repeat(trigger_id: int, part_id: str) -> bool:
             now_ns = self.clock.now_ns()
             return memory.save_trigger(trigger_id, digest_part_id(part_id), now_ns, 0) is not None
 
-        return heard
+        return is_repeat
 
     @precondition(lambda self: self.gateway is not None)
     @rule()
@@ -151,74 +150,74 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def stop_or_continue_line(self) -> None:
         self.line_stopped = not self.line_stopped
-        self.line_turns()
+        self.run_line()
 
     # -- time -----------------------------------------------------------------------
 
     @rule(ms=st.sampled_from([1, 20, 100, 240, 310, 600, 2000]))
-    def nothing_is_said_for(self, ms: int) -> None:
-        """Nobody writes; who is not stopped turns."""
+    def wait(self, ms: int) -> None:
+        """Time passes; processes that are not stopped run."""
         for _ in range(max(1, ms * MS // SCAN_NS)):
             self.clock.advance(min(ms * MS, SCAN_NS))
-            self.line_turns()
-            self.server_turns()
+            self.run_line()
+            self.run_server()
 
     # -- the PLC --------------------------------------------------------------------
 
     @rule()
     def next_part(self) -> None:
-        """A part stands at the camera; the program wants a frame of it."""
+        """A part arrives at the camera; the PLC requests a frame of it."""
         self.named += 1
         self.part = f"part-{self.named}"
-        self.belt[self.part] = Belt(self.clock.now_ns())
-        self.trigger_id = max([self.trigger_id, *self.asked_as.values()]) % 0xFFFF + 1
-        self.asked_as[self.part] = self.trigger_id
+        self.parts[self.part] = BeltPart(self.clock.now_ns())
+        self.trigger_id = max([self.trigger_id, *self.trigger_ids.values()]) % 0xFFFF + 1
+        self.trigger_ids[self.part] = self.trigger_id
 
-    @rule(scans=st.integers(TALKS, 12))
+    @rule(scans=st.integers(POLLING_SCANS, 12))
     def plc_scans(self, scans: int) -> None:
-        """It writes its whole block every scan, on its connection, if it has one."""
+        """Write the whole block in every scan, if connected."""
         for _ in range(scans):
             self.clock.advance(SCAN_NS)
-            self.line_turns()
+            self.run_line()
             gateway = self.gateway
             if gateway is None:
                 continue
-            if gateway.given_up:
+            if gateway.plc_timed_out:
                 continue
-            if gateway.contact is None:
-                gateway.contact = PeerActivity("plc", gateway.left_at_ns)
-            if self.gateway_stopped:  # its time-out will end this connection
+            if gateway.peer is None:
+                gateway.peer = PeerActivity("plc", gateway.left_at_ns)
+            if self.gateway_stopped:  # the PLC will close this connection after a timeout
                 gateway.arrived.append((self.trigger_id, self.part) if self.named % 2 else None)
-                gateway.given_up = True
+                gateway.plc_timed_out = True
                 continue
             gateway.arrived.extend((None, (self.trigger_id, self.part)))
-            self.server_turns()
+            self.run_server()
 
     @rule()
-    def plc_hangs_up(self) -> None:
+    def plc_disconnects(self) -> None:
         gateway = self.gateway
-        if gateway is not None and gateway.contact is not None and not self.gateway_stopped:
-            heard_at_ns = gateway.inputs.remove_peer(gateway.contact)
+        if gateway is not None and gateway.peer is not None and not self.gateway_stopped:
+            heard_at_ns = gateway.inputs.remove_peer(gateway.peer)
             gateway.left_at_ns = heard_at_ns or gateway.left_at_ns
-            gateway.contact = None
+            gateway.peer = None
             gateway.arrived.clear()
 
     @rule()
-    def plc_starts_again(self) -> None:
-        """Its memory is zero."""
+    def plc_restarts(self) -> None:
+        """Start with zeros in its block."""
         self.trigger_id, self.part = 0, ""
 
     @precondition(lambda self: len(self.triggered) > 1)
-    @rule(data=st.data(), scans=st.integers(TALKS, 5), back=st.booleans())
-    def plc_writes_a_trigger_of_before(self, data: st.DataObject, scans: int, back: bool) -> None:
-        """An older memory of it, or of a second controller; then maybe its own again."""
+    @rule(data=st.data(), scans=st.integers(POLLING_SCANS, 5), back=st.booleans())
+    def plc_writes_an_old_trigger(self, data: st.DataObject, scans: int, back: bool) -> None:
+        """Write an older block, of the PLC or a second controller; then maybe its own again."""
         now = self.trigger_id, self.part
         self.trigger_id, self.part = data.draw(st.sampled_from(self.triggered))
         self.plc_scans(scans)
         if back:
             self.trigger_id, self.part = now
-            # Nobody can tell a wish from one that stood in the other memory meanwhile.
-            self.belt[self.part].wished_at_ns = self.clock.now_ns()
+            # A new request cannot be distinguished from one left in the block meanwhile.
+            self.parts[self.part].requested_at_ns = self.clock.now_ns()
             self.plc_scans(scans)
 
     def run(self, parts: int, scans: int) -> None:
@@ -230,19 +229,19 @@ class Machine(RuleBasedStateMachine):
             self.next_part()
             self.plc_scans(scans)
             while self.results and self.gateway is not None:
-                self.plc_takes_a_result("")
+                self.show_a_result("")
 
     @rule(parts=st.integers(1, 3))
-    def a_quiet_while(self, parts: int) -> None:
-        """Everything runs, and each part is taken once."""
+    def run_without_faults(self, parts: int) -> None:
+        """Run without a fault; each part gets one frame."""
         self.run(parts, 20)
 
     @rule(
         fault=st.sampled_from(["gateway", "line"]),
-        scans=st.sampled_from([0, TALKS]),
+        scans=st.sampled_from([0, POLLING_SCANS]),
         ms=st.sampled_from([20, 100, 310, 2000]),
     )
-    def stopped_while_a_part_stands_there(self, fault: str, scans: int, ms: int) -> None:
+    def stop_with_a_part_at_the_camera(self, fault: str, scans: int, ms: int) -> None:
         self.run(1, 20)
         if fault == "line":
             self.line_stopped = True
@@ -250,16 +249,16 @@ class Machine(RuleBasedStateMachine):
             self.gateway_stopped = True
         self.next_part()
         self.plc_scans(scans)
-        self.nothing_is_said_for(ms)
+        self.wait(ms)
         self.gateway_stopped = self.line_stopped = False
         self.plc_scans(5)
 
     @rule(
-        scans=st.sampled_from([0, TALKS]),
+        scans=st.sampled_from([0, POLLING_SCANS]),
         ms=st.sampled_from([20, 310, 2000]),
         triggered=st.booleans(),
     )
-    def killed_while_a_part_stands_there(self, scans: int, ms: int, triggered: bool) -> None:
+    def kill_with_a_part_at_the_camera(self, scans: int, ms: int, triggered: bool) -> None:
         self.run(1, 20)
         if triggered:
             self.next_part()
@@ -268,40 +267,40 @@ class Machine(RuleBasedStateMachine):
             self.kill_gateway()
         if not triggered:
             self.next_part()
-        self.nothing_is_said_for(ms)
+        self.wait(ms)
         self.start_gateway()
         self.plc_scans(5)
         while self.results and self.gateway is not None:
-            self.plc_takes_a_result("")
+            self.show_a_result("")
 
     # -- the gateway ----------------------------------------------------------------
 
-    def server_turns(self) -> None:
+    def run_server(self) -> None:
         gateway, now_ns = self.gateway, self.clock.now_ns()
         if gateway is None or self.gateway_stopped:
             return
-        gateway.looked_at_ns, gateway.look_at_ns = gateway.look_at_ns, now_ns
-        contact = gateway.contact
-        while gateway.arrived and contact is not None:
+        gateway.polled_at_ns, gateway.poll_at_ns = gateway.poll_at_ns, now_ns
+        peer = gateway.peer
+        while gateway.arrived and peer is not None:
             message = gateway.arrived.popleft()
-            contact.record_message(now_ns, gateway.looked_at_ns)
+            peer.record_message(now_ns, gateway.polled_at_ns)
             if message is not None:
                 words = struct.pack(">HHIi32s", 0, message[0], 0, 0, message[1].encode())
-                gateway.inputs.write(0, words, contact)
-            contact.record_answered()
-        if gateway.given_up:
-            gateway.given_up = False
-            self.plc_hangs_up()
-        self.gateway_turns(gateway)
+                gateway.inputs.write(0, words, peer)
+            peer.record_answered()
+        if gateway.plc_timed_out:
+            gateway.plc_timed_out = False
+            self.plc_disconnects()
+        self.run_gateway(gateway)
 
-    def gateway_turns(self, gateway: Gateway) -> None:
+    def run_gateway(self, gateway: Gateway) -> None:
         memory = gateway.memory
-        if gateway.asking is not None:
-            ask, _heard = gateway.asking
-            if self.clock.now_ns() >= ask.expires_at_ns + 450 * MS:
-                self.conclude(gateway, ask, None)
+        if gateway.requested is not None:
+            request, _has_line = gateway.requested
+            if self.clock.now_ns() >= request.expires_at_ns + 450 * MS:
+                self.save_answer(gateway, request, None)
             return
-        found = gateway.watch.check(gateway.inputs.commands(), self.clock.now_ns())
+        found = gateway.validator.check(gateway.inputs.commands(), self.clock.now_ns())
         if isinstance(found, TriggerAnswer):
             memory.save_last_trigger(
                 LastTrigger(found.trigger_id, TriggerState.REFUSED, found.refusal)
@@ -312,7 +311,7 @@ class Machine(RuleBasedStateMachine):
             memory.save_last_trigger(
                 LastTrigger(found.trigger_id, TriggerState.REQUESTED, part_digest=part)
             )
-            gateway.asking = found, False
+            gateway.requested = found, False
             request = TriggerRequest(
                 camera="top",
                 part_id=found.commands.trigger_part_id,
@@ -320,32 +319,32 @@ class Machine(RuleBasedStateMachine):
                 boot_id=boot_id.boot_id(),
             )
             self.queue.append((request, gateway))
-            self.line_turns()
+            self.run_line()
 
-    def conclude(self, gateway: Gateway, ask: FrameRequest, accepted: bool | None) -> None:
-        part = digest_part_id(ask.commands.trigger_part_id)
+    def save_answer(self, gateway: Gateway, request: FrameRequest, accepted: bool | None) -> None:
+        part = digest_part_id(request.commands.trigger_part_id)
         if accepted is None:
             gateway.memory.save_not_passed(part, NotPassedReason.REFUSED, self.clock.now_ns(), 0)
         elif accepted:
             gateway.memory.clear_refused(part)
         state = TriggerState.ACCEPTED if accepted else TriggerState.REFUSED
-        gateway.memory.save_last_trigger(LastTrigger(ask.trigger_id, state, part_digest=part))
-        gateway.answers.append(TriggerAnswer(ask.trigger_id, not accepted))
-        gateway.asking = None
+        gateway.memory.save_last_trigger(LastTrigger(request.trigger_id, state, part_digest=part))
+        gateway.answers.append(TriggerAnswer(request.trigger_id, not accepted))
+        gateway.requested = None
 
     @precondition(lambda self: self.gateway is not None and not self.gateway_stopped)
     @rule(killed_after=st.sampled_from(["", "shown", "noted"]))
-    def plc_takes_a_result(self, killed_after: str) -> None:
-        """Show the next; a gateway killed before it has written shows it once more."""
+    def show_a_result(self, killed_after: str) -> None:
+        """Show the next result; a gateway killed before it has recorded it shows it again."""
         if not self.results:
             return
         assert self.gateway is not None
         part, good = self.results[0]
         result = PlcResult(1, 7, PlcOutcome.PASS if good else PlcOutcome.REJECT, 10, part_id=part)
-        shown = self.gateway.screen.apply(result)
-        self.belt[part].shown.append(shown.outcome is PlcOutcome.PASS)
+        shown = self.gateway.policy.apply(result)
+        self.parts[part].shown.append(shown.outcome is PlcOutcome.PASS)
         if killed_after != "shown":
-            self.gateway.screen.record_shown(part, shown)
+            self.gateway.policy.record_shown(part, shown)
             if killed_after != "noted":
                 self.results.popleft()
                 return
@@ -353,39 +352,39 @@ class Machine(RuleBasedStateMachine):
 
     # -- the line -------------------------------------------------------------------
 
-    def line_turns(self) -> None:
+    def run_line(self) -> None:
         if self.line_stopped:
             return
-        looked_at_ns = self.expiry.begin_poll()
+        polled_at_ns = self.expiry.begin_poll()
         while self.queue:
             request, gateway = self.queue.popleft()
             now_ns = self.clock.now_ns()
-            taken = now_ns < self.expiry.expires_at_ns(request)
-            if taken:
+            accepted = now_ns < self.expiry.expires_at_ns(request)
+            if accepted:
                 part = request.part_id or ""
-                belt = self.belt[part]
-                # A silence of just the longest is none yet, so the bound itself may be met.
-                assert now_ns - belt.wished_at_ns <= MAX_AGE_NS + SCAN_NS, "a stale frame"
-                assert belt.frames == 0, "a second frame of the same part"
-                belt.frames += 1
-                self.triggered.append((self.asked_as[part], part))
+                belt_part = self.parts[part]
+                # A silence of exactly the limit does not count yet.
+                assert now_ns - belt_part.requested_at_ns <= MAX_AGE_NS + SCAN_NS, "a stale frame"
+                assert belt_part.frames == 0, "a second frame of the same part"
+                belt_part.frames += 1
+                self.triggered.append((self.trigger_ids[part], part))
                 self.results.append((part, self.named % 3 == 0))
-            if gateway is self.gateway and gateway.asking is not None:
-                self.conclude(gateway, gateway.asking[0], taken)
-        self.expiry.record_empty(looked_at_ns)
+            if gateway is self.gateway and gateway.requested is not None:
+                self.save_answer(gateway, gateway.requested[0], accepted)
+        self.expiry.record_empty(polled_at_ns)
 
-    # -- what must hold -------------------------------------------------------------
+    # -- invariants -----------------------------------------------------------------
 
     @rule(good=st.booleans())
-    def somebody_else_takes_a_frame(self, good: bool) -> None:
-        """A person at the page, or another camera, with the part's own id."""
+    def another_frame_of_the_part(self, good: bool) -> None:
+        """An operator or another camera requests a frame with the same part id."""
         if self.part and len(self.results) < 20:
             self.results.append((self.part, good))
 
     @invariant()
-    def no_part_passes_after_it_did_not(self) -> None:
-        for part, belt in self.belt.items():
-            assert sorted(belt.shown, reverse=True) == belt.shown, part
+    def no_part_passes_after_a_reject(self) -> None:
+        for part, belt_part in self.parts.items():
+            assert sorted(belt_part.shown, reverse=True) == belt_part.shown, part
 
     @invariant()
     def each_trigger_has_one_answer(self) -> None:
@@ -394,5 +393,5 @@ class Machine(RuleBasedStateMachine):
             assert all(one != other for one, other in pairwise(ids))
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestTriggerMachine = TriggerMachine.TestCase
+TestTriggerMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -33,14 +33,14 @@ from tests.system.plant import wait_for
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[FakeLine]:
-    feeder = FakeLine(tmp_path)
-    yield feeder
-    feeder.close()
+    fake = FakeLine(tmp_path)
+    yield fake
+    fake.close()
 
 
 @dataclass
 class Plc:
-    """What the PLC writes, and what it is told."""
+    """Writes triggers as a PLC, and waits for their answers."""
 
     triggers: TriggerForwarder
     clock: SystemClock = field(default_factory=SystemClock)
@@ -53,7 +53,7 @@ class Plc:
             )
         )
 
-    def told(self, trigger_id: int) -> TriggerAnswer:
+    def answer_to(self, trigger_id: int) -> TriggerAnswer:
         wait_for(lambda: self.triggers.answer.trigger_id == trigger_id)
         return self.triggers.answer
 
@@ -62,7 +62,7 @@ class Plc:
 def running(
     address: str, memory: PartMemory, camera: str = "top", max_age_ms: float = 5_000
 ) -> Iterator[Plc]:
-    """Old enough that a busy machine does not make a fresh trigger stale."""
+    """Run a forwarder; `max_age_ms` is long enough for a busy machine."""
     triggers = TriggerForwarder(address, camera, SystemClock(), memory, max_age_ms=max_age_ms)
     try:
         yield Plc(triggers)
@@ -70,13 +70,15 @@ def running(
         triggers.close()
 
 
-def test_a_changed_id_asks_for_one_frame(line: FakeLine) -> None:
+def test_a_changed_id_requests_one_frame(line: FakeLine) -> None:
     with running(line.replay_server.address, PartMemory(None)) as plc:
         plc.write(5)
-        assert plc.told(5) == TriggerAnswer(5, True, TriggerRefusal.STALE), "where the PLC stood"
+        assert plc.answer_to(5) == TriggerAnswer(5, True, TriggerRefusal.STALE), (
+            "the first one may be old"
+        )
         for _ in range(3):
             plc.write(6, "plate", trigger_encoder=77)
-        assert plc.told(6) == TriggerAnswer(6, False)
+        assert plc.answer_to(6) == TriggerAnswer(6, False)
     assert line.triggers == [Part("plate", 77)]
     (part,) = line.triggers
     assert isinstance(part, Part)
@@ -84,90 +86,94 @@ def test_a_changed_id_asks_for_one_frame(line: FakeLine) -> None:
 
 
 @pytest.mark.parametrize("age_ms", [None, 301, 5_000])
-def test_what_may_be_too_old_is_refused(line: FakeLine, age_ms: int | None) -> None:
+def test_a_trigger_that_may_be_too_old_is_refused(line: FakeLine, age_ms: int | None) -> None:
     with running(line.replay_server.address, PartMemory(None), max_age_ms=300) as plc:
         plc.write(5)
         plc.write(6, "plate", age_ms)
-        assert plc.told(6) == TriggerAnswer(6, True, TriggerRefusal.STALE)
+        assert plc.answer_to(6) == TriggerAnswer(6, True, TriggerRefusal.STALE)
     assert line.triggers == []
 
 
 @pytest.mark.parametrize("problem", [TriggerRefusal.TORN, TriggerRefusal.PART_ID])
-def test_what_is_not_whole_is_refused(line: FakeLine, problem: TriggerRefusal) -> None:
+def test_an_invalid_trigger_is_refused(line: FakeLine, problem: TriggerRefusal) -> None:
     with running(line.replay_server.address, PartMemory(None)) as plc:
         plc.write(5)
         plc.write(6, trigger_problem=problem)
-        assert plc.told(6) == TriggerAnswer(6, True, problem)
+        assert plc.answer_to(6) == TriggerAnswer(6, True, problem)
     assert line.triggers == []
 
 
-def test_zeros_of_a_plc_that_began_again_ask_for_nothing_and_a_wrap_does(line: FakeLine) -> None:
+def test_zeros_of_a_restarted_plc_request_nothing_and_a_wrap_does(line: FakeLine) -> None:
     with running(line.replay_server.address, PartMemory(None)) as plc:
         plc.write(57)
-        assert plc.told(57).refused
+        assert plc.answer_to(57).refused
         plc.write(0)
-        assert plc.told(0).refused
+        assert plc.answer_to(0).refused
         plc.write(1, "a")
-        assert not plc.told(1).refused
+        assert not plc.answer_to(1).refused
         plc.write(65_535, "b")
-        assert not plc.told(65_535).refused
+        assert not plc.answer_to(65_535).refused
         plc.write(0, "c")
-        assert not plc.told(0).refused
+        assert not plc.answer_to(0).refused
     assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "b", "c"]
 
 
-def test_a_plc_that_writes_zeros_and_then_its_old_memory_asks_for_nothing(
+def test_a_plc_that_writes_zeros_and_then_its_old_block_requests_nothing(
     line: FakeLine, tmp_path: Path
 ) -> None:
     memory = PartMemory(tmp_path / "m", name="plc-1", capacity=256)
     with running(line.replay_server.address, memory) as plc:
         plc.write(56)
         plc.write(57, "a")
-        assert not plc.told(57).refused
+        assert not plc.answer_to(57).refused
         plc.write(0)
-        assert plc.told(0).refused
+        assert plc.answer_to(0).refused
         plc.write(57, "a")
-        assert plc.told(57) == TriggerAnswer(57, True, TriggerRefusal.STALE)
+        assert plc.answer_to(57) == TriggerAnswer(57, True, TriggerRefusal.STALE)
         plc.write(58, "a")
-        assert not plc.told(58).refused, "asked for again, by a new id"
+        assert not plc.answer_to(58).refused, "requested again with a new id"
         plc.write(0)
-        assert plc.told(0).refused
+        assert plc.answer_to(0).refused
         plc.write(58, "b")
-        assert not plc.told(58).refused, "another part"
+        assert not plc.answer_to(58).refused, "another part"
     memory.close()
     memory = PartMemory(tmp_path / "m", name="plc-1", capacity=256)
-    with running(line.replay_server.address, memory) as plc:  # both have begun again
+    with running(line.replay_server.address, memory) as plc:  # both were restarted
         plc.write(0)
-        assert plc.told(0).refused
+        assert plc.answer_to(0).refused
         plc.write(58, "b")
-        assert plc.told(58) == TriggerAnswer(58, True, TriggerRefusal.STALE)
+        assert plc.answer_to(58) == TriggerAnswer(58, True, TriggerRefusal.STALE)
     memory.close()
     assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "a", "b"]
 
 
-def test_a_trigger_of_before_asks_for_nothing_whoever_writes_it_again(
+def test_a_repeated_trigger_requests_nothing_from_any_writer(
     line: FakeLine, tmp_path: Path
 ) -> None:
-    """60, 61, 60: a second controller, or a PLC that has found an older memory."""
+    """60, 61, 60: a second controller, or a PLC with an older block."""
 
-    def again(plc: Plc) -> None:
+    def repeat(plc: Plc) -> None:
         for trigger_id, part in ((60, "a"), (61, "b"), (60, "a"), (61, "b")):
             plc.write(trigger_id, part)
-            assert plc.told(trigger_id) == TriggerAnswer(trigger_id, True, TriggerRefusal.STALE)
+            assert plc.answer_to(trigger_id) == TriggerAnswer(
+                trigger_id, True, TriggerRefusal.STALE
+            )
 
     for life in range(2):
         memory = PartMemory(tmp_path / "m", name="plc-1", capacity=256)
         with running(line.replay_server.address, memory) as plc:
             if life == 0:
                 plc.write(59)
-                assert plc.told(59).refused
+                assert plc.answer_to(59).refused
                 for trigger_id, part in ((60, "a"), (61, "b")):
                     plc.write(trigger_id, part)
-                    assert not plc.told(trigger_id).refused
-            again(plc)
+                    assert not plc.answer_to(trigger_id).refused
+            repeat(plc)
             for trigger_id, part in ((60, f"c{life}"), (62 + life, "a"), (61, "")):
                 plc.write(trigger_id, part)
-                assert not plc.told(trigger_id).refused, "another part, a new id, or no name"
+                assert not plc.answer_to(trigger_id).refused, (
+                    "another part, a new id, or no part id"
+                )
         memory.close()
         if life == 0:
             line.triggers.clear()
@@ -176,42 +182,42 @@ def test_a_trigger_of_before_asks_for_nothing_whoever_writes_it_again(
 
 
 @pytest.mark.parametrize("since_ns", [1_000, None])
-def test_what_comes_after_an_older_memory_may_have_stood_there_as_long(
+def test_a_trigger_after_a_repeat_may_be_as_old(
     since_ns: int | None,
 ) -> None:
-    """After a silence a second controller writes first, and then the PLC what it had wished."""
+    """After a silence a second controller writes first, then the PLC an old request."""
     memory = PartMemory(None)
 
-    def is_again(trigger_id: int, part_id: str) -> bool:
+    def is_repeat(trigger_id: int, part_id: str) -> bool:
         return memory.save_trigger(trigger_id, digest_part_id(part_id), 0, 0) is not None
 
-    watch = TriggerValidator(None, 300 * NS_PER_MS, is_again)
+    validator = TriggerValidator(None, 300 * NS_PER_MS, is_repeat)
 
-    def hear(
+    def check(
         trigger_id: int, since_ns: int | None, now_ns: int
     ) -> FrameRequest | TriggerAnswer | None:
         commands = PlcCommands(
             trigger_id=trigger_id, trigger_part_id=f"part-{trigger_id}", trigger_since_ns=since_ns
         )
-        return watch.check(commands, now_ns)
+        return validator.check(commands, now_ns)
 
     now_ns, refused = 400 * NS_PER_MS, TriggerRefusal.STALE
-    hear(1, 0, 0)
-    assert isinstance(hear(2, 500, 600), FrameRequest)
-    assert hear(1, 600, 700) == TriggerAnswer(1, True, refused)
-    assert isinstance(hear(3, 700, 800), FrameRequest), "nobody was silent"
-    assert hear(1, since_ns, now_ns) == TriggerAnswer(1, True, refused)
-    assert hear(2, now_ns - 10, now_ns) == TriggerAnswer(2, True, refused)
-    assert hear(4, now_ns - 10, now_ns) == TriggerAnswer(4, True, refused)
-    assert isinstance(hear(5, now_ns - 10, now_ns), FrameRequest)
+    check(1, 0, 0)
+    assert isinstance(check(2, 500, 600), FrameRequest)
+    assert check(1, 600, 700) == TriggerAnswer(1, True, refused)
+    assert isinstance(check(3, 700, 800), FrameRequest), "there was no silence"
+    assert check(1, since_ns, now_ns) == TriggerAnswer(1, True, refused)
+    assert check(2, now_ns - 10, now_ns) == TriggerAnswer(2, True, refused)
+    assert check(4, now_ns - 10, now_ns) == TriggerAnswer(4, True, refused)
+    assert isinstance(check(5, now_ns - 10, now_ns), FrameRequest)
 
 
-def test_the_number_of_a_carrier_comes_again_with_an_id_of_before(line: FakeLine) -> None:
+def test_a_carrier_number_may_return_with_an_earlier_id(line: FakeLine) -> None:
     clock = ManualClock()
     triggers = TriggerForwarder(
         line.replay_server.address, "top", clock, PartMemory(None), repeats_after_ns=60 * NS_PER_S
     )
-    told = []
+    refused = []
     for after_s, trigger_id, part in (
         (0, 1, ""),
         (1, 2, "C7"),
@@ -227,19 +233,17 @@ def test_the_number_of_a_carrier_comes_again_with_an_id_of_before(line: FakeLine
             )
         )
         wait_for(lambda: triggers.answer.trigger_id == trigger_id)  # noqa: B023
-        told.append(triggers.answer.refusal is TriggerRefusal.STALE)
+        refused.append(triggers.answer.refusal is TriggerRefusal.STALE)
     triggers.close()
-    assert told == [True, False, False, True, False, False]
+    assert refused == [True, False, False, True, False, False]
 
 
-def test_a_gateway_that_comes_again_knows_the_trigger_that_stands_there(
-    line: FakeLine, tmp_path: Path
-) -> None:
+def test_a_restarted_gateway_knows_the_last_trigger(line: FakeLine, tmp_path: Path) -> None:
     memory = PartMemory(tmp_path / "m", name="plc-1", capacity=256)
     with running(line.replay_server.address, memory) as plc:
         plc.write(56)
         plc.write(57, "a")
-        assert not plc.told(57).refused
+        assert not plc.answer_to(57).refused
     memory.close()
     memory = PartMemory(tmp_path / "m", name="plc-1", capacity=256)
     with running(line.replay_server.address, memory) as plc:
@@ -247,17 +251,17 @@ def test_a_gateway_that_comes_again_knows_the_trigger_that_stands_there(
         plc.write(57, "a", None)
         plc.write(57, "a")
         plc.write(58, "b")
-        assert not plc.told(58).refused, "it changed under our eyes"
+        assert not plc.answer_to(58).refused, "it changed while connected"
     memory.close()
     memory = PartMemory(tmp_path / "m", name="plc-1", capacity=256)
     with running(line.replay_server.address, memory) as plc:
         plc.write(59, "c")
-        assert plc.told(59).refused, "nobody knows how long it has stood there"
+        assert plc.answer_to(59).refused, "its age is not known"
     memory.close()
     assert [part.part_id for part in line.triggers if isinstance(part, Part)] == ["a", "b"]
 
 
-def test_a_gateway_that_was_killed_while_it_asked_refuses_and_does_not_let_the_part_pass(
+def test_a_trigger_interrupted_by_a_kill_is_refused_and_its_part_does_not_pass(
     line: FakeLine,
 ) -> None:
     memory = PartMemory(None)
@@ -267,31 +271,31 @@ def test_a_gateway_that_was_killed_while_it_asked_refuses_and_does_not_let_the_p
     with running(line.replay_server.address, memory) as plc:
         assert plc.triggers.answer == TriggerAnswer(57, True, TriggerRefusal.LINE)
         plc.write(57, "a")
-        noted = memory.find_not_passed(digest_part_id("a"))
-        assert noted is not None
-        assert noted.reason is NotPassedReason.REFUSED
-        plc.write(58, "a")  # the PLC tries again, and the line takes it
-        assert not plc.told(58).refused
+        record = memory.find_not_passed(digest_part_id("a"))
+        assert record is not None
+        assert record.reason is NotPassedReason.REFUSED
+        plc.write(58, "a")  # the PLC tries again, and the line accepts
+        assert not plc.answer_to(58).refused
         assert memory.find_not_passed(digest_part_id("a")) is None
     assert len(line.triggers) == 1
 
 
-def test_a_camera_that_is_not_there_refuses(line: FakeLine) -> None:
+def test_a_trigger_of_an_unknown_camera_is_refused(line: FakeLine) -> None:
     with running(line.replay_server.address, PartMemory(None), "side") as plc:
         plc.write(7)
         plc.write(8, "a")
-        assert plc.told(8) == TriggerAnswer(8, True, TriggerRefusal.LINE)
+        assert plc.answer_to(8) == TriggerAnswer(8, True, TriggerRefusal.LINE)
 
 
-def test_a_line_that_is_away_refuses_and_blocks_nobody() -> None:
+def test_a_trigger_is_refused_while_the_line_is_away() -> None:
     with running("tcp://127.0.0.1:9", PartMemory(None), max_age_ms=300) as plc:
         plc.write(7)
         plc.write(8, "a")
-        assert plc.told(8).refused
+        assert plc.answer_to(8).refused
 
 
-def test_a_line_that_never_answers_refuses_and_the_part_does_not_pass() -> None:
-    """As one that is stopped: what it finds when it wakes up has expired."""
+def test_a_trigger_without_an_answer_is_refused_and_its_part_does_not_pass() -> None:
+    """As if it were stopped: when it continues, the request has expired."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     silent = context.socket(zmq.ROUTER)
     silent.bind("tcp://127.0.0.1:*")
@@ -301,29 +305,29 @@ def test_a_line_that_never_answers_refuses_and_the_part_does_not_pass() -> None:
         plc.write(8, "a")
         assert silent.poll(5_000)
         request = decode_request(silent.recv_multipart()[-1])
-        assert plc.told(8) == TriggerAnswer(8, True, TriggerRefusal.LINE)
+        assert plc.answer_to(8) == TriggerAnswer(8, True, TriggerRefusal.LINE)
         assert isinstance(request, TriggerRequest)
         assert request.expires_monotonic_ns is not None
-        assert request.expires_monotonic_ns < plc.clock.now_ns(), "never before its end"
+        assert request.expires_monotonic_ns < plc.clock.now_ns(), "not answered before it expires"
         assert request.boot_id
-        noted = memory.find_not_passed(digest_part_id("a"))
-        assert noted is not None
-        assert noted.reason is NotPassedReason.REFUSED
+        record = memory.find_not_passed(digest_part_id("a"))
+        assert record is not None
+        assert record.reason is NotPassedReason.REFUSED
     context.destroy(0)
 
 
-def test_the_plc_s_count_is_said_twice_a_second_while_it_is_there(line: FakeLine) -> None:
+def test_the_trigger_count_is_reported_twice_a_second_while_connected(line: FakeLine) -> None:
     clock = ManualClock()
     counter = TriggerCountReporter(line.replay_server.address, "top", clock)
     counter.report(PlcInputs(is_connected=False, commands=PlcCommands(trigger_id=1)))
     counter.report(PlcInputs(is_connected=True, commands=None))
     counter.report(PlcInputs(is_connected=True, commands=PlcCommands()))  # nothing written yet
-    heard = PlcInputs(is_connected=True, commands=PlcCommands(trigger_id=5))
-    wait_for(lambda: counter.report(heard) or line.counts)
+    inputs = PlcInputs(is_connected=True, commands=PlcCommands(trigger_id=5))
+    wait_for(lambda: counter.report(inputs) or line.counts)
     counter.report(PlcInputs(is_connected=True, commands=PlcCommands(trigger_id=6)))
     clock.advance(NS_PER_S)
     counter.report(PlcInputs(is_connected=True, commands=PlcCommands(trigger_id=8)))
     wait_for(lambda: len(line.counts) == 2)
     counter.close()
-    assert [(said.camera, said.count) for said in line.counts] == [("top", 5), ("top", 8)]
+    assert [(count.camera, count.count) for count in line.counts] == [("top", 5), ("top", 8)]
     assert line.counts[1].read_at_utc_ns == clock.utc_ns()
