@@ -26,6 +26,7 @@ from edgeinspect.client.line_config import (
     ClientKeysConfig,
     LineConnectionConfig,
     check_line_connection,
+    client_keys_setup,
 )
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
 from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
@@ -54,6 +55,7 @@ __all__ = [
     "ClientKeysConfig",
     "LineConnectionConfig",
     "check_line_connection",
+    "client_keys_setup",
     # line endpoint
     "LineEndpoint",
     "find_line",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
+from edgeinspect.client.sockets import SocketSetup, no_encryption
 from edgeinspect.config import Name, Node, Section, Validator, address_problem, is_local
 from edgeinspect.system import find_user_id
+from edgeinspect.wire import use_client_keys
 
 
 class ClientKeysConfig(Section, frozen=True):
@@ -18,6 +22,13 @@ class ClientKeysConfig(Section, frozen=True):
     """File with this gateway's own secret key."""
     server: str
     """File with the line's public key."""
+
+
+def client_keys_setup(keys: ClientKeysConfig | None) -> SocketSetup:
+    """Return what sets the configured CURVE keys on a socket; nothing without keys."""
+    if keys is None:
+        return no_encryption
+    return partial(use_client_keys, Path(keys.secret), Path(keys.server))
 
 
 class LineConnectionConfig(Section, frozen=True):

@@ -72,7 +72,7 @@ def both_sizes(browser: Browser, name: str, *, light: bool = False) -> None:
     browser.size(*PANEL)
 
 
-def test_a_running_line(rig: HmiHarness, browser: Browser) -> None:
+def test_running_line(rig: HmiHarness, browser: Browser) -> None:
     browser.wait("document.getElementById('band').className === 'band inspecting'")
     browser.wait("document.querySelectorAll('.strip img').length >= 3", 40)
     browser.wait("!document.querySelector('.frame-picture').hidden")
@@ -87,7 +87,7 @@ def test_a_running_line(rig: HmiHarness, browser: Browser) -> None:
     both_sizes(browser, "running-light", light=True)
 
 
-def test_a_rejects_detail(rig: HmiHarness, browser: Browser) -> None:
+def test_reject_detail(rig: HmiHarness, browser: Browser) -> None:
     go(browser, "line", "!!document.querySelector('.strip a img')")
     href = browser.run("document.querySelector('.strip a:has(img)').getAttribute('href')")
     go(browser, href.removeprefix("#/"), "!!document.querySelector('.facts.long')")
@@ -121,7 +121,7 @@ def test_search_shift_and_engines(rig: HmiHarness, browser: Browser) -> None:
     both_sizes(browser, "engines")
 
 
-def test_keys_alone_log_in_and_the_challenge_part_that_passes_is_an_alarm(
+def test_keyboard_login_and_missed_challenge_part_raises_an_alarm(
     rig: HmiHarness, browser: Browser
 ) -> None:
     """Log in by keyboard, send a clean picture as a challenge, see the alarm, acknowledge it."""
@@ -186,7 +186,7 @@ def is_complete(families: Families) -> bool:
     return any(s.value for s in captured) and bool(brightness) and stages(families) >= STAGES
 
 
-def test_prometheus_can_read_it(rig: HmiHarness) -> None:
+def test_prometheus_scrape(rig: HmiHarness) -> None:
     wait_for(lambda: is_complete(read_metrics(rig)), 30, "a status, a picture and every stage")
     families = read_metrics(rig)
     assert families["edgeinspect_inspected"][0].value == 1
@@ -211,14 +211,14 @@ def test_prometheus_can_read_it(rig: HmiHarness) -> None:
         "/api/verdict/../../../etc/passwd",
     ],
 )
-def test_no_path_leads_out(rig: HmiHarness, path: str) -> None:
+def test_no_path_traversal(rig: HmiHarness, path: str) -> None:
     answer = rig.request(path)
     assert answer.status in (400, 404)
     assert b"root:" not in answer.body
     assert b"import" not in answer.body
 
 
-def test_actions_need_a_login_a_token_a_role_and_our_own_page(rig: HmiHarness) -> None:
+def test_actions_need_login_token_role_and_origin(rig: HmiHarness) -> None:
     wanted = {"picture": "scratches.png"}
     assert rig.request("/api/challenge", wanted).status == 401
     assert rig.request("/api/login", {"name": "anna", "password": "wrong one"}).status == 401
@@ -242,7 +242,7 @@ def test_actions_need_a_login_a_token_a_role_and_our_own_page(rig: HmiHarness) -
     assert rig.request("/api/challenge", wanted, anna).status == 401
 
 
-def test_too_much_is_refused(rig: HmiHarness) -> None:
+def test_overload_is_refused(rig: HmiHarness) -> None:
     assert rig.request("/api/login", b"{" + b" " * 5_000).status == 413
     chunked = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
     body = b"".join(b"400\r\n" + b" " * 1024 + b"\r\n" for _ in range(8)) + b"0\r\n\r\n"
@@ -269,7 +269,7 @@ window.watcher.observe(document.getElementById('band'), {attributes: true});
 """
 
 
-def test_a_dead_daemon_and_a_dead_page_read_as_not_inspected_within_a_second(
+def test_dead_daemon_or_hmi_shows_not_inspected_within_a_second(
     rig: HmiHarness, browser: Browser
 ) -> None:
     """Stopped, three times; the fastest counts, since a busy machine may stop anybody else."""
@@ -288,7 +288,7 @@ def test_a_dead_daemon_and_a_dead_page_read_as_not_inspected_within_a_second(
     assert min(took["page"]) <= 1.0
 
 
-def test_kill_minus_nine_and_back_again(rig: HmiHarness, browser: Browser) -> None:
+def test_recovers_after_kill(rig: HmiHarness, browser: Browser) -> None:
     go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
     browser.run(WATCH)
     rig.daemon_process.kill()
@@ -310,7 +310,7 @@ def test_kill_minus_nine_and_back_again(rig: HmiHarness, browser: Browser) -> No
     assert "=" in shift
 
 
-def test_it_ends_with_zero_when_told_to(rig: HmiHarness, browser: Browser) -> None:
+def test_exits_with_zero_on_sigterm(rig: HmiHarness, browser: Browser) -> None:
     """With a browser that watches: the stream does not hold it up."""
     rig.hmi_process.send_signal(signal.SIGTERM)
     assert rig.hmi_process.wait(15) == 0

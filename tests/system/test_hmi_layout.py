@@ -91,7 +91,7 @@ def overprinted(boxes: list[list[Any]]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("alarm", ALARMS)
 @pytest.mark.parametrize("state", ["inspecting", "not_inspected", "silent"])
-def test_the_banner_never_overprints(
+def test_banner_texts_do_not_overlap(
     stage: HmiScene, browser: Browser, state: str, alarm: str
 ) -> None:
     stage.alarm, stage.is_inspecting = ALARMS[alarm], state != "not_inspected"
@@ -121,9 +121,7 @@ def test_the_banner_never_overprints(
 
 
 @pytest.mark.parametrize("alarm", ["words", "letters"])
-def test_what_to_do_about_a_long_alarm_is_in_sight(
-    stage: HmiScene, browser: Browser, alarm: str
-) -> None:
+def test_remedy_of_a_long_alarm_is_visible(stage: HmiScene, browser: Browser, alarm: str) -> None:
     stage.alarm, stage.is_inspecting, stage.is_sending = ALARMS[alarm], True, True
     browser.run("location.hash = '#/line'")
     text = "document.querySelector('.alarm-card.standing .alarm-text')"
@@ -139,7 +137,7 @@ def test_what_to_do_about_a_long_alarm_is_in_sight(
         assert browser.run(f"{text}.scrollWidth <= {text}.clientWidth + 1"), where
 
 
-def test_what_a_line_says_is_text_on_every_view(stage: HmiScene, browser: Browser) -> None:
+def test_line_texts_are_never_markup(stage: HmiScene, browser: Browser) -> None:
     """Markup in a part id, a label, a class or an alarm stays what it is: letters."""
     evil = "<img src=x onerror=window.owned=1>"
     stage.alarm, stage.is_inspecting = f"{evil}</script><script>window.owned=2</script>", True
@@ -157,7 +155,7 @@ def test_what_a_line_says_is_text_on_every_view(stage: HmiScene, browser: Browse
     assert browser.run("document.querySelectorAll('#main img[src=x]').length") == 0
 
 
-def test_times_say_their_zone(stage: HmiScene, browser: Browser) -> None:
+def test_times_show_their_zone(stage: HmiScene, browser: Browser) -> None:
     zone = browser.run("""(() => { const m = -new Date().getTimezoneOffset();
         const two = (n) => String(n).padStart(2, '0');
         return `${m < 0 ? '-' : '+'}${two(Math.floor(Math.abs(m) / 60))}:${two(Math.abs(m) % 60)}`

@@ -109,7 +109,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxFront]:
 
 
 @pytest.mark.parametrize(("server", "prefix"), SERVERS)
-def test_all_of_the_page_is_there(front: NginxFront, server: str, prefix: str) -> None:
+def test_serves_the_hmi_behind_nginx(front: NginxFront, server: str, prefix: str) -> None:
     port: int = getattr(front, server)
     index = front.request(port, f"{prefix}/")[2].decode()
     links = [part.partition('"')[0] for part in index.split('="')[1:] if part.startswith("static")]
@@ -122,7 +122,7 @@ def test_all_of_the_page_is_there(front: NginxFront, server: str, prefix: str) -
 
 
 @pytest.mark.parametrize(("server", "prefix"), SERVERS)
-def test_somebody_logs_in_and_acts(front: NginxFront, server: str, prefix: str) -> None:
+def test_login_and_action_behind_nginx(front: NginxFront, server: str, prefix: str) -> None:
     port: int = getattr(front, server)
     wanted = {"name": "anna", "password": PASSWORD}
     status, headers, body = front.request(port, f"{prefix}/api/login", wanted)
@@ -135,13 +135,13 @@ def test_somebody_logs_in_and_acts(front: NginxFront, server: str, prefix: str) 
     assert front.request(port, f"{prefix}/api/logout", {}, **own)[0] == 200
 
 
-def test_a_host_that_nginx_rewrites_is_said(front: NginxFront) -> None:
+def test_rewritten_host_is_reported(front: NginxFront) -> None:
     status, _headers, body = front.request(front.bare, "/api/login", {"name": "a", "password": "b"})
     assert status == 403
     assert b"proxy_set_header Host" in body
 
 
-def test_wrong_passwords_of_one_browser_lock_out_no_other(front: NginxFront) -> None:
+def test_wrong_passwords_lock_out_only_their_browser(front: NginxFront) -> None:
     """What a browser writes into the header itself is not believed: nginx appends the truth."""
     wrong = {"name": "otto", "password": "wrong one here"}
     found = [

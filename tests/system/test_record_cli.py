@@ -38,7 +38,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_line_that_does_not_run_is_waited_for(
+def test_waits_for_the_line(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a.mcap"
@@ -54,13 +54,13 @@ def test_a_line_that_does_not_run_is_waited_for(
     assert "holds no frame" in capsys.readouterr().err
 
 
-def test_a_wrong_configuration_is_refused(config: Path, tmp_path: Path) -> None:
+def test_refuses_an_invalid_configuration(config: Path, tmp_path: Path) -> None:
     words = ["record", str(config), "--out", str(tmp_path / "a.mcap"), "--for", "0.1"]
     assert main([*words, "--set", "budget_ms=-1"]) == 78
     assert not (tmp_path / "a.mcap").exists()
 
 
-def test_sigterm_ends_it_in_order(config: Path, tmp_path: Path) -> None:
+def test_sigterm_finishes_the_recording(config: Path, tmp_path: Path) -> None:
     out = tmp_path / "folder"
     child = subprocess.Popen(
         [sys.executable, "-m", "edgeinspect", "record", str(config), "--out", str(out)],

@@ -180,7 +180,7 @@ def journal(machine: Machine, words: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(180)
-def test_the_package_installs(machine: Machine) -> None:
+def test_package_installs(machine: Machine) -> None:
     install, doctor = page_commands("Install")
     said = machine.run(install, timeout_s=150)
     assert machine.call(doctor).returncode in (0, 78)
@@ -200,7 +200,7 @@ def test_the_package_installs(machine: Machine) -> None:
     assert {"strip-gate", "strip-segmenter"} <= set(re.findall(r"strip-\w+", table))
 
 
-def test_the_shell_completes_its_commands(machine: Machine) -> None:
+def test_shell_completion(machine: Machine) -> None:
     ask = (
         "source /usr/share/bash-completion/completions/edgeinspect; COMP_WORDS=(edgeinspect led);"
         "COMP_CWORD=1; _edgeinspect_completion edgeinspect led edgeinspect; echo ${COMPREPLY[@]}"
@@ -212,7 +212,7 @@ def test_the_shell_completes_its_commands(machine: Machine) -> None:
 # -- life --------------------------------------------------------------------------------
 
 
-def test_from_start_to_ready(machine: Machine) -> None:
+def test_start_time(machine: Machine) -> None:
     def measure() -> float:
         machine.run(f"systemctl restart {UNIT}")
         return instant_s(machine, "ActiveEnter") - instant_s(machine, "ExecMainStart")
@@ -223,7 +223,7 @@ def test_from_start_to_ready(machine: Machine) -> None:
     wait_for(lambda: captured(machine) > 3, "frames in the ledger")
 
 
-def test_killed_it_is_back_and_its_open_frames_have_verdicts(machine: Machine) -> None:
+def test_restarts_after_kill_and_closes_open_frames(machine: Machine) -> None:
     def measure() -> float:
         pid = main_pid(machine)
         machine.run(f"kill -9 {pid}")
@@ -235,7 +235,7 @@ def test_killed_it_is_back_and_its_open_frames_have_verdicts(machine: Machine) -
     assert account(machine)["holds"]
 
 
-def test_hung_it_is_ended_by_the_watchdog_and_started_anew(machine: Machine) -> None:
+def test_watchdog_restarts_a_hung_line(machine: Machine) -> None:
     folder = f"/etc/systemd/system/{UNIT}.service.d"
     machine.run(f"mkdir -p {folder}")
     write(machine, f"{folder}/watchdog.conf", "[Service]\nWatchdogSec=2")
@@ -255,7 +255,7 @@ def test_hung_it_is_ended_by_the_watchdog_and_started_anew(machine: Machine) -> 
     assert account(machine)["holds"]
 
 
-def test_a_bad_file_is_refused_and_the_old_one_judges_on(machine: Machine) -> None:
+def test_refused_reload_keeps_the_old_configuration(machine: Machine) -> None:
     pid = main_pid(machine)
     good = machine.run(f"cat {CONFIG}")
     change(machine, CONFIG, decide={"max_regions": -1})
@@ -274,7 +274,7 @@ def test_a_bad_file_is_refused_and_the_old_one_judges_on(machine: Machine) -> No
     assert main_pid(machine) == pid
 
 
-def test_a_stop_closes_what_is_open(machine: Machine) -> None:
+def test_stop_closes_open_frames(machine: Machine) -> None:
     machine.run(f"systemctl stop {UNIT}")
     assert machine.show(UNIT, "Result") == "success"
     found = account(machine)
@@ -300,7 +300,7 @@ def test_a_stop_closes_what_is_open(machine: Machine) -> None:
         ),
     ],
 )
-def test_only_what_a_restart_can_mend_is_restarted(
+def test_restarts_only_after_recoverable_failures(
     machine: Machine, name: str, values: dict[str, Any], status: int, again: bool
 ) -> None:
     publish = {"verdicts": "tcp://127.0.0.1:5690", "replay": "tcp://127.0.0.1:5691"}
@@ -322,7 +322,7 @@ def test_only_what_a_restart_can_mend_is_restarted(
 # -- logs --------------------------------------------------------------------------------
 
 
-def test_the_journal_can_be_searched_by_field(machine: Machine) -> None:
+def test_journal_fields(machine: Machine) -> None:
     opened = journal(machine, "EI_CAMERA=top")
     assert {entry["MESSAGE"] for entry in opened} >= {"camera.opened"}
     entry = journal(machine, f"-u {UNIT} MESSAGE=line.started")[-1]
@@ -336,7 +336,7 @@ def test_the_journal_can_be_searched_by_field(machine: Machine) -> None:
     assert "decide.max_regions" in refusal  # of several lines, and still one field
 
 
-def test_no_frame_is_in_the_log(machine: Machine) -> None:
+def test_frames_are_not_logged(machine: Machine) -> None:
     invocation = machine.show(UNIT, "InvocationID")
     words = f"_SYSTEMD_INVOCATION_ID={invocation} SYSLOG_IDENTIFIER=edgeinspect"
 
@@ -354,7 +354,7 @@ def test_no_frame_is_in_the_log(machine: Machine) -> None:
 # -- beside the line ---------------------------------------------------------------------
 
 
-def test_a_target_starts_all_that_has_a_file(machine: Machine) -> None:
+def test_target_starts_configured_services(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
     active = "systemctl is-active edgeinspect-hmi@example edgeinspect-archive@example"
     wait_for(lambda: machine.call(active).returncode == 0, "page and archive")
@@ -380,7 +380,7 @@ def test_a_target_starts_all_that_has_a_file(machine: Machine) -> None:
     assert machine.show("edgeinspect-archive@example", "Result") == "success"
 
 
-def test_the_gateway_tells_systemd_and_may_use_the_port_of_modbus(machine: Machine) -> None:
+def test_gateway_notifies_systemd_and_binds_the_modbus_port(machine: Machine) -> None:
     machine.run(
         "cp /usr/share/edgeinspect/examples/gateway.yaml /etc/edgeinspect/example.gateway.yaml"
     )
@@ -392,7 +392,7 @@ def test_the_gateway_tells_systemd_and_may_use_the_port_of_modbus(machine: Machi
     assert int(machine.show(unit, "NRestarts")) == 0
 
 
-def test_the_secret_of_the_wire_is_a_credential(machine: Machine) -> None:
+def test_wire_secret_is_a_credential(machine: Machine) -> None:
     machine.run(
         "edgeinspect keys new /etc/edgeinspect/keys && edgeinspect keys new /tmp/k --client desk"
         " && edgeinspect keys allow /etc/edgeinspect/keys /tmp/k/desk.key"
@@ -421,7 +421,7 @@ print(subscriber.receive(20_000).message.line)
     machine.run("systemctl stop edgeinspect@secret; rm /etc/edgeinspect/secret.yaml")
 
 
-def test_real_time_is_granted_by_its_drop_in(machine: Machine) -> None:
+def test_real_time_drop_in(machine: Machine) -> None:
     change(
         machine,
         "/etc/edgeinspect/quick.yaml",
@@ -460,7 +460,7 @@ MAY_SAY = {"edgeinspect doctor": "", "edgeinspect check": "cannot be met on this
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_the_commands_of_the_install_page(machine: Machine, heading: str) -> None:
+def test_documented_commands(machine: Machine, heading: str) -> None:
     if heading == "Keys":
         machine.run("rm -r /etc/edgeinspect/keys/*")  # made by a test before
     for command in page_commands(heading):
@@ -471,7 +471,7 @@ def test_the_commands_of_the_install_page(machine: Machine, heading: str) -> Non
         assert done.returncode == 0 or unfit, f"{command}\n{said}"
 
 
-def test_the_commands_of_the_install_page_are_all_run() -> None:
+def test_all_documented_commands_are_run() -> None:
     text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     with_commands = {s.partition("\n")[0] for s in text.split("\n## ") if "```sh" in s}
     assert with_commands == {*SECTIONS, "Install", "Upgrade", "Remove"}
@@ -481,7 +481,7 @@ def test_the_commands_of_the_install_page_are_all_run() -> None:
 
 
 @pytest.mark.timeout(180)
-def test_an_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
+def test_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
     config = machine.run(f"sha256sum {CONFIG}")
     state = "/var/lib/edgeinspect/engines/strip-gate/state.json"  # strip-gate/1 was promoted
     config += machine.run(f"sha256sum {state}")
@@ -495,7 +495,7 @@ def test_an_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> No
 
 
 @pytest.mark.timeout(180)
-def test_an_upgrade_replaces_the_old_page_unit(machine: Machine) -> None:
+def test_upgrade_replaces_the_page_unit(machine: Machine) -> None:
     """An earlier package named unit, user, state folder and configuration file `page`."""
     old, new = "edgeinspect-page", "edgeinspect-hmi"
     units, own_units = "/usr/lib/systemd/system", "/etc/systemd/system"
@@ -534,7 +534,7 @@ def test_an_upgrade_replaces_the_old_page_unit(machine: Machine) -> None:
     machine.run(f"rm -r {own_units}/{new}@example.service.d && systemctl daemon-reload")
 
 
-def test_after_all_this_no_frame_is_unaccounted(machine: Machine) -> None:
+def test_every_frame_has_a_verdict(machine: Machine) -> None:
     machine.run(f"systemctl stop {UNIT}")
     found = account(machine)
     assert found["holds"], found["problems"]
@@ -546,7 +546,7 @@ def test_after_all_this_no_frame_is_unaccounted(machine: Machine) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_removed_it_leaves_what_is_evidence(machine: Machine) -> None:
+def test_removal_keeps_ledger_and_models(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
     wait_for(lambda: machine.show(UNIT, "ActiveState") == "active", "the line of the target")
     machine.run(*page_commands("Remove"), timeout_s=90)

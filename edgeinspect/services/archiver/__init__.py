@@ -1,8 +1,8 @@
-"""The archive: pictures worth keeping, with their verdicts, in a process of its own.
+"""The archiver: saves useful frames with their verdicts, in a process of its own.
 
-`catching` hears the line and copies pictures out of its shared memory at once; `waiting` holds
-them; `writing` encodes and saves them; `index` knows what there is; `policy` says what is kept
-and what goes first. `keeper` puts them together. The line never waits for any of this.
+`subscriber` receives verdicts and copies frames out of the line's shared memory, `write_queue`
+holds them, `writer` encodes and saves them, `retention_policy` decides what is kept and what is
+evicted first. The line never waits for any of this.
 
 Source: docs/archive.md
 """

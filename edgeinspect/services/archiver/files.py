@@ -1,4 +1,4 @@
-"""Writing pictures and sidecars so that a crash, or a full disk, leaves no half of one."""
+"""Writes images and sidecars atomically: a crash or a full disk leaves no partial file."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from edgeinspect.storage.archive import (
 
 
 def encode_image(pixels: Pixels, color: str, image_format: ImageFormat) -> bytes:
-    """A picture file's bytes.
+    """Encode pixels as an image file.
 
     Args:
         pixels: uint8 (H, W, C).
-        color: `rgb` is turned into what OpenCV writes; anything else is written as it is.
-        how: Format and quality.
+        color: `rgb` is converted to OpenCV's order; other values are written unchanged.
+        image_format: Format and quality.
 
     Raises:
         DataError: OpenCV cannot encode it.
     """
-    picture = np.ascontiguousarray(pixels[..., ::-1]) if color == "rgb" else pixels
+    image = np.ascontiguousarray(pixels[..., ::-1]) if color == "rgb" else pixels
     if image_format.format == "png":
         options = [cv2.IMWRITE_PNG_COMPRESSION, image_format.png_level]
     else:
         options = [cv2.IMWRITE_JPEG_QUALITY, image_format.jpeg_quality]
-    good, data = cv2.imencode(file_suffix(image_format), picture, options)
-    if not good:
-        raise DataError(f"a picture of {pixels.shape} cannot be written as {image_format.format}")
+    is_encoded, data = cv2.imencode(file_suffix(image_format), image, options)
+    if not is_encoded:
+        raise DataError(f"an image of {pixels.shape} cannot be encoded as {image_format.format}")
     return data.tobytes()
 
 
 def file_suffix(image_format: ImageFormat) -> str:
-    """Of a picture's file name."""
+    """Return the suffix of image files."""
     return ".png" if image_format.format == "png" else ".jpg"
 
 
@@ -62,20 +62,20 @@ class EncodedFrame:
 
     sidecar: Sidecar
     sidecar_json: bytes
-    """The sidecar's file."""
+    """Content of the sidecar file."""
     image_data: bytes
-    """The picture's file."""
+    """Content of the image file."""
 
     @property
     def size_bytes(self) -> int:
-        """What it takes on the disk."""
+        """Size on disk."""
         return len(self.sidecar_json) + len(self.image_data)
 
 
 def encode_frame(frame: PendingFrame, image_format: ImageFormat, now_utc_ns: int) -> EncodedFrame:
-    """Encode one frame; raises as `encode_picture`."""
+    """Encode one frame with its sidecar; raises as `encode_image`."""
     data = encode_image(frame.pixels, frame.color, image_format)
-    told = Sidecar(
+    sidecar = Sidecar(
         kind=frame.kind,
         label=verdict_label(frame.verdict),
         saved_at_utc_ns=now_utc_ns,
@@ -89,35 +89,36 @@ def encode_frame(frame: PendingFrame, image_format: ImageFormat, now_utc_ns: int
         verdict=frame.verdict,
         mask=frame.mask,
     )
-    return EncodedFrame(told, encode_document(told), data)
+    return EncodedFrame(sidecar, encode_document(sidecar), data)
 
 
 def write_frame(root: Path, encoded: EncodedFrame) -> IndexEntry:
-    """Put one frame into an archive: the picture, then the sidecar that makes it count.
+    """Write one frame: first the image, then the sidecar, without which it does not count.
 
     Raises:
-        OSError: The disk does not take it; nothing of it is left there.
+        OSError: Writing failed; no part of the frame is left.
     """
-    below = frame_folder(encoded.sidecar.verdict)
-    folder = root / below
+    relative_folder = frame_folder(encoded.sidecar.verdict)
+    folder = root / relative_folder
     folder.mkdir(parents=True, exist_ok=True)
     name = frame_name(encoded.sidecar.verdict) + SIDECAR_SUFFIX
-    picture = folder / encoded.sidecar.picture.file
-    write_atomically(picture, encoded.image_data)
+    image_path = folder / encoded.sidecar.picture.file
+    write_atomically(image_path, encoded.image_data)
     try:
         write_atomically(folder / name, encoded.sidecar_json)
     except OSError:
         with contextlib.suppress(OSError):
-            picture.unlink()
+            image_path.unlink()
         raise
-    return entry_from_sidecar(encoded.sidecar, f"{below}/{name}", len(encoded.sidecar_json))
+    path = f"{relative_folder}/{name}"
+    return entry_from_sidecar(encoded.sidecar, path, len(encoded.sidecar_json))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, whoever is killed in between.
+    """Write a file through a temporary file: it is complete or absent, even after a kill.
 
     Raises:
-        OSError: It cannot be written; no part of it is left.
+        OSError: Writing failed; no temporary file is left.
     """
     part = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
@@ -130,22 +131,22 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def remove_frame(root: Path, row: IndexEntry) -> None:
-    """Take one frame out: its sidecar first, so that it never counts without its picture.
+def remove_frame(root: Path, entry: IndexEntry) -> None:
+    """Remove one frame, the sidecar first, so that it never counts without its image.
 
     Raises:
-        OSError: The disk does not let us.
+        OSError: It cannot be removed.
     """
-    sidecar = root / row.path
+    sidecar = root / entry.path
     sidecar.unlink(missing_ok=True)
     for suffix in (".png", ".jpg"):
-        sidecar.with_name(row.name + suffix).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: others stand there
+        sidecar.with_name(entry.name + suffix).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty
         sidecar.parent.rmdir()
         sidecar.parent.parent.rmdir()
 
 
 def free_disk_bytes(root: Path) -> int:
-    """What a process without privileges may still write."""
+    """Return the space that an unprivileged process may still use."""
     status = os.statvfs(root)
     return status.f_bavail * status.f_frsize

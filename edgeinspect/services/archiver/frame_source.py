@@ -1,4 +1,4 @@
-"""Where a verdict's pixels are: the line's rings, of this daemon and of the one before."""
+"""Reads a verdict's pixels from the line's frame rings, of this daemon and the previous one."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ _EPOCHS_KEPT = 2
 
 
 class FrameSource:
-    """The rings of one line, attached as they appear. Not thread-safe; reads only.
+    """The frame rings of one line. Not thread-safe; reads only.
 
-    A dead daemon's memory lives as long as it is attached here, so the pictures of frames it
-    left open can be found when the next one closes them.
+    The rings of a dead daemon stay attached until the next but one: the next daemon closes the
+    frames that were left open, and their pixels are still here.
     """
 
     def __init__(self, folder: Path, line: str) -> None:
-        """Nothing is attached yet; the line need not run."""
+        """Attach to nothing yet; the line need not run."""
         self._folder = folder
         self._line = line
         self._readers: dict[str, list[FrameRingReader]] = {}
 
     def refresh(self) -> None:
-        """Attach to rings that are new."""
-        before, after = len(self._line) + 1, len(".ring")
+        """Attach to new rings."""
+        prefix_length, suffix_length = len(self._line) + 1, len(".ring")
         for path in self._folder.glob(f"{self._line}.*.ring"):
-            readers = self._readers.setdefault(path.name[before:-after], [])
+            readers = self._readers.setdefault(path.name[prefix_length:-suffix_length], [])
             if readers and readers[0].is_current:
                 continue
             try:
                 reader = FrameRingReader(path)
-            except DeviceLostError:  # being made this moment; looked for again
+            except DeviceLostError:  # it is being created; the next refresh finds it
                 continue
             if not readers or reader.epoch != readers[0].epoch:
                 readers.insert(0, reader)
                 del readers[_EPOCHS_KEPT:]
 
     def find_frame(self, verdict: Verdict) -> tuple[Pixels, str] | None:
-        """(a copy of the picture of a frame, its color), if a ring still has it whole.
+        """Return (copy of the pixels, color), or None if no ring still holds the frame.
 
-        Of the frame's own epoch only: another daemon may have given its seq to another part.
+        Reads only the ring of the verdict's own epoch: another daemon may have used its seq for
+        another part.
         """
         reader = self._ring_of(verdict)
         if reader is None:
@@ -53,4 +54,4 @@ class FrameSource:
 
     def _ring_of(self, verdict: Verdict) -> FrameRingReader | None:
         readers = self._readers.get(verdict.camera, ())
-        return next((each for each in readers if each.epoch == verdict.epoch), None)
+        return next((reader for reader in readers if reader.epoch == verdict.epoch), None)

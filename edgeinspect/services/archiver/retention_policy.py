@@ -1,9 +1,8 @@
-"""What is kept, and what goes first. Pure functions, so that the policy can be read and tested.
+"""Decides which frames are saved and which are evicted first, as pure functions.
 
-The order of usefulness is `Kind`'s. Where room is short, the victim is of the least useful
-kind that has more than its share; within the kind, of the label that takes the most room; of
-that label, the oldest. A share is what a kind is sure of: without it a line that rejects much
-would in time hold no ordinary part at all, and nobody can calibrate with rejects alone.
+`Category` orders frames by usefulness. Beyond the capacity, the least useful category that
+exceeds its quota loses a frame: the oldest of the label that uses the most space. Quotas keep
+ordinary parts on a line that rejects much: calibration needs both.
 
 Source: docs/archive.md, "What goes first"
 """
@@ -20,12 +19,12 @@ from edgeinspect.storage.archive import Category
 NEVER_IN_RING = frozenset(
     (Reason.SHAPE, Reason.CAPTURE_ERROR, Reason.CAPTURE_HEALTH, Reason.CAPTURE_LOST)
 )
-"""Reasons of frames that were closed before they got a slot: they have no pixels to keep."""
+"""Reasons of frames that were closed before they got a slot: they have no pixels."""
 _HASH_RANGE = 1 << 64
 
 
 def classify(verdict: Verdict, config: ArchiveConfig) -> Category | None:
-    """Why a frame is worth keeping; None if it is not."""
+    """Return the category of a frame, or None if it is not saved."""
     if verdict.simulated:
         return Category.SIMULATED
     if verdict.decision is Decision.NO_VERDICT:
@@ -43,10 +42,9 @@ def _is_near(verdict: Verdict, config: ArchiveConfig) -> bool:
 
 
 def is_sampled(epoch: int, seq: int, ratio: float) -> bool:
-    """True for a fixed fraction of frames, drawn by a hash of their number.
+    """Return True for a fixed fraction of frames, selected by a hash of their number.
 
-    Not every n-th: what repeats on a line (a roll's mark, a cavity of a mould) would then
-    always or never be drawn.
+    Every n-th frame would alias with what repeats on a line (a roll's mark, a mould's cavity).
     """
     digest = hashlib.blake2b(f"{epoch}.{seq}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < ratio * _HASH_RANGE
@@ -55,18 +53,18 @@ def is_sampled(epoch: int, seq: int, ratio: float) -> bool:
 def category_to_evict(
     sizes: Mapping[Category, int], quota: Callable[[Category], float], capacity_bytes: float
 ) -> Category:
-    """Which kind gives way: the least useful that has more than its share of the room.
+    """Return the category that loses a frame: the least useful one that exceeds its quota.
 
     Args:
-        sizes: Bytes by kind, a newcomer's among them; at least one is not 0.
-        share: 0 to 1, by kind.
-        room_bytes: For all.
+        sizes: Bytes by category, including the new frame; at least one is not 0.
+        quota: Reserved share of the capacity by category, 0 to 1.
+        capacity_bytes: Of all categories together.
     """
-    held = [kind for kind in Category if sizes.get(kind, 0) > 0]
-    above = [kind for kind in held if sizes[kind] > quota(kind) * capacity_bytes]
-    return (above or held)[0]
+    present = [category for category in Category if sizes.get(category, 0) > 0]
+    exceeding = [each for each in present if sizes[each] > quota(each) * capacity_bytes]
+    return (exceeding or present)[0]
 
 
 def label_to_evict(sizes: Mapping[str, int]) -> str:
-    """Which label of a kind gives way: the one that takes the most room."""
+    """Return the label that loses a frame: the one that uses the most space."""
     return max(sizes, key=lambda label: (sizes[label], label))

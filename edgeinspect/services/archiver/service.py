@@ -1,4 +1,4 @@
-"""The program: an archive's file becomes a running archive, and signals end it."""
+"""Runs the archiver of one line until a signal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.client import Socket, SocketSetup, Subscriber, VerdictFeed, no_encryption
+from edgeinspect.client import Subscriber, VerdictFeed, client_keys_setup
 from edgeinspect.domain import NS_PER_S, Clock, SystemClock
 from edgeinspect.services.archiver.config import ArchiveConfig, load_archive_config
 from edgeinspect.services.archiver.frame_source import FrameSource
@@ -23,18 +23,18 @@ from edgeinspect.services.archiver.writer import MIB, ArchiveWriter
 from edgeinspect.storage.archive import ArchiveStatus, write_status
 from edgeinspect.storage.shared_memory import find_line_folder
 from edgeinspect.system import log_events, sd_notify
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, use_client_keys
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_MS = 50
 _QUEUE_WAIT_S = 0.2
 _RETRY_S = 0.5
-"""Between two tries to write to a disk that takes nothing."""
+"""Pause after a failed write."""
 _DRAIN_S = 5.0
-"""How long it writes on after it was told to stop."""
+"""Longest time to empty the write queue after `stop`."""
 _NICE = 10
 _SWITCH_INTERVAL_S = 0.000_5
-"""A slot of the ring is used again soon: an encoder may delay the ear so long, not 5 ms."""
+"""Ring slots are reused soon: encoders may delay the subscriber this long, not the default 5 ms."""
 _STATUS_PERIOD_NS = NS_PER_S
 _SUMMARY_PERIOD_NS = 60 * NS_PER_S
 _log = structlog.get_logger()
@@ -45,30 +45,30 @@ def run_archiver(path: Path) -> None:
 
     Raises:
         ConfigError: The configuration cannot be used.
-        DataError: The folder is another line's, or a key is not what it should be.
-        DeviceLostError: The folder is held by another process, or cannot be written.
+        DataError: The folder belongs to another line, or a key is invalid.
+        DeviceLostError: Another process uses the folder, or it cannot be written.
     """
-    archive = ArchiverService(load_archive_config(path), SystemClock())
+    service = ArchiverService(load_archive_config(path), SystemClock())
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
-        archive.stop()
+        service.stop()
 
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    previous_handlers = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        archive.run()
+        service.run()
     finally:
         sys.setswitchinterval(interval_s)
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 class ArchiverService:
-    """One line's archive, put together. `stop` may be called from any thread."""
+    """The archiver of one line. `stop` may be called from any thread."""
 
     def __init__(self, config: ArchiveConfig, clock: Clock) -> None:
-        """Open the folder and connect; raises as `run`."""
+        """Open the folder and connect; raises as `run_archiver`."""
         self.config = config
         self._clock = clock
         self._stopping = threading.Event()
@@ -78,37 +78,37 @@ class ArchiverService:
         with contextlib.ExitStack() as stack:
             self.writer = ArchiveWriter(config, clock)
             stack.callback(self.writer.close)
-            prepare = make_socket_setup(config)
-            source = config.feed.find(config.ring)
-            ring = Path(config.ring) if config.ring else find_line_folder(config.feed.line)
+            setup_socket = client_keys_setup(config.feed.curve)
+            endpoint = config.feed.find(config.ring)
+            ring_folder = Path(config.ring) if config.ring else find_line_folder(config.feed.line)
             live = stack.enter_context(
                 Subscriber(
-                    source.verdicts,
+                    endpoint.verdicts,
                     topics=_topics(config),
-                    setup_socket=prepare,
-                    verifier=source.verifier(),
+                    setup_socket=setup_socket,
+                    verifier=endpoint.verifier(),
                 )
             )
             feed = stack.enter_context(
                 VerdictFeed(
-                    source.verdicts,
-                    source.replay,
+                    endpoint.verdicts,
+                    endpoint.replay,
                     name=config.archive,
                     line=config.feed.line,
                     cursor=self.writer.stored_cursor,
-                    setup_socket=prepare,
+                    setup_socket=setup_socket,
                     high_water_mark=config.feed.high_water_mark,
-                    verifier=source.verifier(),
+                    verifier=endpoint.verifier(),
                 )
             )
-            known = self.writer.saved_after_cursor
+            saved = self.writer.saved_after_cursor
             self.subscriber = ArchiveSubscriber(
                 line=config.feed.line,
                 live=live,
                 feed=feed,
-                frame_source=FrameSource(ring, config.feed.line),
+                frame_source=FrameSource(ring_folder, config.feed.line),
                 classify=lambda verdict: classify(verdict, config),
-                is_saved=lambda key: key in known,
+                is_saved=lambda key: key in saved,
                 write_queue=self.write_queue,
                 progress=self.writer.progress,
                 clock=clock,
@@ -116,10 +116,10 @@ class ArchiverService:
             self._exit_stack = stack.pop_all()
 
     def run(self) -> None:
-        """Work until `stop`, then write what waits, for a few seconds.
+        """Run until `stop`, then empty the write queue, for a few seconds at most.
 
         Raises:
-            BaseException: What ended one of its threads: a bug.
+            BaseException: The error that ended one of its threads: a bug.
         """
         threads = [
             threading.Thread(target=self._run_encoder, name=f"encode-{number}", daemon=True)
@@ -135,9 +135,9 @@ class ArchiverService:
                 self._stopping.set()
                 sd_notify("STOPPING=1")
                 self.write_queue.close()
-                until_ns = self._clock.now_ns() + round(_DRAIN_S * NS_PER_S)
+                deadline_ns = self._clock.now_ns() + round(_DRAIN_S * NS_PER_S)
                 for thread in threads:
-                    thread.join(max(0.0, (until_ns - self._clock.now_ns()) / NS_PER_S))
+                    thread.join(max(0.0, (deadline_ns - self._clock.now_ns()) / NS_PER_S))
                 self._drained.set()
                 for thread in threads:
                     thread.join(1.0)
@@ -150,12 +150,12 @@ class ArchiverService:
         self._stopping.set()
 
     def _receive(self) -> None:
-        tell_at_ns = summary_at_ns = self._clock.now_ns()
+        status_at_ns = summary_at_ns = self._clock.now_ns()
         while not self._stopping.is_set():
             self.subscriber.step(_POLL_MS)
             now_ns = self._clock.now_ns()
-            if now_ns >= tell_at_ns:
-                tell_at_ns = now_ns + _STATUS_PERIOD_NS
+            if now_ns >= status_at_ns:
+                status_at_ns = now_ns + _STATUS_PERIOD_NS
                 sd_notify("WATCHDOG=1", f"STATUS={self.status_line()}")
                 write_status(Path(self.config.folder), self.archive_status())
             if now_ns >= summary_at_ns:
@@ -163,8 +163,8 @@ class ArchiverService:
                 self._log_summary()
 
     def _run_encoder(self) -> None:
-        """An encoder's thread: write until there is nothing more to write."""
-        with contextlib.suppress(OSError):  # the line's own threads come first
+        """Thread of an encoder: write until stopped and the queue is empty."""
+        with contextlib.suppress(OSError):  # the line's threads have priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             while not self._drained.is_set():
@@ -172,28 +172,27 @@ class ArchiverService:
                     break
                 if not self.writer.write_next(self.write_queue, _QUEUE_WAIT_S):
                     self._drained.wait(_RETRY_S)
-        except BaseException as error:  # a dead thread must end the process, not hide
+        except BaseException as error:  # a dead thread must end the process
             self._failure = error
             self._stopping.set()
 
     def status_line(self) -> str:
-        """How it is, in a line for people."""
+        """Return the status in one line of text."""
         missed = sum(self.writer.progress.totals.values())
-        words = (
-            f"{self.writer.size_bytes // MIB} MiB, {self.writer.saved_count} saved, {missed} missed"
-        )
-        return f"cannot save: {self.writer.problem}; {words}" if self.writer.problem else words
+        writer = self.writer
+        counts = f"{writer.size_bytes // MIB} MiB, {writer.saved_count} saved, {missed} missed"
+        return f"cannot save: {writer.problem}; {counts}" if writer.problem else counts
 
     def archive_status(self) -> ArchiveStatus:
-        """How it is, for the page."""
-        keeper = self.writer
+        """Return the status for the HMI."""
+        writer = self.writer
         return ArchiveStatus(
             at_utc_ns=self._clock.utc_ns(),
-            problem=keeper.problem,
-            saved=keeper.saved_count,
-            missed=sum(keeper.progress.totals.values()),
-            frames=keeper.frame_count,
-            size_bytes=keeper.size_bytes,
+            problem=writer.problem,
+            saved=writer.saved_count,
+            missed=sum(writer.progress.totals.values()),
+            frames=writer.frame_count,
+            size_bytes=writer.size_bytes,
         )
 
     def _log_started(self) -> None:
@@ -232,15 +231,3 @@ class ArchiverService:
 def _topics(config: ArchiveConfig) -> tuple[str, ...]:
     line = config.feed.line
     return (f"{VERDICT_TOPIC}.{line}.", f"{HEARTBEAT_TOPIC}.{line}", f"{STATUS_TOPIC}.{line}")
-
-
-def make_socket_setup(config: ArchiveConfig) -> SocketSetup:
-    """Puts the configured keys on a socket; nothing where there are none."""
-    curve = config.feed.curve
-    if curve is None:
-        return no_encryption
-
-    def prepare(socket: Socket) -> None:
-        use_client_keys(Path(curve.secret), Path(curve.server), socket)
-
-    return prepare

@@ -1,9 +1,9 @@
-"""The ear: hears every verdict, and copies the pictures worth keeping before they are gone.
+"""Receives every verdict and copies the frames to save before their ring slots are reused.
 
-Two subscriptions. The live one is what pictures are copied by: a slot of the ring is used
-again after a few frames, so a verdict must not stand behind a backlog that is being replayed.
-The other gives every verdict once and in order, over restarts: by it is known what the live
-one did not hear in time, and from where to go on.
+It has two subscriptions. Frames are copied on verdicts of the live one, since a slot is reused
+after a few frames and a verdict must not wait behind a replayed backlog. The feed delivers every
+verdict once and in order, across restarts: it shows what the live one missed, and where to
+resume.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from edgeinspect.wire import Heartbeat, Mask
 _BATCH_SIZE = 256
 _MAX_PENDING_KEYS = 1 << 20
 _OFTEN_WITHOUT_PIXELS = frozenset((Reason.OVERRUN, Reason.RESTART))
-"""Frames whose slot was taken from them, or whose daemon died: often without pixels."""
+"""Frames whose slot was reused or whose daemon died: missing pixels are no loss to report."""
 
 _log = structlog.get_logger()
 
 
 class ArchiveSubscriber:
-    """For one thread; `WriteQueue` and `Account` carry on from here."""
+    """Copies frames into a `WriteQueue` and updates an `ArchiveProgress`. One thread."""
 
     def __init__(
         self,
@@ -53,18 +53,18 @@ class ArchiveSubscriber:
         clock: Clock,
     ) -> None:
         """Args:
-        line: Whose verdicts count.
-        live: All topics of the line.
-        feed: Begins at the account's cursor.
-        rings: Of the line.
-        classify: Why a frame is kept, if it is.
-        has: True for an (epoch, seq) that is saved already.
-        waiting: Takes what was caught.
-        account: Told what became of each frame.
-        clock: Of the log's limits.
+        line: Other lines' verdicts are ignored.
+        live: Subscribed to all topics of the line.
+        feed: Starts at the cursor of `progress`.
+        frame_source: The rings of the line.
+        classify: Category of a frame; None if it is not saved.
+        is_saved: True for an (epoch, seq) that is saved already.
+        write_queue: Receives the copied frames.
+        progress: Notes what became of each frame.
+        clock: Throttles the log.
         """
         self.copied_frames = 0
-        """Pictures copied since the start."""
+        """Frames copied since the start."""
         self.epoch = 0
         self._line = line
         self._live = live
@@ -76,47 +76,45 @@ class ArchiveSubscriber:
         self._progress = progress
         self._clock = clock
         self._copied_live: set[tuple[int, int]] = set()
-        """Caught by the live subscription, and not come by the other yet."""
+        """(epoch, seq) copied by the live subscription and not yet delivered by the feed."""
         self._last_in_order = (0, 0)
-        """(epoch, seq) of the last that came in order."""
+        """(epoch, seq) of the last verdict of the feed."""
         self._throttled_log = RateLimitedLogger(_log, clock)
         frame_source.refresh()
 
     def step(self, timeout_ms: int) -> bool:
-        """One turn: what is said now, then what came in order; True if anything came."""
-        busy = self._poll_live(timeout_ms)
-        return self._poll_feed() or busy
+        """Handle pending messages of both subscriptions; True if there were any."""
+        has_live = self._poll_live(timeout_ms)
+        return self._poll_feed() or has_live
 
     def _poll_live(self, timeout_ms: int) -> bool:
-        for turn in range(_BATCH_SIZE):
+        for index in range(_BATCH_SIZE):
             try:
-                got = self._live.receive(timeout_ms)
+                received = self._live.receive(timeout_ms)
             except DataError as error:
                 self._throttled_log.error(log_events.WIRE_BROKEN, problem=str(error))
                 return True
-            if got is None:
-                return turn > 0
+            if received is None:
+                return index > 0
             timeout_ms = 0
-            message = got.message
+            message = received.message
             if message.line != self._line:
                 continue
             if isinstance(message, Verdict):
-                self._on_live_verdict(message, got.mask)
+                self._on_live_verdict(message, received.mask)
             elif isinstance(message, Heartbeat):
                 self._on_heartbeat(message.epoch)
         return True
 
     def _on_live_verdict(self, verdict: Verdict, mask: Mask | None) -> None:
         key = (verdict.epoch, verdict.seq)
-        if key <= self._last_in_order:  # the other subscription was quicker
+        if key <= self._last_in_order:  # the feed was faster
             return
         kind = self._classify(verdict)
         if kind is None or key in self._copied_live or self._is_saved(key):
             return
         if self._copy_frame(verdict, kind, mask):
-            if (
-                len(self._copied_live) >= _MAX_PENDING_KEYS
-            ):  # the feed is away for hours; it looks again
+            if len(self._copied_live) >= _MAX_PENDING_KEYS:  # the feed has been down for hours
                 self._copied_live.clear()
             self._copied_live.add(key)
 
@@ -126,14 +124,14 @@ class ArchiveSubscriber:
             self._frame_source.refresh()
 
     def _poll_feed(self) -> bool:
-        for turn in range(_BATCH_SIZE):
+        for index in range(_BATCH_SIZE):
             try:
                 event = self._feed.receive(0)
             except DataError as error:
                 self._throttled_log.error(log_events.WIRE_BROKEN, problem=str(error))
                 return True
             if event is None:
-                return turn > 0
+                return index > 0
             self._on_feed_event(event)
         return True
 
@@ -144,8 +142,8 @@ class ArchiveSubscriber:
             self._feed.ack(event.verdict.seq)
         elif isinstance(event, VerdictsLost):
             count = event.to_seq - event.from_seq + 1
-            now = self._clock.utc_ns()
-            self._progress.record_loss(event.to_seq, now, "unknown", LossReason.VERDICT_LOST, count)
+            now_utc_ns, reason = self._clock.utc_ns(), LossReason.VERDICT_LOST
+            self._progress.record_loss(event.to_seq, now_utc_ns, "unknown", reason, count)
             self._progress.advance(event.to_seq)
             _log.error(log_events.VERDICTS_LOST, from_seq=event.from_seq, to_seq=event.to_seq)
         elif isinstance(event, SequenceReset):
@@ -155,7 +153,7 @@ class ArchiveSubscriber:
             self._progress.start_at(self._feed.cursor)
 
     def _handle_in_order(self, verdict: Verdict, mask: Mask | None) -> None:
-        """A verdict in its order: its picture has been caught, or is now, or never."""
+        """Copy the frame unless it was copied live; count it as lost if it is gone."""
         key = self._last_in_order = (verdict.epoch, verdict.seq)
         self._progress.start_at(verdict.seq - 1)
         if key in self._copied_live:
@@ -178,21 +176,21 @@ class ArchiveSubscriber:
         )
 
     def _copy_frame(self, verdict: Verdict, kind: Category, mask: Mask | None) -> bool:
-        found = self._frame_source.find_frame(verdict)
-        if found is None:
+        copied = self._frame_source.find_frame(verdict)
+        if copied is None:
             return False
-        frame = PendingFrame(verdict, kind, found[0], found[1], mask)
+        frame = PendingFrame(verdict, kind, *copied, mask)
         self._progress.mark_pending(frame.key)
         self.copied_frames += 1
-        for dropped in self._write_queue.put(frame):
-            discard(dropped, self._progress, LossReason.EVICTED, self._throttled_log)
+        for evicted in self._write_queue.put(frame):
+            discard(evicted, self._progress, LossReason.EVICTED, self._throttled_log)
         return True
 
 
 def discard(
     frame: PendingFrame, progress: ArchiveProgress, reason: LossReason, log: RateLimitedLogger
 ) -> None:
-    """Give a frame up, and say so."""
+    """Drop a frame, count it as lost and log it."""
     verdict = frame.verdict
     progress.record_loss(verdict.seq, verdict.captured_at_utc_ns, frame.kind.value, reason)
     progress.mark_done(frame.key)

@@ -1,4 +1,4 @@
-"""Pictures between the line's shared memory and the disk: bounded, the most useful first."""
+"""A bounded queue of frames that wait to be written, the most useful first."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edgeinspect.storage.archive import Category
 from edgeinspect.wire import Mask
 
 _FRAME_OVERHEAD_BYTES = 4_096
-"""What a waiting frame takes beside its pixels, roughly."""
+"""Approximate memory of a frame besides its pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingFrame:
-    """One frame to be saved; it owns its pixels."""
+    """A frame to be saved; owns its pixels."""
 
     verdict: Verdict
     kind: Category
@@ -33,7 +33,7 @@ class PendingFrame:
 
     @property
     def size_bytes(self) -> int:
-        """Memory it takes."""
+        """Memory in use."""
         return self.pixels.nbytes + _FRAME_OVERHEAD_BYTES
 
 
@@ -42,8 +42,8 @@ class WriteQueue:
 
     def __init__(self, capacity_bytes: int, quota: Callable[[Category], float]) -> None:
         """Args:
-        room_bytes: Beyond it the least useful are dropped.
-        share: Of the room, by kind; see `policy.kind_to_drop`.
+        capacity_bytes: Beyond it the least useful frames are evicted.
+        quota: Reserved share by category; see `retention_policy.category_to_evict`.
         """
         self._capacity_bytes = capacity_bytes
         self._quota = quota
@@ -57,36 +57,36 @@ class WriteQueue:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that is taken."""
+        """Memory in use."""
         return sum(self._sizes.values())
 
     def put(self, frame: PendingFrame) -> list[PendingFrame]:
-        """Let a frame wait; returns what had to give way, which may be the frame itself."""
+        """Add a frame; return the evicted frames, which may include it."""
         with self._changed:
             self._frames[frame.kind].append(frame)
             self._sizes[frame.kind] += frame.size_bytes
-            dropped = self._evict()
+            evicted = self._evict()
             self._changed.notify()
-        return dropped
+        return evicted
 
     def requeue(self, frame: PendingFrame) -> list[PendingFrame]:
-        """Let a frame that could not be written be the next of its kind again."""
+        """Put a frame that could not be written back in front; return the evicted frames."""
         with self._changed:
             self._frames[frame.kind].appendleft(frame)
             self._sizes[frame.kind] += frame.size_bytes
             return self._evict()
 
     def _evict(self) -> list[PendingFrame]:
-        dropped = []
+        evicted = []
         while sum(self._sizes.values()) > self._capacity_bytes:
             kind = category_to_evict(self._sizes, self._quota, self._capacity_bytes)
             frame = self._frames[kind].popleft()
             self._sizes[kind] -= frame.size_bytes
-            dropped.append(frame)
-        return dropped
+            evicted.append(frame)
+        return evicted
 
     def get(self, timeout_s: float) -> PendingFrame | None:
-        """The most useful frame, the oldest of its kind; None if there is none in time."""
+        """Remove and return the oldest frame of the most useful category; None on timeout."""
         with self._changed:
             self._changed.wait_for(lambda: len(self) or not self._is_open, timeout_s)
             for kind in reversed(Category):
@@ -97,7 +97,7 @@ class WriteQueue:
         return None
 
     def close(self) -> None:
-        """Nobody waits in `take` any more."""
+        """Wake all threads in `get`; later calls return at once."""
         with self._changed:
             self._is_open = False
             self._changed.notify_all()

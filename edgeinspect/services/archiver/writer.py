@@ -1,8 +1,7 @@
-"""The keeper of an archive: writes what waits, removes what is least useful, keeps the index.
+"""Writes frames into the archive, evicts the least useful ones and maintains the index.
 
-Encoders are threads that encode pictures, outside the interpreter lock; everything that
-touches the archive's files and index happens under one lock, so each commit is a consistent
-state.
+Encoder threads encode images outside the interpreter lock. Files and index are changed under
+one lock, so each commit is a consistent state.
 """
 
 from __future__ import annotations
@@ -49,20 +48,20 @@ class ArchiveWriter:
     """Owns the folder of an archive. Thread-safe."""
 
     def __init__(self, config: ArchiveConfig, clock: Clock) -> None:
-        """Open the archive, or make it; finish or take back what a crash left half done.
+        """Open or create the archive, and repair what a crash left incomplete.
 
         Raises:
-            DeviceLostError: Another process holds it, or the disk does not let us.
-            DataError: The folder is another line's archive.
+            DeviceLostError: Another process uses it, or the disk cannot be used.
+            DataError: The folder is the archive of another line.
         """
         self.root = Path(config.folder)
         self.saved_count = 0
         self.removed_count = 0
         self.frame_count = 0
-        """How many there are. This and the others here may be read without waiting."""
+        """Frames in the archive. The public counters may be read without a lock."""
         self.size_bytes = 0
         self.problem = ""
-        """Why nothing can be saved; empty if it can."""
+        """Why frames cannot be saved; empty if they can."""
         self._config = config
         self._clock = clock
         self._lock = threading.Lock()
@@ -76,7 +75,7 @@ class ArchiveWriter:
             raise DeviceLostError(
                 f"cannot be used: {error}",
                 where=str(self.root),
-                remedy="Is there room, and may this user write?",
+                remedy="Check free space and the folder's permissions",
             ) from error
         if self._index.rebuild_reason:
             _log.warning(
@@ -89,10 +88,10 @@ class ArchiveWriter:
         self._resume_age_clock()
         cursor = self._index.stored_number("cursor")
         self.stored_cursor = cursor
-        """Where the last commit ended; everything up to it is settled."""
+        """Cursor of the last commit; every frame up to it is saved or counted as lost."""
         self.progress = ArchiveProgress(cursor)
         self.saved_after_cursor = self._index.frames_after(cursor) if cursor is not None else set()
-        """(epoch, seq) that a crash left saved, but for the cursor."""
+        """(epoch, seq) saved after the cursor: a crash came before the commit."""
         self._commit_at_ns = self._expiry_check_at_ns = clock.now_ns()
 
     def _resume_age_clock(self) -> None:
@@ -107,19 +106,19 @@ class ArchiveWriter:
     # -- saving -----------------------------------------------------------------------
 
     def save(self, frame: PendingFrame) -> None:
-        """Encode and save one frame, or give it up because all else is more useful.
+        """Encode and save one frame, or discard it if all saved frames are more useful.
 
         Raises:
-            StorageError: The disk does not take it; try again later.
+            StorageError: It cannot be written; try again later.
         """
-        ready = files.encode_frame(frame, self._config.picture, self._clock.utc_ns())
+        encoded = files.encode_frame(frame, self._config.picture, self._clock.utc_ns())
         with self._lock:
             try:
-                self._check_free_space(ready.size_bytes)
-                if not self._make_room(frame.kind, ready.size_bytes):
+                self._check_free_space(encoded.size_bytes)
+                if not self._make_room(frame.kind, encoded.size_bytes):
                     discard(frame, self.progress, LossReason.LESS_USEFUL, self._throttled_log)
                     return
-                row = files.write_frame(self.root, ready)
+                row = files.write_frame(self.root, encoded)
             except OSError as error:
                 raise StorageError(
                     f"cannot be written: {error.strerror or error}", where=str(self.root)
@@ -132,32 +131,32 @@ class ArchiveWriter:
         self.progress.mark_done(frame.key)
 
     def _check_free_space(self, added_bytes: int) -> None:
-        free = files.free_disk_bytes(self.root) - added_bytes
-        least = self._config.min_free_mib * MIB
-        if least and free < least:
+        free_bytes = files.free_disk_bytes(self.root) - added_bytes
+        min_free_bytes = self._config.min_free_mib * MIB
+        if min_free_bytes and free_bytes < min_free_bytes:
             raise StorageError(
-                f"has {max(0, free) // MIB} MiB free; {least / MIB:g} are to stay free",
+                f"has {max(0, free_bytes) // MIB} MiB free, not {min_free_bytes / MIB:g}",
                 where=str(self.root),
-                remedy="Make room, or lower max_mib or min_free_mib",
+                remedy="Free space, or lower max_mib or min_free_mib",
             )
 
     def _make_room(self, kind: Category, added_bytes: int) -> bool:
-        """Remove what is less useful until a newcomer fits; False if it is the least itself."""
-        room = self._config.max_mib * MIB
-        while self.size_bytes + added_bytes > room:
-            kinds: Counter[Category] = Counter({kind: added_bytes})
-            for (each, _label), size in self._sizes.items():
-                kinds[each] += size
-            victim = category_to_evict(kinds, self._config.shares.quota_of, room)
+        """Evict frames until a new one fits; False if the new one is the least useful."""
+        capacity_bytes = self._config.max_mib * MIB
+        while self.size_bytes + added_bytes > capacity_bytes:
+            sizes: Counter[Category] = Counter({kind: added_bytes})
+            for (category, _label), size in self._sizes.items():
+                sizes[category] += size
+            evicted = category_to_evict(sizes, self._config.shares.quota_of, capacity_bytes)
             labels = {
                 label: size
-                for (each, label), size in self._sizes.items()
-                if each is victim and size > 0
+                for (category, label), size in self._sizes.items()
+                if category is evicted and size > 0
             }
             if not labels:
                 return False
-            rows = self._index.oldest(victim, label_to_evict(labels))
-            if not rows:  # the index has less than we thought
+            rows = self._index.oldest(evicted, label_to_evict(labels))
+            if not rows:  # the totals were stale
                 self._refresh_totals()
                 continue
             self._remove(rows[0])
@@ -171,13 +170,16 @@ class ArchiveWriter:
         self.frame_count -= 1
         self.removed_count += 1
 
-    # -- from time to time ----------------------------------------------------------------
+    # -- maintenance ----------------------------------------------------------------------
 
     def maintain(self, *, force: bool = False) -> None:
-        """Commit, and remove what is too old, when it is time.
+        """Commit, and remove expired frames, when due.
+
+        Args:
+            force: Commit now.
 
         Raises:
-            StorageError: The index cannot be written; its changes are kept.
+            StorageError: The index cannot be written; its changes are kept for the next try.
         """
         at_ns = self._clock.now_ns()
         with self._lock:
@@ -219,20 +221,20 @@ class ArchiveWriter:
             ) from error
 
     def _rebuild_index(self, problem: str) -> None:
-        """Make a damaged index anew."""
+        """Build a damaged index again from the sidecars."""
         self._index.close()
         try:
             self._index = ArchiveIndex(self.root)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(
-                f"the index cannot be made anew: {error}", where=str(self.root)
+                f"the index cannot be rebuilt: {error}", where=str(self.root)
             ) from error
         self._resume_age_clock()
         self._refresh_totals()
         _log.error(log_events.ARCHIVE_REBUILT, frames=self._index.frame_count, problem=problem)
 
     def write_next(self, write_queue: WriteQueue, timeout_s: float) -> bool:
-        """Save what waits longest among the most useful, and tend; False if that failed."""
+        """Save the next frame of the queue, and run `maintain`; False on failure."""
         frame = write_queue.get(timeout_s)
         try:
             if frame is not None:
@@ -240,11 +242,13 @@ class ArchiveWriter:
             self.maintain()
         except (StorageError, DataError) as error:
             if frame is not None and self.progress.is_pending(frame.key):
-                if isinstance(error, DataError):  # this one will never be written
+                if isinstance(error, DataError):  # it can never be written
                     discard(frame, self.progress, LossReason.LESS_USEFUL, self._throttled_log)
                 else:
-                    for dropped in write_queue.requeue(frame):
-                        discard(dropped, self.progress, LossReason.EVICTED, self._throttled_log)
+                    for evicted_frame in write_queue.requeue(frame):
+                        discard(
+                            evicted_frame, self.progress, LossReason.EVICTED, self._throttled_log
+                        )
             self._report_failure(error)
             return False
         self._report_recovery(write_queue)
@@ -253,13 +257,13 @@ class ArchiveWriter:
     def _report_failure(self, error: StorageError | DataError) -> None:
         with self._lock:
             first, self.problem = not self.problem, str(error)
-        log = _log.error if first else self._throttled_log.error
-        log(log_events.ARCHIVE_FAILED, problem=error.what, where=error.where)
+        log_error = _log.error if first else self._throttled_log.error
+        log_error(log_events.ARCHIVE_FAILED, problem=error.what, where=error.where)
 
     def _report_recovery(self, write_queue: WriteQueue) -> None:
         with self._lock:
-            was, self.problem = self.problem, ""
-        if was:
+            previous, self.problem = self.problem, ""
+        if previous:
             _log.info(
                 log_events.ARCHIVE_RECOVERED,
                 waiting=len(write_queue),
@@ -267,7 +271,7 @@ class ArchiveWriter:
             )
 
     def close(self) -> None:
-        """Commit and let go; what could not be committed is found in the folders."""
+        """Commit and release the archive; the next start finds uncommitted frames itself."""
         try:
             self.maintain(force=True)
         except StorageError as error:
@@ -278,14 +282,14 @@ class ArchiveWriter:
 
 
 def _lock_archive(root: Path) -> int:
-    """Be the only process that writes here."""
+    """Lock the archive for this process; return the lock's file descriptor."""
     handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
         raise DeviceLostError("another process writes this archive", where=str(root)) from error
-    except OSError:  # a network's disk without locks
+    except OSError:  # a network file system without locks
         os.close(handle)
         raise
     return handle
@@ -294,11 +298,11 @@ def _lock_archive(root: Path) -> int:
 def _check_owner(root: Path, line: str) -> None:
     if not is_archive(root):
         if (root / MARKER_FILE).exists():
-            raise DataError(f"has a {MARKER_FILE} that says something else", where=str(root))
+            raise DataError(f"has a {MARKER_FILE} of another format", where=str(root))
         files.write_atomically(root / MARKER_FILE, encode_document(ArchiveMarker(line=line)))
     elif (owner := read_marker(root).line) != line:
         raise DataError(
             f"is the archive of the line {owner}, not of {line}",
             where=str(root),
-            remedy="Give each line a folder of its own",
+            remedy="Use one folder per line",
         )

@@ -10,7 +10,7 @@ from types import FrameType
 
 import structlog
 
-from edgeinspect.client import Socket, SocketSetup, VerdictFeed, no_encryption
+from edgeinspect.client import SocketSetup, VerdictFeed, client_keys_setup, no_encryption
 from edgeinspect.domain import Clock, SystemClock
 from edgeinspect.errors import InternalError
 from edgeinspect.ports import PlcLink
@@ -20,7 +20,6 @@ from edgeinspect.services.gateway.journal import Journal
 from edgeinspect.services.gateway.part_memory import PartMemory
 from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
 from edgeinspect.system import WatchdogNotifier, log_events, sd_notify
-from edgeinspect.wire import use_client_keys
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -69,7 +68,7 @@ def _build_with_triggers(
     stack: ExitStack,
 ) -> Gateway:
     """Build the gateway with what forwards the PLC's triggers; `stack` closes that."""
-    prepare, address = make_socket_setup(config), config.feed.find().replay
+    prepare, address = client_keys_setup(config.feed.curve), config.feed.find().replay
     triggers: TriggerForwarder | None = None
     counter: TriggerCountReporter | None = None
     if config.trigger_camera is not None:
@@ -173,15 +172,3 @@ def make_link(loaded: LoadedGatewayConfig, clock: Clock) -> PlcLink:
     if not isinstance(link, PlcLink):
         raise InternalError(f"plclink {loaded.link.type} does not build a PlcLink")
     return link
-
-
-def make_socket_setup(config: GatewayConfig) -> SocketSetup:
-    """Return what sets the configured CURVE keys on a socket, if there are any."""
-    curve = config.feed.curve
-    if curve is None:
-        return no_encryption
-
-    def prepare(socket: Socket) -> None:
-        use_client_keys(Path(curve.secret), Path(curve.server), socket)
-
-    return prepare

@@ -14,7 +14,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from edgeinspect import __version__
-from edgeinspect.client import Socket, SocketSetup, VerdictFeed, find_line, no_encryption
+from edgeinspect.client import VerdictFeed, client_keys_setup, find_line
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, ModelSpec, SystemClock
 from edgeinspect.errors import (
     ConfigError,
@@ -61,7 +61,7 @@ from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
 from edgeinspect.storage.shadow_results import RESULTS_SUFFIX
 from edgeinspect.system import RateLimitedLogger, UserFile, log_events
-from edgeinspect.wire import process_holding, use_client_keys
+from edgeinspect.wire import process_holding
 
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -106,7 +106,7 @@ class HmiService:
     def __init__(self, loaded: LoadedHmiConfig, clock: Clock) -> None:
         """Build everything; nothing runs yet."""
         config, line = loaded.config, loaded.line.config
-        prepare = make_socket_setup(loaded)
+        prepare = client_keys_setup(config.curve)
 
         def bounds(utc_ns: int) -> tuple[int, int]:
             return shift_counters.shift_bounds(utc_ns, config.shifts or DEFAULT_SHIFT_STARTS)
@@ -258,18 +258,6 @@ class HmiService:
         thread = threading.Thread(target=body, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-
-
-def make_socket_setup(loaded: LoadedHmiConfig) -> SocketSetup:
-    """Puts the configured keys on a socket; nothing where there are none."""
-    curve = loaded.config.curve
-    if curve is None:
-        return no_encryption
-
-    def prepare(wire: Socket) -> None:
-        use_client_keys(Path(curve.secret), Path(curve.server), wire)
-
-    return prepare
 
 
 def _model_and_class_names(

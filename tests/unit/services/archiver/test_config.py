@@ -20,7 +20,7 @@ from tests.archive_fixture import config
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def test_the_example_has_no_fault_and_is_the_lines_of_the_examples() -> None:
+def test_example_is_valid_and_matches_the_example_line() -> None:
     from edgeinspect.config.loader import load_config as load_line
 
     made = load_archive_config(ROOT / "examples" / "archive.yaml")
@@ -31,7 +31,7 @@ def test_the_example_has_no_fault_and_is_the_lines_of_the_examples() -> None:
     assert made.near.low < made.near.high
 
 
-def test_the_example_of_the_service_is_its_lines() -> None:
+def test_service_example_matches_its_line() -> None:
     from edgeinspect.config.loader import load_config as load_line
 
     made = load_archive_config(ROOT / "examples" / "service" / "example.archive.yaml")
@@ -41,7 +41,7 @@ def test_the_example_of_the_service_is_its_lines() -> None:
     assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
 
 
-def test_every_fault_is_named_at_once() -> None:
+def test_lists_every_fault() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_archive_config("""\
 schema: 1
@@ -65,12 +65,12 @@ pass_ration: 0.1
         assert part in words, part
 
 
-def test_a_wrong_file_ends_with_78(tmp_path: Path) -> None:
+def test_invalid_file_exits_with_78(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("schema: 1\n")
     assert main(["archive", "run", str(tmp_path / "a.yaml")]) == 78
 
 
-def test_the_documentation_names_the_kinds_in_their_order() -> None:
+def test_documentation_lists_the_categories_in_order() -> None:
     text = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]*\|$", text, flags=re.MULTILINE)
     assert [name for name in named if name in {kind.value for kind in Category}] == [
@@ -78,13 +78,13 @@ def test_the_documentation_names_the_kinds_in_their_order() -> None:
     ]
 
 
-def test_the_gateway_of_the_plants_page_is_one() -> None:
+def test_gateway_example_in_plant_docs_is_valid() -> None:
     text = (ROOT / "docs" / "plant.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "gateway:" in b]
     assert parse_gateway(block).link.type == "mqtt"
 
 
-def test_an_archive_that_cannot_connect_leaves_its_folder_free(tmp_path: Path) -> None:
+def test_failed_connection_releases_the_folder(tmp_path: Path) -> None:
     import msgspec
 
     made = config(tmp_path)

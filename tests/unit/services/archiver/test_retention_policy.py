@@ -22,7 +22,7 @@ from tests.archive_fixture import SCRATCH, config, verdict
 USEFUL = [Category.SIMULATED, Category.PASS, Category.NO_VERDICT, Category.REJECT, Category.NEAR]
 
 
-def test_the_order_of_usefulness_is_what_the_documentation_says() -> None:
+def test_order_of_usefulness_matches_the_documentation() -> None:
     assert list(Category) == USEFUL
     assert [kind.rank for kind in USEFUL] == [0, 1, 2, 3, 4]
 
@@ -44,14 +44,12 @@ def test_the_order_of_usefulness_is_what_the_documentation_says() -> None:
         ({"decision": Decision.PASS, "defect_prob": None}, None),
     ],
 )
-def test_why_a_frame_is_kept(
-    tmp_path: Path, changes: dict[str, object], kind: Category | None
-) -> None:
+def test_classify(tmp_path: Path, changes: dict[str, object], kind: Category | None) -> None:
     rules = config(tmp_path, "near: {low: 0.4, high: 0.6}\npass_ratio: 0")
     assert classify(verdict(1, **changes), rules) is kind  # type: ignore[arg-type]
 
 
-def test_the_label_is_the_worst_regions_class() -> None:
+def test_label_is_the_class_of_the_worst_region() -> None:
     assert verdict_label(verdict(1, Decision.REJECT)) == "scratch"
     assert verdict_label(verdict(1, Decision.REJECT, regions=())) == "gate"
     assert verdict_label(verdict(1)) == ""
@@ -69,7 +67,7 @@ def test_the_label_is_the_worst_regions_class() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.01, 0.25, 1.0])
-def test_passes_are_sampled_by_their_number_and_not_every_nth(ratio: float) -> None:
+def test_passes_are_sampled_by_hash(ratio: float) -> None:
     drawn = [seq for seq in range(20_000) if is_sampled(7, seq, ratio)]
     assert abs(len(drawn) - 20_000 * ratio) <= 5 * (20_000 * ratio * (1 - ratio)) ** 0.5
     assert drawn == [seq for seq in range(20_000) if is_sampled(7, seq, ratio)]
@@ -83,7 +81,7 @@ sizes = st.dictionaries(st.sampled_from(Category), st.integers(0, 100), min_size
 
 
 @given(sizes, st.integers(1, 300))
-def test_what_gives_way_is_the_least_useful_above_its_share(
+def test_evicts_the_least_useful_category_above_its_quota(
     held: dict[Category, int], room: int
 ) -> None:
     share = Quotas().quota_of
@@ -96,6 +94,6 @@ def test_what_gives_way_is_the_least_useful_above_its_share(
         assert victim is next(kind for kind in Category if held.get(kind, 0))
 
 
-def test_the_label_with_the_most_room_gives_way() -> None:
+def test_evicts_the_label_with_the_most_space() -> None:
     assert label_to_evict({"pit": 3, "scratch": 9, "": 2}) == "scratch"
     assert label_to_evict({"b": 3, "a": 3}) == "b"

@@ -124,7 +124,7 @@ def rejected_verdict(seq: int, **changes: object) -> Verdict:
 
 
 @pytest.mark.parametrize("first", ["live", "feed"])
-def test_a_frame_is_caught_once_whichever_says_it_first(tmp_path: Path, first: str) -> None:
+def test_copies_a_frame_once_whichever_subscription_is_first(tmp_path: Path, first: str) -> None:
     line = ScriptedLine(tmp_path)
     line.capture(1)
     line.queue_live(rejected_verdict(1), live=first == "live", feed=first == "feed")
@@ -136,7 +136,7 @@ def test_a_frame_is_caught_once_whichever_says_it_first(tmp_path: Path, first: s
     assert line.account.cursor == 1
 
 
-def test_a_picture_that_is_gone_is_counted_and_not_that_of_another_frame(tmp_path: Path) -> None:
+def test_reused_slot_counts_as_lost(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path)
     for seq in range(1, 7):  # four slots: 1 and 2 are overwritten
         line.capture(seq)
@@ -145,7 +145,7 @@ def test_a_picture_that_is_gone_is_counted_and_not_that_of_another_frame(tmp_pat
     assert line.account.totals == {LossReason.TOO_LATE: 2}
 
 
-def test_a_verdict_of_another_daemon_never_gets_this_ones_picture(tmp_path: Path) -> None:
+def test_verdict_of_another_epoch_gets_no_pixels_of_this_one(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path)
     line.capture(1)
     old = line.ring
@@ -163,7 +163,7 @@ def test_a_verdict_of_another_daemon_never_gets_this_ones_picture(tmp_path: Path
     assert line.step() == [2, 3]
 
 
-def test_overrun_and_restart_without_pixels_are_no_wonder(tmp_path: Path) -> None:
+def test_missing_pixels_after_overrun_and_restart_are_not_counted(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path)
     for seq, reason in enumerate((Reason.OVERRUN, Reason.RESTART, Reason.SHAPE), 1):
         line.queue_live(verdict(seq, Decision.NO_VERDICT, reason=reason))
@@ -174,7 +174,7 @@ def test_overrun_and_restart_without_pixels_are_no_wonder(tmp_path: Path) -> Non
     assert line.account.totals == {LossReason.TOO_LATE: 1}
 
 
-def test_what_a_crash_left_saved_is_not_caught_again(tmp_path: Path) -> None:
+def test_frame_saved_before_a_crash_is_not_copied_again(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path)
     line.saved.add((7, 1))
     line.capture(1)
@@ -184,7 +184,7 @@ def test_what_a_crash_left_saved_is_not_caught_again(tmp_path: Path) -> None:
     assert line.account.cursor == 1
 
 
-def test_memory_that_is_short_drops_the_least_useful_and_says_so(tmp_path: Path) -> None:
+def test_full_queue_drops_and_counts_the_least_useful(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path, room=2 * pending_frame(1).size_bytes)
     for seq in (1, 2, 3):
         line.capture(seq)
@@ -193,7 +193,7 @@ def test_memory_that_is_short_drops_the_least_useful_and_says_so(tmp_path: Path)
     assert line.account.totals == {LossReason.EVICTED: 1}
 
 
-def test_verdicts_that_nobody_holds_and_lines_that_count_anew(tmp_path: Path) -> None:
+def test_lost_verdicts_and_a_sequence_reset(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path, cursor=4)
     line.queue_event(VerdictsLost(5, 30))
     assert line.step() == []
@@ -204,7 +204,7 @@ def test_verdicts_that_nobody_holds_and_lines_that_count_anew(tmp_path: Path) ->
     assert line.account.cursor == 1
 
 
-def test_nonsense_and_other_lines_are_passed_over(tmp_path: Path) -> None:
+def test_ignores_invalid_messages_and_other_lines(tmp_path: Path) -> None:
     line = ScriptedLine(tmp_path)
     line.capture(1)
     line.queue_invalid()

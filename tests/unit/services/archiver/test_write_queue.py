@@ -20,7 +20,7 @@ ONE = pending_frame(1).size_bytes
 SHARE = Quotas().quota_of
 
 
-def test_the_most_useful_is_written_first_and_the_oldest_of_its_kind() -> None:
+def test_get_returns_the_oldest_of_the_most_useful() -> None:
     waiting = WriteQueue(100 * ONE, SHARE)
     for seq, kind in enumerate(
         [Category.PASS, Category.REJECT, Category.NEAR, Category.REJECT, Category.SIMULATED]
@@ -32,7 +32,7 @@ def test_the_most_useful_is_written_first_and_the_oldest_of_its_kind() -> None:
     assert waiting.size_bytes == 0
 
 
-def test_a_reject_pushes_out_passes_and_not_the_other_way() -> None:
+def test_reject_evicts_passes_and_not_the_reverse() -> None:
     waiting = WriteQueue(10 * ONE, SHARE)
     for seq in range(10):
         assert not waiting.put(pending_frame(seq, Category.PASS))
@@ -45,13 +45,13 @@ def test_a_reject_pushes_out_passes_and_not_the_other_way() -> None:
     assert (dropped.kind, dropped.key[1]) == (Category.PASS, 9)
 
 
-def test_a_frame_larger_than_all_the_room_is_given_back_itself() -> None:
+def test_frame_larger_than_the_capacity_is_evicted_itself() -> None:
     waiting = WriteQueue(ONE // 2, SHARE)
     frame = pending_frame(1)
     assert waiting.put(frame) == [frame]
 
 
-def test_take_wakes_for_a_frame_and_for_the_end() -> None:
+def test_get_wakes_for_a_frame_and_for_close() -> None:
     waiting = WriteQueue(10 * ONE, SHARE)
     got: list[PendingFrame | None] = []
     thread = threading.Thread(target=lambda: got.extend([waiting.get(60), waiting.get(60)]))
@@ -67,7 +67,7 @@ def test_take_wakes_for_a_frame_and_for_the_end() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(Category), st.booleans()), max_size=60))
 @settings(deadline=None)
-def test_nothing_is_lost_without_being_told(steps: list[tuple[Category, bool]]) -> None:
+def test_every_evicted_frame_is_returned(steps: list[tuple[Category, bool]]) -> None:
     waiting = WriteQueue(5 * ONE, SHARE)
     inside: set[int] = set()
     for seq, (kind, take) in enumerate(steps):
@@ -85,7 +85,7 @@ def test_nothing_is_lost_without_being_told(steps: list[tuple[Category, bool]]) 
 # -- the account ----------------------------------------------------------------------------
 
 
-def test_the_cursor_stays_behind_what_is_not_saved() -> None:
+def test_cursor_stays_before_pending_frames() -> None:
     account = ArchiveProgress(None)
     assert account.cursor is None
     account.start_at(10)
@@ -107,7 +107,7 @@ def test_the_cursor_stays_behind_what_is_not_saved() -> None:
     assert account.take_committable() == (13, Counter())
 
 
-def test_a_line_that_counts_anew_does_not_hold_the_cursor() -> None:
+def test_sequence_reset_does_not_block_the_cursor() -> None:
     account = ArchiveProgress(500)
     account.mark_pending((1, 400))
     account.record_loss(600, 0, "pass", LossReason.EVICTED)

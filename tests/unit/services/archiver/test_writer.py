@@ -53,25 +53,25 @@ from tests.archive_fixture import (
 
 
 class ArchiveFixture:
-    """A keeper on a clock by hand."""
+    """A writer on a clock by hand."""
 
     def __init__(self, folder: Path, more: str = "", max_mib: float = 100) -> None:
         self.clock = ManualClock()
         self.clock.utc_offset_ns = EPOCH_UTC_NS + 1_000 * SECOND
         self.config = config(folder, more, max_mib=max_mib)
-        self.keeper = ArchiveWriter(self.config, self.clock)
-        self.root = self.keeper.root
+        self.writer = ArchiveWriter(self.config, self.clock)
+        self.root = self.writer.root
 
     def save(self, *seqs: int, kind: Category = Category.REJECT, **changes: Any) -> None:
         for seq in seqs:
             frame = pending_frame(seq, kind, **changes)
-            self.keeper.progress.mark_pending(frame.key)
-            self.keeper.save(frame)
+            self.writer.progress.mark_pending(frame.key)
+            self.writer.save(frame)
 
-    def commit(self, heard: int | None = None) -> None:
-        if heard is not None:
-            self.keeper.progress.advance(heard)
-        self.keeper.maintain(force=True)
+    def commit(self, received_seq: int | None = None) -> None:
+        if received_seq is not None:
+            self.writer.progress.advance(received_seq)
+        self.writer.maintain(force=True)
 
     def saved_seqs(self) -> set[int]:
         return set(archived_frames(self.root))
@@ -85,47 +85,48 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kill(shelf: ArchiveFixture) -> None:
+def kill(archive: ArchiveFixture) -> None:
     """As `kill -9`: nothing is committed, the lock is gone."""
-    os.close(shelf.keeper._lock_fd)
-    shelf.keeper._index._db.rollback()
-    shelf.keeper._index._db.close()
+    os.close(archive.writer._lock_fd)
+    archive.writer._index._db.rollback()
+    archive.writer._index._db.close()
 
 
-def test_what_is_saved_is_there_pixel_for_pixel_with_its_verdict(folder: Path) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(5)
-    shelf.commit(5)
-    ((path, told),) = [(path, read_sidecar(path)) for path in sidecars(shelf.root)]
+def test_saves_pixels_and_verdict(folder: Path) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(5)
+    archive.commit(5)
+    ((path, sidecar),) = [(path, read_sidecar(path)) for path in sidecars(archive.root)]
     assert path.name == "t.top.7.5.json"
-    assert told.verdict == pending_frame(5).verdict
-    assert (told.kind, told.label, told.picture.lossless) == (Category.REJECT, "scratch", True)
-    ((kind, pixels),) = archived_frames(shelf.root).values()
+    assert sidecar.verdict == pending_frame(5).verdict
+    expected = (Category.REJECT, "scratch", True)
+    assert (sidecar.kind, sidecar.label, sidecar.picture.lossless) == expected
+    ((kind, pixels),) = archived_frames(archive.root).values()
     assert np.array_equal(pixels[:, :, None], noise_image(5))
     assert kind is Category.REJECT
-    assert is_archive(shelf.root)
-    assert find_frame(shelf.root, "5") == find_frame(shelf.root, "t.top.7.5") == (path, told)
-    shelf.keeper.close()
+    assert is_archive(archive.root)
+    assert find_frame(archive.root, "5") == find_frame(archive.root, "t.top.7.5") == (path, sidecar)
+    archive.writer.close()
 
 
 @pytest.mark.parametrize("color", ["bgr", "rgb", "mono"])
-def test_colors_are_those_that_a_viewer_expects(color: str) -> None:
+def test_saves_colors_in_the_order_of_viewers(color: str) -> None:
     pixels = noise_image(3, shape=(8, 9, 1 if color == "mono" else 3))
     data = np.frombuffer(encode_image(pixels, color, ImageFormat()), np.uint8)
     seen = cv2.imdecode(data, cv2.IMREAD_UNCHANGED).reshape(pixels.shape)
     np.testing.assert_array_equal(seen, pixels[..., ::-1] if color == "rgb" else pixels)
 
 
-def test_jpeg_is_smaller_and_close(folder: Path) -> None:
+def test_jpeg_is_smaller_and_similar(folder: Path) -> None:
     pixels = np.full((64, 64, 1), 120, np.uint8)
     data = encode_image(pixels, "mono", ImageFormat(format="jpeg", jpeg_quality=90))
     assert len(data) < pixels.nbytes
     assert data[:2] == b"\xff\xd8"
-    shelf = ArchiveFixture(folder, "picture: {format: jpeg}")
-    shelf.save(1)
-    (path,) = sidecars(shelf.root)
+    archive = ArchiveFixture(folder, "picture: {format: jpeg}")
+    archive.save(1)
+    (path,) = sidecars(archive.root)
     assert read_sidecar(path).picture.lossless is False
-    shelf.keeper.close()
+    archive.writer.close()
 
 
 # -- room and age ---------------------------------------------------------------------------
@@ -136,13 +137,13 @@ MANY = 30
 """About so many of these fit into 1 MiB."""
 
 
-def test_room_is_made_by_removing_the_least_useful_first(folder: Path) -> None:
-    shelf = ArchiveFixture(folder, "shares: {near: 0, reject: 0, no_verdict: 0, passed: 0}", 1.0)
-    shelf.save(*range(MANY // 2), kind=Category.PASS, shape=LARGE)
-    shelf.save(*range(1000, 1000 + MANY // 2), kind=Category.NEAR, shape=LARGE)
-    shelf.save(*range(2000, 2000 + MANY // 2), shape=LARGE)
-    left = shelf.saved_seqs()
-    assert 2**20 * 0.9 < shelf.keeper.size_bytes <= 2**20
+def test_evicts_the_least_useful_frames_first(folder: Path) -> None:
+    archive = ArchiveFixture(folder, "shares: {near: 0, reject: 0, no_verdict: 0, passed: 0}", 1.0)
+    archive.save(*range(MANY // 2), kind=Category.PASS, shape=LARGE)
+    archive.save(*range(1000, 1000 + MANY // 2), kind=Category.NEAR, shape=LARGE)
+    archive.save(*range(2000, 2000 + MANY // 2), shape=LARGE)
+    left = archive.saved_seqs()
+    assert 2**20 * 0.9 < archive.writer.size_bytes <= 2**20
     assert {seq for seq in left if seq >= 1000} == {
         *range(1000, 1000 + MANY // 2),
         *range(2000, 2000 + MANY // 2),
@@ -150,33 +151,33 @@ def test_room_is_made_by_removing_the_least_useful_first(folder: Path) -> None:
     passes = sorted(seq for seq in left if seq < 1000)
     assert 0 < len(passes) < MANY // 2
     assert passes == list(range(MANY // 2 - len(passes), MANY // 2)), "the oldest go first"
-    shelf.save(*range(3000, 3000 + MANY), kind=Category.SIMULATED, shape=LARGE)
-    assert shelf.saved_seqs() >= left, "the least useful pushes nothing out"
-    assert shelf.keeper.progress.totals[LossReason.LESS_USEFUL] > MANY // 2
-    shelf.keeper.close()
+    archive.save(*range(3000, 3000 + MANY), kind=Category.SIMULATED, shape=LARGE)
+    assert archive.saved_seqs() >= left, "the least useful pushes nothing out"
+    assert archive.writer.progress.totals[LossReason.LESS_USEFUL] > MANY // 2
+    archive.writer.close()
 
 
-def test_a_rare_class_is_not_pushed_out_by_a_common_one(folder: Path) -> None:
-    shelf = ArchiveFixture(folder, max_mib=1.0)
+def test_common_class_does_not_evict_a_rare_one(folder: Path) -> None:
+    archive = ArchiveFixture(folder, max_mib=1.0)
     pit = msgspec.structs.replace(SCRATCH, class_name="pit")
-    shelf.save(1, 2, 3, regions=(pit,), shape=LARGE)
-    shelf.save(*range(10, 10 + 2 * MANY), shape=LARGE)
-    assert {1, 2, 3} <= shelf.saved_seqs()
-    assert 10 not in shelf.saved_seqs()
-    shelf.keeper.close()
+    archive.save(1, 2, 3, regions=(pit,), shape=LARGE)
+    archive.save(*range(10, 10 + 2 * MANY), shape=LARGE)
+    assert {1, 2, 3} <= archive.saved_seqs()
+    assert 10 not in archive.saved_seqs()
+    archive.writer.close()
 
 
-def test_what_is_too_old_is_removed_with_its_folder(folder: Path) -> None:
-    shelf = ArchiveFixture(folder, "keep_days: 2")
-    shelf.save(1, 2)
-    shelf.clock.advance(DAY_NS)
-    shelf.save(3, captured_at_utc_ns=EPOCH_UTC_NS + DAY_NS)
-    shelf.commit(3)
-    shelf.clock.advance(DAY_NS)
-    shelf.commit()
-    assert shelf.saved_seqs() == shelf.indexed_seqs() == {3}
-    assert len(list(shelf.root.glob("????-??-??"))) == 1
-    shelf.keeper.close()
+def test_removes_expired_frames_and_empty_folders(folder: Path) -> None:
+    archive = ArchiveFixture(folder, "keep_days: 2")
+    archive.save(1, 2)
+    archive.clock.advance(DAY_NS)
+    archive.save(3, captured_at_utc_ns=EPOCH_UTC_NS + DAY_NS)
+    archive.commit(3)
+    archive.clock.advance(DAY_NS)
+    archive.commit()
+    assert archive.saved_seqs() == archive.indexed_seqs() == {3}
+    assert len(list(archive.root.glob("????-??-??"))) == 1
+    archive.writer.close()
 
 
 YEAR_NS = 365 * DAY_NS
@@ -185,61 +186,61 @@ YEAR_NS = 365 * DAY_NS
 @pytest.mark.parametrize("by_ns", [91 * DAY_NS, -91 * DAY_NS, 10 * YEAR_NS, -56 * YEAR_NS])
 @pytest.mark.parametrize("keep_days", [365, 0.01])
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_clock_that_jumps_removes_no_picture(
+def test_clock_jump_removes_no_frame(
     folder: Path, by_ns: int, keep_days: float, restart: bool
 ) -> None:
     text = f"keep_days: {keep_days}"
-    shelf = ArchiveFixture(folder, text)
-    shelf.save(1, 2)
-    shelf.commit(2)
-    seq, offset_ns = 2, shelf.clock.utc_offset_ns
+    archive = ArchiveFixture(folder, text)
+    archive.save(1, 2)
+    archive.commit(2)
+    seq, offset_ns = 2, archive.clock.utc_offset_ns
     for jump_ns in (by_ns, 0):
         if restart:
-            shelf.keeper.close()
-            shelf = ArchiveFixture(folder, text)
-        shelf.clock.utc_offset_ns = offset_ns + jump_ns
+            archive.writer.close()
+            archive = ArchiveFixture(folder, text)
+        archive.clock.utc_offset_ns = offset_ns + jump_ns
         for _ in range(3):
             seq += 1
-            shelf.clock.advance(60 * NS_PER_S)
-            shelf.save(seq, captured_at_utc_ns=shelf.clock.utc_ns())
-            shelf.commit(seq)
-    assert shelf.saved_seqs() == shelf.indexed_seqs() == set(range(1, 9))
-    shelf.keeper.close()
+            archive.clock.advance(60 * NS_PER_S)
+            archive.save(seq, captured_at_utc_ns=archive.clock.utc_ns())
+            archive.commit(seq)
+    assert archive.saved_seqs() == archive.indexed_seqs() == set(range(1, 9))
+    archive.writer.close()
 
 
-def test_where_room_is_short_a_picture_of_1970_does_not_go_first(folder: Path) -> None:
+def test_frame_dated_1970_is_not_evicted_first(folder: Path) -> None:
     """Saved last, with the RTC's battery dead: its stamp is the oldest, and it is the newest."""
-    shelf = ArchiveFixture(folder, max_mib=1.0)
-    shelf.save(*range(1, 2 * MANY), shape=LARGE)
-    shelf.clock.advance(NS_PER_S)
+    archive = ArchiveFixture(folder, max_mib=1.0)
+    archive.save(*range(1, 2 * MANY), shape=LARGE)
+    archive.clock.advance(NS_PER_S)
     last = range(2 * MANY, 2 * MANY + 5)
     for seq in last:
-        shelf.save(seq, shape=LARGE, captured_at_utc_ns=seq)
-    assert set(last) <= shelf.saved_seqs()
-    assert 1 not in shelf.saved_seqs()
-    shelf.keeper.close()
+        archive.save(seq, shape=LARGE, captured_at_utc_ns=seq)
+    assert set(last) <= archive.saved_seqs()
+    assert 1 not in archive.saved_seqs()
+    archive.writer.close()
 
 
 @pytest.mark.parametrize("by_ns", [10 * YEAR_NS, -10 * YEAR_NS, -56 * YEAR_NS])
-def test_what_was_not_committed_is_found_though_the_clock_was_set(folder: Path, by_ns: int) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.clock.utc_offset_ns += by_ns
-    shelf.save(1, 2)
-    shelf.commit(2)
-    shelf.clock.utc_offset_ns -= by_ns
-    shelf.save(3, 4)
-    kill(shelf)
+def test_finds_uncommitted_frames_after_a_clock_change(folder: Path, by_ns: int) -> None:
+    archive = ArchiveFixture(folder)
+    archive.clock.utc_offset_ns += by_ns
+    archive.save(1, 2)
+    archive.commit(2)
+    archive.clock.utc_offset_ns -= by_ns
+    archive.save(3, 4)
+    kill(archive)
     again = ArchiveFixture(folder)
     assert again.indexed_seqs() == {1, 2, 3, 4}
-    again.keeper.close()
+    again.writer.close()
 
 
-def test_an_index_of_the_version_before_is_taken_over(folder: Path) -> None:
-    shelf = ArchiveFixture(folder, "keep_days: 2")
-    shelf.save(1, 2)
-    shelf.commit(2)
-    kill(shelf)
-    with closing(sqlite3.connect(shelf.root / INDEX_FILE)) as base:
+def test_migrates_an_index_of_the_previous_version(folder: Path) -> None:
+    archive = ArchiveFixture(folder, "keep_days: 2")
+    archive.save(1, 2)
+    archive.commit(2)
+    kill(archive)
+    with closing(sqlite3.connect(archive.root / INDEX_FILE)) as base:
         base.executescript(
             "DROP INDEX by_use_and_age; DROP INDEX by_age; DROP TABLE folders;"
             "ALTER TABLE frames DROP COLUMN kept_since_ns;"
@@ -253,35 +254,35 @@ def test_an_index_of_the_version_before_is_taken_over(folder: Path) -> None:
     again.clock.advance(DAY_NS)
     again.commit()
     assert again.saved_seqs() == again.indexed_seqs() == {3}
-    again.keeper.close()
+    again.writer.close()
 
 
 # -- crashes --------------------------------------------------------------------------------
 
 
-def test_what_was_saved_and_not_committed_is_found_again_and_not_caught_twice(
+def test_finds_uncommitted_frames_and_does_not_copy_them_again(
     folder: Path,
 ) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2)
-    shelf.commit(2)
-    shelf.save(3, 4)
-    kill(shelf)
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2)
+    archive.commit(2)
+    archive.save(3, 4)
+    kill(archive)
     again = ArchiveFixture(folder)
     assert again.indexed_seqs() == again.saved_seqs() == {1, 2, 3, 4}
-    assert again.keeper.stored_cursor == 2
-    assert again.keeper.saved_after_cursor == {(7, 3), (7, 4)}
-    assert again.keeper.frame_count == 4
-    assert again.keeper.size_bytes == shelf.keeper.size_bytes
-    again.keeper.close()
+    assert again.writer.stored_cursor == 2
+    assert again.writer.saved_after_cursor == {(7, 3), (7, 4)}
+    assert again.writer.frame_count == 4
+    assert again.writer.size_bytes == archive.writer.size_bytes
+    again.writer.close()
 
 
 @pytest.mark.parametrize("point", ["picture.part", "picture", "sidecar.part", "half", "removed"])
-def test_a_crash_at_any_point_leaves_no_half_picture(folder: Path, point: str) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2)
-    shelf.commit(2)
-    (hour,) = shelf.root.glob("*/*")
+def test_crash_at_any_point_leaves_no_partial_frame(folder: Path, point: str) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2)
+    archive.commit(2)
+    (hour,) = archive.root.glob("*/*")
     name = "t.top.7.3"
     if point == "picture.part":
         (hour / f"{name}.png{PARTIAL_SUFFIX}").write_bytes(b"\x89PNG half")
@@ -295,15 +296,15 @@ def test_a_crash_at_any_point_leaves_no_half_picture(folder: Path, point: str) -
     else:  # killed while it removed frame 2
         (hour / "t.top.7.2.json").unlink()
     (hour / "notes.txt").write_text("a person's")
-    kill(shelf)
+    kill(archive)
     again = ArchiveFixture(folder)
     expected = {1} if point in ("half", "removed") else {1, 2}
     assert again.saved_seqs() == again.indexed_seqs() == expected
-    assert again.keeper.frame_count == len(expected)
+    assert again.writer.frame_count == len(expected)
     left = {path.name for path in hour.iterdir()} - {"notes.txt"}
     assert left == {f"t.top.7.{seq}.{end}" for seq in expected for end in ("png", "json")}
     assert (hour / "notes.txt").exists()
-    again.keeper.close()
+    again.writer.close()
 
 
 @pytest.mark.parametrize(
@@ -315,31 +316,31 @@ def test_a_crash_at_any_point_leaves_no_half_picture(folder: Path, point: str) -
         (lambda text: "", False),
     ],
 )
-def test_a_sidecar_of_another_version_is_left_alone_and_a_torn_one_is_not(
+def test_keeps_sidecars_of_another_version_and_removes_torn_ones(
     folder: Path, change: Callable[[str], str], stays: bool
 ) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2)
-    shelf.commit(2)
-    kill(shelf)
-    (path,) = shelf.root.glob("*/*/t.top.7.2.json")
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2)
+    archive.commit(2)
+    kill(archive)
+    (path,) = archive.root.glob("*/*/t.top.7.2.json")
     path.write_text(change(path.read_text()))
     again = ArchiveFixture(folder)
     assert again.indexed_seqs() == {1}
     assert path.exists() == path.with_suffix(".png").exists() == stays
-    again.keeper.close()
+    again.writer.close()
     if stays:
         with pytest.raises(DataError, match=r"no sidecar|not beside it"):
             read_sidecar(path)
 
 
 @pytest.mark.parametrize("damage", ["gone", "junk", "rot", "other"])
-def test_a_lost_index_is_made_again_from_the_sidecars(folder: Path, damage: str) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(*range(300))
-    shelf.commit(300)
-    shelf.keeper.close()
-    path = shelf.root / INDEX_FILE
+def test_rebuilds_a_lost_index_from_the_sidecars(folder: Path, damage: str) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(*range(300))
+    archive.commit(300)
+    archive.writer.close()
+    path = archive.root / INDEX_FILE
     if damage == "gone":
         path.unlink()
     elif damage == "junk":
@@ -352,11 +353,11 @@ def test_a_lost_index_is_made_again_from_the_sidecars(folder: Path, damage: str)
         with closing(sqlite3.connect(path)) as base:
             base.execute("PRAGMA user_version = 9")
     again = ArchiveFixture(folder)
-    assert again.keeper.frame_count == 300
-    assert again.keeper.size_bytes == shelf.keeper.size_bytes
+    assert again.writer.frame_count == 300
+    assert again.writer.size_bytes == archive.writer.size_bytes
     assert again.indexed_seqs() == set(range(300))
-    assert len(list(shelf.root.glob("*.damaged-1"))) == (damage != "gone")
-    again.keeper.close()
+    assert len(list(archive.root.glob("*.damaged-1"))) == (damage != "gone")
+    again.writer.close()
 
 
 @pytest.mark.parametrize(
@@ -385,54 +386,54 @@ def test_a_lost_index_is_made_again_from_the_sidecars(folder: Path, damage: str)
         "CREATE TRIGGER other AFTER INSERT ON frames BEGIN DELETE FROM frames; END",
     ],
 )
-def test_an_index_with_a_value_that_none_has_is_damaged(folder: Path, harm: str) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2, 3)
-    shelf.commit(3)
-    shelf.keeper.close()
-    with closing(sqlite3.connect(shelf.root / INDEX_FILE)) as base:
+def test_index_with_an_invalid_value_is_rebuilt(folder: Path, harm: str) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2, 3)
+    archive.commit(3)
+    archive.writer.close()
+    with closing(sqlite3.connect(archive.root / INDEX_FILE)) as base:
         base.executescript(harm)
-    assert shelf.indexed_seqs() == {1, 2, 3}
+    assert archive.indexed_seqs() == {1, 2, 3}
     if "kept_since" not in harm:  # which no reader reads
         with pytest.raises(DataError, match="cannot be read"):
-            read_losses(shelf.root)
+            read_losses(archive.root)
     again = ArchiveFixture(folder)
-    assert again.keeper._index.rebuild_reason
+    assert again.writer._index.rebuild_reason
     again.save(4)
     again.commit(4)
     assert again.indexed_seqs() == {1, 2, 3, 4}
-    assert len(list(shelf.root.glob("*.damaged-1"))) == 1
-    assert read_losses(shelf.root) == []
-    again.keeper.close()
+    assert len(list(archive.root.glob("*.damaged-1"))) == 1
+    assert read_losses(archive.root) == []
+    again.writer.close()
     once_more = ArchiveFixture(folder)
-    assert not once_more.keeper._index.rebuild_reason
-    once_more.keeper.close()
+    assert not once_more.writer._index.rebuild_reason
+    once_more.writer.close()
 
 
 @pytest.mark.parametrize("suffix", SQLITE_SUFFIXES)
-def test_nobody_waits_for_a_pipe_in_the_index_s_place(folder: Path, suffix: str) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2)
-    shelf.commit(2)
-    shelf.keeper.close()
-    path = shelf.root / f"{INDEX_FILE}{suffix}"
+def test_pipe_in_place_of_the_index_does_not_block(folder: Path, suffix: str) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2)
+    archive.commit(2)
+    archive.writer.close()
+    path = archive.root / f"{INDEX_FILE}{suffix}"
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    assert shelf.indexed_seqs() == {1, 2}
+    assert archive.indexed_seqs() == {1, 2}
     again = ArchiveFixture(folder)
-    assert again.keeper._index.rebuild_reason == f"{path.name} is not an ordinary file"
+    assert again.writer._index.rebuild_reason == f"{path.name} is not an ordinary file"
     assert again.indexed_seqs() == {1, 2}
-    again.keeper.close()
+    again.writer.close()
 
 
-def test_a_copy_in_the_archive_s_folder_is_left_alone_and_stands_for_no_frame(
+def test_copied_sidecar_is_ignored(
     folder: Path,
 ) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2)
-    shelf.commit(2)
-    shelf.keeper.close()
-    (path,) = shelf.root.glob("*/*/t.top.7.1.json")
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2)
+    archive.commit(2)
+    archive.writer.close()
+    (path,) = archive.root.glob("*/*/t.top.7.1.json")
     text = path.read_text()
     copies = [
         path.with_name("look at this.json"),
@@ -442,45 +443,45 @@ def test_a_copy_in_the_archive_s_folder_is_left_alone_and_stands_for_no_frame(
     copies[0].write_text(text)
     copies[1].write_text(text.replace('"line":"t"', '"line":"u"'))
     copies[2].mkdir()
-    before = shelf.keeper.size_bytes
+    before = archive.writer.size_bytes
     again = ArchiveFixture(folder)
     assert [row.name for row in find_frames(again.root, FrameQuery())] == ["t.top.7.2", "t.top.7.1"]
-    assert again.keeper.size_bytes == before
+    assert again.writer.size_bytes == before
     assert all(copy.exists() for copy in copies)
-    again.keeper.close()
+    again.writer.close()
 
 
-def test_an_index_that_rots_while_it_runs_is_made_anew(folder: Path) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(*range(200))
-    shelf.commit(200)
+def test_rebuilds_an_index_that_is_damaged_while_running(folder: Path) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(*range(200))
+    archive.commit(200)
     problem = sqlite3.DatabaseError("database disk image is malformed")
 
     def fail(*_words: object) -> None:
         raise problem
 
-    shelf.keeper._index.commit = fail  # type: ignore[assignment]
-    shelf.save(201)
-    shelf.keeper.progress.record_loss(202, 0, "reject", LossReason.TOO_LATE)
-    shelf.commit(202)  # no error: it was mended
-    shelf.commit()
-    assert shelf.indexed_seqs() == {*range(200), 201}
-    assert sum(count for *_words, count in read_losses(shelf.root)) == 1
-    shelf.keeper.close()
+    archive.writer._index.commit = fail  # type: ignore[assignment]
+    archive.save(201)
+    archive.writer.progress.record_loss(202, 0, "reject", LossReason.TOO_LATE)
+    archive.commit(202)  # no error: it was mended
+    archive.commit()
+    assert archive.indexed_seqs() == {*range(200), 201}
+    assert sum(count for *_words, count in read_losses(archive.root)) == 1
+    archive.writer.close()
 
 
 # -- a disk that takes nothing --------------------------------------------------------------
 
 
-def test_a_write_that_fails_leaves_nothing_and_is_tried_again(
+def test_failed_write_leaves_no_file_and_is_retried(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = ArchiveFixture(folder)
-    waiting = WriteQueue(1 << 20, shelf.config.shares.quota_of)
+    archive = ArchiveFixture(folder)
+    waiting = WriteQueue(1 << 20, archive.config.shares.quota_of)
     for frame in (pending_frame(1), pending_frame(2, Category.NEAR)):
-        shelf.keeper.progress.mark_pending(frame.key)
+        archive.writer.progress.mark_pending(frame.key)
         waiting.put(frame)
-    shelf.keeper.progress.advance(2)
+    archive.writer.progress.advance(2)
     real = files.write_atomically
 
     def full(path: Path, data: bytes) -> None:
@@ -490,54 +491,54 @@ def test_a_write_that_fails_leaves_nothing_and_is_tried_again(
 
     monkeypatch.setattr(files, "write_atomically", full)
     for _ in range(3):
-        assert not shelf.keeper.write_next(waiting, 0)
-    assert "No space left" in shelf.keeper.problem
+        assert not archive.writer.write_next(waiting, 0)
+    assert "No space left" in archive.writer.problem
     assert len(waiting) == 2
-    assert not [path for path in shelf.root.glob("*/*/*") if path.is_file()]
+    assert not [path for path in archive.root.glob("*/*/*") if path.is_file()]
     monkeypatch.undo()
-    assert shelf.keeper.write_next(waiting, 0)
-    assert not shelf.keeper.problem
-    assert shelf.keeper.write_next(waiting, 0)
-    shelf.commit()
-    assert shelf.saved_seqs() == shelf.indexed_seqs() == {1, 2}
-    assert shelf.keeper.stored_cursor == 2
-    shelf.keeper.close()
+    assert archive.writer.write_next(waiting, 0)
+    assert not archive.writer.problem
+    assert archive.writer.write_next(waiting, 0)
+    archive.commit()
+    assert archive.saved_seqs() == archive.indexed_seqs() == {1, 2}
+    assert archive.writer.stored_cursor == 2
+    archive.writer.close()
 
 
-def test_an_index_that_cannot_be_written_loses_no_row(folder: Path) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1)
-    shelf.commit(1)
-    base = shelf.keeper._index._db
+def test_failed_commit_loses_no_entry(folder: Path) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(1)
+    archive.commit(1)
+    base = archive.writer._index._db
     base.execute("PRAGMA max_page_count = 1")  # as many pages as there are, and no more
-    shelf.save(*range(2, 200))
-    shelf.keeper.progress.record_loss(200, 0, "reject", LossReason.EVICTED)
+    archive.save(*range(2, 200))
+    archive.writer.progress.record_loss(200, 0, "reject", LossReason.EVICTED)
     for _ in range(2):
         with pytest.raises(StorageError, match=r"index cannot be written: .*full"):
-            shelf.commit(200)
-    shelf.save(201)
+            archive.commit(200)
+    archive.save(201)
     base.rollback()
     base.execute("PRAGMA max_page_count = 100000")
-    shelf.commit(201)
-    assert shelf.indexed_seqs() == shelf.saved_seqs() == {*range(1, 200), 201}
-    assert shelf.keeper.stored_cursor == 201
-    assert sum(count for *_words, count in read_losses(shelf.root)) == 1
-    shelf.keeper.close()
+    archive.commit(201)
+    assert archive.indexed_seqs() == archive.saved_seqs() == {*range(1, 200), 201}
+    assert archive.writer.stored_cursor == 201
+    assert sum(count for *_words, count in read_losses(archive.root)) == 1
+    archive.writer.close()
 
 
-def test_what_must_stay_free_stays_free(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.keeper._config = msgspec.structs.replace(shelf.config, min_free_mib=10)
+def test_keeps_the_minimum_free_space(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = ArchiveFixture(folder)
+    archive.writer._config = msgspec.structs.replace(archive.config, min_free_mib=10)
     free = 9 << 20
     monkeypatch.setattr(writer.files, "free_disk_bytes", lambda root: free)
-    with pytest.raises(StorageError, match="8 MiB free; 10 are to stay free"):
-        shelf.save(1)
+    with pytest.raises(StorageError, match="8 MiB free, not 10"):
+        archive.save(1)
     free = 11 << 20
-    shelf.save(1)
-    shelf.keeper.close()
+    archive.save(1)
+    archive.writer.close()
 
 
-def test_a_part_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
+def test_failed_write_removes_the_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "x.png").mkdir()
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "x.png", b"data")
@@ -547,16 +548,16 @@ def test_a_part_that_cannot_be_written_is_removed(tmp_path: Path) -> None:
 # -- whose it is ----------------------------------------------------------------------------
 
 
-def test_one_process_and_one_line(folder: Path) -> None:
-    shelf = ArchiveFixture(folder)
+def test_refuses_a_second_process_and_another_line(folder: Path) -> None:
+    archive = ArchiveFixture(folder)
     with pytest.raises(DeviceLostError, match="another process"):
         ArchiveFixture(folder)
-    shelf.keeper.close()
+    archive.writer.close()
     with pytest.raises(DataError, match="of the line t, not of u"):
         ArchiveWriter(config(folder, line="u"), ManualClock())
 
 
-def test_a_disk_without_locks_is_not_another_process(
+def test_file_system_without_locks_is_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(_handle: int, _how: int) -> None:
@@ -567,32 +568,32 @@ def test_a_disk_without_locks_is_not_another_process(
         ArchiveFixture(folder)
 
 
-def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_refuses_a_folder_of_another_format(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "archive.json").write_text('{"schema": "other"}')
-    with pytest.raises(DataError, match="says something else"):
+    with pytest.raises(DataError, match="another format"):
         ArchiveFixture(tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(DeviceLostError, match="cannot be used"):
         ArchiveWriter(config(tmp_path / "file"), ManualClock())
 
 
-def test_check_finds_a_picture_that_is_not_what_was_saved(folder: Path) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.save(1, 2, 3)
-    shelf.commit(3)
-    shelf.save(4)
-    path, told = find_frame(shelf.root, "2")
-    image = path.with_name(told.picture.file)
+def test_integrity_check_finds_a_changed_image(folder: Path) -> None:
+    archive = ArchiveFixture(folder)
+    archive.save(1, 2, 3)
+    archive.commit(3)
+    archive.save(4)
+    path, sidecar = find_frame(archive.root, "2")
+    image = path.with_name(sidecar.picture.file)
     data = bytearray(image.read_bytes())
     data[-20] ^= 1
     image.write_bytes(bytes(data))
-    found = check_integrity(shelf.root)
+    found = check_integrity(archive.root)
     assert (found.frames, found.unindexed) == (3, 1)
     assert [Path(each).stem for each in found.broken] == ["t.top.7.2"]
-    shelf.keeper.close()
-    (shelf.root / INDEX_FILE).unlink()
-    assert {row.seq for row in find_frames(shelf.root, FrameQuery(kinds=(Category.REJECT,)))} == {
+    archive.writer.close()
+    (archive.root / INDEX_FILE).unlink()
+    assert {row.seq for row in find_frames(archive.root, FrameQuery(kinds=(Category.REJECT,)))} == {
         1,
         2,
         3,
@@ -600,12 +601,12 @@ def test_check_finds_a_picture_that_is_not_what_was_saved(folder: Path) -> None:
     }
 
 
-def test_an_account_of_nothing_is_stored_as_nothing(folder: Path) -> None:
-    shelf = ArchiveFixture(folder)
-    shelf.commit()
-    assert shelf.keeper.stored_cursor is None
+def test_empty_progress_is_stored_as_empty(folder: Path) -> None:
+    archive = ArchiveFixture(folder)
+    archive.commit()
+    assert archive.writer.stored_cursor is None
     assert ArchiveProgress(None).take_committable() == (None, Counter())
-    shelf.keeper.close()
+    archive.writer.close()
     again = ArchiveFixture(folder)
-    assert again.keeper.stored_cursor is None
-    again.keeper.close()
+    assert again.writer.stored_cursor is None
+    again.writer.close()

@@ -35,7 +35,7 @@ OURS = {
 }
 
 
-def test_a_password_is_kept_as_a_slow_hash_in_a_file_of_its_owner(tmp_path: Path) -> None:
+def test_stores_a_slow_hash_in_a_private_file(tmp_path: Path) -> None:
     path = tmp_path / "users.json"
     users = UserFile(path)
     assert users.authenticate("anna", GOOD) is None
@@ -55,7 +55,7 @@ def test_a_password_is_kept_as_a_slow_hash_in_a_file_of_its_owner(tmp_path: Path
         users.remove("anna")
 
 
-def test_what_cannot_be_a_name_or_a_password_is_refused(tmp_path: Path) -> None:
+def test_refuses_invalid_names_and_passwords(tmp_path: Path) -> None:
     users = UserFile(tmp_path / "users.json")
     for name in ("", "Anna", "a/b", "../x", "a" * 40):
         with pytest.raises(UsageError):
@@ -67,7 +67,7 @@ def test_what_cannot_be_a_name_or_a_password_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2}', '{"schema": 1, "users": {"a": 1}}'])
-def test_a_damaged_file_of_users_lets_nobody_in(tmp_path: Path, text: str) -> None:
+def test_damaged_users_file_admits_no_user(tmp_path: Path, text: str) -> None:
     path = tmp_path / "users.json"
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
@@ -75,7 +75,7 @@ def test_a_damaged_file_of_users_lets_nobody_in(tmp_path: Path, text: str) -> No
         UserFile(path).authenticate("anna", GOOD)
 
 
-def test_a_file_of_users_that_everybody_reads_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_world_readable_users_file(tmp_path: Path) -> None:
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("anna", Role.OPERATOR, GOOD)
     os.chmod(tmp_path / "users.json", 0o644)
@@ -83,7 +83,7 @@ def test_a_file_of_users_that_everybody_reads_is_refused(tmp_path: Path) -> None
         users.authenticate("anna", GOOD)
 
 
-def test_roles_cover_those_below() -> None:
+def test_role_includes_lower_roles() -> None:
     assert Role.ENGINEER.covers(Role.OPERATOR)
     assert Role.OPERATOR.covers(Role.OPERATOR)
     assert not Role.OPERATOR.covers(Role.ENGINEER)
@@ -92,7 +92,7 @@ def test_roles_cover_those_below() -> None:
 USER = User(Role.OPERATOR, "", "")
 
 
-def test_a_session_ends_by_a_pause_by_its_age_or_by_logging_out() -> None:
+def test_session_ends_when_idle_old_or_logged_out() -> None:
     clock = ManualClock()
     sessions = LoginSessions(30 * 60 * NS_PER_S, clock)
     token, session = sessions.create("anna", USER)
@@ -143,11 +143,11 @@ def fenced() -> ASGIApp:
         ("", 421),
     ],
 )
-def test_it_is_asked_by_its_own_name(host: str, status: int) -> None:
+def test_accepts_only_its_own_host_names(host: str, status: int) -> None:
     assert http_request(fenced(), "/x", headers={"host": host}).status == status
 
 
-def test_every_answer_carries_the_policy() -> None:
+def test_every_response_has_the_security_headers() -> None:
     for got in (
         http_request(fenced(), "/x"),
         http_request(fenced(), "/none"),
@@ -174,12 +174,12 @@ def test_every_answer_carries_the_policy() -> None:
         ({"content-type": "application/json; charset=utf-8"}, 200),
     ],
 )
-def test_an_action_comes_from_our_own_page(changed: dict[str, str], status: int) -> None:
+def test_refuses_actions_from_another_origin(changed: dict[str, str], status: int) -> None:
     got = http_request(fenced(), "/x", method="POST", headers=OURS | changed, body=b"{}")
     assert got.status == status
 
 
-def test_a_body_is_small_whether_it_says_its_length_or_not() -> None:
+def test_limits_bodies_with_and_without_a_length() -> None:
     assert http_request(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4096).status == 200
     assert http_request(fenced(), "/x", method="POST", headers=OURS, body=b" " * 4097).status == 413
     pieces = [b" " * 1_000] * 5
@@ -189,7 +189,7 @@ def test_a_body_is_small_whether_it_says_its_length_or_not() -> None:
         assert http_request(fenced(), "/x", method="POST", headers=headers).status == 413
 
 
-def test_nothing_of_the_page_names_another_machine() -> None:
+def test_static_files_reference_no_other_host() -> None:
     """Works offline: no address outside of it in any of its files."""
     from edgeinspect.services.hmi.read_routes import STATIC
 
@@ -202,7 +202,7 @@ def test_nothing_of_the_page_names_another_machine() -> None:
         assert "style=" not in text or path.suffix != ".html"
 
 
-def test_the_users_file_is_json_that_a_person_can_read(tmp_path: Path) -> None:
+def test_users_file_is_readable_json(tmp_path: Path) -> None:
     UserFile(tmp_path / "u").add_or_update("anna", Role.OPERATOR, GOOD)
     told = json.loads((tmp_path / "u").read_text(encoding="utf-8"))
     assert told["schema"] == 1

@@ -16,7 +16,7 @@ def told(*said: tuple[float, str]) -> list[dict[str, object]]:
     return alarms.to_list()
 
 
-def test_what_an_alarm_is_about() -> None:
+def test_alarm_key() -> None:
     assert alarm_key(LOST) == alarm_key(LATE) == "camera top"
     assert alarm_key(LOST) != alarm_key("camera side is lost")
     one = "the PLC counted 3 more triggers than there are frames"
@@ -24,7 +24,7 @@ def test_what_an_alarm_is_about() -> None:
     assert alarm_key("new engines: a") != alarm_key("new engines: b")
 
 
-def test_a_camera_that_goes_and_comes_back_is_one_alarm() -> None:
+def test_camera_that_disconnects_and_returns_is_one_alarm() -> None:
     """Delayed, lost, back but still without a verdict: one cause, its end when all is well."""
     (alarm,) = told((1, LATE), (2, LOST), (5, RUN), (6, ""))
     assert (alarm["raised_ms"], alarm["cleared_ms"]) == (1_000, 6_000)
@@ -32,14 +32,14 @@ def test_a_camera_that_goes_and_comes_back_is_one_alarm() -> None:
     assert alarm["began_as"] == LATE
 
 
-def test_one_that_flickers_is_one_alarm_that_counts() -> None:
+def test_flickering_alarm_is_counted_once() -> None:
     said = [(i, LOST if i % 2 == 0 else "") for i in range(20)]
     (alarm,) = told(*said)
     assert alarm["times"] == 10
     assert len(told((0, LOST), (1, ""), (60, LOST))) == 2
 
 
-def test_numbers_that_change_make_no_new_alarm_and_stay_seen() -> None:
+def test_changing_numbers_keep_the_alarm_and_its_acknowledgement() -> None:
     alarms = AlarmLog("strip")
     for count in range(1, 50):
         alarms.update(f"the PLC counted {count} more triggers than there are frames", count)
@@ -54,7 +54,7 @@ def test_numbers_that_change_make_no_new_alarm_and_stay_seen() -> None:
     assert len(alarms.to_list()) == 2
 
 
-def test_other_causes_are_other_alarms() -> None:
+def test_different_causes_are_different_alarms() -> None:
     assert (
         len(told((1, LOST), (2, "camera side is lost"), (3, "the ledger cannot be written"))) == 3
     )
@@ -64,7 +64,7 @@ def test_other_causes_are_other_alarms() -> None:
 ARCHIVE = "the archive is silent"
 
 
-def test_one_that_a_worse_one_covers_is_still_the_same() -> None:
+def test_superseded_alarm_stays_the_same() -> None:
     """It never ended: the page shows one alarm at a time, the worst."""
     said = [(1, ARCHIVE), (2, LOST), (40, ARCHIVE), (50, "the daemon is silent"), (90, ARCHIVE)]
     found = told(*said)
@@ -74,7 +74,7 @@ def test_one_that_a_worse_one_covers_is_still_the_same() -> None:
     assert len(told((1, ARCHIVE), (2, LOST), (3, ""), (30, ARCHIVE))) == 3
 
 
-def test_what_was_seen_stays_seen_under_a_worse_one() -> None:
+def test_acknowledgement_survives_a_worse_alarm() -> None:
     alarms = AlarmLog("strip")
     alarms.update(ARCHIVE, 1)
     alarms.acknowledge("anna", 2)

@@ -57,7 +57,7 @@ def made(folder: Path, **keys: Any) -> HmiService:
 # -- its file ------------------------------------------------------------------------------
 
 
-def test_the_example_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     loaded = load_hmi_config("examples/hmi.yaml")
     assert loaded.line.config.line == "strip"
@@ -77,12 +77,12 @@ def test_the_example_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_faults_of_a_file(tmp_path: Path, keys: dict[str, Any], words: str) -> None:
+def test_lists_every_fault(tmp_path: Path, keys: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_hmi_config(write_hmi_config(tmp_path, **keys))
 
 
-def test_beyond_this_machine_only_when_it_is_said(tmp_path: Path) -> None:
+def test_other_machines_need_tls_or_insecure(tmp_path: Path) -> None:
     assert (
         load_hmi_config(write_hmi_config(tmp_path, bind="0.0.0.0:80", insecure=True)).host
         == "0.0.0.0"
@@ -91,7 +91,7 @@ def test_beyond_this_machine_only_when_it_is_said(tmp_path: Path) -> None:
     assert load_hmi_config(write_hmi_config(tmp_path, bind="[::]:443", tls=tls)).host == "::"
 
 
-def test_a_line_without_a_fixed_address_cannot_be_heard(tmp_path: Path) -> None:
+def test_line_needs_a_fixed_address(tmp_path: Path) -> None:
     path = write_hmi_config(tmp_path)
     line = tmp_path / "strip.yaml"
     text = line.read_text()
@@ -100,7 +100,7 @@ def test_a_line_without_a_fixed_address_cannot_be_heard(tmp_path: Path) -> None:
         load_hmi_config(path)
 
 
-def test_where_a_client_connects() -> None:
+def test_client_addresses() -> None:
     assert local_address("tcp://*:5590") == "tcp://127.0.0.1:5590"
     assert local_address("tcp://0.0.0.0:1") == "tcp://127.0.0.1:1"
     assert local_address("tcp://10.0.0.7:1") == "tcp://10.0.0.7:1"
@@ -110,7 +110,7 @@ def test_where_a_client_connects() -> None:
 # -- its command -----------------------------------------------------------------------------
 
 
-def test_users_by_the_command(tmp_path: Path) -> None:
+def test_command_changes_users(tmp_path: Path) -> None:
     path = write_hmi_config(tmp_path, users=str(tmp_path / "users.json"))
     runner = CliRunner()
     arguments = [str(path), "--passwd", "anna", "--role", "engineer"]
@@ -129,7 +129,7 @@ def test_users_by_the_command(tmp_path: Path) -> None:
 # -- its answers -------------------------------------------------------------------------------
 
 
-def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
+def test_reads_without_a_running_line(tmp_path: Path) -> None:
     page = made(tmp_path)
     assert http_request(page.app, "/api/state").status == 503, "not inspected"
     page.line_state.on_heartbeat(make_heartbeat())
@@ -177,12 +177,12 @@ def test_what_can_be_read_without_a_line(tmp_path: Path) -> None:
         "decision=PASS&decision=PASS",
     ],
 )
-def test_what_cannot_be_searched_for(tmp_path: Path, query: str) -> None:
+def test_refuses_invalid_search_criteria(tmp_path: Path, query: str) -> None:
     got = http_request(made(tmp_path).app, "/api/search", query=query)
     assert got.status == 400, got.body
 
 
-def test_a_verdict_heard_is_a_verdict_shown(tmp_path: Path) -> None:
+def test_shows_a_received_verdict(tmp_path: Path) -> None:
     page = made(tmp_path)
     one = make_verdict(7, Decision.REJECT)
     page.line_state.on_verdict(one, encode_message(one), replayed=False)
@@ -191,7 +191,7 @@ def test_a_verdict_heard_is_a_verdict_shown(tmp_path: Path) -> None:
     assert (told["picture"], told["mask"]) == (False, False)
 
 
-def test_the_stream_lets_a_browser_go_that_cannot_follow() -> None:
+def test_stream_drops_a_slow_browser() -> None:
     told = EventStream(lambda: {"n": 1}, lambda: {"board": 1}, dict, 1)
 
     async def watch() -> int:
@@ -216,7 +216,7 @@ def test_the_stream_lets_a_browser_go_that_cannot_follow() -> None:
 # -- its actions -------------------------------------------------------------------------------
 
 
-def test_an_action_that_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
+def test_unrecorded_action_is_refused(tmp_path: Path) -> None:
     """Nobody answers at the line's address: nothing is sent, nothing is promoted."""
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("otto", Role.ENGINEER, GOOD)
@@ -248,7 +248,7 @@ def test_an_action_that_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
     assert answer.status == 401, "his role was changed: he logs in again"
 
 
-def test_wrong_passwords_are_slowed_down(tmp_path: Path) -> None:
+def test_throttles_wrong_passwords(tmp_path: Path) -> None:
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("anna", Role.OPERATOR, GOOD)
     page = made(tmp_path, users=str(tmp_path / "users.json"))
@@ -261,7 +261,7 @@ def test_wrong_passwords_are_slowed_down(tmp_path: Path) -> None:
     assert login(GOOD) == 429, "even the right one waits"
 
 
-def test_without_users_nobody_logs_in(tmp_path: Path) -> None:
+def test_login_needs_a_users_file(tmp_path: Path) -> None:
     page = made(tmp_path)
     assert http_request(page.app, "/api/session").json()["logins"] is False
     body = b'{"name":"anna","password":"four unlike words"}'
@@ -270,7 +270,7 @@ def test_without_users_nobody_logs_in(tmp_path: Path) -> None:
     )
 
 
-def test_a_promotion_names_the_person(tmp_path: Path) -> None:
+def test_promotion_records_the_actor(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "engines" / "strip-gate", tmp_path / "store" / "strip-gate")
     for path in (tmp_path / "store").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -291,7 +291,7 @@ def test_a_promotion_names_the_person(tmp_path: Path) -> None:
 # -- the ledger --------------------------------------------------------------------------------
 
 
-def test_a_shift_is_counted_out_of_the_ledger(tmp_path: Path) -> None:
+def test_counts_a_shift_from_the_ledger(tmp_path: Path) -> None:
     desk = LedgerFixture(tmp_path)
     start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
     desk.add_verdicts(5)
@@ -317,7 +317,7 @@ def test_a_shift_is_counted_out_of_the_ledger(tmp_path: Path) -> None:
     desk.dispose()
 
 
-def test_a_ledger_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
+def test_missing_or_damaged_ledger_is_reported(tmp_path: Path) -> None:
     for path in (None, tmp_path / "none.sqlite", tmp_path / "damaged.sqlite"):
         (tmp_path / "damaged.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 4096)
         with pytest.raises(DataError):
@@ -332,7 +332,7 @@ def test_a_ledger_that_is_not_there_or_damaged_is_said(tmp_path: Path) -> None:
         "UPDATE verdicts SET reason = 'x', simulated = 'x'",
     ],
 )
-def test_rows_that_somebody_wrote_end_no_page(tmp_path: Path, harm: str) -> None:
+def test_invalid_ledger_rows_do_not_end_the_service(tmp_path: Path, harm: str) -> None:
     desk = LedgerFixture(tmp_path)
     start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
     desk.add_verdicts(3, Decision.REJECT)
@@ -348,7 +348,7 @@ def test_rows_that_somebody_wrote_end_no_page(tmp_path: Path, harm: str) -> None
     desk.dispose()
 
 
-def test_a_body_that_somebody_wrote_is_told_or_left_out(tmp_path: Path) -> None:
+def test_invalid_ledger_body_is_reported_or_skipped(tmp_path: Path) -> None:
     desk = LedgerFixture(tmp_path)
     desk.add_verdicts(3, Decision.REJECT)
     assert desk.writer.write_backlog()
@@ -367,7 +367,7 @@ def test_a_body_that_somebody_wrote_is_told_or_left_out(tmp_path: Path) -> None:
     desk.dispose()
 
 
-def test_a_candidates_figures_in_shadow_are_those_of_its_record(tmp_path: Path) -> None:
+def test_shows_shadow_figures_of_a_candidate(tmp_path: Path) -> None:
     store = ModelStore(ROOT / "engines")
     specs = [store.resolve(f"strip-gate/{version}").id for version in (2, 1)]
     live, candidate = (model_key(each.name, each.version, each.sha256) for each in specs)
@@ -390,7 +390,7 @@ def test_a_candidates_figures_in_shadow_are_those_of_its_record(tmp_path: Path) 
     assert (found["frames"], found["only_live_rejects"], found["both_reject"]) == (3, 1, 2)
 
 
-def test_a_line_without_a_ledger_refuses_what_it_cannot_record(tmp_path: Path) -> None:
+def test_without_a_ledger_actions_are_refused(tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path)
     try:
         wanted = OperatorRequest(actor="anna", action="acknowledge", detail="x")
@@ -411,7 +411,7 @@ def test_a_line_without_a_ledger_refuses_what_it_cannot_record(tmp_path: Path) -
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 78),
     ],
 )
-def test_an_address_that_cannot_be_bound(
+def test_unusable_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, code: int
 ) -> None:
     def bind(_socket: socket.socket, _address: object) -> None:

@@ -130,7 +130,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     "data",
     [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", SHORT],
 )
-def test_many_idle_connections_of_one_client_cost_nobody_anything(
+def test_idle_connections_of_one_client_do_not_affect_others(
     served: LimitedServer, data: bytes
 ) -> None:
     """Not the others, not the client's own next request: the oldest idle one is given up."""
@@ -144,7 +144,7 @@ def test_many_idle_connections_of_one_client_cost_nobody_anything(
     wait_for(lambda: len(served.gate) == 0)
 
 
-def test_idle_connections_of_many_clients_leave_room_too(served: LimitedServer) -> None:
+def test_idle_connections_of_many_clients_are_replaced(served: LimitedServer) -> None:
     clients = [served.connect(source=f"127.0.0.{2 + i % 8}") for i in range(300)]
     assert served.request("127.0.0.99") == 200
     assert len(served.gate) <= 121
@@ -152,7 +152,7 @@ def test_idle_connections_of_many_clients_leave_room_too(served: LimitedServer) 
         client.close()
 
 
-def test_one_that_is_being_answered_is_never_taken_away(served: LimitedServer) -> None:
+def test_active_connection_is_never_closed(served: LimitedServer) -> None:
     request = b"GET /still HTTP/1.1\r\nHost: localhost\r\n\r\n"
     clients = [served.connect(request) for _ in range(40)]
     for client in clients:
@@ -167,7 +167,7 @@ def test_one_that_is_being_answered_is_never_taken_away(served: LimitedServer) -
         client.close()
 
 
-def test_a_trusted_proxy_has_no_limit_of_its_own() -> None:
+def test_trusted_proxy_has_no_client_limit() -> None:
     served = LimitedServer(200, 10, ("127.0.0.7",))
     request = b"GET /still HTTP/1.1\r\nHost: localhost\r\n\r\n"
     clients = [served.connect(request, "127.0.0.7") for _ in range(60)]
@@ -187,14 +187,14 @@ def test_a_trusted_proxy_has_no_limit_of_its_own() -> None:
         (CHUNKED, b"HTTP/1.1 408"),
     ],
 )
-def test_who_owes_something_is_let_go(served: LimitedServer, data: bytes, answer: bytes) -> None:
+def test_slow_sender_is_disconnected(served: LimitedServer, data: bytes, answer: bytes) -> None:
     words = ends(served.connect(data))
     assert words.startswith(answer)
     assert bool(words) == bool(answer)
 
 
 @pytest.mark.usefixtures("quick")
-def test_bytes_that_drip_do_not_keep_a_connection(served: LimitedServer) -> None:
+def test_dripping_bytes_do_not_extend_the_timeout(served: LimitedServer) -> None:
     client = served.connect(b"GET / HTTP/1.1\r\n")
     begun = time.monotonic()
     with contextlib.suppress(OSError):
@@ -207,7 +207,7 @@ def test_bytes_that_drip_do_not_keep_a_connection(served: LimitedServer) -> None
     assert time.monotonic() - begun < 15
 
 
-def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_heard(
+def test_refuses_a_body_with_two_lengths_and_closes(
     served: LimitedServer,
 ) -> None:
     smuggled = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -219,14 +219,14 @@ def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_is_heard(
 
 
 @pytest.mark.usefixtures("quick")
-def test_who_does_not_read_is_let_go(served: LimitedServer) -> None:
+def test_slow_reader_is_disconnected(served: LimitedServer) -> None:
     client = served.connect(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")
     wait_for(lambda: len(served.gate) == 1)
     wait_for(lambda: len(served.gate) == 0)
     client.close()
 
 
-def test_a_connection_is_used_again(served: LimitedServer) -> None:
+def test_connection_is_reused(served: LimitedServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     for _ in range(5):
         connection.request("GET", "/")
@@ -235,7 +235,7 @@ def test_a_connection_is_used_again(served: LimitedServer) -> None:
     connection.close()
 
 
-def test_clients_that_hang_up_and_heads_that_are_none_write_no_traceback(
+def test_disconnects_and_invalid_heads_log_no_traceback(
     served: LimitedServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     digits = b"9" * 5_000

@@ -63,7 +63,7 @@ class RingFixture:
             self.pictures.encode_next()
 
 
-def test_a_live_picture_with_its_mask_at_its_rate(tmp_path: Path) -> None:
+def test_keeps_live_frames_with_masks_at_the_configured_rate(tmp_path: Path) -> None:
     desk = RingFixture(tmp_path)
     mask = Mask(seq=1, height_px=8, width_px=16, stride=4, runs={3: [1, 4]})
     for seq in (1, 2):
@@ -84,7 +84,7 @@ def test_a_live_picture_with_its_mask_at_its_rate(tmp_path: Path) -> None:
     assert desk.pictures.newest_live()["top"].seq == 3
 
 
-def test_a_picture_overwritten_while_it_is_read_is_not_shown(
+def test_frame_overwritten_while_reading_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = RingFixture(tmp_path, slots=2)
@@ -106,7 +106,7 @@ def test_a_picture_overwritten_while_it_is_read_is_not_shown(
     assert desk.pictures.find(99) is None, "a frame the ring does not have"
 
 
-def test_every_reject_is_kept_up_to_a_rate_and_a_number(tmp_path: Path) -> None:
+def test_keeps_rejects_up_to_a_rate_and_a_number(tmp_path: Path) -> None:
     desk = RingFixture(tmp_path)
     for seq in range(1, 11):
         desk.capture(seq)
@@ -124,7 +124,7 @@ def test_every_reject_is_kept_up_to_a_rate_and_a_number(tmp_path: Path) -> None:
     assert desk.pictures.find(59) is None
 
 
-def test_another_daemons_ring_is_found_and_none_is_no_error(tmp_path: Path) -> None:
+def test_attaches_to_a_new_ring_and_tolerates_none(tmp_path: Path) -> None:
     desk = RingFixture(tmp_path)
     desk.ring.remove_file()
     desk.receive_verdict(1, Decision.REJECT)
@@ -140,7 +140,7 @@ def test_another_daemons_ring_is_found_and_none_is_no_error(tmp_path: Path) -> N
     assert desk.pictures.newest_live()["top"].seq == 3
 
 
-def test_a_mask_that_lies_about_its_size_is_refused() -> None:
+def test_refuses_a_mask_that_contradicts_its_size() -> None:
     with pytest.raises(DataError):
         encode_mask_png(Mask(seq=1, height_px=1 << 20, width_px=1 << 20, stride=1, runs={}))
     with pytest.raises(DataError):
@@ -148,14 +148,14 @@ def test_a_mask_that_lies_about_its_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("size", [(3, 3), (8, 2_000), (600, 7), (256, 1600)])
-def test_a_thumb_of_any_picture(size: tuple[int, int]) -> None:
+def test_thumbnail_of_any_size(size: tuple[int, int]) -> None:
     shown = np.full(size, 100, np.uint8)
     for regions in ((), (SCRATCH,)):
         data = np.frombuffer(encode_thumbnail(shown, regions), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
 
 
-def test_the_archives_picture_is_found_by_the_verdict_alone(tmp_path: Path) -> None:
+def test_finds_an_archived_frame_by_its_verdict(tmp_path: Path) -> None:
     one = make_verdict(5, Decision.REJECT, at_utc_ns=1_795_230_004_170_000_000)
     assert archive_frames.find_archived_frame(tmp_path, one) is None
     folder = tmp_path / frame_folder(one)

@@ -20,7 +20,7 @@ from edgeinspect.wire.messages import encode_message
 from tests.unit.services.hmi.builders import HOUR_NS, make_heartbeat, make_line_state, make_verdict
 
 
-def test_silence_is_not_inspected_within_the_second() -> None:
+def test_silence_is_not_inspected_within_a_second() -> None:
     clock = ManualClock()
     seen = make_line_state(clock)
     assert seen.current_status().state == "not_inspected"
@@ -38,7 +38,7 @@ def test_silence_is_not_inspected_within_the_second() -> None:
     assert seen.alarms_payload()[0]["cleared_ms"]
 
 
-def test_a_daemon_that_was_never_there_is_an_alarm_after_a_while() -> None:
+def test_missing_daemon_is_an_alarm_after_the_grace_period() -> None:
     clock = ManualClock()
     seen = make_line_state(clock)
     seen.current_status()
@@ -48,7 +48,7 @@ def test_a_daemon_that_was_never_there_is_an_alarm_after_a_while() -> None:
     assert seen.alarms_payload()[0]["text"] == DAEMON_SILENT
 
 
-def test_what_the_daemon_says_is_what_is_shown() -> None:
+def test_shows_the_daemon_status() -> None:
     seen = make_line_state(ManualClock())
     seen.on_heartbeat(make_heartbeat(alarm="at least 20 rejects in a row"))
     assert seen.current_status().state == "alarm"
@@ -61,7 +61,7 @@ def test_what_the_daemon_says_is_what_is_shown() -> None:
     assert seen.current_status().reason == WIRE_VERSION_MISMATCH
 
 
-def test_what_works_beside_the_line_waits_for_the_line_s_own_alarm() -> None:
+def test_alarm_of_the_line_precedes_service_alarms() -> None:
     told = [""]
     seen = make_line_state(ManualClock(), service_alarm=lambda: told[0])
     told[0] = "the archive is silent"
@@ -82,7 +82,7 @@ def test_what_works_beside_the_line_waits_for_the_line_s_own_alarm() -> None:
     ]
 
 
-def test_an_alarm_keeps_who_has_seen_it_until_another_stands() -> None:
+def test_alarm_keeps_its_acknowledgement_until_another_is_active() -> None:
     clock = ManualClock()
     seen = make_line_state(clock)
     seen.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
@@ -94,7 +94,7 @@ def test_an_alarm_keeps_who_has_seen_it_until_another_stands() -> None:
     assert [alarm["by"] for alarm in seen.alarms_payload()] == ["", "anna"]
 
 
-def test_the_ledger_remembers_alarms_over_a_restart_of_the_page() -> None:
+def test_loads_alarms_from_the_ledger() -> None:
     seen = make_line_state(ManualClock())
     seen.load_alarms(
         [
@@ -117,7 +117,7 @@ def test_the_ledger_remembers_alarms_over_a_restart_of_the_page() -> None:
 
 @given(st.lists(st.sampled_from(list(Decision)), max_size=60), st.integers(0, 60))
 @settings(deadline=None)
-def test_the_law_holds_for_what_came_by_ledger_and_wire_in_any_split(
+def test_shift_balances_for_any_split_between_ledger_and_wire(
     decisions: list[Decision], known: int
 ) -> None:
     """A ledger that lags, and a wire that overlaps it: each frame counts once."""
@@ -141,7 +141,7 @@ def test_the_law_holds_for_what_came_by_ledger_and_wire_in_any_split(
         assert told[name] == decisions.count(decision)
 
 
-def test_a_lost_verdict_shows_in_the_equation_until_the_ledger_knows_better() -> None:
+def test_lost_verdict_unbalances_the_shift_until_read_from_the_ledger() -> None:
     seen = make_line_state(ManualClock())
     start = seen.shift_payload()["start_ms"] * NS_PER_MS
     seen.on_verdict(make_verdict(1, at_utc_ns=start), b"", replayed=False)
@@ -158,7 +158,7 @@ def test_a_lost_verdict_shows_in_the_equation_until_the_ledger_knows_better() ->
     assert seen.shift_payload()["captured"] == 5
 
 
-def test_a_new_shift_begins_with_the_first_frame_captured_in_it() -> None:
+def test_new_shift_starts_with_its_first_frame() -> None:
     clock = ManualClock()
     seen = make_line_state(clock, hours=1)
     start = seen.shift_payload()["start_ms"] * NS_PER_MS
@@ -172,7 +172,7 @@ def test_a_new_shift_begins_with_the_first_frame_captured_in_it() -> None:
     assert told["start_ms"] * NS_PER_MS == start + HOUR_NS
 
 
-def test_bodies_of_old_verdicts_are_let_go() -> None:
+def test_forgets_old_verdicts() -> None:
     seen = make_line_state(ManualClock())
     for seq in range(1, 2_502):
         seen.on_verdict(make_verdict(seq), b"x", replayed=False)
@@ -183,14 +183,14 @@ def test_bodies_of_old_verdicts_are_let_go() -> None:
 
 @given(st.integers(0, 4 * 10**18), st.lists(st.times(), min_size=1, max_size=5))
 @settings(deadline=None)
-def test_every_instant_is_in_its_shift(utc_ns: int, times: list[object]) -> None:
+def test_shift_bounds_contain_the_instant(utc_ns: int, times: list[object]) -> None:
     starts = [f"{each:%H:%M}" for each in times]  # type: ignore[str-format]
     start, end = shift_counters.shift_bounds(utc_ns, starts)
     assert start <= utc_ns < end
     assert end - start <= 26 * HOUR_NS  # a day, and what summer time adds
 
 
-def test_each_reject_is_counted_once_under_what_rejected_it() -> None:
+def test_each_reject_has_one_label() -> None:
     made = ShiftCounters(0, 8 * HOUR_NS)
     made.count_verdict(1, 0, "REJECT", "defect", ["pit", "scratch"])
     made.count_verdict(2, 0, "REJECT", "gate", [])
@@ -217,5 +217,5 @@ def test_each_reject_is_counted_once_under_what_rejected_it() -> None:
         ("ledger has lost 3 verdicts", "not on record"),
     ],
 )
-def test_every_alarm_of_the_daemon_has_its_own_remedy(alarm: str, word: str) -> None:
+def test_every_alarm_has_a_remedy(alarm: str, word: str) -> None:
     assert word in remedy_for(alarm, "strip")

@@ -82,7 +82,7 @@ def names(made: Metrics) -> set[str]:
     return {s.name for f in text_string_to_metric_families(text) for s in f.samples}
 
 
-def test_what_prometheus_reads_is_what_the_daemon_said() -> None:
+def test_exports_the_daemon_status() -> None:
     text = measures().render().decode()
     for line in (
         'edgeinspect_verdicts_total{decision="PASS",line="strip"} 15.0',
@@ -105,7 +105,7 @@ def test_what_prometheus_reads_is_what_the_daemon_said() -> None:
     assert 'stage="segmenter"} 0' in text, "it did not run"
 
 
-def test_nothing_heard_is_told_without_an_error() -> None:
+def test_exports_without_any_message() -> None:
     seen, drift = make_line_state(ManualClock()), DriftMonitor("strip", 200, 200, None)
     made = Metrics(
         seen,
@@ -127,7 +127,7 @@ def queried(text: str) -> set[str]:
     return set(re.findall(r"\bedgeinspect_[a-z_]+", text))
 
 
-def test_the_dashboard_and_the_alerts_ask_for_what_is_told() -> None:
+def test_dashboard_and_alerts_use_exported_metrics() -> None:
     dashboard = json.loads((ROOT / "examples/grafana/edgeinspect.json").read_text("utf-8"))
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     assert len(asked) > 12
@@ -145,7 +145,7 @@ def test_the_dashboard_and_the_alerts_ask_for_what_is_told() -> None:
             assert name in known, f"{name} in {expression}"
 
 
-def test_the_page_of_metrics_lists_every_name_and_no_other() -> None:
+def test_documentation_lists_every_metric() -> None:
     text = (ROOT / "docs/metrics.md").read_text("utf-8")
     listed = set(re.findall(r"^\| `(edgeinspect_[a-z_]+)`", text, flags=re.MULTILINE))
     plain = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in exported()}
@@ -154,14 +154,14 @@ def test_the_page_of_metrics_lists_every_name_and_no_other() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=200, max_size=400))
 @settings(deadline=None, max_examples=40)
-def test_the_index_of_a_reference_against_itself_is_nothing(scores: list[float]) -> None:
+def test_stability_index_of_the_reference_is_zero(scores: list[float]) -> None:
     reference = make_reference("x", scores)
     assert stability_index(reference, scores) == pytest.approx(0, abs=1e-9)
     assert len(reference.shares) == len(reference.edges) + 1
     assert sum(reference.shares) == pytest.approx(1)
 
 
-def test_the_index_grows_with_the_change() -> None:
+def test_stability_index_grows_with_the_change() -> None:
     rng = np.random.default_rng(2)
     reference = make_reference("x", rng.beta(0.3, 3, 5_000).tolist())
     same = stability_index(reference, rng.beta(0.3, 3, 2_000).tolist())
@@ -171,7 +171,7 @@ def test_the_index_grows_with_the_change() -> None:
     assert other > 0.25
 
 
-def test_a_reference_outlives_the_page_and_belongs_to_one_gate(tmp_path: Path) -> None:
+def test_reference_persists_and_belongs_to_one_gate(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     first = DriftMonitor("strip", 200, 200, tmp_path)
     first.start_model("aa", [])
@@ -197,7 +197,7 @@ def test_sharpness_falls_with_blur() -> None:
     assert laplacian_sharpness(blurred) < laplacian_sharpness(sharp) / 10
 
 
-def test_the_host_is_read_as_far_as_it_tells(tmp_path: Path) -> None:
+def test_reads_available_host_sensors(tmp_path: Path) -> None:
     assert read_host_state(tmp_path) == HostState({}, None, None)
     for path, text in (
         ("class/thermal/thermal_zone0/type", "x86_pkg_temp\n"),

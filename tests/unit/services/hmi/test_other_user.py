@@ -48,7 +48,7 @@ def open_to_all() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_who_may_not_write_reads_a_ledger_in_each_state(open_to_all: Path) -> None:
+def test_read_only_user_reads_the_ledger_in_each_state(open_to_all: Path) -> None:
     """While the daemon writes, after it was killed, and after it has exited."""
     folder = open_to_all / "kept"
     folder.mkdir(mode=0o755)

@@ -12,13 +12,13 @@ async def gather(turns: FairRateLimiter, *keys: str) -> list[bool]:
     return list(await asyncio.gather(*(turns.acquire(key) for key in keys)))
 
 
-def test_a_burst_is_answered_and_then_they_wait() -> None:
+def test_serves_a_burst_then_delays() -> None:
     begun = time.monotonic()
     assert all(asyncio.run(gather(FairRateLimiter(100), *["a"] * 60)))
     assert time.monotonic() - begun >= 0.15, "40 at once, then 10 ms each"
 
 
-def test_one_address_cannot_take_the_turns_of_another() -> None:
+def test_clients_are_served_in_turn() -> None:
     """It has two hundred waiting; the other's one is answered second at the latest."""
 
     async def run() -> tuple[list[bool], int]:
@@ -43,7 +43,7 @@ def test_one_address_cannot_take_the_turns_of_another() -> None:
     assert place <= 75 + 2  # those that were refused, and one that was answered
 
 
-def test_when_all_places_are_taken_the_address_with_most_gives_one_up() -> None:
+def test_full_queue_drops_from_the_client_with_the_most() -> None:
     async def run() -> tuple[int, list[bool]]:
         turns = FairRateLimiter(10)
         crowd = [asyncio.create_task(turns.acquire(f"{i % 3}")) for i in range(200)]

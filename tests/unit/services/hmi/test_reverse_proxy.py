@@ -40,7 +40,7 @@ def read(
     )
 
 
-def test_a_stranger_is_not_believed() -> None:
+def test_ignores_headers_of_untrusted_peers() -> None:
     asked = read(
         "192.0.2.9",
         x_forwarded_for="1.2.3.4",
@@ -72,11 +72,11 @@ def test_a_stranger_is_not_believed() -> None:
         ("9" * 5_000, "127.0.0.1"),
     ],
 )
-def test_the_client_is_the_rightmost_that_is_no_proxy(told: str, client: str) -> None:
+def test_client_is_the_rightmost_untrusted_address(told: str, client: str) -> None:
     assert read("127.0.0.1", x_forwarded_for=told).client == client
 
 
-def test_a_header_that_comes_twice_is_one_list() -> None:
+def test_repeated_header_is_one_list() -> None:
     assert read("127.0.0.1", x_forwarded_for=["6.6.6.6", "198.51.100.7"]).client == "198.51.100.7"
 
 
@@ -101,12 +101,12 @@ def test_a_header_that_comes_twice_is_one_list() -> None:
         '/a"',
     ],
 )
-def test_a_prefix_that_is_none_is_passed_over(prefix: str) -> None:
+def test_ignores_an_invalid_prefix(prefix: str) -> None:
     assert read("127.0.0.1", x_forwarded_prefix=prefix).prefix == "/line7"
     assert PREFIX_PATTERN.fullmatch(prefix.rstrip("/")) is None
 
 
-def test_host_scheme_and_prefix_of_a_proxy() -> None:
+def test_reads_host_scheme_and_prefix_of_a_proxy() -> None:
     asked = read(
         "127.0.0.1", x_forwarded_host=NAME, x_forwarded_proto="https", x_forwarded_prefix="/line8/"
     )
@@ -132,7 +132,7 @@ def test_host_scheme_and_prefix_of_a_proxy() -> None:
         st.text(st.characters(max_codepoint=255), max_size=300),
     )
 )
-def test_nothing_of_a_header_gets_through_unchecked(headers: dict[str, str]) -> None:
+def test_validates_every_forwarded_header(headers: dict[str, str]) -> None:
     asked = read("127.0.0.1", **headers)
     assert parse_address(asked.client) is not None
     assert asked.scheme in ("http", "https")
@@ -177,13 +177,13 @@ def test_nothing_of_a_header_gets_through_unchecked(headers: dict[str, str]) -> 
         ),
     ],
 )
-def test_the_origin_is_the_page_as_the_browser_sees_it(
+def test_origin_is_compared_with_the_original_request(
     origin: str, asked: OriginalRequest, same: bool
 ) -> None:
     assert is_same_origin(origin, asked) is same
 
 
-def test_what_a_client_is_counted_under() -> None:
+def test_client_key() -> None:
     assert client_key("10.0.0.7") == client_key("::ffff:10.0.0.7")
     assert client_key("2001:db8::1") == client_key("2001:db8::2") != client_key("2001:db8:0:1::1")
 
@@ -200,7 +200,7 @@ def test_what_a_client_is_counted_under() -> None:
         {"prefix": "line7"},
     ],
 )
-def test_faults_of_the_file(tmp_path: Path, keys: dict[str, Any]) -> None:
+def test_lists_faults_of_proxy_settings(tmp_path: Path, keys: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(keys))):
         load_hmi_config(write_hmi_config(tmp_path, **keys))
 
@@ -227,7 +227,7 @@ def login(
     return http_request(page.app, path, method="POST", headers=sent, body=body)
 
 
-def test_with_tls_at_the_proxy_the_cookie_is_secure_and_the_prefix_its_path(
+def test_tls_at_the_proxy_sets_secure_cookies_below_the_prefix(
     page: HmiService,
 ) -> None:
     told = {"host": NAME, "x_forwarded_proto": "https", "origin": f"https://{NAME}"}
@@ -243,7 +243,7 @@ def test_with_tls_at_the_proxy_the_cookie_is_secure_and_the_prefix_its_path(
     assert "Path=/;" in plain.cookies[-1], "asked directly it is at the root"
 
 
-def test_paths_with_and_without_the_prefix(page: HmiService) -> None:
+def test_serves_paths_with_and_without_the_prefix(page: HmiService) -> None:
     for path in ("/", "/static/app.js", "/api/engines", "/metrics"):
         assert http_request(page.app, path).status == 200
         assert http_request(page.app, f"/line7{path}").status == 200
@@ -253,7 +253,7 @@ def test_paths_with_and_without_the_prefix(page: HmiService) -> None:
     assert http_request(page.app, "/line7/line7/").status == 404
 
 
-def test_a_proxys_own_host_is_repeated_nowhere(page: HmiService) -> None:
+def test_host_of_the_proxy_is_not_reflected(page: HmiService) -> None:
     told = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
     for host in ("evil.example", "[", "a b", "x:y:z"):
         for path in ("/", "/api/state/", "/line7", "/static", "/none/"):
@@ -266,7 +266,7 @@ def test_a_proxys_own_host_is_repeated_nowhere(page: HmiService) -> None:
         )
 
 
-def test_nothing_that_the_page_links_to_is_at_the_root() -> None:
+def test_links_are_relative() -> None:
     from edgeinspect.services.hmi.read_routes import STATIC
 
     for path in STATIC.iterdir():
@@ -275,14 +275,14 @@ def test_nothing_that_the_page_links_to_is_at_the_root() -> None:
             assert word not in text, f"{path.name}: {word}"
 
 
-def test_a_proxy_that_rewrites_the_host_is_told_what_to_do(page: HmiService) -> None:
+def test_rewritten_host_is_refused_with_a_remedy(page: HmiService) -> None:
     got = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
     assert got.status == 403
     for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/hmi.md"):
         assert word in got.body
 
 
-def test_failures_are_those_of_the_browsers_address(page: HmiService) -> None:
+def test_failed_logins_count_for_the_browser_address(page: HmiService) -> None:
     for last in range(1, 6):
         assert login(page, word="wrong", x_forwarded_for=f"198.51.100.{last}").status == 401
     assert login(page, x_forwarded_for="198.51.100.9").status == 200

@@ -36,7 +36,7 @@ def told(shift: ShiftCounters, judged: list[dict[str, Any]]) -> None:
 
 
 @given(st.lists(JUDGED, max_size=60), st.integers(1, 96))
-def test_every_frame_is_in_one_bucket_and_every_reject_under_one_name(
+def test_every_frame_has_one_bucket_and_every_reject_one_label(
     judged: list[dict[str, Any]], quarters: int
 ) -> None:
     shift = ShiftCounters(START, START + quarters * BUCKET_NS - 7)
@@ -57,7 +57,7 @@ def test_every_frame_is_in_one_bucket_and_every_reject_under_one_name(
 
 
 @given(st.lists(JUDGED, max_size=60))
-def test_groups_as_the_ledger_counts_them_give_the_same(judged: list[dict[str, Any]]) -> None:
+def test_grouped_counts_equal_single_counts(judged: list[dict[str, Any]]) -> None:
     """As `history.load` does: by bucket and kind, with the last seq of each group."""
     one, grouped = (
         ShiftCounters(START, START + 8 * HOUR_NS),

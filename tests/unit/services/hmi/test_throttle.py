@@ -26,7 +26,7 @@ POST = {"content-type": "application/json"}
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 
 
-def test_five_failures_then_each_try_waits_and_they_fade() -> None:
+def test_five_failures_delay_further_attempts_and_decay() -> None:
     clock = ManualClock()
     brake, anna = LoginThrottle(clock), LoginAttempt(HERE, "anna")
     for _ in range(4):
@@ -48,7 +48,7 @@ def test_five_failures_then_each_try_waits_and_they_fade() -> None:
     assert brake.wait_s(anna) == 0, "what was six hours ago counts no more"
 
 
-def test_right_passwords_never_count() -> None:
+def test_successful_logins_are_never_throttled() -> None:
     brake = LoginThrottle(ManualClock())
     for index in range(1_000):
         guess = LoginAttempt(HERE, f"user{index % 3}")
@@ -56,7 +56,7 @@ def test_right_passwords_never_count() -> None:
         brake.record_success(guess)
 
 
-def test_guessing_from_one_address_locks_nobody_out_at_another() -> None:
+def test_guessing_from_one_address_does_not_lock_out_others() -> None:
     clock = ManualClock()
     brake = LoginThrottle(clock)
     for index in range(2_000):
@@ -68,7 +68,7 @@ def test_guessing_from_one_address_locks_nobody_out_at_another() -> None:
     assert brake.wait_s(LoginAttempt(THERE, "otto")) == 0
 
 
-def test_guessing_from_everywhere_is_slowed_and_a_known_browser_is_not() -> None:
+def test_distributed_guessing_is_throttled_except_known_browsers() -> None:
     """A name tried from a thousand addresses: a try in ten seconds, but none for her panel."""
     clock = ManualClock()
     brake = LoginThrottle(clock)
@@ -84,7 +84,7 @@ def test_guessing_from_everywhere_is_slowed_and_a_known_browser_is_not() -> None
     assert brake.wait_s(LoginAttempt(THERE, "anna", "her-panel")) == 0
 
 
-def test_a_whole_ipv6_network_is_one_client() -> None:
+def test_ipv6_network_is_one_client() -> None:
     brake = LoginThrottle(ManualClock())
     for index in range(5):
         brake.record_failure(LoginAttempt(f"2001:db8::{index:x}", "anna"))
@@ -92,7 +92,7 @@ def test_a_whole_ipv6_network_is_one_client() -> None:
     assert brake.wait_s(LoginAttempt("2001:db8:0:1::1", "anna")) == 0
 
 
-def test_its_memory_is_bounded() -> None:
+def test_throttle_memory_is_bounded() -> None:
     brake = LoginThrottle(ManualClock())
     for index in range(5_000):
         brake.record_failure(LoginAttempt(f"10.0.{index // 250}.{index % 250}", f"x{index}", ""))
@@ -101,7 +101,7 @@ def test_its_memory_is_bounded() -> None:
         assert len(table) <= 2_000
 
 
-def test_a_device_is_known_by_its_own_persons_hash() -> None:
+def test_device_cookie_is_bound_to_the_password_hash() -> None:
     anna, otto = User(Role.OPERATOR, "", "hash-a"), User(Role.OPERATOR, "", "hash-o")
     cookies = {
         known_browsers.device_cookie_name("anna"): known_browsers.make_device_cookie("anna", anna)
@@ -152,11 +152,11 @@ def login(
     return http_request(page.app, "/api/login", method="POST", headers=headers, body=body)
 
 
-def test_thirty_right_logins_of_one_address_are_all_heard(page: HmiService) -> None:
+def test_thirty_successful_logins_from_one_address(page: HmiService) -> None:
     assert [login(page, name=("anna", "otto")[i % 2]).status for i in range(30)] == [200] * 30
 
 
-def test_a_browser_that_is_known_logs_in_whatever_others_try_at_its_address(
+def test_known_browser_logs_in_despite_failures_at_its_address(
     page: HmiService,
 ) -> None:
     device = next(each for each in login(page).cookies if "device" in each)
@@ -169,7 +169,7 @@ def test_a_browser_that_is_known_logs_in_whatever_others_try_at_its_address(
     assert own == [401] * 5 + [429], "a known browser is no place to guess from either"
 
 
-def test_fifty_right_logins_at_once_of_one_address(page: HmiService) -> None:
+def test_fifty_concurrent_successful_logins(page: HmiService) -> None:
     """They stand in line; nobody is told that there were too many wrong passwords."""
     found: list[int] = []
 
@@ -189,7 +189,7 @@ def test_fifty_right_logins_at_once_of_one_address(page: HmiService) -> None:
     assert found == [200] * 50
 
 
-def test_fifty_wrong_ones_at_once_are_counted_as_they_are_judged(page: HmiService) -> None:
+def test_concurrent_failures_are_throttled(page: HmiService) -> None:
     found: list[int] = []
 
     async def one() -> None:

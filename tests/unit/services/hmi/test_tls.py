@@ -52,12 +52,12 @@ def issue(folder: Path, name: str = "page", *, password: str = "") -> TlsConfig:
     return TlsConfig(certificate=str(certificate), key=str(key))
 
 
-def test_a_good_pair(tmp_path: Path) -> None:
+def test_loads_a_valid_pair(tmp_path: Path) -> None:
     context = load_tls_context(issue(tmp_path))
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_a_key_that_everybody_reads_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_world_readable_key(tmp_path: Path) -> None:
     tls = issue(tmp_path)
     for mode, good in ((0o644, False), (0o604, False), (0o640, True), (0o400, True)):
         os.chmod(tls.key, mode)
@@ -68,7 +68,7 @@ def test_a_key_that_everybody_reads_is_refused(tmp_path: Path) -> None:
                 load_tls_context(tls)
 
 
-def test_what_else_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_names_the_unusable_file(tmp_path: Path) -> None:
     one, other = issue(tmp_path, "one"), issue(tmp_path, "other")
     with pytest.raises(DataError, match="is not the key of"):
         load_tls_context(TlsConfig(certificate=one.certificate, key=other.key))
@@ -89,7 +89,7 @@ def test_what_else_cannot_be_used_is_named(tmp_path: Path) -> None:
         load_tls_context(TlsConfig(certificate=str(tmp_path / "large"), key=one.key))
 
 
-def test_the_page_does_not_start_with_it(
+def test_service_does_not_start_with_an_unusable_pair(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tls = issue(tmp_path)
@@ -120,7 +120,7 @@ async def shown(context: ssl.SSLContext, name: str | None) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["line-7", None])
-def test_a_renewed_pair_is_taken_without_a_restart(tmp_path: Path, name: str | None) -> None:
+def test_reloads_a_renewed_pair(tmp_path: Path, name: str | None) -> None:
     async def run() -> None:
         tls = issue(tmp_path)
         certificate = RenewableCertificate(tls)
@@ -134,7 +134,7 @@ def test_a_renewed_pair_is_taken_without_a_restart(tmp_path: Path, name: str | N
     asyncio.run(run())
 
 
-def test_a_broken_renewal_keeps_the_pair_before_and_is_an_alarm(tmp_path: Path) -> None:
+def test_failed_renewal_keeps_the_current_pair_and_raises_an_alarm(tmp_path: Path) -> None:
     async def run() -> None:
         tls = issue(tmp_path)
         good = {path: Path(path).read_bytes() for path in (tls.certificate, tls.key)}

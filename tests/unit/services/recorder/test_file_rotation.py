@@ -46,7 +46,7 @@ def seqs_in(path: Path) -> list[int]:
     ]
 
 
-def test_a_file_is_full(tmp_path: Path) -> None:
+def test_stops_at_the_size_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     reel = RotatingWriter(path, "a", 16 * MIB, about)
     reel.open_first_file(1)
@@ -60,7 +60,7 @@ def test_a_file_is_full(tmp_path: Path) -> None:
     assert last == RecordingEnd(why="full", frames=taken, without_picture=0, missed=2)
 
 
-def test_a_folders_oldest_files_make_room(tmp_path: Path) -> None:
+def test_folder_removes_its_oldest_files(tmp_path: Path) -> None:
     other = tmp_path / "b-20260101T000000.000000000Z.mcap"
     other.write_bytes(b"another line's")
     reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
@@ -82,9 +82,7 @@ def test_a_folders_oldest_files_make_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("later_utc_ns", [1, 4 * 10**18])
-def test_a_clock_that_was_set_removes_the_oldest_all_the_same(
-    tmp_path: Path, later_utc_ns: int
-) -> None:
+def test_removes_the_oldest_file_after_a_clock_change(tmp_path: Path, later_utc_ns: int) -> None:
     """A run at some date, and one with the clock in 1970, or far ahead, and one set right."""
     for turn, utc_ns in enumerate((18 * 10**17, later_utc_ns, 18 * 10**17 + 999_999_999)):
         reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
@@ -99,7 +97,7 @@ def test_a_clock_that_was_set_removes_the_oldest_all_the_same(
     assert 100 < len(seqs) < 200
 
 
-def test_a_line_whose_name_begins_alike_is_another(tmp_path: Path) -> None:
+def test_ignores_files_of_a_line_with_the_same_prefix(tmp_path: Path) -> None:
     other = tmp_path / "a-2-20200101T000000.000000000Z.mcap"
     other.write_bytes(bytes(MIB))
     reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
@@ -109,7 +107,7 @@ def test_a_line_whose_name_begins_alike_is_another(tmp_path: Path) -> None:
     assert other.exists()
 
 
-def test_a_file_that_failed_before_its_first_frame_is_removed(tmp_path: Path) -> None:
+def test_removes_a_file_that_failed_before_its_first_frame(tmp_path: Path) -> None:
     for name, frames in (("none.mcap", 0), ("one.mcap", 1)):
         reel = RotatingWriter(tmp_path / name, "a", 16 * MIB, about)
         reel.open_first_file(1)

@@ -88,7 +88,7 @@ def line(tmp_path: Path) -> RecordedLine:
     return RecordedLine(tmp_path)
 
 
-def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) -> None:
+def test_records_frames_and_configuration(line: RecordedLine) -> None:
     account = line.record(lambda: [line.frame() for _ in range(5)] and None, max_frames=5)
     assert (account.frames, account.without_image, account.missed) == (5, 0, 0)
     items = list(open_recording(line.out).items())
@@ -105,13 +105,13 @@ def test_frames_with_their_pictures_and_their_configuration(line: RecordedLine) 
     )
 
 
-def test_another_configuration_than_the_lines_is_refused_at_once(line: RecordedLine) -> None:
+def test_refuses_a_configuration_that_the_line_does_not_run(line: RecordedLine) -> None:
     with pytest.raises(ConfigError, match="the line runs with configuration other"):
         line.record(lambda: line.frame("other"), max_frames=1)
     assert not line.out.exists()  # so that the next try may have its name
 
 
-def test_a_reload_is_recorded_too(line: RecordedLine) -> None:
+def test_records_a_reload(line: RecordedLine) -> None:
     def deliver() -> None:
         line.frame()
         while not line.out.stat().st_size:
@@ -129,12 +129,12 @@ def test_a_reload_is_recorded_too(line: RecordedLine) -> None:
     assert [each.hash for each in told] == [line.hash, load_config(line.config).hash]
 
 
-def test_its_time_is_over(line: RecordedLine) -> None:
+def test_stops_after_the_duration(line: RecordedLine) -> None:
     account = line.record(lambda: None, duration_ns=300_000_000)
     assert (account.end_reason, account.frames) == ("its time is over", 0)
 
 
-def test_a_written_out_configuration_is_the_same(line: RecordedLine) -> None:
+def test_dumped_configuration_has_the_same_hash(line: RecordedLine) -> None:
     examples = Path(__file__).parents[4] / "examples"
     for path in (line.config, *sorted(examples.glob("*.yaml"))):
         try:
@@ -144,7 +144,7 @@ def test_a_written_out_configuration_is_the_same(line: RecordedLine) -> None:
         assert parse_config(dump_canonical(loaded)).hash == loaded.hash, path
 
 
-def test_what_waits_is_bounded_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+def test_queue_is_bounded_and_drops_are_recorded(tmp_path: Path) -> None:
     about = RecordingInfo(line="a", edgeinspect="1", began_utc_ns=1, machine={})
     reel = RotatingWriter(tmp_path / "a.mcap", "a", 16 << 20, lambda: about)
     bodies = {seq: encode_message(verdict(seq)) for seq in range(1, 10)}
@@ -174,7 +174,7 @@ def test_what_waits_is_bounded_and_what_is_left_out_is_said(tmp_path: Path) -> N
     assert writing.failure is None
 
 
-def test_both_clocks_are_read_at_one_moment() -> None:
+def test_reads_both_clocks_at_one_instant() -> None:
     clock = ManualClock()
     reading = read_clocks(clock)
     assert reading.utc_ns - reading.mono_ns == clock.utc_offset_ns

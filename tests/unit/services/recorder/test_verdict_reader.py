@@ -40,7 +40,7 @@ def read_all(verdicts: VerdictReader) -> list[bytes | MissedVerdicts]:
     return found
 
 
-def test_each_closed_frame_comes_once_and_in_order(tmp_path: Path) -> None:
+def test_returns_each_closed_frame_once_and_in_order(tmp_path: Path) -> None:
     spool = spool_at(tmp_path)
     spool.close(spool.open(RECORD), b"before")
     spool.mark_published(1)
@@ -57,7 +57,7 @@ def test_each_closed_frame_comes_once_and_in_order(tmp_path: Path) -> None:
     spool.release()
 
 
-def test_what_was_overwritten_is_said(tmp_path: Path) -> None:
+def test_reports_overwritten_verdicts(tmp_path: Path) -> None:
     spool = spool_at(tmp_path)
     verdicts = VerdictReader(tmp_path / "a.spool")
     verdicts.attach()
@@ -71,7 +71,7 @@ def test_what_was_overwritten_is_said(tmp_path: Path) -> None:
     spool.release()
 
 
-def test_it_follows_over_a_restart_and_a_lost_spool(tmp_path: Path) -> None:
+def test_continues_after_a_restart_and_a_lost_spool(tmp_path: Path) -> None:
     spool = spool_at(tmp_path)
     verdicts = VerdictReader(tmp_path / "a.spool")
     verdicts.attach()
@@ -96,7 +96,7 @@ def test_it_follows_over_a_restart_and_a_lost_spool(tmp_path: Path) -> None:
     spool.release()
 
 
-def test_a_spool_of_another_size_keeps_its_place(tmp_path: Path) -> None:
+def test_spool_of_another_size_keeps_the_position(tmp_path: Path) -> None:
     spool = spool_at(tmp_path)
     verdicts = VerdictReader(tmp_path / "a.spool")
     verdicts.attach()
@@ -110,7 +110,7 @@ def test_a_spool_of_another_size_keeps_its_place(tmp_path: Path) -> None:
     spool.release()
 
 
-def test_no_spool_and_no_sound_one(tmp_path: Path) -> None:
+def test_missing_or_damaged_spool(tmp_path: Path) -> None:
     with pytest.raises(DeviceLostError, match="no spool"):
         SpoolReader(tmp_path / "a.spool")
     (tmp_path / "a.spool").write_bytes(bytes(10_000))
@@ -119,7 +119,7 @@ def test_no_spool_and_no_sound_one(tmp_path: Path) -> None:
     assert not VerdictReader(tmp_path / "a.spool").attach()
 
 
-def test_a_torn_record_is_no_verdict(tmp_path: Path) -> None:
+def test_torn_record_is_not_returned(tmp_path: Path) -> None:
     spool = spool_at(tmp_path)
     seq = spool.open(RECORD)
     spool.close(seq, b"whole")
@@ -162,7 +162,7 @@ def put(ring: FrameRing, seq: int) -> None:
     ring.release(slot)
 
 
-def test_pictures_are_held_until_their_verdict(tmp_path: Path) -> None:
+def test_holds_frames_until_their_verdict(tmp_path: Path) -> None:
     clock = ManualClock()
     pictures = FrameCollector(tmp_path, "a", ("top",), 1 << 20, clock)
     assert not pictures.attach()
@@ -184,7 +184,7 @@ def test_pictures_are_held_until_their_verdict(tmp_path: Path) -> None:
     pictures.close()
 
 
-def test_what_the_ring_does_not_hold_as_it_came_is_taken_from_aside(tmp_path: Path) -> None:
+def test_reads_unconverted_frames_from_the_side_buffer(tmp_path: Path) -> None:
     clock = ManualClock()
     pictures = FrameCollector(tmp_path, "a", ("top",), 1 << 20, clock)
     ring = FrameRing(tmp_path / "a.top.ring", 2, SHAPE)
@@ -201,7 +201,7 @@ def test_what_the_ring_does_not_hold_as_it_came_is_taken_from_aside(tmp_path: Pa
     assert not (tmp_path / "a.top.aside").exists()
 
 
-def test_memory_is_bounded_and_a_new_daemon_is_met(tmp_path: Path) -> None:
+def test_memory_is_bounded_and_a_new_daemon_is_attached(tmp_path: Path) -> None:
     pictures = FrameCollector(tmp_path, "a", ("top",), 2 * SHAPE.size_bytes, ManualClock())
     ring = FrameRing(tmp_path / "a.top.ring", 4, SHAPE)
     pictures.attach()
