@@ -38,7 +38,7 @@ from edgeinspect.imaging import (
     read_image,
     read_image_bytes,
 )
-from edgeinspect.ports import CameraFinished
+from edgeinspect.ports import CameraFinished, DelayReportingCamera, ImageFileCamera
 from edgeinspect.system import FileReadError, escape_name
 
 _OPEN_TIMEOUT_NS = 3 * NS_PER_S
@@ -92,7 +92,7 @@ class _LoadedImage:
     """Identity of the file in a watched folder."""
 
 
-class FolderCamera:
+class FolderCamera(ImageFileCamera, DelayReportingCamera):
     """Reads images one ahead of the frame that is due. For threads see `ports.Camera`."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
@@ -102,8 +102,7 @@ class FolderCamera:
         self._reader: ReaderThread[_LoadedImage] = ReaderThread("folder-reader")
         self._read_settings = ReadSettings(options.color, options.bits, options.flat_end)
         self._depth_warning = ""
-        self.skipped_files = ""
-        """The skipped entries; updated when there is another kind."""
+        self._skipped_files = ""
         self._reported_kinds: set[str] = set()
         self._listing: FolderListing | None = None
         self._next_index = 0
@@ -140,6 +139,11 @@ class FolderCamera:
         if since_ns and self._clock.now_ns() - since_ns < _DECODING_MAX_NS:
             return ""
         return self._reader.pending_call
+
+    @property
+    def skipped_files(self) -> str:
+        """Return the skipped entries; updated when there is another kind."""
+        return self._skipped_files
 
     @property
     def alarm(self) -> str:
@@ -272,7 +276,7 @@ class FolderCamera:
             skipped.counts
         ):
             self._reported_kinds.update(skipped.counts)
-            self.skipped_files = str(skipped)
+            self._skipped_files = str(skipped)
 
     def _find_read_settings(self, names: Sequence[str]) -> ReadSettings:
         """Return the read settings that the options and the folder declare.

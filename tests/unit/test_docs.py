@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,12 +176,39 @@ def test_every_message_has_a_schema_and_an_example_that_decodes(reference: Modul
         assert msgspec.json.decode(msgspec.json.encode(example), type=cls) == example
 
 
-def test_the_camera_of_the_architecture_page_is_a_camera() -> None:
+def documented_camera() -> str:
+    """Return the source of the camera in docs/architecture.md."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- example: camera -->\n```python\n(.*?)```", text, flags=re.DOTALL)
     assert block is not None
+    return block[1]
+
+
+def test_the_documented_camera_passes_ruff_and_mypy(tmp_path: Path) -> None:
+    for package in ("ruff", "mypy"):
+        pytest.importorskip(package, reason=f"{package} is not installed: extra dev")
+    file = tmp_path / "noise.py"
+    file.write_text(documented_camera(), encoding="utf-8")
+    name = ("--stdin-filename", "edgeinspect/cameras/noise.py", "-")
+    for arguments in (
+        ("ruff", "check", *name),
+        ("ruff", "format", "--check", *name),
+        ("mypy", "--strict", str(file)),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            input=documented_camera(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_documented_camera_delivers_frames() -> None:
     made = ModuleType("noise")
-    exec(compile(block[1], "noise.py", "exec", dont_inherit=True), made.__dict__)
+    exec(compile(documented_camera(), "noise.py", "exec", dont_inherit=True), made.__dict__)
     clock = ManualClock()
     camera = made.build(made.Options(rate_hz=100), clock)
     assert isinstance(camera, Camera)

@@ -33,6 +33,7 @@ from edgeinspect.domain import (
     Pixels,
 )
 from edgeinspect.errors import CameraLostError, UsageError
+from edgeinspect.ports import CameraStatistics, DelayReportingCamera, LossReportingCamera
 
 UNANSWERED_TRIGGERS_MAX = 3
 """After this many triggers in a row without a frame the camera counts as lost."""
@@ -42,7 +43,7 @@ _POOL_MAX = 16
 """Most pixel arrays that are kept for reuse."""
 
 
-class GenicamCamera:
+class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera):
     """One GenICam camera. For threads see `ports.Camera`; `counts` is thread-safe."""
 
     reports_lost_frames = True

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from edgeinspect.domain import NO_PART, CameraCounts, ClockSource, Grab, Part, Pixels
 from edgeinspect.errors import UsageError
-from edgeinspect.ports import Camera, CameraStatistics
+from edgeinspect.ports import Camera, CameraStatistics, LossReportingCamera
 
 _BLOCK_GAP_MAX = 1000
 """A larger step of the block counter is a restart of the counter, not a loss."""
@@ -36,7 +36,7 @@ class LineScanOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ValueError("`overlap_px` must be less than `height_px`")
 
 
-class LineScanCamera:
+class LineScanCamera(LossReportingCamera, CameraStatistics):
     """Frames from a camera that delivers rows. For threads see `ports.Camera`.
 
     The instant of a frame is that of the block that completes it, as its newest rows have just
