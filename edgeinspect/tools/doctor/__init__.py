@@ -1,6 +1,7 @@
-"""The doctor: is this PC set up so that a line can keep its budget? Each finding has its remedy.
+"""Doctor: checks whether this PC is set up so that a line keeps its budget, with remedies.
 
-It changes nothing, and looks at files of /proc, /sys and /etc under a root that tests choose.
+It changes nothing. Files of /proc, /sys and /etc are read below a root, so that tests can replace
+them.
 """
 
 from edgeinspect.tools.doctor.checks import run_checks

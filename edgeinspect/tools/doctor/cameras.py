@@ -1,4 +1,4 @@
-"""Cameras: does each one answer? A running line is asked; one that stands still is tried."""
+"""Checks of cameras: their state in a running line, or a trial grab if no line runs."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ from edgeinspect.wire import STATUS_TOPIC, Status
 
 GRAB_TIMEOUT_NS = 2 * NS_PER_S
 
-Ask = Callable[[LoadedConfig], Mapping[str, str] | None]
-"""Camera to its state, as the running line says it; None if no line runs."""
+ReadCameraStates = Callable[[LoadedConfig], Mapping[str, str] | None]
+"""Returns the state of each camera in the running line; None if no line runs."""
 
 
-def check_cameras(loaded: LoadedConfig, clock: Clock, read_states: Ask) -> Iterator[Diagnostic]:
-    """Each camera of the line. A camera that the line holds is never touched."""
-    said = read_states(loaded)
+def check_cameras(
+    loaded: LoadedConfig, clock: Clock, read_states: ReadCameraStates
+) -> Iterator[Diagnostic]:
+    """Check each camera of a line. A camera in use by a running line is not opened."""
+    states = read_states(loaded)
     for name, choice in loaded.cameras.items():
         check = f"camera.{name}"
-        if said is None:
+        if states is None:
             yield _open_and_grab(check, choice, clock)
-        elif said.get(name) == "live":
-            yield ok(check, "live, says the running line")
+        elif states.get(name) == "live":
+            yield ok(check, "live in the running line")
         else:
             yield failure(
                 check,
-                f"{said.get(name, 'unknown')}, says the running line",
+                f"{states.get(name, 'unknown')} in the running line",
                 f"check its cable, power and trigger; journalctl EI_CAMERA={name}",
             )
 
 
 def read_camera_states(loaded: LoadedConfig) -> Mapping[str, str] | None:
-    """What the line's status says; None if it says nothing for longer than a status takes."""
+    """Return the camera states in the line's status; None without a status within its period."""
     publish = loaded.config.publish
-    if publish.curve is not None:  # a doctor has no key; a camera in use then says so itself
+    if publish.curve is not None:  # there is no key; opening a camera in use then fails
         return None
     address, _replay = client_addresses(loaded.config, find_shared_memory_folder(loaded.config))
     with Subscriber(address, topics=(STATUS_TOPIC,)) as listener:
-        heard = listener.receive(round(publish.status_ms) + 500)
-        if heard is None or not isinstance(heard.message, Status):
+        received = listener.receive(round(publish.status_ms) + 500)
+        if received is None or not isinstance(received.message, Status):
             return None
-        return heard.message.cameras
+        return received.message.cameras
 
 
 def _open_and_grab(check: str, choice: PluginSelection, clock: Clock) -> Diagnostic:
@@ -61,15 +63,15 @@ def _open_and_grab(check: str, choice: PluginSelection, clock: Clock) -> Diagnos
         finally:
             camera.close()
     except CameraFinished:
-        return warning(check, "opened, and it has no frame", "fill its folder")
+        return warning(check, "opened; it has no frame", "fill its folder")
     except EdgeInspectError as error:
-        what = f"{error.where}: {error.what}" if error.where else error.what
-        return failure(check, what, error.remedy or "check its cable, power and address")
+        problem = f"{error.where}: {error.what}" if error.where else error.what
+        return failure(check, problem, error.remedy or "check its cable, power and address")
     if grab is not None and grab.pixels is None:
-        what = f"{choice.type}: opened, and its first frame cannot be read: {grab.problem}"
-        return warning(check, what, "such frames get no verdict: see what its problem says")
+        problem = f"{choice.type}: opened; its first frame cannot be read: {grab.problem}"
+        return warning(check, problem, "such frames get no verdict: see the problem")
     if grab is not None:
-        return ok(check, f"{choice.type}: opened, and it sent a frame")
+        return ok(check, f"{choice.type}: opened; it sent a frame")
     if triggered:
-        return ok(check, f"{choice.type}: opened; it waits for its trigger")
-    return warning(check, f"{choice.type}: opened, and it sent nothing", "check its trigger mode")
+        return ok(check, f"{choice.type}: opened; it waits for a trigger")
+    return warning(check, f"{choice.type}: opened; it sent nothing", "check its trigger mode")

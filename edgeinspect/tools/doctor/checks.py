@@ -1,4 +1,4 @@
-"""All examinations, in the order a person would go through them."""
+"""All checks, in a sensible order for a person."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgeinspect.config import LoadedConfig
 from edgeinspect.domain import Clock
-from edgeinspect.tools.doctor.cameras import Ask, check_cameras, read_camera_states
+from edgeinspect.tools.doctor.cameras import ReadCameraStates, check_cameras, read_camera_states
 from edgeinspect.tools.doctor.diagnostic import Diagnostic
 from edgeinspect.tools.doctor.gpu import check_gpu
 from edgeinspect.tools.doctor.host import Host
@@ -20,15 +20,15 @@ def run_checks(
     host: Host,
     clock: Clock,
     loaded: LoadedConfig | None = None,
-    read_states: Ask = read_camera_states,
+    read_states: ReadCameraStates = read_camera_states,
 ) -> Iterator[Diagnostic]:
-    """Look at a PC, and at what one line wants of it.
+    """Check a PC, and what a line requires of it.
 
     Args:
-        machine: The PC.
+        host: The PC.
         clock: For the cameras.
-        loaded: The line's configuration; without it, what any line wants.
-        ask: How a running line is asked for its cameras.
+        loaded: The line's configuration; None checks what any line requires.
+        read_states: Reads the camera states of a running line.
     """
     config = loaded.config if loaded else None
     yield from check_processor(host, config)

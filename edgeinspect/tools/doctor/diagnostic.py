@@ -1,4 +1,4 @@
-"""One thing the doctor found."""
+"""Result of one check."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from enum import Enum
 
 
 class Severity(str, Enum):
-    """How a finding stands."""
+    """Severity of a diagnostic."""
 
     OK = "good"
     """As it should be."""
     WARNING = "warn"
-    """The line runs, but not as well as on this PC it could."""
+    """The line runs, but not as well as it could on this PC."""
     ERROR = "bad"
     """The line will not run, or will lose frames or records."""
     SKIPPED = "none"
-    """Not on this PC, or not wanted by this line."""
+    """Not applicable to this PC, or not required by this line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """What was looked at, what stands there, and what to do about it."""
+    """What was checked, what was found, and the remedy."""
 
     check: str
-    """Its name, as `processor.governor`; stable, for programs."""
+    """Name of the check, as `processor.governor`; stable, for programs."""
     state: Severity
     found: str
-    """What stands there, in words."""
+    """What was found."""
     remedy: str = ""
-    """What to do; empty if nothing."""
+    """What to do; empty if nothing is needed."""
 
 
 def ok(check: str, found: str) -> Diagnostic:
-    """As it should be."""
+    """Return a diagnostic without a problem."""
     return Diagnostic(check, Severity.OK, found)
 
 
 def skipped(check: str, found: str) -> Diagnostic:
-    """Not on this PC, or not wanted."""
+    """Return a diagnostic of a check that does not apply."""
     return Diagnostic(check, Severity.SKIPPED, found)
 
 
 def warning(check: str, found: str, remedy: str) -> Diagnostic:
-    """Could be better."""
+    """Return a diagnostic of something to improve."""
     return Diagnostic(check, Severity.WARNING, found, remedy)
 
 
 def failure(check: str, found: str, remedy: str) -> Diagnostic:
-    """Must be put right."""
+    """Return a diagnostic of an error that must be fixed."""
     return Diagnostic(check, Severity.ERROR, found, remedy)

@@ -1,4 +1,4 @@
-"""GPU: clocks and power mode, of a discrete NVIDIA card or of a Jetson's own."""
+"""Checks of the GPU: clocks and power, of an NVIDIA card or a Jetson."""
 
 from __future__ import annotations
 
@@ -22,40 +22,38 @@ _MAX_TEMPERATURE_C = 85
 
 
 def check_gpu(host: Host, config: LineConfig | None) -> Iterator[Diagnostic]:
-    """What the GPU is set to; nothing to say without one, if the line wants none."""
+    """Check the settings of the GPU; skipped if there is none and the line needs none."""
     tables = (config.engines.gate, config.engines.segmenter) if config else ()
-    wanted = any(table is not None and table.get("type") == "trt" for table in tables)
+    is_required = any(table is not None and table.get("type") == "trt" for table in tables)
     if host.read(_TEGRA) is not None:
         yield _check_jetson_mode(host)
         yield from _check_jetson_clocks(host)
         return
     if not host.path("/proc/driver/nvidia/version").exists():
-        if wanted:
+        if is_required:
             yield failure(
                 "gpu.driver",
-                "the line's engines are of type trt, and there is no NVIDIA driver",
+                "the line has engines of type trt, but there is no NVIDIA driver",
                 "install the driver (docs/hardware.md), or use type ov",
             )
         else:
-            yield skipped("gpu", "no NVIDIA GPU, and the line wants none")
+            yield skipped("gpu", "no NVIDIA GPU; the line needs none")
         return
-    said = host.run_command(
+    output = host.run_command(
         ("nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader")
     )
-    if said is None:
+    if output is None:
         yield failure(
-            "gpu.driver", "nvidia-smi does not answer", "dmesg | grep -i nvrm; restart the PC"
+            "gpu.driver", "nvidia-smi does not respond", "dmesg | grep -i nvrm; restart the PC"
         )
         return
-    for index, line in enumerate(said.splitlines()):
+    for index, line in enumerate(output.splitlines()):
         yield from _check_card(index, [word.strip() for word in line.split(",")])
 
 
 def _check_card(index: int, values: list[str]) -> Iterator[Diagnostic]:
     if len(values) != len(_FIELDS):
-        yield skipped(
-            f"gpu.{index}", f"nvidia-smi says what is not understood: {', '.join(values)}"
-        )
+        yield skipped(f"gpu.{index}", f"unexpected output of nvidia-smi: {', '.join(values)}")
         return
     name, persistent, hardware, thermal, limit, default, heat = values
     if persistent == "Enabled":
@@ -63,13 +61,15 @@ def _check_card(index: int, values: list[str]) -> Iterator[Diagnostic]:
     else:
         yield warning(
             f"gpu.{index}.persistence",
-            f"{name}: the driver lets the card sleep when nobody uses it",
+            f"{name}: the driver is unloaded when the card is idle",
             "systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1",
         )
     slowed = [w for w, on in (("power or heat", hardware), ("heat", thermal)) if on == "Active"]
     if slowed or (heat.isdigit() and int(heat) >= _MAX_TEMPERATURE_C):
-        why = f"slowed by {slowed[0]}" if slowed else "hot"
-        yield failure(f"gpu.{index}.clocks", f"{why}, {heat} °C", "clean its fan; check its supply")
+        reason = f"slowed by {slowed[0]}" if slowed else "hot"
+        yield failure(
+            f"gpu.{index}.clocks", f"{reason}, {heat} °C", "clean its fan; check its supply"
+        )
     else:
         yield ok(f"gpu.{index}.clocks", f"not slowed, {heat} °C")
     if limit != default:
@@ -82,29 +82,31 @@ def _check_card(index: int, values: list[str]) -> Iterator[Diagnostic]:
         yield ok(f"gpu.{index}.power", f"{limit}, its default")
 
 
-def _check_jetson_mode(machine: Host) -> Diagnostic:
+def _check_jetson_mode(host: Host) -> Diagnostic:
     check = "gpu.power_mode"
-    said = machine.run_command(("nvpmodel", "-q"))
-    if said is None:
-        return skipped(check, "nvpmodel does not answer (it may need root)")
-    mode = next((w.partition(":")[2].strip() for w in said.splitlines() if "Power Mode" in w), "?")
+    output = host.run_command(("nvpmodel", "-q"))
+    if output is None:
+        return skipped(check, "nvpmodel does not respond (it may need root)")
+    mode = next(
+        (w.partition(":")[2].strip() for w in output.splitlines() if "Power Mode" in w), "?"
+    )
     if mode.startswith("MAXN"):
         return ok(check, f"{mode}: no limit")
     return warning(check, f"{mode}: clocks are limited to save power", "nvpmodel -m 0")
 
 
-def _check_jetson_clocks(machine: Host) -> Iterator[Diagnostic]:
-    for path in machine.glob("/sys/class/devfreq/*"):
+def _check_jetson_clocks(host: Host) -> Iterator[Diagnostic]:
+    for path in host.glob("/sys/class/devfreq/*"):
         if not any(word in path.name for word in ("gpu", "gv11b", "ga10b", "gb10b", "nvgpu")):
             continue
-        least, most = (machine.read(path / f"{name}_freq") for name in ("min", "max"))
-        if least is not None and least == most:
-            yield ok("gpu.clocks", f"fixed at {int(least) // 1_000_000} MHz")
+        minimum, maximum = (host.read(path / f"{name}_freq") for name in ("min", "max"))
+        if minimum is not None and minimum == maximum:
+            yield ok("gpu.clocks", f"fixed at {int(minimum) // 1_000_000} MHz")
         else:
             yield warning(
                 "gpu.clocks",
-                "the clock falls between two frames, and the next one is judged slowly",
-                "jetson_clocks   (lasting: a unit that calls it after nvpmodel.service)",
+                "the clock drops between frames, which slows the next inspection",
+                "jetson_clocks   (permanently: a unit that calls it after nvpmodel.service)",
             )
         return
     yield skipped("gpu.clocks", "the kernel does not show the GPU's clock")

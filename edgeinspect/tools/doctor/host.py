@@ -1,4 +1,4 @@
-"""The PC as the doctor sees it: files under a root, and the few things that no file says."""
+"""The checked PC: files below a root, and the few properties that are not in files."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ _TIMEX_BYTES = 256
 
 
 class Host:
-    """This PC, or a tree of files that stands for one. Reads only.
+    """This PC, or a tree of files that represents one. Read-only.
 
     Args:
-        root: Where `/` is.
+        root: The folder used as `/`.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
 
     def path(self, name: str | Path) -> Path:
-        """An absolute path of the PC under the root."""
+        """Return the path below the root for an absolute path of the PC."""
         return self.root / str(name).lstrip("/")
 
     def read(self, name: str | Path) -> str | None:
-        """A file's text without the space around it; None if it cannot be read."""
+        """Return a file's text, stripped; None if it cannot be read."""
         try:
             return self.path(name).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return None
 
     def glob(self, pattern: str) -> list[Path]:
-        """Paths that fit, sorted, as absolute paths of the PC."""
-        found = self.root.glob(pattern.lstrip("/"))
-        return sorted(Path("/") / path.relative_to(self.root) for path in found)
+        """Return matching paths, sorted, as absolute paths of the PC."""
+        paths = self.root.glob(pattern.lstrip("/"))
+        return sorted(Path("/") / path.relative_to(self.root) for path in paths)
 
     def free_bytes(self, name: str | Path) -> int | None:
-        """Free space where a path is, or will be; None if nothing of it exists."""
+        """Return the free space where a path is or will be; None if no parent exists."""
         path = self._nearest_existing(name)
         return None if path is None else shutil.disk_usage(path).free
 
     def is_read_only(self, name: str | Path) -> bool:
-        """True if the file system where a path is, or will be, takes no writes."""
+        """Return True if the file system where a path is or will be is read-only."""
         path = self._nearest_existing(name)
         return path is not None and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
     def _nearest_existing(self, name: str | Path) -> Path | None:
-        """The path, or the first above it that exists; None if nothing of it does."""
+        """Return the path or its nearest existing parent; None if there is none."""
         path = self.path(name)
         while not path.exists():
             if path in (self.root, path.parent):
@@ -64,48 +64,48 @@ class Host:
             path = path.parent
         return path
 
-    def run_command(self, words: Sequence[str]) -> str | None:
-        """What a command says; None if it is not here or fails."""
-        if shutil.which(words[0]) is None:
+    def run_command(self, command: Sequence[str]) -> str | None:
+        """Return the output of a command; None if it is missing or fails."""
+        if shutil.which(command[0]) is None:
             return None
         try:
             done = subprocess.run(
-                words, capture_output=True, text=True, check=False, timeout=_COMMAND_TIMEOUT_S
+                command, capture_output=True, text=True, check=False, timeout=_COMMAND_TIMEOUT_S
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout if done.returncode == 0 else None
 
     def receive_ring(self, interface: str) -> tuple[int, int] | None:
-        """(set, most) frames of a network card's receive ring; None if it has none to set.
+        """Return (current, maximum) frames of a card's receive ring; None if it has none.
 
         Source: ethtool's ETHTOOL_GRINGPARAM, linux/ethtool.h
         """
         # cmd; rx_max, mini, jumbo, tx_max; rx, mini, jumbo, tx
-        answer = bytearray(struct.pack("@9I", _ETHTOOL_GRINGPARAM, *[0] * 8))
-        buffer = (ctypes.c_char * len(answer)).from_buffer(answer)
+        result = bytearray(struct.pack("@9I", _ETHTOOL_GRINGPARAM, *[0] * 8))
+        buffer = (ctypes.c_char * len(result)).from_buffer(result)
         request = struct.pack("@16sP", interface.encode(), ctypes.addressof(buffer))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
             try:
                 fcntl.ioctl(channel, _SIOCETHTOOL, request.ljust(40, b"\0"))
             except OSError:
                 return None
-        values = struct.unpack("@9I", bytes(answer))
+        values = struct.unpack("@9I", bytes(result))
         return (values[5], values[1]) if values[1] else None
 
     def is_clock_synchronised(self) -> bool | None:
-        """Whether the kernel's clock follows a source; None if nobody can say.
+        """Return whether the kernel's clock is synchronised to a source; None if unknown.
 
         Source: adjtimex(2), which chrony, ntpd, timesyncd and phc2sys all set.
         """
         libc = ctypes.CDLL(None, use_errno=True)
-        answer = (ctypes.c_char * _TIMEX_BYTES)()
-        if libc.adjtimex(ctypes.byref(answer)) < 0:
+        result = (ctypes.c_char * _TIMEX_BYTES)()
+        if libc.adjtimex(ctypes.byref(result)) < 0:
             return None
         at = 5 * 8  # `status` is an int behind four longs and the padded `modes`
-        status = struct.unpack_from("@i", bytes(answer), at)[0]
+        status = struct.unpack_from("@i", bytes(result), at)[0]
         return not status & _STA_UNSYNC
 
     def is_root(self) -> bool:
-        """True if everything can be read."""
+        """Return True if this process may read every file."""
         return os.geteuid() == 0

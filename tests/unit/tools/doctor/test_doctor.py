@@ -1,4 +1,4 @@
-"""The doctor looks at trees of files that stand for PCs, good and bad ones."""
+"""Checks of the doctor, on trees of files that represent PCs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GOOD = {
 
 
 class FakeHost(Host):
-    """A tree, and answers to what no file says."""
+    """A tree of files, and values of what is not in files."""
 
     def __init__(self, root: Path, files: Mapping[str, str]) -> None:
         super().__init__(root)
@@ -56,8 +56,8 @@ class FakeHost(Host):
     def free_bytes(self, name: str | Path) -> int | None:
         return self.free if super().free_bytes(name) is not None else None
 
-    def run_command(self, words: Any) -> str | None:
-        return self.command_outputs.get(words[0])
+    def run_command(self, options: Any) -> str | None:
+        return self.command_outputs.get(options[0])
 
     def receive_ring(self, interface: str) -> tuple[int, int] | None:
         return self.ring
@@ -72,29 +72,29 @@ def pc(tmp_path: Path) -> FakeHost:
 
 
 def line(**changes: Any) -> LoadedConfig:
-    """The installed example with other values; its camera sends packets."""
+    """The installed example with other values."""
     config = yaml.safe_load((ROOT / "examples/service/example.yaml").read_text(encoding="utf-8"))
     config["cameras"] = {"top": {"type": "folder", "path": str(ROOT / "examples/pictures")}}
     return parse_config(yaml.safe_dump(config | changes))
 
 
 def diagnose(
-    pc: FakeHost, loaded: LoadedConfig | None = None, **said: str
+    pc: FakeHost, loaded: LoadedConfig | None = None, **states: str
 ) -> dict[str, Diagnostic]:
-    found = run_checks(pc, ManualClock(), loaded, read_states=lambda _loaded: said or None)
-    return {finding.check: finding for finding in found}
+    diagnostics = run_checks(pc, ManualClock(), loaded, read_states=lambda _loaded: states or None)
+    return {finding.check: finding for finding in diagnostics}
 
 
-def test_a_good_pc_has_nothing_to_put_right(pc: FakeHost) -> None:
-    found = diagnose(pc)
-    assert {f.state for f in found.values()} <= {Severity.OK, Severity.SKIPPED}
-    assert not any(f.remedy for f in found.values())
-    assert len([f for f in found.values() if f.state is Severity.OK]) >= 9
+def test_a_well_configured_pc_has_no_problem(pc: FakeHost) -> None:
+    diagnostics = diagnose(pc)
+    assert {f.state for f in diagnostics.values()} <= {Severity.OK, Severity.SKIPPED}
+    assert not any(f.remedy for f in diagnostics.values())
+    assert len([f for f in diagnostics.values() if f.state is Severity.OK]) >= 9
 
 
-def test_an_empty_tree_is_no_error(tmp_path: Path) -> None:
-    found = list(run_checks(Host(tmp_path), ManualClock(), None))
-    assert "bad" not in {f.state.value for f in found}
+def test_an_empty_tree_has_no_error(tmp_path: Path) -> None:
+    diagnostics = list(run_checks(Host(tmp_path), ManualClock(), None))
+    assert "bad" not in {f.state.value for f in diagnostics}
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_an_empty_tree_is_no_error(tmp_path: Path) -> None:
         ("/sys/class/net/eth0/mtu", "1500", "network.eth0.mtu", Severity.WARNING, "mtu 9000"),
     ],
 )
-def test_each_setting_is_seen_and_has_its_remedy(
+def test_each_wrong_setting_is_found_with_its_remedy(
     pc: FakeHost, name: str, text: str, check: str, state: Severity, remedy: str
 ) -> None:
     assert diagnose(pc)[check].state is Severity.OK
     pc.put(name, text)
-    found = diagnose(pc)[check]
-    assert found.state is state
-    assert remedy in found.remedy
+    diagnostics = diagnose(pc)[check]
+    assert diagnostics.state is state
+    assert remedy in diagnostics.remedy
 
 
 def set_ring(pc: FakeHost) -> None:
@@ -165,17 +165,17 @@ def set_mode(pc: FakeHost) -> None:
         (set_mode, "keys.server.key_secret", Severity.ERROR),
     ],
 )
-def test_what_no_setting_says(
+def test_other_problems_are_found_with_a_remedy(
     pc: FakeHost, spoil: Callable[[FakeHost], None], check: str, state: Severity
 ) -> None:
     assert diagnose(pc)[check].state is Severity.OK
     spoil(pc)
-    found = diagnose(pc)[check]
-    assert found.state is state
-    assert found.remedy
+    diagnostics = diagnose(pc)[check]
+    assert diagnostics.state is state
+    assert diagnostics.remedy
 
 
-def test_a_card_without_cable_or_with_a_radio_is_passed_over(pc: FakeHost) -> None:
+def test_unplugged_and_wireless_cards_are_ignored(pc: FakeHost) -> None:
     pc.put("/sys/class/net/wlan0/device/x", "")
     pc.put("/sys/class/net/wlan0/wireless/x", "")
     pc.put("/sys/class/net/wlan0/operstate", "up")
@@ -185,42 +185,42 @@ def test_a_card_without_cable_or_with_a_radio_is_passed_over(pc: FakeHost) -> No
     assert {f.check.split(".")[1] for f in check_network(pc, None)} == {"socket_buffers", "eth0"}
 
 
-# -- what a line wants -------------------------------------------------------------------
+# -- requirements of a line -------------------------------------------------------------------
 
 
-def test_a_line_without_packets_is_not_bothered_with_the_network(pc: FakeHost) -> None:
+def test_the_network_is_skipped_for_a_line_without_packet_cameras(pc: FakeHost) -> None:
     assert diagnose(pc, line())["network"].state is Severity.SKIPPED
 
 
-def test_real_time_needs_its_drop_in(pc: FakeHost) -> None:
+def test_real_time_requires_its_drop_in(pc: FakeHost) -> None:
     wanting = line(real_time={"fifo_priority": 20, "lock_memory": True})
     assert diagnose(pc, wanting)["processor.realtime_limits"].state is Severity.SKIPPED
     unit = (ROOT / "systemd/edgeinspect@.service").read_text(encoding="utf-8")
     pc.put("/usr/lib/systemd/system/edgeinspect@.service", unit)
-    found = diagnose(pc, wanting)["processor.realtime_limits"]
-    assert found.state is Severity.ERROR
-    assert "drop-ins/realtime.conf" in found.remedy
+    diagnostics = diagnose(pc, wanting)["processor.realtime_limits"]
+    assert diagnostics.state is Severity.ERROR
+    assert "drop-ins/realtime.conf" in diagnostics.remedy
     assert diagnose(pc, line())["processor.realtime_limits"].state is Severity.SKIPPED
     drop_in = (ROOT / "systemd/drop-ins/realtime.conf").read_text(encoding="utf-8")
     pc.put("/etc/systemd/system/edgeinspect@example.service.d/realtime.conf", drop_in)
     assert diagnose(pc, wanting)["processor.realtime_limits"].state is Severity.OK
 
 
-def test_the_disk_must_hold_the_ledger_that_was_allowed(pc: FakeHost) -> None:
+def test_the_disk_must_have_space_for_the_ledger(pc: FakeHost) -> None:
     pc.free = 10 * GIB
     small, large = ({"folder": "/var/lib/edgeinspect/ledger", "max_mib": m} for m in (5e3, 2e4))
     assert diagnose(pc, line(ledger=small))["storage.disk"].state is Severity.OK
     assert diagnose(pc, line(ledger=large))["storage.disk"].state is Severity.WARNING
 
 
-def test_the_memory_must_hold_the_spool(pc: FakeHost) -> None:
+def test_the_memory_must_have_space_for_the_spool(pc: FakeHost) -> None:
     pc.free = 80 << 20
     assert diagnose(pc, line())["storage.memory"].state is Severity.ERROR
     small = {"folder": "/run/edgeinspect/example", "slots": 64}
     assert diagnose(pc, line(spool=small))["storage.memory"].state is Severity.OK
 
 
-def test_the_memory_is_sought_where_the_line_would_have_it(
+def test_the_memory_is_checked_in_the_lines_folder(
     pc: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
@@ -235,10 +235,10 @@ def test_the_memory_is_sought_where_the_line_would_have_it(
     assert "read-only" in finding.found
 
 
-def test_an_encrypted_line_needs_its_key(pc: FakeHost) -> None:
+def test_an_encrypted_line_requires_its_key(pc: FakeHost) -> None:
     publish = {"verdicts": "tcp://*:5590", "replay": "tcp://*:5591", "curve": "/etc/nowhere"}
-    found = diagnose(pc, line(publish=publish))["keys.server"]
-    assert found.state in (Severity.ERROR, Severity.SKIPPED)
+    diagnostics = diagnose(pc, line(publish=publish))["keys.server"]
+    assert diagnostics.state in (Severity.ERROR, Severity.SKIPPED)
     publish["curve"] = "/etc/edgeinspect/keys"
     assert diagnose(pc, line(publish=publish))["keys.server.key_secret"].state is Severity.OK
 
@@ -258,18 +258,18 @@ CARD = "NVIDIA L4, {persistent}, {slow}, Not Active, {limit} W, 72.00 W, {heat}\
         ({"limit": "40.00"}, {"gpu.0.power"}),
     ],
 )
-def test_a_card_that_is_slowed_is_seen(
+def test_a_throttled_card_is_found(
     pc: FakeHost, changes: dict[str, str], bad_checks: set[str]
 ) -> None:
     pc.put("/proc/driver/nvidia/version", "570")
-    words = {"persistent": "Enabled", "slow": "Not Active", "limit": "72.00", "heat": "50"}
-    pc.command_outputs["nvidia-smi"] = CARD.format(**words | changes)
+    options = {"persistent": "Enabled", "slow": "Not Active", "limit": "72.00", "heat": "50"}
+    pc.command_outputs["nvidia-smi"] = CARD.format(**options | changes)
     gpu = {c: f for c, f in diagnose(pc).items() if c.startswith("gpu")}
     assert {c for c, f in gpu.items() if f.remedy} == bad_checks
     assert len(gpu) == 3
 
 
-def test_a_driver_that_does_not_answer_or_is_not_there(pc: FakeHost) -> None:
+def test_a_missing_or_unresponsive_driver_is_found(pc: FakeHost) -> None:
     assert diagnose(pc)["gpu"].state is Severity.SKIPPED
     engines = {"gate": {"type": "trt", "model": "a"}, "segmenter": {"type": "trt", "model": "b"}}
     assert diagnose(pc, line(engines=engines))["gpu.driver"].state is Severity.ERROR
@@ -277,18 +277,18 @@ def test_a_driver_that_does_not_answer_or_is_not_there(pc: FakeHost) -> None:
     assert diagnose(pc)["gpu.driver"].state is Severity.ERROR
 
 
-def test_a_jetson_says_its_mode_and_clocks(pc: FakeHost) -> None:
+def test_mode_and_clocks_of_a_jetson_are_checked(pc: FakeHost) -> None:
     pc.put("/etc/nv_tegra_release", "# R36")
     pc.put("/sys/class/devfreq/17000000.gpu/min_freq", "306000000")
     pc.put("/sys/class/devfreq/17000000.gpu/max_freq", "1300500000")
     pc.command_outputs["nvpmodel"] = "NV Power Mode: 15W\n2\n"
-    found = diagnose(pc)
-    assert found["gpu.power_mode"].remedy == "nvpmodel -m 0"
-    assert "jetson_clocks" in found["gpu.clocks"].remedy
+    diagnostics = diagnose(pc)
+    assert diagnostics["gpu.power_mode"].remedy == "nvpmodel -m 0"
+    assert "jetson_clocks" in diagnostics["gpu.clocks"].remedy
     pc.command_outputs["nvpmodel"] = "NV Power Mode: MAXN\n0\n"
     pc.put("/sys/class/devfreq/17000000.gpu/min_freq", "1300500000")
-    found = diagnose(pc)
-    assert {found[c].state for c in ("gpu.power_mode", "gpu.clocks")} == {Severity.OK}
+    diagnostics = diagnose(pc)
+    assert {diagnostics[c].state for c in ("gpu.power_mode", "gpu.clocks")} == {Severity.OK}
 
 
 # -- cameras -----------------------------------------------------------------------------
@@ -296,21 +296,21 @@ def test_a_jetson_says_its_mode_and_clocks(pc: FakeHost) -> None:
 
 def test_a_camera_is_opened_if_no_line_runs(pc: FakeHost, tmp_path: Path) -> None:
     assert diagnose(pc, line())["camera.top"].state is Severity.OK
-    away = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
-    found = diagnose(pc, away)["camera.top"]
-    assert found.state is Severity.ERROR
-    assert found.remedy
+    missing = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
+    diagnostics = diagnose(pc, missing)["camera.top"]
+    assert diagnostics.state is Severity.ERROR
+    assert diagnostics.remedy
 
 
-def test_a_camera_that_the_line_holds_is_not_touched(pc: FakeHost, tmp_path: Path) -> None:
-    away = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
-    assert diagnose(pc, away, top="live")["camera.top"].state is Severity.OK
-    found = diagnose(pc, away, top="lost")["camera.top"]
-    assert found.state is Severity.ERROR
-    assert "EI_CAMERA=top" in found.remedy
+def test_a_camera_in_use_is_not_opened(pc: FakeHost, tmp_path: Path) -> None:
+    missing = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
+    assert diagnose(pc, missing, top="live")["camera.top"].state is Severity.OK
+    diagnostics = diagnose(pc, missing, top="lost")["camera.top"]
+    assert diagnostics.state is Severity.ERROR
+    assert "EI_CAMERA=top" in diagnostics.remedy
 
 
-def test_no_line_runs_where_nobody_says_a_status() -> None:
+def test_without_a_status_no_line_runs() -> None:
     publish = {"verdicts": "tcp://127.0.0.1:1", "replay": "tcp://127.0.0.1:2", "status_ms": 50}
     assert read_camera_states(line(publish=publish)) is None
 
@@ -319,7 +319,7 @@ def test_no_line_runs_where_nobody_says_a_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "words", "code"),
+    ("states", "options", "code"),
     [
         ({"a": Severity.OK, "b": Severity.WARNING}, [], 0),
         ({"a": Severity.OK, "b": Severity.WARNING}, ["--strict"], 78),
@@ -327,24 +327,26 @@ def test_no_line_runs_where_nobody_says_a_status() -> None:
         ({"camera.top": Severity.ERROR, "b": Severity.ERROR}, [], 78),
     ],
 )
-def test_the_exit_code_says_who_must_come(
+def test_the_exit_code_depends_on_the_failed_checks(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     states: dict[str, Severity],
-    words: list[str],
+    options: list[str],
     code: int,
 ) -> None:
     findings = [Diagnostic(name, state, "found", f"do {name}") for name, state in states.items()]
     monkeypatch.setattr("edgeinspect.cli.doctor.run_checks", lambda *_words: iter(findings))
-    assert main(["doctor", *words]) == code
+    assert main(["doctor", *options]) == code
     assert f"do {next(iter(states))}" in capsys.readouterr().out
-    assert main(["doctor", "--json", *words]) == code
-    said = json.loads(capsys.readouterr().out)
-    assert [(f["check"], f["state"]) for f in said] == [(n, s.value) for n, s in states.items()]
+    assert main(["doctor", "--json", *options]) == code
+    reported = json.loads(capsys.readouterr().out)
+    assert [(f["check"], f["state"]) for f in reported] == [(n, s.value) for n, s in states.items()]
 
 
-def test_this_very_pc_can_be_examined(capsys: pytest.CaptureFixture[str]) -> None:
+def test_this_pc_can_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) in (0, 78)
-    said = json.loads(capsys.readouterr().out)
-    assert {"processor.governor", "time.synchronous", "storage.disk"} <= {f["check"] for f in said}
-    assert all(f["remedy"] for f in said if f["state"] in ("warn", "bad"))
+    reported = json.loads(capsys.readouterr().out)
+    assert {"processor.governor", "time.synchronous", "storage.disk"} <= {
+        f["check"] for f in reported
+    }
+    assert all(f["remedy"] for f in reported if f["state"] in ("warn", "bad"))
