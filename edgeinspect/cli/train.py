@@ -37,7 +37,7 @@ _training_options = with_options(
     click.option("--layout", help="Layout of the data set, if it is ambiguous."),
     click.option(
         "--good-class",
-        "good",
+        "good_classes",
         multiple=True,
         metavar="NAME",
         help="A class that is good, if it is not recognised as such. Repeatable.",
@@ -63,7 +63,6 @@ _training_options = with_options(
     ),
     click.option(
         "--rotation-invariant",
-        "turns",
         is_flag=True,
         help="The part has no direction: augment by rotations of 90°.",
     ),
@@ -142,7 +141,7 @@ def _run(kind: str, options: dict[str, Any]) -> None:
         with stage_bars() as report:
             figures = train_model(config, report, skipped.extend)
     finally:  # skipped images are listed on errors too
-        entries = ((image.name, image.why) for image in skipped)
+        entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
             echo(line, err=True)
     if figures:
@@ -153,7 +152,7 @@ def _run(kind: str, options: dict[str, Any]) -> None:
 def _compare(names: list[str], options: dict[str, Any]) -> None:
     config = _plan("gate", options)
     _require_torch()
-    from edgeinspect.learning.train.compare_architectures import train_and_compare_gates
+    from edgeinspect.learning.train.architecture_comparison import train_and_compare_gates
 
     with stage_bars() as report:
         echo(train_and_compare_gates(config, names, report))

@@ -28,6 +28,7 @@ from edgeinspect.learning.evaluate.metrics.segmentation import (
 )
 from edgeinspect.learning.evaluate.metrics.thresholds import (
     MIN_AREA_PX,
+    SplitScores,
     choose_class_thresholds,
     choose_gate_thresholds,
     line_metrics,
@@ -91,6 +92,7 @@ __all__ = [
     "segmentation_scores",
     # metrics: thresholds
     "MIN_AREA_PX",
+    "SplitScores",
     "choose_class_thresholds",
     "choose_gate_thresholds",
     "line_metrics",

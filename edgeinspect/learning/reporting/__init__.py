@@ -7,7 +7,16 @@ from edgeinspect.learning.reporting.overlay import (
     overlay_heatmap,
     to_display_size,
 )
-from edgeinspect.learning.reporting.svg_plot import AMBER, BLUE, FAINT, GREEN, RED, Axis, Plot
+from edgeinspect.learning.reporting.svg_plot import (
+    AMBER,
+    BLUE,
+    FAINT,
+    GREEN,
+    RED,
+    Axis,
+    Plot,
+    side_by_side,
+)
 
 __all__ = [
     # overlay
@@ -24,4 +33,5 @@ __all__ = [
     "RED",
     "Axis",
     "Plot",
+    "side_by_side",
 ]

@@ -208,6 +208,20 @@ class Plot:
         return out
 
 
+def side_by_side(plots: Sequence[Plot]) -> str:
+    """Return plots in one row as an SVG file."""
+    width, height = sum(plot.width for plot in plots), max(plot.total_height for plot in plots)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    x = 0
+    for plot in plots:
+        parts.append(f'<g transform="translate({x} 0)">{plot.to_svg()}</g>')
+        x += plot.width
+    return "\n".join([*parts, "</svg>\n"])
+
+
 def _tick_priority(value: float) -> tuple[float, float]:
     """Sort key of tick labels: powers of ten first, then fives, then the rest."""
     if value <= 0:

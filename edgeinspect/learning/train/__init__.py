@@ -1,4 +1,4 @@
-"""Training, evaluation and export of the two models. Needs the extra `train`.
+"""Training and export of gate and segmenter. Needs the extra `train`.
 
-torch is imported by the modules of this package only, and by nothing that a line runs.
+torch is imported by the modules of this package alone, never by a process of the line.
 """

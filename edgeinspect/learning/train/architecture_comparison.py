@@ -1,43 +1,48 @@
-"""Several gates on the same images: how good, how large, how fast.
+"""`train gate --compare`: trains several gates on one data set and compares them.
 
-Every figure is taken from the exported graph under the line's own backend; thresholds are
+Metrics are measured with the exported graph under the line's own backend; thresholds are
 chosen on the validation split, everything else is measured on the test split.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect import registry
-from edgeinspect.domain import SystemClock
-from edgeinspect.errors import EdgeInspectError, UsageError
-from edgeinspect.learning.datasets import ImageArrays
-from edgeinspect.learning.evaluate import classifier_scores, wilson_interval
+from edgeinspect.errors import EdgeInspectError, ModelError, UsageError
+from edgeinspect.learning.datasets import TEST, TRAIN, VAL, ImageArrays
+from edgeinspect.learning.evaluate import classifier_scores, load_engine, wilson_interval
 from edgeinspect.learning.onnx_graphs.flops import count_flops
+from edgeinspect.learning.train import architectures
+from edgeinspect.learning.train.checkpoint import write_atomic
+from edgeinspect.learning.train.plan import TrainingConfig
+from edgeinspect.learning.train.training import prepare_training, train_model
+from edgeinspect.learning.train.write_version import StageProgress
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
 TrainFunction = Callable[[str], Path]
 """Trains the network of that name and exports it; returns its version's folder."""
 QuantizeFunction = Callable[[Path], Path]
-"""Calibrates a version; returns the folder of its INT8 version. A refusal is noted."""
+"""Calibrates a version; returns the folder of its INT8 version. A rejection becomes a note."""
 ComparisonProgress = Callable[[str, int, int], None]
-"""Told (stage, done, total)."""
+"""Called with (stage, done, total)."""
 
 WARM_UP_RUNS = 5
+_CALIBRATION_FRAMES = 128
 
 
 @dataclass(frozen=True, slots=True)
 class ProportionWithInterval:
-    """So many of so many, with its 95 % interval (Wilson)."""
+    """`hits` of `total`, with the 95 % interval (Wilson)."""
 
     hits: int
     total: int
@@ -45,7 +50,7 @@ class ProportionWithInterval:
 
     @classmethod
     def count(cls, hits: int, total: int) -> ProportionWithInterval:
-        """Count it."""
+        """Create it with its interval, rounded."""
         low, high = wilson_interval(hits, total)
         return cls(hits, total, (round(low, 4), round(high, 4)))
 
@@ -58,16 +63,16 @@ class ProportionWithInterval:
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureResult:
-    """What one graph does on the test split."""
+    """Metrics and latency of one graph on the test split."""
 
     threshold: float
-    """Of `defect_prob`: the best balance of escapes and overkill on the validation split."""
+    """Of `defect_prob`: maximises recall minus false rejects on the validation split."""
     auc: float
     accuracy: ProportionWithInterval
     escape: ProportionWithInterval
     """Defective images that passed."""
     overkill: ProportionWithInterval
-    """Sound images that were rejected."""
+    """Good images that were rejected."""
     latency_ms: float
     """Median of one inference on this machine's processor."""
     latency_p95_ms: float
@@ -83,12 +88,12 @@ class ComparisonRow:
     fp32: ArchitectureResult
     int8: ArchitectureResult | None = None
     note: str = ""
-    """Why there is no INT8."""
+    """Why there is no INT8 version."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureComparison:
-    """All of them."""
+    """The compared networks; encoded as JSON field by field."""
 
     rows: tuple[ComparisonRow, ...]
     backend: str
@@ -98,11 +103,11 @@ class ArchitectureComparison:
     """(H, W, C)."""
 
     def to_document(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """The table, and what its columns mean."""
+        """Return the table and the meaning of its columns."""
         height, width, channels = self.frame
         lines = [
             "| network | accuracy | escape | overkill | AUC | parameters | GMAC | "
@@ -110,28 +115,66 @@ class ArchitectureComparison:
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in self.rows:
-            one, eight = row.fp32, row.int8
+            fp32, int8 = row.fp32, row.int8
             cells = (
                 row.name,
-                one.accuracy,
-                one.escape,
-                one.overkill,
-                f"{one.auc:.4f}",
+                fp32.accuracy,
+                fp32.escape,
+                fp32.overkill,
+                f"{fp32.auc:.4f}",
                 f"{row.parameters / 1e6:.2f} M",
                 f"{row.gmac:.2f}",
-                f"{one.latency_ms:.2f}",
-                f"{eight.latency_ms:.2f}" if eight else "-",
-                eight.accuracy if eight else "-",
+                f"{fp32.latency_ms:.2f}",
+                f"{int8.latency_ms:.2f}" if int8 else "-",
+                int8.accuracy if int8 else "-",
             )
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         lines.append("")
         lines.append(
-            f"On {self.pictures} test pictures, {self.defective} of them defective; in brackets "
+            f"On {self.pictures} test images, {self.defective} of them defective; in brackets "
             "95 % intervals (Wilson). Thresholds from the validation split. Latency: median of "
             f"one {height}x{width}x{channels} frame, backend `{self.backend}`, on this machine."
         )
         lines += [f"- {row.name}: no INT8: {row.note}" for row in self.rows if row.note]
         return "\n".join(lines) + "\n"
+
+
+def train_and_compare_gates(
+    config: TrainingConfig, names: Sequence[str], on_progress: StageProgress
+) -> str:
+    """Train each network and measure it; return the table (Markdown).
+
+    Args:
+        config: `out` gets a run folder per network and `comparison.{md,json}`.
+        names: As `--arch` accepts them.
+        on_progress: Called with stage, done, total and loss.
+
+    Raises:
+        UsageError: No name, or an unknown network.
+        MissingExtraError: A network needs the extra `zoo`, which is not installed.
+    """
+    for name in names:  # fail before hours of training
+        architectures.build_gate(name, channels=config.channels or 1)
+    first = replace(config, architecture=names[0] if names else None)
+    images = prepare_training(first, on_progress).images
+
+    def train(name: str) -> Path:
+        one = replace(config, architecture=name, name=name, out=config.out / name)
+        train_model(
+            one, lambda stage, done, total, loss: on_progress(f"{name} {stage}", done, total, loss)
+        )
+        return one.out / name / "1"
+
+    comparison = compare_architectures(
+        names,
+        train,
+        images[VAL],
+        images.get(TEST, images[VAL]),
+        config.out,
+        quantize=lambda folder: _quantize(folder, config, on_progress),
+        progress=lambda stage, done, total: on_progress(stage, done, total, 0.0),
+    )
+    return comparison.to_markdown()
 
 
 def compare_architectures(
@@ -146,78 +189,65 @@ def compare_architectures(
     runs: int = 50,
     progress: ComparisonProgress = lambda stage, done, total: None,
 ) -> ArchitectureComparison:
-    """Fit, measure and set side by side; `out/comparison.{md,json}` are kept up with it.
+    """Train and measure each network; `out/comparison.{md,json}` are updated after each.
 
     Args:
-        names: Of networks, as `architectures.build_gate` knows them.
-        fit: Trains and exports one.
-        validation: To choose thresholds on.
-        test: For the figures; fewer than 1 of either kind leaves a share empty.
-        out: Folder for the two files; made if absent.
-        quantize: Makes an INT8 version; no INT8 columns without.
-        backend: That judges and is timed.
-        runs: Inferences to take the latency from.
-        progress: Told what goes on.
+        names: Of networks, as `architectures.build_gate` accepts them.
+        train: Trains and exports one.
+        validation: For the thresholds.
+        test: For the metrics.
+        out: Folder for the two files; created if absent.
+        quantize: Makes an INT8 version; without it there are no INT8 columns.
+        backend: Of metrics and latency.
+        runs: Inferences per latency.
+        progress: Called with stage, done and total.
 
     Raises:
-        UsageError: No name, or one twice.
-        EdgeInspectError: Whatever `fit` raises; what was finished before is in the files.
+        UsageError: No name, or a name twice.
+        EdgeInspectError: From `train`; the files have the networks before.
     """
     if not names or len(set(names)) != len(names):
         raise UsageError(
             "name networks to compare, each once", where="--compare", remedy="As resnet18,small"
         )
     out.mkdir(parents=True, exist_ok=True)
-    found = ArchitectureComparison(
+    comparison = ArchitectureComparison(
         (), backend, len(test), int(test.defective.sum()), test.images.shape[1:]
     )
     for done, name in enumerate(names):
         progress(f"compare {name}", done, len(names))
         folder = train(name)
-        judged = measure_version(folder, validation, test, backend, runs)
+        fp32 = measure_version(folder, validation, test, backend, runs)
         int8, note = None, ""
         if quantize is not None:
             try:
                 int8 = measure_version(quantize(folder), validation, test, backend, runs)
             except EdgeInspectError as error:
                 note = str(error)
-        row = ComparisonRow(
-            name,
-            _parameter_count(folder),
-            round(count_flops(folder / "model.onnx").gmac, 3),
-            judged,
-            int8,
-            note,
-        )
-        found = ArchitectureComparison(
-            (*found.rows, row), backend, found.pictures, found.defective, found.frame
-        )
-        write_comparison(found, out)
+        gmac = round(count_flops(folder / "model.onnx").gmac, 3)
+        row = ComparisonRow(name, _parameter_count(folder), gmac, fp32, int8, note)
+        comparison = replace(comparison, rows=(*comparison.rows, row))
+        write_comparison(comparison, out)
     progress("compare", len(names), len(names))
-    return found
+    return comparison
 
 
 def write_comparison(comparison: ArchitectureComparison, out: Path) -> None:
-    """`comparison.md` and `comparison.json`, replaced whole."""
+    """Write `comparison.md` and `comparison.json`, each atomically."""
     text = json.dumps(comparison.to_document(), indent=2) + "\n"
-    for name, content in (("comparison.json", text), ("comparison.md", comparison.to_markdown())):
-        beside = out / f".{name}"
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(out / name)
+    write_atomic(out / "comparison.json", text.encode())
+    write_atomic(out / "comparison.md", comparison.to_markdown().encode())
 
 
 def measure_version(
     folder: Path, validation: ImageArrays, test: ImageArrays, backend: str, runs: int
 ) -> ArchitectureResult:
     """Measure one version of a gate under a backend."""
-    part = registry.load_plugin("backend", backend)
-    engine = part.build(
-        part.Options(model=str(folder.absolute())), SystemClock(), store=ModelStore()
-    )
+    engine = load_engine(str(folder.absolute()), backend)
     try:
         threshold = youden_threshold(_probs(engine, validation), validation.defective)
         probs = _probs(engine, test)
-        times_ms = _latencies_ms(engine, test.images[0], runs)
+        latencies_ms = _latencies_ms(engine, test.images[0], runs)
     finally:
         engine.close()
     rejected, bad = probs >= threshold, test.defective
@@ -227,16 +257,16 @@ def measure_version(
         accuracy=ProportionWithInterval.count(int((rejected == bad).sum()), len(bad)),
         escape=ProportionWithInterval.count(int((~rejected & bad).sum()), int(bad.sum())),
         overkill=ProportionWithInterval.count(int((rejected & ~bad).sum()), int((~bad).sum())),
-        latency_ms=round(float(np.median(times_ms)), 3),
-        latency_p95_ms=round(float(np.quantile(times_ms, 0.95)), 3),
+        latency_ms=round(float(np.median(latencies_ms)), 3),
+        latency_p95_ms=round(float(np.quantile(latencies_ms, 0.95)), 3),
     )
 
 
 def youden_threshold(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
-    """The threshold with the greatest recall less false rejects (Youden 1950).
+    """Return the threshold that maximises recall minus false rejects (Youden 1950).
 
-    Half way between the neighbours, so that a rounding does not decide; 0.5 where a kind is
-    missing.
+    It is half way between neighbouring probabilities, so that rounding does not matter; 0.5
+    without good or without defective images.
     """
     good, bad = np.sort(probs[~defective]), np.sort(probs[defective])
     if not len(good) or not len(bad):
@@ -248,8 +278,8 @@ def youden_threshold(probs: NDArray[np.float64], defective: NDArray[np.bool_]) -
     return float(edges[int(np.argmax(recall - rejects))])
 
 
-def _probs(engine: Engine, pictures: ImageArrays) -> NDArray[np.float64]:
-    return np.array([float(engine.infer(image)[0][0]) for image in pictures.images])
+def _probs(engine: Engine, images: ImageArrays) -> NDArray[np.float64]:
+    return np.array([float(engine.infer(image)[0][0]) for image in images.images])
 
 
 def _latencies_ms(engine: Engine, image: NDArray[np.uint8], runs: int) -> NDArray[np.float64]:
@@ -257,14 +287,38 @@ def _latencies_ms(engine: Engine, image: NDArray[np.uint8], runs: int) -> NDArra
         engine.infer(image)
     out = np.empty(max(1, runs))
     for index in range(len(out)):
-        began_ns = time.perf_counter_ns()
+        started_ns = time.perf_counter_ns()
         engine.infer(image)
-        out[index] = (time.perf_counter_ns() - began_ns) / 1e6
+        out[index] = (time.perf_counter_ns() - started_ns) / 1e6
     return out
 
 
 def _parameter_count(folder: Path) -> int:
-    """As the training counted them, else as the graph holds them."""
+    """Return the parameters as the training counted them, else as the graph holds them."""
     training = read_manifest(folder / MANIFEST_FILE).training
     counted = training.get("parameters") if isinstance(training, dict) else None
     return counted if isinstance(counted, int) else count_flops(folder / "model.onnx").parameters
+
+
+def _quantize(folder: Path, config: TrainingConfig, on_progress: StageProgress) -> Path:
+    """Calibrate a version on its own training images; return the INT8 version."""
+    from edgeinspect.learning.calibrate.calibration import CalibrationConfig, calibrate
+    from edgeinspect.learning.calibrate.write_version import write_version
+
+    parent = ModelStore().resolve(str(folder.absolute()))
+    calibration = CalibrationConfig(
+        parent,
+        f"{config.data}#{TRAIN}",
+        f"{config.data}#{VAL}",
+        frame_count=_CALIBRATION_FRAMES,
+        sensitivity_frames=0,
+    )
+    with tempfile.TemporaryDirectory() as work:
+        result = calibrate(
+            calibration,
+            Path(work),
+            progress=lambda stage, done, total: on_progress(f"int8 {stage}", done, total, 0.0),
+        )
+        if not result.acceptance.is_accepted:
+            raise ModelError(f"refused: {result.acceptance.reason}", where=str(parent.id))
+        return write_version(result, ModelStore(folder.parent.parent))

@@ -1,4 +1,4 @@
-"""Augmentation of one image, by a generator of its own: a seed, a step and a place decide all."""
+"""Augmentation of one image and its mask, reproducible by a given random generator."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class AugmentSettings:
-    """Which changes leave the label true for this part."""
+    """The changes that leave the label of this part true."""
 
     flip_x: bool = True
     flip_y: bool = True
     transpose: bool = False
-    """Turns by 90°: only for square crops of parts without a rolling direction."""
+    """Rotations by 90°: only for square crops of parts without a rolling direction."""
     rotate_deg: float = 0.0
-    """Rotation by up to this, either way; corners are mirrored in."""
+    """Maximum rotation in either direction; corners are mirrored."""
     scale: float = 0.0
-    """Larger or smaller by up to this share."""
+    """Maximum relative change of size."""
     contrast: float = 0.3
     brightness: float = 12.0
-    """Grey levels."""
+    """Gray levels."""
     gamma: float = 0.0
     """Exponent between 1 / (1 + gamma) and 1 + gamma."""
     gradient: float = 0.0
-    """Grey levels between the two ends of an uneven light, at most."""
+    """Maximum difference of an uneven illumination in gray levels."""
     noise: float = 3.0
-    """Grey levels, deviation at most."""
+    """Maximum standard deviation in gray levels."""
     blur: float = 0.0
-    """Share of images that are blurred a little."""
+    """Share of images that are blurred slightly."""
 
 
 def augment_image(
@@ -41,27 +41,27 @@ def augment_image(
     settings: AugmentSettings,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Change one image and its mask.
+    """Return a changed copy of an image and its mask.
 
     Args:
         image: (H, W, C); not changed.
         mask: (H, W); not changed.
-        rules: What may be done.
-        rng: Decides; the same state gives the same image.
+        settings: The permitted changes.
+        rng: The same state gives the same result.
 
     Returns:
-        float32 (H, W, C), 0 to 255, and the mask; (W, H) after a turn.
+        float32 (H, W, C), 0 to 255, and the mask; (W, H) after a transposition.
     """
     image, mask = _flip_and_transpose(image, mask, settings, rng)
     if settings.rotate_deg or settings.scale:
         image, mask = _rotate_and_scale(image, mask, settings, rng)
-    light: Any = _change_illumination(image.astype(np.float32), settings, rng)
+    out: Any = _change_illumination(image.astype(np.float32), settings, rng)
     if settings.blur and rng.random() < settings.blur:
-        light = cv2.GaussianBlur(light, (0, 0), float(rng.uniform(0.4, 1.2))).reshape(light.shape)
+        out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.4, 1.2))).reshape(out.shape)
     if settings.noise:
         deviation = float(rng.random()) * settings.noise
-        light = light + rng.standard_normal(light.shape, np.float32) * np.float32(deviation)
-    return np.clip(light, 0, 255, out=light), np.ascontiguousarray(mask)
+        out = out + rng.standard_normal(out.shape, np.float32) * np.float32(deviation)
+    return np.clip(out, 0, 255, out=out), np.ascontiguousarray(mask)
 
 
 def _flip_and_transpose(
@@ -83,21 +83,18 @@ def _rotate_and_scale(
     angle = float(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
     scale = float(np.exp(rng.uniform(-1, 1) * np.log1p(settings.scale)))
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
-    image = cv2.warpAffine(
-        np.ascontiguousarray(image),
-        matrix,
-        (width, height),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT_101,
-    ).reshape(height, width, -1)
-    mask = cv2.warpAffine(
-        np.ascontiguousarray(mask),
-        matrix,
-        (width, height),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    return image, mask
+
+    def warp(pixels: Any, interpolation: int) -> Any:
+        return cv2.warpAffine(
+            np.ascontiguousarray(pixels),
+            matrix,
+            (width, height),
+            flags=interpolation,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+
+    image = warp(image, cv2.INTER_LINEAR).reshape(height, width, -1)
+    return image, warp(mask, cv2.INTER_NEAREST)
 
 
 def _change_illumination(

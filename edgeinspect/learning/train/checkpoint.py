@@ -1,4 +1,4 @@
-"""A training's state on disk: written whole or not at all, so `kill -9` costs only time."""
+"""The run folder of a training: identity, state and learning curve, replaced atomically."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAX_CLASSES = 4096
 
 
 class RunFrame(msgspec.Struct, frozen=True):
-    """What the network of a run takes."""
+    """The frame of a run's network."""
 
     height_px: Annotated[int, Meta(ge=1, le=_MAX_SIDE_PX)]
     width_px: Annotated[int, Meta(ge=1, le=_MAX_SIDE_PX)]
@@ -37,7 +37,7 @@ class RunFrame(msgspec.Struct, frozen=True):
 
 
 class RunNetwork(msgspec.Struct, frozen=True):
-    """What of `run.json` says how to build the network again; the rest is for comparing."""
+    """The part of `run.json` that a network is built from."""
 
     kind: Literal["gate", "segmenter"]
     name: str
@@ -46,32 +46,29 @@ class RunNetwork(msgspec.Struct, frozen=True):
     classes: Annotated[tuple[str, ...], Meta(max_length=_MAX_CLASSES)]
     frame: RunFrame
     ignore_black: bool | None = None
-    """Of a gate; segmenters do not know it."""
+    """Of a gate; absent for segmenters."""
 
 
 def read_run_identity(path: Path) -> dict[str, Any]:
-    """The `run.json` of a run folder, checked as far as a network is built from it.
+    """Read the `run.json` of a run folder and validate its `RunNetwork` part.
 
     Raises:
-        DataError: It is no run folder, or its `run.json` says something else.
+        DataError: It is not a run folder, or its `run.json` is not of a training.
     """
     remedy = "Give the --out of a training"
+    file = path / "run.json"
     try:
-        data = read_regular(path / "run.json", TEXT_BYTES_MAX)
+        data = read_regular(file, TEXT_BYTES_MAX)
         identity = decode_json(data, dict[str, Any])
     except (OSError, DecodeError) as error:
         raise DataError("is no run folder", where=str(path), remedy=remedy) from error
     try:
         network = decode_json(data, RunNetwork)
     except DecodeError as error:
-        raise DataError(
-            f"is not of a training: {error}", where=str(path / "run.json"), remedy=remedy
-        ) from error
+        raise DataError(f"is not of a training: {error}", where=str(file), remedy=remedy) from error
     if network.kind == "gate" and network.ignore_black is None:
         raise DataError(
-            "is not of a training: a gate without `ignore_black`",
-            where=str(path / "run.json"),
-            remedy=remedy,
+            "is not of a training: a gate without `ignore_black`", where=str(file), remedy=remedy
         )
     return identity
 
@@ -79,7 +76,7 @@ def read_run_identity(path: Path) -> dict[str, Any]:
 def load_state_into(
     target: nn.Module | torch.optim.Optimizer, stored: dict[str, Any], checkpoint: Path | None
 ) -> None:
-    """Load what a checkpoint holds.
+    """Load a state dict of a checkpoint.
 
     Raises:
         DataError: It is of another network.
@@ -88,15 +85,15 @@ def load_state_into(
         target.load_state_dict(stored)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"is of another network than run.json says: {' '.join(str(error).split())[:200]}",
+            f"is of another network than run.json: {' '.join(str(error).split())[:200]}",
             where=str(checkpoint or ""),
-            remedy="Put the checkpoint of this run back, or train again into another folder",
+            remedy="Restore the checkpoint of this run, or train again into another folder",
         ) from error
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that a training needs to go on: what is random is decided by the step."""
+    """Everything a training needs to resume; randomness depends on the step alone."""
 
     step: int = 0
     """Steps done."""
@@ -104,9 +101,10 @@ class TrainingState:
     average: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
-    """Averaged weights of the best look at the validation split; empty before the first."""
+    """Averaged weights with the best validation score; empty before the first validation."""
     best_score: float = float("-inf")
     looks_since_best: int = 0
+    """Validations since the best one."""
     curve: list[tuple[int, float, float, float]] = field(default_factory=list)
     """(step, loss, learning rate, score or NaN)."""
     done: bool = False
@@ -120,44 +118,49 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state is."""
+        """The file of the state."""
         return self.path / "checkpoint.pt"
 
     def start_or_resume(self, identity: Mapping[str, Any], *, resume: bool) -> TrainingState:
-        """Make the folder, or go on in it.
+        """Create the folder, or load the state in it.
 
         Args:
-            identity: Recipe, data and versions; a run goes on only with the same.
-            resume: Whether a state that is there may be gone on with.
+            identity: Recipe, data and versions; a run resumes only with the same.
+            resume: Whether an existing training may be resumed.
 
         Raises:
-            DataError: There is a run already (without `resume`), or one of another identity.
+            DataError: There is a training already (without `resume`), or one with another
+                identity.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        known = self.path / "run.json"
+        file = self.path / "run.json"
         text = json.dumps(identity, indent=2, sort_keys=True, default=str)
-        if known.exists() and self.checkpoint.exists():
+        if file.exists() and self.checkpoint.exists():
             if not resume:
                 raise DataError(
                     "holds a training already",
                     where=str(self.path),
-                    remedy="Give --resume to go on with it, or another --out",
+                    remedy="Give --resume to resume it, or another --out",
                 )
-            before = _read_identity(known)
-            before.setdefault("left_out", identity.get("left_out"))  # begun before it was kept
+            before = _read_identity(file)
+            before.setdefault("left_out", identity.get("left_out"))  # absent in older runs
             changed = _list_changes(before, decode_json(text, dict[str, Any]))
             if changed:
                 raise DataError(
-                    f"was begun with other settings: {'; '.join(changed[:5])}",
+                    f"was started with other settings: {'; '.join(changed[:5])}",
                     where=str(self.path),
                     remedy="Give the same ones, or another --out",
                 )
             return self._resume()
-        write_atomic(known, text.encode())
+        write_atomic(file, text.encode())
         return TrainingState()
 
     def load(self) -> TrainingState:
-        """Raises DataError if the checkpoint cannot be read, or holds something else."""
+        """Load the checkpoint.
+
+        Raises:
+            DataError: It cannot be read, or holds something else.
+        """
         try:
             loaded = torch.load(
                 check_regular(self.checkpoint), map_location="cpu", weights_only=True
@@ -172,50 +175,50 @@ class RunFolder:
             ) from error
 
     def _resume(self) -> TrainingState:
-        """The state that is there; `curve.csv` is of it, whatever became of the file."""
+        """Load the checkpoint and rewrite `curve.csv` from it."""
         state = self.load()
         try:
             self._write_curve(state)
         except OSError as error:
-            raise StorageError(
-                f"cannot be written: {error}",
-                where=str(self.path / "curve.csv"),
-                remedy="Make room, then go on with --resume",
-            ) from error
+            raise _cannot_write(self.path / "curve.csv", error) from error
         return state
 
     def save(self, state: TrainingState) -> None:
-        """Write the state; the file before it stays until the new one is whole.
+        """Write the checkpoint; the previous one stays until the new one is complete.
 
         Raises:
             StorageError: The disk is full or cannot be written.
         """
-        fresh = self.checkpoint.with_suffix(".new")
+        temporary = self.checkpoint.with_suffix(".new")
         try:
-            with fresh.open("wb") as file:
+            with temporary.open("wb") as file:
                 torch.save({name: getattr(state, name) for name in TrainingState.__slots__}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(self.checkpoint)
+            temporary.replace(self.checkpoint)
             self._write_curve(state)
         except (OSError, RuntimeError) as error:
-            fresh.unlink(missing_ok=True)
-            raise StorageError(
-                f"cannot be written: {error}",
-                where=str(self.checkpoint),
-                remedy="Make room, then go on with --resume",
-            ) from error
+            temporary.unlink(missing_ok=True)
+            raise _cannot_write(self.checkpoint, error) from error
 
     def _write_curve(self, state: TrainingState) -> None:
-        fresh = self.path / "curve.new"
-        with fresh.open("w", newline="", encoding="utf-8") as file:
+        temporary = self.path / "curve.new"
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = TableWriter(file, "\r\n")
             writer.writerow(["step", "loss", "learning_rate", "validation_score"])
             writer.writerows(
                 (step, f"{loss:.5f}", f"{rate:.3g}", "" if score != score else f"{score:.5f}")
                 for step, loss, rate, score in state.curve
             )
-        fresh.replace(self.path / "curve.csv")
+        temporary.replace(self.path / "curve.csv")
+
+
+def _cannot_write(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"cannot be written: {error}",
+        where=str(path),
+        remedy="Free disk space, then resume with --resume",
+    )
 
 
 def _validated(state: TrainingState) -> TrainingState:
@@ -235,33 +238,37 @@ def _validated(state: TrainingState) -> TrainingState:
         raise TypeError(f"it is no state of a training: {', '.join(wrong) or 'step'}")
     curve: list[Any] = state.curve
     for row in curve:
-        if len(row) != 4 or not all(isinstance(each, int | float) for each in row):
+        if len(row) != 4 or not all(isinstance(value, int | float) for value in row):
             raise TypeError("it is no state of a training: curve")
     return state
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part."""
-    fresh = path.with_name(path.name + ".new")
+    """Write a file so that a reader sees the old or the new content, never a part.
+
+    Raises:
+        StorageError: The disk is full or cannot be written.
+    """
+    temporary = path.with_name(path.name + ".new")
     try:
-        with fresh.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="Make room"
+            f"cannot be written: {error.strerror}", where=str(path), remedy="Free disk space"
         ) from error
 
 
-def _read_identity(known: Path) -> dict[str, Any]:
+def _read_identity(file: Path) -> dict[str, Any]:
     try:
-        return decode_json(read_regular(known, TEXT_BYTES_MAX), dict[str, Any])
+        return decode_json(read_regular(file, TEXT_BYTES_MAX), dict[str, Any])
     except (OSError, DecodeError) as error:
         raise DataError(
-            f"cannot be read: {error}", where=str(known), remedy="Train into another folder"
+            f"cannot be read: {error}", where=str(file), remedy="Train into another folder"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""One training in several processes, as `torchrun` starts them.
+"""Training in several processes, as `torchrun` starts them.
 
-Every process draws its own part of each batch; DistributedDataParallel adds the gradients.
+Every process draws its own part of each batch; DistributedDataParallel averages the gradients.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import torch
 from torch import nn
 
 _COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-"""For the slowest process, which may be writing a checkpoint or validating."""
+"""Covers the slowest process, which may be writing a checkpoint or validating."""
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def process_count() -> int:
-    """Processes that share the training."""
+    """Return the number of processes of the training."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes where `torchrun` started more than one."""
+    """Join the other processes if `torchrun` started more than one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
-    gpu = torch.cuda.is_available()
-    if gpu:
+    has_gpu = torch.cuda.is_available()
+    if has_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group("nccl" if gpu else "gloo", timeout=_COLLECTIVE_TIMEOUT)
+    torch.distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=_COLLECTIVE_TIMEOUT)
     try:
         yield
     finally:
@@ -45,7 +45,7 @@ def process_group() -> Iterator[None]:
 
 
 def wrap_distributed(net: nn.Module) -> nn.Module:
-    """The network as all processes train it; itself where there is one."""
+    """Return the network as all processes train it; `net` itself with one process."""
     if process_count() == 1:
         return net
     if torch.cuda.is_available():
@@ -55,22 +55,21 @@ def wrap_distributed(net: nn.Module) -> nn.Module:
 
 
 def broadcast_from_first(value: float) -> float:
-    """The first process' value, in all of them."""
+    """Return the first process' value in every process."""
     if process_count() == 1:
         return value
-    box = torch.tensor([value], dtype=torch.float64)
-    box = box.cuda() if torch.cuda.is_available() else box
-    torch.distributed.broadcast(box, 0)
-    return float(box.item())
+    tensor = torch.tensor([value], dtype=torch.float64, device=compute_device())
+    torch.distributed.broadcast(tensor, 0)
+    return float(tensor.item())
 
 
 def compute_device() -> Any:
-    """Where this process computes."""
+    """Return the device of this process."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def set_thread_count(threads: int) -> None:
-    """Fix the thread count, on which the last bits of the weights depend."""
+    """Fix the thread count, which determines the last bits of the weights."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

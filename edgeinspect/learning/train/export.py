@@ -1,4 +1,4 @@
-"""Export: a trained network becomes a graph under the model contract, and is checked.
+"""Exports a trained network as an ONNX graph under the model contract, and checks it.
 
 Source: docs/models.md
 """
@@ -29,7 +29,7 @@ from edgeinspect.learning.onnx_graphs.manifest import (
 
 
 class GateGraph(nn.Module):
-    """uint8 (1, H, W, C) in; `defect_prob` float32 (1,) out."""
+    """A gate under the contract: uint8 (1, H, W, C) to `defect_prob` float32 (1,)."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -41,10 +41,10 @@ class GateGraph(nn.Module):
 
 
 class SegmenterGraph(nn.Module):
-    """uint8 (1, H, W, C) in; `class_map`, `class_area_px`, `class_score` out.
+    """A segmenter under the contract: uint8 (1, H, W, C) to class map, areas and scores.
 
-    `class_score` is the mean probability of a class over the cells that its class won,
-    0 where it won none. Areas are cells times stride squared, in float32.
+    `class_score` is the mean probability of a class over its cells of the class map, 0
+    without a cell. `class_area_px` is cells times stride squared, in float32.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -57,10 +57,10 @@ class SegmenterGraph(nn.Module):
         winner = logits.argmax(dim=1).to(torch.float32)
         areas, scores = [], []
         for class_id in range(1, logits.shape[1]):
-            mine = (winner == float(class_id)).to(torch.float32)
-            cells = mine.sum(dim=(1, 2))
+            is_class = (winner == float(class_id)).to(torch.float32)
+            cells = is_class.sum(dim=(1, 2))
             areas.append(cells)
-            scores.append((probs[:, class_id] * mine).sum(dim=(1, 2)) / cells.clamp(min=1.0))
+            scores.append((probs[:, class_id] * is_class).sum(dim=(1, 2)) / cells.clamp(min=1.0))
         area_px = torch.stack(areas, dim=1) * float(self.net.stride**2)
         return winner.to(torch.uint8), area_px, torch.stack(scores, dim=1)
 
@@ -73,10 +73,10 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
         card: For metadata and manifest.
         root: A model store's folder.
         samples: uint8 (N, H, W, C) real images; the graph is fixed to their size, and ONNX
-            Runtime must give on each what torch gives.
+            Runtime's outputs for each must equal torch's.
 
     Raises:
-        ModelError: The graph breaks the contract, or disagrees with torch.
+        ModelError: The graph breaks the contract, or differs from torch.
     """
     import onnx
 
@@ -121,7 +121,7 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
 
 
 def _remove_exporter_metadata(model: Any) -> None:
-    """Leave out what the exporter notes about its own sources: it names folders."""
+    """Remove the exporter's notes on source files, which contain local paths."""
     model.doc_string = ""
     for holder in (
         model.graph,
@@ -144,26 +144,27 @@ def _check_against_torch(
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for index in range(len(samples)):
         image = samples[index : index + 1]
-        got = session.run(list(names), {"image": image})
+        outputs = session.run(list(names), {"image": image})
         with torch.no_grad():
-            want = graph(torch.from_numpy(image))
-        wanted = [want] if isinstance(want, Tensor) else list(want)
-        for name, mine, theirs in zip(names, got, wanted, strict=True):
-            reference = theirs.numpy()
-            if mine.dtype != reference.dtype or mine.shape != reference.shape:
+            result = graph(torch.from_numpy(image))
+        expected = [result] if isinstance(result, Tensor) else list(result)
+        for name, output, tensor in zip(names, outputs, expected, strict=True):
+            reference = tensor.numpy()
+            if output.dtype != reference.dtype or output.shape != reference.shape:
                 raise ModelError(
-                    f"{name} is {mine.dtype}{mine.shape}, not {reference.dtype}{reference.shape}",
+                    f"{name} is {output.dtype}{output.shape}, "
+                    f"not {reference.dtype}{reference.shape}",
                     where=str(path),
                 )
-            if name == "class_map":  # a tie may fall either way
-                worst = float((mine != reference).mean())
+            if name == "class_map":  # a tie may be resolved either way
+                worst = float((output != reference).mean())
                 allowed = 1e-3
             else:
                 scale = max(1.0, float(np.abs(reference).max()))
-                worst = float(np.abs(mine - reference).max()) / scale
+                worst = float(np.abs(output - reference).max()) / scale
                 allowed = 1e-2 if name == "class_area_px" else 1e-3
             if worst > allowed:
                 raise ModelError(
-                    f"{name} differs from torch by {worst:.2g} on sample {index}",
+                    f"{name} of sample {index} differs from torch by {worst:.2g}",
                     where=str(path),
                 )

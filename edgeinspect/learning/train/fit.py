@@ -1,4 +1,4 @@
-"""Fitting: AdamW, a schedule, an average of the weights, and nothing left to chance."""
+"""The training loop: AdamW, a schedule, an average of the weights; fully reproducible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeinspect.learning.train.sampler import BatchSampler
 from edgeinspect.learning.train.tasks import TrainingTask
 
 StepProgress = Callable[[int, float, float], None]
-"""Told (steps done, loss, best validation score or NaN)."""
+"""Called with (steps done, loss, best validation score or NaN)."""
 
 _SAVE_INTERVAL_S = 60.0
 
@@ -37,17 +37,20 @@ def fit(
     state: TrainingState | None = None,
     progress: StepProgress = lambda step, loss, best: None,
 ) -> nn.Module:
-    """Train a network, or go on with a training.
+    """Train a network, or resume a training.
+
+    A training that was killed and resumed gives the same weights: images, dropout and
+    schedule depend on the step alone.
 
     Args:
         net: Its weights are the start; it is changed.
-        task: What for.
-        images: To learn from.
-        recipe: How.
-        validation: Chooses the best of the averaged weights; the last ones without it.
-        folder: Where the state is kept, each minute and at the end.
-        state: To go on from.
-        progress: Told after each step.
+        task: Loss and score.
+        images: The training split.
+        recipe: Hyperparameters.
+        validation: Selects the best of the averaged weights; the last ones without it.
+        run_folder: The state is saved there, each minute and at the end.
+        state: To resume.
+        progress: Called after each step.
 
     Returns:
         The network with averaged weights, on the CPU, in eval mode.
@@ -55,9 +58,6 @@ def fit(
     Raises:
         DataError: The loss became NaN, or `state` is of another network.
         StorageError: The state cannot be written.
-
-    The same weights come out of a training that was killed and resumed: images, dropout
-    and schedule depend on the step alone.
     """
     checkpoint = run_folder.checkpoint if run_folder is not None else None
     loop = TrainingLoop(net, task, images, recipe, validation, state or TrainingState(), checkpoint)
@@ -65,15 +65,15 @@ def fit(
     while not loop.state.done:
         loss = loop.step()
         progress(loop.state.step, loss, loop.best)
-        due = time.monotonic() - saved_at > _SAVE_INTERVAL_S
-        if run_folder is not None and distributed.rank() == 0 and (due or loop.state.done):
+        is_due = time.monotonic() - saved_at > _SAVE_INTERVAL_S
+        if run_folder is not None and distributed.rank() == 0 and (is_due or loop.state.done):
             run_folder.save(loop.snapshot())
             saved_at = time.monotonic()
     return loop.result()
 
 
 class TrainingLoop:
-    """The training between two steps."""
+    """Network, averaged weights and optimizer between two steps."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class TrainingLoop:
             load_state_into(net, state.net, checkpoint)
         self._net = net.to(self._device, memory_format=torch.channels_last).train()
         self._average = copy.deepcopy(self._net)
-        for weights in (state.best, state.average):  # the best now, not after hours of training
+        for weights in (state.best, state.average):  # a wrong `best` fails now, not at the end
             if weights:
                 load_state_into(self._average, weights, checkpoint)
         self._average.eval()
@@ -103,39 +103,34 @@ class TrainingLoop:
         )
         if state.optimizer:
             load_state_into(self._optimizer, state.optimizer, checkpoint)
-        half = self._device.type == "cuda"
-        self._autocast_dtype = (
-            torch.bfloat16 if half and torch.cuda.is_bf16_supported() else torch.float16
-        )
-        self._scaler = torch.amp.GradScaler(
-            "cuda", enabled=half and self._autocast_dtype is torch.float16
-        )
+        self._is_cuda = self._device.type == "cuda"
+        has_bf16 = self._is_cuda and torch.cuda.is_bf16_supported()
+        self._autocast_dtype = torch.bfloat16 if has_bf16 else torch.float16
+        self._scaler = torch.amp.GradScaler("cuda", enabled=self._is_cuda and not has_bf16)
 
     @property
     def best(self) -> float:
-        """The best validation score; NaN before the first look."""
+        """The best validation score; NaN before the first validation."""
         return self.state.best_score if self.state.best else math.nan
 
     def step(self) -> float:
-        """One step; returns the loss of the whole batch."""
+        """Run one step and return the loss of the whole batch."""
         recipe, step = self._recipe, self.state.step
         rate = learning_rate(recipe, step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         size = self._sampler.batch_size(step)
-        mine = range(distributed.rank(), size, distributed.process_count())
-        images, masks, labels = (part.to(self._device) for part in self._sampler.draw(step, mine))
+        own = range(distributed.rank(), size, distributed.process_count())
+        images, masks, labels = (part.to(self._device) for part in self._sampler.draw(step, own))
         images = images.contiguous(memory_format=torch.channels_last)
         torch.manual_seed(recipe.seed * 1_000_003 + step * 101 + distributed.rank())
-        with torch.autocast(
-            self._device.type, dtype=self._autocast_dtype, enabled=self._device.type == "cuda"
-        ):
+        with torch.autocast(self._device.type, dtype=self._autocast_dtype, enabled=self._is_cuda):
             loss = self._task.loss(self._distributed_net, images, masks, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DataError(
                 f"the loss became {value} at step {step}",
-                remedy="Lower the learning rate, and look for pictures that are all one grey",
+                remedy="Lower the learning rate, and look for images of a single gray level",
             )
         self._optimizer.zero_grad(set_to_none=True)
         # Each process has its part of the loss, and the gradients are averaged, not added.
@@ -150,12 +145,12 @@ class TrainingLoop:
         return value
 
     def _validate(self, loss: float, rate: float) -> None:
-        """Validate when it is time, and decide whether to go on."""
+        """Validate if it is due, extend the curve, and decide whether the training is done."""
         state, recipe = self.state, self._recipe
-        last = state.step >= recipe.steps
-        due = recipe.validate_every and state.step % recipe.validate_every == 0
+        is_last = state.step >= recipe.steps
+        is_due = recipe.validate_every and state.step % recipe.validate_every == 0
         score = math.nan
-        if self._validation is not None and (last or due):
+        if self._validation is not None and (is_last or is_due):
             with torch.no_grad():
                 score = self._task.score(self._average, self._validation, self._device)
             score = distributed.broadcast_from_first(score)
@@ -163,45 +158,45 @@ class TrainingLoop:
             if score > state.best_score or not state.best:
                 state.best_score, state.looks_since_best = score, 0
                 state.best = _copy_state(self._average)
-        if last or score == score or state.step % 20 == 0:
+        if is_last or score == score or state.step % 20 == 0:
             state.curve.append((state.step, loss, rate, score))
-        state.done = last or bool(recipe.patience and state.looks_since_best >= recipe.patience)
+        state.done = is_last or bool(recipe.patience and state.looks_since_best >= recipe.patience)
 
     def _update_average(self, decay: float) -> None:
         with torch.no_grad():
             pairs = zip(
                 self._average.state_dict().values(), self._net.state_dict().values(), strict=True
             )
-            for kept, new in pairs:
-                if kept.dtype.is_floating_point:
-                    kept.lerp_(new, 1 - decay)
+            for average, current in pairs:
+                if average.dtype.is_floating_point:
+                    average.lerp_(current, 1 - decay)
                 else:
-                    kept.copy_(new)
+                    average.copy_(current)
 
     def snapshot(self) -> TrainingState:
-        """The state with all weights in it."""
+        """Return the state with copies of all weights."""
         self.state.net = _copy_state(self._net)
         self.state.average = _copy_state(self._average)
         self.state.optimizer = self._optimizer.state_dict()
         return self.state
 
     def result(self) -> nn.Module:
-        """The averaged network, the best of those that were looked at."""
+        """Return the averaged network, with the best validated weights."""
         if self.state.best:
             self._average.load_state_dict(self.state.best)
         return self._average.to("cpu").eval()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate of a step: linear or cosine up, cosine down."""
-    warm = max(1, round(recipe.steps * recipe.warm_up_ratio))
+    """Return the rate of a step: linear or cosine warm-up, then cosine decay."""
+    warm_up = max(1, round(recipe.steps * recipe.warm_up_ratio))
     top = recipe.learning_rate
-    if step < warm:
+    if step < warm_up:
         if recipe.schedule == "cosine":
-            return top * (step + 1) / warm
-        return top * (0.04 + 0.96 * (1 - math.cos(math.pi * step / warm)) / 2)
-    left = (step - warm) / max(1, recipe.steps - warm)
-    return top * max(1e-5, (1 + math.cos(math.pi * left)) / 2)
+            return top * (step + 1) / warm_up
+        return top * (0.04 + 0.96 * (1 - math.cos(math.pi * step / warm_up)) / 2)
+    progress = (step - warm_up) / max(1, recipe.steps - warm_up)
+    return top * max(1e-5, (1 + math.cos(math.pi * progress)) / 2)
 
 
 def _copy_state(net: nn.Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the raw frame to what a network that others shaped expects."""
+"""Input normalisation for networks with pretrained weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from edgeinspect.learning.train.networks import PerImageStandardize
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION_RGB = (0.229, 0.224, 0.225)
-"""What torchvision's weights were trained with, of values 0 to 1."""
+"""Of values from 0 to 1, as torchvision's weights were trained with."""
 
 
 class FrameInput(nn.Module):
-    """The raw frame as a pretrained network expects it, or standardised by itself.
+    """Normalises raw frames by fixed statistics (pretrained networks) or each by itself.
 
-    Which of the two is a buffer, so that it travels with the weights: a checkpoint of a
-    pretrained network loads into one that was built without.
+    The choice is a buffer that is saved with the weights: a checkpoint of a pretrained
+    network loads into a network that was built without pretrained weights.
 
     Args:
         channels: Of the frame: 1, or 3 in the order blue, green, red.
-        ignore_black: See `PerImageStandardize`; a pretrained network sees its mean there.
+        ignore_black: See `PerImageStandardize`; with fixed statistics black becomes the mean.
     """
 
     def __init__(self, channels: int, *, ignore_black: bool) -> None:
@@ -37,7 +37,7 @@ class FrameInput(nn.Module):
         self.register_load_state_dict_post_hook(_restore_fixed_flag)
 
     def use_fixed_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """From now on: less `mean`, over `deviation`, both in grey levels, per channel."""
+        """Subtract `mean` and divide by `deviation`, both in gray levels per channel."""
         self.mean.copy_(mean.reshape(self.mean.shape))
         self.deviation.copy_(deviation.reshape(self.deviation.shape))
         self.is_fixed.fill_(1.0)

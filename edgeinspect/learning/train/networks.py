@@ -1,9 +1,9 @@
-"""The two networks: a gate that says whether, a ResUNet that says where and what.
+"""The networks of this project: gates (small, map, CNN) and the ResUNet segmenter.
 
-Both are shaped to quantize: BN and ReLU, additive skips, nearest upsampling, channels in
-multiples of 16, no attention, no SiLU, no deconvolution. They take raw grey levels as
-float32 (N, C, H, W), 0 to 255, and standardise each image themselves, so that training
-and line cannot differ in it.
+All are shaped to quantize: BN and ReLU, additive skips, nearest upsampling, channels in
+multiples of 16, no attention, no SiLU, no deconvolution. They take raw gray levels as
+float32 (N, C, H, W), 0 to 255, and standardise each image themselves, so that training and
+line cannot differ.
 Source: docs/decisions/0006-networks.md
 """
 
@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 
 class PerImageStandardize(nn.Module):
-    """Each image less its mean, over its deviation; in float32, whatever follows.
+    """Each image minus its mean, divided by its deviation; in float32.
 
-    With `ignore_black` a pixel of grey 0 counts as letterbox padding: it has no part in mean
-    and deviation and comes out as 0. Otherwise the proportions of an image, by the share
-    of padding that they need, would decide its contrast.
+    With `ignore_black` a pixel of gray level 0 counts as letterbox padding: it does not
+    contribute to mean and deviation and comes out as 0. Otherwise the amount of padding would
+    change an image's contrast.
     """
 
     def __init__(self, ignore_black: bool = False) -> None:
@@ -30,9 +30,9 @@ class PerImageStandardize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         if self.ignore_black:
-            seen = (image > 0.5).to(torch.float32)
-            count = seen.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
-            centred = (image - (image * seen).sum(dim=(1, 2, 3), keepdim=True) / count) * seen
+            mask = (image > 0.5).to(torch.float32)
+            count = mask.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
+            centred = (image - (image * mask).sum(dim=(1, 2, 3), keepdim=True) / count) * mask
             variance = (centred * centred).sum(dim=(1, 2, 3), keepdim=True) / count
             return centred / torch.sqrt(variance + 25.0)
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
@@ -53,7 +53,7 @@ class ConvBnRelu(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity, or a strided 1x1 where the shape changes."""
+    """Two 3x3 convolutions plus an identity, or a strided 1x1 where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -71,11 +71,11 @@ class ResidualBlock(nn.Module):
 
 
 class SmallGate(nn.Module):
-    """A small residual classifier with a coarse defect map inside.
+    """A small residual classifier with a coarse defect map.
 
-    The map (stride 16) is trained against the masks where there are any, and its maximum
-    is one of the features of the verdict: a few defect pixels in 400,000 give the average
-    alone too little to learn from.
+    The map (stride 16) is trained against the masks where there are any, and its maximum is
+    one of the classifier's features: a few defect pixels in 400,000 are too weak a signal in
+    the average alone.
     """
 
     def __init__(
@@ -102,20 +102,85 @@ class SmallGate(nn.Module):
         x = self.to16(self.to8(self.to4(self.stem(self.standardise(image)))))
         coarse = self.coarse(x)
         y = self.to32(x)
-        features = torch.cat(
-            [
-                y.mean(dim=(2, 3)),
-                y.amax(dim=(2, 3)),
-                coarse.amax(dim=(2, 3)),
-                torch.sigmoid(coarse).mean(dim=(2, 3)),
-            ],
-            dim=1,
-        )
+        features = torch.cat([y.mean(dim=(2, 3)), *_peak_features(y, coarse)], dim=1)
         return self.head(self.drop(features)).squeeze(1), coarse
 
 
+class ClassifierHead(nn.Module):
+    """One logit from the last features and from a coarse map of possible defects.
+
+    `fc` on the averaged features is what a plain classifier has; `extra`, on their maxima
+    and on the map, starts at zero, so that a loaded classifier's output is unchanged at first.
+
+    Args:
+        features: Channels of the last features.
+        middle: Channels of the features that the map is computed from.
+        drop: Dropout of the averaged features.
+    """
+
+    def __init__(self, features: int, middle: int, drop: float = 0.1) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(drop)
+        self.coarse = nn.Conv2d(middle, 1, 1)
+        self.extra = nn.Linear(features + 2, 1)
+        nn.init.zeros_(self.extra.weight)
+        nn.init.zeros_(self.extra.bias)
+
+    def forward(self, last: Tensor, middle: Tensor, fc: nn.Module) -> tuple[Tensor, Tensor]:
+        """(logit (N,), coarse logits (N, 1, h, w)); `fc` maps averages (N, F) to (N, 1)."""
+        coarse = self.coarse(middle)
+        peaks = torch.cat(_peak_features(last, coarse), dim=1)
+        logit = fc(self.drop(last.mean(dim=(2, 3)))) + self.extra(self.drop(peaks))
+        return logit.squeeze(1), coarse
+
+
+def _peak_features(features: Tensor, coarse: Tensor) -> list[Tensor]:
+    """Maxima of the features (N, F), maximum and mean probability of the map (N, 1)."""
+    return [
+        features.amax(dim=(2, 3)),
+        coarse.amax(dim=(2, 3)),
+        torch.sigmoid(coarse).mean(dim=(2, 3)),
+    ]
+
+
+class CnnGate(nn.Module):
+    """Five strided convolutions without residuals; about 0.1 M parameters. For comparison.
+
+    Args:
+        channels: 1 or 3.
+        widths: Channels at strides 2, 4, 8, 16 and 32.
+        ignore_black: See `PerImageStandardize`.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        widths: tuple[int, ...] = (16, 32, 32, 64, 96),
+        *,
+        ignore_black: bool = False,
+    ) -> None:
+        super().__init__()
+        stem, second, third, fourth, fifth = widths
+        self.standardise = PerImageStandardize(ignore_black)
+        self.to16 = nn.Sequential(
+            ConvBnRelu(channels, stem, 5, 2),
+            ConvBnRelu(stem, second, 3, 2),
+            ConvBnRelu(second, third, 3, 2),
+            ConvBnRelu(third, fourth, 3, 2),
+        )
+        self.to32 = ConvBnRelu(fourth, fifth, 3, 2)
+        self.fc = nn.Linear(fifth, 1)
+        self.head = ClassifierHead(fifth, fourth)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(logit (N,), coarse logits (N, 1, H/16, W/16))."""
+        middle = self.to16(self.standardise(image))
+        logit, coarse = self.head(self.to32(middle), middle, self.fc)
+        return logit, coarse
+
+
 class DecoderBlock(nn.Module):
-    """1x1, nearest times two, plus the skip through a 1x1, then a block."""
+    """1x1, nearest upsampling by two, plus the skip through a 1x1, then a block."""
 
     def __init__(self, inputs: int, skip: int, outputs: int, *, light: bool) -> None:
         super().__init__()
@@ -136,7 +201,7 @@ class DecoderBlock(nn.Module):
 
 
 class ResUNet(nn.Module):
-    """A residual U-Net whose logits stand at `stride` 2 or 4.
+    """A residual U-Net whose logits have `stride` 2 or 4.
 
     The input is padded (right and bottom, with zeros after standardising) to what the
     deepest stage needs; the logits are cut back to ceil(size / stride).
@@ -196,11 +261,11 @@ class ResUNet(nn.Module):
 
 
 class MapGate(nn.Module):
-    """A gate that segments first: the verdict is read off a fine map of defects.
+    """A gate that segments first: the logit is computed from a fine map of defects.
 
-    For small defects in few images, where a classifier alone has too little to learn
-    from: the map (stride 4) learns from every pixel of the masks, and the verdict from the
-    map's peak, its sum, and the deepest features. About twenty times the work of `Gate`.
+    For small defects in few images: the map (stride 4) is trained on every pixel of the
+    masks, and the logit depends on the map's peak, its sum and the deepest features. About
+    twenty times the work of `SmallGate`.
     Source: Tabernik 2019, "Segmentation-based deep-learning approach for surface-defect
         detection"
     """
@@ -216,7 +281,7 @@ class MapGate(nn.Module):
         self.body = ResUNet(1, channels, 4, widths)
         self.body.standardise = PerImageStandardize(ignore_black)
         self.peaks = 8
-        """Cells whose mean is the map's peak: one cell alone is noise."""
+        """Cells averaged for the map's peak, since a single cell is noisy."""
         self.head = nn.Linear(4, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,10 +297,10 @@ class MapGate(nn.Module):
 
 
 def _soft_area(flat: Tensor) -> Tensor:
-    """Logarithm of the share of cells that look defective, (N, 1)."""
+    """Return the logarithm of the mean defect probability of all cells, (N, 1)."""
     return torch.log(torch.sigmoid(flat.float()).mean(dim=1, keepdim=True) + 1e-5)
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Trainable numbers."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in net.parameters() if p.requires_grad)

@@ -1,8 +1,8 @@
-"""Networks of timm and segmentation-models-pytorch under our forward contracts.
+"""timm and segmentation-models-pytorch networks with our input, outputs and heads.
 
-Needs the extra `zoo`, which brings torchvision: see docs/models.md for how to install it
-beside a torch without CUDA. Nothing is downloaded: pretrained weights are a file, or what
-the two libraries keep of earlier downloads.
+Needs the extra `zoo`, which brings torchvision: docs/models.md describes how to install it
+beside a torch without CUDA. Nothing is downloaded: pretrained weights are a file, or what is
+in the caches of the two libraries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeinspect.learning.train.frame_input import (
     IMAGENET_MEAN_RGB,
     FrameInput,
 )
-from edgeinspect.learning.train.heads import ClassifierHead
+from edgeinspect.learning.train.networks import ClassifierHead
 from edgeinspect.learning.train.weights import (
     CACHED_WEIGHTS,
     check_compatible,
@@ -40,35 +40,35 @@ TIMM_GATES: dict[str, str] = {
     "efficientnet_b0": "efficientnet_b0",
     "vgg16": "vgg16",
 }
-"""Our name to timm's; `timm/NAME` reaches any other that gives features at two strides."""
+"""Our name to timm's; `timm/NAME` accepts any other network with features at two strides."""
 
 UNET_PREFIX = "unet-"
-"""`unet-ENCODER`: a U-Net of segmentation-models-pytorch, any of its encoders."""
+"""`unet-ENCODER`: a U-Net of segmentation-models-pytorch with any of its encoders."""
 
 BODY_CHANNELS = 3
-"""Channels of every body: weights of colour then answer grey frames as they did grey images."""
+"""Input channels of every network, so that colour weights apply to gray frames unchanged."""
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def is_timm_gate(name: str) -> bool:
-    """Whether the name is one to ask of timm."""
+    """Whether the name refers to a network of timm."""
     return name in TIMM_GATES or name.startswith("timm/")
 
 
 def is_smp_segmenter(name: str) -> bool:
-    """Whether the name is one to ask of segmentation-models-pytorch."""
+    """Whether the name refers to a network of segmentation-models-pytorch."""
     return name.startswith(UNET_PREFIX)
 
 
 class TimmGate(nn.Module):
-    """Features of a timm network with the gate's input and head.
+    """A timm network with the gate's input and head.
 
     Args:
-        body: Made with `features_only`; takes three channels.
-        places: Which of its features are the middle and the last.
+        body: Created with `features_only`; has three input channels.
+        feature_indices: Of the middle and the last of its features.
         widths: Their channels.
-        channels: Of the frame; grey is given to each of the three.
+        channels: Of the frame; a gray frame is repeated three times.
         ignore_black: See `FrameInput`.
     """
 
@@ -92,17 +92,16 @@ class TimmGate(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(logit (N,), coarse logits (N, 1, h, w)), mostly at stride 16."""
         features = self.body(self.adapt(_to_color(image, self.channels)))
-        logit, coarse = self.head(
-            features[self.feature_indices[1]], features[self.feature_indices[0]], self.fc
-        )
+        middle, last = (features[index] for index in self.feature_indices)
+        logit, coarse = self.head(last, middle, self.fc)
         return logit, coarse
 
 
 class SmpUnet(nn.Module):
-    """A U-Net of the zoo whose last blocks, below our stride, are left out.
+    """A U-Net of segmentation-models-pytorch without its decoder blocks below our stride.
 
-    The deep logits are the logits pooled by two: its decoder has no heads inside. The
-    input is padded right and bottom, after standardising, to a multiple of 32.
+    The deep logits are the logits pooled by two. The input is padded right and bottom,
+    after standardising, to a multiple of 32.
     """
 
     def __init__(self, unet: Any, classes: int, channels: int, stride: int, width: int) -> None:
@@ -132,38 +131,37 @@ class SmpUnet(nn.Module):
 
 
 def build_gate(name: str, *, channels: int, weights: Path | None, ignore_black: bool) -> nn.Module:
-    """Build a gate on a network of timm's.
+    """Build a gate on a timm network.
 
     Args:
-        name: A key of `GATES`, or `timm/NAME`.
+        name: A key of `TIMM_GATES`, or `timm/NAME`.
         channels: Of the frame, 1 or 3 (blue, green, red).
-        weights: A file as timm saves it, or `CACHED`; from scratch when None.
+        weights: A file as timm saves it, or `CACHED_WEIGHTS`; from scratch when None.
         ignore_black: See `FrameInput`.
 
     Raises:
-        UsageError: There is no such network, or it gives no features as needed.
+        UsageError: There is no such network, or it lacks features at two strides.
         MissingExtraError: timm or torchvision is not installed.
-        ModelError: The weights are not here, or of another network.
+        ModelError: The weights are missing, or of another network.
     """
     timm = _import_package("timm")
-    inner = TIMM_GATES.get(name, name.removeprefix("timm/"))
-    if not timm.is_model(inner):
-        raise UsageError(f"timm has no network '{inner}'", remedy="See timm.list_models()")
+    timm_name = TIMM_GATES.get(name, name.removeprefix("timm/"))
+    if not timm.is_model(timm_name):
+        raise UsageError(f"timm has no network '{timm_name}'", remedy="See timm.list_models()")
     options: dict[str, Any] = {"features_only": True}
     if weights is not None:
         options |= {"pretrained": True, "exportable": True}
         if weights != CACHED_WEIGHTS:
-            overlay = {"file": str(find_weights(weights, ""))}
-            options["pretrained_cfg_overlay"] = overlay
-    with _report_missing_weights(inner, weights):
-        body = timm.create_model(inner, **options)
+            options["pretrained_cfg_overlay"] = {"file": str(find_weights(weights, ""))}
+    with _report_missing_weights(timm_name, weights):
+        body = timm.create_model(timm_name, **options)
     strides = [int(stride) for stride in body.feature_info.reduction()]
     widths = [int(width) for width in body.feature_info.channels()]
     last = len(strides) - 1
     finer = [index for index, stride in enumerate(strides) if 2 * stride == strides[last]]
     if not finer:
         raise UsageError(
-            f"'{inner}' gives no features at half its last stride",
+            f"'{timm_name}' gives no features at half its last stride",
             remedy="Name a network of convolutions",
         )
     middle = finer[-1]
@@ -171,8 +169,8 @@ def build_gate(name: str, *, channels: int, weights: Path | None, ignore_black: 
         body, (middle, last), (widths[middle], widths[last]), channels, ignore_black=ignore_black
     )
     if weights is not None:
-        given = timm.get_pretrained_cfg(inner)
-        _use_pretrained_statistics(net, body, given.mean, given.std)
+        statistics = timm.get_pretrained_cfg(timm_name)
+        _use_pretrained_statistics(net, body, statistics.mean, statistics.std)
     return net
 
 
@@ -183,13 +181,13 @@ def build_segmenter(
 
     Args:
         name: `unet-` and an encoder of segmentation-models-pytorch.
-        classes: Kinds of defect, background not counted.
+        classes: Number of defect classes, without background.
         channels: Of the frame, 1 or 3 (blue, green, red).
         stride: 2 or 4.
-        weights: A `.pth` of the encoder as its own project saves it, or `CACHED`.
+        weights: A `.pth` of the encoder in its original names, or `CACHED_WEIGHTS`.
 
     Raises:
-        UsageError, MissingExtraError, ModelError: As `gate`.
+        UsageError, MissingExtraError, ModelError: As `build_gate`.
     """
     smp = _import_package("segmentation_models_pytorch")
     encoder = name.removeprefix(UNET_PREFIX)
@@ -215,11 +213,11 @@ def build_segmenter(
                 f"segmentation-models-pytorch has no encoder '{encoder}'",
                 remedy="See segmentation_models_pytorch.encoders.get_encoder_names()",
             ) from error
-    if weights is not None and weights != CACHED_WEIGHTS:
+    if weights is not None and from_file:
         _load_encoder(unet.encoder, weights)
-    cut = {2: 1, 4: 2}[stride]
-    unet.decoder.blocks = unet.decoder.blocks[:-cut]
-    net = SmpUnet(unet, classes, channels, stride, widths[-1 - cut])
+    removed = {2: 1, 4: 2}[stride]
+    unet.decoder.blocks = unet.decoder.blocks[:-removed]
+    net = SmpUnet(unet, classes, channels, stride, widths[-1 - removed])
     if weights is not None:
         _use_pretrained_statistics(net, net.encoder, IMAGENET_MEAN_RGB, IMAGENET_DEVIATION_RGB)
     return net
@@ -227,10 +225,9 @@ def build_segmenter(
 
 def _load_encoder(encoder: nn.Module, path: Path) -> None:
     weights = read_weights(find_weights(path, ""))
-    own = encoder.state_dict()
-    # The classifier's end is no part of an encoder.
+    # The classifier is not part of an encoder.
     kept = {k: v for k, v in weights.items() if k.split(".")[0] not in ("fc", "classifier")}
-    check_compatible(kept, own, path)
+    check_compatible(kept, encoder.state_dict(), path)
     encoder.load_state_dict(kept)
 
 
@@ -239,22 +236,22 @@ def _to_color(image: Tensor, channels: int) -> Tensor:
 
 
 def _use_pretrained_statistics(net: Any, body: nn.Module, mean: Any, deviation: Any) -> None:
-    """Standardise as the weights expect; frames are blue, green, red, the weights are not."""
+    """Normalise as the weights expect; frames are BGR, so reverse the first convolution."""
     levels = 255 * torch.tensor(mean), 255 * torch.tensor(deviation)
     if net.channels == 1:
-        net.adapt.fix(*levels)
+        net.adapt.use_fixed_statistics(*levels)
         return
     first = next(m for m in body.modules() if isinstance(m, nn.Conv2d))
     with torch.no_grad():
         first.weight.copy_(first.weight.flip(1))
-    net.adapt.fix(levels[0].flip(0), levels[1].flip(0))
+    net.adapt.use_fixed_statistics(levels[0].flip(0), levels[1].flip(0))
 
 
 def _import_package(name: str) -> Any:
     """Import timm or segmentation-models-pytorch.
 
-    A torchvision that does not fit torch fails in its own way at import; to the reader it
-    is the same lack.
+    Raises:
+        MissingExtraError: It is not installed, or its torchvision does not fit torch.
     """
     try:
         with _no_network():
@@ -264,24 +261,24 @@ def _import_package(name: str) -> Any:
         raise MissingExtraError("zoo", missing) from error
     except (ImportError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:160]
-        found = f"{name} found no torchvision that fits this torch ({reason})"
-        raise MissingExtraError("zoo", "torchvision", where=found) from error
+        where = f"{name} found no torchvision that fits this torch ({reason})"
+        raise MissingExtraError("zoo", "torchvision", where=where) from error
 
 
 @contextmanager
 def _no_network() -> Iterator[None]:
-    """The hub's client reads these once, at its import; afterwards only its constant counts."""
+    """Disable downloads: by environment before the hub client's import, by its constant after."""
     before = {key: os.environ.get(key) for key in OFFLINE_VARIABLES}
     os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
     hub: Any = sys.modules.get("huggingface_hub.constants")
-    was = getattr(hub, "HF_HUB_OFFLINE", None)
-    if was is not None:
+    was_offline = getattr(hub, "HF_HUB_OFFLINE", None)
+    if was_offline is not None:
         hub.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        if was is not None:
-            hub.HF_HUB_OFFLINE = was
+        if was_offline is not None:
+            hub.HF_HUB_OFFLINE = was_offline
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)
@@ -291,7 +288,7 @@ def _no_network() -> Iterator[None]:
 
 @contextmanager
 def _report_missing_weights(name: str, weights: Path | None) -> Iterator[None]:
-    """Whatever the libraries raise for weights that are not here becomes one message."""
+    """Translate the libraries' many exceptions for missing weights to one ModelError."""
     try:
         with _no_network():
             yield

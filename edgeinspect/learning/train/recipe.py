@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what weights come out, beside the data."""
+"""The recipe: everything besides the data that determines the trained weights."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Schedule = Literal["onecycle", "cosine"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train. The same recipe, data, seed and thread count give the same weights."""
+    """Hyperparameters. The same recipe, data, seed and thread count give the same weights."""
 
     steps: int
     batch: int = 16
-    """Images of a step, over all processes."""
+    """Images per step, over all processes."""
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     schedule: Schedule = "onecycle"
     warm_up_ratio: float = 0.15
     average_decay: float = 0.995
-    """Of the exponential average of the weights, which is what is kept."""
+    """Of the exponential moving average of the weights, which is the result."""
     clip_norm: float = 2.0
     crop_height_px: int | None = None
-    """Crops of this height; whole images when None."""
+    """Height of crops; whole images when None."""
     crop_width_px: int | None = None
     whole_ratio: float = 0.0
     """Share of the steps, the last ones, on whole images and half the batch."""
@@ -37,16 +37,16 @@ class Recipe:
     loss: LossName = "ce+dice"
     """Of a segmenter."""
     validate_every: int = 0
-    """Steps between two looks at the validation split; 0: only at the end."""
+    """Steps between two validations; 0: only at the end."""
     patience: int = 0
-    """Stop after so many looks without a better one; 0: never."""
+    """Stop after this many validations without an improvement; 0: never."""
     seed: int = 1
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def full_frame_start(self) -> int:
-        """The first step (from 0) on whole images."""
+        """Return the first step (from 0) on whole images."""
         return self.steps - round(self.steps * self.whole_ratio)
 
     def to_document(self) -> dict[str, Any]:
-        """As plain values, for files."""
+        """Return the recipe as plain values for JSON."""
         return asdict(self)

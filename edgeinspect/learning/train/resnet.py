@@ -1,7 +1,7 @@
-"""ResNet 18, 34 and 50 in plain torch, with torchvision's names and numbers.
+"""ResNet 18, 34 and 50 in plain torch, with torchvision's parameter names.
 
-A local `.pth` of torchvision's loads into `ResNet` as it is; `ResNetGate` puts the raw
-frame before it and the gate's head behind it.
+A `.pth` of torchvision loads into `ResNet` unchanged; `ResNetGate` adds the frame's
+normalisation and the gate's head.
 Source: He et al. 2015, with the stride in the 3x3 of a bottleneck ("ResNet v1.5").
 """
 
@@ -20,7 +20,7 @@ from edgeinspect.learning.train.frame_input import (
     IMAGENET_MEAN_RGB,
     FrameInput,
 )
-from edgeinspect.learning.train.heads import ClassifierHead
+from edgeinspect.learning.train.networks import ClassifierHead
 from edgeinspect.learning.train.weights import check_compatible, find_weights, read_weights
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ RESNET_STAGES: dict[str, tuple[bool, tuple[int, int, int, int]]] = {
     "resnet34": (False, (3, 4, 6, 3)),
     "resnet50": (True, (3, 4, 6, 3)),
 }
-"""Name to whether its blocks are bottlenecks, and how many each stage has."""
+"""Name to (whether its blocks are bottlenecks, blocks of each stage)."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity."""
+    """Two 3x3 convolutions plus the shortcut."""
 
     expansion = 1
 
@@ -48,13 +48,13 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        beside = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(y)) + beside)
+        return self.relu(self.bn2(self.conv2(y)) + shortcut)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which strides), 1x1 to four times the width."""
+    """1x1, 3x3 with the stride, 1x1 to four times the width, plus the shortcut."""
 
     expansion = 4
 
@@ -71,10 +71,10 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        beside = x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(self.bn3(self.conv3(y)) + beside)
+        return self.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
@@ -84,7 +84,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
 
 
 class ResNet(nn.Module):
-    """torchvision's ResNet: the same state-dict names, initialisation and arithmetic.
+    """torchvision's ResNet: the same parameter names, initialisation and arithmetic.
 
     Args:
         name: `resnet18`, `resnet34` or `resnet50`.
@@ -113,19 +113,19 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(inputs, outputs)
         self.feature_channels = inputs
         self.middle_channels = inputs // 2
-        """Channels after `layer4` and `layer3`."""
+        """Of the features after `layer4` and `layer3`."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features at stride 16 and at stride 32."""
+        """Return the features at stride 16 and at stride 32."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         middle = self.layer3(self.layer2(self.layer1(x)))
         return middle, self.layer4(middle)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 (N, C, H, W), standardised, to logits (N, outputs)."""
+        """Map standardised float32 (N, C, H, W) to logits (N, outputs)."""
         _middle, last = self.forward_features(x)
         return self.fc(last.mean(dim=(2, 3)))
 
@@ -137,8 +137,8 @@ class ResNetGate(nn.Module):
         name: A key of `STAGES`.
         channels: Of the frame, 1 or 3 (blue, green, red).
         ignore_black: See `FrameInput`.
-        grey: How a grey frame meets weights of colour: `sum` folds the first convolution to
-            one channel, `repeat` keeps its three and gives each the grey.
+        gray: How colour weights apply to a gray frame: `sum` folds the first convolution to
+            one channel, `repeat` repeats the frame in three channels.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class ResNetGate(nn.Module):
         channels: int = 1,
         *,
         ignore_black: bool = False,
-        grey: Literal["sum", "repeat"] = "sum",
+        gray: Literal["sum", "repeat"] = "sum",
     ) -> None:
         super().__init__()
         self.name = name
-        self.repeats_gray = channels == 1 and grey == "repeat"
+        self.repeats_gray = channels == 1 and gray == "repeat"
         inner = 3 if self.repeats_gray else channels
         self.adapt = FrameInput(inner, ignore_black=ignore_black)
         self.body = ResNet(name, inner, outputs=1)
@@ -166,12 +166,13 @@ class ResNetGate(nn.Module):
         return logit, coarse
 
     def load_pretrained(self, path: Path) -> None:
-        """Take the weights of a torchvision `.pth`, whose input is RGB, and its standardising.
+        """Load the weights of a torchvision `.pth`, and normalise frames as they expect.
 
-        `fc` of another size than one is left as it is, with a note in the log.
+        The weights are for RGB; frames are BGR or gray. `fc` with other than one output is
+        not loaded, with a line in the log.
 
         Args:
-            path: The file, or `CACHED` for what torch keeps of earlier downloads.
+            path: The file, or `CACHED_WEIGHTS` for torch's cache.
 
         Raises:
             ModelError: The file cannot be read, or holds the weights of another network.
@@ -181,14 +182,14 @@ class ResNetGate(nn.Module):
         own = self.body.state_dict()
         if "fc.weight" in weights and weights["fc.weight"].shape != own["fc.weight"].shape:
             outputs = len(weights["fc.weight"])
-            log.info("%s: fc has %d outputs, a gate has 1: fc starts anew", path, outputs)
+            log.info("%s: fc has %d outputs, a gate has 1: fc is not loaded", path, outputs)
             weights = {**weights, "fc.weight": own["fc.weight"], "fc.bias": own["fc.bias"]}
         check_compatible(weights, {**own, "conv1.weight": torch.empty(64, 3, 7, 7)}, path)
         mean = 255 * torch.tensor(IMAGENET_MEAN_RGB)
         deviation = 255 * torch.tensor(IMAGENET_DEVIATION_RGB)
         if own["conv1.weight"].shape[1] == 1:
             weights, mean, deviation = _fold_to_gray(weights, mean, deviation)
-        elif not self.repeats_gray:  # frames are blue, green, red
+        elif not self.repeats_gray:  # frames are BGR
             weights = {**weights, "conv1.weight": weights["conv1.weight"].flip(1)}
             mean, deviation = mean.flip(0), deviation.flip(0)
         self.body.load_state_dict(weights)
@@ -198,9 +199,9 @@ class ResNetGate(nn.Module):
 def _fold_to_gray(
     weights: Mapping[str, Tensor], mean: Tensor, deviation: Tensor
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """The first convolution on one channel: the same answer to grey but for the border.
+    """Fold the first convolution to one channel; equal for gray frames except at the border.
 
-    What the channels' means differ in is a constant, which the first norm takes.
+    The difference of the channels' means is a constant, which the first norm absorbs.
     """
     one_mean, one_deviation = mean.mean(), deviation.mean()
     kernel = weights["conv1.weight"]

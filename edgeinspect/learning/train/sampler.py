@@ -1,8 +1,8 @@
-"""Batches: so many defective, crops that follow rare classes. Nothing remembered.
+"""Draws training batches: a share of defective images, crops weighted to rare classes.
 
-What stands at a place of a step is decided by (seed, step, place) alone. So a training that
-is resumed goes on with the same images, and two processes that share a batch draw, each
-its part, what one process would draw.
+A sample depends on (seed, step, index in the batch) alone. A resumed training therefore
+continues with the same images, and processes that share a batch draw together what one
+process would draw.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from edgeinspect.learning.train.recipe import Recipe
 
 
 class BatchSampler:
-    """Draws batches. Thread-safe: it only reads."""
+    """Draws batches. Thread-safe: it has no mutable state."""
 
     def __init__(self, images: ImageArrays, recipe: Recipe) -> None:
-        """Look at which image holds which class."""
         self._images = images
         self._recipe = recipe
         self._defective = np.flatnonzero(images.defective)
@@ -32,7 +31,7 @@ class BatchSampler:
         self._weights = self._image_weights()
 
     def _image_weights(self) -> NDArray[np.float64]:
-        """An image is drawn by its rarest class, by the root of that class's rarity."""
+        """Return the probability of each defective image, by the rarity of its rarest class."""
         present = np.zeros((len(self._defective), len(self._images.classes)), np.bool_)
         for row, index in enumerate(self._defective):
             ids = np.unique(self._images.masks[index])
@@ -45,30 +44,34 @@ class BatchSampler:
         return np.asarray(weights / total if total else weights)
 
     def batch_size(self, step: int) -> int:
-        """Images of a step."""
+        """Return the number of images of a step."""
         batch = self._recipe.batch
         return batch if step < self._recipe.full_frame_start() else max(2, batch // 2)
 
     def draw(self, step: int, indices: Iterable[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 (N, C, h, w), int64 (N, h, w), float32 (N,) labels."""
-        images, masks, labels = zip(
-            *(self._draw_sample(step, place) for place in indices), strict=True
-        )
+        """Draw the samples at some indices of a step's batch.
+
+        Returns:
+            Images float32 (N, C, h, w), masks int64 (N, h, w), labels float32 (N,).
+        """
+        samples = [self._draw_sample(step, index) for index in indices]
+        images, masks, labels = zip(*samples, strict=True)
         return (
             torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2)),
             torch.from_numpy(np.stack(masks).astype(np.int64)),
             torch.tensor(labels, dtype=torch.float32),
         )
 
-    def _draw_sample(self, step: int, place: int) -> tuple[Any, Any, float]:
+    def _draw_sample(self, step: int, batch_index: int) -> tuple[Any, Any, float]:
         recipe = self._recipe
-        rng = np.random.default_rng((recipe.seed, step, place))
-        bad = place < round(self.batch_size(step) * recipe.positive_share) or not len(self._good)
-        if bad and len(self._defective):
+        rng = np.random.default_rng((recipe.seed, step, batch_index))
+        defective_count = round(self.batch_size(step) * recipe.positive_share)
+        is_defective = batch_index < defective_count or not len(self._good)
+        if is_defective and len(self._defective):
             index = int(rng.choice(self._defective, p=self._weights))
         else:
             index = int(rng.choice(self._good))
-        area = self._choose_crop(index, bad, step, rng)
+        area = self._choose_crop(index, is_defective, step, rng)
         image, mask = augment_image(
             self._images.images[index][area],
             self._images.masks[index][area],
@@ -78,37 +81,34 @@ class BatchSampler:
         return image, mask, self._label(index, mask)
 
     def _label(self, index: int, mask: NDArray[np.uint8]) -> float:
-        """A crop is defective if it shows some; a whole image as it was labelled.
+        """Return the label of a crop: defective if it shows a defect.
 
-        So is a crop of an image that is labelled defective and has no mask.
+        A whole image, and a crop of an image without a mask, has the image's label.
         """
-        whole = mask.size == self._images.masks[index].size
-        if whole or not has_class(self._images.masks[index]):
+        is_whole = mask.size == self._images.masks[index].size
+        if is_whole or not has_class(self._images.masks[index]):
             return float(self._images.defective[index])
         return float(has_class(mask))
 
     def _choose_crop(
-        self, index: int, bad: bool, step: int, rng: np.random.Generator
+        self, index: int, is_defective: bool, step: int, rng: np.random.Generator
     ) -> tuple[slice, slice]:
         recipe = self._recipe
         height, width = self._images.masks.shape[1:]
         if step >= recipe.full_frame_start():
             return slice(0, height), slice(0, width)
-        tall = min(recipe.crop_height_px or height, height)
-        wide = min(recipe.crop_width_px or width, width)
-        y = int(rng.integers(0, height - tall + 1))
-        x = int(rng.integers(0, width - wide + 1))
-        if bad and (tall, wide) != (height, width) and rng.random() < recipe.centred_share:
+        h = min(recipe.crop_height_px or height, height)
+        w = min(recipe.crop_width_px or width, width)
+        y = int(rng.integers(0, height - h + 1))
+        x = int(rng.integers(0, width - w + 1))
+        is_crop = (h, w) != (height, width)
+        if is_defective and is_crop and rng.random() < recipe.centred_share:
             mask = self._images.masks[index]
             present = np.unique(mask)
             present = present[(present > 0) & (present != VOID)]
             if len(present):
                 ys, xs = np.nonzero(mask == rng.choice(present))
                 pick = int(rng.integers(len(ys)))
-                y = int(
-                    np.clip(ys[pick] - rng.integers(tall // 4, 3 * tall // 4 + 1), 0, height - tall)
-                )
-                x = int(
-                    np.clip(xs[pick] - rng.integers(wide // 4, 3 * wide // 4 + 1), 0, width - wide)
-                )
-        return slice(y, y + tall), slice(x, x + wide)
+                y = int(np.clip(ys[pick] - rng.integers(h // 4, 3 * h // 4 + 1), 0, height - h))
+                x = int(np.clip(xs[pick] - rng.integers(w // 4, 3 * w // 4 + 1), 0, width - w))
+        return slice(y, y + h), slice(x, x + w)

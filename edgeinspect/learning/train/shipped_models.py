@@ -1,4 +1,4 @@
-"""The two shipped models: trained on the synthetic strip, their limits chosen together."""
+"""Trains the two shipped models on the synthetic strip and chooses their thresholds together."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from edgeinspect.learning.datasets import ImageArrays, load_strip
 from edgeinspect.learning.evaluate import (
+    SplitScores,
     choose_class_thresholds,
     choose_gate_thresholds,
     line_metrics,
@@ -19,12 +21,13 @@ from edgeinspect.learning.evaluate import (
 )
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.fit import fit
-from edgeinspect.learning.train.networks import ResUNet, SmallGate, count_parameters
+from edgeinspect.learning.train.networks import ResUNet, SmallGate
 from edgeinspect.learning.train.recipe import Recipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
     StageProgress,
-    export_version,
+    VersionWriter,
+    describe_fit,
     gate_manifest_scores,
     run_exported_graph,
     run_gate,
@@ -47,78 +50,61 @@ def train_shipped_models(
     """Train, export and measure both models of the synthetic strip.
 
     Args:
-        out: A model store's folder; `strip-gate/` and `strip-segmenter/` go there.
-        steps: Of each model; the gate takes a fifth more, on whole frames.
-        images: To train on; half as many choose the thresholds.
-        test_pictures: Unseen, for the figures in the manifests.
-        seed: Of the training; the images have seeds of their own.
+        out: A model store's folder; `strip-gate/` and `strip-segmenter/` are written there.
+        steps: Of each model; the gate has a fifth more, on whole frames.
+        pictures: Training images; half as many are rendered for validation.
+        test_pictures: Images for the accuracy in the manifests.
+        seed: Of the training; the images have fixed seeds.
         version: To write.
-        threads: To compute with; the last bits depend on it.
-        report: Told how far it is.
+        threads: Determines the last bits of the weights.
+        on_progress: Called with stage, done, total and loss.
 
     Returns:
-        The figures.
+        The accuracy of gate, segmenter and both together.
     """
     distributed.set_thread_count(threads)
     train = _render_images(TRAIN_SEED, pictures, on_progress)
     validation = _render_images(VALIDATION_SEED, max(8, pictures // 2), on_progress)
     test = _render_images(TEST_SEED, test_pictures, on_progress)
+    samples = train.images[:4]
     whole = max(1, steps // 5)
     recipe = Recipe(
         steps + whole, crop_width_px=640, whole_ratio=whole / (steps + whole), seed=seed
     )
     torch.manual_seed(seed)
-    gate_net = SmallGate()
-    gate_run = _fit_network("gate", gate_net, GateTask(train), train, recipe, on_progress)
-    # The crop is a multiple of the network's own, as the frame is: one that needs padding
-    # would teach it an edge that no frame has.
+    gate = SmallGate()
+    run = _fit_network("gate", gate, GateTask(train), train, recipe, on_progress)
+    gate_writer = VersionWriter(gate, "strip-gate", out, ("defect",), run, samples, version)
+    # The crop is a multiple of the network's own, as the frame is: padding would show the
+    # network an edge that no frame has.
     recipe = Recipe(steps, crop_width_px=416, positive_share=0.7, seed=seed)
     torch.manual_seed(seed)
     net = ResUNet(len(train.classes), stride=4)
-    run = _fit_network(
-        "segmenter", net, SegmenterTask(train, 4, recipe.loss), train, recipe, on_progress
-    )
-    # First with no thresholds, to choose them on the graphs that the line will run.
-    samples = train.images[:4]
-    names = ("strip-gate", "strip-segmenter")
-    gate = export_version(gate_net, names[0], out, ("defect",), gate_run, {}, {}, samples, version)
-    segmenter = export_version(net, names[1], out, train.classes, run, {}, {}, samples, version)
-    probs = run_gate(gate, validation, "thresholds", on_progress)
-    maps = run_exported_graph(segmenter, validation, "thresholds", on_progress)
-    gate_rule = choose_gate_thresholds(probs, validation.defective)
-    class_rule = choose_class_thresholds(
-        summarise_outputs(probs, maps, net.stride), validation.defective, train.classes, gate_rule
-    )
-    probs = run_gate(gate, test, "test", on_progress)
-    maps = run_exported_graph(segmenter, test, "test", on_progress)
-    figures = gate_manifest_scores(probs, test.defective)
-    scores = summarise_outputs(probs, maps, net.stride)
-    line = line_metrics(scores, test.defective, gate_rule, class_rule)
-    areas = segmentation_scores(maps, test, net.stride)
+    task = SegmenterTask(train, 4, recipe.loss)
+    run = _fit_network("segmenter", net, task, train, recipe, on_progress)
+    writer = VersionWriter(net, "strip-segmenter", out, train.classes, run, samples, version)
+    # First without thresholds, which are chosen with the graphs that the line runs.
+    folders = gate_writer.write(), writer.write()
+
+    def scores_of(images: ImageArrays, stage: str) -> tuple[SplitScores, list[list[NDArray[Any]]]]:
+        probs = run_gate(folders[0], images, stage, on_progress)
+        outputs = run_exported_graph(folders[1], images, stage, on_progress)
+        return summarise_outputs(probs, outputs, net.stride), outputs
+
+    scores, _outputs = scores_of(validation, "thresholds")
+    gate_limits = choose_gate_thresholds(scores.probs, validation.defective)
+    class_limits = choose_class_thresholds(scores, validation.defective, train.classes, gate_limits)
+    scores, outputs = scores_of(test, "test")
+    accuracy = {
+        "gate": gate_manifest_scores(scores.probs, test.defective),
+        "segmenter": segmentation_scores(outputs, test, net.stride),
+        "line": line_metrics(scores, test.defective, gate_limits, class_limits),
+    }
     note = {"pictures": len(test), "seed": TEST_SEED, "set": "synthetic strip, unseen"}
-    export_version(
-        gate_net,
-        names[0],
-        out,
-        ("defect",),
-        gate_run,
-        gate_rule,
-        {**note, **figures, "line": line},
-        samples,
-        version,
-    )
-    export_version(
-        net,
-        names[1],
-        out,
-        train.classes,
-        run,
-        class_rule,
-        {**note, **areas, "line": line},
-        samples,
-        version,
-    )
-    return {"gate": figures, "segmenter": areas, "line": line}
+    line = {"line": accuracy["line"]}
+    gate_writer.write(gate_limits, {**note, **accuracy["gate"], **line})
+    writer.write(class_limits, {**note, **accuracy["segmenter"], **line})
+    return accuracy
 
 
 def _render_images(seed: int, count: int, on_progress: StageProgress) -> ImageArrays:
@@ -133,7 +119,8 @@ def _fit_network(
     recipe: Recipe,
     on_progress: StageProgress,
 ) -> dict[str, Any]:
-    began = time.monotonic()
+    """Train `net` in place and return what its manifest records of the training."""
+    started = time.monotonic()
     average = fit(
         net,
         task,
@@ -143,21 +130,8 @@ def _fit_network(
     )
     net.load_state_dict(average.state_dict())
     net.cpu().eval()
-    return describe_run(kind, net, train, recipe, (time.monotonic() - began) / 60)
-
-
-def describe_run(
-    kind: str, net: nn.Module, train: ImageArrays, recipe: Recipe, minutes: float
-) -> dict[str, Any]:
-    """What a manifest says of a training."""
     return {
         "run": f"{kind}-{len(train)}p-{recipe.steps}s-seed{recipe.seed}",
-        "data": f"{len(train)} pictures, first {train.names[0]}",
-        "seed": recipe.seed,
-        "steps": recipe.steps,
-        "batch": recipe.batch,
-        "parameters": count_parameters(net),
-        "minutes": round(minutes, 1),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
+        "data": f"{len(train)} images, first {train.names[0]}",
+        **describe_fit(net, recipe, started),
     }

@@ -1,7 +1,8 @@
-"""What a network is trained for: the loss of a batch, and how good it is on a split."""
+"""What a network is trained for: the loss of a batch, and the score on a split."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,59 +17,69 @@ from edgeinspect.learning.train.losses import binary_loss, coarse_targets, segme
 from edgeinspect.learning.train.recipe import LossName
 
 _DEFECT_CELL_WEIGHT = 4.0
-"""Of a cell with a defect against one without; there are far fewer."""
+"""Of a cell with a defect relative to one without, which are far more frequent."""
 
 
 class TrainingTask(Protocol):
-    """One kind of network's purpose."""
+    """Loss and score of one kind of network."""
 
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """This process' part of the batch's loss; images float32 (N, C, h, w) 0 to 255."""
+        """Return this process' part of the batch's loss.
 
-    def score(self, net: nn.Module, pictures: ImageArrays, device: Any) -> float:
-        """How good it is; higher is better."""
+        Images are float32 (N, C, h, w) 0 to 255, masks int64 (N, h, w), labels float32 (N,).
+        """
+
+    def score(self, net: nn.Module, images: ImageArrays, device: Any) -> float:
+        """Return the score on a split; higher is better."""
 
 
 class GateTask:
-    """Defective or not. Raises DataError when there is only one kind of image."""
+    """Classify images as defective or good.
 
-    def __init__(self, pictures: ImageArrays) -> None:
-        if pictures.defective.all() or not pictures.defective.any():
+    Raises:
+        DataError: All images are defective, or all are good.
+    """
+
+    def __init__(self, images: ImageArrays) -> None:
+        if images.defective.all() or not images.defective.any():
             raise DataError(
-                f"all pictures are {'defective' if pictures.defective.all() else 'good'}",
-                remedy="A gate needs defective and good ones; which classes are good is said by "
-                "--good-class NAME",
+                f"all images are {'defective' if images.defective.all() else 'good'}",
+                remedy="A gate needs defective and good ones; --good-class NAME names a good class",
             )
 
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         logit, coarse = net(images)
         loss = binary_loss(logit, labels)
-        # An image that is defective and has no mask cannot say where.
-        drawn = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
-        wanted, known = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
-        known = known & ((labels < 0.5) | drawn)[:, None, None, None]
-        return loss + binary_loss(coarse[known], wanted[known], _DEFECT_CELL_WEIGHT)
+        # A defective image without a mask does not tell where the defect is.
+        has_mask = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
+        target, known = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
+        known = known & ((labels < 0.5) | has_mask)[:, None, None, None]
+        return loss + binary_loss(coarse[known], target[known], _DEFECT_CELL_WEIGHT)
 
-    def score(self, net: nn.Module, pictures: ImageArrays, device: Any) -> float:
-        """Area under the ROC curve."""
+    def score(self, net: nn.Module, images: ImageArrays, device: Any) -> float:
+        """Return the area under the ROC curve."""
         probs = np.concatenate(
             [
-                torch.sigmoid(net(images)[0]).float().cpu().numpy()
-                for images in _image_batches(pictures, device)
+                torch.sigmoid(net(batch)[0]).float().cpu().numpy()
+                for batch in _image_batches(images, device)
             ]
         )
-        return classifier_scores(probs, pictures.defective, ()).auc
+        return classifier_scores(probs, images.defective, ()).auc
 
 
 class SegmenterTask:
-    """Where, and of which class. Raises DataError when no mask has a defect."""
+    """Classify every pixel.
 
-    def __init__(self, pictures: ImageArrays, stride: int, kind: LossName) -> None:
-        if not has_class(pictures.masks):
-            raise DataError("no mask has a defect", remedy="A segmenter learns from masks")
+    Raises:
+        DataError: No mask has a defect.
+    """
+
+    def __init__(self, images: ImageArrays, stride: int, kind: LossName) -> None:
+        if not has_class(images.masks):
+            raise DataError("no mask has a defect", remedy="A segmenter is trained on masks")
         self._stride = stride
         self._kind = kind
-        self._weights = _class_weights(pictures)
+        self._weights = _class_weights(images)
 
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         del labels
@@ -76,45 +87,44 @@ class SegmenterTask:
         weights = self._weights.to(images.device)
         on_host = masks.cpu().numpy().astype(np.uint8)
         loss = images.new_zeros(())
-        for part, share, stride in ((logits, 1.0, self._stride), (deep, 0.3, 2 * self._stride)):
-            small = torch.from_numpy(downsample_masks(on_host, stride)).to(
-                images.device, torch.int64
+        for output, weight, stride in ((logits, 1.0, self._stride), (deep, 0.3, 2 * self._stride)):
+            target = torch.from_numpy(downsample_masks(on_host, stride))
+            target = target.to(images.device, torch.int64)
+            h, w = target.shape[1:]
+            loss = loss + weight * segmentation_loss(
+                output[:, :, :h, :w].float(), target, weights, self._kind
             )
-            h, w = small.shape[1:]
-            loss = loss + share * segmentation_loss(
-                part[:, :, :h, :w].float(), small, weights, self._kind
-            )
-        there = torch.stack(
+        is_present = torch.stack(
             [(masks == index + 1).flatten(1).any(1) for index in range(presence.shape[1])], dim=1
         )
-        return loss + 0.2 * binary_loss(presence.float(), there.to(torch.float32))
+        return loss + 0.2 * binary_loss(presence.float(), is_present.to(torch.float32))
 
-    def score(self, net: nn.Module, pictures: ImageArrays, device: Any) -> float:
-        """Mean IoU at the output stride, background too."""
-        classes = len(pictures.classes)
+    def score(self, net: nn.Module, images: ImageArrays, device: Any) -> float:
+        """Return the mean IoU at the output stride, background included."""
+        classes = len(images.classes)
         matrix = np.zeros((classes + 1, classes + 1), np.int64)
-        at = 0
-        for images in _image_batches(pictures, device):
-            maps = net(images)[0].argmax(dim=1).to(torch.uint8).cpu().numpy()
-            targets = downsample_masks(pictures.masks[at : at + len(maps)], self._stride)
+        first = 0
+        for batch in _image_batches(images, device):
+            maps = net(batch)[0].argmax(dim=1).to(torch.uint8).cpu().numpy()
+            targets = downsample_masks(images.masks[first : first + len(maps)], self._stride)
             matrix += confusion_matrix(list(maps), targets, classes)
-            at += len(maps)
+            first += len(maps)
         present = matrix.sum(0) + matrix.sum(1) > 0
         return float(np.mean(np.array(iou_and_dice(matrix)[0])[present]))
 
 
-def _image_batches(pictures: ImageArrays, device: Any, size: int = 8) -> Any:
-    for at in range(0, len(pictures), size):
-        images = np.asarray(pictures.images[at : at + size]).transpose(0, 3, 1, 2)
-        yield torch.from_numpy(images.astype(np.float32)).to(
+def _image_batches(images: ImageArrays, device: Any, size: int = 8) -> Iterator[Tensor]:
+    for first in range(0, len(images), size):
+        batch = np.asarray(images.images[first : first + size]).transpose(0, 3, 1, 2)
+        yield torch.from_numpy(batch.astype(np.float32)).to(
             device, memory_format=torch.channels_last
         )
 
 
-def _class_weights(pictures: ImageArrays) -> Tensor:
-    """Rarer classes count more, by the fourth root of their share."""
-    counts: NDArray[np.int64] = np.zeros(len(pictures.classes) + 1, np.int64)
-    for mask in pictures.masks:  # one at a time: bincount copies its input as int64
+def _class_weights(images: ImageArrays) -> Tensor:
+    """Weight rarer classes more, by the fourth root of their share of pixels."""
+    counts: NDArray[np.int64] = np.zeros(len(images.classes) + 1, np.int64)
+    for mask in images.masks:  # one at a time: bincount copies its input as int64
         counts += np.bincount(mask.ravel(), minlength=VOID + 1)[: len(counts)]
     share = counts[1:] / max(1, counts[1:].sum())
     weights = np.ones(len(counts), np.float32)

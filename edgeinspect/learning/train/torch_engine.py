@@ -1,4 +1,4 @@
-"""A training run's checkpoint as an engine, through torch: what the export is compared with."""
+"""Runs a training run's checkpoint as an engine, through torch, to compare with its export."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TorchEngine:
         return tuple(each.numpy() for each in outputs)
 
     def close(self) -> None:
-        """Nothing is held beyond memory."""
+        """Nothing to free."""
 
 
 def load_checkpoint_engine(path: Path) -> TorchEngine:
@@ -57,24 +57,23 @@ def load_checkpoint_engine(path: Path) -> TorchEngine:
             remedy="Give RUN/checkpoint.pt of a training",
         )
     net, identity = load_run(path.parent)
-    frame, gate = identity["frame"], identity["kind"] == "gate"
-    digest = sha256_of(path)
+    frame, is_gate = identity["frame"], identity["kind"] == "gate"
     spec = ModelSpec(
-        id=ModelId(str(identity["name"]), 1, digest),
+        id=ModelId(str(identity["name"]), 1, sha256_of(path)),
         kind=ModelKind(identity["kind"]),
         path=path,
         shape=FrameShape(frame["height_px"], frame["width_px"], frame["channels"]),
         color="mono" if frame["channels"] == 1 else "bgr",
-        classes=("defect",) if gate else tuple(identity["classes"]),
+        classes=("defect",) if is_gate else tuple(identity["classes"]),
         output_stride=int(identity["stride"]),
         precision=Precision.FP32,
         thresholds=_exported_thresholds(path.parent),
     )
-    return TorchEngine(spec, GateGraph(net) if gate else SegmenterGraph(net))
+    return TorchEngine(spec, GateGraph(net) if is_gate else SegmenterGraph(net))
 
 
 def _exported_thresholds(run: Path) -> Mapping[str, object]:
-    """Those that were chosen for these weights when they were exported."""
+    """Return the thresholds that were chosen at the export of these weights."""
     try:
         return read_model(Path(resolve_model(str(run), ModelStore())[1])).thresholds
     except ModelError:

@@ -1,4 +1,4 @@
-"""Grad-CAM by torch's own gradients, from a training run's checkpoint."""
+"""Grad-CAM with torch's gradients, from a training run's checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.learning.train.training import load_run
 
 FEATURE_LAYER = "coarse"
-"""Module of every gate of ours that reads the features which map and verdict share."""
+"""The module of our gates whose input is the features shared by map and classifier."""
 
 
 class TorchGradCam:
@@ -28,7 +28,7 @@ class TorchGradCam:
         self.layer, self._module = _find_feature_layer(net)
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-        """Where the gate sees reason to call an image defective.
+        """Compute which parts of an image raise the gate's probability.
 
         Args:
             image: uint8 (H, W, C).
@@ -37,51 +37,51 @@ class TorchGradCam:
             (map float32 (h, w), at least 0; the probability).
             Source: Selvaraju et al. 2017
         """
-        kept: list[Tensor] = []
-        reads = self.layer.rpartition(".")[2] == FEATURE_LAYER
+        features: list[Tensor] = []
+        uses_input = self.layer.rpartition(".")[2] == FEATURE_LAYER
 
-        def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            kept.append(inputs[0] if reads else output)
+        def save(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            features.append(inputs[0] if uses_input else output)
 
-        hook = self._module.register_forward_hook(keep)
+        hook = self._module.register_forward_hook(save)
         try:
             frame = torch.from_numpy(image[None]).to(torch.float32).permute(0, 3, 1, 2)
             with torch.enable_grad():
                 logit, _coarse = self._net(frame)
-                (gradient,) = torch.autograd.grad(logit.sum(), kept[-1])
+                (gradient,) = torch.autograd.grad(logit.sum(), features[-1])
         finally:
             hook.remove()
         weights = gradient.mean(dim=(2, 3), keepdim=True)
-        found = torch.relu((weights * kept[-1]).sum(dim=1))[0]
-        return found.detach().numpy(), float(torch.sigmoid(logit.detach())[0])
+        heat = torch.relu((weights * features[-1]).sum(dim=1))[0]
+        return heat.detach().numpy(), float(torch.sigmoid(logit.detach())[0])
 
 
 def load_grad_cam(path: Path) -> TorchGradCam:
-    """Grad-CAM of a training run's gate.
+    """Load the gate of a training run.
 
     Args:
         path: The run's folder.
 
     Raises:
-        DataError: It is no run, or one of a segmenter.
+        DataError: It is not a run folder, or its network is a segmenter.
     """
     net, identity = load_run(path)
     if identity["kind"] != "gate":
         raise DataError(
             "is the run of a segmenter",
             where=str(path),
-            remedy="Grad-CAM is of a gate; a segmenter shows its map",
+            remedy="Grad-CAM is for gates; a segmenter has its class map",
         )
     return TorchGradCam(net)
 
 
 def _find_feature_layer(net: nn.Module) -> tuple[str, nn.Module]:
-    """The coarse map's module, or the last convolution of a network that has none."""
+    """Return the coarse map's module, or the last convolution of a network without one."""
     modules = dict(net.named_modules())
     for name, module in modules.items():
         if name.rpartition(".")[2] == FEATURE_LAYER:
             return name, module
     convolutions = [(n, m) for n, m in modules.items() if isinstance(m, nn.Conv2d)]
     if not convolutions:
-        raise DataError("has no convolution to look at", where=type(net).__name__)
+        raise DataError("has no convolution for Grad-CAM", where=type(net).__name__)
     return convolutions[-1]

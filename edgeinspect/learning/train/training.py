@@ -1,9 +1,9 @@
-"""A whole training: a data set in; a run folder with a checked, measured model out.
+"""One training from a data set to an exported, measured model in a run folder.
 
-RUN/run.json         recipe, data and versions: a run goes on only with the same
-RUN/split.json       which image was in which split
-RUN/checkpoint.pt    everything a killed training needs to go on
-RUN/curve.csv        loss and validation score by step; curve.svg shows it
+RUN/run.json         recipe, data and versions: a run resumes only with the same
+RUN/split.json       the split of each image
+RUN/checkpoint.pt    everything a killed training needs to resume
+RUN/curve.csv        loss and validation score by step; curve.svg plots it
 RUN/<name>/1/        the exported model, for a store
 """
 
@@ -42,12 +42,40 @@ from edgeinspect.learning.train import architectures, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
-from edgeinspect.learning.train.networks import count_parameters
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
 from edgeinspect.learning.train.recipe import Recipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
-from edgeinspect.learning.train.write_version import StageProgress, export_gate, export_segmenter
+from edgeinspect.learning.train.write_version import (
+    StageProgress,
+    VersionWriter,
+    describe_fit,
+    export_gate,
+    export_segmenter,
+)
 from edgeinspect.system import sha256_of
+
+_MORE_IMAGES_REMEDY = (
+    "Give more images, or a split of your own with --split (see: edgeinspect data split)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTraining:
+    """Data, network and recipe of a training."""
+
+    data: Dataset
+    images: dict[str, ImageArrays]
+    """By split."""
+    recipe: Recipe
+    net: nn.Module
+    task: TrainingTask
+    architecture: str
+    stride: int
+    """Of the class map; 1 for a gate."""
+    ignore_black: bool
+    """Whether letterboxing adds black borders."""
+    left_out: tuple[SkippedImage, ...] = ()
+    """Unusable images, and why."""
 
 
 def train_model(
@@ -58,62 +86,39 @@ def train_model(
     """Train, export and measure one model; `torchrun` may run it in several processes.
 
     Args:
-        plan: What to train.
-        report: Told how far it is.
-        tell: Given, before the first step, the images that are left out and why.
+        config: What to train.
+        on_progress: Called with stage, done, total and loss.
+        on_left_out: Called before the first step with the unusable images.
 
     Returns:
-        The figures on the test split, from the exported graph; empty in all processes but
-        the first.
+        The accuracy on the test split, measured with the exported graph; empty in all
+        processes but the first.
 
     Raises:
-        DataError: Unusable images, a loss that became NaN, or a run of another kind there.
+        DataError: Unusable images, a loss that became NaN, or another run in the folder.
         StorageError: The disk is full.
     """
     distributed.set_thread_count(config.threads)
     with distributed.process_group():
         prepared = prepare_training(config, on_progress)
         on_left_out(prepared.left_out)
-        average, minutes = _fit_network(config, prepared, on_progress)
+        started = time.monotonic()
+        average = _fit_network(config, prepared, on_progress)
         if distributed.rank() != 0:
             return {}
-        return _export_and_measure(config, prepared, average, minutes, on_progress)
-
-
-_MORE_IMAGES_REMEDY = (
-    "Give more pictures, or a split of your own with --split (see: edgeinspect data split)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedTraining:
-    """What a training works on."""
-
-    data: Dataset
-    pictures: dict[str, ImageArrays]
-    """By split."""
-    recipe: Recipe
-    net: nn.Module
-    task: TrainingTask
-    architecture: str
-    stride: int
-    """Of the class map; 1 for a gate."""
-    ignore_black: bool
-    """Whether letterboxing leaves black bands around some image."""
-    left_out: tuple[SkippedImage, ...] = ()
-    """Images that are not trained or measured on, and why."""
+        return _export_and_measure(config, prepared, average, started, on_progress)
 
 
 def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> PreparedTraining:
-    """Open the set, split it, decode it, build the network."""
-    data = open_dataset(config.data, config.layout, good_classes=config.good)
+    """Open the data set, split it, decode it, and build the network."""
+    data = open_dataset(config.data, config.layout, good_classes=config.good_classes)
     if config.split_file is not None:
         data = read_split(config.split_file, data)
     else:
         data = split_dataset(data, config.seed)
     size = config.size or common_size(data)
     channels = config.channels or infer_channels(data)
-    pictures = {
+    images = {
         name: load_arrays(
             data,
             data.in_splits(name),
@@ -128,74 +133,72 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         for name in (TRAIN, VAL, TEST)
         if data.in_splits(name)
     }
-    left_out = (*data.skipped, *(one for part in pictures.values() for one in part.skipped))
+    left_out = (*data.skipped, *(one for part in images.values() for one in part.skipped))
     for name in (TRAIN, VAL):
-        if name not in pictures or not len(pictures[name]):
+        if name not in images or not len(images[name]):
             raise DataError(
-                f"has no picture in split '{name}'",
+                f"has no image in split '{name}'",
                 where=str(config.data),
                 remedy=_MORE_IMAGES_REMEDY,
             )
-    if config.kind == "gate":
-        _check_both_labels(config, pictures)
-    part = pictures[TRAIN]
+    train = images[TRAIN]
     stride = output_stride(config, size)
     recipe = default_recipe(
         config,
         size,
-        has_masks=has_class(part.masks),
-        has_good=not bool(part.defective.all()),
+        has_masks=has_class(train.masks),
+        has_good=not bool(train.defective.all()),
         stride=stride,
     )
     torch.manual_seed(config.seed)
     if config.kind == "gate":
-        architecture = config.architecture or "small"
-        padded = _has_black_borders(part.images)
-        gate = architectures.build_gate(
-            architecture, channels=channels, weights=config.weights, ignore_black=padded
+        _check_both_labels(config, images)
+        name = config.architecture or "small"
+        ignore_black = _has_black_borders(train.images)
+        net = architectures.build_gate(
+            name, channels=channels, weights=config.weights, ignore_black=ignore_black
         )
-        task: TrainingTask = GateTask(part)
-        return PreparedTraining(
-            data, pictures, recipe, gate, task, architecture, 1, padded, left_out
-        )
-    architecture = config.architecture or "resunet-0.8m"
-    task = SegmenterTask(part, stride, recipe.loss)
-    segmenter = architectures.build_segmenter(
-        architecture, len(data.classes), channels=channels, stride=stride, weights=config.weights
+        task: TrainingTask = GateTask(train)
+        return PreparedTraining(data, images, recipe, net, task, name, 1, ignore_black, left_out)
+    name = config.architecture or "resunet-0.8m"
+    task = SegmenterTask(train, stride, recipe.loss)
+    net = architectures.build_segmenter(
+        name, len(data.classes), channels=channels, stride=stride, weights=config.weights
     )
-    return PreparedTraining(
-        data, pictures, recipe, segmenter, task, architecture, stride, False, left_out
-    )
+    return PreparedTraining(data, images, recipe, net, task, name, stride, False, left_out)
 
 
-def _check_both_labels(config: TrainingConfig, pictures: dict[str, ImageArrays]) -> None:
-    """A gate learns, chooses its thresholds and is measured on good and defective images.
+def _check_both_labels(config: TrainingConfig, images: dict[str, ImageArrays]) -> None:
+    """Check that every split has good and defective images, which a gate needs.
 
     Raises:
         DataError: A split lacks one of them.
     """
-    for name, part in pictures.items():
-        for kind, there in (("defective", part.defective.any()), ("good", (~part.defective).any())):
-            if len(part) and not there:
+    for name, part in images.items():
+        for label, exists in (
+            ("defective", part.defective.any()),
+            ("good", (~part.defective).any()),
+        ):
+            if len(part) and not exists:
                 raise DataError(
-                    f"has no {kind} picture in split '{name}', and a gate needs both",
+                    f"has no {label} image in split '{name}', and a gate needs both",
                     where=str(config.data),
                     remedy=_MORE_IMAGES_REMEDY,
                 )
 
 
 def _has_black_borders(images: NDArray[np.uint8]) -> bool:
-    """Whether letterboxing left black bands in more than one image of a hundred."""
-    black = 0
+    """Whether more than one image of a hundred has a black border from letterboxing."""
+    count = 0
     for image in images:
         edges = (image[0], image[-1], image[:, 0], image[:, -1])
-        black += any(not edge.any() for edge in edges)
-    return black > len(images) / 100
+        count += any(not edge.any() for edge in edges)
+    return count > len(images) / 100
 
 
 def _fit_network(
     config: TrainingConfig, prepared: PreparedTraining, on_progress: StageProgress
-) -> tuple[nn.Module, float]:
+) -> nn.Module:
     recipe = prepared.recipe
     folder = RunFolder(config.out)
     state = None
@@ -206,70 +209,62 @@ def _fit_network(
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():
             state = folder.load()
-    began = time.monotonic()
-    average = fit(
+    return fit(
         prepared.net,
         prepared.task,
-        prepared.pictures[TRAIN],
+        prepared.images[TRAIN],
         recipe,
-        validation=prepared.pictures[VAL],
+        validation=prepared.images[VAL],
         run_folder=folder,
         state=state,
         progress=lambda step, loss, best: on_progress(config.kind, step, recipe.steps, loss),
     )
-    return average, (time.monotonic() - began) / 60
 
 
 def _export_and_measure(
     config: TrainingConfig,
     prepared: PreparedTraining,
     average: nn.Module,
-    minutes: float,
+    started: float,
     on_progress: StageProgress,
 ) -> dict[str, Any]:
-    pictures, recipe = prepared.pictures, prepared.recipe
+    images, recipe = prepared.images, prepared.recipe
+    fit_record = describe_fit(average, recipe, started)
     draw_learning_curve(config.out)
     run = {
         "run": f"{config.name}-{recipe.steps}s-seed{recipe.seed}",
-        "data": f"{config.data.name}, {len(pictures[TRAIN])} pictures",
+        "data": f"{config.data.name}, {len(images[TRAIN])} images",
         "data_sha256": _dataset_digest(prepared.data),
         "architecture": prepared.architecture,
-        "seed": recipe.seed,
-        "steps": recipe.steps,
-        "batch": recipe.batch,
-        "parameters": count_parameters(average),
-        "minutes": round(minutes, 1),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
+        **fit_record,
         "bits": prepared.data.bit_depth,
-        "statistics": _brightness_statistics(pictures[TRAIN]),
+        "statistics": _brightness_statistics(images[TRAIN]),
     }
-    samples = pictures[VAL].images[:4]
-    test = pictures.get(TEST)
-    if config.kind == "gate":
-        return export_gate(
-            average, config.name, config.out, run, samples, pictures[VAL], test, on_progress
-        )
-    return export_segmenter(
-        average, config.name, config.out, run, samples, prepared.data.classes, test, on_progress
-    )
+    is_gate = config.kind == "gate"
+    classes = ("defect",) if is_gate else prepared.data.classes
+    samples = images[VAL].images[:4]
+    writer = VersionWriter(average, config.name, config.out, classes, run, samples)
+    if is_gate:
+        return export_gate(writer, images[VAL], images.get(TEST), on_progress)
+    return export_segmenter(writer, images.get(TEST), on_progress)
 
 
-def _brightness_statistics(pictures: ImageArrays) -> dict[str, Any]:
-    """Deciles of brightness and contrast: a calibration holds its frames against them."""
-    values = np.array([(image.mean(), image.std()) for image in pictures.images])
-    found = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
+def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
+    """Return deciles of brightness and contrast, which a calibration checks its frames against."""
+    values = np.array([(image.mean(), image.std()) for image in images.images])
+    deciles = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
     return {
         "pictures": len(values),
         **{
-            name: [round(float(each), 5) for each in found[:, column]]
+            name: [round(float(value), 5) for value in deciles[:, column]]
             for column, name in enumerate(("brightness", "contrast"))
         },
     }
 
 
 def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[str, Any]:
-    height, width = prepared.pictures[TRAIN].masks.shape[1:]
+    train = prepared.images[TRAIN]
+    height, width = train.masks.shape[1:]
     return {
         "kind": config.kind,
         "name": config.name,
@@ -278,11 +273,7 @@ def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[st
         "ignore_black": prepared.ignore_black,
         "weights": sha256_of(config.weights) if config.weights else None,
         "recipe": prepared.recipe.to_document(),
-        "frame": {
-            "height_px": height,
-            "width_px": width,
-            "channels": prepared.pictures[TRAIN].images.shape[3],
-        },
+        "frame": {"height_px": height, "width_px": width, "channels": train.images.shape[3]},
         "data_sha256": _dataset_digest(prepared.data),
         "classes": list(prepared.data.classes),
         "left_out": [{"name": one.name, "why": one.reason} for one in prepared.left_out],
@@ -293,15 +284,16 @@ def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[st
 
 
 def _dataset_digest(data: Dataset) -> str:
-    """Of names, labels and splits; not of pixels, which may be many gigabytes."""
+    """Hash names, labels and splits, not pixels, which may be many gigabytes."""
     digest = hashlib.sha256()
-    for record in data.samples:
-        digest.update(f"{record.name}\0{int(record.is_defective)}\0{record.split}\n".encode())
+    for sample in data.samples:
+        line = f"{sample.name}\0{int(sample.is_defective)}\0{sample.split}\n"
+        digest.update(line.encode())
     return digest.hexdigest()
 
 
 def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The averaged network of a run folder, and its `run.json`.
+    """Return the averaged network of a run folder, and its `run.json`.
 
     Raises:
         DataError: It is no run folder, or its checkpoint cannot be read or is of another network.
@@ -309,19 +301,14 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     identity = read_run_identity(path)
     folder = RunFolder(path)
     state = folder.load()
-    frame = identity["frame"]
+    name, channels = identity["architecture"], identity["frame"]["channels"]
     if identity["kind"] == "gate":
         net = architectures.build_gate(
-            identity["architecture"],
-            channels=frame["channels"],
-            ignore_black=identity["ignore_black"],
+            name, channels=channels, ignore_black=identity["ignore_black"]
         )
     else:
         net = architectures.build_segmenter(
-            identity["architecture"],
-            len(identity["classes"]),
-            channels=frame["channels"],
-            stride=identity["stride"],
+            name, len(identity["classes"]), channels=channels, stride=identity["stride"]
         )
     load_state_into(net, state.best or state.average, folder.checkpoint)
     return net.eval(), identity

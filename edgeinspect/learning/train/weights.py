@@ -1,4 +1,4 @@
-"""Pretrained weights: files of this machine, read and compared; nothing is downloaded."""
+"""Pretrained weights from local files; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgeinspect.errors import ModelError
 from edgeinspect.system import check_regular
 
 CACHED_WEIGHTS = Path("cached")
-"""In place of a file: what torch or the zoo keep of earlier downloads."""
+"""Instead of a file: what torch, timm or segmentation-models-pytorch have in their caches."""
 
 
 def find_weights(path: Path, pattern: str) -> Path:
-    """The file itself, or for `CACHED` the newest of torch's that the pattern fits.
+    """Return the file itself, or for `CACHED_WEIGHTS` the newest match in torch's cache.
 
     Raises:
-        ModelError: It is not there.
+        ModelError: There is no such file.
     """
     if path != CACHED_WEIGHTS:
         if not path.is_file():
@@ -41,10 +41,10 @@ def find_weights(path: Path, pattern: str) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.pth`, tensors only; `module.` of parallel training is taken off.
+    """Read the state dict of a `.pth`; the prefix `module.` of parallel training is removed.
 
     Raises:
-        ModelError: It cannot be read, or holds something else.
+        ModelError: It cannot be read, or holds anything but tensors.
     """
     try:
         loaded = torch.load(check_regular(path), map_location="cpu", weights_only=True)
@@ -73,8 +73,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def check_compatible(
     weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path
 ) -> None:
-    """List what a state dict lacks, has too much, and has in another shape."""
-    # Older files have no batch counters; torch itself lets them be absent.
+    """Check that a state dict has the expected names and shapes.
+
+    Raises:
+        ModelError: Lists missing names, surplus names and other shapes.
+    """
+    # Older files have no batch counters; torch accepts their absence.
     missing = [k for k in expected if k not in weights and not k.endswith("num_batches_tracked")]
     surplus = [k for k in weights if k not in expected]
     shapes = [
@@ -82,14 +86,14 @@ def check_compatible(
         for k in expected
         if k in weights and weights[k].shape != expected[k].shape
     ]
-    found = [
-        f"{words} {', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}"
-        for words, names in (("lacks", missing), ("has also", surplus), ("shapes:", shapes))
+    problems = [
+        f"{label} {', '.join(names[:4])}{f' and {len(names) - 4} more' * (len(names) > 4)}"
+        for label, names in (("lacks", missing), ("has also", surplus), ("shapes:", shapes))
         if names
     ]
-    if found:
+    if problems:
         raise ModelError(
-            f"the weights are of another network: {'; '.join(found)}",
+            f"the weights are of another network: {'; '.join(problems)}",
             where=str(path),
             remedy="Give the weights of the architecture that you named",
         )

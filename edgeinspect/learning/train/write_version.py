@@ -1,13 +1,16 @@
-"""From a trained network to a version in a store: graph, thresholds, figures."""
+"""Writes a trained network as a model version: graph, thresholds, measured accuracy."""
 
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -21,101 +24,110 @@ from edgeinspect.learning.evaluate import (
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
+from edgeinspect.learning.train.networks import count_parameters
+from edgeinspect.learning.train.recipe import Recipe
 
 StageProgress = Callable[[str, int, int, float], None]
-"""Told (stage, done, total, loss or 0)."""
+"""Called with (stage, done, total, loss or 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionWriter:
+    """Exports one trained network under the model contract."""
+
+    net: nn.Module
+    name: str
+    root: Path
+    """A model store's folder."""
+    classes: Sequence[str]
+    run: Mapping[str, Any]
+    """What the manifest records of the training."""
+    samples: NDArray[np.uint8]
+    """Images to check the export with."""
+    version: int = 1
+
+    def write(
+        self, thresholds: Mapping[str, Any] | None = None, accuracy: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write graph and manifest, replacing earlier ones; return the version's folder."""
+        card = ModelCard(
+            name=self.name,
+            version=self.version,
+            classes=self.classes,
+            run=str(self.run["run"]),
+            thresholds=thresholds or {},
+            training=self.run,
+            accuracy=accuracy or {},
+            created=datetime.date.today().isoformat(),
+        )
+        return export_graph(self.net, card, self.root, self.samples)
 
 
 def export_gate(
-    net: nn.Module,
-    name: str,
-    out: Path,
-    run: Mapping[str, Any],
-    samples: NDArray[np.uint8],
+    writer: VersionWriter,
     validation: ImageArrays,
     test: ImageArrays | None,
     on_progress: StageProgress,
-    version: int = 1,
 ) -> dict[str, Any]:
     """Export a gate, choose its thresholds on `validation`, measure it on `test`.
 
     Returns:
-        The figures in its manifest, from the graph that was written.
+        The accuracy in its manifest, measured with the written graph.
     """
-    folder = export_version(net, name, out, ("defect",), run, {}, {}, samples, version)
+    folder = writer.write()
     probs = run_gate(folder, validation, "thresholds", on_progress)
-    limits = choose_gate_thresholds(probs, validation.defective)
-    figures: dict[str, Any] = {}
+    thresholds = choose_gate_thresholds(probs, validation.defective)
+    accuracy: dict[str, Any] = {}
     if test is not None:
-        found = run_gate(folder, test, "test", on_progress)
-        figures = {
+        probs = run_gate(folder, test, "test", on_progress)
+        accuracy = {
             "pictures": len(test),
             "set": "test split",
-            **gate_manifest_scores(found, test.defective),
+            **gate_manifest_scores(probs, test.defective),
         }
-    export_version(net, name, out, ("defect",), run, limits, figures, samples, version)
-    return figures
+    writer.write(thresholds, accuracy)
+    return accuracy
 
 
 def export_segmenter(
-    net: nn.Module,
-    name: str,
-    out: Path,
-    run: Mapping[str, Any],
-    samples: NDArray[np.uint8],
-    classes: Sequence[str],
-    test: ImageArrays | None,
-    on_progress: StageProgress,
-    version: int = 1,
+    writer: VersionWriter, test: ImageArrays | None, on_progress: StageProgress
 ) -> dict[str, Any]:
-    """Export a segmenter and measure it on `test`; limits are the plain ones.
+    """Export a segmenter with default thresholds and measure it on `test`.
 
     Returns:
-        The figures in its manifest, from the graph that was written.
+        The accuracy in its manifest, measured with the written graph.
     """
-    limits = {c: {"score": 0.5, "area_px": MIN_AREA_PX} for c in classes}
-    folder = export_version(net, name, out, classes, run, limits, {}, samples, version)
-    figures: dict[str, Any] = {}
+    thresholds = {name: {"score": 0.5, "area_px": MIN_AREA_PX} for name in writer.classes}
+    folder = writer.write(thresholds)
+    accuracy: dict[str, Any] = {}
     if test is not None:
         outputs = run_exported_graph(folder, test, "test", on_progress)
-        figures = {
+        accuracy = {
             "pictures": len(test),
             "set": "test split",
-            **segmentation_scores(outputs, test, int(net.stride)),
+            **segmentation_scores(outputs, test, int(writer.net.stride)),
         }
-        export_version(net, name, out, classes, run, limits, figures, samples, version)
-    return figures
+        writer.write(thresholds, accuracy)
+    return accuracy
 
 
-def export_version(
-    net: nn.Module,
-    name: str,
-    out: Path,
-    classes: Sequence[str],
-    run: Mapping[str, Any],
-    thresholds: Mapping[str, Any],
-    accuracy: Mapping[str, Any],
-    samples: NDArray[np.uint8],
-    version: int = 1,
-) -> Path:
-    """Export under the model contract; returns the version's folder."""
-    card = ModelCard(
-        name=name,
-        version=version,
-        classes=classes,
-        run=str(run["run"]),
-        thresholds=thresholds,
-        training=run,
-        accuracy=accuracy,
-        created=datetime.date.today().isoformat(),
-    )
-    return export_graph(net, card, out, samples)
+def describe_fit(net: nn.Module, recipe: Recipe, started: float) -> dict[str, Any]:
+    """Return what a manifest records of a training that began at `time.monotonic()` `started`."""
+    return {
+        "seed": recipe.seed,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "parameters": count_parameters(net),
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
 
 
 def run_gate(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> NDArray[np.float64]:
-    """`defect_prob` of each image, (N,)."""
+    """Return `defect_prob` of each image, (N,)."""
     outputs = run_exported_graph(folder, images, stage, on_progress)
     return np.array([float(output[0][0]) for output in outputs])
 
@@ -123,7 +135,7 @@ def run_gate(
 def run_exported_graph(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> list[list[NDArray[Any]]]:
-    """What the written graph gives on each image."""
+    """Return the written graph's outputs for each image."""
     return run_graph(
         folder / "model.onnx",
         images.images,
@@ -134,16 +146,16 @@ def run_exported_graph(
 def gate_manifest_scores(
     probs: NDArray[np.float64], defective: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """What a manifest says of a gate."""
-    figures = classifier_scores(probs, defective, (0.01, 0.05))
+    """Return the scores of a gate for its manifest, rounded."""
+    scores = classifier_scores(probs, defective, (0.01, 0.05))
     return {
-        "auc": round(figures.auc, 4),
-        "auc_interval": [round(v, 4) for v in figures.auc_interval],
+        "auc": round(scores.auc, 4),
+        "auc_interval": [round(v, 4) for v in scores.auc_interval],
         **{
             f"recall_at_{rate:.0%}_false_rejects": {
-                "recall": round(figures.recall[rate], 4),
-                "interval": [round(v, 4) for v in figures.recall_interval[rate]],
+                "recall": round(scores.recall[rate], 4),
+                "interval": [round(v, 4) for v in scores.recall_interval[rate]],
             }
-            for rate in figures.recall
+            for rate in scores.recall
         },
     }

@@ -103,7 +103,7 @@ def test_grey_repeated_is_exact_and_summed_is_but_for_the_border(tmp_path: Path)
     path, net = saved(tmp_path, outputs=1)
     grey = torch.rand(2, 1, 64, 64) * 255
     x = as_torchvision(grey.expand(-1, 3, -1, -1))
-    repeated = ResNetGate("resnet18", 1, grey="repeat").eval()
+    repeated = ResNetGate("resnet18", 1, gray="repeat").eval()
     repeated.load_pretrained(path)
     summed = ResNetGate("resnet18", 1).eval()
     summed.load_pretrained(path)
