@@ -1,4 +1,4 @@
-"""A small training as a program of its own, for tests that kill or share it.
+"""A small training as a separate program, for tests that kill it or run it in two processes.
 
 small_training.py whole|slow|plain RUN WEIGHTS
 """
@@ -22,8 +22,8 @@ from edgeinspect.learning.train.recipe import Recipe
 from edgeinspect.learning.train.tasks import GateTask
 
 
-class Plain(nn.Module):
-    """No norm over the batch and no dropout: nothing that depends on who has which image."""
+class PlainNet(nn.Module):
+    """Without batch norm and dropout, whose results depend on the split of a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def main() -> None:
     fitting._SAVE_INTERVAL_S = 0.0
     with distributed.process_group():
         torch.manual_seed(3)
-        net = Plain() if kind == "plain" else SmallGate(widths=(16, 16, 16, 16, 16))
+        net = PlainNet() if kind == "plain" else SmallGate(widths=(16, 16, 16, 16, 16))
         state = None
         if distributed.rank() == 0:
             state = folder.start_or_resume({"recipe": recipe.to_document()}, resume=True)

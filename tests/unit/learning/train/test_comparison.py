@@ -34,11 +34,11 @@ from edgeinspect.learning.train.architecture_comparison import (  # noqa: E402
 from tests import graphs  # noqa: E402
 
 LEVELS = (10, 40, 90, 120, 150, 200, 220, 250)
-"""Grey of each image; the gate of `graphs` answers grey / 255."""
+"""Gray level of each image; the gate of `graphs` returns level / 255."""
 DEFECTIVE = (False, False, False, True, False, True, True, True)
 
 
-def pictures() -> ImageArrays:
+def make_images() -> ImageArrays:
     images = np.stack([np.full(graphs.SHAPE.dims, level, np.uint8) for level in LEVELS])
     masks = np.zeros(images.shape[:3], np.uint8)
     return ImageArrays(
@@ -62,84 +62,84 @@ def version(root: Path, name: str, training: dict[str, Any]) -> Path:
     return folder
 
 
-def test_figures_are_those_of_the_graph(tmp_path: Path) -> None:
-    done = compare_architectures(
+def test_metrics_are_those_of_the_graph(tmp_path: Path) -> None:
+    comparison = compare_architectures(
         ["a", "b"],
         lambda name: version(tmp_path, name, {"parameters": 42}),
-        pictures(),
-        pictures(),
+        make_images(),
+        make_images(),
         tmp_path / "out",
         backend="ort",
         runs=3,
     )
-    first = done.rows[0].fp32
+    first = comparison.rows[0].fp32
     # Between 90 and 120 one good image (150) is rejected; between 150 and 200 one escapes.
     assert (first.accuracy.hits, first.escape.hits + first.overkill.hits) == (7, 1)
     assert first.auc == pytest.approx(15 / 16, abs=1e-4)
-    assert done.rows[0].parameters == 42
+    assert comparison.rows[0].parameters == 42
     assert first.latency_ms > 0
     document = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [row["name"] for row in document["rows"]] == ["a", "b"]
     table = (tmp_path / "out" / "comparison.md").read_text()
     assert "| a | 87.5% (52.9% to 97.8%) |" in table
-    assert "8 test pictures, 4 of them defective" in table
+    assert "8 test images, 4 of them defective" in table
 
 
-def test_a_refused_calibration_is_a_note_and_a_made_one_two_columns(tmp_path: Path) -> None:
+def test_a_rejected_calibration_is_a_note(tmp_path: Path) -> None:
     def quantize(folder: Path) -> Path:
         if folder.parent.name == "a":
             raise ModelError("loses too much")
         return folder
 
-    done = compare_architectures(
+    comparison = compare_architectures(
         ["a", "b"],
         lambda name: version(tmp_path, name, {}),
-        pictures(),
-        pictures(),
+        make_images(),
+        make_images(),
         tmp_path / "out",
         quantize=quantize,
         backend="ort",
         runs=1,
     )
-    assert [row.int8 is None for row in done.rows] == [True, False]
-    assert "- a: no INT8: loses too much" in done.to_markdown()
-    assert done.rows[1].int8 is not None
-    assert done.rows[1].int8.accuracy == done.rows[1].fp32.accuracy
+    assert [row.int8 is None for row in comparison.rows] == [True, False]
+    assert "- a: no INT8: loses too much" in comparison.to_markdown()
+    assert comparison.rows[1].int8 is not None
+    assert comparison.rows[1].int8.accuracy == comparison.rows[1].fp32.accuracy
 
 
-def test_what_was_finished_outlives_a_failure(tmp_path: Path) -> None:
-    def fit(name: str) -> Path:
+def test_finished_networks_are_kept_after_a_failure(tmp_path: Path) -> None:
+    def train(name: str) -> Path:
         if name == "b":
             raise ModelError("NaN")
         return version(tmp_path, name, {})
 
     with pytest.raises(ModelError, match="NaN"):
         compare_architectures(
-            ["a", "b"], fit, pictures(), pictures(), tmp_path / "out", backend="ort", runs=1
+            ["a", "b"], train, make_images(), make_images(), tmp_path / "out", backend="ort", runs=1
         )
     rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["a"]
 
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
-def test_names_are_given_once(names: list[str], tmp_path: Path) -> None:
+def test_duplicate_names_are_rejected(names: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="each once"):
-        compare_architectures(names, lambda name: tmp_path, pictures(), pictures(), tmp_path)
+        compare_architectures(names, lambda name: tmp_path, make_images(), make_images(), tmp_path)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=30))
-def test_no_threshold_balances_better(rows: list[tuple[int, bool]]) -> None:
+def test_no_threshold_has_a_higher_youden_index(rows: list[tuple[int, bool]]) -> None:
     probs = np.array([level / 9 for level, _bad in rows])
     bad = np.array([is_bad for _level, is_bad in rows])
     if bad.all() or not bad.any():
         assert youden_threshold(probs, bad) == 0.5
         return
 
-    def worth(limit: float) -> float:
+    def youden_index(limit: float) -> float:
         return float((probs[bad] >= limit).mean() - (probs[~bad] >= limit).mean())
 
-    found = worth(youden_threshold(probs, bad)) + 1e-9  # shares of a few parts are rounded
-    assert all(found >= worth(level) for level in np.unique(probs)[1:])
+    best = youden_index(youden_threshold(probs, bad)) + 1e-9  # rounding
+    assert all(best >= youden_index(level) for level in np.unique(probs)[1:])
 
 
 def test_multiply_adds_by_hand(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_multiply_adds_by_hand(tmp_path: Path) -> None:
     assert found.parameters == sum(int(np.prod(s)) for s in weights.values())
 
 
-def test_what_cannot_be_counted(tmp_path: Path) -> None:
+def test_graphs_that_cannot_be_counted(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelError, match="cannot be counted"):
         count_flops(tmp_path / "m.onnx")

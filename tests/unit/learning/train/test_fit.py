@@ -1,4 +1,4 @@
-"""A training that is killed, shared, starved or fed nonsense."""
+"""The training loop: killed, in several processes, on a full disk, with a NaN loss."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
-def run(*words: str, command: tuple[str, ...] = (sys.executable,)) -> None:
-    subprocess.run([*command, str(RUNNER), *words], env=environment(), check=True, timeout=100)
+def run(*arguments: str, command: tuple[str, ...] = (sys.executable,)) -> None:
+    subprocess.run([*command, str(RUNNER), *arguments], env=environment(), check=True, timeout=100)
 
 
 def weights(path: Path) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def test_killed_and_resumed_gives_the_same_weights(tmp_path: Path) -> None:
         env=environment(),
     )
     checkpoint = tmp_path / "b" / "checkpoint.pt"
-    until = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < until:
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.15)
     child.send_signal(signal.SIGKILL)
@@ -95,24 +95,24 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ce+dice", "ce+tversky", "ce+lovasz", "focal+dice"])
-def test_every_loss_falls_towards_the_truth(kind: Any) -> None:
+def test_every_loss_decreases_towards_the_label(kind: Any) -> None:
     target = torch.zeros(2, 8, 8, dtype=torch.int64)
     target[0, 2:5, 2:5] = 1
     target[1, 4:, :] = 2
-    right = torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2).float() * 8
+    correct = torch.nn.functional.one_hot(target, 3).permute(0, 3, 1, 2).float() * 8
     values = [
-        float(segmentation_loss(right * sure, target, torch.ones(3), kind))
-        for sure in (-1.0, 0.0, 0.3, 1.0)
+        float(segmentation_loss(correct * confidence, target, torch.ones(3), kind))
+        for confidence in (-1.0, 0.0, 0.3, 1.0)
     ]
     assert values == sorted(values, reverse=True)
     assert values[-1] < 0.05
-    logits = (right * 0.1).requires_grad_()
+    logits = (correct * 0.1).requires_grad_()
     segmentation_loss(logits, target, torch.ones(3), kind).backward()
     assert torch.isfinite(logits.grad).all()
     assert float(logits.grad.abs().sum()) > 0
 
 
-def test_a_batch_depends_on_nothing_but_seed_step_and_place(strips: ImageArrays) -> None:
+def test_a_sample_depends_on_seed_step_and_index_alone(strips: ImageArrays) -> None:
     recipe = Recipe(10, batch=4, crop_height_px=16, crop_width_px=16)
     whole = BatchSampler(strips, recipe).draw(7, range(4))
     part = BatchSampler(strips, recipe).draw(7, [2])
@@ -121,7 +121,7 @@ def test_a_batch_depends_on_nothing_but_seed_step_and_place(strips: ImageArrays)
     assert not torch.equal(whole[0], BatchSampler(strips, recipe).draw(8, range(4))[0])
 
 
-def test_the_last_steps_are_on_whole_pictures(strips: ImageArrays) -> None:
+def test_the_last_steps_are_on_whole_images(strips: ImageArrays) -> None:
     recipe = Recipe(10, batch=4, crop_height_px=16, crop_width_px=16, whole_ratio=0.2)
     sampler = BatchSampler(strips, recipe)
     assert sampler.draw(7, range(sampler.batch_size(7)))[0].shape == (4, 1, 16, 16)
@@ -145,15 +145,15 @@ def test_the_last_steps_are_on_whole_pictures(strips: ImageArrays) -> None:
     st.sampled_from([1, 3]),
     st.integers(0, 99),
 )
-def test_augmentation_keeps_mask_and_picture_together(
-    rules: AugmentSettings, channels: int, seed: int
+def test_augmentation_keeps_mask_and_image_aligned(
+    augment: AugmentSettings, channels: int, seed: int
 ) -> None:
     image = np.full((24, 24, channels), 60, np.uint8)
     mask = np.zeros((24, 24), np.uint8)
     image[4:12, 4:9], mask[4:12, 4:9] = 200, 2
     before = image.copy()
-    changed, moved = augment_image(image, mask, rules, np.random.default_rng(seed))
-    assert np.array_equal(image, before), "the set's own picture stays as it is"
+    changed, moved = augment_image(image, mask, augment, np.random.default_rng(seed))
+    assert np.array_equal(image, before), "the original is unchanged"
     assert changed.dtype == np.float32
     assert changed.shape == image.shape
     assert set(np.unique(moved)) <= {0, 2}
@@ -171,7 +171,7 @@ def test_rates_rise_and_fall() -> None:
 
 
 class NanLossTask(GateTask):
-    """Gives NaN at its third step."""
+    """Returns NaN in its third step."""
 
     steps = 0
 
@@ -188,21 +188,21 @@ def small_net() -> Any:
     return SmallGate(widths=(16, 16, 16, 16, 16))
 
 
-def test_a_loss_that_is_no_number_ends_with_its_step(strips: ImageArrays) -> None:
+def test_a_nan_loss_names_its_step(strips: ImageArrays) -> None:
     with pytest.raises(DataError, match="nan at step 2"):
         fit(small_net(), NanLossTask(strips), strips, Recipe(5, batch=2))
 
 
 class ScriptedScoreTask(GateTask):
-    """Scores by a list."""
+    """Returns scores from a list."""
 
     scores: list[float]
 
-    def score(self, net: Any, pictures: Any, device: Any) -> float:
+    def score(self, net: Any, images: Any, device: Any) -> float:
         return self.scores.pop(0)
 
 
-def test_the_best_look_is_kept_and_patience_ends(strips: ImageArrays) -> None:
+def test_the_best_weights_are_kept_and_patience_stops(strips: ImageArrays) -> None:
     set_thread_count(1)
     task = ScriptedScoreTask(strips)
     task.scores = [0.1, 0.9, 0.3, 0.2, 0.5, 0.6]
@@ -213,14 +213,14 @@ def test_the_best_look_is_kept_and_patience_ends(strips: ImageArrays) -> None:
     assert all(torch.equal(net.state_dict()[name], value) for name, value in state.best.items())
 
 
-def test_a_run_goes_on_only_with_the_same_settings(tmp_path: Path) -> None:
+def test_a_run_resumes_only_with_the_same_settings(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.save(folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=False))
     with pytest.raises(DataError, match="--resume"):
         folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=False)
     with pytest.raises(DataError, match=r"recipe\.batch was 2, is 3"):
         folder.start_or_resume({"steps": 5, "recipe": {"batch": 3}}, resume=True)
-    folder.checkpoint.write_bytes(b"half of it")
+    folder.checkpoint.write_bytes(b"truncated")
     with pytest.raises(DataError, match="cannot be read"):
         folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=True)
 

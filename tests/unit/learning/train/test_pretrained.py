@@ -19,7 +19,9 @@ from torch import nn  # noqa: E402
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError  # noqa: E402
 from edgeinspect.learning.train import architectures, pretrained  # noqa: E402
 
-HERE = all(importlib.util.find_spec(name) for name in ("timm", "segmentation_models_pytorch"))
+IS_INSTALLED = all(
+    importlib.util.find_spec(name) for name in ("timm", "segmentation_models_pytorch")
+)
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
 
 
@@ -76,14 +78,14 @@ class Decoder(nn.Module):
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """timm and segmentation-models-pytorch, as far as the zoo speaks to them."""
-    told: dict[str, Any] = {}
+    """timm and segmentation-models-pytorch, reduced to the functions that are used."""
+    calls: dict[str, Any] = {}
     timm: Any = types.ModuleType("timm")
     timm.is_model = lambda name: name != "nope"
     timm.get_pretrained_cfg = lambda name: types.SimpleNamespace(mean=MEAN, std=STD)
 
     def create_model(name: str, **options: Any) -> nn.Module:
-        told.update(options, name=name)
+        calls.update(options, name=name)
         if options.get("pretrained") and "pretrained_cfg_overlay" not in options:
             raise RuntimeError("cannot find the requested files in the local cache")
         torch.manual_seed(4)
@@ -105,7 +107,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     smp.Unet = unet
     monkeypatch.setitem(sys.modules, "timm", timm)
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", smp)
-    return told
+    return calls
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -118,11 +120,11 @@ def test_a_gate_of_timm(channels: int, fakes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pretrained_features_are_of_rgb_with_the_networks_own_statistics(
+def test_pretrained_features_use_rgb_and_the_networks_statistics(
     channels: int, fakes: dict[str, Any], tmp_path: Path
 ) -> None:
     file = tmp_path / "w.pth"
-    file.write_bytes(b"read by timm alone")
+    file.write_bytes(b"read by timm")
     net = architectures.build_gate("vgg16", channels=channels, weights=file).eval()
     assert fakes["pretrained_cfg_overlay"] == {"file": str(file)}
     torch.manual_seed(4)
@@ -130,9 +132,9 @@ def test_pretrained_features_are_of_rgb_with_the_networks_own_statistics(
     frame = torch.rand(1, channels, 64, 64) * 255
     rgb = (frame.flip(1) if channels == 3 else frame.expand(-1, 3, -1, -1)) / 255
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
-    want = original((rgb - mean) / std)[-1]
-    got = net.body(net.adapt(frame.expand(-1, 3, -1, -1)))[-1]
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+    expected = original((rgb - mean) / std)[-1]
+    features = net.body(net.adapt(frame.expand(-1, 3, -1, -1)))[-1]
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [2, 4])
@@ -145,7 +147,7 @@ def test_a_unet_of_smp(stride: int, channels: int, fakes: dict[str, Any]) -> Non
     assert deep.shape == (2, 4, 64 // stride // 2, 96 // stride // 2)
     assert presence.shape == (2, 3)
     (logits.mean() + deep.mean() + presence.mean()).backward()
-    assert all(p.grad is not None for p in net.parameters())  # nothing that trains in vain
+    assert all(p.grad is not None for p in net.parameters())  # every parameter is trained
 
 
 def test_encoder_weights_from_a_file(fakes: dict[str, Any], tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_encoder_weights_from_a_file(fakes: dict[str, Any], tmp_path: Path) -> N
         architectures.build_segmenter("unet-tu-x", 2, weights=tmp_path / "e.pth")
 
 
-def test_what_is_not_there_is_said(fakes: dict[str, Any]) -> None:
+def test_messages_for_missing_networks_and_weights(fakes: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="timm has no network 'nope'"):
         architectures.build_gate("timm/nope")
     with pytest.raises(UsageError, match="no features at half its last stride"):
@@ -205,13 +207,13 @@ def hidden(name: str, error: Exception) -> Iterator[None]:
         (RuntimeError("operator torchvision::nms does not exist"), "no torchvision that fits"),
     ],
 )
-def test_a_missing_extra_is_named(error: Exception, words: str) -> None:
+def test_a_missing_extra_names_its_package(error: Exception, words: str) -> None:
     with hidden("timm", error), pytest.raises(MissingExtraError, match=words) as caught:
         architectures.build_gate("efficientnet_b0")
     assert caught.value.exit_code == 69
 
 
-def test_the_hub_is_never_asked(fakes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_disabled(fakes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -226,8 +228,8 @@ def test_the_hub_is_never_asked(fakes: dict[str, Any], monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", pretrained.TIMM_GATES)
-def test_the_real_gates_where_timm_is(name: str) -> None:
-    if not HERE:
+def test_timm_gates_if_installed(name: str) -> None:
+    if not IS_INSTALLED:
         with pytest.raises(MissingExtraError):
             architectures.build_gate(name)
         return
@@ -238,8 +240,8 @@ def test_the_real_gates_where_timm_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["unet-resnet18", "unet-efficientnet-b0", "unet-tu-resnet18"])
-def test_the_real_unets_where_smp_is(name: str) -> None:
-    if not HERE:
+def test_smp_unets_if_installed(name: str) -> None:
+    if not IS_INSTALLED:
         with pytest.raises(MissingExtraError):
             architectures.build_segmenter(name, 2)
         return

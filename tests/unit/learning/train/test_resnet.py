@@ -25,11 +25,11 @@ TORCHVISION = {
     "resnet18": [-99.7709, -9.51342, 16.8145, -35.9099, 7.96246],
     "resnet50": [-2116.58, 401.941, 297.269, -3027.01, 103.164],
 }
-"""The first logits of torchvision 0.28 with the weights of `invented` on its image."""
+"""The first logits of torchvision 0.28 with the weights of `fill_reproducibly` on its image."""
 
 
-def invented(net: Any) -> None:
-    """Weights and statistics that anyone can make again, by the keys' names alone."""
+def fill_reproducibly(net: Any) -> None:
+    """Fill weights and statistics with values that depend on the sorted names alone."""
     state = net.state_dict()
     for index, key in enumerate(sorted(state)):
         if key.endswith("num_batches_tracked"):
@@ -46,12 +46,12 @@ def invented(net: Any) -> None:
     net.load_state_dict(state)
 
 
-def picture() -> Any:
+def make_image() -> Any:
     return torch.from_numpy(np.random.default_rng(99).normal(0, 1, (1, 3, 64, 96)).astype("f4"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_size_and_names_are_torchvisions(name: str) -> None:
+def test_parameters_have_torchvisions_names_and_sizes(name: str) -> None:
     net = ResNet(name)
     state = net.state_dict()
     assert count_parameters(net) == PUBLISHED[name]
@@ -61,15 +61,15 @@ def test_size_and_names_are_torchvisions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_answers_are_torchvisions(name: str) -> None:
+def test_logits_are_torchvisions(name: str) -> None:
     net = ResNet(name).eval()
-    invented(net)
+    fill_reproducibly(net)
     with torch.no_grad():
-        logits = net(picture())[0, :5].numpy()
+        logits = net(make_image())[0, :5].numpy()
     np.testing.assert_allclose(logits, TORCHVISION[name], rtol=1e-4)
 
 
-def saved(folder: Path, outputs: int = 1000, **more: Any) -> tuple[Path, Any]:
+def save_resnet(folder: Path, outputs: int = 1000, **more: Any) -> tuple[Path, Any]:
     torch.manual_seed(5)
     net = ResNet("resnet18", outputs=outputs).eval()
     for module in net.modules():  # fresh statistics would hide what is not loaded
@@ -87,39 +87,37 @@ def as_torchvision(rgb: Any) -> Any:
     return (rgb / 255 - mean) / std
 
 
-def test_a_trained_classifier_answers_as_before(tmp_path: Path) -> None:
+def test_a_trained_classifier_is_unchanged_as_a_gate(tmp_path: Path) -> None:
     """With one output, `fc` included: the gate's own additions start at zero."""
-    path, net = saved(tmp_path, outputs=1)
+    path, net = save_resnet(tmp_path, outputs=1)
     gate = architectures.build_gate("resnet18", channels=3, weights=path).eval()
     bgr = torch.rand(2, 3, 64, 64) * 255
     with torch.no_grad():
-        want = net(as_torchvision(bgr.flip(1)))[:, 0]
-        got, coarse = gate(bgr)
-    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+        expected = net(as_torchvision(bgr.flip(1)))[:, 0]
+        actual, coarse = gate(bgr)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     assert coarse.shape == (2, 1, 4, 4)
 
 
-def test_grey_repeated_is_exact_and_summed_is_but_for_the_border(tmp_path: Path) -> None:
-    path, net = saved(tmp_path, outputs=1)
-    grey = torch.rand(2, 1, 64, 64) * 255
-    x = as_torchvision(grey.expand(-1, 3, -1, -1))
+def test_gray_frames_with_repeated_and_summed_channels(tmp_path: Path) -> None:
+    path, net = save_resnet(tmp_path, outputs=1)
+    gray = torch.rand(2, 1, 64, 64) * 255
+    x = as_torchvision(gray.expand(-1, 3, -1, -1))
     repeated = ResNetGate("resnet18", 1, gray="repeat").eval()
     repeated.load_pretrained(path)
     summed = ResNetGate("resnet18", 1).eval()
     summed.load_pretrained(path)
     with torch.no_grad():
-        torch.testing.assert_close(repeated(grey)[0], net(x)[:, 0], rtol=1e-4, atol=1e-4)
-        want = net.bn1(net.conv1(x))
-        got = summed.body.bn1(summed.body.conv1(summed.adapt(grey)))
+        torch.testing.assert_close(repeated(gray)[0], net(x)[:, 0], rtol=1e-4, atol=1e-4)
+        expected = net.bn1(net.conv1(x))
+        actual = summed.body.bn1(summed.body.conv1(summed.adapt(gray)))
     inside = (..., slice(2, -2), slice(2, -2))
-    torch.testing.assert_close(got[inside], want[inside], rtol=1e-4, atol=1e-4)
-    assert (got - want).abs().max() > 1e-3  # the border, where it is not
+    torch.testing.assert_close(actual[inside], expected[inside], rtol=1e-4, atol=1e-4)
+    assert (actual - expected).abs().max() > 1e-3  # the border differs
 
 
-def test_fc_of_another_size_is_dropped_with_a_note(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path, net = saved(tmp_path, outputs=1000)
+def test_fc_of_another_size_is_not_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, net = save_resnet(tmp_path, outputs=1000)
     with caplog.at_level(logging.INFO):
         gate = architectures.build_gate("resnet18", channels=3, weights=path)
     assert "fc has 1000 outputs, a gate has 1" in caplog.text
@@ -127,9 +125,9 @@ def test_fc_of_another_size_is_dropped_with_a_note(
     assert gate.body.fc.weight.shape == (1, 512)
 
 
-def test_a_checkpoint_carries_how_frames_are_taken(tmp_path: Path) -> None:
-    """Resuming builds without weights; the state dict must bring all of it."""
-    path, _net = saved(tmp_path, outputs=1)
+def test_a_checkpoint_includes_the_input_normalisation(tmp_path: Path) -> None:
+    """Resuming builds the network without pretrained weights."""
+    path, _net = save_resnet(tmp_path, outputs=1)
     first = architectures.build_gate("resnet18", channels=1, weights=path).eval()
     again = architectures.build_gate("resnet18", channels=1).eval()
     again.load_state_dict(first.state_dict())
@@ -138,18 +136,18 @@ def test_a_checkpoint_carries_how_frames_are_taken(tmp_path: Path) -> None:
         assert torch.equal(first(image)[0], again(image)[0])
 
 
-def test_padding_is_no_surface() -> None:
+def test_padding_stays_zero() -> None:
     gate = ResNetGate("resnet18", 1, ignore_black=True).eval()
     gate.adapt.use_fixed_statistics(torch.tensor(120.0), torch.tensor(50.0))
     image = torch.full((1, 1, 32, 32), 200.0)
     image[..., :8] = 0
-    taken = gate.adapt(image)
-    assert float(taken[..., :8].abs().max()) == 0.0
-    assert float(taken[..., 8:].min()) == pytest.approx(1.6)
+    adapted = gate.adapt(image)
+    assert float(adapted[..., :8].abs().max()) == 0.0
+    assert float(adapted[..., 8:].min()) == pytest.approx(1.6)
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda p: torch.save(ResNet("resnet34").state_dict(), p), "another network: has also"),
         (lambda p: torch.save(ResNet("resnet50").state_dict(), p), "another network: lacks|shapes"),
@@ -158,37 +156,37 @@ def test_padding_is_no_surface() -> None:
         (lambda p: None, "no such file"),
     ],
 )
-def test_weights_that_do_not_fit(make: Any, words: str, tmp_path: Path) -> None:
+def test_incompatible_weights(make: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     make(path)
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(ModelError, match=message):
         architectures.build_gate("resnet18", channels=3, weights=path)
 
 
-def test_weights_of_parallel_training_and_wrapped_ones(tmp_path: Path) -> None:
-    path, net = saved(tmp_path)
+def test_weights_of_parallel_training_in_a_wrapped_file(tmp_path: Path) -> None:
+    path, net = save_resnet(tmp_path)
     torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, path)
     gate = architectures.build_gate("resnet18", channels=3, weights=path)
     assert torch.equal(gate.body.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
 
 
-def test_cached_weights_are_looked_for_and_never_downloaded(
+def test_cached_weights_are_found_and_never_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"no weights resnet18-\*\.pth"):
         architectures.build_gate("resnet18", weights=Path("cached"))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    path, _net = saved(tmp_path)
+    path, _net = save_resnet(tmp_path)
     path.rename(tmp_path / "hub" / "checkpoints" / "resnet18-abc.pth")
     assert architectures.build_gate("resnet18", weights=Path("cached")).adapt.has_fixed_statistics
 
 
 @pytest.mark.parametrize("name", architectures.GATE_NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_gate_of_ours_keeps_the_form(name: str, channels: int) -> None:
+def test_every_own_gate_has_the_output_form(name: str, channels: int) -> None:
     net = architectures.build_gate(name, channels=channels).eval()
-    assert not hasattr(net, "stride")  # by which the export knows a segmenter
+    assert not hasattr(net, "stride")  # identifies a segmenter at export
     with torch.no_grad():
         logit, coarse = net(torch.rand(2, channels, 48, 80) * 255)
     assert logit.shape == (2,)
@@ -201,7 +199,7 @@ def test_every_gate_of_ours_keeps_the_form(name: str, channels: int) -> None:
     [("resunet-0.3m", 0.3), ("resunet-0.8m", 0.8), ("resunet-3m", 3), ("resunet-10m", 10)],
 )
 @pytest.mark.parametrize("stride", [2, 4])
-def test_every_segmenter_of_ours_is_as_large_as_its_name(
+def test_every_own_segmenter_has_the_size_of_its_name(
     name: str, millions: float, stride: int
 ) -> None:
     net = architectures.build_segmenter(name, 4, stride=stride)
@@ -210,7 +208,7 @@ def test_every_segmenter_of_ours_is_as_large_as_its_name(
     assert all(width % 16 == 0 for width in architectures.RESUNET_WIDTHS[name])
 
 
-def test_names_that_do_not_exist() -> None:
+def test_unknown_names() -> None:
     with pytest.raises(UsageError, match=r"no gate 'resnet19'.*Ours: small, .*cnn, resnet18"):
         architectures.build_gate("resnet19")
     with pytest.raises(UsageError, match=r"no segmenter 'unet'.*unet-ENCODER"):
@@ -223,7 +221,7 @@ def test_names_that_do_not_exist() -> None:
         architectures.build_segmenter("resunet-3m", 2, weights=Path("w.pth"))
 
 
-def test_export_makes_a_model_of_the_contract(tmp_path: Path) -> None:
+def test_export_of_a_gate_under_the_contract(tmp_path: Path) -> None:
     torch.manual_seed(1)
     net = architectures.build_gate("cnn", channels=3).eval()
     frames = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3)).astype(np.uint8)

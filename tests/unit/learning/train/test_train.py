@@ -11,12 +11,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
 
 from edgeinspect.errors import DataError  # noqa: E402
+from edgeinspect.imaging import upsample_class_map  # noqa: E402
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip  # noqa: E402
 from edgeinspect.learning.evaluate import (  # noqa: E402
     classifier_scores,
     confusion_matrix,
     iou_and_dice,
-    upsample_class_map,
     wilson_interval,
 )
 from edgeinspect.learning.onnx_graphs.session import run_graph  # noqa: E402
@@ -39,13 +39,13 @@ def card(name: str, classes: tuple[str, ...]) -> ModelCard:
 
 
 def fit_gate(strips: ImageArrays, recipe: Recipe, losses: list[float] | None = None) -> Any:
-    told = [] if losses is None else losses
+    recorded = [] if losses is None else losses
     return fit(
         SmallGate(),
         GateTask(strips),
         strips,
         recipe,
-        progress=lambda _step, loss, _best: told.append(loss),
+        progress=lambda _step, loss, _best: recorded.append(loss),
     )
 
 
@@ -53,14 +53,14 @@ def fit_segmenter(strips: ImageArrays, recipe: Recipe) -> Any:
     return fit(ResUNet(4), SegmenterTask(strips, 4, recipe.loss), strips, recipe)
 
 
-def test_parameter_counts_are_what_the_docs_say() -> None:
+def test_parameter_counts_of_the_documentation() -> None:
     assert 250_000 < count_parameters(SmallGate()) < 350_000
     assert 350_000 < count_parameters(ResUNet(4)) < 500_000
     assert count_parameters(ResUNet(3, stride=2, widths=(32, 64, 96, 128))) < 1_100_000
 
 
 @pytest.mark.parametrize(("stride", "size"), [(2, (50, 70)), (4, (64, 128))])
-def test_resunet_gives_every_size_back(stride: int, size: tuple[int, int]) -> None:
+def test_resunet_output_size_for_every_input_size(stride: int, size: tuple[int, int]) -> None:
     net = ResUNet(2, stride=stride).eval()
     logits, _deep, presence = net(torch.rand(2, 1, *size) * 255)
     assert logits.shape == (2, 3, -(-size[0] // stride), -(-size[1] // stride))
@@ -78,7 +78,7 @@ def test_same_seed_same_weights(strips: ImageArrays) -> None:
     assert weights() == weights()
 
 
-def test_gate_learns_and_exports_under_the_contract(strips: ImageArrays, tmp_path: Path) -> None:
+def test_gate_training_and_export_under_the_contract(strips: ImageArrays, tmp_path: Path) -> None:
     losses: list[float] = []
     net = fit_gate(strips, Recipe(12, batch=6), losses)
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
@@ -90,7 +90,7 @@ def test_gate_learns_and_exports_under_the_contract(strips: ImageArrays, tmp_pat
     assert prob.dtype == np.float32
 
 
-def test_segmenter_exports_maps_areas_and_scores_that_agree(
+def test_exported_areas_and_scores_agree_with_the_class_map(
     strips: ImageArrays, tmp_path: Path
 ) -> None:
     net = fit_segmenter(strips, Recipe(4, batch=4))
@@ -105,12 +105,12 @@ def test_segmenter_exports_maps_areas_and_scores_that_agree(
             assert (score[0, index] > 0) == (cells > 0)
 
 
-def test_one_kind_only_is_refused(strips: ImageArrays) -> None:
-    clean = strips.select(np.flatnonzero(~strips.defective))
-    with pytest.raises(DataError, match="all pictures are good"):
-        GateTask(clean)
+def test_one_label_only_is_rejected(strips: ImageArrays) -> None:
+    good = strips.select(np.flatnonzero(~strips.defective))
+    with pytest.raises(DataError, match="all images are good"):
+        GateTask(good)
     with pytest.raises(DataError, match="no mask"):
-        SegmenterTask(clean, 4, "ce+dice")
+        SegmenterTask(good, 4, "ce+dice")
 
 
 def test_thin_lines_survive_the_stride() -> None:
@@ -121,17 +121,17 @@ def test_thin_lines_survive_the_stride() -> None:
     assert small.sum() == 3 * 4
 
 
-def test_figures_against_hand_counts() -> None:
-    truth = np.array([[[0, 1], [1, 1]]], np.uint8)
-    found = [np.array([[0, 1], [0, 1]], np.uint8)]
-    iou, dice = iou_and_dice(confusion_matrix(found, truth, 1))
+def test_metrics_against_counts_by_hand() -> None:
+    label = np.array([[[0, 1], [1, 1]]], np.uint8)
+    predicted = [np.array([[0, 1], [0, 1]], np.uint8)]
+    iou, dice = iou_and_dice(confusion_matrix(predicted, label, 1))
     assert iou == [0.5, 2 / 3]
     assert dice == [2 / 3, 0.8]
-    assert np.array_equal(upsample_class_map(found[0], 2, 3, 4)[2], [0, 0, 1, 1])
+    assert np.array_equal(upsample_class_map(predicted[0], 2, 3, 4)[2], [0, 0, 1, 1])
     probs = np.array([0.9, 0.8, 0.2, 0.1, 0.3])
-    figures = classifier_scores(probs, np.array([True, True, True, False, False]), (0.0, 0.5))
-    assert figures.auc == pytest.approx(5 / 6)
-    assert figures.recall == {0.0: 2 / 3, 0.5: 1.0}
+    scores = classifier_scores(probs, np.array([True, True, True, False, False]), (0.0, 0.5))
+    assert scores.auc == pytest.approx(5 / 6)
+    assert scores.recall == {0.0: 2 / 3, 0.5: 1.0}
     low, high = wilson_interval(0, 100)
     assert low == 0.0
     assert high == pytest.approx(0.037, abs=0.001)

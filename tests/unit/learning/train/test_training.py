@@ -1,4 +1,4 @@
-"""`edgeinspect train` from a folder to a model in a store, on sets of many shapes."""
+"""`edgeinspect train` from a folder to a model in a store, for several layouts."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ def surface(rng: np.random.Generator, height: int, width: int, channels: int = 1
 
 
 def castings(root: Path, count: int = 24) -> Path:
-    """Class folders, 300 by 300 as castings are, here smaller; colour, and two broken files."""
+    """Class folders of small colour images, and two broken files."""
     rng = np.random.default_rng(1)
     for name in ("ok_front", "def_front"):
         (root / name).mkdir(parents=True)
         for index in range(count):
-            picture = surface(rng, 60, 60, 3)
+            image = surface(rng, 60, 60, 3)
             if name == "def_front":
-                picture[20:40, 20:40] = 230
-            cv2.imwrite(str(root / name / f"cast_{index}.jpeg"), picture)
+                image[20:40, 20:40] = 230
+            cv2.imwrite(str(root / name / f"cast_{index}.jpeg"), image)
     (root / "ok_front" / "cut_off.jpeg").write_bytes(b"\xff\xd8\xff")
     (root / "def_front" / "empty.png").write_bytes(b"")
     return root
 
 
 def cracks(root: Path, count: int = 14) -> Path:
-    """Thin cracks on wide 16-bit images, a mask folder beside."""
+    """Thin cracks on wide 16-bit images with a mask folder."""
     rng = np.random.default_rng(2)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     for index in range(count):
-        picture = (surface(rng, 50, 124).astype(np.uint16) << 4) + 3
+        image = (surface(rng, 50, 124).astype(np.uint16) << 4) + 3
         mask = np.zeros((50, 124), np.uint8)
         if index % 3:
             cv2.line(mask, (5, 10 + index), (110, 30), 255, 1)
-            picture[mask > 0] = 4000
-        cv2.imwrite(str(root / "images" / f"{index:03}.png"), picture)
+            image[mask > 0] = 4000
+        cv2.imwrite(str(root / "images" / f"{index:03}.png"), image)
         cv2.imwrite(str(root / "masks" / f"{index:03}.png"), mask)
     return root
 
 
-def run(*words: object) -> int:
-    return main(["train", *map(str, words)])
+def run(*arguments: object) -> int:
+    return main(["train", *map(str, arguments)])
 
 
 def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,14 +79,14 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
         )
         == 0
     )
-    figures = json.loads(capsys.readouterr().out)
-    assert 0 <= figures["auc"] <= 1
+    accuracy = json.loads(capsys.readouterr().out)
+    assert 0 <= accuracy["auc"] <= 1
     spec = ModelStore(out).resolve("run")
     assert (spec.kind, spec.shape.dims) == (ModelKind.GATE, (60, 60, 3))
     (prob,) = run_graph(spec.path, np.full((1, 60, 60, 3), 99, np.uint8))[0]
     assert 0 <= float(prob[0]) <= 1
     assert (out / "curve.svg").read_text().startswith("<svg")
-    refuses_what_is_no_run(out)
+    check_damaged_runs_are_rejected(out)
     net, identity = load_run(out)
     assert identity["frame"]["channels"] == 3
     assert net(torch.full((1, 3, 60, 60), 99.0))[0].shape == (1,)
@@ -100,7 +100,7 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
         ("test", "def_front", "defective"),
     ],
 )
-def test_a_gate_needs_both_kinds_in_every_split(
+def test_a_gate_needs_both_labels_in_every_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, missing: str, kind: str
 ) -> None:
     for name in ("train", "val", "test"):
@@ -108,14 +108,14 @@ def test_a_gate_needs_both_kinds_in_every_split(
     shutil.rmtree(tmp_path / "set" / split / missing)
     out = tmp_path / "run"
     assert run("gate", "--data", data.parent, "--out", out, "--steps", 2, "--threads", 1) == 65
-    assert f"has no {kind} picture in split '{split}'" in capsys.readouterr().err
+    assert f"has no {kind} image in split '{split}'" in capsys.readouterr().err
     assert not (out / "checkpoint.pt").exists()
 
 
-def refuses_what_is_no_run(out: Path) -> None:
-    """Each is an error in words, and none is a network of another shape, or none at all."""
-    known, checkpoint = out / "run.json", out / "checkpoint.pt"
-    identity, state = json.loads(known.read_text()), checkpoint.read_bytes()
+def check_damaged_runs_are_rejected(out: Path) -> None:
+    """Each change is a DataError with a remedy, never a network of another shape."""
+    run_json, checkpoint = out / "run.json", out / "checkpoint.pt"
+    identity, state = json.loads(run_json.read_text()), checkpoint.read_bytes()
     for change in (
         {"kind": "detector"},
         {"frame": None},
@@ -129,15 +129,15 @@ def refuses_what_is_no_run(out: Path) -> None:
         {"frame": identity["frame"] | {"channels": 1}},
         {"kind": "segmenter", "architecture": "resunet-0.3m", "stride": 2},
     ):
-        known.write_text(json.dumps(identity | change))
+        run_json.write_text(json.dumps(identity | change))
         with pytest.raises(DataError) as caught:
             load_run(out)
         assert caught.value.remedy
     for text in ("{}", "[]", '{"name": "model", "kind": "gate"}', "[" * 100_000):
-        known.write_text(text)
+        run_json.write_text(text)
         with pytest.raises(DataError):
             load_run(out)
-    known.write_text(json.dumps(identity))
+    run_json.write_text(json.dumps(identity))
     whole = torch.load(checkpoint, weights_only=True)
     for change in (
         {"best": 5},
@@ -156,7 +156,7 @@ def refuses_what_is_no_run(out: Path) -> None:
 def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
     data = cracks(tmp_path / "cracks")
     out = tmp_path / "run"
-    words = (
+    arguments = (
         "segmenter",
         "--data",
         data,
@@ -173,16 +173,16 @@ def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
         "--set",
         "batch=2",
     )
-    assert run(*words) == 0
+    assert run(*arguments) == 0
     spec = ModelStore(out).resolve("crack")
     assert (spec.shape.height_px, spec.shape.width_px, spec.output_stride) == (50, 124, 2)
     assert len(spec.classes) == 1
-    assert run(*words) == 65, "a run that is there is not overwritten"
+    assert run(*arguments) == 65, "an existing run is not overwritten"
     curve = (out / "curve.csv").read_bytes()
-    (out / "curve.csv").write_bytes(b"no curve")
-    assert run(*words, "--resume") == 0, "a run that is done is exported again"
-    assert (out / "curve.csv").read_bytes() == curve, "the checkpoint has it"
-    assert run(*words, "--resume", "--seed", 2) == 65
+    (out / "curve.csv").write_bytes(b"damaged")
+    assert run(*arguments, "--resume") == 0, "a finished run is exported again"
+    assert (out / "curve.csv").read_bytes() == curve, "rewritten from the checkpoint"
+    assert run(*arguments, "--resume", "--seed", 2) == 65
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_segmenter_from_thin_cracks(tmp_path: Path) -> None:
     [
         ("gate", lambda root: root.mkdir(), 65),
         ("gate", lambda root: None, 65),
-        ("gate", lambda root: one_kind(root), 65),
+        ("gate", lambda root: one_class(root), 65),
         ("segmenter", lambda root: castings(root), 65),
         ("segmenter", lambda root: wrong_masks(root), 65),
     ],
@@ -201,16 +201,16 @@ def test_unusable_data_ends_with_one_message(
 ) -> None:
     assert callable(make)
     make(tmp_path / "data")
-    found = run(
+    exit_code = run(
         kind, "--data", tmp_path / "data", "--out", tmp_path / "run", "--steps", 2, "--threads", 1
     )
-    told = capsys.readouterr().err
-    assert found == code, told
-    assert "Traceback" not in told
+    err = capsys.readouterr().err
+    assert exit_code == code, err
+    assert "Traceback" not in err
     assert not list((tmp_path / "run").glob("*/1/model.onnx"))
 
 
-def one_kind(root: Path) -> None:
+def one_class(root: Path) -> None:
     castings(root)
     for path in (root / "def_front").iterdir():
         path.unlink()
@@ -222,7 +222,7 @@ def wrong_masks(root: Path) -> None:
         cv2.imwrite(str(path), np.zeros((20, 20), np.uint8))
 
 
-def test_unknown_names_are_usage(tmp_path: Path) -> None:
+def test_invalid_options_are_usage_errors(tmp_path: Path) -> None:
     data = castings(tmp_path / "castings")
     base = ("gate", "--data", data, "--out", tmp_path / "run", "--steps", 1)
     assert run(*base, "--size", "big") == 64
@@ -230,12 +230,12 @@ def test_unknown_names_are_usage(tmp_path: Path) -> None:
     assert run(*base, "--resume", "--channels", "2") == 64
 
 
-def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+def test_another_folder_is_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run folder"):
         load_run(tmp_path)
 
 
-def test_gates_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_of_gates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = castings(tmp_path / "castings")
     out = tmp_path / "runs"
     assert (
@@ -264,17 +264,15 @@ def test_gates_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert all(row["int8"] or row["note"] for row in rows)
 
 
-def test_every_picture_that_is_left_out_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_unusable_image_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = tmp_path / "set", tmp_path / "run"
     rng = np.random.default_rng(4)
     for index in range(40):
-        picture = rng.integers(90, 110, (48, 48), np.uint8)
+        image = rng.integers(90, 110, (48, 48), np.uint8)
         mask = np.zeros((48, 48), np.uint8)
         if index % 2:
-            picture[10:20, 10:20], mask[10:20, 10:20] = 240, 255
-        for folder, pixels in (("images", picture), ("masks", mask)):
+            image[10:20, 10:20], mask[10:20, 10:20] = 240, 255
+        for folder, pixels in (("images", image), ("masks", mask)):
             (root / folder).mkdir(parents=True, exist_ok=True)
             (root / folder / f"p{index}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
     (root / "images/p2.png").write_bytes(b"\x89PNG cut off")
@@ -286,11 +284,16 @@ def test_every_picture_that_is_left_out_is_named(
     (root / "masks/stray.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
     assert run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4") == 0
     err = capsys.readouterr().err
-    said = json.loads((out / "run.json").read_text())["left_out"]
-    assert {one["name"] for one in said} == {"p2.png", "p3.jpg", "p5.png", "masks/stray.png"}
+    left_out = json.loads((out / "run.json").read_text())["left_out"]
+    assert {entry["name"] for entry in left_out} == {
+        "p2.png",
+        "p3.jpg",
+        "p5.png",
+        "masks/stray.png",
+    }
     assert "4 images are skipped:" in err
-    for one in said:
-        assert f"skipped: {one['name']}: {one['why']}" in err
+    for entry in left_out:
+        assert f"skipped: {entry['name']}: {entry['why']}" in err
     assert (
         run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4", "--resume") == 0
     )

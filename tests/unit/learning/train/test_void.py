@@ -1,4 +1,4 @@
-"""Pixels that nobody labelled teach nothing and are counted nowhere."""
+"""Void (unlabelled) pixels do not affect losses, labels or metrics."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def test_a_void_pixel_has_no_gradient_and_changes_no_loss(kind: str) -> None:
     assert torch.allclose(kept, loss)
 
 
-def test_a_coarse_cell_of_void_is_not_known() -> None:
+def test_a_coarse_cell_of_void_is_unknown() -> None:
     masks = torch.zeros(1, 4, 8, dtype=torch.int64)
     masks[0, 0, 0] = VOID
     masks[0, 0, 4:6] = torch.tensor([VOID, 1])
-    wanted, known = coarse_targets(masks, 2, 4)
-    assert wanted[0, 0].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
+    target, known = coarse_targets(masks, 2, 4)
+    assert target[0, 0].tolist() == [[0, 0, 1, 0], [0, 0, 0, 0]]
     assert known[0, 0].tolist() == [[False, True, True, True], [True] * 4]
 
 
-def pictures() -> ImageArrays:
+def make_images() -> ImageArrays:
     masks = np.zeros((4, 32, 32), np.uint8)
     masks[0, 8:20, 8:20] = VOID
     masks[0, 10:18, 10:18] = 1
@@ -57,17 +57,17 @@ def pictures() -> ImageArrays:
 
 def test_crops_are_not_defective_by_void() -> None:
     recipe = Recipe(50, crop_height_px=8, crop_width_px=8, batch=4)
-    sampler = BatchSampler(pictures(), recipe)
+    sampler = BatchSampler(make_images(), recipe)
     for step in range(30):
         _images, masks, labels = sampler.draw(step, range(4))
-        drawn = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
-        assert labels.bool().tolist() == drawn.tolist()
+        has_defect = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
+        assert labels.bool().tolist() == has_defect.tolist()
 
 
 def test_both_tasks_train_on_void() -> None:
     from edgeinspect.learning.train import architectures
 
-    part = pictures()
+    part = make_images()
     images = torch.from_numpy(part.images.transpose(0, 3, 1, 2).astype(np.float32))
     masks = torch.from_numpy(part.masks.astype(np.int64))
     labels = torch.tensor(part.defective, dtype=torch.float32)
@@ -79,12 +79,12 @@ def test_both_tasks_train_on_void() -> None:
     assert 0 <= task.score(segmenter, part, "cpu") <= 1
 
 
-def test_figures_pass_over_void() -> None:
+def test_metrics_ignore_void() -> None:
     true = np.array([[[1, VOID, VOID, 0]]], np.uint8)
-    found = np.array([[1, 1, 0, 0]], np.uint8)
-    assert confusion_matrix([found], true, 1).tolist() == [[1, 0], [0, 1]]
+    predicted = np.array([[1, 1, 0, 0]], np.uint8)
+    assert confusion_matrix([predicted], true, 1).tolist() == [[1, 0], [0, 1]]
 
 
-def test_void_stays_void_under_a_models_classes() -> None:
+def test_void_stays_void_with_model_classes() -> None:
     assert class_id_table(["pit"], ["pit"])[VOID] == VOID
     assert class_id_table(["a", "b"], ["defect"])[VOID] == VOID
