@@ -337,7 +337,7 @@ def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
     plant: ReloadableLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgeinspect.pipeline.inspection.engine_swap._RELOAD_ALARM_NS", 50_000_000)
-    free, read = threading.Event(), reload.load
+    free, read = threading.Event(), reload.load_config
 
     def hang(*arguments: Any) -> Any:
         assert free.wait(30)

@@ -74,7 +74,7 @@ def pictures(path: Path, count: int) -> folder.FolderCamera:
 def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold, real = Blocker(), folder.content_of
+    hold, real = Blocker(), folder.read_image_bytes
     hold.released.clear()
 
     def read(path: Path) -> bytes:
@@ -121,9 +121,9 @@ def test_each_thread_that_stands_still_is_in_the_heartbeat(
         monkeypatch.setattr(owner, method, slow)
 
     hold("capture-top", rig.camera, "grab")
-    hold("inspect-0", line.workers[0], "judge")
-    hold("guard", line.guard, "step")
-    hold("replay", line.replay_server, "_answer_tickets")
+    hold("inspect-0", line.workers[0], "inspect")
+    hold("guard", line.guard, "close_due")
+    hold("replay", line.replay_server, "_answer_triggers")
     pulse = HeartbeatListener(rig)
     line.start()
     try:
@@ -152,7 +152,7 @@ def test_a_report_that_stands_still_is_an_alarm_and_parts_are_judged_on(
     )
     held = Blocker()
     rig = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
-    rig.line.reporter._on_period = held
+    rig.line.reporter._on_tick = held
     pulse = HeartbeatListener(rig)
     rig.line.start()
     try:

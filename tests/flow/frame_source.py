@@ -19,8 +19,8 @@ import zmq
 from edgeinspect.domain.clock import NS_PER_MS, SystemClock
 from edgeinspect.domain.verdict import Assessment, Decision, Reason, Verdict
 from edgeinspect.errors import UsageError
-from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import ReplayServer
+from edgeinspect.pipeline.publishing.publisher import Publisher, PublisherSettings
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer, RequestHandlers
 from edgeinspect.pipeline.verdicts.closer import Provenance, VerdictCloser
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
 from edgeinspect.storage.ledger.database import read_tail
@@ -76,24 +76,22 @@ class FakeLine:
         causes = Provenance("press", ("top",), CONFIG_HASH, 100_000, None, None)
         self.closer = VerdictCloser(self.spool, clock, causes, lambda: self.publisher.try_send())
         self.publisher = Publisher(
-            context=self._contexts[0],
-            address=verdicts,
-            high_water_mark=10_000,
-            heartbeat_ns=heartbeat_ms * NS_PER_MS,
-            line="press",
-            spool=self.spool,
-            timings=self.closer.timings,
-            clock=clock,
-            health=lambda: (self.inspecting, self.alarm),
+            self._contexts[0],
+            PublisherSettings(
+                "press", verdicts, heartbeat_ns=heartbeat_ms * NS_PER_MS, high_water_mark=10_000
+            ),
+            self.closer,
+            clock,
+            check_alarms=lambda: (self.inspecting, self.alarm),
         )
         self.replay_server = ReplayServer(
-            context=self._contexts[1],
-            address=replay,
-            spool=self.spool,
-            clock=clock,
-            trigger=self._trigger,
-            read_challenge=lambda camera, picture: None,
-            add_trigger_count=self.counts.append,
+            self._contexts[1],
+            replay,
+            self.spool,
+            RequestHandlers(
+                self._trigger, lambda camera, picture: None, add_trigger_count=self.counts.append
+            ),
+            clock,
         )
         self._threads = [
             threading.Thread(target=target, daemon=True)

@@ -44,7 +44,7 @@ class CurveFixture:
             prepare=self.prepare("ear"),
         )
         self.rig.line.start(warm_up_rounds=1)
-        self.door = self.rig.line.authenticator
+        self.door = self.rig.line._sockets._authenticator
         assert self.door is not None
 
     def new_client(self, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from edgeinspect.config import LineConfig
-from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, ModelSpec, model_name
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, model_name
 from edgeinspect.errors import EdgeInspectError, EngineFault, ModelError
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
 from edgeinspect.pipeline.inspection.from_config import make_frame_inspectors
@@ -153,9 +153,9 @@ class EngineSwap:
         inspectors = make_frame_inspectors(
             config, config_hash, cameras, worker_engines, self._clock
         )
-        now = _line_model(self._workers[0].inspector.engines)
+        now = self._workers[0].inspector.engines.line_model
         for engines in worker_engines:
-            new = _line_model(engines)
+            new = engines.line_model
             if (new.shape, new.color) != (now.shape, now.color):
                 raise ModelError(
                     f"{new.id} takes {new.shape} {new.color}; the line's frames are "
@@ -189,9 +189,3 @@ class EngineSwap:
             if worker not in waiting:
                 self._owned_engines.remove(engines)
                 engines.close()
-
-
-def _line_model(engines: WorkerEngines) -> ModelSpec:
-    engine = engines.gate or engines.segmenter
-    assert engine is not None
-    return engine.spec

@@ -21,6 +21,7 @@ from edgeinspect.domain import (
     Assessment,
     Clock,
     LatencyEstimate,
+    ModelSpec,
     Pixels,
     Reason,
     StageTimes,
@@ -52,8 +53,15 @@ class WorkerEngines:
     gate: Engine | None
     segmenter: Engine | None
 
+    @property
+    def line_model(self) -> ModelSpec:
+        """The model whose input is the line's frame: the gate, or else the segmenter."""
+        engine = self.gate or self.segmenter
+        assert engine is not None
+        return engine.spec
+
     def close(self) -> None:
-        """Free both."""
+        """Free the engines."""
         for engine in (self.gate, self.segmenter):
             if engine is not None:
                 engine.close()

@@ -1,15 +1,16 @@
 """Publishing: verdicts to subscribers, replay and commands over the ROUTER."""
 
-from edgeinspect.pipeline.publishing.part_verdicts import make_part_aggregator
-from edgeinspect.pipeline.publishing.publisher import Publisher
-from edgeinspect.pipeline.publishing.replay_server import ReplayServer, no_ledger
+from edgeinspect.pipeline.publishing.line_sockets import LineSockets
+from edgeinspect.pipeline.publishing.publisher import Publisher, PublisherSettings
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer, RequestHandlers
 
 __all__ = [
-    # part verdicts
-    "make_part_aggregator",
+    # line sockets
+    "LineSockets",
     # publisher
     "Publisher",
+    "PublisherSettings",
     # replay server
     "ReplayServer",
-    "no_ledger",
+    "RequestHandlers",
 ]

@@ -1,4 +1,4 @@
-"""Errands: what an order needs from a disk, done where the ROUTER's thread need not wait."""
+"""Reads that commands need from a disk, in a thread of their own: the ROUTER's cannot wait."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edgeinspect.domain import NS_PER_MS, Clock
 from edgeinspect.errors import EdgeInspectError, UsageError
 
 ReadTask = Callable[[], Callable[[], None] | None]
-"""Reads; gives what is left to do, in the ROUTER's thread, or None if nothing is."""
+"""Reads from a disk; returns what is to be called in the ROUTER's thread afterwards, or None."""
 READ_TIMEOUT_NS = 1_500 * NS_PER_MS
-"""Longest wait for an errand; who asked waits 2 s for the answer."""
+"""Longest wait for one task; the client waits 2 s for the reply."""
 _PENDING_MAX = 16
 
 
@@ -30,7 +30,7 @@ class _DiskTask:
 
 
 class DiskTasks:
-    """One thread that reads. `take` and `finish` are for the ROUTER's thread."""
+    """One thread that reads. All methods are called by the ROUTER's thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -43,41 +43,44 @@ class DiskTasks:
         return len(self._pending)
 
     def submit(self, read: ReadTask, name: str, answer: Callable[[str], None]) -> None:
-        """Have something read; `answer` gets what is wrong, or an empty text, from `finish`.
+        """Have something read; `answer_finished` then calls `answer`.
+
+        Args:
+            read: Called in the other thread.
+            name: Of what is read, for messages.
+            answer: Called with the problem, or with an empty text.
 
         Raises:
-            UsageError: An earlier one has not come back from the disk, or too many wait.
+            UsageError: An earlier task still waits for its disk, or too many tasks wait.
         """
         if self._timed_out is not None and not self._timed_out.is_read:
             raise UsageError(
                 f"{self._timed_out.name} is still being read: its disk does not answer"
             )
         if len(self._pending) >= _PENDING_MAX:
-            raise UsageError(f"{_PENDING_MAX} orders wait for a disk already")
+            raise UsageError(f"{_PENDING_MAX} commands wait for a disk already")
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="errands", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="disk-tasks", daemon=True)
             self._thread.start()
-        errand = _DiskTask(read, name, self._clock.now_ns() + READ_TIMEOUT_NS, answer)
-        self._pending.append(errand)
-        self._queue.put(errand)
+        task = _DiskTask(read, name, self._clock.now_ns() + READ_TIMEOUT_NS, answer)
+        self._pending.append(task)
+        self._queue.put(task)
 
     def answer_finished(self) -> None:
-        """Answer each that has been read, or whose time is up."""
+        """Answer each task that has been read, or whose time is up."""
         now_ns = self._clock.now_ns()
         for _ in range(len(self._pending)):
-            errand = self._pending.popleft()
-            if errand.is_read:
-                errand.answer(self._complete(errand))
-            elif now_ns >= errand.deadline_ns:
-                self._timed_out = errand
-                errand.answer(
-                    f"{errand.name}: could not be read in {READ_TIMEOUT_NS // NS_PER_MS} ms"
-                )
+            task = self._pending.popleft()
+            if task.is_read:
+                task.answer(self._complete(task))
+            elif now_ns >= task.deadline_ns:
+                self._timed_out = task
+                task.answer(f"{task.name}: could not be read in {READ_TIMEOUT_NS // NS_PER_MS} ms")
             else:
-                self._pending.append(errand)
+                self._pending.append(task)
 
     def stop(self) -> None:
-        """End the thread, unless a disk holds it: then it ends with the process."""
+        """End the thread; one that waits for a disk ends with the process."""
         self._queue.put(None)
 
     @staticmethod
@@ -90,11 +93,11 @@ class DiskTasks:
         return task.problem
 
     def _run(self) -> None:
-        while (errand := self._queue.get()) is not None:
-            if self._clock.now_ns() < errand.deadline_ns:  # else it has been answered
+        while (task := self._queue.get()) is not None:
+            if self._clock.now_ns() < task.deadline_ns:  # else it was answered already
                 try:
-                    errand.on_read = errand.read()
-                except Exception as error:  # whatever a file does, the thread goes on
-                    known = isinstance(error, EdgeInspectError)
-                    errand.problem = str(error) if known else f"{type(error).__name__}: {error}"
-            errand.is_read = True
+                    task.on_read = task.read()
+                except Exception as error:  # any error of a file, so that the thread goes on
+                    is_ours = isinstance(error, EdgeInspectError)
+                    task.problem = str(error) if is_ours else f"{type(error).__name__}: {error}"
+            task.is_read = True

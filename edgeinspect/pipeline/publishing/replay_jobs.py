@@ -1,7 +1,7 @@
-"""Replay requests under way: one per client, a few verdicts at a time, each client in turn.
+"""Replay requests in progress: one per client, a few verdicts at a time, each client in turn.
 
-A request for thousands of verdicts must not hold up a trigger. So the ROUTER's thread does
-one slice between two looks at what has come, and a client that does not read waits alone.
+A request for thousands of verdicts must not delay a trigger. So the ROUTER's thread sends one
+slice between two polls of its socket, and a client that does not read delays no other.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from edgeinspect.wire import (
 )
 
 JOBS_MAX = 64
-"""Clients that are given something again at once; the next one is told to ask later."""
+"""Clients with a replay in progress; the next one gets `busy`."""
 SLICE_VERDICTS = 32
-"""Verdicts given to one client before it is the next one's turn."""
+"""Verdicts sent to one client before the next client's turn."""
 _STUCK_NS = NS_PER_S
-"""A client that takes nothing for so long has to ask again."""
+"""The replay of a client that receives nothing for this long ends."""
 _TOPIC = VERDICT_TOPIC.encode()
 
 
 class SendResult(Enum):
-    """What became of a message to a client."""
+    """The result of sending a message to a client."""
 
     SENT = 1
     QUEUE_FULL = 2
-    """Its queue is full: it does not read."""
+    """The client does not read."""
     DISCONNECTED = 3
-    """It is not connected any more."""
+    """The client is not connected any more."""
 
 
 @dataclass(slots=True)
@@ -51,15 +51,21 @@ class _ReplayJob:
 
 
 class ReplayJobs:
-    """For the ROUTER's thread. `send` (client, parts) never waits."""
+    """The replays in progress. Used by the ROUTER's thread.
+
+    Args:
+        spool: Whose verdicts are sent again.
+        clock: Detects clients that do not read.
+        send: Sends (client, message parts) without waiting.
+    """
 
     def __init__(
         self, spool: Spool, clock: Clock, send: Callable[[bytes, list[bytes]], SendResult]
     ) -> None:
         self.replayed_count = 0
-        """Verdicts given again."""
+        """Verdicts that were sent again."""
         self.refused_count = 0
-        """Requests that were told to come later."""
+        """Requests that got `busy`."""
         self._spool = spool
         self._clock = clock
         self._send = send
@@ -70,7 +76,7 @@ class ReplayJobs:
         return len(self._jobs)
 
     def add(self, client: bytes, request: ReplayRequest) -> None:
-        """Take a request in, or answer at once that it is gone, or that it must wait."""
+        """Add a request, or reply at once that its verdicts are gone or that it must wait."""
         spool = self._spool
         if client in self._clients or len(self._jobs) >= JOBS_MAX:
             self.refused_count += 1
@@ -82,28 +88,28 @@ class ReplayJobs:
             gone = NoLongerHeld(epoch=spool.epoch, from_seq=request.from_seq, oldest_seq=oldest)
             self._send(client, [encode_body(gone)])
             return
-        # Only what has been published: an open frame, or one behind it, comes in its turn.
+        # Only what was published: an open frame, or one behind it, is published later.
         end_seq = min(request.from_seq + request.limit - 1, spool.published_seq)
         first = request.from_seq
         self._clients.add(client)
         self._jobs.append(_ReplayJob(client, first, first, end_seq, self._clock.now_ns()))
 
     def send_slice(self) -> bool:
-        """One slice for the client whose turn it is; False if none could take anything."""
+        """Send one slice to the next client; return False if no client could receive any."""
         for _ in range(len(self._jobs)):
             job = self._jobs.popleft()
-            sent = self._send_verdicts(job)
-            if sent is SendResult.SENT and job.next_seq > job.end_seq:
-                sent = self._send_completion(job)
-                if sent is not SendResult.QUEUE_FULL:
+            result = self._send_verdicts(job)
+            if result is SendResult.SENT and job.next_seq > job.end_seq:
+                result = self._send_completion(job)
+                if result is not SendResult.QUEUE_FULL:
                     self._clients.discard(job.client)
                     return True
-            stuck = self._clock.now_ns() - job.progressed_at_ns > _STUCK_NS
-            if sent is SendResult.DISCONNECTED or (sent is SendResult.QUEUE_FULL and stuck):
+            is_stuck = self._clock.now_ns() - job.progressed_at_ns > _STUCK_NS
+            if result is SendResult.DISCONNECTED or (result is SendResult.QUEUE_FULL and is_stuck):
                 self._clients.discard(job.client)
                 continue
             self._jobs.append(job)
-            if sent is SendResult.SENT:
+            if result is SendResult.SENT:
                 return True
         return False
 
@@ -112,12 +118,12 @@ class ReplayJobs:
             if job.next_seq > job.end_seq:
                 break
             body = self._spool.read(job.next_seq)
-            if body is None:  # overwritten while we sent: the next request will say gone
+            if body is None:  # overwritten meanwhile: the next request gets `gone`
                 job.end_seq = job.next_seq - 1
                 break
-            sent = self._send(job.client, [_TOPIC, body])
-            if sent is not SendResult.SENT:
-                return sent
+            result = self._send(job.client, [_TOPIC, body])
+            if result is not SendResult.SENT:
+                return result
             self.replayed_count += 1
             job.next_seq += 1
             job.progressed_at_ns = self._clock.now_ns()

@@ -1,7 +1,7 @@
-"""Replay: a ROUTER that gives verdicts again, hears acknowledgements, and takes triggers.
+"""The replay server: a ROUTER that sends verdicts again and executes commands.
 
-It runs in a thread and a ZeroMQ context of its own and does little per turn, so that what
-a stranger sends here cannot slow a verdict.
+It has a thread and a ZeroMQ context of its own and does little per iteration, so that what a
+client sends here cannot delay a verdict.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import zmq
@@ -45,25 +46,36 @@ from edgeinspect.wire import (
 Socket = zmq.Socket[bytes]
 _REQUESTS_PER_LOOP = 16
 _LOOP_PAUSE_NS = 4 * NS_PER_MS
-"""16 messages every 4 ms: a flood costs the interpreter some percent, not all of it."""
+"""16 messages every 4 ms: a flood takes a few percent of the interpreter's time, not all."""
 _CLIENT_MESSAGES_MAX = 256
-"""Queued for one client that does not read: about 256 KiB."""
+"""Messages queued for one client that does not read: about 256 KiB."""
 LEDGER_ENTRIES_MAX = 40
-"""Entries for the ledger, of all clients together; `_ENTRY_NS` later one more."""
+"""Ledger entries of all clients at once; one more is allowed every `_LEDGER_ENTRY_NS`."""
 _LEDGER_ENTRY_NS = 500 * NS_PER_MS
 _TRIGGER_POLL_MS = 2
 _TRIGGER_TIMEOUT_NS = 400 * NS_PER_MS
-"""Longest wait for the seq of a triggered frame; a gateway waits 500 ms for the answer."""
+"""Longest wait for the seq of a triggered frame; a gateway waits 500 ms for the reply."""
 
 
-def no_ledger(_actor: str, _action: str, _detail: str) -> None:
-    """What a line without a ledger answers to an entry for it."""
-    raise UsageError("this line keeps no ledger to write that into", remedy="Add `ledger: {}`")
+def _no_ledger(_actor: str, _action: str, _detail: str) -> None:
+    raise UsageError("this line has no ledger for that entry", remedy="Add `ledger: {}`")
 
 
-def no_cameras(_message: TriggerCount) -> None:
-    """What a line without cameras answers to a count of triggers."""
+def _no_cameras(_message: TriggerCount) -> None:
     raise UsageError("this line has no camera")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHandlers:
+    """What the server calls for requests. Each may raise `EdgeInspectError` to refuse one."""
+
+    trigger: Callable[[str, Part], PendingTrigger | None]
+    """(camera, part)."""
+    read_challenge: Callable[[str | None, str], Callable[[], None] | None]
+    """(camera or None, image name); returns what injects the image. May wait for a disk."""
+    add_trigger_count: Callable[[TriggerCount], None] = _no_cameras
+    record_operator_action: Callable[[str, str, str], None] = _no_ledger
+    """(actor, action, detail): an entry for the ledger."""
 
 
 class ReplayServer:
@@ -71,51 +83,48 @@ class ReplayServer:
 
     def __init__(
         self,
-        *,
         context: zmq.Context[Socket],
         address: str,
         spool: Spool,
+        handlers: RequestHandlers,
         clock: Clock,
-        trigger: Callable[[str, Part], PendingTrigger | None],
-        read_challenge: Callable[[str | None, str], Callable[[], None] | None],
-        add_trigger_count: Callable[[TriggerCount], None] = no_cameras,
-        record_operator_action: Callable[[str, str, str], None] = no_ledger,
-        prepare: ServerSocketSetup = no_encryption,
+        *,
+        secure_socket: ServerSocketSetup = no_encryption,
     ) -> None:
-        """Bind, in a context that nothing else is in.
+        """Bind the socket.
 
-        `trigger` (camera, part), `challenge` (camera or None, picture), `count_triggers`
-        and `operate` (actor, action, detail: an entry for
-        the ledger) are called from this thread and raise `EdgeInspectError` for what cannot
-        be done; `prepare` puts CURVE on the socket before it is bound.
+        Args:
+            context: Of the socket, and of no other.
+            address: To bind.
+            spool: Whose verdicts are sent again.
+            handlers: Called by this server's thread.
+            clock: For timeouts.
+            secure_socket: Enables CURVE on the socket.
 
         Raises:
-            AddressError: The address is in use, or not there yet.
+            AddressError: The address is in use, or not available yet.
             ConfigError: It cannot be bound.
         """
         self.dropped_count = 0
-        """Messages that were no request."""
+        """Messages that were no valid request."""
         self.progress_count = 0
-        """Moves on at every turn of the thread, ten times a second at the least."""
+        """Advances with each iteration of the thread, at least ten times a second."""
         self.acks: dict[str, int] = {}
-        """Last seq acknowledged, by subscriber's name; at most 256 names."""
+        """Last acknowledged seq by subscriber name; at most 256 names."""
         self._spool = spool
         self._clock = clock
-        self._trigger = trigger
-        self._read_challenge_image = read_challenge
-        self._add_trigger_count = add_trigger_count
+        self._handlers = handlers
         self._pending_triggers: deque[tuple[list[bytes], PendingTrigger, int]] = deque()
-        self._record_operator_action = record_operator_action
         self._expiry = TriggerExpiry(clock)
         self._jobs = ReplayJobs(spool, clock, self._send_to_client)
         self._disk_tasks = DiskTasks(clock)
         self._stop = False
         self._last_message_ns: dict[int, int] = {}
-        """Of a client's descriptor: its last whole message."""
+        """When the last complete message of a client arrived, by descriptor."""
         self._sent_totals = (0, 0)
         self._ledger_entries_allowed_at_ns = -(1 << 62)
         self._admission: AdmissionControl | None = None
-        watched = ClientMonitors(
+        monitors = ClientMonitors(
             SlowClientMonitor(clock, lambda: self._sent_totals, _CLIENT_MESSAGES_MAX),
             UnfinishedMessageMonitor(clock, lambda client: self._last_message_ns.get(client, 0)),
             self._remove_client,
@@ -126,17 +135,17 @@ class ReplayServer:
         self._socket.rcvhwm = 256
         self._socket.sndhwm = _CLIENT_MESSAGES_MAX
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # or a full queue would lose in silence
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else a full queue drops silently
         self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         try:
-            prepare(context, self._socket, watched)
+            secure_socket(context, self._socket, monitors)
             if self._socket.mechanism != zmq.CURVE:
                 self._admission = AdmissionControl(
                     context,
                     self._socket,
                     has_requested=self._last_message_ns.__contains__,
                     clock=clock,
-                    client_monitors=watched,
+                    client_monitors=monitors,
                 )
             self._bound = bind(self._socket, address, "publish.replay")
         except BaseException:
@@ -149,7 +158,7 @@ class ReplayServer:
 
     @property
     def replayed_count(self) -> int:
-        """Verdicts given again."""
+        """Verdicts that were sent again."""
         return self._jobs.replayed_count
 
     @property
@@ -160,19 +169,19 @@ class ReplayServer:
         return endpoint.decode().rstrip("\0")
 
     def run(self) -> None:
-        """The thread, until `stop`. Orders come first; then a slice of what is asked again."""
+        """The thread, until `stop`. Commands come first, then one slice of a replay."""
         while not self._stop:
             self.progress_count += 1
-            looked_at_ns = self._expiry.begin_poll()
-            there = self._socket.poll(self._poll_timeout_ms())
+            polled_at_ns = self._expiry.begin_poll()
+            has_messages = self._socket.poll(self._poll_timeout_ms())
             self._answer_triggers()
             self._disk_tasks.answer_finished()
-            heard = self._receive_some(looked_at_ns) if there else 0
-            if not there:
-                self._expiry.record_empty(looked_at_ns)
+            received = self._receive_some(polled_at_ns) if has_messages else 0
+            if not has_messages:
+                self._expiry.record_empty(polled_at_ns)
             if self._jobs:
                 self._jobs.send_slice()
-            if heard:
+            if received:
                 self._clock.sleep_until(self._clock.now_ns() + _LOOP_PAUSE_NS)
             elif self._jobs:
                 self._clock.sleep_until(self._clock.now_ns() + NS_PER_MS)
@@ -184,7 +193,7 @@ class ReplayServer:
         return _TRIGGER_POLL_MS if self._pending_triggers or self._disk_tasks else 100
 
     def _receive_some(self, polled_at_ns: int) -> int:
-        """Take a few messages; returns how many."""
+        """Receive a few messages; return how many."""
         for count in range(_REQUESTS_PER_LOOP):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -207,7 +216,7 @@ class ReplayServer:
         self._bound.release()
 
     def _record_use(self, frame: zmq.Frame) -> None:
-        """Keep in mind whose connection is in use, and when."""
+        """Record when a connection was last used."""
         with contextlib.suppress(zmq.ZMQError):
             self._last_message_ns[int(frame.get(zmq.SRCFD))] = self._clock.now_ns()
 
@@ -230,24 +239,24 @@ class ReplayServer:
                 self.dropped_count += 1
         elif isinstance(request, TriggerCount):
             try:
-                self._add_trigger_count(request)
-            except EdgeInspectError:  # of a camera that is not there
+                self._handlers.add_trigger_count(request)
+            except EdgeInspectError:  # there is no such camera
                 self.dropped_count += 1
         else:
-            # With its empty part, if there was one: then a REQ socket hears it too.
+            # With the empty part, if there was one, so that a REQ socket gets it too.
             self._execute(parts[:-1], request)
 
     def _execute(
         self, sender: list[bytes], request: TriggerRequest | ChallengeRequest | OperatorRequest
     ) -> None:
-        """Do it and answer, or wait for the frame that was triggered."""
+        """Execute a command and reply; a trigger's reply waits for its frame."""
         try:
             if isinstance(request, ChallengeRequest):
                 self._queue_challenge(sender, request)
                 return
             if isinstance(request, OperatorRequest):
                 self._limit_ledger_entries()
-                self._record_operator_action(request.actor, request.action, request.detail)
+                self._handlers.record_operator_action(request.actor, request.action, request.detail)
             else:
                 part = Part(
                     request.part_id,
@@ -255,11 +264,10 @@ class ReplayServer:
                     request.simulated,
                     self._expiry.expires_at_ns(request),
                 )
-                ticket = self._trigger(request.camera, part)
-                if ticket is not None:
-                    self._pending_triggers.append(
-                        (sender, ticket, self._clock.now_ns() + _TRIGGER_TIMEOUT_NS)
-                    )
+                pending = self._handlers.trigger(request.camera, part)
+                if pending is not None:
+                    until_ns = self._clock.now_ns() + _TRIGGER_TIMEOUT_NS
+                    self._pending_triggers.append((sender, pending, until_ns))
                     return
         except EdgeInspectError as error:
             self._send(sender, [encode_body(CommandResult(accepted=False, problem=str(error)))])
@@ -267,43 +275,43 @@ class ReplayServer:
         self._send(sender, [encode_body(CommandResult(accepted=True))])
 
     def _limit_ledger_entries(self) -> None:
-        """Count an entry for the ledger: it is kept for good, and makes verdicts give way.
+        """Count an entry for the ledger, which is kept indefinitely and displaces verdicts.
 
         Raises:
-            UsageError: There were too many lately.
+            UsageError: There were too many recently.
         """
         now_ns = self._clock.now_ns()
         self._ledger_entries_allowed_at_ns = max(
             self._ledger_entries_allowed_at_ns, now_ns - LEDGER_ENTRIES_MAX * _LEDGER_ENTRY_NS
         )
         if self._ledger_entries_allowed_at_ns > now_ns - _LEDGER_ENTRY_NS:
-            raise UsageError("too many entries for the ledger lately", remedy="Try again later")
+            raise UsageError("too many entries for the ledger recently", remedy="Try again later")
         self._ledger_entries_allowed_at_ns += _LEDGER_ENTRY_NS
 
     def _answer_triggers(self) -> None:
-        """Answer each trigger whose frame has come, in whatever order, or whose time is up."""
+        """Reply to each trigger whose frame was opened, or whose time is up."""
         now_ns = self._clock.now_ns()
         for _ in range(len(self._pending_triggers)):
-            sender, ticket, until_ns = self._pending_triggers.popleft()
-            if ticket.seq is None and now_ns < until_ns:
-                self._pending_triggers.append((sender, ticket, until_ns))
+            sender, pending, until_ns = self._pending_triggers.popleft()
+            if pending.seq is None and now_ns < until_ns:
+                self._pending_triggers.append((sender, pending, until_ns))
             else:
-                self._send(sender, [encode_body(CommandResult(accepted=True, seq=ticket.seq))])
+                self._send(sender, [encode_body(CommandResult(accepted=True, seq=pending.seq))])
 
     def _queue_challenge(self, sender: list[bytes], request: ChallengeRequest) -> None:
-        """Have the picture read; the answer comes when it is, or when its time is up."""
+        """Have the image read; the reply is sent when it is, or when its time is up."""
 
-        def answer(problem: str) -> None:
+        def reply(problem: str) -> None:
             self._send(sender, [encode_body(CommandResult(accepted=not problem, problem=problem))])
 
-        read = functools.partial(self._read_challenge_image, request.camera, request.picture)
-        self._disk_tasks.submit(read, request.picture, answer)
+        read = functools.partial(self._handlers.read_challenge, request.camera, request.picture)
+        self._disk_tasks.submit(read, request.picture, reply)
 
     def _send_to_client(self, client: bytes, parts: list[bytes]) -> SendResult:
         return self._send([client], parts)
 
     def _send(self, sender: list[bytes], parts: list[bytes]) -> SendResult:
-        """Never waits: a client that cannot take it now will ask again."""
+        """Send without waiting: a client that cannot receive now will request again."""
         try:
             self._socket.send_multipart([*sender, *parts], zmq.NOBLOCK)
         except zmq.Again:

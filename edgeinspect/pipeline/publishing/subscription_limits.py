@@ -1,8 +1,8 @@
-"""What subscribers may ask of the PUB: so many subscriptions each, or they are disconnected.
+"""Limits on subscriptions: a client with too many of them is disconnected.
 
-ZeroMQ keeps every subscription in a tree that the thread which sends verdicts has to build
-and tear down, a node for each byte. Without a bound, 20 MB of them took 940 MiB and silenced
-the heartbeat for seconds. Source: docs/decisions/0020-wire.md
+ZeroMQ keeps every subscription in a tree, with a node per byte, which the thread that sends
+verdicts has to build and tear down. Without a limit, 20 MB of subscriptions took 940 MiB and
+stopped the heartbeat for seconds. Source: docs/decisions/0020-wire.md
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from edgeinspect.system import RateLimitedLogger, log_events
 from edgeinspect.wire import disconnect
 
 TOPIC_BYTES_MAX = 128
-"""Of a subscription, or of what a client says of itself when it connects; who sends more is
-disconnected by ZeroMQ itself. Under CURVE the greetings alone are longer."""
+"""Of a subscription, or of a message in the handshake; ZeroMQ disconnects a client that sends
+more. Under CURVE the handshake's messages are longer."""
 CURVE_BYTES_MAX = 1024
 SUBSCRIPTIONS_MAX = 64
-"""Subscribed and unsubscribed by one client at once; `_REFILL_NS` later one more."""
+"""Subscriptions and their ends from one client at once; one more every `_REFILL_NS`."""
 UNMATCHED_PER_CLIENT_MAX = 32
-"""Of them such as no message of this line matches, as a client of several lines has."""
+"""Subscriptions that no message of this line matches, as a client of several lines sends."""
 UNMATCHED_TOTAL_MAX = 512
 """The same of all clients together."""
 _REFILL_NS = NS_PER_S // 2
@@ -37,14 +37,18 @@ _log = structlog.get_logger()
 
 
 class SubscriptionLimiter:
-    """Counts by connection. For whoever holds the publisher's lock."""
+    """Counts subscriptions per connection. Used while holding the publisher's lock.
+
+    Args:
+        line: Its name is part of every topic.
+        cameras: Of the line; empty if any camera may be.
+        clock: Refills the allowance of each client.
+    """
 
     def __init__(self, line: str, cameras: Sequence[str], clock: Clock) -> None:
-        """`cameras` are the line's, or none if any may be."""
         self.disconnected_count = 0
-        """Clients that were disconnected because they asked for too much."""
+        """Clients that were disconnected for too many subscriptions."""
         self.disconnect: Callable[[int], None] = disconnect
-        """Ends a connection."""
         self._disconnected: set[int] = set()
         self._clock = clock
         self._throttled_log = RateLimitedLogger(_log, clock)
@@ -56,56 +60,56 @@ class SubscriptionLimiter:
             rf"(?:verdict\.{name}\.{camera}(?:\.(?:{_DECISIONS}))?"
             rf"|part\.{name}\.(?:{_DECISIONS})|heartbeat\.{name}|status\.{name})".encode()
         )
-        self._names = tuple(f"verdict.{line}.{each}".encode() for each in cameras)
+        self._camera_topics = tuple(f"verdict.{line}.{each}".encode() for each in cameras)
         self._prefixes = tuple(
             f"{kind}.{line}.".encode() for kind in ("verdict", "part", "heartbeat", "status")
         )
 
     def may_match(self, topic: bytes) -> bool:
-        """False for a subscription that no message of this line can match."""
+        """Return whether a message of this line can match a subscription."""
         if any(prefix.startswith(topic) for prefix in self._prefixes):
             return True
-        if any(topic == name[: len(topic)] for name in self._names):
+        if any(name.startswith(topic) for name in self._camera_topics):
             return True
         return self._matchable.fullmatch(topic) is not None
 
     def has_subscribed(self, connection: int) -> bool:
-        """Whether a client has subscribed to anything. Thread-safe."""
+        """Return whether a client has subscribed to anything. Thread-safe."""
         return connection in self._allowances
 
     def last_subscribed_ns(self, connection: int) -> int:
-        """When a client subscribed last; 0 for never. Thread-safe."""
+        """Return when a client subscribed last, monotonic; 0 for never. Thread-safe."""
         return self._allowances.get(connection, (0.0, 0))[1]
 
     def remove(self, connection: int) -> None:
-        """The number is another client's now. Thread-safe."""
+        """Remove a client that has disconnected. Thread-safe."""
         self._allowances.pop(connection, None)
         self._unmatched_counts.pop(connection, None)
         self._disconnected.discard(connection)
 
     def allow(self, frame: zmq.Frame, *, can_match: bool) -> bool:
-        """Count a subscription, or its end; False if its client was disconnected for it."""
+        """Count a subscription or its end; return False if its client was disconnected for it."""
         try:
             connection = int(frame.get(zmq.SRCFD))
-        except zmq.ZMQError:  # its client has gone: ZeroMQ itself says so
+        except zmq.ZMQError:  # the client has disconnected
             return True
         if connection in self._disconnected:
             return False
         now_ns = self._clock.now_ns()
         left, at_ns = self._allowances.get(connection, (float(SUBSCRIPTIONS_MAX), now_ns))
         left = min(SUBSCRIPTIONS_MAX, left + (now_ns - at_ns) / _REFILL_NS) - 1
-        useless = self._unmatched_counts.get(connection, 0)
+        unmatched = self._unmatched_counts.get(connection, 0)
         if not can_match:
-            useless = self._unmatched_counts[connection] = useless + 1
-        crowded = not can_match and sum(self._unmatched_counts.values()) > UNMATCHED_TOTAL_MAX
-        if left >= 0 and useless <= UNMATCHED_PER_CLIENT_MAX and not crowded:
+            unmatched = self._unmatched_counts[connection] = unmatched + 1
+        is_crowded = not can_match and sum(self._unmatched_counts.values()) > UNMATCHED_TOTAL_MAX
+        if left >= 0 and unmatched <= UNMATCHED_PER_CLIENT_MAX and not is_crowded:
             self._allowances[connection] = (left, now_ns)
             return True
         self._disconnect(connection, "subscriptions")
         return False
 
     def disconnect_sender(self, frame: zmq.Frame) -> None:
-        """Disconnect who sent no subscription: libzmq mixes up whose the next ones are."""
+        """Disconnect a client that sent no subscription: libzmq assigns its next ones wrongly."""
         with contextlib.suppress(zmq.ZMQError):
             self._disconnect(int(frame.get(zmq.SRCFD)), "no subscription")
 

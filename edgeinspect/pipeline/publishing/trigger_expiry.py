@@ -1,10 +1,9 @@
-"""Until when a trigger that came to the ROUTER may still become a frame.
+"""When a trigger that arrived at the ROUTER expires.
 
-What is at the camera moves on: a frame that is taken late shows another part under the name
-of the one before. So each trigger has an end, on this process's monotonic clock. Who asks
-says it; and whatever it says, a message cannot be older than the last moment at which the
-queue was seen to be empty. A line that was stopped finds in its queue what has long been
-answered for it, and refuses it.
+Parts move on: a frame that is taken late shows another part under the name of the one before.
+So each trigger expires at an instant on this process's monotonic clock. The client sets it; in
+any case a message cannot be older than the last moment at which the queue was empty. A line that
+was stopped refuses the triggers that waited in its queue, since their clients have given up.
 
 Source: docs/wire.md, "Request: trigger"
 """
@@ -16,11 +15,11 @@ from edgeinspect.system import boot_id
 from edgeinspect.wire import TriggerRequest
 
 QUEUE_AGE_MAX_NS = 500 * NS_PER_MS
-"""A message that may have waited longer at the ROUTER is refused."""
+"""A trigger that may have waited longer at the ROUTER is refused."""
 
 
 class TriggerExpiry:
-    """Knows how old a message of the ROUTER can be. For the ROUTER's thread."""
+    """Computes how old a message of the ROUTER can be. Used by the ROUTER's thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -29,7 +28,7 @@ class TriggerExpiry:
         self._uncertain_until_ns = 0
 
     def begin_poll(self) -> int:
-        """Call before each look at the queue; gives the instant for `saw_empty`."""
+        """Call before each poll of the queue; return the instant for `record_empty`."""
         now_ns = self._clock.now_ns()
         if now_ns - self._polled_at_ns > STALL_NS:
             self._uncertain_until_ns = now_ns + STALL_NS
@@ -37,11 +36,11 @@ class TriggerExpiry:
         return now_ns
 
     def record_empty(self, at_ns: int) -> None:
-        """Nothing waited at `at_ns`, which is before the look, never after it."""
+        """Record that the queue was empty at `at_ns`, which is before the poll."""
         self._empty_at_ns = at_ns
 
     def expires_at_ns(self, request: TriggerRequest) -> int:
-        """When a trigger that has just been taken from the queue ends, monotonic."""
+        """Return when a trigger that was just received expires, monotonic."""
         now_ns = self._clock.now_ns()
         latest_ns = self._empty_at_ns + QUEUE_AGE_MAX_NS
         if request.expires_monotonic_ns is not None and self._same_clock(request):

@@ -20,14 +20,14 @@ from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import UsageError
 from edgeinspect.pipeline.publishing import disk_tasks
 from edgeinspect.pipeline.publishing.disk_tasks import DiskTasks
-from edgeinspect.pipeline.publishing.publisher import Publisher
+from edgeinspect.pipeline.publishing.publisher import Publisher, PublisherSettings
 from edgeinspect.pipeline.publishing.replay_jobs import (
     JOBS_MAX,
     SLICE_VERDICTS,
     ReplayJobs,
     SendResult,
 )
-from edgeinspect.pipeline.publishing.replay_server import ReplayServer
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer, RequestHandlers
 from edgeinspect.pipeline.publishing.subscription_limits import (
     SUBSCRIPTIONS_MAX,
     UNMATCHED_PER_CLIENT_MAX,
@@ -209,15 +209,11 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
     desk = PublishingHarness(tmp_path)
     address = "tcp://127.0.0.1:*" if wire == "tcp" else f"ipc://{tmp_path}/verdicts"
     publisher = Publisher(
-        context=desk.context,
-        address=address,
-        high_water_mark=1_000,
-        heartbeat_ns=50 * NS_PER_MS,
-        line="press",
-        spool=desk.spool,
-        timings=desk.closer.timings,
-        clock=SystemClock(),
-        health=lambda: (True, ""),
+        desk.context,
+        PublisherSettings("press", address, heartbeat_ns=50 * NS_PER_MS, high_water_mark=1_000),
+        desk.closer,
+        SystemClock(),
+        check_alarms=lambda: (True, ""),
     )
     thread = threading.Thread(target=publisher.run)
     thread.start()
@@ -395,15 +391,13 @@ def test_bytes_bound_what_trickling_readers_cost(
     monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", 20 << 20)
     desk = PublishingHarness(tmp_path)
     publisher = Publisher(
-        context=desk.context,
-        address=f"ipc://{tmp_path}/v",
-        high_water_mark=10_000,
-        heartbeat_ns=50 * NS_PER_MS,
-        line="press",
-        spool=desk.spool,
-        timings=desk.closer.timings,
-        clock=SystemClock(),
-        health=lambda: (True, ""),
+        desk.context,
+        PublisherSettings(
+            "press", f"ipc://{tmp_path}/v", heartbeat_ns=50 * NS_PER_MS, high_water_mark=10_000
+        ),
+        desk.closer,
+        SystemClock(),
+        check_alarms=lambda: (True, ""),
     )
     thread = threading.Thread(target=publisher.run)
     thread.start()
@@ -531,12 +525,11 @@ class SlowDiskHarness(PublishingHarness):
         self.disk = threading.Event()
         self.sent: list[str] = []
         self.replay = ReplayServer(
-            context=self.context,
-            address="tcp://127.0.0.1:*",
-            spool=self.spool,
-            clock=SystemClock(),
-            trigger=lambda camera, part: None,
-            read_challenge=self._challenge,
+            self.context,
+            "tcp://127.0.0.1:*",
+            self.spool,
+            RequestHandlers(lambda camera, part: None, self._challenge),
+            SystemClock(),
         )
         thread = threading.Thread(target=self.replay.run)
         thread.start()

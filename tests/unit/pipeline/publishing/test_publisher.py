@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from edgeinspect.errors import AddressError
-from edgeinspect.pipeline.publishing.publisher import Publisher
+from edgeinspect.pipeline.publishing.publisher import Publisher, PublisherSettings
 from edgeinspect.wire.messages import Heartbeat, decode_message
 from tests.unit.pipeline.publishing.harness import HEARTBEAT_NS, PublishingHarness
 
@@ -31,15 +31,11 @@ class PublisherHarness(PublishingHarness):
         self, address: str, context: zmq.Context[zmq.Socket[bytes]] | None = None
     ) -> Publisher:
         return Publisher(
-            context=context or self.context,
-            address=address,
-            high_water_mark=1_000,
-            heartbeat_ns=HEARTBEAT_NS,
-            line="t",
-            spool=self.spool,
-            timings=self.closer.timings,
-            clock=self.clock,
-            health=lambda: self.healthy,
+            context or self.context,
+            PublisherSettings("t", address, heartbeat_ns=HEARTBEAT_NS, high_water_mark=1_000),
+            self.closer,
+            self.clock,
+            check_alarms=lambda: self.healthy,
         )
 
     def subscribe(self, topic: str) -> zmq.Socket[bytes]:

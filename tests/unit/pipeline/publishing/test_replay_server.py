@@ -16,7 +16,11 @@ from edgeinspect.domain.frame import Part
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import AddressError, UsageError
 from edgeinspect.pipeline.capture.triggers import PendingTrigger, PendingTriggers
-from edgeinspect.pipeline.publishing.replay_server import LEDGER_ENTRIES_MAX, ReplayServer
+from edgeinspect.pipeline.publishing.replay_server import (
+    LEDGER_ENTRIES_MAX,
+    ReplayServer,
+    RequestHandlers,
+)
 from edgeinspect.pipeline.publishing.trigger_expiry import QUEUE_AGE_MAX_NS
 from edgeinspect.system import boot_id
 from edgeinspect.wire.requests import (
@@ -49,13 +53,15 @@ class ReplayServerHarness(PublishingHarness):
         self.counted: list[TriggerCount] = []
         self.challenged: list[tuple[str | None, str]] = []
         self.replay = ReplayServer(
-            context=self.context,
-            address="tcp://127.0.0.1:*",
-            spool=self.spool,
-            clock=self.clock,
-            trigger=self._trigger,
-            read_challenge=lambda camera, picture: self.challenged.append((camera, picture)),
-            add_trigger_count=self._count,
+            self.context,
+            "tcp://127.0.0.1:*",
+            self.spool,
+            RequestHandlers(
+                self._trigger,
+                lambda camera, picture: self.challenged.append((camera, picture)),
+                add_trigger_count=self._count,
+            ),
+            self.clock,
         )
         thread = threading.Thread(target=self.replay.run)
         thread.start()
@@ -117,13 +123,15 @@ def test_a_flood_of_entries_does_not_fill_the_ledger(tmp_path: Path) -> None:
     clock, written = ManualClock(), []
     desk = PublishingHarness(tmp_path, SLOTS)
     replay = ReplayServer(
-        context=desk.context,
-        address="tcp://127.0.0.1:*",
-        spool=desk.spool,
-        clock=clock,
-        trigger=lambda _camera, _part: None,
-        read_challenge=lambda _camera, _picture: None,
-        record_operator_action=lambda *words: written.append(words),
+        desk.context,
+        "tcp://127.0.0.1:*",
+        desk.spool,
+        RequestHandlers(
+            lambda _camera, _part: None,
+            lambda _camera, _picture: None,
+            record_operator_action=lambda *words: written.append(words),
+        ),
+        clock,
     )
     try:
         entry = encode_body(OperatorRequest(actor="anna", action="acknowledge", detail="x" * 500))
@@ -290,12 +298,11 @@ def test_a_taken_address_is_said(router: ReplayServerHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
     with zmq.Context() as context, said:  # which ends: nothing of it was left open
         ReplayServer(
-            context=context,
-            address=router.replay.address,
-            spool=router.spool,
-            clock=router.clock,
-            trigger=lambda camera, part: None,
-            read_challenge=lambda camera, picture: None,
+            context,
+            router.replay.address,
+            router.spool,
+            RequestHandlers(lambda camera, part: None, lambda camera, picture: None),
+            router.clock,
         )
 
 
