@@ -3,7 +3,7 @@
 They run in a process of their own at the kernel's idle priority: it gets a processor only
 while nobody else wants one, it holds no lock of ours, and native code that dies there kills
 no line. Here is the line's side: a mailbox of one picture, filled only when no frame waits.
-Source: docs/decisions/0010-engine-store.md
+Source: docs/decisions/0010-model-store.md
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Age is time that has really passed (`timekeeping.RetentionClock`), never a date: the table `ages`
 has, some two hundred times in a keeping time, which seq was the last at that age. The order is
 that of the seqs. So a clock that stands in 2099, or in 1970, removes nothing.
-Source: docs/decisions/0021-clocks-that-jump.md
+Source: docs/decisions/0021-wall-clock-steps.md
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A model is used only if its file is the one the manifest names, byte for byte, a
 but root or the daemon's user can have put it there: an engine is native code, and its hash
 is what a verdict carries and an auditor is shown. Which version of a model is live stands
 beside the versions, in `state.json`.
-Source: docs/models.md, docs/decisions/0010-engine-store.md
+Source: docs/models.md, docs/decisions/0010-model-store.md
 """
 
 from edgeinspect.storage.model_store.golden_frames import (
