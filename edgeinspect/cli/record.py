@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from edgeinspect.cli._options import LOG_FORMAT, OVERRIDES, FiniteRange
 from edgeinspect.cli._terminal import echo
-from edgeinspect.system import configure
+from edgeinspect.system import configure, signal_handlers
 
 
 @click.command()
@@ -62,27 +60,16 @@ def record(
     from edgeinspect.services.recorder.service import Recorder, RecordingLimits
 
     configure(log_format, "info")
-    bounds = RecordingLimits(
+    limits = RecordingLimits(
         max_bytes=max_mib << 20,
         buffer_bytes=buffer_mib << 20,
         max_frames=frames,
         duration_ns=None if duration_s is None else round(duration_s * NS_PER_S),
     )
-    recorder = Recorder(config, overrides, out, bounds, SystemClock())
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        recorder.stop()
-
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    try:
-        account = recorder.run()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    recorder = Recorder(config, overrides, out, limits, SystemClock())
+    with signal_handlers(recorder.stop):
+        summary = recorder.run()
     echo(
-        f"recorded {account.frames} frames in {out} ({account.end_reason}); "
-        f"{account.without_image} without their picture, {account.missed} verdicts missed"
+        f"recorded {summary.frames} frames in {out} ({summary.end_reason}); "
+        f"{summary.without_image} without image, {summary.missed} verdicts missed"
     )
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)

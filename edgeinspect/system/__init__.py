@@ -41,6 +41,7 @@ from edgeinspect.system.regular_file import (
     sha256_of,
     unescape_name,
 )
+from edgeinspect.system.signals import signal_handlers
 from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
 from edgeinspect.system.untrusted_text import (
     TableWriter,
@@ -102,6 +103,8 @@ __all__ = [
     "read_text",
     "sha256_of",
     "unescape_name",
+    # signals
+    "signal_handlers",
     # systemd
     "WatchdogNotifier",
     "sd_notify",

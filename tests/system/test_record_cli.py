@@ -51,7 +51,7 @@ def test_waits_for_the_line(
     assert main(words) == 64
     assert "is there already" in capsys.readouterr().err
     assert main(["replay", str(out)]) == 65
-    assert "holds no frame" in capsys.readouterr().err
+    assert "contains no frame" in capsys.readouterr().err
 
 
 def test_refuses_an_invalid_configuration(config: Path, tmp_path: Path) -> None:

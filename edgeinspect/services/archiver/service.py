@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -22,10 +20,9 @@ from edgeinspect.services.archiver.write_queue import WriteQueue
 from edgeinspect.services.archiver.writer import MIB, ArchiveWriter
 from edgeinspect.storage.archive import ArchiveStatus, write_status
 from edgeinspect.storage.shared_memory import find_line_folder
-from edgeinspect.system import log_events, sd_notify
+from edgeinspect.system import log_events, sd_notify, signal_handlers
 from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _POLL_MS = 50
 _QUEUE_WAIT_S = 0.2
 _RETRY_S = 0.5
@@ -49,19 +46,13 @@ def run_archiver(path: Path) -> None:
         DeviceLostError: Another process uses the folder, or it cannot be written.
     """
     service = ArchiverService(load_archive_config(path), SystemClock())
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        service.stop()
-
-    previous_handlers = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
-        service.run()
+        with signal_handlers(service.stop):
+            service.run()
     finally:
         sys.setswitchinterval(interval_s)
-        for number, handler in previous_handlers.items():
-            signal.signal(number, handler)
 
 
 class ArchiverService:

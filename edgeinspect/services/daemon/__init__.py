@@ -1,1 +1,1 @@
-"""The daemon: one line, from its cameras to the wire."""
+"""The daemon: runs one line, from its cameras to the wire."""

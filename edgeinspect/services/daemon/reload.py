@@ -1,4 +1,4 @@
-"""Reloading engines and thresholds of a running line, on SIGHUP."""
+"""Reloads engines and thresholds of a running line, on SIGHUP."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _log = structlog.get_logger()
 
 
 class Reloader:
-    """Takes engines and thresholds anew while the line runs. `ask` is safe in a signal handler.
+    """Reloads engines and thresholds in a thread, while the line runs.
 
-    What fails leaves the line as it was: an alarm says why, until a reload succeeds.
+    `request_reload` is safe in a signal handler. A failed reload leaves the line unchanged and
+    raises an alarm until a reload succeeds.
     """
 
     def __init__(
@@ -40,19 +41,19 @@ class Reloader:
         self._loaded = loaded
         self._path = path
         self._overrides = overrides
-        self._requests: SimpleQueue[bool] = SimpleQueue()  # may be put to in a signal handler
+        self._requests: SimpleQueue[bool] = SimpleQueue()  # its `put` is safe in a signal handler
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start the thread."""
         self._thread.start()
 
     def request_reload(self) -> None:
-        """Reload soon; several askings may become one reload."""
+        """Reload soon; several requests may become one reload."""
         self._requests.put(True)
 
     def stop(self) -> None:
-        """End the thread; a reload in progress is waited for, 5 s at most."""
+        """End the thread; wait for a reload in progress, 5 s at most."""
         self._requests.put(False)
         if self._thread.is_alive():
             self._thread.join(5)
@@ -69,7 +70,7 @@ class Reloader:
             sd_notify("READY=1")
 
     def _run_step(self, step: Callable[..., object], *arguments: object) -> None:
-        """Do it, so that an alarm stands if it does not end."""
+        """Run a step; an alarm is raised if it does not return."""
         swap = self._line.engine_swap
         swap.reloading_since_ns = self._line.clock.now_ns()
         try:
@@ -78,26 +79,26 @@ class Reloader:
             swap.reloading_since_ns = 0
 
     def reload_now(self) -> bool:
-        """Reload now, in the caller's thread; False if it was refused."""
+        """Reload now, in the caller's thread; return False if it was refused."""
         try:
             loaded = load_config(self._path, self._overrides)
             reload_engines(self._line, self._loaded, loaded)
         except EdgeInspectError as error:
             self._line.engine_swap.report_refusal(error)
             return False
-        except Exception as error:  # a library's own: the line goes on, and a person is called
-            words = f"{type(error).__name__}: {error}"
-            self._line.engine_swap.report_refusal(ModelError(words, where=str(self._path)))
+        except Exception as error:  # of a library; the line continues, with an alarm
+            problem = f"{type(error).__name__}: {error}"
+            self._line.engine_swap.report_refusal(ModelError(problem, where=str(self._path)))
             return False
         self._loaded = loaded
         return True
 
 
 def reload_engines(line: Line, current: LoadedConfig, new: LoadedConfig) -> None:
-    """Give a running line the engines and thresholds of another configuration of it.
+    """Apply the engines and thresholds of a new configuration to a running line.
 
     Raises:
-        ConfigError: More is changed than a running line can take.
+        ConfigError: It changes more than a running line can reload.
         ModelError: A model is refused.
         MissingExtraError: A backend's library is not installed.
     """
@@ -109,14 +110,14 @@ def reload_engines(line: Line, current: LoadedConfig, new: LoadedConfig) -> None
         and getattr(config, name) != getattr(current.config, name)
     ]
     if changed:
-        what = "cannot be changed while the line runs: restart it"
-        raise ConfigError([ConfigFault(name, what) for name in changed], where=new.where)
+        problem = "cannot be changed while the line runs: restart it"
+        raise ConfigError([ConfigFault(name, problem) for name in changed], where=new.where)
     workers = load_engines(new, line.clock, line.engine_swap.wait_for_idle)
     line.engine_swap.apply(config, new.hash, workers)
 
 
 def restart_shadow(line: Line, loaded: LoadedConfig) -> None:
-    """Let the versions that are in shadow now judge beside the line; a refused one is logged."""
+    """Run the versions whose state is `shadow` beside the line; log why if they are refused."""
     line.set_shadow(None)
     config = loaded.config
     store = ModelStore(Path(config.store) if config.store else default_root())
@@ -139,4 +140,4 @@ def restart_shadow(line: Line, loaded: LoadedConfig) -> None:
 
 
 _RELOADABLE_SECTIONS = frozenset({"engines", "decide", "optics", "store"})
-"""Sections that a running line takes anew."""
+"""Sections that a running line can reload."""

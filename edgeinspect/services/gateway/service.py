@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -19,10 +17,9 @@ from edgeinspect.services.gateway.gateway import Gateway
 from edgeinspect.services.gateway.journal import Journal
 from edgeinspect.services.gateway.part_memory import PartMemory
 from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
-from edgeinspect.system import WatchdogNotifier, log_events, sd_notify
+from edgeinspect.system import WatchdogNotifier, log_events, sd_notify, signal_handlers
 
 _log = structlog.get_logger()
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_gateway(path: Path) -> None:
@@ -46,17 +43,9 @@ def run_gateway(path: Path) -> None:
         held.callback(memory.close)
         _log_lost_state(journal, memory, loaded.config)
         gateway = _build_with_triggers(loaded.config, link, journal, memory, clock, held)
-
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
-            gateway.stop()
-
-        before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-        try:
+        with signal_handlers(gateway.stop):
             gateway.run(_make_watchdog_callback(clock, loaded.config.feed.line))
             sd_notify("STOPPING=1")
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _build_with_triggers(

@@ -1,5 +1,6 @@
-"""The recorder: a process beside the line that keeps every frame with its verdict.
+"""The recorder: saves every frame with its verdict, in a process of its own.
 
-It reads the line's shared memory, ring and spool, and nothing in the line waits for it.
+It reads the line's ring and spool in shared memory; the line never waits for it.
+
 Source: docs/decisions/0014-recordings.md
 """

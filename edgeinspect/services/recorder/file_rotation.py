@@ -1,4 +1,4 @@
-"""Where a recording goes: one file up to a size, or a folder whose oldest files make room."""
+"""Writes a recording to one bounded file, or to a folder whose oldest files are removed."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from edgeinspect.storage.recording import (
 FAILED = "failed"
 _TIMESTAMP_FORMAT = "%Y%m%dT%H%M%S"
 _FILES_PER_FOLDER = 8
-"""A folder's bound is shared by so many files, so that an eighth goes when room is needed."""
+"""Files that share the limit of a folder: removing the oldest frees an eighth."""
 
 
 class RotatingWriter:
-    """The files of a recording while it is made. One thread."""
+    """Writes the files of one recording. One thread."""
 
     def __init__(
         self, out: Path, line: str, max_bytes: int, make_info: Callable[[], RecordingInfo]
     ) -> None:
-        """Nothing is made before the first `begin`.
+        """Create nothing before `open_first_file`.
 
         Args:
-            out: `NAME.mcap`, or a folder, which is made if it is not there.
-            line: Whose files in the folder may be removed.
-            max_bytes: Bound of the file, or of all files of this line in the folder.
-            about: The first message of a file that begins now.
+            out: `NAME.mcap`, or a folder, created if missing.
+            line: Only this line's files in the folder are removed.
+            max_bytes: Limit of the file, or of all files of this line in the folder.
+            make_info: Returns the first message of a new file.
         """
         self.out = out
         self.is_rotating = out.suffix != RECORDING_SUFFIX
@@ -55,11 +55,11 @@ class RotatingWriter:
         self._finished_counts = (0, 0, 0)
 
     def open_first_file(self, utc_ns: int) -> None:
-        """Make the first file; raises as `RecordingWriter`."""
+        """Create the first file; raises as `RecordingWriter`."""
         self._writer = self._open_file(utc_ns)
 
     def has_room_for(self, added_bytes: int, utc_ns: int) -> bool:
-        """True if so many bytes more are within the bound, after making room in a folder."""
+        """Return True if this many bytes fit, after starting the next file of a folder."""
         assert self._writer is not None
         if self._writer.size_bytes + added_bytes <= self._file_bytes:
             return True
@@ -70,24 +70,24 @@ class RotatingWriter:
         return self._writer.size_bytes + added_bytes <= self._file_bytes
 
     def write_configuration(self, configuration: RecordedConfiguration, utc_ns: int) -> None:
-        """Keep a configuration, in this file and in all that follow."""
+        """Write a configuration to this file and to all later ones."""
         assert self._writer is not None
         self._configurations[configuration.hash] = configuration
         self._writer.write_configuration(configuration, utc_ns)
 
     def write_clock_reading(self, reading: ClockReading) -> None:
-        """Keep a reading of both clocks."""
+        """Write a reading of both clocks."""
         assert self._writer is not None
         self._writer.write_clock(reading)
 
     def write_missed(self, missed: MissedVerdicts, utc_ns: int) -> None:
-        """Say which verdicts are not here."""
+        """Write which verdicts are missing."""
         assert self._writer is not None
         self.missed_count += missed.to_seq - missed.from_seq + 1
         self._writer.write_missed(missed, utc_ns)
 
     def write_frame(self, record: FrameRecord, camera: str, seq: int, utc_ns: int) -> None:
-        """Keep one frame; ask `takes` before."""
+        """Write one frame; check `has_room_for` first."""
         assert self._writer is not None
         self._writer.write_frame(record, camera, seq, utc_ns)
         self.frame_count += 1
@@ -98,7 +98,7 @@ class RotatingWriter:
         self._writer.flush(to_disk=to_disk)
 
     def finish(self, reason: str, utc_ns: int) -> None:
-        """End the last file in order; one that failed before its first frame is removed."""
+        """Finish the last file; remove it if it failed before its first frame."""
         if self._writer is not None:
             path = self._writer.path
             self._finish_file(reason, utc_ns)
@@ -106,7 +106,7 @@ class RotatingWriter:
                 path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
-        """Leave the last file as it is: the disk has failed."""
+        """Leave the last file unfinished: the disk has failed."""
         if self._writer is not None:
             self._writer.close_unfinished()
             self._writer = None
@@ -136,16 +136,16 @@ class RotatingWriter:
         return writer
 
     def _files(self) -> list[Path]:
-        """This line's files, the oldest first."""
-        ours = re.compile(
+        """Return this line's files, the oldest first."""
+        pattern = re.compile(
             rf"{re.escape(self._line)}-\d{{8}}T\d{{6}}\.\d{{9}}Z{re.escape(RECORDING_SUFFIX)}"
         )
         return sorted(
-            path for path in self.out.glob(f"*{RECORDING_SUFFIX}") if ours.fullmatch(path.name)
+            path for path in self.out.glob(f"*{RECORDING_SUFFIX}") if pattern.fullmatch(path.name)
         )
 
     def _make_room(self) -> None:
-        """Remove the oldest files of this line until one more is within the bound."""
+        """Remove the oldest files of this line until one more fits."""
         try:
             files = self._files()
             sizes = [path.stat().st_size for path in files]
@@ -159,10 +159,10 @@ class RotatingWriter:
 
 
 def _next_timestamp(utc_ns: int, files: Sequence[Path]) -> str:
-    """What a new file is named by: the time, or just after the last file if the clock is behind.
+    """Return the timestamp in a new file's name: now, or just after the last file's.
 
-    The order of the names is the order of the files, or a clock that was set back would have
-    the newest removed first.
+    Names sort in the order of the files, also after the clock was set back; otherwise the
+    newest file would be removed first.
     """
     now = _timestamp(utc_ns)
     last = files[-1].name.removesuffix(f"Z{RECORDING_SUFFIX}").rpartition("-")[2] if files else ""
@@ -179,10 +179,10 @@ def _timestamp(utc_ns: int) -> str:
 
 
 def record_size_bytes(record: FrameRecord) -> int:
-    """Bytes that a frame takes in the file, a little more than less."""
+    """Return an upper estimate of a frame's size in the file."""
     return len(record.pixels) + len(record.verdict) + 512
 
 
 def encoded_size_bytes(message: msgspec.Struct) -> int:
-    """Bytes of a small message."""
+    """Return an upper estimate of a small message's size in the file."""
     return len(msgspec.json.encode(message)) + 512

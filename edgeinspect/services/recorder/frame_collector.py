@@ -1,4 +1,4 @@
-"""The line's pictures, copied out of its shared memory before their slots are used again."""
+"""Copies frames out of the line's shared memory before their slots are reused."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edgeinspect.storage.shared_memory import FrameRingReader, SideBufferReader
 
 _SIDE_BUFFER_SLOTS = 8
 _MAX_SIDE_BUFFER_SLOT_BYTES = 16 << 20
-"""Most bytes of one slot aside, unless a frame of the line is larger."""
-NOT_DELIVERED = "none came"
-OVERWRITTEN = "its slot was used again before it was taken"
-NOT_IN_SIDE_BUFFER = "it did not enter the ring as it came, and was not kept aside"
+"""Limit of one slot of the side buffer, unless a frame of the line is larger."""
+NOT_DELIVERED = "the camera delivered no image"
+OVERWRITTEN = "its ring slot was reused before it was read"
+NOT_IN_SIDE_BUFFER = "it did not enter the ring unchanged, and was not in the side buffer"
 _REASONS_WITHOUT_IMAGE = (Reason.CAPTURE_LOST, Reason.CAPTURE_ERROR)
 _REASONS_NOT_IN_RING = (Reason.SHAPE, Reason.CAPTURE_HEALTH)
 
 
 class FrameCollector:
-    """Holds pictures until their verdicts come. One thread.
+    """Holds frames until their verdicts arrive. One thread.
 
-    A picture is taken as soon as it is whole, so that only a standstill of this process
-    longer than the ring's turn loses one.
+    A frame is copied as soon as it is complete, so one is lost only if this process stalls for
+    longer than the ring takes to wrap around.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class FrameCollector:
         self._capacity_bytes = capacity_bytes
 
     def attach(self) -> bool:
-        """Attach to the rings, anew after a restart, and say that pictures are wanted.
+        """Attach to new rings, and request frames from the side buffer.
 
         Returns:
-            True if every camera's ring is there.
+            True if every camera has a ring.
 
         Raises:
-            DeviceLostError: There is no memory for pictures kept aside.
+            DeviceLostError: The side buffer cannot be created.
         """
         for name, path in self._paths.items():
             ring = self._rings.get(name)
@@ -58,50 +58,52 @@ class FrameCollector:
                 self._last_seqs[name] = 0
                 frame_bytes = ring.shape.size_bytes
                 slot_bytes = max(frame_bytes, min(4 * frame_bytes, _MAX_SIDE_BUFFER_SLOT_BYTES))
-                aside = path.with_suffix(".aside")
-                self._side_buffers[name] = SideBufferReader(aside, _SIDE_BUFFER_SLOTS, slot_bytes)
+                side_buffer = path.with_suffix(".aside")
+                self._side_buffers[name] = SideBufferReader(
+                    side_buffer, _SIDE_BUFFER_SLOTS, slot_bytes
+                )
             self._side_buffers[name].request(self._clock.now_ns())
         return len(self._rings) == len(self._paths)
 
     def poll(self, from_seq: int) -> None:
-        """Copy the pictures that have come since the last look, of `from_seq` and later."""
+        """Copy the frames that arrived since the last call, from `from_seq` on."""
         for name, ring in self._rings.items():
             for seq in ring.seqs_after(max(self._last_seqs[name], from_seq - 1)):
-                picture = ring.read(seq)
+                pixels = ring.read(seq)
                 self._last_seqs[name] = seq
-                if picture is not None:
-                    self._add(seq, picture)
+                if pixels is not None:
+                    self._add(seq, pixels)
 
     def _add(self, seq: int, pixels: Pixels) -> None:
-        self._discard(seq)  # a line that counts anew comes to the same numbers
+        self._discard(seq)  # after a sequence reset the same numbers come again
         self._frames[seq] = pixels
         self._frames_bytes += pixels.nbytes
         while self._frames_bytes > self._capacity_bytes:
             self._discard(next(iter(self._frames)))
 
     def _discard(self, seq: int) -> Pixels | None:
-        picture = self._frames.pop(seq, None)
-        if picture is not None:
-            self._frames_bytes -= picture.nbytes
-        return picture
+        pixels = self._frames.pop(seq, None)
+        if pixels is not None:
+            self._frames_bytes -= pixels.nbytes
+        return pixels
 
     def pop(self, verdict: Verdict) -> tuple[Pixels | None, str]:
-        """The picture of a frame as its camera delivered it, or None and why there is none."""
-        picture = self._discard(verdict.seq)
+        """Return (pixels as delivered by the camera, ""), or (None, why they are missing)."""
+        pixels = self._discard(verdict.seq)
         for seq in [seq for seq in self._frames if seq < verdict.seq]:
             self._discard(seq)
-        aside = self._side_buffers.get(verdict.camera)
+        side_buffer = self._side_buffers.get(verdict.camera)
         if verdict.letterbox is not None or verdict.reason in _REASONS_NOT_IN_RING:
-            kept = aside.read(verdict.seq) if aside is not None else None
+            kept = side_buffer.read(verdict.seq) if side_buffer is not None else None
             return kept, "" if kept is not None else NOT_IN_SIDE_BUFFER
         if verdict.reason in _REASONS_WITHOUT_IMAGE:
             return None, NOT_DELIVERED
-        if picture is None and verdict.camera in self._rings:
-            picture = self._rings[verdict.camera].read(verdict.seq)
-        return picture, "" if picture is not None else OVERWRITTEN
+        if pixels is None and verdict.camera in self._rings:
+            pixels = self._rings[verdict.camera].read(verdict.seq)
+        return pixels, "" if pixels is not None else OVERWRITTEN
 
     def close(self) -> None:
-        """Want no more."""
-        for aside in self._side_buffers.values():
+        """Stop requesting frames."""
+        for side_buffer in self._side_buffers.values():
             with contextlib.suppress(OSError):
-                aside.close()
+                side_buffer.close()

@@ -1,4 +1,4 @@
-"""The recorder's program: one thread takes, one writes, and neither is waited for by the line."""
+"""Records one line: one thread reads ring and spool, one writes."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RecordingLimits:
-    """How much is recorded and held."""
+    """Limits of a recording."""
 
     max_bytes: int
     buffer_bytes: int
-    """Pictures that wait for the disk, and as much again that wait for their verdicts."""
+    """For frames that wait for the disk, and the same again for frames that wait for verdicts."""
     max_frames: int | None = None
     duration_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingSummary:
-    """What a recording came to."""
+    """Totals of a finished recording."""
 
     end_reason: str
     frames: int
@@ -64,13 +64,13 @@ class RecordingSummary:
 
 
 def read_clocks(clock: Clock) -> ClockReading:
-    """Both clocks at one moment, as near as this thread is let."""
+    """Read both clocks at one instant, as closely as the scheduler allows."""
     now_ns = clock.now_ns()
     return ClockReading(mono_ns=now_ns, utc_ns=now_ns + read_utc_offset_ns(clock))
 
 
 class Recorder:
-    """Follows one line. `run` is one thread, the writer another; `stop` is thread-safe."""
+    """Records one line. `run` is one thread, the writer another; `stop` is thread-safe."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Recorder:
         limits: RecordingLimits,
         clock: Clock,
     ) -> None:
-        """Read the configuration; nothing runs and no file is made yet.
+        """Load the configuration; start no thread and create no file yet.
 
         Raises:
             ConfigError: The configuration cannot be used.
@@ -104,27 +104,27 @@ class Recorder:
         self._throttled_log = RateLimitedLogger(_log, clock, NS_PER_S)
 
     def stop(self, reason: str = "stopped") -> None:
-        """End the recording in order. Thread-safe, and safe in a signal handler."""
+        """Finish the recording. Thread-safe, and safe in a signal handler."""
         if not self._stopping.is_set():
             self._end_reason = reason
             self._stopping.set()
 
     def run(self) -> RecordingSummary:
-        """Record until stopped, or until a bound is reached.
+        """Record until stopped, or until a limit is reached.
 
         Raises:
             ConfigError: The line runs with another configuration than the one given.
-            UsageError: There is a file of that name.
-            StorageError: The disk failed; what was recorded by then can be replayed.
-            DeviceLostError: There is no shared memory for pictures kept aside.
+            UsageError: The file exists.
+            StorageError: The disk failed; what was written before can be replayed.
+            DeviceLostError: The side buffer cannot be created.
         """
-        bounds, reel = self._limits, self._writer
-        self._writer_thread = WriterThread(reel, self._clock, bounds.buffer_bytes, self.stop)
+        limits, writer = self._limits, self._writer
+        self._writer_thread = WriterThread(writer, self._clock, limits.buffer_bytes, self.stop)
         _log.info(
             log_events.RECORDING_STARTED,
             line=self.line,
-            out=str(reel.out),
-            max_mib=bounds.max_bytes >> 20,
+            out=str(writer.out),
+            max_mib=limits.max_bytes >> 20,
         )
         self._writer_thread.start()
         try:
@@ -138,36 +138,36 @@ class Recorder:
             self._frame_collector.close()
         if self._writer_thread.failure is not None:
             raise self._writer_thread.failure
-        account = RecordingSummary(
-            self._end_reason, reel.frame_count, reel.without_image_count, reel.missed_count
+        summary = RecordingSummary(
+            self._end_reason, writer.frame_count, writer.without_image_count, writer.missed_count
         )
         _log.info(
             log_events.RECORDING_STOPPED,
             line=self.line,
-            why=account.end_reason,
-            frames=account.frames,
-            without_picture=account.without_image,
-            missed=account.missed,
+            why=summary.end_reason,
+            frames=summary.frames,
+            without_picture=summary.without_image,
+            missed=summary.missed,
         )
-        return account
+        return summary
 
-    # -- taking ---------------------------------------------------------------------
+    # -- reading --------------------------------------------------------------------
 
     def _follow_line(self) -> None:
         clock, duration_ns = self._clock, self._limits.duration_ns
-        looked_at_ns = read_at_ns = -NS_PER_S
+        attached_at_ns = read_at_ns = -NS_PER_S
         until_ns = None if duration_ns is None else clock.now_ns() + duration_ns
-        there, told = False, False
+        is_attached, is_logged = False, False
         while not self._stopping.is_set():
             now_ns = clock.now_ns()
             if until_ns is not None and now_ns >= until_ns:
-                self.stop("its time is over")
-            if now_ns - looked_at_ns >= _ATTACH_PERIOD_NS:
-                looked_at_ns = now_ns
-                there = self._verdict_reader.attach()
-                there = self._frame_collector.attach() and there
-                if not there and not told:
-                    told = True
+                self.stop("the duration is reached")
+            if now_ns - attached_at_ns >= _ATTACH_PERIOD_NS:
+                attached_at_ns = now_ns
+                is_attached = self._verdict_reader.attach()
+                is_attached = self._frame_collector.attach() and is_attached
+                if not is_attached and not is_logged:
+                    is_logged = True
                     _log.info(log_events.RECORDING_WAITING, line=self.line, folder=str(self.folder))
             if now_ns - read_at_ns >= _CLOCK_READING_PERIOD_NS:
                 read_at_ns = now_ns
@@ -177,48 +177,48 @@ class Recorder:
                 clock.sleep_until(now_ns + POLL_NS)
 
     def _record_available(self) -> bool:
-        """Hand on every verdict that is there; True if there was any."""
-        any_there = False
-        while (
-            not self._stopping.is_set() and (found := self._verdict_reader.read_next()) is not None
-        ):
-            any_there = True
-            if isinstance(found, MissedVerdicts):
+        """Queue every available verdict with its frame; return True if there was any."""
+        has_recorded = False
+        read_next = self._verdict_reader.read_next
+        while not self._stopping.is_set() and (item := read_next()) is not None:
+            has_recorded = True
+            if isinstance(item, MissedVerdicts):
                 self._throttled_log.warning(
-                    log_events.RECORDING_MISSED, what="verdicts", seq=found.from_seq
+                    log_events.RECORDING_MISSED, what="verdicts", seq=item.from_seq
                 )
-                self._writer_thread.put(found)
+                self._writer_thread.put(item)
             else:
-                self._record_frame(decode_verdict(found), found)
-        return any_there
+                self._record_frame(decode_verdict(item), item)
+        return has_recorded
 
     def _record_frame(self, verdict: Verdict, body: bytes) -> None:
         if verdict.config_hash not in self._recorded_hashes:
             self._on_new_config(verdict.config_hash)
-        pixels, why_not = self._frame_collector.pop(verdict)
-        self._writer_thread.put(CapturedFrame(verdict, body, pixels, why_not))
+        pixels, missing_reason = self._frame_collector.pop(verdict)
+        self._writer_thread.put(CapturedFrame(verdict, body, pixels, missing_reason))
         self._frame_count += 1
         if self._frame_count == self._limits.max_frames:
-            self.stop("so many frames were asked for")
+            self.stop("the frame limit is reached")
 
     def _on_new_config(self, config_hash: str) -> None:
-        """A verdict names a configuration that is not in the recording yet.
+        """Record the configuration of a verdict when it is new.
 
         Raises:
-            ConfigError: It is the first one, and not the file's: nothing could be replayed.
+            ConfigError: The first verdict has another configuration than the file: the
+                recording could not be replayed.
         """
-        first = len(self._recorded_hashes) == 1 and not self._frame_count
+        is_first = len(self._recorded_hashes) == 1 and not self._frame_count
         self._recorded_hashes.add(config_hash)
         try:
             loaded = self._load_config()
             if loaded.hash != config_hash:
-                what = (
+                problem = (
                     f"the line runs with configuration {config_hash}, and this file is "
                     f"{loaded.hash}: reload the line, or give the same --set"
                 )
-                raise ConfigError([ConfigFault("file", what)], where=loaded.where)
+                raise ConfigError([ConfigFault("file", problem)], where=loaded.where)
         except ConfigError as error:
-            if first:
+            if is_first:
                 raise
             self._throttled_log.error(
                 log_events.RECORDING_MISSED, what=f"configuration: {error}", seq=0
@@ -233,13 +233,13 @@ class Recorder:
         self._writer_thread.put(RecordedConfiguration(hash=loaded.hash, text=text, **refs))
 
     def _model_ref(self, loaded: LoadedConfig, role: str) -> ModelRef | None:
-        choice = loaded.engines.get(role)
-        if choice is None:
+        plugin = loaded.engines.get(role)
+        if plugin is None:
             return None
         root = Path(loaded.config.store) if loaded.config.store else default_root()
         try:
-            return model_ref(ModelStore(root).resolve(choice.options.model))
-        except (EdgeInspectError, OSError):  # each verdict names the model that judged
+            return model_ref(ModelStore(root).resolve(plugin.options.model))
+        except (EdgeInspectError, OSError):  # each verdict names its models
             return None
 
     def _recording_info(self) -> RecordingInfo:

@@ -1,4 +1,4 @@
-"""The recorder's second thread: packs pictures and waits for the disk, behind a bounded queue."""
+"""The writer thread: compresses frames and writes to disk, behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CapturedFrame:
-    """A frame as it was taken from the line."""
+    """A frame as read from the line."""
 
     verdict: Verdict
     verdict_json: bytes
-    """The verdict as it was published."""
+    """The verdict as published."""
     pixels: Pixels | None
     missing_reason: str
 
@@ -53,26 +53,26 @@ RecordingItem = CapturedFrame | RecordedConfiguration | ClockReading | MissedVer
 
 
 class WriterThread:
-    """Writes what it is handed, in its order. `put` and `finish` are for one other thread."""
+    """Writes queued items in order. `put` and `finish` belong to one other thread."""
 
     def __init__(
         self, writer: RotatingWriter, clock: Clock, buffer_bytes: int, on_end: Callable[[str], None]
     ) -> None:
-        """Load the packer and make the first file.
+        """Load the codec and create the first file.
 
         Args:
-            reel: Where it goes; this thread's from `start` on.
-            clock: Labels and intervals.
-            buffer_bytes: Most bytes that wait, verdicts and pictures.
-            on_end: Told once, from the thread, that it writes no more: `full` or `failed`.
+            writer: Belongs to this thread from `start` on.
+            clock: For timestamps and intervals.
+            buffer_bytes: Limit of the queue, verdicts and pixels.
+            on_end: Called once, from the thread, when it stops by itself: `full` or `failed`.
 
         Raises:
-            UsageError: There is a file of that name.
-            StorageError: It cannot be made.
+            UsageError: The file exists.
+            StorageError: The file cannot be created.
             ModuleNotFoundError: The extra `record` is not installed.
         """
         self.failure: BaseException | None = None
-        """What ended the thread, if something did."""
+        """The error that ended the thread, if any."""
         self._writer = writer
         self._clock = clock
         self._pixel_codec = PixelPacker()
@@ -88,13 +88,13 @@ class WriterThread:
         writer.open_first_file(clock.utc_ns())
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def put(self, item: RecordingItem) -> None:
-        """Hand something over; what there is no room for is left out, and that is said.
+        """Queue an item; what exceeds the limit is dropped and recorded as missing.
 
-        Pictures go first: a quarter more than the bound is for verdicts alone.
+        Pixels are dropped first: verdicts alone may exceed the limit by a quarter.
         """
         if isinstance(item, CapturedFrame):
             size = len(item.verdict_json)
@@ -119,7 +119,7 @@ class WriterThread:
             return self._queued_bytes + size <= self._buffer_bytes
 
     def finish(self, reason: str) -> None:
-        """Write what was handed over, end the file in order, and wait for it."""
+        """Write the queued items, finish the file, and join the thread."""
         self._end_reason = reason
         if self._dropped_range is not None:
             self._queue.put(
@@ -131,7 +131,7 @@ class WriterThread:
     # -- thread ----------------------------------------------------------------------
 
     def _run(self) -> None:
-        os.nice(_NICE)  # this thread alone: the line's engines come first
+        os.nice(_NICE)  # this thread alone; the line's engines have priority
         try:
             full = not self._write_all()
             if full:
@@ -143,30 +143,30 @@ class WriterThread:
             self._on_end(FAILED)
 
     def _write_all(self) -> bool:
-        """Write until a None comes; False if the bound is reached before."""
+        """Write until a None is queued; False if the size limit is reached first."""
         synced_at_ns = self._clock.now_ns()
-        held_back = False
+        has_unflushed = False
         while True:
             try:
                 item = self._queue.get(timeout=_FLUSH_PERIOD_S)
             except Empty:
-                if held_back:
+                if has_unflushed:
                     self._writer.flush(to_disk=False)
-                    held_back = False
+                    has_unflushed = False
                 continue
             if item is None:
                 return True
             if not self._write(item):
                 return False
-            held_back = True
-            if isinstance(item, ClockReading):  # one comes every second
+            has_unflushed = True
+            if isinstance(item, ClockReading):  # queued every second
                 now_ns = self._clock.now_ns()
                 to_disk = now_ns - synced_at_ns >= _SYNC_PERIOD_NS
                 self._writer.flush(to_disk=to_disk)
                 synced_at_ns = now_ns if to_disk else synced_at_ns
 
     def _write(self, item: RecordingItem) -> bool:
-        """Write one thing; False if the bound is reached."""
+        """Write one item; False if the size limit is reached."""
         reel, utc_ns = self._writer, self._clock.utc_ns()
         if isinstance(item, CapturedFrame):
             return self._write_frame(item, utc_ns)
@@ -188,19 +188,19 @@ class WriterThread:
         if record.dims is None and record.why_not != NOT_DELIVERED:
             self._writer.without_image_count += 1
             self._throttled_log.warning(
-                log_events.RECORDING_MISSED, what=f"a picture: {record.why_not}", seq=verdict.seq
+                log_events.RECORDING_MISSED, what=f"a frame: {record.why_not}", seq=verdict.seq
             )
         self._writer.write_frame(record, verdict.camera, verdict.seq, utc_ns)
         return True
 
     def _make_record(self, captured: CapturedFrame) -> FrameRecord:
-        pixels, why_not = captured.pixels, captured.missing_reason
+        pixels = captured.pixels
         with self._lock:
             self._queued_bytes -= len(captured.verdict_json) + (
                 0 if pixels is None else pixels.nbytes
             )
         if pixels is None:
-            return FrameRecord(verdict=captured.verdict_json, why_not=why_not)
+            return FrameRecord(verdict=captured.verdict_json, why_not=captured.missing_reason)
         height, width, channels = pixels.shape
         if pixels.nbytes > MAX_IMAGE_BYTES or channels > _MAX_CHANNELS:
             return FrameRecord(verdict=captured.verdict_json, why_not=TOO_LARGE)

@@ -65,9 +65,9 @@ class RecordedLine:
         self.spool.close(seq, encode_message(named))
         self.spool.mark_published(seq)
 
-    def record(self, deliver: Callable[[], None], **bounds: Any) -> Any:
+    def record(self, deliver: Callable[[], None], **settings: Any) -> Any:
         """Record until `deliver`, which another thread calls once it is attached, has ended."""
-        limits = RecordingLimits(**{"max_bytes": 16 << 20, "buffer_bytes": 1 << 20, **bounds})
+        limits = RecordingLimits(**{"max_bytes": 16 << 20, "buffer_bytes": 1 << 20, **settings})
         recorder = Recorder(self.config, (), self.out, limits, SystemClock())
 
         def feed() -> None:
@@ -89,8 +89,8 @@ def line(tmp_path: Path) -> RecordedLine:
 
 
 def test_records_frames_and_configuration(line: RecordedLine) -> None:
-    account = line.record(lambda: [line.frame() for _ in range(5)] and None, max_frames=5)
-    assert (account.frames, account.without_image, account.missed) == (5, 0, 0)
+    summary = line.record(lambda: [line.frame() for _ in range(5)] and None, max_frames=5)
+    assert (summary.frames, summary.without_image, summary.missed) == (5, 0, 0)
     items = list(open_recording(line.out).items())
     told = next(item for item in items if isinstance(item, RecordedConfiguration))
     assert (told.hash, parse_config(told.text).hash) == (line.hash, line.hash)
@@ -101,7 +101,7 @@ def test_records_frames_and_configuration(line: RecordedLine) -> None:
         assert pixels is not None
         assert (pixels == item.verdict.seq).all()
     assert items[-1] == RecordingEnd(
-        why="so many frames were asked for", frames=5, without_picture=0, missed=0
+        why="the frame limit is reached", frames=5, without_picture=0, missed=0
     )
 
 
@@ -121,8 +121,8 @@ def test_records_a_reload(line: RecordedLine) -> None:
         line.frame(load_config(line.config).hash)
         line.frame("unknown")
 
-    account = line.record(deliver, max_frames=3)
-    assert account.frames == 3
+    summary = line.record(deliver, max_frames=3)
+    assert summary.frames == 3
     told = [
         each for each in open_recording(line.out).items() if isinstance(each, RecordedConfiguration)
     ]
@@ -130,8 +130,8 @@ def test_records_a_reload(line: RecordedLine) -> None:
 
 
 def test_stops_after_the_duration(line: RecordedLine) -> None:
-    account = line.record(lambda: None, duration_ns=300_000_000)
-    assert (account.end_reason, account.frames) == ("its time is over", 0)
+    summary = line.record(lambda: None, duration_ns=300_000_000)
+    assert (summary.end_reason, summary.frames) == ("the duration is reached", 0)
 
 
 def test_dumped_configuration_has_the_same_hash(line: RecordedLine) -> None:
