@@ -141,15 +141,15 @@ def calibrate(
     candidate: `edgeinspect models promote` makes it live. Exit code 65 if a limit is
     exceeded; a report is written either way.
     """
-    from edgeinspect.learning.calibrate.acceptance import AcceptanceLimits
-    from edgeinspect.learning.calibrate.calibration import CalibrationConfig
-    from edgeinspect.learning.calibrate.calibration import calibrate as run
-    from edgeinspect.learning.calibrate.report import render_report
-    from edgeinspect.learning.calibrate.write_version import (
+    from edgeinspect.learning.calibrate import (
         REPORTS_DIR,
+        AcceptanceLimits,
+        CalibrationConfig,
+        render_report,
         write_reports,
         write_version,
     )
+    from edgeinspect.learning.calibrate import calibrate as run
     from edgeinspect.learning.evaluate import resolve_model
     from edgeinspect.storage.model_store import ModelStore
 
@@ -210,8 +210,7 @@ def _default_work_folder() -> Path:
 
 def _print_result(result: object) -> None:
     """Print the limits and the sensitivity of the layers."""
-    from edgeinspect.learning.calibrate.calibration import CalibrationResult
-    from edgeinspect.learning.calibrate.sampling import UNREADABLE
+    from edgeinspect.learning.calibrate import UNREADABLE, CalibrationResult
 
     assert isinstance(result, CalibrationResult)
     console = Console()
@@ -256,7 +255,10 @@ def _print_result(result: object) -> None:
             table.add_column(heading)
         for row in result.sensitivity.rows[:_MAX_SHOWN]:
             table.add_row(
-                row.layer, f"{row.signal_db:.1f} dB", f"{row.strays:.5f}", f"{row.restores:+.5f}"
+                row.layer,
+                f"{row.signal_db:.1f} dB",
+                f"{row.distance_int8:.5f}",
+                f"{row.distance_recovered:+.5f}",
             )
         console.print(table)
     if result.float_layers:

@@ -15,18 +15,17 @@ from typing import Any
 import yaml
 
 from edgeinspect.domain import ModelSpec, Precision
-from edgeinspect.learning.calibrate.acceptance import (
+from edgeinspect.learning.calibrate import (
     AcceptanceLimits,
     AcceptanceResult,
     evaluate_acceptance,
+    open_engine,
+    open_frames,
 )
-from edgeinspect.learning.calibrate.frames import open_frames
-from edgeinspect.learning.calibrate.sessions import open_engine
-from edgeinspect.learning.calibrate.write_version import build_date
 from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
 from edgeinspect.learning.onnx_graphs.fp16_rounding import simulate_fp16
 from edgeinspect.learning.onnx_graphs.graph import load_model, serialize_model
-from edgeinspect.learning.onnx_graphs.new_version import MODEL_FILE, add_candidate
+from edgeinspect.learning.onnx_graphs.new_version import MODEL_FILE, add_candidate, build_date
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore
 from edgeinspect.system import read_text
 

@@ -3,3 +3,40 @@
 Needs the extras `onnx` and `cpu`; torch is not needed.
 Source: docs/calibration.md, docs/decisions/0012-calibration.md
 """
+
+from edgeinspect.learning.calibrate.acceptance import (
+    AcceptanceLimits,
+    AcceptanceResult,
+    evaluate_acceptance,
+)
+from edgeinspect.learning.calibrate.calibration import (
+    CalibrationConfig,
+    CalibrationResult,
+    calibrate,
+)
+from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
+from edgeinspect.learning.calibrate.report import render_report
+from edgeinspect.learning.calibrate.sampling import UNREADABLE
+from edgeinspect.learning.calibrate.sessions import open_engine
+from edgeinspect.learning.calibrate.write_version import REPORTS_DIR, write_reports, write_version
+
+__all__ = [
+    # calibrating a model
+    "CalibrationConfig",
+    "CalibrationResult",
+    "calibrate",
+    # frames to calibrate and verify with
+    "UNREADABLE",
+    "FrameSet",
+    "open_engine",
+    "open_frames",
+    # acceptance
+    "AcceptanceLimits",
+    "AcceptanceResult",
+    "evaluate_acceptance",
+    # results
+    "REPORTS_DIR",
+    "render_report",
+    "write_reports",
+    "write_version",
+]

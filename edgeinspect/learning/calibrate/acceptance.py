@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from edgeinspect.learning.evaluate import (
     DiscordantPairs,
     FrameResult,
     FrameSample,
-    OfflineInspector,
     PairedComparison,
     build_inspector,
     compare_inspectors,
@@ -102,14 +101,48 @@ class AcceptanceResult:
         )
 
 
-@dataclass(slots=True)
-class _ReportFrames:
-    """Collects per-frame results during `compare`."""
+class _FrameRecorder:
+    """Collects the results of both models, and the frames that changed most."""
 
-    parent_results: list[FrameResult] = field(default_factory=list)
-    child_results: list[FrameResult] = field(default_factory=list)
-    changed: list[tuple[float, ChangedFrame]] = field(default_factory=list)
-    confusion_matrix: NDArray[np.int64] | None = None
+    def __init__(self, class_count: int, *, labelled: bool) -> None:
+        self.parent_results: list[FrameResult] = []
+        self.child_results: list[FrameResult] = []
+        self.changed: list[tuple[float, ChangedFrame]] = []
+        """Weight and frame, at most `MAX_REPORT_FRAMES`."""
+        self.confusion_matrix: NDArray[np.int64] | None = None
+        """Pixels by class of FP32 (rows) and INT8, without labels."""
+        self._class_count = class_count
+        self._labelled = labelled
+
+    def add(self, a: FrameSample, b: FrameSample, differing_ratio: float | None) -> None:
+        self.parent_results.append(a.result)
+        self.child_results.append(b.result)
+        maps = a.inspection.class_map, b.inspection.class_map
+        if maps[0] is not None and maps[1] is not None and not self._labelled:
+            matrix = confusion_matrix([maps[1]], maps[0][None], self._class_count)
+            if self.confusion_matrix is not None:
+                matrix += self.confusion_matrix
+            self.confusion_matrix = matrix
+        weight = differing_ratio or 0.0
+        weight += 10.0 * (a.result.is_rejected != b.result.is_rejected)
+        if a.result.prob is not None and b.result.prob is not None:
+            weight += abs(a.result.prob - b.result.prob)
+        is_full = len(self.changed) >= MAX_REPORT_FRAMES
+        lightest = min(self.changed, key=lambda entry: entry[0], default=None)
+        if weight == 0 or (is_full and lightest is not None and weight <= lightest[0]):
+            return
+        if is_full and lightest is not None:
+            self.changed.remove(lightest)
+        frame = ChangedFrame(
+            a.result.name,
+            a.image.copy(),
+            a.mask.copy() if self._labelled and a.result.confusion is not None else None,
+            maps,
+            (a.result.is_rejected, b.result.is_rejected),
+            (a.result.prob, b.result.prob),
+            a.result.is_defective if self._labelled else None,
+        )
+        self.changed.append((weight, frame))
 
 
 def evaluate_acceptance(
@@ -131,75 +164,30 @@ def evaluate_acceptance(
         DataError: There are no frames.
         EngineFault: An inference failed.
     """
-    labelled = frames.read_label is not None
-    judges = build_inspector(parent, label="FP32"), build_inspector(child, label="INT8")
-    kept = _ReportFrames()
-
-    def see(a: FrameSample, b: FrameSample, ratio: float | None) -> None:
-        _record_frame(kept, judges[0], a, b, ratio or 0.0, labelled=labelled)
-
-    paired = compare_inspectors(*judges, frames.batch_source(), progress=progress, on_pair=see)
-    spec = parent.spec
+    spec, labelled = parent.spec, frames.read_label is not None
+    inspectors = build_inspector(parent, label="FP32"), build_inspector(child, label="INT8")
+    recorder = _FrameRecorder(len(inspectors[0].classes), labelled=labelled)
+    comparison = compare_inspectors(
+        *inspectors, frames.batch_source(), progress=progress, on_pair=recorder.add
+    )
+    recalls: tuple[DetectionBySize | None, DetectionBySize | None] = (None, None)
     if not labelled:
-        checks = _agreement_checks(spec, paired, kept, limits)
+        checks = _agreement_checks(spec, comparison, recorder, limits)
     elif spec.kind is ModelKind.GATE:
-        checks = _gate_checks(spec, kept, limits)
+        checks = _gate_checks(spec, recorder, limits)
     else:
-        checks = [*_dice_checks(paired, limits), *_rate_checks(paired, limits, "")]
-    changed = sorted(kept.changed, key=lambda entry: -entry[0])[:MAX_REPORT_FRAMES]
+        checks = [*_dice_checks(comparison, limits), *_rate_checks(comparison, limits, "")]
+    if labelled:
+        recalls = _recall_by_size(recorder.parent_results), _recall_by_size(recorder.child_results)
     return AcceptanceResult(
         tuple(checks),
-        paired.pictures,
+        comparison.pictures,
         labelled,
-        paired,
-        (_recall_by_size(kept.parent_results), _recall_by_size(kept.child_results))
-        if labelled
-        else (None, None),
-        tuple(entry[1] for entry in changed),
+        comparison,
+        recalls,
+        tuple(frame for _weight, frame in sorted(recorder.changed, key=lambda entry: -entry[0])),
         frames.where,
     )
-
-
-def _record_frame(
-    report_frames: _ReportFrames,
-    inspector: OfflineInspector,
-    a: FrameSample,
-    b: FrameSample,
-    ratio: float,
-    *,
-    labelled: bool,
-) -> None:
-    report_frames.parent_results.append(a.result)
-    report_frames.child_results.append(b.result)
-    maps = a.inspection.class_map, b.inspection.class_map
-    if maps[0] is not None and maps[1] is not None and not labelled:
-        found = confusion_matrix([maps[1]], maps[0][None], len(inspector.classes))
-        report_frames.confusion_matrix = (
-            found
-            if report_frames.confusion_matrix is None
-            else report_frames.confusion_matrix + found
-        )
-    flipped = a.result.is_rejected != b.result.is_rejected
-    weight = 10.0 * flipped + ratio
-    if a.result.prob is not None and b.result.prob is not None:
-        weight += abs(a.result.prob - b.result.prob)
-    if weight == 0 or (
-        len(report_frames.changed) >= MAX_REPORT_FRAMES
-        and weight <= min(entry[0] for entry in report_frames.changed)
-    ):
-        return
-    changed = ChangedFrame(
-        a.result.name,
-        a.image.copy(),
-        a.mask.copy() if labelled and a.result.confusion is not None else None,
-        maps,
-        (a.result.is_rejected, b.result.is_rejected),
-        (a.result.prob, b.result.prob),
-        a.result.is_defective if labelled else None,
-    )
-    report_frames.changed.append((weight, changed))
-    if len(report_frames.changed) > MAX_REPORT_FRAMES:
-        report_frames.changed.remove(min(report_frames.changed, key=lambda entry: entry[0]))
 
 
 def _dice_checks(comparison: PairedComparison, limits: AcceptanceLimits) -> list[AcceptanceCheck]:
@@ -240,50 +228,53 @@ def _rate_check(name: str, flips: DiscordantPairs, limits: AcceptanceLimits) -> 
 
 
 def _gate_checks(
-    spec: ModelSpec, report_frames: _ReportFrames, limits: AcceptanceLimits
+    spec: ModelSpec, recorder: _FrameRecorder, limits: AcceptanceLimits
 ) -> list[AcceptanceCheck]:
     """Check a gate's decisions: below `suspect` frames pass; from `degraded` it rejects alone."""
     checks: list[AcceptanceCheck] = []
     for name in ("suspect", "degraded"):
-        limit = spec.thresholds.get(name)
-        at = float(limit) if isinstance(limit, (int, float)) else 0.5
+        at = _threshold(spec, name)
         sides = [
             [replace(one, is_rejected=(one.prob or 0.0) >= at) for one in side]
-            for side in (report_frames.parent_results, report_frames.child_results)
+            for side in (recorder.parent_results, recorder.child_results)
         ]
-        paired = compare_results(sides[0], sides[1], [None] * len(sides[0]), rounds=0)
-        checks += _rate_checks(paired, limits, f" at `{name}` ({at:g})")
+        comparison = compare_results(sides[0], sides[1], [None] * len(sides[0]), rounds=0)
+        checks += _rate_checks(comparison, limits, f" at `{name}` ({at:g})")
     return checks
 
 
-def _check_both_kinds(spec: ModelSpec, report_frames: _ReportFrames) -> AcceptanceCheck:
+def _threshold(spec: ModelSpec, name: str) -> float:
+    limit = spec.thresholds.get(name)
+    return float(limit) if isinstance(limit, (int, float)) else 0.5
+
+
+def _check_both_kinds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
     """Check that unlabelled frames are of both kinds: agreement on one does not cover the other."""
-    limit = spec.thresholds.get("suspect")
-    at = float(limit) if isinstance(limit, (int, float)) else 0.5
-    sides = [
-        [(one.prob or 0.0) >= at for one in side]
-        for side in (report_frames.parent_results, report_frames.child_results)
+    at = _threshold(spec, "suspect")
+    counts = [
+        sum((one.prob or 0.0) >= at for one in side)
+        for side in (recorder.parent_results, recorder.child_results)
     ]
-    mine, theirs = (sum(side) / len(side) for side in sides)
+    total = len(recorder.parent_results)
     return AcceptanceCheck(
         "frames that the gate finds suspect",
-        mine,
-        theirs,
-        0 < mine < 1,
-        f"{sum(sides[0])} of {len(sides[0])} by FP32; frames of both kinds are needed: agreement "
+        counts[0] / total,
+        counts[1] / total,
+        0 < counts[0] < total,
+        f"{counts[0]} of {total} by FP32; frames of both kinds are needed: agreement "
         "does not cover a missing kind. Give --labels, or frames of both kinds",
     )
 
 
 def _check_classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> AcceptanceCheck:
     """Check that the segmenter finds any class: otherwise nothing is compared."""
-    mine, theirs = (int((matrix.sum(axis)[1:] > 0).sum()) for axis in (1, 0))
+    parent, child = (int((matrix.sum(axis)[1:] > 0).sum()) for axis in (1, 0))
     return AcceptanceCheck(
         "classes that the segmenter finds",
-        float(mine),
-        float(theirs),
-        mine > 0,
-        f"{mine} of {len(spec.classes)} by FP32; without any, agreement is meaningless. Give "
+        float(parent),
+        float(child),
+        parent > 0,
+        f"{parent} of {len(spec.classes)} by FP32; without any, agreement is meaningless. Give "
         "--labels, or frames with defects",
     )
 
@@ -291,27 +282,28 @@ def _check_classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> Acceptan
 def _agreement_checks(
     spec: ModelSpec,
     comparison: PairedComparison,
-    report_frames: _ReportFrames,
+    recorder: _FrameRecorder,
     limits: AcceptanceLimits,
 ) -> list[AcceptanceCheck]:
-    least = 1 - limits.agreement
+    min_agreement = 1 - limits.agreement
     checks = [
         AcceptanceCheck(
             "verdicts that agree",
             1.0,
             comparison.agreement_ratio,
-            comparison.agreement_ratio >= least,
+            comparison.agreement_ratio >= min_agreement,
             f"{100 * comparison.agreement_ratio:.2f} % of {comparison.pictures}, at least "
-            f"{100 * least:g} % is required",
+            f"{100 * min_agreement:g} % is required",
         ),
     ]
     if limits.both_kinds and spec.kind is ModelKind.GATE:
-        checks.append(_check_both_kinds(spec, report_frames))
-    if report_frames.confusion_matrix is not None:
+        checks.append(_check_both_kinds(spec, recorder))
+    matrix = recorder.confusion_matrix
+    if matrix is not None:
         if limits.both_kinds:
-            checks.append(_check_classes_found(spec, report_frames.confusion_matrix))
-        _iou, dice = iou_and_dice(report_frames.confusion_matrix)
-        there = (report_frames.confusion_matrix.sum(0) + report_frames.confusion_matrix.sum(1)) > 0
+            checks.append(_check_classes_found(spec, matrix))
+        _iou, dice = iou_and_dice(matrix)
+        is_present = (matrix.sum(0) + matrix.sum(1)) > 0
         checks += [
             AcceptanceCheck(
                 f"Dice of {name} against FP32",
@@ -321,7 +313,7 @@ def _agreement_checks(
                 f"{dice[index]:.4f}, at least {limits.agreement_dice:g} is required",
             )
             for index, name in enumerate(spec.classes, start=1)
-            if there[index]
+            if is_present[index]
         ]
     return checks
 
@@ -329,9 +321,9 @@ def _agreement_checks(
 def _recall_by_size(side: Sequence[FrameResult]) -> DetectionBySize | None:
     """Return recall by defect area, per region if there are masks."""
     rows = [
-        (d.area_px, d.is_found, place)
-        for place, one in enumerate(side)
-        for d in one.labelled_regions
+        (region.area_px, region.is_found, frame)
+        for frame, result in enumerate(side)
+        for region in result.labelled_regions
     ]
     if not rows:
         return None

@@ -36,9 +36,9 @@ class LayerSensitivity:
     outputs: int
     signal_db: float
     """Signal-to-noise ratio of the layer's output with only this layer in int8; at most 120."""
-    strays: float
+    distance_int8: float
     """Distance from FP32 with only this layer in int8."""
-    restores: float
+    distance_recovered: float
     """Decrease of the distance from FP32 with only this layer in float."""
     alone_int8: float
     """Change of the task's distance with only this layer in int8: above 0 is worse."""
@@ -50,7 +50,7 @@ class LayerSensitivity:
         """The ranking criterion. It ignores the task's distance: on a few frames, noise may
         improve that by chance and hide a harmful layer.
         """
-        return self.strays + self.restores
+        return self.distance_int8 + self.distance_recovered
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,19 +57,20 @@ def render_report(result: CalibrationResult) -> str:
 
 
 def _tiles(result: CalibrationResult) -> Iterator[str]:
-    proof, placement = result.acceptance, result.placement
-    failed = sum(not check.passed for check in proof.checks)
+    acceptance, comparison = result.acceptance, result.acceptance.comparison
+    placement = result.placement
+    failed = sum(not check.passed for check in acceptance.checks)
     tiles = [
         html.stat_tile(
             "acceptance",
-            "accepted" if proof.is_accepted else "rejected",
-            f"{len(proof.checks) - failed} of {len(proof.checks)} checks passed",
-            kind="good" if proof.is_accepted else "bad",
+            "accepted" if acceptance.is_accepted else "rejected",
+            f"{len(acceptance.checks) - failed} of {len(acceptance.checks)} checks passed",
+            kind="good" if acceptance.is_accepted else "bad",
         ),
         html.stat_tile(
             "verdicts that agree",
-            f"{100 * proof.comparison.agreement_ratio:.2f} %",
-            f"of {proof.frames} frames",
+            f"{100 * comparison.agreement_ratio:.2f} %",
+            f"of {acceptance.frames} frames",
         ),
         html.stat_tile(
             "layers in int8",
@@ -77,11 +78,11 @@ def _tiles(result: CalibrationResult) -> Iterator[str]:
             f"kept in float: {', '.join(result.float_layers) or 'none'}",
         ),
     ]
-    if proof.comparison.pixel_agreement_ratio is not None:
-        share = f"{100 * proof.comparison.pixel_agreement_ratio:.3f} %"
+    if comparison.pixel_agreement_ratio is not None:
+        share = f"{100 * comparison.pixel_agreement_ratio:.3f} %"
         tiles.append(html.stat_tile("pixels of one class", share, "the same under FP32 and INT8"))
-    if proof.comparison.auc is not None:
-        auc = proof.comparison.auc
+    if comparison.auc is not None:
+        auc = comparison.auc
         tiles.append(
             html.stat_tile(
                 "AUC", f"{auc.b:.4f}", f"FP32 {auc.a:.4f}", f"change {auc.difference:+.4f}"
@@ -91,17 +92,18 @@ def _tiles(result: CalibrationResult) -> Iterator[str]:
 
 
 def _checks(result: CalibrationResult) -> Iterator[str]:
-    yield "<h2>Acceptance checks</h2>"
-    yield '<div class="card">'
+    tables = [_check_table(result.acceptance)]
     if result.first_acceptance is not result.acceptance:
-        yield html.paragraph("With all layers in int8:")
-        yield _check_table(result.first_acceptance)
-        yield html.paragraph(f"With {', '.join(result.float_layers)} in float:")
-    yield _check_table(result.acceptance)
-    yield "</div>"
+        tables = [
+            html.paragraph("With all layers in int8:"),
+            _check_table(result.first_acceptance),
+            html.paragraph(f"With {', '.join(result.float_layers)} in float:"),
+            *tables,
+        ]
+    yield from _section("Acceptance checks", *tables)
 
 
-def _check_table(proof: AcceptanceResult) -> str:
+def _check_table(acceptance: AcceptanceResult) -> str:
     return html.table(
         ("metric", "FP32", "INT8", "result", "limit"),
         [
@@ -112,17 +114,15 @@ def _check_table(proof: AcceptanceResult) -> str:
                 "passed" if check.passed else "FAILED",
                 check.words,
             )
-            for check in proof.checks
+            for check in acceptance.checks
         ],
     )
 
 
-def _recall_by_size(proof: AcceptanceResult) -> Iterator[str]:
-    before, after = proof.recall_by_size
+def _recall_by_size(acceptance: AcceptanceResult) -> Iterator[str]:
+    before, after = acceptance.recall_by_size
     if before is None or after is None:
         return
-    yield "<h2>Recall by defect area</h2>"
-    yield '<div class="card">'
     rows = [
         (
             f"{a.low_px} to {a.high_px - 1} px",
@@ -133,8 +133,8 @@ def _recall_by_size(proof: AcceptanceResult) -> Iterator[str]:
         for a, b in zip(before.bins, after.bins, strict=True)
     ]
     rows.append(("90 % recall from", "", _describe_a90(before), _describe_a90(after)))
-    yield html.table(("area", "defects", "FP32", "INT8"), rows)
-    yield "</div>"
+    table = html.table(("area", "defects", "FP32", "INT8"), rows)
+    yield from _section("Recall by defect area", table)
 
 
 def _format_percent(value: float | None) -> str:
@@ -146,21 +146,19 @@ def _describe_a90(sizes: DetectionBySize) -> str:
 
 
 def _changed_frames(result: CalibrationResult) -> Iterator[str]:
-    proof = result.acceptance
-    flips = [each for each in proof.changed_frames if each.rejected[0] != each.rejected[1]]
+    changed = result.acceptance.changed_frames
+    flips = [each for each in changed if each.rejected[0] != each.rejected[1]]
     yield "<h2>Frames that changed</h2>"
     yield html.paragraph(
-        f"{len(flips)} of the {len(proof.changed_frames)} frames shown changed their verdict; the "
+        f"{len(flips)} of the {len(changed)} frames shown changed their verdict; the "
         "others changed most without that."
-        if proof.changed_frames
+        if changed
         else "No frame changed."
     )
     yield html.legend_paragraph(
-        result.config.parent.classes
-        if proof.changed_frames and proof.changed_frames[0].class_maps[0] is not None
-        else ()
+        result.config.parent.classes if changed and changed[0].class_maps[0] is not None else ()
     )
-    for each in proof.changed_frames:
+    for each in changed:
         yield _changed_frame(each, result.config.parent.output_stride)
 
 
@@ -172,9 +170,9 @@ def _changed_frame(changed: ChangedFrame, stride: int) -> str:
         shown.append(("label", overlay_class_map(changed.image, changed.mask, width)))
     else:
         shown.append(("image", to_display_size(changed.image, width)))
-    for name, found in zip(("FP32", "INT8"), changed.class_maps, strict=True):
-        if found is not None:
-            whole = upsample_class_map(found, stride, height, wide)
+    for name, class_map in zip(("FP32", "INT8"), changed.class_maps, strict=True):
+        if class_map is not None:
+            whole = upsample_class_map(class_map, stride, height, wide)
             shown.append((name, overlay_class_map(changed.image, whole, width)))
     row = "".join(
         f'<div>{name}<img alt="{escape(changed.name)}, {name}" width="{width}" '
@@ -184,64 +182,62 @@ def _changed_frame(changed: ChangedFrame, stride: int) -> str:
     verdicts = " to ".join("reject" if each else "pass" for each in changed.rejected)
     before, after = changed.probs
     probs = f", probability {before:.4f} to {after:.4f}" if before is not None and after else ""
-    truth = {True: "defective, ", False: "good, ", None: ""}[changed.is_defective]
-    head = f"<b>{escape(changed.name)}</b> <span>{truth}{verdicts}{probs}</span>"
+    label = {True: "defective, ", False: "good, ", None: ""}[changed.is_defective]
+    head = f"<b>{escape(changed.name)}</b> <span>{label}{verdicts}{probs}</span>"
     return f'<div class="picture"><div class="small">{head}</div><div class="row">{row}</div></div>'
 
 
 def _methods(result: CalibrationResult) -> Iterator[str]:
-    yield "<h2>Range methods</h2>"
-    yield '<div class="card">'
     measure = next(iter(result.distances.values())).words
-    yield html.paragraph(
-        f"On {len(result.selection.held_out)} held-out frames: {measure}; lower is better."
+    rows = [
+        (name, f"{each.total:.6f}", "chosen" if name == result.method else "")
+        for name, each in result.distances.items()
+    ]
+    yield from _section(
+        "Range methods",
+        html.paragraph(
+            f"On {len(result.selection.held_out)} held-out frames: {measure}; lower is better."
+        ),
+        html.table(("method", "distance", ""), rows),
     )
-    yield html.table(
-        ("method", "distance", ""),
-        [
-            (name, f"{each.total:.6f}", "chosen" if name == result.method else "")
-            for name, each in result.distances.items()
-        ],
-    )
-    yield "</div>"
 
 
-def _sensitivity(found: SensitivityReport | None) -> Iterator[str]:
-    if found is None:
+def _sensitivity(sensitivity: SensitivityReport | None) -> Iterator[str]:
+    if sensitivity is None:
         return
     yield "<h2>Layer sensitivity</h2>"
     yield html.paragraph(
-        f"The cost of quantizing each layer, on {found.frames} frames ({found.fp32.words}: FP32 "
-        f"{found.fp32.total:.5f}, INT8 {found.int8.total:.5f}). Layers are ranked by the distance "
-        "from FP32 with only this layer in int8, plus its decrease with only this layer in float."
+        f"The cost of quantizing each layer, on {sensitivity.frames} frames "
+        f"({sensitivity.fp32.words}: FP32 {sensitivity.fp32.total:.5f}, "
+        f"INT8 {sensitivity.int8.total:.5f}). Layers are ranked by the distance from FP32 with "
+        "only this layer in int8, plus its decrease with only this layer in float."
     )
-    rows = found.rows[:_MAX_PLOTTED_LAYERS]
-    largest = max(1e-6, *(max(row.strays, row.restores) for row in rows))
+    rows = sensitivity.rows[:_MAX_PLOTTED_LAYERS]
+    largest = max(1e-6, *(max(row.distance_int8, row.distance_recovered) for row in rows))
     plot = Plot(
         "Distance from FP32, layer by layer",
         Axis("layers, most sensitive first", 0, len(rows)),
         Axis("distance of the outputs", 0, 1.05 * largest),
     )
-    loudest = max(60.0, *(row.signal_db for row in rows))
+    highest = max(60.0, *(row.signal_db for row in rows))
     noise = Plot(
         "Signal-to-noise ratio of the layer's output",
         Axis("layers, most sensitive first", 0, len(rows)),
-        Axis("dB, only this layer in int8", 0, loudest),
+        Axis("dB, only this layer in int8", 0, highest),
     )
     plot.bars(
-        [(i + 0.1, i + 0.5, max(0.0, row.strays)) for i, row in enumerate(rows)],
+        [(i + 0.1, i + 0.5, max(0.0, row.distance_int8)) for i, row in enumerate(rows)],
         AMBER,
         "distance, only this layer in int8",
     )
     plot.bars(
-        [(i + 0.5, i + 0.9, max(0.0, row.restores)) for i, row in enumerate(rows)],
+        [(i + 0.5, i + 0.9, max(0.0, row.distance_recovered)) for i, row in enumerate(rows)],
         BLUE,
         "decrease, only this layer in float",
     )
     noise.bars([(i + 0.15, i + 0.85, row.signal_db) for i, row in enumerate(rows)], BLUE)
     yield html.plot_grid((plot, noise))
-    yield '<div class="card">'
-    yield html.table(
+    table = html.table(
         (
             "layer",
             "channels",
@@ -256,31 +252,33 @@ def _sensitivity(found: SensitivityReport | None) -> Iterator[str]:
                 row.layer,
                 f"{row.inputs} to {row.outputs}",
                 f"{row.signal_db:.1f} dB",
-                f"{row.strays:.5f}",
-                f"{row.restores:+.5f}",
+                f"{row.distance_int8:.5f}",
+                f"{row.distance_recovered:+.5f}",
                 f"{row.alone_int8:+.5f}",
                 f"{row.alone_float:+.5f}",
             )
-            for row in found.rows
+            for row in sensitivity.rows
         ],
     )
-    yield "</div>"
+    yield f'<div class="card">{table}</div>'
 
 
 def _layers(result: CalibrationResult) -> Iterator[str]:
-    yield "<h2>Layers</h2>"
-    yield '<div class="card">'
-    yield html.table(
-        ("layer", "type", "channels", "precision", "reason"),
-        [
-            (
-                layer.name,
-                layer.op,
-                f"{layer.inputs} to {layer.outputs}",
-                "int8" if layer.quantized else "float",
-                layer.why,
-            )
-            for layer in result.placement.layers
-        ],
+    rows = [
+        (
+            layer.name,
+            layer.op,
+            f"{layer.inputs} to {layer.outputs}",
+            "int8" if layer.quantized else "float",
+            layer.why,
+        )
+        for layer in result.placement.layers
+    ]
+    yield from _section(
+        "Layers", html.table(("layer", "type", "channels", "precision", "reason"), rows)
     )
-    yield "</div>"
+
+
+def _section(title: str, *content: str) -> Iterator[str]:
+    yield f"<h2>{title}</h2>"
+    yield f'<div class="card">{"".join(content)}</div>'

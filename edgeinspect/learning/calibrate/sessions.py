@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from edgeinspect import registry
 from edgeinspect.domain import ModelSpec, Pixels, Precision, SystemClock
 from edgeinspect.errors import MissingExtraError, ModelError
+from edgeinspect.learning.evaluate import SingleModelStore
 from edgeinspect.learning.onnx_graphs.graph import copy_model, serialize_model
 from edgeinspect.ports import Engine
-from edgeinspect.storage.model_store import ModelStore
 
 THREADS = 2
 """Fixed: another number may change the last bit of float sums."""
@@ -64,17 +64,6 @@ class TensorProbe:
         """Return the requested tensors for one frame uint8 (H, W, C)."""
         feed = {"image": image[None]}
         return list(self._session.run(self._output_names, feed)) if self._output_names else []
-
-
-class SingleModelStore(ModelStore):
-    """A model store with a single model that is not in a store."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec.path.parent)
-        self._spec = spec
-
-    def resolve(self, ref: str) -> ModelSpec:
-        return self._spec
 
 
 def default_backend() -> str:

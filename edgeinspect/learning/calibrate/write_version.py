@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edgeinspect.errors import StorageError
 from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.checkpoint import write_atomic
 from edgeinspect.learning.calibrate.frame_statistics import deciles
+from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
 from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
+from edgeinspect.learning.onnx_graphs.new_version import MODEL_FILE, add_candidate, build_date
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
 REPORTS_DIR = "calibration"
 """Folder beside the store, with a folder per calibrated version."""
-MODEL_FILE = "model.onnx"
-
-
-def build_date() -> str:
-    """Return the date for manifests; SOURCE_DATE_EPOCH overrides it for reproducible builds."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch.isdecimal() and len(epoch) <= 11:  # year 5138 at most, within the range of datetime
-        moment = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-    else:
-        moment = datetime.datetime.now(datetime.timezone.utc)
-    return moment.date().isoformat()
 
 
 def write_version(result: CalibrationResult, store: ModelStore) -> Path:
     """Write the INT8 graph as the next version of its parent: a candidate.
 
-    The version appears atomically, and the live version stays live.
-
     Raises:
         StorageError: The store cannot be written.
         ModelError: Its state cannot be read.
     """
-    parent = result.config.parent
-    shelf = store.model_versions(parent.id.name)
-    number = max(shelf.versions(), default=0) + 1
     data = serialize_model(result.graph)
-    manifest = make_manifest(result, number, data)
-    target = shelf.folder / str(number)
-    making = shelf.folder / f".making-{number}-{os.getpid()}"
-    try:
-        shelf.folder.mkdir(parents=True, exist_ok=True)
-        shelf.pin_live()
-        making.mkdir(mode=0o755)
-        write_atomic(making / MODEL_FILE, data)
-        write_atomic(making / MANIFEST_FILE, manifest.encode())
-        making.rename(target)
-    except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-    return target
+    versions = store.model_versions(result.config.parent.id.name)
+    return add_candidate(versions, data, lambda number: make_manifest(result, number, data))
 
 
 def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
@@ -131,17 +100,17 @@ def _calibration_section(result: CalibrationResult) -> dict[str, Any]:
 
 
 def _comparison_section(result: CalibrationResult) -> dict[str, Any]:
-    proof = result.acceptance
+    acceptance = result.acceptance
     return {
-        "frames": proof.frames,
-        "labelled": proof.is_labelled,
+        "frames": acceptance.frames,
+        "labelled": acceptance.is_labelled,
         "backend": result.backend,
-        "accepted": proof.is_accepted,
+        "accepted": acceptance.is_accepted,
         "checks": {
             check.name: {"fp32": round(check.fp32, 6), "int8": round(check.int8, 6)}
-            for check in proof.checks
+            for check in acceptance.checks
         },
-        "verdicts_that_agree": round(proof.comparison.agreement_ratio, 6),
+        "verdicts_that_agree": round(acceptance.comparison.agreement_ratio, 6),
     }
 
 
@@ -165,7 +134,7 @@ def write_reports(result: CalibrationResult, folder: Path, html: str) -> None:
 
 def to_document(result: CalibrationResult) -> dict[str, Any]:
     """Return the report as plain data; deterministic for a calibration."""
-    proof, blame = result.acceptance, result.sensitivity
+    acceptance = result.acceptance
     return {
         "schema": "edgeinspect.calibration/1",
         "id": result.id,
@@ -173,19 +142,21 @@ def to_document(result: CalibrationResult) -> dict[str, Any]:
             "model": str(result.config.parent.id),
             "sha256": result.config.parent.id.sha256,
         },
-        "accepted": proof.is_accepted,
-        "reason": proof.reason,
+        "accepted": acceptance.is_accepted,
+        "reason": acceptance.reason,
         "backend": result.backend,
         "calibration": _calibration_section(result),
         "drift": list(result.drift),
         "methods": {name: asdict(each) for name, each in result.distances.items()},
         "bounds": asdict(result.config.limits),
-        "checks": [asdict(check) for check in proof.checks],
+        "checks": [asdict(check) for check in acceptance.checks],
         "before_recovering": [asdict(check) for check in result.first_acceptance.checks],
-        "auc": None if proof.comparison.auc is None else asdict(proof.comparison.auc),
-        "pixel_agreement_ratio": proof.comparison.pixel_agreement_ratio,
-        "largest_prob_difference": proof.comparison.largest_prob_difference,
-        "recall_by_area": [None if each is None else asdict(each) for each in proof.recall_by_size],
+        "auc": None if acceptance.comparison.auc is None else asdict(acceptance.comparison.auc),
+        "pixel_agreement_ratio": acceptance.comparison.pixel_agreement_ratio,
+        "largest_prob_difference": acceptance.comparison.largest_prob_difference,
+        "recall_by_area": [
+            None if each is None else asdict(each) for each in acceptance.recall_by_size
+        ],
         "changed": [
             {
                 "name": each.name,
@@ -193,9 +164,18 @@ def to_document(result: CalibrationResult) -> dict[str, Any]:
                 "probs": list(each.probs),
                 "defective": each.is_defective,
             }
-            for each in proof.changed_frames
+            for each in acceptance.changed_frames
         ],
         "layers": [asdict(layer) for layer in result.placement.layers],
         "skips": dict(result.placement.residual_branches),
-        "blame": None if blame is None else asdict(blame),
+        "blame": result.sensitivity and _sensitivity_section(result.sensitivity),
     }
+
+
+def _sensitivity_section(sensitivity: SensitivityReport) -> dict[str, Any]:
+    keys = {"distance_int8": "strays", "distance_recovered": "restores"}  # as in the schema
+    section = asdict(sensitivity)
+    section["rows"] = [
+        {keys.get(key, key): value for key, value in row.items()} for row in section["rows"]
+    ]
+    return section

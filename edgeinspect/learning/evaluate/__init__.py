@@ -39,6 +39,7 @@ from edgeinspect.learning.evaluate.open_dataset import find_training_split, open
 from edgeinspect.learning.evaluate.open_model import (
     CHECKPOINT_FILE,
     DEFAULT_BACKEND,
+    SingleModelStore,
     build_inspector,
     load_engine,
     load_line_inspector,
@@ -106,6 +107,7 @@ __all__ = [
     "CHECKPOINT_FILE",
     "DEFAULT_BACKEND",
     "build_inspector",
+    "SingleModelStore",
     "load_engine",
     "load_line_inspector",
     "resolve_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,16 @@ from edgeinspect.errors import StorageError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelVersions
 
 MODEL_FILE = "model.onnx"
+
+
+def build_date() -> str:
+    """Return the date for manifests; SOURCE_DATE_EPOCH overrides it for reproducible builds."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch.isdecimal() and len(epoch) <= 11:  # year 5138 at most, within the range of datetime
+        moment = datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
+    else:
+        moment = datetime.datetime.now(datetime.timezone.utc)
+    return moment.date().isoformat()
 
 
 def add_candidate(

@@ -302,8 +302,7 @@ def _parameter_count(folder: Path) -> int:
 
 def _quantize(folder: Path, config: TrainingConfig, on_progress: StageProgress) -> Path:
     """Calibrate a version on its own training images; return the INT8 version."""
-    from edgeinspect.learning.calibrate.calibration import CalibrationConfig, calibrate
-    from edgeinspect.learning.calibrate.write_version import write_version
+    from edgeinspect.learning.calibrate import CalibrationConfig, calibrate, write_version
 
     parent = ModelStore().resolve(str(folder.absolute()))
     calibration = CalibrationConfig(
