@@ -528,7 +528,7 @@ def figures() -> str:
     accuracy = gate["accuracy"]
     lines += [
         "",
-        f"On {accuracy['pictures']} pictures ({accuracy['set']}, seed "
+        f"On {accuracy['pictures']} images ({accuracy['set']}, seed "
         f"{accuracy['seed']}); intervals are 95 % (Wilson):\n",
         "| figure | value |",
         "|---|---|",
@@ -552,11 +552,11 @@ def figures() -> str:
     low, high = line["recall_interval"]
     rejected = f"{line['rejected']} of {line['defective']}, {line['recall']:.1%}"
     lines.append(
-        f"| the line's rule: defective pictures rejected | {rejected} ({low:.1%} to {high:.1%}) |"
+        f"| the line's rule: defective images rejected | {rejected} ({low:.1%} to {high:.1%}) |"
     )
     low, high = line["overkill_interval"]
     lines.append(
-        f"| the line's rule: clean pictures rejected | {line['overkill']:.2%} of "
+        f"| the line's rule: clean images rejected | {line['overkill']:.2%} of "
         f"{line['clean']} ({low:.2%} to {high:.2%}) |"
     )
     return "\n".join(lines) + "\n"
