@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.float_graph import FloatGraph
+from edgeinspect.learning.onnx_graphs.graph import opset_version
 
 if TYPE_CHECKING:
     import onnx
@@ -137,7 +138,7 @@ def _record_float_type(model: onnx.ModelProto) -> None:
 
 
 def _check_convertible(model: onnx.ModelProto) -> None:
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    opset = opset_version(model)
     quantized = any(node.op_type == QUANTIZE for node in model.graph.node)
     needed = MIN_FP16_QDQ_OPSET if quantized else MIN_FP16_OPSET
     if opset < needed:

@@ -48,8 +48,12 @@ def add_candidate(
         versions.folder.mkdir(parents=True, exist_ok=True)
         versions.pin_live()
         temporary.mkdir(mode=0o755)
-        (temporary / MODEL_FILE).write_bytes(graph)
-        (temporary / MANIFEST_FILE).write_text(manifest, encoding="utf-8")
+        for name, data in ((MODEL_FILE, graph), (MANIFEST_FILE, manifest.encode())):
+            with (temporary / name).open("wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         temporary.rename(target)
     except OSError as error:
         raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
