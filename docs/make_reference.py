@@ -1,7 +1,7 @@
-"""Write everything in the documentation that the code knows better.
+"""Generate the parts of the documentation that follow from the code.
 
     python docs/make_reference.py            after a change of a key, message, event or command
-    python docs/make_reference.py --check    say what is out of date; exit 1 if anything is
+    python docs/make_reference.py --check    report what is out of date; exit 1 if anything is
 
 It fills the parts of pages between `<!-- generated: NAME -->` and `<!-- end -->`, writes
 the JSON Schemas, and puts the shipped models' thresholds into the examples. A test calls it.
@@ -68,7 +68,7 @@ def _tree(module_file: str) -> ast.Module:
 
 
 def _documented(body: list[ast.stmt]) -> dict[str, str]:
-    """Each assigned name to the string that stands under it."""
+    """Map each assigned name to the docstring below it."""
     found = {}
     for statement, after in zip(body, [*body[1:], ast.Pass()], strict=True):
         name = ""
@@ -99,22 +99,22 @@ def field_docs(cls: type) -> dict[str, str]:
 MEANINGS = {
     "line": "The line's name.",
     "camera": "The camera's name.",
-    "label": "The camera's name for the picture, as a file name; null for a live camera.",
-    "part_id": "What the trigger said the part is.",
+    "label": "The camera's name for the image, such as a file name; null for a live camera.",
+    "part_id": "The part's id, from the trigger.",
     "encoder_count": "Encoder count at the trigger.",
-    "camera_frame_id": "The camera's own count of frames.",
-    "captured_at_utc_ns": "Instant of the exposure, or of arrival where the camera gives none.",
-    "clock_source": "Which clock stamped it: `host`, `camera` or `ptp`.",
+    "camera_frame_id": "The camera's own frame counter.",
+    "captured_at_utc_ns": "Instant of the exposure, or of arrival if the camera gives none.",
+    "clock_source": "Source of the timestamp: `host`, `camera` or `ptp`.",
     "deadline_utc_ns": "Exposure plus budget.",
-    "decision": "The frame's end. There is no fourth, and silence is none of them.",
+    "decision": "The frame's decision, one of these three; no verdict is not a decision.",
     "reason": "Why; see the table below.",
     "simulated": "True for a challenge part.",
-    "defect_prob": "What the gate said, 0 to 1; null if no gate ran.",
-    "letterbox": "How a picture of another size was put into the frame; null if it had its size.",
+    "defect_prob": "The gate's defect probability, 0 to 1; null if no gate ran.",
+    "letterbox": "How an image of another size was fitted into the frame; null if it had the frame's size.",
     "gate": "The model that gave `defect_prob`; null if none ran.",
     "segmenter": "The model that gave the regions; null if none ran.",
-    "config_hash": "The configuration it was judged by.",
-    "stages": "Where the time went.",
+    "config_hash": "Hash of the configuration it was inspected with.",
+    "stages": "Time spent per stage.",
     "budget_us": "The line's budget per frame.",
     "class_id": "From 1, in the order of the model's classes.",
     "class_name": "The class's name.",
@@ -122,51 +122,51 @@ MEANINGS = {
     "box": "Bounding box in frame pixels.",
     "gate_us": "In the gate.",
     "segmenter_us": "In the segmenter; 0 if it did not run.",
-    "regions_us": "Connected areas, decision and mask.",
+    "regions_us": "Connected components, decision and mask.",
     "period_ms": "Time between heartbeats.",
     "utc_ns": "When it was sent.",
     "epoch": "Start of the daemon.",
-    "counts": "The law's counters.",
+    "counts": "The counters of the invariant.",
     "captured": "Frames delivered by the cameras.",
     "passed": "PASS verdicts.",
     "reject": "REJECT verdicts.",
     "no_verdict": "NO_VERDICT verdicts.",
     "open": "Frames without a verdict yet.",
-    "late": "Results that came after their frame was closed.",
-    "degraded": "Verdicts by the gate alone, for lack of time.",
-    "rate_hz": "Frames a second.",
-    "latency_p50_us": "Capture to published, median since the start, of frames an engine judged.",
+    "late": "Results that arrived after their frame was closed.",
+    "degraded": "Verdicts by the gate alone, because time was short.",
+    "rate_hz": "Frames per second.",
+    "latency_p50_us": "Capture to published, median since the start, of frames that an engine inspected.",
     "latency_p99_us": "The same, 99th percentile.",
-    "alarm": "The alarm that stands, in words; empty for none.",
+    "alarm": "Text of the active alarm; empty for none.",
     "seq": "The frame's seq.",
     "height_px": "Height.",
     "width_px": "Width.",
-    "from_seq": "First seq asked for.",
-    "limit": "Most verdicts to send.",
+    "from_seq": "First seq requested.",
+    "limit": "Maximum number of verdicts to send.",
     "name": "Its name.",
     "version": "Its version.",
     "sha256": "Hash of the ONNX file.",
     "calibration": "Calibration id of an INT8 model.",
-    "accepted": "False if it cannot be done.",
+    "accepted": "False if it was refused.",
     "problem": "Why not.",
     "schema": "Version of the keys.",
-    "mm_per_px_x": "What a pixel is on the part, along a row.",
-    "mm_per_px_y": "What a pixel is on the part, along a column.",
-    "reject_code": "Number the PLC is told, to sort rejects by.",
+    "mm_per_px_x": "Size of a pixel on the part, along a row.",
+    "mm_per_px_y": "Size of a pixel on the part, along a column.",
+    "reject_code": "Number sent to the PLC, to sort rejects by.",
     "heartbeat_ms": "Time between heartbeats.",
-    "status_ms": "Time between status messages, and between looks at the clients' keys.",
-    "no_verdict_in_row": "Alarm after so many NO_VERDICTs without another between.",
-    "degraded_in_row": "Alarm after so many verdicts by the gate alone.",
+    "status_ms": "Time between status messages, and between checks of the clients' keys.",
+    "no_verdict_in_row": "Alarm after this many consecutive NO_VERDICTs.",
+    "degraded_in_row": "Alarm after this many consecutive verdicts by the gate alone.",
     "scale_ratio": "Frame pixels per camera pixel.",
-    "left_px": "Frame pixels left of the picture.",
-    "top_px": "Frame pixels above the picture.",
-    "pace": "At a rate, as fast as it goes, or on a trigger.",
+    "left_px": "Frame pixels left of the image.",
+    "top_px": "Frame pixels above the image.",
+    "pace": "At a rate, as fast as possible, or on a trigger.",
 }
-"""For a field whose class says no more than its name does."""
+"""Meanings of fields without a docstring of their own."""
 
 
 def meaning_of(docs: dict[str, str], name: str) -> str:
-    """What a field means: its own docstring, or the usual words for its name."""
+    """Return a field's docstring, or the usual meaning of its name."""
     return docs.get(name) or MEANINGS.get(name, "")
 
 
@@ -240,9 +240,9 @@ def _anchor(name: str) -> str:
 def _words(entry: inspect.Field) -> str:
     kind = _bare(entry.type)
     if isinstance(kind, inspect.DictType) and isinstance(_bare(kind.value_type), inspect.AnyType):
-        return "a part: `type` and its options"
+        return "a plugin: `type` and its options"
     if isinstance(kind, inspect.DictType) and isinstance(_bare(kind.value_type), inspect.DictType):
-        return "a table, each entry a part: `type` and its options"
+        return "a table, each entry a plugin: `type` and its options"
     text = describe_type(entry.type)
     return text.replace("|", "\\|")
 
@@ -260,7 +260,7 @@ def _default(entry: inspect.Field) -> str:
     return f"`{json.dumps(value)}`"
 
 
-def parts(kind: registry.PluginKind) -> Callable[[], str]:
+def plugins(kind: registry.PluginKind) -> Callable[[], str]:
     """The options of every part of a kind."""
 
     def render() -> str:
@@ -610,8 +610,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "configuration": configuration,
     "hmi": hmi_keys,
-    "cameras": parts("camera"),
-    "backends": parts("backend"),
+    "cameras": plugins("camera"),
+    "backends": plugins("backend"),
     "events": event_catalogue,
     "figures": figures,
     "int8": int8_figures,
