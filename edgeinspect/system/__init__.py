@@ -17,6 +17,7 @@ from edgeinspect.system.file_ownership import (
     user_name,
     write_permission_problem,
 )
+from edgeinspect.system.files import FileLock, atomic_file, is_locked, write_atomic
 from edgeinspect.system.gpu_devices import gpu_names
 from edgeinspect.system.log import RateLimitedLogger, configure
 from edgeinspect.system.machine_info import describe_machine
@@ -75,6 +76,11 @@ __all__ = [
     "owner_problem",
     "user_name",
     "write_permission_problem",
+    # files
+    "FileLock",
+    "atomic_file",
+    "is_locked",
+    "write_atomic",
     # gpu devices
     "gpu_names",
     # log

@@ -1,0 +1,169 @@
+"""Files that several processes share: locked by one of them, replaced whole or not at all.
+
+The library filelock (4.3) was weighed and left out. It opens the lock file by path alone,
+while the spool's lock must be opened below a folder that is held open, or another user could
+exchange the folder; it has no way to test a lock without competing for it, which every client
+of a line does; and where a file system has no flock it falls back to marker files, which
+outlive a killed daemon. Source: flock(2), rename(2), fsync(2)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_RETRY_INTERVAL_S = 0.01
+_numbers = itertools.count()
+
+
+class FileLock:
+    """An exclusive lock on a file that exists for it, held until `release` or process exit.
+
+    The file is left in place: removing it would let two processes lock two files of one name.
+    A forked child shares the lock; a program that is executed does not.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        mode: int = 0o640,
+        timeout_s: float | None = 0,
+        dir_fd: int | None = None,
+    ) -> None:
+        """Acquire the lock.
+
+        Args:
+            path: The lock file, created if missing; a symbolic link is refused.
+            mode: Of a new file, less the umask.
+            timeout_s: How long to wait for another holder; None for as long as it takes.
+            dir_fd: Open folder that a relative `path` is below.
+
+        Raises:
+            BlockingIOError: Another process, or another lock of this one, holds it.
+            OSError: The file cannot be opened, or its file system has no locks.
+        """
+        self._fd = os.open(path, _LOCK_FLAGS, mode, dir_fd=dir_fd)
+        try:
+            self._acquire(timeout_s)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _acquire(self, timeout_s: float | None) -> None:
+        if timeout_s is None:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            return
+        until_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until_s:
+                    raise
+                time.sleep(_RETRY_INTERVAL_S)
+            else:
+                return
+
+    def fileno(self) -> int:
+        """The descriptor of the lock file; -1 once released."""
+        return self._fd
+
+    def release(self) -> None:
+        """Unlock; harmless if already released."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a living process holds the lock file; False if it cannot be opened."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+@contextmanager
+def atomic_file(
+    path: Path, *, mode: int | None = None, durable: bool = False, suffix: str = ""
+) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` when the block ends without an error.
+
+    A reader sees the old file or the new one, whichever process is killed when.
+
+    Args:
+        path: A link, pipe or file of this name is replaced, not followed.
+        mode: Set whatever the umask is; by default 0666 less the umask.
+        durable: Flush file and folder to the disk, so that a power cut keeps one of the two.
+        suffix: Makes `path` with this suffix the temporary file, for the only writer of a
+            folder that removes what a crash left by its name. By default a hidden file whose
+            name no other writer uses.
+
+    Raises:
+        OSError: It cannot be written; the temporary file is removed.
+    """
+    own_name = f".{path.name}.{os.getpid()}-{next(_numbers)}"
+    partial = path.with_name(path.name + suffix if suffix else own_name)
+    partial.unlink(missing_ok=True)  # of a process that was killed
+    fd = os.open(partial, _NEW_FILE_FLAGS, 0o666 if mode is None else mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            if mode is not None:
+                os.fchmod(fd, mode)
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(fd)
+        partial.replace(path)
+        if durable:
+            _sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(
+    path: Path, data: bytes, *, mode: int | None = None, durable: bool = False, suffix: str = ""
+) -> None:
+    """Write a file whole or not at all; arguments and errors as in `atomic_file`."""
+    with atomic_file(path, mode=mode, durable=durable, suffix=suffix) as file:
+        file.write(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
