@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgeinspect.domain import PartVerdict
 from edgeinspect.errors import ConfigError, DataError, ImpersonationError
-from edgeinspect.storage.shared_memory import find_line_folder, is_locked, open_line_file
+from edgeinspect.storage.shared_memory import find_line_folder, is_line_running, open_line_file
 from edgeinspect.storage.spool import (
     ANNOUNCED_EPOCH_AT,
     CURSOR,
@@ -64,7 +64,7 @@ class LineVerifier:
             return why
         if self._cell(ANNOUNCED_EPOCH_AT) != beat.epoch:
             return f"{self._path} does not know of a daemon that began at {beat.epoch}"
-        if not is_locked(self._path):
+        if not is_line_running(self._path):
             return f"no daemon holds {self._path}"
         return ""
 

@@ -22,7 +22,7 @@ from edgeinspect.errors import EdgeInspectError, SpoolError
 from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
 from edgeinspect.storage.shared_memory import (
     check_folder_permissions,
-    is_locked,
+    is_line_running,
     open_line_file,
     ring_size_bytes,
 )
@@ -33,7 +33,7 @@ from edgeinspect.wire import bind, read_server_keys
 
 def is_running(config: LineConfig) -> bool:
     """Whether a daemon holds this line now."""
-    return is_locked(shared_memory_folder(config) / f"{config.line}.spool")
+    return is_line_running(shared_memory_folder(config) / f"{config.line}.spool")
 
 
 def unmet_requirements(

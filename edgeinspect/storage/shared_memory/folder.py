@@ -1,14 +1,13 @@
-"""The folder of a line's shared memory: spool, rings, pictures kept aside, sockets.
+"""The folder of a line's shared memory: spool, frame rings, side buffers, sockets.
 
-/dev/shm and /tmp are everybody's. So the folder must be one that nobody else can write, it is
-held open while files are made in it, and every file is made as a new one: no link that
-somebody put there is followed, and no file of somebody else's is written.
+Every user can write /dev/shm and /tmp. So the folder must be one that no other user can write,
+it is held open while files are created in it, and every file is created as a new one: no
+symbolic link is followed, and no file of another user is written.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
 import stat
@@ -20,23 +19,24 @@ from edgeinspect.errors import ConfigError, ConfigFault
 from edgeinspect.system import (
     OwnershipProblem,
     folder_problem,
+    is_locked,
     owner_problem,
     write_permission_problem,
 )
 
 FILE_MODE = 0o640
-"""Of what is made: its group may read pictures and verdicts, nobody else."""
+"""Of created files: the group may read images and verdicts."""
 FOLDER_MODE = 0o750
 _RUNTIME_ROOT = Path("/run/edgeinspect")
-"""Below it systemd makes a folder for each line that is a service."""
+"""Below it systemd creates a folder for each line that is a service."""
 
 
 def default_folder() -> Path:
-    """Where a line of this process's user keeps its memory, if its file does not say it.
+    """Return the folder of a line of this process's user whose configuration names none.
 
     The unit's runtime folder; without systemd a folder of the user's own in memory. Not
-    /dev/shm under systemd: a unit with a dynamic user has its files there removed at every
-    stop (RemoveIPC=), and with them what recovery reads.
+    /dev/shm under systemd: the files that a unit with a dynamic user has there are removed at
+    every stop (RemoveIPC=), and with them what recovery reads.
     """
     unit = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if unit:
@@ -47,13 +47,13 @@ def default_folder() -> Path:
 
 
 def find_line_folder(line: str) -> Path:
-    """Where a line of this PC keeps its memory, for who only knows its name.
+    """Return the folder of a line of this PC by the line's name.
 
-    The folder in which it lives now; else one where it lived; else where it would.
+    The folder in which it runs now; else one in which it ran; else its default one.
     """
     service, own = _RUNTIME_ROOT / line, default_folder()
     for folder in (service, own):
-        if is_locked(folder / f"{line}.spool"):
+        if is_line_running(folder / f"{line}.spool"):
             return folder
     for folder in (service, own):
         if os.path.lexists(folder / f"{line}.spool"):
@@ -63,63 +63,47 @@ def find_line_folder(line: str) -> Path:
 
 
 def running_lines() -> list[tuple[str, Path]]:
-    """(name, folder) of each line that runs on this PC and that this user may see."""
-    found = []
+    """Return (name, folder) of each running line of this PC that this user may access."""
     folders = [default_folder()]
     with contextlib.suppress(OSError):
         folders += [each for each in sorted(_RUNTIME_ROOT.iterdir()) if each.is_dir()]
+    spools: list[Path] = []
     for folder in folders:
-        try:
-            spools = sorted(folder.glob("*.spool"))
-        except OSError:
-            continue
-        found += [(spool.name[: -len(".spool")], folder) for spool in spools if is_locked(spool)]
-    return found
+        with contextlib.suppress(OSError):
+            spools += sorted(folder.glob("*.spool"))
+    return [(spool.stem, spool.parent) for spool in spools if is_line_running(spool)]
 
 
-def is_locked(spool: Path) -> bool:
-    """True if a living daemon holds the lock of a spool; False also if it may not be seen."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        handle = os.open(spool.with_name(spool.name + ".lock"), flags)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
+def is_line_running(spool: Path) -> bool:
+    """Return whether a living daemon holds a spool's lock; False if it may not be opened."""
+    return is_locked(spool.with_name(spool.name + ".lock"))
 
 
 def check_folder_permissions(path: Path, owners: Collection[int] = ()) -> None:
-    """Refuse a folder that somebody else can write; one that cannot be seen is passed over.
+    """Refuse a folder that another user can write; one that cannot be examined passes.
 
     Raises:
-        ConfigError: Its owner or its mode is wrong, or it is a link.
+        ConfigError: Its owner or its mode is wrong, or it is a symbolic link.
     """
     try:
-        distrust = folder_problem(path, owners)
-    except OSError:  # not there, or not to be seen: whoever opens it says so
+        problem = folder_problem(path, owners)
+    except OSError:  # missing or not accessible: the call that opens it reports that
         return
-    if distrust is not None:
-        raise _untrusted_error(path, distrust)
+    if problem is not None:
+        raise _untrusted_error(path, problem)
 
 
 @contextlib.contextmanager
 def open_folder(path: Path, *, create: bool = False) -> Iterator[int]:
-    """The descriptor of a folder that only its owner and root can write.
+    """Yield the descriptor of a folder that only its owner and root can write.
 
     Args:
         path: The folder.
-        make: Make it, with what is missing above it, if it is not there.
+        create: Create it and its missing parents.
 
     Raises:
-        ConfigError: Somebody else can write it.
-        OSError: It cannot be made or opened.
+        ConfigError: Another user can write it.
+        OSError: It cannot be created or opened.
     """
     if create and not os.path.lexists(path):
         missing = [above for above in path.absolute().parents if not above.exists()]
@@ -129,11 +113,10 @@ def open_folder(path: Path, *, create: bool = False) -> Iterator[int]:
     check_folder_permissions(path)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        looked_at, opened = os.stat(path, follow_symlinks=False), os.fstat(folder)
-        if (looked_at.st_dev, looked_at.st_ino) != (opened.st_dev, opened.st_ino):
-            raise _untrusted_error(
-                path, OwnershipProblem("was exchanged while it was opened", "look who can")
-            )
+        checked, opened = os.stat(path, follow_symlinks=False), os.fstat(folder)
+        if (checked.st_dev, checked.st_ino) != (opened.st_dev, opened.st_ino):
+            problem = OwnershipProblem("was replaced while it was opened", "find out who can")
+            raise _untrusted_error(path, problem)
         yield folder
     finally:
         os.close(folder)
@@ -142,74 +125,96 @@ def open_folder(path: Path, *, create: bool = False) -> Iterator[int]:
 def _make_folder(path: Path, mode: int) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode)
-        path.chmod(mode)  # whatever the umask says
+        path.chmod(mode)  # whatever the umask is
 
 
 def create_file(folder: int, name: str) -> int:
-    """A new, empty file to read and write; what had the name is removed, not followed.
+    """Create an empty file to read and write; a file or link of that name is removed first.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(name, flags, FILE_MODE, dir_fd=folder)
-    os.fchmod(handle, FILE_MODE)
-    return handle
+    fd = os.open(name, flags, FILE_MODE, dir_fd=folder)
+    os.fchmod(fd, FILE_MODE)
+    return fd
+
+
+@contextlib.contextmanager
+def replace_file(path: Path, temporary_name: str) -> Iterator[int]:
+    """Yield the descriptor of a new file that replaces `path` when the block ends without error.
+
+    Raises:
+        ConfigError: Another user can write the folder.
+        OSError: It cannot be created; nothing is left of it.
+    """
+    with open_folder(path.parent) as folder:
+        fd = create_file(folder, temporary_name)
+        try:
+            yield fd
+            os.rename(temporary_name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(temporary_name, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)
 
 
 def allocate_file(path: Path, size_bytes: int, *, populate: bool = False) -> mmap.mmap:
-    """New memory under a name, all of it there; what had the name is replaced.
+    """Map a new file of zeros, all of it allocated; a file of that name is replaced.
 
     Args:
-        path: In a folder that only its owner can write; made if it is not there.
-        size_bytes: Zeroed.
-        populate: Have every page mapped before this returns.
+        path: In a folder that only its owner can write; the folder is created if missing.
+        size_bytes: Size of the file.
+        populate: Map every page before this returns.
 
     Raises:
-        ConfigError: Somebody else can write the folder.
+        ConfigError: Another user can write the folder.
         OSError: There is not enough memory.
     """
     with open_folder(path.parent, create=True) as folder:
-        handle = create_file(folder, path.name)
+        fd = create_file(folder, path.name)
         try:
-            # Allocated, not sparse: what is missing fails here, not as SIGBUS at a store.
-            os.posix_fallocate(handle, 0, size_bytes)
+            # Allocated, not sparse: missing memory fails here, not as SIGBUS at a store.
+            os.posix_fallocate(fd, 0, size_bytes)
             flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if populate else 0)
-            return mmap.mmap(handle, size_bytes, flags=flags)
+            return mmap.mmap(fd, size_bytes, flags=flags)
         except OSError:
             os.unlink(path.name, dir_fd=folder)
             raise
         finally:
-            os.close(handle)
+            os.close(fd)
 
 
 def open_line_file(path: Path, *, write: bool = False, owners: Collection[int] = ()) -> int:
-    """A file of a line's memory: regular, and only its owner's to write.
+    """Return the descriptor of a regular file of a line that only its owner can write.
 
     Raises:
-        ConfigError: The folder or the file can be written by somebody else.
-        OSError: It cannot be opened, or is a link.
+        ConfigError: The folder or the file can be written by another user.
+        OSError: It cannot be opened, or is a symbolic link.
     """
+    irregular = OwnershipProblem("is no regular file", "remove it")
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise _untrusted_error(path, OwnershipProblem("is no regular file", "remove it"))
+        raise _untrusted_error(path, irregular)
     check_folder_permissions(path.parent, owners)
     mode = os.O_RDWR if write else os.O_RDONLY
-    handle = os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found, above = os.fstat(handle), os.stat(path.parent)
-        if not stat.S_ISREG(found.st_mode):
-            raise _untrusted_error(path, OwnershipProblem("is no regular file", "remove it"))
-        distrust = owner_problem(found, {above.st_uid, *owners}) or write_permission_problem(found)
-        if distrust is not None:
-            raise _untrusted_error(path, distrust)
+        status, folder = os.fstat(fd), os.stat(path.parent)
+        if not stat.S_ISREG(status.st_mode):
+            raise _untrusted_error(path, irregular)
+        problem = owner_problem(status, {folder.st_uid, *owners})
+        problem = problem or write_permission_problem(status)
+        if problem is not None:
+            raise _untrusted_error(path, problem)
     except BaseException:
-        os.close(handle)
+        os.close(fd)
         raise
-    return handle
+    return fd
 
 
-def _untrusted_error(path: Path, distrust: OwnershipProblem) -> ConfigError:
-    problem = f"{path} {distrust.problem}: {distrust.remedy}, or name another folder"
-    return ConfigError([ConfigFault("spool.folder", problem)])
+def _untrusted_error(path: Path, problem: OwnershipProblem) -> ConfigError:
+    text = f"{path} {problem.problem}: {problem.remedy}, or name another folder"
+    return ConfigError([ConfigFault("spool.folder", text)])

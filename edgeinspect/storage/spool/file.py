@@ -1,16 +1,19 @@
-"""The spool's file: locked, made, mapped, and set aside when it is damaged."""
+"""Locks, creates, maps and quarantines the spool's file."""
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import mmap
 import os
-import time
 from pathlib import Path
 
 from edgeinspect.errors import SpoolError
-from edgeinspect.storage.shared_memory import FILE_MODE, create_file, open_folder, open_line_file
+from edgeinspect.storage.shared_memory import (
+    FILE_MODE,
+    open_folder,
+    open_line_file,
+    replace_file,
+)
 from edgeinspect.storage.spool.format import (
     ANNOUNCED_EPOCH_AT,
     CURSOR,
@@ -25,70 +28,64 @@ from edgeinspect.storage.spool.format import (
     write_open,
     write_skipped,
 )
+from edgeinspect.system import FileLock
 
-_LOCK_ATTEMPTS = 5
-_LOCK_PAUSE_S = 0.01
+_LOCK_TIMEOUT_S = 0.05
+"""A client that tests whether the line is running holds the lock for some microseconds."""
 
 
 def map_file(path: Path, slots: int) -> mmap.mmap:
-    """The whole spool, mapped and populated.
+    """Return the whole spool, mapped and populated.
 
     Raises:
-        ConfigError: Somebody else can write it.
+        ConfigError: Another user can write it.
     """
-    handle = open_line_file(path, write=True)
+    fd = open_line_file(path, write=True)
     try:
-        os.fchmod(handle, FILE_MODE)
+        os.fchmod(fd, FILE_MODE)
         return mmap.mmap(
-            handle,
+            fd,
             HEADER_BYTES + slots * SLOT_BYTES,
-            # Every page is there before the first frame: none waits for a fault.
+            # Every page exists before the first frame, so that no frame waits for a page fault.
             flags=mmap.MAP_SHARED | mmap.MAP_POPULATE,
         )
     finally:
-        os.close(handle)
+        os.close(fd)
 
 
-def lock_spool(path: Path) -> int:
-    """Lock the line against a second daemon; the lock goes with the process.
+def lock_spool(path: Path) -> FileLock:
+    """Lock the line against a second daemon, and clear the epoch that the last one announced.
 
     Raises:
-        ConfigError: The folder or an old spool in it can be written by somebody else.
-        SpoolError: They cannot be opened, or another process holds the line.
+        ConfigError: The folder or an old spool in it can be written by another user.
+        SpoolError: They cannot be opened, or another process runs the line.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         with open_folder(path.parent, create=True) as folder:
-            holder = os.open(path.name + ".lock", flags, FILE_MODE, dir_fd=folder)
-            os.fchmod(holder, FILE_MODE)
+            lock = FileLock(
+                path.name + ".lock", mode=FILE_MODE, timeout_s=_LOCK_TIMEOUT_S, dir_fd=folder
+            )
+        os.fchmod(lock.fileno(), FILE_MODE)
+    except BlockingIOError:
+        raise SpoolError(
+            "is held by another process: this line runs already",
+            where=str(path),
+            remedy="Stop the other daemon, or give this line another name",
+        ) from None
     except OSError as error:
         raise SpoolError(
             f"cannot be opened: {error.strerror}",
             where=str(path),
             remedy="Give the daemon's user this folder, or set spool.folder",
         ) from error
-    for left in reversed(range(_LOCK_ATTEMPTS)):
-        try:
-            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if left:  # who only looks whether the line lives has it for some µs
-                time.sleep(_LOCK_PAUSE_S)
-                continue
-            os.close(holder)
-            raise SpoolError(
-                "is held by another process: this line runs already",
-                where=str(path),
-                remedy="Stop the other daemon, or give this line another name",
-            ) from None
-        break
     _clear_announced_epoch(path)
-    return holder
+    return lock
 
 
 def _clear_announced_epoch(path: Path) -> None:
-    """Say that the daemon before does not speak any more."""
+    """Withdraw the line's addresses from the previous daemon; see `Spool.announce`."""
     try:
-        handle = open_line_file(path, write=True)
+        fd = open_line_file(path, write=True)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -96,21 +93,21 @@ def _clear_announced_epoch(path: Path) -> None:
             f"cannot be opened: {error.strerror}", where=str(path), remedy="Move this file away"
         ) from error
     try:
-        if os.fstat(handle).st_size >= HEADER_BYTES:
-            os.pwrite(handle, bytes(CURSOR.size), ANNOUNCED_EPOCH_AT)
+        if os.fstat(fd).st_size >= HEADER_BYTES:
+            os.pwrite(fd, bytes(CURSOR.size), ANNOUNCED_EPOCH_AT)
     finally:
-        os.close(handle)
+        os.close(fd)
 
 
 def quarantine(path: Path) -> Path:
-    """Give a damaged file a second name, which the rename to come leaves alone."""
+    """Give a damaged file a second name, under which it survives being replaced."""
     for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
+        quarantined = path.with_name(f"{path.name}.damaged-{number}")
         try:
-            os.link(path, aside)
+            os.link(path, quarantined)
         except FileExistsError:
             continue
-        return aside
+        return quarantined
     raise AssertionError
 
 
@@ -122,21 +119,16 @@ def rewrite(
     skipped: tuple[int, int] | None,
     old: SpoolScan,
 ) -> None:
-    """Write a new spool with the old one's frames beside it, then rename it over.
+    """Replace the spool by a new file that holds the frames of the old one.
 
-    The rename is what makes a crash here harmless: there is the old file or the new one.
+    Raises:
+        SpoolError: There is not enough space, or the folder cannot be written.
     """
-    fresh = path.name + ".new"
     try:
-        with open_folder(path.parent) as folder:
-            handle = create_file(folder, fresh)
-            try:
-                # Allocated, not sparse: a full disk must fail here, not as SIGBUS at a store.
-                os.posix_fallocate(handle, 0, HEADER_BYTES + slots * SLOT_BYTES)
-                target = mmap.mmap(handle, 0)
-            finally:
-                os.close(handle)
-            with target:
+        with replace_file(path, f"{path.name}.new") as fd:
+            # Allocated, not sparse: a full disk must fail here, not as SIGBUS at a store.
+            os.posix_fallocate(fd, 0, HEADER_BYTES + slots * SLOT_BYTES)
+            with mmap.mmap(fd, 0) as target:
                 head = pack_header(line, slots, base_seq)
                 target[: len(head)] = head
                 if skipped is not None:
@@ -144,19 +136,17 @@ def rewrite(
                 CURSOR.pack_into(target, EPOCH_AT, old.epoch)
                 CURSOR.pack_into(target, PUBLISHED_AT, old.published_seq)
                 CURSOR.pack_into(target, LEDGERED_AT, old.ledgered_seq)
-                for seq in sorted(old.frames):
+                for seq, slot in sorted(old.frames.items()):
                     if seq < max(base_seq, old.last_seq - slots + 1):
                         continue
                     at = HEADER_BYTES + seq % slots * SLOT_BYTES
-                    found = old.frames[seq]
-                    if found.record is not None:
-                        write_open(target, at, seq, found.epoch, found.record)
-                    if found.payload is not None:
-                        write_close(target, at, seq, found.epoch, found.payload)
-            os.rename(fresh, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                    if slot.record is not None:
+                        write_open(target, at, seq, slot.epoch, slot.record)
+                    if slot.payload is not None:
+                        write_close(target, at, seq, slot.epoch, slot.payload)
     except OSError as error:
         raise SpoolError(
-            f"cannot be made: {error.strerror}",
+            f"cannot be created: {error.strerror}",
             where=str(path),
             remedy="Free some space in its folder, or set spool.slots lower",
         ) from error

@@ -1,7 +1,7 @@
-"""The spool's bytes: header, slots, records and how a damaged file is read.
+"""The spool's bytes: header, slots, records, and how a damaged file is read.
 
-Little-endian. A slot is an open record and a close record, each ending in the CRC-32 that
-vouches for it, so a record cut by a crash cannot check.
+Little-endian. A slot is an open record and a close record. Each ends in a CRC-32 of itself, so
+a record that a crash cut is invalid.
 Source: docs/decisions/0003-spool.md
 """
 
@@ -21,12 +21,12 @@ HEADER_BYTES = 4096
 _MAGIC = b"EISPOOL1"
 _HEADER = struct.Struct("<8sIIQ32sI")  # magic, slot bytes, slots, base seq, line, crc
 CURSOR = struct.Struct("<Q")
-# Aligned cells, so that one 8-byte store moves a cursor and no crash can halve it.
+# Aligned cells: one 8-byte store moves a cursor, so that no crash can tear it.
 EPOCH_AT = 960
 PUBLISHED_AT = 1024
 LEDGERED_AT = 1088
 ANNOUNCED_EPOCH_AT = 1216
-"""The epoch that its daemon publishes under the line's addresses; 0 while it does not."""
+"""The epoch that the daemon publishes at the line's addresses; 0 while it does not."""
 _SKIPPED_AT = 1152
 _SKIPPED = struct.Struct("<QQI")  # first, last, crc
 
@@ -50,7 +50,7 @@ assert _OPEN_CRC_AT + _CRC.size <= _CLOSE_AT
 
 @dataclass(frozen=True, slots=True)
 class OpenRecord:
-    """What the spool knows of a frame from the moment it was captured."""
+    """What the spool stores of a frame when it is captured."""
 
     camera: str
     """At most 32 bytes of UTF-8."""
@@ -62,16 +62,16 @@ class OpenRecord:
     encoder_count: int | None = None
     act_by_encoder: int | None = None
     part_id: str | None = None
-    """Kept if it has at most 64 bytes of UTF-8; a longer one is unknown after a crash, for its
-    first half is another part's name."""
+    """Stored if it has at most 64 bytes of UTF-8: a longer one, cut, could be the id of another
+    part."""
     label: str | None = None
-    """Kept if it has at most 96 bytes of UTF-8."""
+    """Stored if it has at most 96 bytes of UTF-8."""
     simulated: bool = False
 
 
 @dataclass(slots=True)
 class SlotContents:
-    """One slot that could be read."""
+    """A slot with at least one valid record."""
 
     epoch: int
     record: OpenRecord | None
@@ -80,24 +80,24 @@ class SlotContents:
 
 @dataclass(slots=True)
 class SpoolScan:
-    """What a file held when it was opened."""
+    """The contents of a spool file."""
 
     slots: int = 0
     base_seq: int = 1
-    """First seq this line's spool ever held, where the header tells."""
+    """First seq that this file can hold."""
     epoch: int = 0
     last_seq: int = 0
     published_seq: int = 0
     ledgered_seq: int = 0
     frames: dict[int, SlotContents] = field(default_factory=dict)
     skipped: tuple[int, int] | None = None
-    """First and last seq that this line left out when its spool had been lost."""
+    """First and last seq that the line skipped because its spool had been lost."""
     is_valid: bool = False
-    """True if the header checks, so that the file can be used in place."""
+    """True if the header is valid, so that the file can be used in place."""
 
     @property
     def oldest_seq(self) -> int:
-        """Lowest seq the file can hold."""
+        """The lowest seq that the file can hold now."""
         return max(self.base_seq, self.last_seq - self.slots + 1)
 
 
@@ -105,25 +105,25 @@ UNKNOWN_FRAME = OpenRecord("unknown", 0, 0, 0, 0, 0)
 
 
 def pack_header(line: str, slots: int, base_seq: int) -> bytes:
-    """The header's constant part; written once, when the file is made."""
+    """Return the constant part of the header, written once when the file is created."""
     body = _HEADER.pack(_MAGIC, SLOT_BYTES, slots, base_seq, encode_text(line, 32), 0)[: -_CRC.size]
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def read_line_name(data: bytes) -> str | None:
-    """The line's name in a header; None if it does not check, or holds no slot."""
+    """Return the line's name in a header; None if the header is invalid or has no slots."""
     if len(data) < _HEADER.size:
         return None
     magic, slot_bytes, slots, _base, line, crc = _HEADER.unpack_from(data)
-    sound = zlib.crc32(data[: _HEADER.size - _CRC.size]) == crc
-    if magic != _MAGIC or slot_bytes != SLOT_BYTES or not slots or not sound:
+    is_intact = zlib.crc32(data[: _HEADER.size - _CRC.size]) == crc
+    if magic != _MAGIC or slot_bytes != SLOT_BYTES or not slots or not is_intact:
         return None
     name: bytes = line.rstrip(b"\0")
     return name.decode("utf-8", "replace")
 
 
 def write_skipped(target: mmap, skipped: tuple[int, int]) -> None:
-    """Note which seqs were left out before this spool's first."""
+    """Record which seqs were skipped before the first one of this spool."""
     body = _SKIPPED.pack(*skipped, 0)[: -_CRC.size]
     target[_SKIPPED_AT : _SKIPPED_AT + _SKIPPED.size] = body + _CRC.pack(zlib.crc32(body))
 
@@ -137,8 +137,8 @@ def _read_skipped(data: bytes) -> tuple[int, int] | None:
 def scan_spool(path: Path) -> SpoolScan | None:
     """Read a whole spool, damaged or not; None if there is none.
 
-    With a damaged header the geometry is taken from the file's size and every slot that
-    checks is believed.
+    With a damaged header the number of slots is derived from the file's size, and every valid
+    record is used.
     """
     try:
         with open_regular(path) as file:
@@ -147,17 +147,17 @@ def scan_spool(path: Path) -> SpoolScan | None:
         return None
     size = len(data)
     slots = max(0, size - HEADER_BYTES) // SLOT_BYTES
-    sound = False
+    is_valid = False
     base_seq = None
     if size >= HEADER_BYTES:
-        magic, slot_bytes, said_slots, said_base, _line, crc = _HEADER.unpack_from(data)
+        magic, slot_bytes, header_slots, header_base, _line, crc = _HEADER.unpack_from(data)
         body = data[: _HEADER.size - _CRC.size]
         if magic == _MAGIC and slot_bytes == SLOT_BYTES and zlib.crc32(body) == crc:
-            base_seq = said_base
-            sound = said_slots == slots and size == HEADER_BYTES + slots * SLOT_BYTES
-            slots = said_slots
+            base_seq = header_base
+            is_valid = header_slots == slots and size == HEADER_BYTES + slots * SLOT_BYTES
+            slots = header_slots
     scan = scan_slots(data.ljust(HEADER_BYTES + slots * SLOT_BYTES, b"\0"), slots)
-    scan.is_valid = sound
+    scan.is_valid = is_valid
     if size >= HEADER_BYTES:
         scan.skipped = _read_skipped(data)
     if base_seq is not None:
@@ -167,7 +167,7 @@ def scan_spool(path: Path) -> SpoolScan | None:
 
 
 def scan_slots(data: bytes, slots: int) -> SpoolScan:
-    """Read every slot, and see whether one more frame was being opened at the end."""
+    """Read every slot, and detect whether one more frame was being opened at the end."""
     scan = SpoolScan(slots)
     view = memoryview(data)
     damaged: set[int] = set()
@@ -191,11 +191,11 @@ def scan_slots(data: bytes, slots: int) -> SpoolScan:
         scan.epoch = max(scan.epoch, epoch)
     scan.last_seq = max(scan.frames, default=0)
     scan.base_seq = max(1, min(scan.frames, default=1))
-    # The next frame's open record was cut in the middle: the camera did deliver it.
+    # The next frame's open record is torn: the camera did deliver that frame.
     after = scan.last_seq + 1
     if slots and after % slots in damaged:
-        held = scan.frames.get(after - slots)
-        if held is None or held.record is None:
+        previous = scan.frames.get(after - slots)
+        if previous is None or previous.record is None:
             scan.last_seq = after
     scan.epoch = max(scan.epoch, CURSOR.unpack_from(view, EPOCH_AT)[0])
     scan.published_seq = min(CURSOR.unpack_from(view, PUBLISHED_AT)[0], scan.last_seq)
@@ -204,12 +204,12 @@ def scan_slots(data: bytes, slots: int) -> SpoolScan:
 
 
 def encode_text(value: str | None, size: int) -> bytes:
-    """UTF-8 cut to `size` bytes; a length byte is not needed, zeros are stripped."""
+    """Return UTF-8 cut to `size` bytes; there is no length byte, since zeros are stripped."""
     return value.encode("utf-8", "replace")[:size] if value else b""
 
 
 def _encode_whole_text(value: str | None, size: int) -> bytes:
-    """UTF-8 of a text that can be read back as it is; empty for any other."""
+    """Return UTF-8 that reads back as the same text; empty if it does not fit."""
     if not value:
         return b""
     raw = value.encode("utf-8", "surrogatepass")
@@ -217,9 +217,9 @@ def _encode_whole_text(value: str | None, size: int) -> bytes:
 
 
 def _decode_text(data: bytes, *, whole: bool = False) -> str | None:
-    """A text as it was; None for none, and for one that was cut, or that may have been."""
+    """Return the stored text; None if there is none, or if it was or may have been cut."""
     if not whole and data[-1:] != b"\0":
-        return None  # written before whole texts were marked
+        return None  # of a version that did not mark texts that were stored completely
     try:
         return data.rstrip(b"\0").decode("utf-8", "surrogatepass") or None
     except UnicodeDecodeError:
@@ -227,7 +227,7 @@ def _decode_text(data: bytes, *, whole: bool = False) -> str | None:
 
 
 def write_open(target: mmap, at: int, seq: int, epoch: int, record: OpenRecord) -> None:
-    """Write an open record at a slot's offset: the body, then the CRC that vouches for it."""
+    """Write an open record at a slot's offset: the body, then its CRC."""
     encoder = _ABSENT if record.encoder_count is None else record.encoder_count
     act_by = _ABSENT if record.act_by_encoder is None else record.act_by_encoder
     part_id, label = _encode_whole_text(record.part_id, 64), _encode_whole_text(record.label, 96)
@@ -291,7 +291,7 @@ def _check_open(data: memoryview, at: int) -> tuple[int, int, OpenRecord] | None
 
 
 def write_close(target: mmap, at: int, seq: int, epoch: int, payload: bytes) -> None:
-    """Payload first, then the record that vouches for it."""
+    """Write the payload, then the close record with its CRC."""
     target[at + _PAYLOAD_AT : at + _PAYLOAD_AT + len(payload)] = payload
     crc = _close_crc(seq, epoch, payload)
     _CLOSE.pack_into(target, at + _CLOSE_AT, seq, epoch, len(payload), crc)
@@ -306,7 +306,7 @@ def _check_close(data: memoryview, at: int) -> tuple[int, int, bytes] | None:
 
 
 def read_closed_payload(data: memoryview, at: int, seq: int) -> bytes | None:
-    """The payload of a slot if it closes frame `seq` and checks; for another process."""
+    """Return the payload of a slot if it validly closes frame `seq`; for other processes."""
     if _CLOSE.unpack_from(data, at + _CLOSE_AT)[0] != seq:
         return None
     closed = _check_close(data, at)
@@ -314,7 +314,7 @@ def read_closed_payload(data: memoryview, at: int, seq: int) -> bytes | None:
 
 
 def read_payload(source: mmap, at: int) -> bytes:
-    """The payload of a closed slot at its offset, unchecked: this process wrote it."""
+    """Return the payload of a closed slot at its offset, unchecked: this process wrote it."""
     length = _CLOSE.unpack_from(source, at + _CLOSE_AT)[2]
     return source[at + _PAYLOAD_AT : at + _PAYLOAD_AT + length]
 

@@ -1,4 +1,4 @@
-"""A look into a running daemon's spool from another process. Reads only, waits for nobody."""
+"""Reads a running daemon's spool from another process, without locks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from edgeinspect.storage.spool.format import (
 class SpoolReader:
     """Reads verdicts by their seq while the daemon writes. One thread.
 
-    A record that is being overwritten does not check, and so is never taken for a verdict.
+    A record that is being overwritten has no valid CRC, so it is never read as a verdict.
     """
 
     def __init__(self, path: Path) -> None:
         """Attach.
 
         Raises:
-            DeviceLostError: There is no spool, it is of another version, or somebody else
-                than its daemon may have written it.
+            DeviceLostError: There is no spool, it is of another version, or another user than
+                its daemon's can write it.
         """
         self.path = path
         scan = scan_spool(path)
@@ -40,22 +40,21 @@ class SpoolReader:
             )
         self.slots = scan.slots
         self.last_seq = scan.last_seq
-        """Newest frame when it was attached."""
+        """The newest frame when this reader attached."""
         try:
-            handle = open_line_file(path)
+            self._fd = open_line_file(path)
         except ConfigError as error:
             raise DeviceLostError(f"is not trusted: {error}", where=str(path)) from error
-        # Read, never mapped: a file that its owner cuts short would end whoever maps it.
-        self._handle = handle
-        weakref.finalize(self, os.close, handle)
-        status = os.fstat(handle)
+        # Read, never mapped: a file that is truncated kills a process that maps it (SIGBUS).
+        weakref.finalize(self, os.close, self._fd)
+        status = os.fstat(self._fd)
         if status.st_size < HEADER_BYTES + self.slots * SLOT_BYTES:
-            raise DeviceLostError("is being made anew", where=str(path))
+            raise DeviceLostError("is being replaced: try again", where=str(path))
         self._file = (status.st_dev, status.st_ino)
 
     @property
     def is_current(self) -> bool:
-        """False once another file has taken its place: attach anew."""
+        """False once another file has taken its place: attach again."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -64,20 +63,20 @@ class SpoolReader:
 
     @property
     def epoch(self) -> int:
-        """Of the daemon that has the spool; 0 if the file was cut short."""
+        """The epoch of the daemon that has the spool; 0 if the file was truncated."""
         return self._cell(EPOCH_AT)
 
     @property
     def published_seq(self) -> int:
-        """Every verdict up to here has been sent; 0 if the file was cut short."""
+        """The seq up to which every verdict has been sent; 0 if the file was truncated."""
         return self._cell(PUBLISHED_AT)
 
     def read(self, seq: int) -> bytes | None:
-        """The verdict of frame `seq` as it is sent; None if it is open, or gone."""
+        """Return the verdict of frame `seq` as it is sent; None if it is open or overwritten."""
         at = HEADER_BYTES + seq % self.slots * SLOT_BYTES
-        slot = os.pread(self._handle, SLOT_BYTES, at)
+        slot = os.pread(self._fd, SLOT_BYTES, at)
         return read_closed_payload(memoryview(slot), 0, seq) if len(slot) == SLOT_BYTES else None
 
     def _cell(self, at: int) -> int:
-        cell = os.pread(self._handle, CURSOR.size, at)
+        cell = os.pread(self._fd, CURSOR.size, at)
         return int(CURSOR.unpack(cell)[0]) if len(cell) == CURSOR.size else 0

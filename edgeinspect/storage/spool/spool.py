@@ -1,22 +1,21 @@
 """The spool: a memory-mapped file in which every frame is opened once and closed once.
 
 It is the log that everything after the decision reads: the publisher, replay and the
-ledger are readers with a cursor. Stores go to the page cache, so what was written before
-`kill -9` is there afterwards; a power cut is another matter unless the file is on a disk.
+ledger are readers with a cursor. Stores go to the page cache, so they survive `kill -9`; they
+survive a power cut only as far as the file is on a disk and written back.
 
 File: one header page, then `slots` slots of `SLOT_BYTES`. Frame `seq` lives in slot
-`seq % slots`. A slot is an *open record* and a *close record*, each with its own CRC-32,
-and each naming its seq. A slot is closed only if its close record checks and names the
-seq; a record cut in the middle by a crash cannot check, since the CRC is written last and
-covers everything. So a torn close reads as open, and a torn open as a damaged record:
-both end as NO_VERDICT(restart), never as a verdict nobody gave.
+`seq % slots`. A slot is an *open record* and a *close record*, each with its seq and its own
+CRC-32. A slot is closed only if its close record has the right seq and a valid CRC; a record
+that a crash cut in the middle has none, since the CRC covers everything and is written last.
+So a torn close record reads as an open frame, and a torn open record as a damaged one: both
+end as NO_VERDICT(restart), never as a verdict that was not given.
 
 Source: docs/decisions/0003-spool.md
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,17 +45,17 @@ class SpoolFullError(SpoolError):
     """The slot of the next seq holds a frame that is still open: close that one first.
 
     Args:
-        seq: The frame in the way.
+        seq: The open frame.
     """
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
-        super().__init__(f"frame {seq} is still open after a full turn of the spool")
+        super().__init__(f"frame {seq} is still open after a full round of the spool")
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedFrame:
-    """A frame that a dead daemon left open."""
+    """A frame that the previous daemon left open."""
 
     seq: int
     epoch: int
@@ -86,15 +85,14 @@ class Spool:
 
         Args:
             path: The file.
-            line: The line's name, kept in the header.
-            slots: Frames held; a file of another size is set aside after its open frames
-                and its last seq have been read.
-            utc_ns: Wall time, which the new epoch is made from.
+            line: The line's name, stored in the header.
+            slots: Number of frames; a file of another size is rewritten with those that fit.
+            utc_ns: Wall time, from which the new epoch is derived.
             at_least_seq: Last seq known elsewhere (the ledger), for a spool that was lost.
             at_least_epoch: Last epoch known elsewhere; 0 for a line that never ran.
-            ended: True if who knows these knows of every frame, since that epoch was
-                stopped in order. Else more may have been given out than is known, and a
-                whole turn of the spool is left out, so that no seq is ever used twice.
+            clean_shutdown: True if that epoch was stopped in order, so that `at_least_seq` is
+                the last that was used. Otherwise later seqs may have been used, and the next
+                `slots` seqs are skipped, so that none is ever used twice.
         """
         self.path = path
         self.slots = slots
@@ -102,18 +100,18 @@ class Spool:
         self.unfinished: list[UnfinishedFrame] = []
         """Frames left open by the last daemon; the caller closes each with `close`."""
         self.quarantined: Path | None = None
-        """Where a damaged spool was kept for whoever wants to look."""
+        """Where a damaged spool was moved for examination."""
         self.overwritten_unledgered = 0
-        """Closed frames that were overwritten before the ledger had them."""
+        """Closed frames that were overwritten before the ledger had committed them."""
         self._lock = threading.Lock()
-        self._lock_fd = lock_spool(path)
+        self._file_lock = lock_spool(path)
         scan = scan_spool(path)
         old = scan or SpoolScan()
         lost = at_least_seq > old.last_seq or (scan is None and at_least_epoch > 0)
         after = max(old.last_seq, at_least_seq)
         self.last_seq = after + slots if lost and not clean_shutdown else after
         self.skipped = old.skipped if self.last_seq == after else (after + 1, self.last_seq)
-        """First and last seq that were left out when the spool had been lost; or None."""
+        """First and last seq that were skipped because the spool had been lost; or None."""
         self.epoch = max(utc_ns // 1_000_000, old.epoch + 1, at_least_epoch + 1)
         self._base = self.last_seq + 1 if lost else max(old.base_seq, old.oldest_seq)
         if lost or not (old.is_valid and old.slots == slots):
@@ -186,12 +184,12 @@ class Spool:
             return True
 
     def is_open(self, seq: int) -> bool:
-        """True while the frame waits for its verdict. No lock: a hint, `close` decides."""
+        """Return whether the frame waits for its verdict. No lock: a hint, `close` decides."""
         slot = seq % self.slots
         return self._seqs[slot] == seq and not self._closed[slot]
 
     def read(self, seq: int) -> bytes | None:
-        """The verdict of a closed frame; None if it is open or not in the spool (any more)."""
+        """Return the verdict of a closed frame; None if it is open or not in the spool."""
         with self._lock:
             slot = seq % self.slots
             if self._seqs[slot] != seq or not self._closed[slot]:
@@ -216,33 +214,32 @@ class Spool:
         CURSOR.pack_into(self._map, LEDGERED_AT, seq)
 
     def announce(self) -> None:
-        """Say that this daemon has the line's addresses: who hears its epoch there may
-        believe it. Until then, and after `dispose`, nobody speaks for the line.
+        """Record that this daemon owns the line's addresses, so that clients accept its epoch
+        there; withdrawn by `release`.
         """
         CURSOR.pack_into(self._map, ANNOUNCED_EPOCH_AT, self.epoch)
 
     def release(self) -> None:
-        """Unmap and unlock; harmless when done already. No thread may use the spool after."""
+        """Unmap and unlock; harmless if done already. No thread may use the spool afterwards."""
         with self._lock:
-            if self._lock_fd >= 0:
+            if self._file_lock.fileno() >= 0:
                 CURSOR.pack_into(self._map, ANNOUNCED_EPOCH_AT, 0)
                 self._map.close()
-                os.close(self._lock_fd)
-                self._lock_fd = -1
+                self._file_lock.release()
 
     # -- start-up -------------------------------------------------------------------
 
     def _load_existing(self, old: SpoolScan) -> None:
-        """Take the old daemon's frames into the memory's index."""
+        """Index the frames of the previous daemon."""
         for seq in range(self.oldest_seq, self.last_seq + 1):
             slot = seq % self.slots
-            found = old.frames.get(seq)
+            contents = old.frames.get(seq)
             self._seqs[slot] = seq
-            self._epochs[slot] = found.epoch if found else old.epoch
-            if found and found.payload is not None:
+            self._epochs[slot] = contents.epoch if contents else old.epoch
+            if contents and contents.payload is not None:
                 self._closed[slot] = 1
                 continue
-            record = found.record if found else None
+            record = contents.record if contents else None
             self.unfinished.append(UnfinishedFrame(seq, self._epochs[slot], record))
             if record is None:
                 at = HEADER_BYTES + slot * SLOT_BYTES

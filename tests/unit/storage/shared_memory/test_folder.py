@@ -1,4 +1,4 @@
-"""The folder of a line's memory: nobody else's, and no link is followed in it."""
+"""The folder of a line's memory: no other user can write it, and no link is followed in it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
-def test_what_is_made_is_for_the_user_and_the_group(tmp_path: Path, umask: int) -> None:
+def test_created_files_are_for_the_user_and_the_group(tmp_path: Path, umask: int) -> None:
     folder = tmp_path / "new" / "folder"
     before = os.umask(umask)
     try:
         one = spool(folder)
         ring = FrameRing(folder / "t.top.ring", 2, SHAPE)
-        aside = SideBufferReader(folder / "t.aside", 2, 64)
+        side_buffer = SideBufferReader(folder / "t.aside", 2, 64)
     finally:
         os.umask(before)
     assert mode(folder) == 0o750
     assert {mode(path) for path in folder.iterdir()} == {0o640}
-    aside.close()
+    side_buffer.close()
     ring.remove_file()
     one.release()
 
@@ -59,7 +59,7 @@ def test_a_link_is_not_followed(tmp_path: Path, name: str) -> None:
     assert victim.read_bytes() == b"of value"
 
 
-def test_no_link_is_followed_for_a_ring_or_an_aside(tmp_path: Path) -> None:
+def test_no_link_is_followed_for_a_ring_or_a_side_buffer(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"of value")
     (tmp_path / "t.top.ring").symlink_to(victim)
@@ -67,9 +67,9 @@ def test_no_link_is_followed_for_a_ring_or_an_aside(tmp_path: Path) -> None:
     (tmp_path / "t.aside").symlink_to(victim)
     ring = FrameRing(tmp_path / "t.top.ring", 2, SHAPE)
     assert not SideBuffer(tmp_path / "t.aside").store(1, np.zeros((2, 2, 1), np.uint8), 1)
-    aside = SideBufferReader(tmp_path / "t.aside", 2, 64)
+    side_buffer = SideBufferReader(tmp_path / "t.aside", 2, 64)
     assert victim.read_bytes() == b"of value"
-    aside.close()
+    side_buffer.close()
     ring.remove_file()
 
 
@@ -91,8 +91,8 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
         spool(tmp_path / "link")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can chown a folder")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
     os.chown(base, 12345, 12345)
@@ -109,7 +109,7 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path) -> None:
     shared_memory.check_folder_permissions(given)
 
 
-def test_a_pipe_or_a_folder_in_the_place_of_a_file_never_hangs(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_file_never_hangs(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t.spool")
     with pytest.raises(ConfigError, match="no regular file"):
         spool(tmp_path)
@@ -117,7 +117,7 @@ def test_a_pipe_or_a_folder_in_the_place_of_a_file_never_hangs(tmp_path: Path) -
         FrameRingReader(tmp_path / "t.spool")
 
 
-def test_readers_look_at_the_owner_first(tmp_path: Path) -> None:
+def test_readers_check_permissions_first(tmp_path: Path) -> None:
     one = spool(tmp_path)
     ring = FrameRing(tmp_path / "t.top.ring", 2, SHAPE)
     SpoolReader(tmp_path / "t.spool")
@@ -130,7 +130,7 @@ def test_readers_look_at_the_owner_first(tmp_path: Path) -> None:
     one.release()
 
 
-def test_a_ring_that_is_cut_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_ring_is_refused(tmp_path: Path) -> None:
     ring = FrameRing(tmp_path / "t.top.ring", 2, SHAPE)
     os.truncate(tmp_path / "t.top.ring", 4096)
     with pytest.raises(DeviceLostError):
@@ -138,7 +138,7 @@ def test_a_ring_that_is_cut_is_refused(tmp_path: Path) -> None:
     ring.remove_file()
 
 
-def test_the_default_folder_is_the_units_or_the_users_own(
+def test_the_default_folder_is_of_the_unit_or_of_the_user(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{tmp_path}:/elsewhere")
@@ -147,7 +147,7 @@ def test_the_default_folder_is_the_units_or_the_users_own(
     assert shared_memory.default_folder().name == f"edgeinspect-{os.geteuid()}"
 
 
-def test_a_line_is_found_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_line_is_found_where_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     services, own = tmp_path / "run", tmp_path / "own"
     monkeypatch.setattr(shared_memory, "_RUNTIME_ROOT", services)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(own))
@@ -160,4 +160,4 @@ def test_a_line_is_found_where_it_lives(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert shared_memory.running_lines() == [("t", own)]
     one.release()
     assert shared_memory.running_lines() == []
-    assert not shared_memory.is_locked(own / "t.spool")
+    assert not shared_memory.is_line_running(own / "t.spool")

@@ -1,4 +1,4 @@
-"""The ring: every slot has one owner, and another process can read whole pictures."""
+"""The frame ring: every slot has one owner, and another process reads complete frames."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_pixels_do_not_overlap(tmp_path: Path) -> None:
     ring.remove_file()
 
 
-def test_reader_sees_the_newest_whole_picture(tmp_path: Path) -> None:
+def test_a_reader_gets_the_newest_complete_frame(tmp_path: Path) -> None:
     ring = FrameRing(tmp_path / "a.ring", 2, SHAPE)
     reader = FrameRingReader(tmp_path / "a.ring")
     assert reader.newest() is None
@@ -56,7 +56,7 @@ def test_reader_sees_the_newest_whole_picture(tmp_path: Path) -> None:
     ring.remove_file()
 
 
-def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Path) -> None:
+def test_a_reader_knows_the_color_and_notices_another_daemon(tmp_path: Path) -> None:
     path = tmp_path / "a.ring"
     ring = FrameRing(path, 2, FrameShape(4, 6, 3), "rgb", 1_732_000_000_123)
     reader = FrameRingReader(path)
@@ -70,7 +70,7 @@ def test_a_reader_knows_the_color_and_that_another_daemon_has_begun(tmp_path: Pa
     ring.remove_file()
 
 
-def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(
+def test_a_frame_that_is_overwritten_while_it_is_copied_is_not_returned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring = FrameRing(tmp_path / "a.ring", 2, SHAPE)
@@ -83,9 +83,9 @@ def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(
     read = os.preadv
 
     def meanwhile(handle: int, into: list[np.ndarray], at: int) -> int:  # type: ignore[type-arg]
-        taken_bytes = read(handle, into, at)
+        read_bytes = read(handle, into, at)
         ring.publish(slot, 7)
-        return taken_bytes
+        return read_bytes
 
     monkeypatch.setattr(os, "preadv", meanwhile)
     assert reader.read(5) is None
@@ -96,32 +96,32 @@ def test_a_picture_that_is_overwritten_while_it_is_copied_is_no_picture(
 CUT_SHORT = """
 import os, sys
 from pathlib import Path
-from edgeinspect.storage.shared_memory.frame_ring import RingReader
+from edgeinspect.storage.shared_memory.frame_ring import FrameRingReader
 from edgeinspect.storage.spool.reader import SpoolReader
-from edgeinspect.storage.shared_memory.side_buffer import Aside, AsideReader
+from edgeinspect.storage.shared_memory.side_buffer import SideBuffer, SideBufferReader
 import numpy as np
 folder = Path(sys.argv[1])
-ring, spool = RingReader(folder / "a.ring"), SpoolReader(folder / "a.spool")
-aside = AsideReader(folder / "a.aside", 2, 64)
-aside.want(1)
-line = Aside(folder / "a.aside")
-assert line.keep(1, np.ones((4, 6, 1), np.uint8), 1)
-assert ring.find(1) is not None and spool.read(1) == b"verdict" and aside.find(1) is not None
+ring, spool = FrameRingReader(folder / "a.ring"), SpoolReader(folder / "a.spool")
+reader = SideBufferReader(folder / "a.aside", 2, 64)
+reader.request(1)
+line = SideBuffer(folder / "a.aside")
+assert line.store(1, np.ones((4, 6, 1), np.uint8), 1)
+assert ring.read(1) is not None and spool.read(1) == b"verdict" and reader.read(1) is not None
 for name in ("a.ring", "a.spool", "a.aside"):
     os.truncate(folder / name, int(sys.argv[2]))
-assert ring.find(1) is None and ring.newest() is None
+assert ring.read(1) is None and ring.newest() is None
 assert spool.read(1) is None
-assert aside.find(1) is None
-line.keep(2, np.ones((4, 6, 1), np.uint8), 1)
+assert reader.read(1) is None
+line.store(2, np.ones((4, 6, 1), np.uint8), 1)
 if sys.argv[2] == "0":
-    assert ring.newer(0) == [] and spool.published_seq == 0 == spool.epoch
+    assert ring.seqs_after(0) == [] and spool.published_seq == 0 == spool.epoch
 print("alive")
 """
 
 
 @pytest.mark.parametrize("size", [0, 200, 4096])
-def test_a_file_that_its_owner_cuts_short_ends_no_reader(tmp_path: Path, size: int) -> None:
-    """A mapped one would: SIGBUS, for page, archive, recorder and, aside, the daemon."""
+def test_a_truncated_file_kills_no_reader(tmp_path: Path, size: int) -> None:
+    """A mapped file would, by SIGBUS: HMI, archive, recorder and, by a side buffer, the daemon."""
     spool = Spool(tmp_path / "a.spool", line="a", slots=8, utc_ns=10**9)
     spool.close(spool.open(OpenRecord("top", 1, 1, 0, 0, 0)), b"verdict")
     spool.mark_published(1)
@@ -137,7 +137,7 @@ def test_a_file_that_its_owner_cuts_short_ends_no_reader(tmp_path: Path, size: i
 
 
 @pytest.mark.parametrize("content", [None, b"", b"junk" * 100])
-def test_reader_refuses_what_is_no_ring(tmp_path: Path, content: bytes | None) -> None:
+def test_a_reader_refuses_other_files(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "x.ring"
     if content is not None:
         path.write_bytes(content)
@@ -146,7 +146,7 @@ def test_reader_refuses_what_is_no_ring(tmp_path: Path, content: bytes | None) -
 
 
 class RingMachine(RuleBasedStateMachine):
-    """Any order of take and give_back: no slot has two owners, none is lost."""
+    """Any order of acquire and release: no slot has two owners, none is lost."""
 
     @initialize()
     def begin(self) -> None:
@@ -157,7 +157,7 @@ class RingMachine(RuleBasedStateMachine):
         self.owned: list[int] = []
 
     @rule()
-    def take(self) -> None:
+    def acquire(self) -> None:
         slot = self.ring.acquire()
         assert (slot is None) == (len(self.owned) == 4)
         if slot is not None:
@@ -166,7 +166,7 @@ class RingMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.owned)
     @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
+    def release(self, data: st.DataObject) -> None:
         slot = data.draw(st.sampled_from(self.owned))
         self.owned.remove(slot)
         self.ring.release(slot)

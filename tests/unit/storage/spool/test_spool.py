@@ -1,4 +1,4 @@
-"""The spool: opened once, closed once, and readable whatever a crash left behind."""
+"""The spool: frames are opened once and closed once, and any file that a crash left is readable."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def record(frame: int = 1, label: str | None = None) -> OpenRecord:
     return OpenRecord("top", frame, frame, 1_000, 2_000, 3_000, label=label)
 
 
-def make(path: Path, slots: int = SLOTS, *, ended: bool = False, **known: int) -> Spool:
+def make(path: Path, slots: int = SLOTS, *, clean_shutdown: bool = False, **known: int) -> Spool:
     utc_ns = 1_700_000_000_000_000_000
-    return Spool(path, line="t", slots=slots, utc_ns=utc_ns, clean_shutdown=ended, **known)
+    return Spool(path, line="t", slots=slots, utc_ns=utc_ns, clean_shutdown=clean_shutdown, **known)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_first_close_wins_between_threads(path: Path) -> None:
     spool.release()
 
 
-def test_restart_keeps_seq_changes_epoch_and_finds_the_open(path: Path) -> None:
+def test_a_restart_keeps_the_seq_changes_the_epoch_and_finds_open_frames(path: Path) -> None:
     spool = make(path)
     first_epoch = spool.epoch
     spool.close(spool.open(record(1)), b"one")
@@ -92,7 +92,7 @@ def test_restart_keeps_seq_changes_epoch_and_finds_the_open(path: Path) -> None:
     again.release()
 
 
-def test_second_daemon_is_refused(path: Path) -> None:
+def test_a_second_daemon_is_refused(path: Path) -> None:
     spool = make(path)
     with pytest.raises(SpoolError, match="runs already"):
         make(path)
@@ -100,8 +100,8 @@ def test_second_daemon_is_refused(path: Path) -> None:
     make(path).release()
 
 
-def test_lost_spool_goes_on_from_a_ledger_that_ended_in_order(path: Path) -> None:
-    spool = make(path, at_least_seq=500, at_least_epoch=9_999_999_999_999, ended=True)
+def test_a_lost_spool_continues_from_a_ledger_that_was_stopped_in_order(path: Path) -> None:
+    spool = make(path, at_least_seq=500, at_least_epoch=9_999_999_999_999, clean_shutdown=True)
     assert spool.epoch == 10_000_000_000_000
     assert spool.published_seq == 500
     assert spool.unfinished == []
@@ -112,7 +112,7 @@ def test_lost_spool_goes_on_from_a_ledger_that_ended_in_order(path: Path) -> Non
 
 
 @pytest.mark.parametrize("last", [500, 0])
-def test_lost_spool_uses_no_seq_that_may_have_been_given_out(path: Path, last: int) -> None:
+def test_a_lost_spool_uses_no_seq_that_may_have_been_used(path: Path, last: int) -> None:
     spool = make(path, 128, at_least_seq=last, at_least_epoch=7)
     assert spool.skipped == (last + 1, last + 128)
     assert spool.published_seq == last + 128
@@ -120,7 +120,7 @@ def test_lost_spool_uses_no_seq_that_may_have_been_given_out(path: Path, last: i
     assert spool.open(record()) == last + 129
     spool.release()
     again = make(path, 64, at_least_seq=last, at_least_epoch=7)
-    assert again.skipped == (last + 1, last + 128), "kept, until the ledger has noted it"
+    assert again.skipped == (last + 1, last + 128), "kept until the ledger has recorded it"
     assert again.last_seq == last + 129
     assert again.oldest_seq == last + 129
     again.release()
@@ -134,7 +134,7 @@ def test_a_line_that_never_ran_begins_at_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize("slots", [64, 128, 96])
-def test_another_size_keeps_what_fits(path: Path, slots: int) -> None:
+def test_another_size_keeps_the_frames_that_fit(path: Path, slots: int) -> None:
     spool = make(path, 128)
     for index in range(1, 201):
         seq = spool.open(record(index))
@@ -150,7 +150,7 @@ def test_another_size_keeps_what_fits(path: Path, slots: int) -> None:
     again.release()
 
 
-def test_a_turn_of_the_spool_asks_to_close_the_one_in_the_way(path: Path) -> None:
+def test_a_full_spool_names_the_open_frame_to_close(path: Path) -> None:
     spool = make(path)
     first = spool.open(record())
     for index in range(SLOTS - 1):
@@ -167,7 +167,7 @@ def test_a_turn_of_the_spool_asks_to_close_the_one_in_the_way(path: Path) -> Non
     spool.release()
 
 
-def test_payload_too_long_is_refused(path: Path) -> None:
+def test_a_payload_that_is_too_long_is_refused(path: Path) -> None:
     spool = make(path)
     seq = spool.open(record())
     with pytest.raises(SpoolError, match="does not fit"):
@@ -179,7 +179,7 @@ def test_payload_too_long_is_refused(path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3 * SLOT_BYTES))
-def test_any_bytes_as_a_spool_are_set_aside_not_fatal(
+def test_any_bytes_as_a_spool_are_quarantined_and_not_fatal(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("junk") / "t.spool"
@@ -200,23 +200,23 @@ def filled(path: Path) -> bytes:
 
 
 def test_no_flipped_byte_of_a_slot_gives_a_wrong_verdict(path: Path) -> None:
-    """Flip every byte that a slot uses: the verdict is the one given, or none."""
-    sound = filled(path)
+    """Flip every byte that a slot uses: it holds the verdict that was given, or none."""
+    intact = filled(path)
     at = HEADER_BYTES + 2 * SLOT_BYTES
     for offset in range(360):
-        data = bytearray(sound)
+        data = bytearray(intact)
         data[at + offset] ^= 0x5A
         path.write_bytes(data)
         scan = scan_spool(path)
         assert scan is not None
-        found = scan.frames.get(2)
-        assert found is None or found.payload in (None, b"verdict 2"), offset
+        contents = scan.frames.get(2)
+        assert contents is None or contents.payload in (None, b"verdict 2"), offset
         assert scan.frames[1].payload == b"verdict 1"
         assert scan.frames[3].payload == b"verdict 3"
         assert scan.last_seq == 4
 
 
-def test_torn_open_and_close_become_restart_not_a_verdict(path: Path) -> None:
+def test_torn_records_become_restart_and_not_a_verdict(path: Path) -> None:
     """Cut the writing of frame 5's slot after every byte, as a crash would."""
     before = filled(path)
     spool = make(path)
@@ -235,21 +235,21 @@ def test_torn_open_and_close_become_restart_not_a_verdict(path: Path) -> None:
             path.write_bytes(data)
             scan = scan_spool(path)
             assert scan is not None
-            found = scan.frames.get(seq)
-            if found and found.payload is not None:
+            contents = scan.frames.get(seq)
+            if contents and contents.payload is not None:
                 assert complete
-                assert found.payload == b"verdict 5"
+                assert contents.payload == b"verdict 5"
             assert scan.last_seq in (4, 5)
             if cut and not complete and cut < 300:
-                assert scan.last_seq == 5, "a frame whose opening was begun is accounted for"
+                assert scan.last_seq == 5, "a frame that was being opened is counted"
 
 
-def test_truncated_anywhere_it_still_opens(path: Path) -> None:
-    sound = filled(path)
+def test_a_spool_truncated_anywhere_still_opens(path: Path) -> None:
+    intact = filled(path)
     sizes = [0, 1, 8, 63, 100, HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 17]
     sizes += [HEADER_BYTES + 2 * SLOT_BYTES + extra for extra in (0, 1, 250, 330, 345, 8191)]
     for size in sizes:
-        path.write_bytes(sound[:size])
+        path.write_bytes(intact[:size])
         spool = make(path)
         for left in spool.unfinished:
             spool.close(left.seq, b"restart")
@@ -257,8 +257,8 @@ def test_truncated_anywhere_it_still_opens(path: Path) -> None:
         spool.release()
 
 
-def test_kill_at_a_random_moment_leaves_nothing_unaccounted(path: Path) -> None:
-    """A child opens and closes as fast as it can and is killed; what it said is there."""
+def test_a_kill_at_a_random_moment_loses_no_frame(path: Path) -> None:
+    """A child opens and closes frames as fast as it can and is killed: all it reported is there."""
     for round_ in range(6):
         read_end, write_end = os.pipe()
         child = os.fork()
@@ -276,10 +276,10 @@ def test_kill_at_a_random_moment_leaves_nothing_unaccounted(path: Path) -> None:
         os.kill(child, 9)
         os.waitpid(child, 0)
         with os.fdopen(read_end, "rb") as pipe:
-            said = pipe.read()
-        last_said = int(said.split()[-1])
+            reported = pipe.read()
+        last = int(reported.split()[-1])
         spool = make(path)
-        assert last_said <= spool.last_seq <= last_said + 1
+        assert last <= spool.last_seq <= last + 1
         assert len(spool.unfinished) <= 1
         for seq in range(spool.oldest_seq, spool.last_seq):
             body = spool.read(seq)
@@ -288,7 +288,7 @@ def test_kill_at_a_random_moment_leaves_nothing_unaccounted(path: Path) -> None:
 
 
 class SpoolMachine(RuleBasedStateMachine):
-    """Any sequence of open, close, close again, restart and torn writes keeps the law."""
+    """Any sequence of open, close, close again and restart keeps every frame counted once."""
 
     @initialize()
     def begin(self) -> None:
@@ -338,7 +338,7 @@ class SpoolMachine(RuleBasedStateMachine):
             self.close_frame(left.seq, b"restart")
 
     @invariant()
-    def equation_holds(self) -> None:
+    def every_frame_is_counted(self) -> None:
         if not hasattr(self, "spool"):
             return
         assert self.spool.last_seq == self.next_seq - 1
@@ -374,7 +374,9 @@ TestSpoolMachine.settings = settings(
         ("", False),
     ],
 )
-def test_a_name_is_read_back_whole_or_not_at_all(path: Path, part_id: str, kept: bool) -> None:
+def test_a_part_id_is_read_back_complete_or_not_at_all(
+    path: Path, part_id: str, kept: bool
+) -> None:
     spool = make(path)
     spool.open(of_part(record(1), part_id))
     spool.release()
@@ -384,7 +386,7 @@ def test_a_name_is_read_back_whole_or_not_at_all(path: Path, part_id: str, kept:
     again.release()
 
 
-def test_a_name_that_fills_its_field_in_an_older_file_may_have_been_cut(path: Path) -> None:
+def test_a_part_id_that_fills_its_field_in_an_older_file_may_have_been_cut(path: Path) -> None:
     spool = make(path)
     spool.open(of_part(record(1), "x" * 64))
     spool.open(of_part(record(2), "x" * 63))
