@@ -20,6 +20,7 @@ from edgeinspect.system import (
     decode_json,
     escape_name,
     read_regular,
+    write_atomic,
 )
 
 _BYTES_MAX = 1 << 30
@@ -95,7 +96,7 @@ class InspectedFiles:
         self._keys.add(key)
         self._line_count += 1
         line = _encode_key(key)
-        if self._write(b"\n" + line if self._ends_mid_line else line, os.O_APPEND):
+        if self._write(b"\n" + line if self._ends_mid_line else line, append=True):
             self._ends_mid_line = False
 
     def prune(self, present: set[FileKey]) -> None:
@@ -110,19 +111,19 @@ class InspectedFiles:
             return
         self._keys &= present
         self._line_count = len(self._keys)
-        if self._file is None:
-            return
-        new_file = self._file.with_name(self._file.name + ".new")
-        if self._write(b"".join(map(_encode_key, self._keys)), os.O_TRUNC, new_file):
-            os.replace(new_file, self._file)
+        self._write(b"".join(map(_encode_key, self._keys)), append=False)
 
-    def _write(self, data: bytes, flag: int, file: Path | None = None) -> bool:
-        file = file or self._file
+    def _write(self, data: bytes, *, append: bool) -> bool:
+        file = self._file
         if file is None:
             return True
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flag
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            if not append:
+                write_atomic(file, data, mode=0o640)
+                self.problem = ""
+                return True
             handle = os.open(file, flags, 0o640)
             try:
                 written = os.write(handle, data)

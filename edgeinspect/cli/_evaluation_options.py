@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeinspect.errors import DataError, UsageError
+from edgeinspect.system import write_atomic
 
 if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import OfflineInspector
@@ -120,10 +121,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DataError: It cannot be written.
     """
-    temporary = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_atomic(path, text.encode())
     except OSError as error:
         raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error

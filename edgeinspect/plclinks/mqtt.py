@@ -32,7 +32,14 @@ from edgeinspect.plclinks._sparkplug.node import (
     split_commands,
 )
 from edgeinspect.ports import PlcLink
-from edgeinspect.system import DecodeError, RateLimitedLogger, decode_json, log_events, read_text
+from edgeinspect.system import (
+    DecodeError,
+    RateLimitedLogger,
+    decode_json,
+    log_events,
+    read_text,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -104,9 +111,7 @@ class _NodeState:
         """Advance the bdSeq after a CONNECT was sent; a failed connection does not use one."""
         self._bd_seq = self.next_bd_seq
         if self._path is not None:
-            fresh = self._path.with_name(f"{self._path.name}.new")
-            fresh.write_text(f"{self._bd_seq}\n", encoding="ascii")
-            fresh.replace(self._path)
+            write_atomic(self._path, f"{self._bd_seq}\n".encode())
 
     def report_dropped(self, topic: str, problem: BaseException) -> None:
         """Count and log a message that is not valid."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from base64 import b64decode, b64encode
@@ -20,6 +19,7 @@ import msgspec
 
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.system.decoding import DecodeError, decode_json
+from edgeinspect.system.files import write_atomic
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
 
 PASSWORD_MIN_CHARACTERS = 10
@@ -142,19 +142,11 @@ class UserFile:
             raise UsageError(
                 "no user file is configured", remedy="Add `users: FILE` to the configuration"
             )
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         text = msgspec.json.format(msgspec.json.encode(_StoredUsers(users=users)), indent=2) + b"\n"
         try:
             mode = self.path.stat().st_mode & 0o770 if self.path.exists() else 0o600
-            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
+            write_atomic(self.path, text, mode=mode, durable=True)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             raise DataError(f"cannot be written: {error.strerror}", where=str(self.path)) from error
 
 

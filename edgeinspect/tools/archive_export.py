@@ -24,7 +24,6 @@ from edgeinspect.learning.datasets import (
 )
 from edgeinspect.learning.evaluate import class_id_table
 from edgeinspect.ports import Engine
-from edgeinspect.services.archiver.files import write_atomically
 from edgeinspect.storage.archive import (
     FrameQuery,
     Sidecar,
@@ -33,7 +32,10 @@ from edgeinspect.storage.archive import (
     is_complete,
     read_sidecar,
 )
-from edgeinspect.system import TableWriter
+from edgeinspect.system import (
+    TableWriter,
+    write_atomic,
+)
 
 Progress = Callable[[int], None]
 
@@ -118,7 +120,7 @@ def export_dataset(
         notes.append(f"{without_mask} rejects are skipped: they have no mask")
     data = replace(data, samples=tuple(kept), has_masks=True)
     write_dataset(data, out, layout, progress)
-    write_atomically(
+    write_atomic(
         out / LABELS_FILE,
         _labels_csv(frames, selected_corrections, {record.name for record in kept}),
     )

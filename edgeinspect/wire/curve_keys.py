@@ -19,7 +19,10 @@ import zmq.auth
 from zmq.utils import z85
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.system import read_regular
+from edgeinspect.system import (
+    read_regular,
+    write_atomic,
+)
 
 Socket = zmq.Socket[bytes]
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -75,9 +78,7 @@ def add_client(folder: Path, public: Path, name: str | None = None) -> Path:
     clients = folder / "clients"
     clients.mkdir(parents=True, exist_ok=True)
     target = clients / f"{name}.key"
-    fresh = target.with_suffix(".new")
-    fresh.write_text(f'metadata\ncurve\n    public-key = "{key.decode()}"\n', encoding="utf-8")
-    fresh.replace(target)
+    write_atomic(target, f'metadata\ncurve\n    public-key = "{key.decode()}"\n'.encode())
     return target
 
 

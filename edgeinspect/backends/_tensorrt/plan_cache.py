@@ -9,14 +9,10 @@ Source: docs/decisions/0011-tensorrt.md; CVE-2026-24227
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +21,11 @@ import msgspec
 
 from edgeinspect.domain import Int64
 from edgeinspect.errors import ModelError
-from edgeinspect.system import decode_json
+from edgeinspect.system import (
+    FileLock,
+    decode_json,
+    write_atomic,
+)
 
 PLAN_BYTES_MAX = 4 << 30
 _FILE_NAME_FIELDS = (
@@ -171,7 +171,7 @@ class PlanCache:
         try:
             # The manifest last: until then the hashes differ, and no plan is valid.
             for suffix, content in ((".plan", data), (".timing", timing), (".json", text)):
-                _write_atomic(stem.with_suffix(suffix), content)
+                write_atomic(stem.with_suffix(suffix), content, mode=0o600, durable=True)
         except OSError as error:
             raise ModelError(
                 f"the plan cannot be stored: {error.strerror}",
@@ -200,13 +200,9 @@ class PlanCache:
                 newest, latest = manifest.built_at, timing
         return latest
 
-    @contextmanager
-    def build_lock(self, key: PlanKey) -> Iterator[None]:
-        """Hold the lock for building a plan; other processes wait for it."""
-        path = self.path / f"{_file_name(key)}.lock"
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def build_lock(self, key: PlanKey) -> FileLock:
+        """Wait until no other process builds the same plan, and lock it."""
+        return FileLock(self.path / f"{_file_name(key)}.lock", mode=0o600, timeout_s=None)
 
 
 def read_plan(path: Path) -> TrtPlan:
@@ -283,19 +279,6 @@ def _read_private_file(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode) or not is_private or status.st_size > PLAN_BYTES_MAX:
             raise PermissionError(1, "is not a regular file writable by this user only", str(path))
         return file.read()
-
-
-def _write_atomic(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _sha256(data: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import StorageError
-from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, decode_arrays, read_regular
+from edgeinspect.system import (
+    MODEL_BYTES_MAX,
+    DecodeError,
+    decode_arrays,
+    read_regular,
+    write_atomic,
+)
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -25,23 +30,16 @@ def no_progress(stage: str, done: int, total: int) -> None:
     """Ignore progress."""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file atomically: a reader sees the old or the new content.
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file atomically, in a folder that is created if missing.
 
     Raises:
         StorageError: It cannot be written.
     """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        write_atomic(path, data, mode=0o644, durable=True)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise StorageError(
             f"cannot be written: {error.strerror}",
             where=str(path),
@@ -77,7 +75,7 @@ class CalibrationCheckpoint:
         """
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        write_atomic(self.folder / f"{stage}.npz", buffer.getvalue())
+        write_file(self.folder / f"{stage}.npz", buffer.getvalue())
 
     def clear(self) -> None:
         """Remove all saved state."""

@@ -12,7 +12,7 @@ import yaml
 
 from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
-from edgeinspect.learning.calibrate.checkpoint import write_atomic
+from edgeinspect.learning.calibrate.checkpoint import write_file
 from edgeinspect.learning.calibrate.frame_statistics import deciles
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
 from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
@@ -121,15 +121,13 @@ def write_reports(result: CalibrationResult, folder: Path, html: str) -> None:
         StorageError: They cannot be written.
     """
     table = ranges.ranges_csv(result.histograms, result.method)
-    write_atomic(folder / "ranges.csv", table)
-    write_atomic(
+    write_file(folder / "ranges.csv", table)
+    write_file(
         folder / "sample.csv",
         sampling.selection_csv(result.frames, result.frame_metrics, result.selection),
     )
-    write_atomic(
-        folder / "report.json", (json.dumps(to_document(result), indent=2) + "\n").encode()
-    )
-    write_atomic(folder / "report.html", html.encode())
+    write_file(folder / "report.json", (json.dumps(to_document(result), indent=2) + "\n").encode())
+    write_file(folder / "report.html", html.encode())
 
 
 def to_document(result: CalibrationResult) -> dict[str, Any]:

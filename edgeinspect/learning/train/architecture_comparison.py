@@ -22,7 +22,7 @@ from edgeinspect.learning.datasets import TEST, TRAIN, VAL, ImageArrays
 from edgeinspect.learning.evaluate import classifier_scores, load_engine, wilson_interval
 from edgeinspect.learning.onnx_graphs.flops import count_flops
 from edgeinspect.learning.train import architectures
-from edgeinspect.learning.train.checkpoint import write_atomic
+from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.plan import TrainingConfig
 from edgeinspect.learning.train.training import prepare_training, train_model
 from edgeinspect.learning.train.write_version import StageProgress
@@ -235,8 +235,8 @@ def compare_architectures(
 def write_comparison(comparison: ArchitectureComparison, out: Path) -> None:
     """Write `comparison.md` and `comparison.json`, each atomically."""
     text = json.dumps(comparison.to_document(), indent=2) + "\n"
-    write_atomic(out / "comparison.json", text.encode())
-    write_atomic(out / "comparison.md", comparison.to_markdown().encode())
+    write_file(out / "comparison.json", text.encode())
+    write_file(out / "comparison.md", comparison.to_markdown().encode())
 
 
 def measure_version(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,11 @@ from edgeinspect.system import (
     TEXT_BYTES_MAX,
     DecodeError,
     TableWriter,
+    atomic_file,
     check_regular,
     decode_json,
     read_regular,
+    write_atomic,
 )
 
 _MAX_SIDE_PX = 65_535
@@ -152,7 +154,7 @@ class RunFolder:
                     remedy="Give the same ones, or another --out",
                 )
             return self._resume()
-        write_atomic(file, text.encode())
+        write_file(file, text.encode())
         return TrainingState()
 
     def load(self) -> TrainingState:
@@ -189,28 +191,34 @@ class RunFolder:
         Raises:
             StorageError: The disk is full or cannot be written.
         """
-        temporary = self.checkpoint.with_suffix(".new")
         try:
-            with temporary.open("wb") as file:
+            with atomic_file(self.checkpoint, durable=True) as file:
                 torch.save({name: getattr(state, name) for name in TrainingState.__slots__}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.checkpoint)
             self._write_curve(state)
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
             raise _cannot_write(self.checkpoint, error) from error
 
     def _write_curve(self, state: TrainingState) -> None:
-        temporary = self.path / "curve.new"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = TableWriter(file, "\r\n")
-            writer.writerow(["step", "loss", "learning_rate", "validation_score"])
-            writer.writerows(
-                (step, f"{loss:.5f}", f"{rate:.3g}", "" if score != score else f"{score:.5f}")
-                for step, loss, rate, score in state.curve
-            )
-        temporary.replace(self.path / "curve.csv")
+        table = io.StringIO(newline="")
+        writer = TableWriter(table, "\r\n")
+        writer.writerow(["step", "loss", "learning_rate", "validation_score"])
+        writer.writerows(
+            (step, f"{loss:.5f}", f"{rate:.3g}", "" if score != score else f"{score:.5f}")
+            for step, loss, rate, score in state.curve
+        )
+        write_atomic(self.path / "curve.csv", table.getvalue().encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file atomically.
+
+    Raises:
+        StorageError: The disk is full or cannot be written.
+    """
+    try:
+        write_atomic(path, data, durable=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: Path, error: Exception) -> StorageError:
@@ -241,26 +249,6 @@ def _validated(state: TrainingState) -> TrainingState:
         if len(row) != 4 or not all(isinstance(value, int | float) for value in row):
             raise TypeError("it is no state of a training: curve")
     return state
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part.
-
-    Raises:
-        StorageError: The disk is full or cannot be written.
-    """
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="Free disk space"
-        ) from error
 
 
 def _read_identity(file: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from edgeinspect.storage.archive import (
     frame_name,
     verdict_label,
 )
+from edgeinspect.system import write_atomic
 
 
 def encode_image(pixels: Pixels, color: str, image_format: ImageFormat) -> bytes:
@@ -103,32 +104,15 @@ def write_frame(root: Path, encoded: EncodedFrame) -> IndexEntry:
     folder.mkdir(parents=True, exist_ok=True)
     name = frame_name(encoded.sidecar.verdict) + SIDECAR_SUFFIX
     image_path = folder / encoded.sidecar.picture.file
-    write_atomically(image_path, encoded.image_data)
+    write_atomic(image_path, encoded.image_data, suffix=PARTIAL_SUFFIX)
     try:
-        write_atomically(folder / name, encoded.sidecar_json)
+        write_atomic(folder / name, encoded.sidecar_json, suffix=PARTIAL_SUFFIX)
     except OSError:
         with contextlib.suppress(OSError):
             image_path.unlink()
         raise
     path = f"{relative_folder}/{name}"
     return entry_from_sidecar(encoded.sidecar, path, len(encoded.sidecar_json))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file through a temporary file: it is complete or absent, even after a kill.
-
-    Raises:
-        OSError: Writing failed; no temporary file is left.
-    """
-    part = path.with_name(path.name + PARTIAL_SUFFIX)
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-        os.replace(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
 
 
 def remove_frame(root: Path, entry: IndexEntry) -> None:

@@ -6,8 +6,6 @@ one lock, so each commit is a consistent state.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 import threading
 from collections import Counter
@@ -34,7 +32,13 @@ from edgeinspect.storage.archive import (
     is_archive,
     read_marker,
 )
-from edgeinspect.system import RateLimitedLogger, RetentionClock, log_events
+from edgeinspect.system import (
+    FileLock,
+    RateLimitedLogger,
+    RetentionClock,
+    log_events,
+    write_atomic,
+)
 
 MIB = 1 << 20
 DAY_NS = 86_400 * NS_PER_S
@@ -68,7 +72,7 @@ class ArchiveWriter:
         self._throttled_log = RateLimitedLogger(_log, clock)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = _lock_archive(self.root)
+            self._file_lock = _lock_archive(self.root)
             _check_owner(self.root, config.feed.line)
             self._index = ArchiveIndex(self.root)
         except (OSError, sqlite3.Error) as error:
@@ -278,28 +282,22 @@ class ArchiveWriter:
             self._report_failure(error)
         with self._lock:
             self._index.close()
-            os.close(self._lock_fd)
+            self._file_lock.release()
 
 
-def _lock_archive(root: Path) -> int:
-    """Lock the archive for this process; return the lock's file descriptor."""
-    handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _lock_archive(root: Path) -> FileLock:
+    """Lock the archive against a second writer."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return FileLock(root / ".lock", mode=0o644)
     except BlockingIOError as error:
-        os.close(handle)
         raise DeviceLostError("another process writes this archive", where=str(root)) from error
-    except OSError:  # a network file system without locks
-        os.close(handle)
-        raise
-    return handle
 
 
 def _check_owner(root: Path, line: str) -> None:
     if not is_archive(root):
         if (root / MARKER_FILE).exists():
             raise DataError(f"has a {MARKER_FILE} of another format", where=str(root))
-        files.write_atomically(root / MARKER_FILE, encode_document(ArchiveMarker(line=line)))
+        write_atomic(root / MARKER_FILE, encode_document(ArchiveMarker(line=line)))
     elif (owner := read_marker(root).line) != line:
         raise DataError(
             f"is the archive of the line {owner}, not of {line}",

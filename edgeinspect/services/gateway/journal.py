@@ -13,8 +13,6 @@ Source: docs/plc.md, "What was applied"
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import struct
 import zlib
@@ -25,8 +23,14 @@ from typing import Any
 from edgeinspect.domain import PlcOutcome
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
-from edgeinspect.services.gateway.synced_file import SYNC_INTERVAL_S, SyncedFile, replace_file
-from edgeinspect.system import TEXT_BYTES_MAX, NotRegularError, read_regular
+from edgeinspect.services.gateway.synced_file import SYNC_INTERVAL_S, SyncedFile
+from edgeinspect.system import (
+    TEXT_BYTES_MAX,
+    FileLock,
+    NotRegularError,
+    read_regular,
+    write_atomic,
+)
 
 __all__ = ["SYNC_INTERVAL_S", "Journal", "JournalRecord"]
 
@@ -103,7 +107,7 @@ class Journal:
         self._name = name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = _lock_file(path)
+            self._file_lock = _lock_file(path)
             stored = _load_file(path, name)
             if stored.capacity != capacity:
                 _write_file(path, name, capacity, stored.records[-capacity:])
@@ -161,7 +165,7 @@ class Journal:
             return
         self._is_closed = True
         self._file.close()
-        os.close(self._lock_fd)
+        self._file_lock.release()
 
     def _write(self, record: JournalRecord) -> None:
         at = _HEADER.size + (record.count % self.capacity) * RECORD_BYTES
@@ -280,20 +284,16 @@ def _write_file(path: Path, name: str, capacity: int, records: list[JournalRecor
     for record in records:
         at = _HEADER.size + (record.count % capacity) * RECORD_BYTES
         data[at : at + RECORD_BYTES] = encode_record(record)
-    replace_file(path, bytes(data))
+    write_atomic(path, bytes(data), durable=True)
 
 
-def _lock_file(path: Path) -> int:
-    """Lock the journal against a second gateway; the lock ends with the process."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    lock_fd = os.open(path.with_name(path.name + ".lock"), flags, 0o640)
+def _lock_file(path: Path) -> FileLock:
+    """Lock the journal against a second gateway."""
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock_fd)
+        return FileLock(path.with_name(path.name + ".lock"))
+    except BlockingIOError:
         raise DeviceLostError(
             "is locked by another process: this gateway runs already",
             where=str(path),
             remedy="Stop the other process, or use a separate `cursor:`",
         ) from None
-    return lock_fd

@@ -23,8 +23,13 @@ from typing import Any
 
 from edgeinspect.domain import TriggerRefusal
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.services.gateway.synced_file import SyncedFile, replace_file
-from edgeinspect.system import TEXT_BYTES_MAX, NotRegularError, read_regular
+from edgeinspect.services.gateway.synced_file import SyncedFile
+from edgeinspect.system import (
+    TEXT_BYTES_MAX,
+    NotRegularError,
+    read_regular,
+    write_atomic,
+)
 from edgeinspect.system import boot_id as boot
 
 MAGIC = b"EIGWMEM1"
@@ -277,7 +282,7 @@ class PartMemory:
                 blank[at : at + CELL_BYTES] = _add_crc(
                     _pack_trigger(count, key, when), _TRIGGER_CRC_SEED
                 )
-            replace_file(path, bytes(blank))
+            write_atomic(path, bytes(blank), durable=True)
         self._file = SyncedFile(path, "part memory")
 
     def _load(self, data: bytes, path: Path, name: str) -> None:

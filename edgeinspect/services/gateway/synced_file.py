@@ -68,18 +68,3 @@ class SyncedFile:
             os.fdatasync(self._fd)
         except OSError:  # the data is in the page cache; the next write reports the error
             pass
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a new file and rename it to `path`: after a crash the old or the new one is there."""
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -9,10 +9,10 @@ Source: Siddiqi, Credit Risk Scorecards (2006), on the index; docs/metrics.md.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain import Int64, Pixels
-from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular, write_atomic
 
 BINS = 10
 _MIN_WINDOW_FRAMES = 200
@@ -166,9 +166,6 @@ class DriftMonitor:
         path = self._reference_path()
         if path is None:
             return
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            fresh.write_bytes(msgspec.json.encode(reference))
-            fresh.replace(path)
-        except OSError:  # the index works without; after a restart it begins anew
-            fresh.unlink(missing_ok=True)
+        # Without it the index works, and starts from scratch after a restart.
+        with suppress(OSError):
+            write_atomic(path, msgspec.json.encode(reference))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
-import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from edgeinspect.errors import StorageError, is_transient
 from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, TABLES, RowEncoder
 from edgeinspect.storage.sqlite_file import find_irregular_file
+from edgeinspect.system import FileLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class LedgerDatabase:
         """
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = _lock_ledger(path)
+        self._lock = _lock_ledger(path)
         try:
             if (other := find_irregular_file(path)) == path:
                 raise UnusableLedgerError("is not an ordinary file", suffix="other")
@@ -99,7 +98,7 @@ class LedgerDatabase:
                 self.db.close()
                 raise
         except BaseException as error:
-            os.close(self._lock_fd)
+            self._lock.release()
             if is_corruption(error):
                 raise UnusableLedgerError(str(error)) from error
             raise
@@ -116,7 +115,7 @@ class LedgerDatabase:
         except sqlite3.Error:
             pass  # what is committed is safe; the rest is still in the spool
         finally:
-            os.close(self._lock_fd)
+            self._lock.release()
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
@@ -181,16 +180,9 @@ def _inode(path: Path) -> int:
         return 0
 
 
-def _lock_ledger(path: Path) -> int:
-    """Lock the ledger against a second daemon; the lock goes with the process."""
-    lock = path.with_name(path.name + ".lock")
-    holder = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+def _lock_ledger(path: Path) -> FileLock:
+    """Lock the ledger against a second daemon."""
     try:
-        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return FileLock(path.with_name(path.name + ".lock"))
     except BlockingIOError as error:
-        os.close(holder)
         raise OSError("another daemon writes it: two lines of one name?") from error
-    except OSError:  # a network's disk without locks
-        os.close(holder)
-        raise
-    return holder

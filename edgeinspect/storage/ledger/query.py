@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import zlib
@@ -9,14 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from edgeinspect.domain import Decision, Reason
 from edgeinspect.errors import DataError, MissingExtraError, UsageError
 from edgeinspect.storage.ledger.schema import OWN_COLUMNS, decompress
-from edgeinspect.system import DecodeError, TableWriter, json_decoder
+from edgeinspect.system import (
+    DecodeError,
+    TableWriter,
+    atomic_file,
+    json_decoder,
+)
 
 _STORED = (
     *OWN_COLUMNS,
@@ -220,17 +226,18 @@ def export_csv(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> i
         DataError: The ledger is damaged; then no file is left.
     """
 
-    def write(target: Path) -> int:
+    def write(file: BinaryIO) -> int:
         count = 0
-        with target.open("w", newline="", encoding="utf-8") as file:
-            writer = TableWriter(file, "\r\n")
-            writer.writerow(COLUMNS)
-            for row in find_verdicts(base, wanted):
-                writer.writerow(row)
-                count += 1
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        writer = TableWriter(text, "\r\n")
+        writer.writerow(COLUMNS)
+        for row in find_verdicts(base, wanted):
+            writer.writerow(row)
+            count += 1
+        text.detach()
         return count
 
-    return _export_whole(base, path, write)
+    return _export(base, path, write)
 
 
 def export_parquet(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> int:
@@ -256,9 +263,9 @@ def export_parquet(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) 
 
     schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS])
 
-    def write(target: Path) -> int:
+    def write(file: BinaryIO) -> int:
         count = 0
-        with pyarrow.parquet.ParquetWriter(target, schema) as writer:
+        with pyarrow.parquet.ParquetWriter(file, schema) as writer:
             rows = find_verdicts(base, wanted)
             while batch := list(islice(rows, 10_000)):
                 columns = zip(COLUMNS, zip(*batch, strict=True), strict=True)
@@ -270,22 +277,17 @@ def export_parquet(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) 
                 count += len(batch)
         return count
 
-    return _export_whole(base, path, write)
+    return _export(base, path, write)
 
 
-def _export_whole(base: sqlite3.Connection, path: Path, write: Callable[[Path], int]) -> int:
-    """Write beside the target and rename: a file under its name is whole."""
+def _export(base: sqlite3.Connection, path: Path, write: Callable[[BinaryIO], int]) -> int:
     own = base.execute("PRAGMA database_list").fetchone()[2]
     if path.exists() and os.path.samefile(own, path):
         raise UsageError("is the ledger itself", where=str(path), remedy="Export to another file")
-    partial = path.with_name(path.name + ".partial")
     try:
-        count = write(partial)
-        partial.replace(path)
+        with atomic_file(path) as file:
+            return write(file)
     except OSError as error:
         raise UsageError(
             f"cannot be written: {error.strerror or error}", where=str(path)
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return count

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,14 @@ from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
-from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, decode_arrays, read_regular, read_text
+from edgeinspect.system import (
+    MODEL_BYTES_MAX,
+    DecodeError,
+    decode_arrays,
+    read_regular,
+    read_text,
+    write_atomic,
+)
 
 GOLDEN_FILE = "golden.npz"
 MAX_FRAMES = 16
@@ -195,14 +201,7 @@ def _compare_output(
 
 
 def _write_file(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with fresh.open("wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        write_atomic(path, data, mode=0o644, durable=True)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise ModelError(f"cannot be written: {error.strerror}", where=str(path)) from error

@@ -7,7 +7,6 @@ leaves one of the two.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import os
 import re
@@ -25,7 +24,15 @@ from edgeinspect.domain import Int64
 from edgeinspect.errors import ModelError
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
 from edgeinspect.storage.model_store.permissions import check_permissions
-from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular, sha256_of
+from edgeinspect.system import (
+    TEXT_BYTES_MAX,
+    DecodeError,
+    FileLock,
+    decode_json,
+    read_regular,
+    sha256_of,
+    write_atomic,
+)
 
 STATE_FILE = "state.json"
 ACTOR_VARIABLE = "EDGEINSPECT_ACTOR"
@@ -292,42 +299,23 @@ class ModelVersions:
 
     def _write_state(self, register: VersionState) -> None:
         path = self.folder / STATE_FILE
-        fresh = path.with_name(f".{STATE_FILE}.{os.getpid()}")
         text = msgspec.json.format(msgspec.json.encode(register), indent=2) + b"\n"
         try:
-            with fresh.open("wb") as file:
-                os.fchmod(file.fileno(), 0o644)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.rename(path)
-            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_atomic(path, text, mode=0o644, durable=True)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             raise ModelError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
     @contextmanager
     def _locked_state(self) -> Iterator[VersionState]:
-        """The register, with everybody else who would change it kept out."""
+        """Yield the state with the lock held that every change needs."""
         try:
-            lock = os.open(
-                self.folder / _LOCK_FILE,
-                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-                0o600,
-            )
+            lock = FileLock(self.folder / _LOCK_FILE, mode=0o600, timeout_s=None)
         except OSError as error:
             raise ModelError(
                 f"the store cannot be changed: {error.strerror}", where=str(self.folder)
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock:
             yield self.read_state()
-        finally:
-            os.close(lock)
 
 
 def _user_name() -> str:

@@ -17,7 +17,6 @@ from edgeinspect.domain import Int64
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import load_declaration
 from edgeinspect.learning.datasets import find_bit_depth, images_below
-from edgeinspect.services.archiver.files import write_atomically
 from edgeinspect.storage.archive import FrameQuery, find_frames, is_archive, read_sidecar
 from edgeinspect.system import (
     TEXT_BYTES_MAX,
@@ -27,6 +26,7 @@ from edgeinspect.system import (
     open_regular,
     read_regular,
     sha256_of,
+    write_atomic,
 )
 
 PLAN_FILE, FRAMES_FILE, RESULTS_FOLDER = "plan.json", "frames.jsonl", "parts"
@@ -93,7 +93,7 @@ def open_plan(
         raise DataError("contains no frame", where=where)
     chunks = [frames[at : at + chunk_frames] for at in range(0, len(frames), chunk_frames)]
     text = b"".join(msgspec.json.encode(chunk) + b"\n" for chunk in chunks)
-    write_atomically(out / FRAMES_FILE, text)
+    write_atomic(out / FRAMES_FILE, text)
     plan = RescorePlan(
         source=where,
         model=model,
@@ -104,7 +104,7 @@ def open_plan(
         chunk_frames=chunk_frames,
         frames_sha256=hashlib.sha256(text).hexdigest(),
     )
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(plan)) + b"\n")
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(plan)) + b"\n")
     return plan
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +13,16 @@ import numpy as np
 
 from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
-from edgeinspect.services.archiver.files import write_atomically
-from edgeinspect.system import MODEL_BYTES_MAX, DecodeError, TableWriter, decode_json, read_regular
+from edgeinspect.system import (
+    MODEL_BYTES_MAX,
+    DecodeError,
+    FileLock,
+    TableWriter,
+    atomic_file,
+    decode_json,
+    read_regular,
+    write_atomic,
+)
 from edgeinspect.tools.rescore.plan import (
     RescoreFrame,
     RescorePlan,
@@ -75,7 +80,7 @@ def rescore(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _exclusive(out):
+        with _lock_run(out):
             plan = open_plan(
                 out,
                 source,
@@ -116,7 +121,7 @@ def _score_pending(
                 f"chunk {number} has {result_lines.count(10)} results for {sizes[number]} frames",
                 where=str(out),
             )
-        write_atomically(path, result_lines)
+        write_atomic(path, result_lines)
         done += sizes[number]
         progress(before, done, plan.frames)
 
@@ -126,9 +131,8 @@ def _write_results(out: Path, plan: RescorePlan, threshold: float | None) -> Res
     text = io.StringIO()
     rows = TableWriter(text)
     rows.writerow(["frame", "line_says", "line_prob", "defect_prob", "classes", "problem"])
-    temporary = out / f"{RESULTS_FILE}.part"
     statistics = _RunStatistics(threshold)
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(out / RESULTS_FILE) as file:
         for frame, result in read_results(out):
             statistics.add(frame, result)
             rows.writerow(
@@ -144,14 +148,15 @@ def _write_results(out: Path, plan: RescorePlan, threshold: float | None) -> Res
                     result.problem,
                 ]
             )
-            file.write(text.getvalue())
+            file.write(text.getvalue().encode())
             text.seek(0)
             text.truncate()
-    if statistics.frames != plan.frames:
-        raise DataError(f"has {statistics.frames} results for {plan.frames} frames", where=str(out))
-    os.replace(temporary, out / RESULTS_FILE)
+        if statistics.frames != plan.frames:
+            raise DataError(
+                f"has {statistics.frames} results for {plan.frames} frames", where=str(out)
+            )
     summary = {"model": plan.model, "source": plan.source, **statistics.summary()}
-    write_atomically(out / SUMMARY_FILE, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
+    write_atomic(out / SUMMARY_FILE, msgspec.json.format(msgspec.json.encode(summary)) + b"\n")
     return RescoreResult(plan, statistics.frames, statistics.problems, summary)
 
 
@@ -224,15 +229,8 @@ def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-@contextmanager
-def _exclusive(out: Path) -> Iterator[None]:
-    """Hold the lock of a run, so that one process does it."""
-    handle = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _lock_run(out: Path) -> FileLock:
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DeviceLostError("another process does this run", where=str(out)) from error
-        yield
-    finally:
-        os.close(handle)
+        return FileLock(out / ".lock", mode=0o644)
+    except BlockingIOError as error:
+        raise DeviceLostError("another process does this run", where=str(out)) from error

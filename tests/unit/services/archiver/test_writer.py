@@ -22,7 +22,7 @@ from edgeinspect.domain.manual_clock import EPOCH_UTC_NS, ManualClock
 from edgeinspect.errors import DataError, DeviceLostError, StorageError
 from edgeinspect.services.archiver import files, writer
 from edgeinspect.services.archiver.config import ImageFormat
-from edgeinspect.services.archiver.files import encode_image, write_atomically
+from edgeinspect.services.archiver.files import encode_image
 from edgeinspect.services.archiver.write_queue import WriteQueue
 from edgeinspect.services.archiver.writer import DAY_NS, ArchiveWriter
 from edgeinspect.storage.archive.format import (
@@ -42,6 +42,7 @@ from edgeinspect.storage.archive.reader import (
     read_losses,
 )
 from edgeinspect.storage.sqlite_file import SQLITE_SUFFIXES
+from edgeinspect.system.files import write_atomic
 from tests.archive_fixture import (
     SCRATCH,
     SECOND,
@@ -87,7 +88,7 @@ def folder(tmp_path: Path) -> Path:
 
 def kill(archive: ArchiveFixture) -> None:
     """As `kill -9`: nothing is committed, the lock is gone."""
-    os.close(archive.writer._lock_fd)
+    archive.writer._file_lock.release()
     archive.writer._index._db.rollback()
     archive.writer._index._db.close()
 
@@ -482,14 +483,14 @@ def test_failed_write_leaves_no_file_and_is_retried(
         archive.writer.progress.mark_pending(frame.key)
         waiting.put(frame)
     archive.writer.progress.advance(2)
-    real = files.write_atomically
+    real = files.write_atomic
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, *, suffix: str) -> None:
         if path.suffix == ".json":
             raise OSError(28, "No space left on device")
-        real(path, data)
+        real(path, data, suffix=suffix)
 
-    monkeypatch.setattr(files, "write_atomically", full)
+    monkeypatch.setattr(files, "write_atomic", full)
     for _ in range(3):
         assert not archive.writer.write_next(waiting, 0)
     assert "No space left" in archive.writer.problem
@@ -541,7 +542,7 @@ def test_keeps_the_minimum_free_space(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_failed_write_removes_the_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "x.png").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_atomically(tmp_path / "x.png", b"data")
+        write_atomic(tmp_path / "x.png", b"data", suffix=".part")
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
 
 
