@@ -150,8 +150,7 @@ def test_an_epoch_whose_daemon_is_dead_is_refused(forger: Forger, tmp_path: Path
 def test_a_daemon_that_was_killed_is_refused_by_its_lock(forger: Forger, feeder: FakeLine) -> None:
     """The cell still says its epoch, and nobody holds the lock any more."""
     epoch = feeder.spool.epoch
-    held, feeder.spool._lock_fd = feeder.spool._lock_fd, os.open("/dev/null", os.O_RDONLY)
-    os.close(held)
+    feeder.spool._file_lock.release()
     spool = str(feeder.spool.path)
     with feed_on(forger, LineVerifier("press")) as feed:
         assert "no daemon holds" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
