@@ -26,7 +26,7 @@ TEXTS = {
     "ledger stands still: verdicts wait in the spool": AlarmCode.LEDGER_SLOW,
     "ledger has lost 3 verdicts of 1 to 3": AlarmCode.LEDGER_LOST,
     "the clock was set back by 2.0 hours": AlarmCode.CLOCK_STEPPED,
-    "the clock stands 3.0 days before 2020: it was never set": AlarmCode.CLOCK_STEPPED,
+    "the clock is 3.0 days before 2020: it was never set": AlarmCode.CLOCK_STEPPED,
     "report stands still: status and keys are not up to date": AlarmCode.REPORT_STALLED,
 }
 
