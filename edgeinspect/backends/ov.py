@@ -146,9 +146,9 @@ def _unit_cache_folder() -> str | None:
 
 def _tensor_info(port: Any) -> TensorInfo:
     """Describe a port of the model; of several names, use the one in the contract."""
-    known = {_contract.INPUT_NAME, *_contract.GATE_OUTPUTS, *_contract.SEGMENTER_OUTPUTS}
+    expected = {_contract.INPUT_NAME, *_contract.GATE_OUTPUTS, *_contract.SEGMENTER_OUTPUTS}
     names = sorted(port.get_names())
-    name = next((each for each in names if each in known), names[0] if names else "(unnamed)")
+    name = next((each for each in names if each in expected), names[0] if names else "(unnamed)")
     shape = tuple(
         dim.get_length() if dim.is_static else _contract.DYNAMIC_SIZE
         for dim in (port.partial_shape if port.partial_shape.rank.is_static else ())

@@ -118,12 +118,12 @@ def find_or_build_plan(
         spec, options, cuda.device_info, is_half=metadata.get(FLOAT_PRECISION_KEY) == "fp16"
     )
     folder = PlanCache(Path(options.plans) if options.plans else default_plan_folder())
-    reason = "asked for"
+    reason = "requested"
     for key in () if force_build else keys:
         plan = folder.load(key)
         if isinstance(plan, TrtPlan):
             return plan
-        reason = plan.reason if reason == "asked for" else reason
+        reason = plan.reason if reason == "requested" else reason
     if not (options.rebuild or force_build):
         raise ModelError(
             f"{spec.id} has no plan for this machine: {reason}",

@@ -62,11 +62,11 @@ class PylonDevice:
 
     def connect(self) -> None:
         pylon = self._pylon
-        wanted = pylon.DeviceInfo()
+        device_info = pylon.DeviceInfo()
         if self._options.serial_number is not None:
-            wanted.SetSerialNumber(self._options.serial_number)
+            device_info.SetSerialNumber(self._options.serial_number)
         try:
-            device = pylon.TlFactory.GetInstance().CreateFirstDevice(wanted)
+            device = pylon.TlFactory.GetInstance().CreateFirstDevice(device_info)
             self._camera = pylon.InstantCamera(device)
             self._camera.Open()
             self._nodes = self._camera.GetNodeMap()

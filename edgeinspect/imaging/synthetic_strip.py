@@ -38,7 +38,7 @@ class StripImage:
 
     @property
     def has_defect(self) -> bool:
-        """True if any pixel is a defect."""
+        """Return True if any pixel is a defect."""
         return bool(self.mask.any())
 
 

@@ -1,4 +1,4 @@
-"""Targets: files that another program, version or person may have written or cut."""
+"""Fuzz targets: files that another program or version may have written, or that were truncated."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ def settings(data: bytes, _folder: Path) -> None:
 
 def _spool_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        desk = LedgerFixture(Path(name), slots=16)
-        desk.add_verdicts(20, Decision.REJECT)
-        desk.open("part-1")
-        desk.spool.release()
-        return desk.spool_path.read_bytes()
+        fixture = LedgerFixture(Path(name), slots=16)
+        fixture.add_verdicts(20, Decision.REJECT)
+        fixture.open("part-1")
+        fixture.spool.release()
+        return fixture.spool_path.read_bytes()
 
 
 def spool(data: bytes, folder: Path) -> None:
-    """A start after whatever stands there, and a reader beside it."""
+    """Open a spool file at start, with a reader beside it."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path = _write(Path(name), "t.spool", data)
         try:
@@ -148,12 +148,12 @@ def journal(data: bytes, folder: Path) -> None:
 
 def _ledger_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        desk = LedgerFixture(Path(name), slots=16)
-        desk.add_verdicts(12, Decision.REJECT)
-        desk.writer.write_backlog(last=True)
-        desk.writer.close()
-        desk.spool.release()
-        return desk.path.read_bytes()
+        fixture = LedgerFixture(Path(name), slots=16)
+        fixture.add_verdicts(12, Decision.REJECT)
+        fixture.writer.write_backlog(last=True)
+        fixture.writer.close()
+        fixture.spool.release()
+        return fixture.path.read_bytes()
 
 
 def ledger(data: bytes, folder: Path) -> None:
@@ -163,15 +163,15 @@ def ledger(data: bytes, folder: Path) -> None:
 
 
 def ledger_writer(data: bytes, folder: Path) -> None:
-    """A start of the daemon on whatever stands there: it is used, or set aside, and written."""
+    """Start the ledger writer on a file, which is used or quarantined."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         _write(Path(name), "t.ledger.sqlite", data)
-        desk = LedgerFixture(Path(name), slots=16)
+        fixture = LedgerFixture(Path(name), slots=16)
         try:
-            desk.add_verdicts(3)
-            desk.writer.write_backlog(last=True)
+            fixture.add_verdicts(3)
+            fixture.writer.write_backlog(last=True)
         finally:
-            desk.dispose()
+            fixture.dispose()
 
 
 def state(data: bytes, folder: Path) -> None:
@@ -224,7 +224,7 @@ def manifest(data: bytes, folder: Path) -> None:
 
 
 def model(data: bytes, folder: Path) -> None:
-    """A version's folder whose manifest says something else of its file."""
+    """Read a model's folder whose manifest does not match its file."""
     version = folder / "strip-gate" / "1"
     if not version.is_dir():
         shutil.copytree(GATE, version)
@@ -256,29 +256,29 @@ def notebook(data: bytes, folder: Path) -> None:
     CalibrationCheckpoint(folder, resume=True).load("s")
 
 
-# -- pictures and tables -------------------------------------------------------------------
+# -- images and tables ----------------------------------------------------------------------
 
 
-def _pictures() -> list[bytes]:
-    """A small one of each format, grey, coloured and deep."""
-    noise = np.random.default_rng(5)
-    grey = noise.integers(0, 256, (9, 12), np.uint8)
-    color = noise.integers(0, 256, (9, 12, 3), np.uint8)
-    deep = noise.integers(0, 1 << 16, (9, 12), np.uint16)
-    made = [(ending, grey) for ending in (".png", ".jpg", ".bmp", ".tif", ".pgm")]
-    made += [(".png", color), (".jpg", color), (".tif", color), (".png", deep), (".tif", deep)]
-    return [cv2.imencode(ending, pixels)[1].tobytes() for ending, pixels in made]
+def _images() -> list[bytes]:
+    """Encode a small image in each format: grey, colour and 16 bits."""
+    rng = np.random.default_rng(5)
+    grey = rng.integers(0, 256, (9, 12), np.uint8)
+    color = rng.integers(0, 256, (9, 12, 3), np.uint8)
+    deep = rng.integers(0, 1 << 16, (9, 12), np.uint16)
+    encodings = [(ending, grey) for ending in (".png", ".jpg", ".bmp", ".tif", ".pgm")]
+    encodings += [(".png", color), (".jpg", color), (".tif", color), (".png", deep), (".tif", deep)]
+    return [cv2.imencode(ending, pixels)[1].tobytes() for ending, pixels in encodings]
 
 
 def _masks() -> list[bytes]:
-    """Black and white of each format; a JPEG may hold nothing else."""
+    """Encode a black and white mask in each format."""
     white = np.zeros((16, 24), np.uint8)
     white[:8, :8] = 255
     endings = (".png", ".jpg", ".bmp", ".tif", ".pgm")
     return [cv2.imencode(ending, white)[1].tobytes() for ending in endings]
 
 
-def picture(data: bytes, folder: Path) -> None:
+def image(data: bytes, folder: Path) -> None:
     read_native(_write(folder, "a.png", data))
 
 
@@ -356,7 +356,7 @@ TARGETS = [
         (ValueError, OSError),
     ),
     Target("file: calibration's notes", notebook, [_npz_bytes()]),
-    Target("file: picture", picture, _pictures()),
+    Target("file: picture", image, _images()),
     Target("file: mask", mask, _masks()),
     Target("file: table", table, [TABLE]),
     Target("file: corrections", corrections, [TABLE]),

@@ -1,4 +1,4 @@
-"""A whole line on a real GigE Vision peer: rate, loss, death and return, triggers."""
+"""A complete line with a GigE Vision camera on sockets: rate, losses, reconnection, triggers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.faults.harness import SHAPE, RunningLine, wait_for
 TRIGGERS = int(os.environ.get("EDGEINSPECT_TRIGGERS", "60"))
 RATE_HZ = 50
 TIMEOUT_MS = 200
-"""The watchdog's default."""
+"""Default of `capture.timeout_ms`."""
 
 
 def make(**more: Any) -> Camera:
@@ -36,7 +36,7 @@ def make(**more: Any) -> Camera:
         "device": DEVICE,
         "Width": SHAPE.width_px,
         "Height": SHAPE.height_px,
-        "packet_resend": False,  # the fake one does not answer
+        "packet_resend": False,  # not supported by the fake camera
         "AcquisitionFrameRate": 100,
     }
     return aravis.build(msgspec.convert(options | more, aravis.Options), SystemClock())
@@ -46,27 +46,29 @@ def software(**more: Any) -> Camera:
     return make(TriggerMode="On", TriggerSource="Software", AcquisitionFrameRate=1000, **more)
 
 
-def test_rate_is_held_and_every_frame_judged(tmp_path: Path) -> None:
-    """Against the camera's own stamps: on a busy machine the fake one is late itself."""
+def test_rate_is_kept_and_every_frame_has_a_verdict(tmp_path: Path) -> None:
+    """Uses the camera's time stamps, as the fake camera is late on a busy machine."""
     with fake_camera():
         rig = RunningLine(tmp_path, camera=make(AcquisitionFrameRate=RATE_HZ), budget_ms=5000)
         rig.line.start()
         wait_for(lambda: len(rig.verdicts) >= 3 * RATE_HZ)
         counts = rig.stop()
     ids = [verdict.camera_frame_id for verdict in rig.verdicts]
-    assert ids == list(range(ids[0], ids[0] + len(ids))), "each frame it counted has a verdict"
-    judged = [verdict for verdict in rig.verdicts if verdict.decision is not Decision.NO_VERDICT]
-    assert {verdict.clock_source for verdict in judged} == {"camera"}
+    assert ids == list(range(ids[0], ids[0] + len(ids))), (
+        "each frame that the camera counted has a verdict"
+    )
+    inspected = [verdict for verdict in rig.verdicts if verdict.decision is not Decision.NO_VERDICT]
+    assert {verdict.clock_source for verdict in inspected} == {"camera"}
     stamps_ns = [verdict.captured_at_utc_ns for verdict in rig.verdicts]
     rate_hz = (len(ids) - 1) * NS_PER_S / (stamps_ns[-1] - stamps_ns[0])
     assert 0.5 * RATE_HZ <= rate_hz <= 1.1 * RATE_HZ, rate_hz
-    # A machine that stands still for a second loses some; it does not lose most.
+    # A busy machine may lose some frames, but not most.
     assert counts.passed + counts.reject >= 0.5 * counts.captured
     assert not rig.failures
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_death_is_noticed_by_the_own_watchdog_and_the_return_too(tmp_path: Path, how: str) -> None:
+def test_a_dead_camera_is_detected_and_reconnected(tmp_path: Path, how: str) -> None:
     with fake_camera() as peer:
         capture = "{reconnect: {attempts: 0, first_ms: 50, max_ms: 200}}"
         rig = RunningLine(tmp_path, camera=make(), budget_ms=500, capture=capture)
@@ -76,7 +78,7 @@ def test_death_is_noticed_by_the_own_watchdog_and_the_return_too(tmp_path: Path,
         died = time.monotonic()
         peer.kill() if how == "kill" else peer.signal(signal.SIGSTOP)
         wait_for(lambda: camera.state == "lost")
-        assert time.monotonic() - died < 4, "the library says so after 5 s"
+        assert time.monotonic() - died < 4, "the library reports it after 5 s"
         waited_ms = (
             camera.grab_monitor._silence_monitor.silence_ns / NS_PER_MS
         )  # however busy the machine is
@@ -91,7 +93,7 @@ def test_death_is_noticed_by_the_own_watchdog_and_the_return_too(tmp_path: Path,
 
 
 def test_each_lost_or_incomplete_frame_is_a_verdict(tmp_path: Path) -> None:
-    """Four packets a frame, two in a hundred lost: the ids say what the camera sent."""
+    """Four packets per frame, 2 % lost; the ids show which frames the camera sent."""
     with fake_camera(lost_per_thousand=20):
         camera = make()
         rig = RunningLine(tmp_path, camera=camera, budget_ms=500)
@@ -99,7 +101,9 @@ def test_each_lost_or_incomplete_frame_is_a_verdict(tmp_path: Path) -> None:
         wait_for(lambda: len(rig.verdicts) >= 300)
         counts = rig.stop()
     ids = [verdict.camera_frame_id for verdict in rig.verdicts]
-    assert sorted(ids) == list(range(min(ids), max(ids) + 1)), "each frame the camera sent, once"
+    assert sorted(ids) == list(range(min(ids), max(ids) + 1)), (
+        "each frame that the camera sent, once"
+    )
     lost = [verdict for verdict in rig.verdicts if verdict.reason is Reason.CAPTURE_LOST]
     assert all(verdict.decision is Decision.NO_VERDICT for verdict in lost)
     assert len(lost) == counts.reasons["capture_lost"] >= 5
@@ -110,17 +114,17 @@ def test_each_lost_or_incomplete_frame_is_a_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost_per_thousand", [0, 40])
-def test_triggers_and_parts_match_one_to_one(tmp_path: Path, lost_per_thousand: int) -> None:
-    """The camera counts each trigger it takes, so its frame id tells the part on its own."""
+def test_triggers_and_parts_match(tmp_path: Path, lost_per_thousand: int) -> None:
+    """The camera counts each trigger, so its frame id identifies the part independently."""
     triggers = TRIGGERS
     with fake_camera(lost_per_thousand):
         rig = RunningLine(tmp_path, camera=software(trigger_timeout_ms=300), budget_ms=500)
         rig.line.start()
         wait_for(lambda: rig.line.capture_threads[0].state == "live")
-        with asking(rig.line.replay_server.address) as ask:
-            promised = []
+        with trigger_socket(rig.line.replay_server.address) as ask:
+            seqs = []
             for index in range(triggers):
-                promised.append(
+                seqs.append(
                     ask(
                         TriggerRequest(camera="top", part_id=str(index), encoder_count=10 * index)
                     ).seq
@@ -130,17 +134,17 @@ def test_triggers_and_parts_match_one_to_one(tmp_path: Path, lost_per_thousand: 
     assert [verdict.part_id for verdict in rig.verdicts] == [
         str(index) for index in range(triggers)
     ]
-    pairs = list(zip(promised, rig.verdicts, strict=True))
-    assert all(seq in (None, verdict.seq) for seq, verdict in pairs), "the seq that judged it"
-    assert promised.count(None) <= triggers // 4  # a machine that stands still for 400 ms
-    judged = [v for v in rig.verdicts if v.reason is not Reason.CAPTURE_LOST]
-    offsets = {v.camera_frame_id - int(v.part_id or -1) for v in judged}
-    assert len(offsets) == 1, "parts and frames drift apart"
+    pairs = list(zip(seqs, rig.verdicts, strict=True))
+    assert all(seq in (None, verdict.seq) for seq, verdict in pairs), "the seq of its verdict"
+    assert seqs.count(None) <= triggers // 4  # a machine stalled for 400 ms
+    inspected = [v for v in rig.verdicts if v.reason is not Reason.CAPTURE_LOST]
+    offsets = {v.camera_frame_id - int(v.part_id or -1) for v in inspected}
+    assert len(offsets) == 1, "parts and frames do not match"
     assert all(v.encoder_count == 10 * int(v.part_id or -1) for v in rig.verdicts)
-    assert (len(judged) == triggers) == (lost_per_thousand == 0)
+    assert (len(inspected) == triggers) == (lost_per_thousand == 0)
 
 
-def test_triggers_of_a_dead_camera_are_lost_and_say_so() -> None:
+def test_triggers_of_a_dead_camera_are_lost() -> None:
     with fake_camera() as peer:
         camera = software()
         camera.open()
@@ -154,7 +158,7 @@ def test_triggers_of_a_dead_camera_are_lost_and_say_so() -> None:
             camera.trigger(Part(name))
         assert time.monotonic() - started < 1.0, "a trigger does not wait for the camera"
         lost = [take(camera) for _ in range(3)]
-        assert time.monotonic() - started < 4.0, "the library says so after 5 s"
+        assert time.monotonic() - started < 4.0, "the library reports it after 5 s"
         assert [(one.part.part_id, one.lost) for one in lost] == [
             ("a", True),
             ("b", True),
@@ -166,13 +170,13 @@ def test_triggers_of_a_dead_camera_are_lost_and_say_so() -> None:
             camera.trigger(Part("d"))
         started = time.monotonic()
         camera.close()
-        assert time.monotonic() - started < 2.0, "a dead camera must not hold the thread"
+        assert time.monotonic() - started < 2.0, "a dead camera must not block the thread"
         peer.signal(signal.SIGCONT)
 
 
 @contextmanager
-def asking(address: str) -> Iterator[Callable[[TriggerRequest], CommandResult]]:
-    """Triggers over ZeroMQ, as any REQ socket can."""
+def trigger_socket(address: str) -> Iterator[Callable[[TriggerRequest], CommandResult]]:
+    """Return a function that sends triggers over a REQ socket."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.REQ)
     socket.rcvtimeo = 10_000
@@ -214,14 +218,14 @@ def test_a_frame_is_the_receiving_buffer_until_released() -> None:
         held = take(camera)
         camera.close()
         assert held.pixels is not None
-        assert held.pixels.sum() >= 0  # stale, but there
+        assert held.pixels.sum() >= 0  # stale, but valid memory
         camera.release(held)
     assert len(addresses) <= 4
     assert camera.counts.copied_bytes == 0
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"ExposureTime": 5}, "ExposureTimeAbs: 5 is refused .it has 10000"),
         ({"PixelFormat": "Mono12"}, "Mono12 is refused"),
@@ -232,26 +236,26 @@ def test_a_frame_is_the_receiving_buffer_until_released() -> None:
         ({"color": "bgr"}, "Mono8, which has no colour"),
     ],
 )
-def test_settings_a_camera_does_not_take_are_told(options: dict[str, Any], words: str) -> None:
+def test_refused_settings_are_reported(options: dict[str, Any], message: str) -> None:
     with fake_camera():
         camera = make(**options)
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(DataError, match=message):
             camera.open()
         camera = make(PixelFormat="Mono8", ExposureTime=1234.4, features={"GainRaw": 3}, OffsetX=8)
         camera.open()
         camera.close()
 
 
-def test_colour_and_depth(tmp_path: Path) -> None:
+def test_colour_and_bit_depth(tmp_path: Path) -> None:
     with fake_camera():
-        for form, more, channels in (
+        for pixel_format, more, channels in (
             ("RGB8", {"color": "rgb"}, 3),
             ("RGB8", {}, 3),
             ("BayerRG8", {}, 3),
             ("BayerRG8", {"color": "mono"}, 1),
             ("Mono16", {"levels": {"black": 0, "white": 65_535}}, 1),
         ):
-            camera = make(PixelFormat=form, **more)
+            camera = make(PixelFormat=pixel_format, **more)
             camera.open()
             got = take(camera)
             assert got.pixels is not None
@@ -262,11 +266,11 @@ def test_colour_and_depth(tmp_path: Path) -> None:
             assert (copied == 0) == (more == {"color": "rgb"})
 
 
-def test_no_thread_is_left(tmp_path: Path) -> None:
+def test_no_thread_remains(tmp_path: Path) -> None:
     with fake_camera():
         before = threading.active_count()
         for _ in range(3):
             camera = software()
             camera.open()
             camera.close()
-        wait_for(lambda: threading.active_count() <= before + 1)  # the one that closes cameras
+        wait_for(lambda: threading.active_count() <= before + 1)  # the thread that closes a camera

@@ -1,1 +1,1 @@
-"""TensorRT: the CUDA driver, building plans, caching them, running them."""
+"""TensorRT: CUDA contexts, and building, caching and running plans."""

@@ -101,16 +101,16 @@ def tensorrt_version() -> str:
     return str(trt.__version__)
 
 
-def typings_to_try(version: str, wanted: str) -> tuple[Typing, ...]:
+def typings_to_try(version: str, configured: str) -> tuple[Typing, ...]:
     """Return the typings to try, in order.
 
     Raises:
         ModelError: `weak` is configured, and TensorRT has only strong typing.
     """
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if wanted == "strong" or (wanted == "auto" and numbers >= STRONG_ONLY_SINCE):
+    if configured == "strong" or (configured == "auto" and numbers >= STRONG_ONLY_SINCE):
         return ("strong",)
-    if wanted == "auto":
+    if configured == "auto":
         return ("strong", "weak")
     if numbers >= (11, 0):
         raise ModelError(

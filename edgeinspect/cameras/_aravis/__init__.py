@@ -1,1 +1,1 @@
-"""Aravis: its library through ctypes, and one camera session."""
+"""libaravis through ctypes, and one connection to a camera."""

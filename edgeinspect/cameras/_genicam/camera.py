@@ -76,7 +76,7 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
 
     @property
     def waiting_for(self) -> str:
-        """Return what the camera is waited for; empty for nothing."""
+        """Return the pending operation of the camera; empty if there is none."""
         return "sending a trigger" if self._trigger_sender.is_sending else ""
 
     def open(self) -> None:

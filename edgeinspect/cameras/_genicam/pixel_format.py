@@ -7,7 +7,6 @@ camera that uses the lower half too dark, or clip it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -89,8 +88,6 @@ _COLOR_CODES = {
     ("rgb", "mono"): cv2.COLOR_RGB2GRAY,
     ("bgr", "mono"): cv2.COLOR_BGR2GRAY,
 }
-
-Convert = Callable[[NDArray[np.uint8], Pixels], None]
 
 
 class PixelConverter:

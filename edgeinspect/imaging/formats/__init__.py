@@ -1,1 +1,1 @@
-"""Image file formats: detection, headers, and what each file contains."""
+"""Image file formats: detection, headers, completeness, and decoding where OpenCV is ambiguous."""

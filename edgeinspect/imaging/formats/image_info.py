@@ -1,4 +1,4 @@
-"""What the headers of an image file say about its pixels, and the checks that formats share.
+"""The information in the headers of an image file, and the checks that formats share.
 
 OpenCV decodes silently: it fills a truncated JPEG with grey, takes the first of several pages,
 and treats palettes, inverted TIFFs and transparency differently from version to version. The
@@ -154,15 +154,15 @@ def _count_trailing_zeros(data: bytes, start: int, end: int) -> int:
     return end - start
 
 
-def _check_holes(data: bytes) -> None:
+def _check_zero_blocks(data: bytes) -> None:
     """Refuse zeros that begin and end at block boundaries of a file, between nonzero bytes.
 
     Raises:
         ImageFileError: There are some. Black pixels on such boundaries are one in millions.
     """
     blocks = len(data) // ZERO_BLOCK_BYTES
-    words = np.frombuffer(data, np.uint64, blocks * ZERO_BLOCK_BYTES // 8)
-    empty = words.reshape(blocks, ZERO_BLOCK_BYTES // 8).max(axis=1) == 0
+    values = np.frombuffer(data, np.uint64, blocks * ZERO_BLOCK_BYTES // 8)
+    empty = values.reshape(blocks, ZERO_BLOCK_BYTES // 8).max(axis=1) == 0
     changes = np.flatnonzero(np.diff(empty)) + 1
     for first, end in pairwise(changes.tolist()):
         start, stop = first * ZERO_BLOCK_BYTES, end * ZERO_BLOCK_BYTES
@@ -184,12 +184,12 @@ def check_missing_blocks(data: bytes, info: ImageInfo) -> None:
     """
     if not info.pixel_ranges or not info.row_bytes:
         return
-    _check_holes(data)
+    _check_zero_blocks(data)
     zeros = 0
     for start, end in sorted(info.pixel_ranges, reverse=True):
-        found = _count_trailing_zeros(data, start, end)
-        zeros += found
-        if found < end - start:
+        count = _count_trailing_zeros(data, start, end)
+        zeros += count
+        if count < end - start:
             break
     else:
         raise ImageFileError(

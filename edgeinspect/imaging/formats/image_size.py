@@ -33,7 +33,7 @@ class ImageSize:
 
     @property
     def pixels(self) -> int:
-        """Height times width."""
+        """Return height times width."""
         return self.height_px * self.width_px
 
 
@@ -61,7 +61,7 @@ def read_image_size(data: bytes) -> ImageSize:
                     remedy="Copy it again",
                 ) from error
             if height_px < 1 or width_px < 1:
-                what = f"is damaged: its {name.upper()} header says {width_px}x{height_px}"
+                what = f"is damaged: its {name.upper()} header states {width_px}x{height_px}"
                 raise DataError(what, remedy="Copy it again")
             return ImageSize(height_px, width_px, name)
     raise DataError(

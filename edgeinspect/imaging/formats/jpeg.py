@@ -79,10 +79,10 @@ def read_info(data: bytes) -> ImageInfo:
 
 
 def verify(data: bytes) -> None:
-    """The end is there, and every restart marker.
+    """Check that the end marker, every scan and every restart marker are there.
 
     Raises:
-        ImageFileError: If not.
+        ImageFileError: Something is missing.
     """
     parsed = _parse_segments(data, scans=True)
     covered: set[int] = set()

@@ -17,7 +17,6 @@ from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging.read_settings import ReadSettings
 from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.learning.evaluate.explain.explanation import read_frames
 from edgeinspect.learning.onnx_graphs.importer.importer import read_samples
@@ -124,6 +123,10 @@ def test_colour_is_converted_to_the_same_grey(tmp_path: Path) -> None:
         assert np.array_equal(first, seen[0][0])
 
 
+def twelve_bit_camera(folder: Path) -> FolderCamera:
+    return FolderCamera(Options(path=str(folder), bits=12), SystemClock())
+
+
 def inject_challenge(folder: Path, image: str, camera: object) -> np.ndarray:
     sent: list[tuple[np.ndarray, str]] = []
     capture: Any = SimpleNamespace(
@@ -140,14 +143,14 @@ def inject_challenge(folder: Path, image: str, camera: object) -> np.ndarray:
 def test_a_challenge_image_is_read_with_the_settings_of_its_camera(folder: Path) -> None:
     with pytest.raises(UsageError, match="16 bits per pixel"):
         inject_challenge(folder, "b.png", object())
-    seen = inject_challenge(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))
+    seen = inject_challenge(folder, "b.png", twelve_bit_camera(folder))
     assert np.array_equal(seen[:, :, 0], GREY)
     (folder / "reading.yaml").write_text("bits: 12\n")
     assert np.array_equal(inject_challenge(folder, "a.png", object())[:, :, 0], DEEP // 8 // 16)
 
 
 def test_a_challenge_image_may_be_given_by_path_or_escaped_name(folder: Path) -> None:
-    camera = SimpleNamespace(reading=ReadSettings("mono", 12))
+    camera = twelve_bit_camera(folder)
     seen: list[str] = []
     capture: Any = SimpleNamespace(
         camera=camera,
@@ -183,4 +186,4 @@ def test_a_truncated_challenge_image_is_refused(folder: Path) -> None:
     path = folder / "b.png"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UsageError, match="cut off"):
-        inject_challenge(folder, "b.png", SimpleNamespace(reading=ReadSettings("mono", 12)))
+        inject_challenge(folder, "b.png", twelve_bit_camera(folder))
