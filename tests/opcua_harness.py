@@ -1,4 +1,4 @@
-"""Certificates, servers and clients of OPC UA for tests."""
+"""OPC UA certificates, servers and clients for tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CertificatePair:
-    """A certificate and its key, as files."""
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
@@ -45,9 +45,9 @@ def make_certificate_pair(
     signs: bool | None = None,
     bits: int = 2048,
 ) -> CertificatePair:
-    """A certificate of `urn:test:NAME`, self-signed unless an issuer is given.
+    """Create a certificate of `urn:test:NAME`, self-signed without an issuer.
 
-    `signs` says in its KeyUsage whether it may sign certificates; None leaves that out.
+    `signs` is key_cert_sign of its KeyUsage; None creates no KeyUsage.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -104,7 +104,7 @@ def make_certificate_pair(
 
 @dataclass
 class RunningServer:
-    """A server in this process."""
+    """An OPC UA link in this process."""
 
     link: opcua.OpcUaServer
     port: int
@@ -123,7 +123,7 @@ class RunningServer:
         policy: str = "Basic256Sha256",
         key: Path | None = None,
     ) -> Any:
-        """An asyncua client, not connected: `await connected(...)`."""
+        """Return an asyncua client that is not connected; see `connect`."""
         from asyncua import Client
         from asyncua.crypto import security_policies as policies
 
@@ -139,14 +139,14 @@ class RunningServer:
         return client
 
     def write_image(self, **changes: Any) -> None:
-        """Show an image; revisions count by themselves."""
+        """Write an image with the next revision."""
         self._revision = getattr(self, "_revision", 1) + 1
         self.link.write(ProcessImage(revision=self._revision, online=True, **changes))
 
 
 @contextmanager
 def serve(folder: Path, **options: Any) -> Iterator[RunningServer]:
-    """A server with these options."""
+    """Run a server with these options."""
     if skip_reason:
         pytest.skip(f"link opcua: {skip_reason}")
     port = free_port()
@@ -161,7 +161,7 @@ def serve(folder: Path, **options: Any) -> Iterator[RunningServer]:
 
 
 async def connect(client: Any) -> Any:
-    """Open channel and session; returns the client."""
+    """Open channel and session; return the client."""
     if client.test_security is not None:
         policy, certificate, key = client.test_security
         await client.set_security(policy, certificate, key)
@@ -170,15 +170,15 @@ async def connect(client: Any) -> Any:
 
 
 async def disconnect(client: Any) -> None:
-    """End a client, however dead its server already holds it."""
+    """Disconnect a client, also if the server has closed its connection."""
     try:
         await asyncio.wait_for(client.disconnect(), 5)
-    except Exception:  # it is gone, which is all that is wanted
+    except Exception:  # disconnected already
         pass
 
 
 def run_async(work: Callable[[], Awaitable[T]]) -> T:
-    """A coroutine function, to its end."""
+    """Run a coroutine function for at most 60 s."""
 
     async def whole() -> T:
         return await asyncio.wait_for(work(), 60)
@@ -187,7 +187,7 @@ def run_async(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def input_node_id(name: str) -> Any:
-    """The node id of an input."""
+    """Return the node id of an input."""
     from asyncua import ua
 
     return ua.NodeId(f"Inputs.{name}", 2)
@@ -196,7 +196,7 @@ def input_node_id(name: str) -> Any:
 async def write_raw(
     client: Any, node: Any, value: Any, attribute: int = 13, rng: Any = None
 ) -> str:
-    """The name of the status that answers one raw write."""
+    """Write one value; return the name of its status code."""
     from asyncua import ua
 
     item = ua.WriteValue()

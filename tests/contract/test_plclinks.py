@@ -1,4 +1,4 @@
-"""One suite over every PLC link that the registry finds, each with a peer on loopback."""
+"""The contract of every PLC link in the registry, each with a peer on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.plant import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 ReadTags = Callable[[], dict[str, Any]]
-"""What the peer sees now, by the map's names."""
+"""Returns what the peer reads now, by tag name."""
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     reason = registry.missing_reason("plclink", name)
     if reason:
         pytest.skip(f"link {name}: {reason}")
-    assert name in PEERS, f"give the link {name} a peer on loopback here"
+    assert name in PEERS, f"add a peer on loopback for the link {name} here"
     return name
 
 
@@ -114,21 +114,23 @@ def online(revision: int, seq: int, outcome: PlcOutcome, **more: Any) -> Process
     return ProcessImage(revision=revision, online=True, result=result, last_id=seq - 1)
 
 
-def peer_reads(see: ReadTags, **wanted: Any) -> bool:
+def peer_reads(read_tags: ReadTags, **wanted: Any) -> bool:
     try:
-        values = see()
+        values = read_tags()
     except OSError:
         return False
     return all(values.get(name) == value for name, value in wanted.items())
 
 
-def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, ReadTags], kind: str) -> None:
-    link, see = linked
+def test_the_peer_reads_every_image_in_turn(linked: tuple[PlcLink, ReadTags], kind: str) -> None:
+    link, read_tags = linked
     if kind == "mqtt":  # a device that has never been online is not born
         wait_for(lambda: link.poll().delivered_revision >= 0, 20)
-        assert see() == {}
+        assert read_tags() == {}
     else:
-        wait_for(lambda: peer_reads(see, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 20)
+        wait_for(
+            lambda: peer_reads(read_tags, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 20
+        )
     for number in range(1, 21):
         outcome = PlcOutcome.PASS if number % 2 else PlcOutcome.REJECT
         link.write(online(number, number, outcome, encoder_count=-number))
@@ -139,13 +141,13 @@ def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, ReadTags], kin
             "Online": True,
             "PartId": f"plate-{number}",
         }
-        wait_for(lambda wanted=wanted: peer_reads(see, **wanted))
+        wait_for(lambda wanted=wanted: peer_reads(read_tags, **wanted))
         wait_for(lambda number=number: link.poll().delivered_revision >= number)
-        assert peer_reads(see, EncoderCount=-number, ResultIdCheck=number)
+        assert peer_reads(read_tags, EncoderCount=-number, ResultIdCheck=number)
     link.write(ProcessImage(revision=21, error=PlcError.HEARTBEAT_LOST, last_id=20))
     wait_for(
         lambda: peer_reads(
-            see,
+            read_tags,
             Online=False,
             RejectAll=True,
             Pass=False,
@@ -157,7 +159,7 @@ def test_the_peer_sees_every_image_in_turn(linked: tuple[PlcLink, ReadTags], kin
     )
 
 
-def test_show_and_poll_never_wait(linked: tuple[PlcLink, ReadTags]) -> None:
+def test_write_and_poll_never_wait(linked: tuple[PlcLink, ReadTags]) -> None:
     link, _see = linked
     slowest = 0.0
     for number in range(1, 500):
@@ -176,7 +178,7 @@ def test_close_twice(linked: tuple[PlcLink, ReadTags]) -> None:
     assert time.monotonic() - started < 3
 
 
-def test_nobody_there_is_not_connected_and_not_delivered(kind: str, tmp_path: Path) -> None:
+def test_without_a_peer_a_link_is_not_connected(kind: str, tmp_path: Path) -> None:
     module = registry.load_plugin("plclink", kind)
     options: dict[str, Any] = {"port": free_port()}
     for name in module.Options.__struct_fields__:

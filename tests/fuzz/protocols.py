@@ -1,4 +1,4 @@
-"""Targets: what a PLC, a broker or a browser may send."""
+"""Fuzz targets: what a PLC, a broker or a browser may send."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fuzz.target import Target
 
 
 class _Registers:
-    """Registers of a server, as far as a request can reach."""
+    """The registers of a server."""
 
     def read_bits(self, function: int, address: int, count: int) -> list[bool]:
         self._check_range(address, count)
@@ -44,7 +44,7 @@ class _Registers:
 
 
 def modbus(data: bytes, _folder: Path) -> None:
-    """One request, and a stream of them."""
+    """One request, and a stream of requests."""
     memory = _Registers()
     answer = protocol.respond(data, memory)
     assert 2 <= len(answer) <= 253
@@ -52,12 +52,12 @@ def modbus(data: bytes, _folder: Path) -> None:
     for at in range(0, len(data), 7):
         try:
             parser.feed(data[at : at + 7], lambda _unit, pdu: protocol.respond(pdu, memory))
-        except ValueError:  # no Modbus: the connection is closed
+        except ValueError:  # not Modbus: the connection is closed
             return
 
 
 def block(data: bytes, _folder: Path) -> None:
-    """The PLC's own input block, whatever stands there."""
+    """An input block."""
     size = 2 * _register_map.INPUT_WORDS
     _register_map.decode_commands(data[:size].ljust(size, b"\0"))
 

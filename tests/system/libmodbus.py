@@ -1,4 +1,4 @@
-"""libmodbus (the C library mbpoll is made of) through ctypes: a PLC's Modbus, not ours."""
+"""libmodbus (the C library that mbpoll uses) through ctypes: an independent Modbus client."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import struct
 
 
 def load_library() -> ctypes.CDLL | None:
-    """The library, if it is installed."""
+    """Return the library; None if it is not installed."""
     name = ctypes.util.find_library("modbus")
     return None if name is None else ctypes.CDLL(name, use_errno=True)
 
 
 class LibmodbusClient:
-    """A connection. Raises OSError when the peer is away."""
+    """A connection. Raises OSError if the peer is away."""
 
     def __init__(self, port: int) -> None:
         found = load_library()

@@ -1,4 +1,4 @@
-"""The Modbus gateway and real peers: libmodbus and mbpoll (C), pymodbus."""
+"""The Modbus gateway with real peers: libmodbus and mbpoll (C), pymodbus."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _needs_libmodbus() -> None:
 
 
 class Plc:
-    """A PLC that is a Modbus master: reads the block, takes results, writes its ack."""
+    """A PLC that is a Modbus client: reads the block, takes results, writes its ack."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -43,7 +43,7 @@ class Plc:
         self._master: libmodbus.LibmodbusClient | None = None
 
     def cycle(self) -> bool:
-        """One scan; False while the gateway is away."""
+        """Run one scan; return False while the gateway is away."""
         try:
             if self._master is None:
                 self._master = libmodbus.LibmodbusClient(self.port)
@@ -52,8 +52,8 @@ class Plc:
                 block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
             ack = self.program.cycle(self.values)
-            # In every scan, as docs/plc.md says: a gateway may have been restarted, and one with a
-            # new journal takes what it hears first for where the PLC stood.
+            # In every scan, as in docs/plc.md: a gateway may have been restarted, and one with a
+            # new journal ignores the first ack as an old one.
             self._master.write_registers(ACK_REGISTER, ack.to_bytes(4, "big"))
         except OSError:
             self.close()
@@ -81,7 +81,7 @@ class Plc:
 
 
 class PymodbusPlc:
-    """A PLC that is a Modbus server, by pymodbus: a program scans its registers."""
+    """A PLC that is a Modbus server (pymodbus) with a program that scans its registers."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -123,7 +123,7 @@ class PymodbusPlc:
         self._thread.join(5)
 
 
-def test_we_write_to_a_pymodbus_server(tmp_path: Path) -> None:
+def test_writes_to_a_pymodbus_server(tmp_path: Path) -> None:
     pytest.importorskip("pymodbus", reason="pymodbus is not installed: extra plc")
     plc = PymodbusPlc()
     link = {"type": "modbus", "role": "client", "port": plc.port, "poll_ms": 1}
@@ -171,7 +171,7 @@ def test_a_thousand_verdicts_through_kill_9_of_the_gateway(served: tuple[Plant, 
     assert [record.reject_code for record in applied] == [v.reject_code for v in verdicts]
 
 
-def test_the_daemon_dies_and_comes_back(served: tuple[Plant, Plc]) -> None:
+def test_the_daemon_is_killed_and_restarted(served: tuple[Plant, Plc]) -> None:
     built, plc = served
     built.request_verdicts(20, 200)
     plc.take(20)
@@ -186,7 +186,7 @@ def test_the_daemon_dies_and_comes_back(served: tuple[Plant, Plc]) -> None:
     assert plc.program.log == expected(built.verdicts_written())
 
 
-def test_a_stopped_gateway_says_so_and_hangs_up(served: tuple[Plant, Plc]) -> None:
+def test_a_stopped_gateway_shows_fail_safe_and_disconnects(served: tuple[Plant, Plc]) -> None:
     built, plc = served
     stopped: list[float] = []
     built.gateway.signal(signal.SIGTERM)
@@ -214,7 +214,7 @@ def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
 
     built.request_verdicts(5, 200)
     for seq in range(1, 6):
-        wait_for(lambda seq=seq: plc_sees(plc, seq))
+        wait_for(lambda seq=seq: plc_reads(plc, seq))
         bits = mbpoll("-t", "1", "-r", "0", "-c", "16", "127.0.0.1")
         words = mbpoll("-t", "3", "-r", "0", "-c", str(_register_map.OUTPUT_WORDS), "127.0.0.1")
         for bit in _register_map.STATUS_BITS:
@@ -229,8 +229,8 @@ def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
     assert plc.program.log == expected(built.verdicts_written())
 
 
-def plc_sees(plc: Plc, seq: int) -> bool:
-    """Read without taking or acknowledging; True if this result is there."""
+def plc_reads(plc: Plc, seq: int) -> bool:
+    """Whether the block has this result; does not take or acknowledge it."""
     if plc._master is None:
         plc._master = libmodbus.LibmodbusClient(plc.port)
     block = plc._master.input_registers(0, _register_map.OUTPUT_WORDS)
@@ -240,7 +240,7 @@ def plc_sees(plc: Plc, seq: int) -> bool:
     return bool(plc.values["ResultsValid"]) and plc.values["ResultId"] == seq
 
 
-def test_mbpoll_logs_a_thousand(tmp_path: Path) -> None:
+def test_a_thousand_verdicts_by_mbpoll(tmp_path: Path) -> None:
     for needed in ("mbpoll", "stdbuf"):
         if shutil.which(needed) is None:
             pytest.skip(f"{needed} is not installed: apt package mbpoll")

@@ -1,4 +1,4 @@
-"""The MQTT gateway, a real mosquitto, and a subscriber that decodes Sparkplug B."""
+"""The MQTT gateway with mosquitto and a subscriber that decodes Sparkplug B."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def broker(tmp_path: Path) -> Iterator[int]:
 
 @contextmanager
 def running_broker(tmp_path: Path) -> Iterator[int]:
-    """A mosquitto on loopback; gives its port."""
+    """Run mosquitto on loopback; yield its port."""
     if reason:
         pytest.skip(f"link mqtt: {reason}")
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -42,7 +42,7 @@ def running_broker(tmp_path: Path) -> Iterator[int]:
 
 @contextmanager
 def broker_at(tmp_path: Path, port: int, program: str) -> Iterator[int]:
-    """As `running_broker`, at a port of one's own."""
+    """Run mosquitto at this port."""
     file = tmp_path / "mosquitto.conf"
     file.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     with (tmp_path / "mosquitto.log").open("ab") as log:
@@ -55,22 +55,22 @@ def broker_at(tmp_path: Path, port: int, program: str) -> Iterator[int]:
 
 
 class Host:
-    """A Sparkplug host: keeps every metric, logs every result, hears births and deaths."""
+    """A Sparkplug host: keeps every metric, logs every result, counts births and deaths."""
 
     def __init__(self, port: int) -> None:
         import paho.mqtt.client as mqtt
 
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
-        self.said: list[str] = []
+        self.kinds: list[str] = []
         self.heard: list[tuple[str, _sparkplug.Payload]] = []
         self.wrong: list[str] = []
-        """Messages of another QoS than Sparkplug's, or retained."""
+        """Messages with a wrong QoS, or retained."""
         self.deaths: list[float] = []
         self.gaps = 0
         self._seq: int | None = None
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="host")
-        self.client.on_message = self._hear
+        self.client.on_message = self._on_message
         self.client.on_connect = lambda *_: self.client.subscribe("spBv1.0/edgeinspect/#", qos=1)
         for attempt in range(100):
             try:
@@ -81,13 +81,13 @@ class Host:
                 time.sleep(0.02)
         self.client.loop_start()
 
-    def _hear(self, _client: Any, _userdata: Any, message: Any) -> None:
+    def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
         _space, group, kind, node, *_device = message.topic.split("/")
         assert (group, node) == ("edgeinspect", "plc-1")
         if kind.endswith("CMD"):
             return
         payload = _sparkplug.decode_payload(message.payload)
-        self.said.append(kind)
+        self.kinds.append(kind)
         self.heard.append((kind, payload))
         if message.retain or message.qos != (1 if kind == "NDEATH" else 0):
             self.wrong.append(kind)
@@ -113,7 +113,7 @@ class Host:
         return bool(self.values.get("RejectAll"))
 
     def results(self) -> list[dict[str, _sparkplug.Metric]]:
-        """Metrics of each DDATA that tells a result."""
+        """Return the metrics of each DDATA with a result."""
         found = []
         for kind, payload in list(self.heard):
             metrics = {metric.name: metric for metric in payload.metrics}
@@ -122,7 +122,7 @@ class Host:
         return found
 
     def bd_seqs(self) -> list[tuple[str, Any]]:
-        """bdSeq of each birth and death of the node."""
+        """Return the bdSeq of each birth and death of the node."""
         return [
             (kind, metric.value)
             for kind, payload in list(self.heard)
@@ -148,7 +148,7 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
     link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1", "device": "press"}
     with plant(tmp_path, link) as built:
         wait_for(host.online)
-        assert host.said[:2] == ["NBIRTH", "DBIRTH"]
+        assert host.kinds[:2] == ["NBIRTH", "DBIRTH"]
         built.heartbeat_stops(host.fail_safe, host.online)
         built.request_verdicts(1_000, 250)
         wait_for(lambda: len(host.program.log) >= 400)
@@ -161,9 +161,9 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
         built.wait_for_verdicts()
         assert host.program.log == expected(built.verdicts_written())
         assert host.gaps == 0
-        before = host.said.count("NBIRTH")
+        before = host.kinds.count("NBIRTH")
         host.command(**{"Node Control/Rebirth": True})
-        wait_for(lambda: host.said.count("NBIRTH") > before)
+        wait_for(lambda: host.kinds.count("NBIRTH") > before)
         wait_for(host.online)
     wait_for(lambda: len(host.deaths) == 2)
     assert not host.wrong, "births and data have QoS 0, deaths of the node 1, none is retained"
@@ -175,12 +175,12 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
         ("NBIRTH", 0),
         ("NDEATH", 0),
     ]
-    assert host.said.count("DDEATH") >= 1, "the daemon was stopped, and the line with it"
-    assert host.said[-2:] == ["DDEATH", "NDEATH"]
+    assert host.kinds.count("DDEATH") >= 1, "the daemon was stopped, and the line with it"
+    assert host.kinds[-2:] == ["DDEATH", "NDEATH"]
     host.close()
 
 
-def test_a_broker_that_was_away_gets_history_with_its_own_times(tmp_path: Path) -> None:
+def test_a_broker_that_was_away_gets_historical_data(tmp_path: Path) -> None:
     if reason:
         pytest.skip(f"link mqtt: {reason}")
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -224,11 +224,11 @@ def test_a_broker_that_was_away_gets_history_with_its_own_times(tmp_path: Path) 
                 for name in ("ResultId", "Pass", "PartId", "Cause"):
                     assert each[name].timestamp_ms == at_ms
                     assert each[name].is_historical == (each["ResultId"].value <= 80)
-            assert next(value for _kind, value in host.bd_seqs()) == 1, "counted on over a restart"
+            assert next(value for _kind, value in host.bd_seqs()) == 1, "continued across a restart"
         host.close()
 
 
-def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path: Path) -> None:
+def test_nothing_is_published_until_the_primary_host_is_online(broker: int, tmp_path: Path) -> None:
     host = Host(broker)
 
     def state(online: bool, timestamp: int, name: str = "scada", raw: bytes = b"") -> None:
@@ -250,22 +250,22 @@ def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path:
         built.request_verdicts(10, 100)
         built.wait_for_verdicts()
         time.sleep(0.5)
-        assert not host.said, "another host, or none that can be read, is not the primary one"
+        assert not host.kinds, "another host or an invalid STATE does not count"
         state(True, 1_000)
         wait_for(lambda: len(host.results()) == 10)
-        assert host.said[0] == "NBIRTH"
+        assert host.kinds[0] == "NBIRTH"
         state(False, 999)
         built.request_verdicts(10, 100)
         built.wait_for_verdicts()
         wait_for(lambda: len(host.results()) == 20)
-        assert "NDEATH" not in host.said, "an older word than the last one is not heard"
+        assert "NDEATH" not in host.kinds, "an older STATE than the last one is ignored"
         state(False, 1_000)
-        wait_for(lambda: "NDEATH" in host.said)
+        wait_for(lambda: "NDEATH" in host.kinds)
         built.request_verdicts(10, 100)
         built.wait_for_verdicts()
         time.sleep(0.5)
-        assert host.said[-1] == "NDEATH"
-        state(False, (1 << 63) - 1)  # said by somebody whose clock is far ahead
+        assert host.kinds[-1] == "NDEATH"
+        state(False, (1 << 63) - 1)  # from a host whose clock is far ahead
         state(True, time.time_ns() // 1_000_000 + 60_000)
         wait_for(
             lambda: {int(each["ResultId"].value) for each in host.results()} >= {*range(1, 31)}
@@ -275,7 +275,7 @@ def test_nothing_is_said_until_the_primary_host_is_online(broker: int, tmp_path:
     host.close()
 
 
-def test_whatever_is_published_to_a_command_topic(broker: int, tmp_path: Path) -> None:
+def test_invalid_messages_on_a_command_topic_are_dropped(broker: int, tmp_path: Path) -> None:
     host = Host(broker)
     link = {"type": "mqtt", "host": "127.0.0.1", "port": broker, "node": "plc-1", "device": "press"}
     seed = random.Random(5)
@@ -304,12 +304,12 @@ def test_whatever_is_published_to_a_command_topic(broker: int, tmp_path: Path) -
         built.request_verdicts(2, 100)
         built.wait_for_verdicts()
         wait_for(lambda: len(host.results()) == 2)
-        assert host.said.count("NBIRTH") == 1, "the session went on"
+        assert host.kinds.count("NBIRTH") == 1, "the session was not closed"
         assert built.gateway.child.poll() is None
     host.close()
 
 
-def test_a_connection_that_never_was_uses_up_no_number(tmp_path: Path) -> None:
+def test_a_failed_connection_uses_no_bd_seq(tmp_path: Path) -> None:
     if reason:
         pytest.skip(f"link mqtt: {reason}")
     program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")

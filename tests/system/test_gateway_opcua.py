@@ -1,4 +1,4 @@
-"""The OPC UA gateway and an asyncua client."""
+"""The OPC UA gateway with an asyncua client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMESPACE = "urn:edgeinspect:machine-vision"
 
 
 class Client:
-    """A client with a subscription to ResultReady and to the state, in a thread of its own."""
+    """A client with subscriptions to ResultReady and to the state, in its own thread."""
 
     def __init__(
         self,

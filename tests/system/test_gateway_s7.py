@@ -1,4 +1,4 @@
-"""The S7 gateway and python-snap7's server, in the test's own process, as the PLC."""
+"""The S7 gateway with python-snap7's server as the PLC, in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTPUT_DB, INPUT_DB = 10, 11
 
 
 class Plc:
-    """An S7 with two data blocks and a program that scans them."""
+    """An S7 PLC with two data blocks and a program that scans them."""
 
     def __init__(self) -> None:
         from snap7.server import Server
@@ -100,7 +100,7 @@ def test_a_thousand_verdicts_and_a_lost_plc(plc: Plc, tmp_path: Path) -> None:
         assert plc.values["ForcedTotal"] == plc.values["LostTotal"] == 0
 
 
-def test_a_short_block_is_named_with_its_length(tmp_path: Path) -> None:
+def test_a_short_or_missing_block_is_named(tmp_path: Path) -> None:
     if reason:
         pytest.skip(f"link s7: {reason}")
     from snap7.server import Server

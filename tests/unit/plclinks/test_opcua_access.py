@@ -57,8 +57,8 @@ def secure(
         yield served, pairs
 
 
-async def opens(client: Any) -> str:
-    """Empty if a session is opened, else the error."""
+async def open_session(client: Any) -> str:
+    """Open and close a session; return the error, empty if there is none."""
     try:
         await connect(client)
     except Exception as error:
@@ -81,10 +81,10 @@ def test_a_trusted_client_and_a_known_user(secure: Any, policy: str) -> None:
         await disconnect(client)
 
     run_async(work)
-    wait_for(lambda: (heard := served.link.poll().commands) and heard.results_ack == 7)
+    wait_for(lambda: (commands := served.link.poll().commands) and commands.results_ack == 7)
 
 
-def test_everybody_else_gets_no_session(secure: Any) -> None:
+def test_other_clients_get_no_session(secure: Any) -> None:
     served, pairs = secure
     plc = pairs["plc"]
     cases = {
@@ -100,12 +100,12 @@ def test_everybody_else_gets_no_session(secure: Any) -> None:
         "no encryption, anonymous": served.client(None),
     }
     for what, client in cases.items():
-        assert run_async(lambda client=client: opens(client)), what
+        assert run_async(lambda client=client: open_session(client)), what
     rejected = {path.name for path in (served.folder / "pki" / "rejected").iterdir()}
-    assert len(rejected) == 1, "only the unknown one waits for an engineer"
+    assert len(rejected) == 1, "only the unknown certificate is saved"
 
 
-def test_discovery_works_unencrypted_and_offers_what_is_safe(secure: Any) -> None:
+def test_discovery_is_unencrypted_and_offers_secure_endpoints_only(secure: Any) -> None:
     served, _pairs = secure
 
     async def work() -> None:
@@ -126,7 +126,7 @@ def test_discovery_works_unencrypted_and_offers_what_is_safe(secure: Any) -> Non
     run_async(work)
 
 
-def test_each_writes_its_own_tags(secure: Any) -> None:
+def test_a_user_writes_only_its_own_tags(secure: Any) -> None:
     served, pairs = secure
 
     async def work() -> None:
@@ -142,7 +142,7 @@ def test_each_writes_its_own_tags(secure: Any) -> None:
             node = client.get_node(input_node_id(name))
             level = await node.read_attribute(ua.AttributeIds.UserAccessLevel)
             assert level.Value.Value == wanted
-        # A client that only looks is not the PLC: no result is delivered to it.
+        # A client that only reads is not the PLC: no result is delivered to it.
         await asyncio.sleep(0.1)
         assert not served.link.poll().is_connected
         await disconnect(client)
@@ -150,13 +150,13 @@ def test_each_writes_its_own_tags(secure: Any) -> None:
     run_async(work)
 
 
-def test_letting_in_and_shutting_out_without_a_restart(secure: Any) -> None:
+def test_clients_are_trusted_and_removed_without_a_restart(secure: Any) -> None:
     served, pairs = secure
     path = served.folder / "pki" / "trusted" / "stranger.der"
 
     async def work() -> None:
         client = served.client(pairs["stranger"], "press", PASSWORD)
-        assert await opens(client)
+        assert await open_session(client)
         shutil.copy(pairs["stranger"].certificate, path)
         await connect(client := served.client(pairs["stranger"], "press", PASSWORD))
         assert await client.get_namespace_array()
@@ -164,7 +164,7 @@ def test_letting_in_and_shutting_out_without_a_restart(secure: Any) -> None:
         for _ in range(100):
             try:
                 await client.get_namespace_array()
-            except Exception:  # however the library takes it
+            except Exception:  # the library has several exceptions
                 break
             await asyncio.sleep(0.1)
         else:
@@ -174,7 +174,7 @@ def test_letting_in_and_shutting_out_without_a_restart(secure: Any) -> None:
     run_async(work)
 
 
-def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
+def test_a_session_belongs_to_its_client_and_user(secure: Any) -> None:
     served, pairs = secure
 
     async def work() -> None:
@@ -182,19 +182,19 @@ def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
 
         panel = await connect(served.client(pairs["scada"], "panel", PASSWORD))
         press = await connect(served.client(pairs["plc"], "press", PASSWORD))
-        # Somebody else's token, on a channel of one's own.
+        # The token of another session, on an own channel.
         stolen = panel.uaclient.protocol.authentication_token
         own = press.uaclient.protocol.authentication_token
         press.uaclient.protocol.authentication_token = stolen
         with pytest.raises(ua.UaError, match="BadSessionIdInvalid"):
             await press.uaclient.read(
-                ua.ReadParameters(NodesToRead=[_ask(input_node_id("Enable"))])
+                ua.ReadParameters(NodesToRead=[_read_value_id(input_node_id("Enable"))])
             )
         with pytest.raises(ua.UaError):
             await press.activate_session("press", PASSWORD)
         press.uaclient.protocol.authentication_token = own
         assert await press.get_namespace_array()
-        # Another user needs that user's password, and the old one stays if it is wrong.
+        # Changing the user needs that user's password; a wrong one changes nothing.
         with pytest.raises(ua.UaError, match="BadUserAccessDenied"):
             await panel.activate_session("press", "wrong password")
         true = ua.DataValue(ua.Variant(True, ua.VariantType.Boolean))
@@ -205,21 +205,21 @@ def test_a_session_stays_with_its_client_and_its_user(secure: Any) -> None:
     run_async(work)
 
 
-def test_a_client_that_lost_its_connection_goes_on_with_its_session(secure: Any) -> None:
-    """On a new channel, with its own certificate, user and subscriptions; the old one ends."""
+def test_a_session_continues_over_a_new_connection(secure: Any) -> None:
+    """With the same certificate, user and subscriptions; the old connection is closed."""
     served, pairs = secure
 
     async def work() -> None:
         from asyncua import ua
 
-        heard: list[Any] = []
+        commands: list[Any] = []
 
-        class Hears:
+        class Handler:
             def datachange_notification(self, _node: Any, value: Any, _data: Any) -> None:
-                heard.append(value)
+                commands.append(value)
 
         first = await connect(served.client(pairs["plc"], "press", PASSWORD))
-        subscription = await first.create_subscription(20, Hears())
+        subscription = await first.create_subscription(20, Handler())
         await subscription.subscribe_data_change(first.get_node(ua.NodeId("Outputs.Online", 2)))
         token = first.uaclient.protocol.authentication_token
         nonce = first._server_nonce
@@ -270,16 +270,16 @@ def test_a_channel_is_renewed(secure: Any) -> None:
     run_async(work)
 
 
-def test_the_application_uri_must_be_the_certificates(secure: Any) -> None:
+def test_the_application_uri_must_be_in_the_certificate(secure: Any) -> None:
     served, pairs = secure
 
     async def work() -> None:
         client = served.client(pairs["plc"], "press", PASSWORD)
-        client.application_uri = "urn:test:somebody-else"
+        client.application_uri = "urn:test:another-client"
         client.application_uri_pinned = True
         policy, certificate, key = client.test_security
         await client.set_security(policy, certificate, key)
-        client.application_uri = "urn:test:somebody-else"
+        client.application_uri = "urn:test:another-client"
         with pytest.raises(Exception, match="BadCertificateUriInvalid"):
             await client.connect()
         await disconnect(client)
@@ -287,8 +287,8 @@ def test_the_application_uri_must_be_the_certificates(secure: Any) -> None:
     run_async(work)
 
 
-def test_a_password_is_read_only_as_the_policy_has_it(secure: Any) -> None:
-    """Replayed, in clear, or with the padding that leaks: none of them is tried."""
+def test_a_password_must_be_encrypted_as_the_policy_requires(secure: Any) -> None:
+    """Replayed, unencrypted, or with the insecure padding: none of them is accepted."""
     served, pairs = secure
 
     async def work() -> None:
@@ -325,7 +325,7 @@ def test_a_password_is_read_only_as_the_policy_has_it(secure: Any) -> None:
     run_async(work)
 
 
-def test_anonymous_only_if_written_out(tmp_path: Path) -> None:
+def test_anonymous_must_be_configured(tmp_path: Path) -> None:
     server, plc = make_certificate_pair(tmp_path, "server"), make_certificate_pair(tmp_path, "plc")
     trusted = tmp_path / "pki" / "trusted"
     trusted.mkdir(parents=True)
@@ -343,19 +343,19 @@ def test_anonymous_only_if_written_out(tmp_path: Path) -> None:
             client = await connect(served.client(plc))
             await asyncio.to_thread(wait_for, lambda: served.link.poll().is_connected)
             await disconnect(client)
-            assert await opens(served.client(None))
+            assert await open_session(served.client(None))
 
         run_async(work)
 
 
-def _ask(node: Any) -> Any:
+def _read_value_id(node: Any) -> Any:
     from asyncua import ua
 
     return ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value)
 
 
-def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> None:
-    """Shown while no PLC is there: it would be read, years old, before the server turns."""
+def test_a_result_is_not_visible_before_a_plc_connects(secure: Any) -> None:
+    """A result of before the connection could be read before the server's loop runs."""
     served, pairs = secure
     result = PlcResult(8, 1, PlcOutcome.PASS, 1)
     shown = ProcessImage(revision=1 << 30, online=True, result=result, last_id=7, results_total=7)
@@ -371,8 +371,8 @@ def test_a_result_does_not_stand_there_for_whoever_comes_next(secure: Any) -> No
             if await output("ResultsTotal") == 7:
                 break
             await asyncio.sleep(0.01)
-        seen = [await output(name) for name in ("ResultsTotal", "Online", "ResultsValid", "Pass")]
-        assert seen == [7, True, False, False]
+        values = [await output(name) for name in ("ResultsTotal", "Online", "ResultsValid", "Pass")]
+        assert values == [7, True, False, False]
         assert (await output("ResultId"), await output("ResultIdCheck")) == (7, 0)
         assert served.link.poll().delivered_revision == -1
         await disconnect(client)

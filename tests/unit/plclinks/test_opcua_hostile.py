@@ -1,4 +1,4 @@
-"""What a client may send to a server without a certificate: refused, and nobody else notices."""
+"""Hostile requests to a server without a certificate: rejected without effect on others."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_hostile_write_changes_nothing(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
-        victim, attacker = await connect(served.client()), await connect(served.client())
+        other, attacker = await connect(served.client()), await connect(served.client())
         before = served.link.poll().commands
         for name, value, wanted in hostile_values():
             got = await write_raw(attacker, input_node_id(name), value)
@@ -108,19 +108,19 @@ def test_a_hostile_write_changes_nothing(served: RunningServer) -> None:
                 "BadAttributeIdInvalid",
             )
         assert served.link.poll().commands == before
-        assert await victim.get_namespace_array(), "the other session lives"
+        assert await other.get_namespace_array(), "the other session is not affected"
         assert await write_raw(attacker, input_node_id("ResultsAck"), good) == "Good"
         await asyncio.sleep(0.05)
         commands = served.link.poll().commands
         assert commands is not None
         assert commands.results_ack == 7
-        for client in (victim, attacker):
+        for client in (other, attacker):
             await disconnect(client)
 
     run_async(work)
 
 
-def test_services_that_nobody_has(served: RunningServer) -> None:
+def test_services_without_permission(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
@@ -149,7 +149,7 @@ def test_services_that_nobody_has(served: RunningServer) -> None:
     run_async(work)
 
 
-def test_too_much_is_refused(served: RunningServer) -> None:
+def test_requests_over_the_limits_are_rejected(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
@@ -165,14 +165,14 @@ def test_too_much_is_refused(served: RunningServer) -> None:
         (found,) = await client.uaclient.translate_browsepaths_to_nodeids([path])
         assert found.StatusCode.name == "BadNoMatch"
         for _ in range(8):
-            await client.create_subscription(0.001, _Deaf())
+            await client.create_subscription(0.001, _IgnoringHandler())
         with pytest.raises(ua.UaError, match="BadTooMany"):
-            await client.create_subscription(0.001, _Deaf())
-        subscription = await other.create_subscription(100, _Deaf())
+            await client.create_subscription(0.001, _IgnoringHandler())
+        subscription = await other.create_subscription(100, _IgnoringHandler())
         nodes = [other.get_node(ua.NodeId("Outputs.Online", 2))] * 600
         with pytest.raises(ua.UaError, match="BadTooMany"):
             await subscription.subscribe_data_change(nodes)
-        # Somebody else's subscription is as if it were not there.
+        # A subscription of another session does not exist for it.
         mine = subscription.subscription_id
         (status,) = await client.uaclient.delete_subscriptions([mine])
         assert status.name == "BadSubscriptionIdInvalid"
@@ -186,7 +186,7 @@ def test_too_much_is_refused(served: RunningServer) -> None:
     run_async(work)
 
 
-class _Deaf:
+class _IgnoringHandler:
     def datachange_notification(self, *_: Any) -> None:
         pass
 
@@ -194,7 +194,7 @@ class _Deaf:
         pass
 
 
-def test_a_where_clause_that_would_not_end() -> None:
+def test_the_cost_of_a_where_clause() -> None:
     from asyncua import ua
 
     from edgeinspect.plclinks._opcua.limits import WHERE_COST_MAX, where_cost
@@ -210,18 +210,18 @@ def test_a_where_clause_that_would_not_end() -> None:
     assert where_cost([both(1), leaf]) < 10
 
 
-def test_one_filter_that_raises_keeps_no_event_from_the_others(served: RunningServer) -> None:
+def test_a_filter_that_raises_does_not_affect_other_clients(served: RunningServer) -> None:
     async def work() -> None:
         from asyncua import ua
 
         client, hostile = await connect(served.client()), await connect(served.client())
         events: list[Any] = []
 
-        class Hears(_Deaf):
+        class Handler(_IgnoringHandler):
             def event_notification(self, event: Any) -> None:
                 events.append(event)
 
-        bad = await hostile.create_subscription(10, _Deaf())
+        bad = await hostile.create_subscription(10, _IgnoringHandler())
         item = ua.MonitoredItemCreateRequest()
         item.ItemToMonitor.NodeId = ua.NodeId(ua.ObjectIds.Server)
         item.ItemToMonitor.AttributeId = ua.AttributeIds.EventNotifier
@@ -234,7 +234,7 @@ def test_one_filter_that_raises_keeps_no_event_from_the_others(served: RunningSe
         params.ItemsToCreate = [item]
         await hostile.uaclient.create_monitored_items(params)
 
-        subscription = await client.create_subscription(10, Hears())
+        subscription = await client.create_subscription(10, Handler())
         ready = await client.nodes.base_event_type.get_child("2:ResultReadyEventType")
         await subscription.subscribe_events(client.nodes.server, ready)
         decided = datetime(2026, 11, 28, 12, 0, 0, 500_000, timezone.utc)
@@ -263,16 +263,16 @@ def test_one_filter_that_raises_keeps_no_event_from_the_others(served: RunningSe
     run_async(work)
 
 
-def test_values_and_namespaces_say_what_they_are(served: RunningServer) -> None:
+def test_values_have_time_stamps_and_namespaces_have_metadata(served: RunningServer) -> None:
     async def work() -> None:
         client = await connect(served.client())
         changes: list[Any] = []
 
-        class Hears(_Deaf):
+        class Handler(_IgnoringHandler):
             def datachange_notification(self, _node: Any, _value: Any, data: Any) -> None:
                 changes.append(data.monitored_item.Value)
 
-        subscription = await client.create_subscription(10, Hears())
+        subscription = await client.create_subscription(10, Handler())
         outputs = await client.nodes.objects.get_child(["2:VisionSystem", "2:Outputs"])
         await subscription.subscribe_data_change(await outputs.get_children())
         await asyncio.to_thread(wait_for, lambda: len(changes) > 30)
@@ -285,7 +285,7 @@ def test_values_and_namespaces_say_what_they_are(served: RunningServer) -> None:
     run_async(work)
 
 
-def test_250_idle_connections_keep_nobody_out(served: RunningServer) -> None:
+def test_250_idle_connections_do_not_exclude_a_client(served: RunningServer) -> None:
     async def work() -> None:
         plc = await connect(served.client())
         idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(250)]
@@ -294,7 +294,7 @@ def test_250_idle_connections_keep_nobody_out(served: RunningServer) -> None:
             newcomer = await connect(served.client())
             assert time.monotonic() - began < 5
             assert await newcomer.get_namespace_array()
-            assert await plc.get_namespace_array(), "the session that was there stays"
+            assert await plc.get_namespace_array(), "an active session stays open"
             listener = 2 * CLIENTS
             alive = sum(_is_open(each) for each in idle)
             assert alive <= listener
@@ -317,13 +317,13 @@ def _is_open(connection: socket.socket) -> bool:
         return False
 
 
-def test_more_sessions_than_there_are_end_those_silent_longest(served: RunningServer) -> None:
+def test_one_session_too_many_closes_the_one_silent_longest(served: RunningServer) -> None:
     async def work() -> None:
         plc = await connect(served.client())
         others = []
         for _ in range(2 * CLIENTS):
             others.append(await connect(served.client()))
-            assert await plc.get_namespace_array(), "who speaks stays"
+            assert await plc.get_namespace_array(), "an active session stays open"
         for each in (*others, plc):
             await disconnect(each)
 
@@ -337,7 +337,7 @@ def message(kind: bytes, body: bytes) -> bytes:
 HELLO = message(b"HELF", struct.pack("<5I", 0, 65_535, 65_535, 0, 0) + struct.pack("<i", -1))
 
 
-def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(
+def test_invalid_bytes_close_only_their_connection(
     served: RunningServer,
 ) -> None:
     seed = random.Random(12)
@@ -358,7 +358,7 @@ def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(
     attacks += [HELLO + message(b"OPNF", seed.randbytes(seed.randrange(200))) for _ in range(100)]
 
     async def work() -> None:
-        victim = await connect(served.client())
+        other = await connect(served.client())
         for data in attacks:
             with socket.create_connection(("127.0.0.1", served.port)) as connection:
                 connection.settimeout(5)
@@ -369,23 +369,23 @@ def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(
                         pass
                 except TimeoutError:
                     raise
-                except OSError:  # ended by the server, which is what is wanted
+                except OSError:  # closed by the server, as expected
                     pass
-        assert await victim.get_namespace_array()
-        await disconnect(victim)
+        assert await other.get_namespace_array()
+        await disconnect(other)
 
     run_async(work)
 
 
-def test_mutated_requests_in_a_session(served: RunningServer) -> None:
-    """Bodies that decode to anything: each gets an answer or ends its own connection."""
+def test_mutated_requests(served: RunningServer) -> None:
+    """Each mutated body gets a response or closes its own connection."""
     seed = random.Random(3)
 
     async def work() -> None:
         from asyncua import ua
         from asyncua.ua.ua_binary import struct_to_binary
 
-        victim = await connect(served.client())
+        other = await connect(served.client())
         names = (
             "Read",
             "Write",
@@ -418,22 +418,22 @@ def test_mutated_requests_in_a_session(served: RunningServer) -> None:
                 protocol.transport.write(data)
                 await asyncio.sleep(0.005)
             await disconnect(client)
-        assert await victim.get_namespace_array()
-        await disconnect(victim)
+        assert await other.get_namespace_array()
+        await disconnect(other)
 
     run_async(work)
     assert served.link._thread is not None
     assert served.link._thread.is_alive()
 
 
-def test_nesting_ends_at_its_own_connection(served: RunningServer) -> None:
-    """A variant of variants of variants, 100,000 deep, where a value is wanted."""
+def test_deep_nesting_closes_only_its_connection(served: RunningServer) -> None:
+    """A value that is a variant in a variant, 100,000 levels deep."""
 
     async def work() -> None:
         from asyncua import ua
         from asyncua.ua.ua_binary import struct_to_binary
 
-        victim = await connect(served.client())
+        other = await connect(served.client())
         for element in (b"\x98\x01\x00\x00\x00", b"\x17\x01", b"\x19\x40"):
             client = await connect(served.client())
             protocol = client.uaclient.protocol
@@ -449,10 +449,10 @@ def test_nesting_ends_at_its_own_connection(served: RunningServer) -> None:
             )
             protocol.transport.write(data)
             for _ in range(20):
-                assert await victim.get_namespace_array()
+                assert await other.get_namespace_array()
                 await asyncio.sleep(0.01)
             await disconnect(client)
-        await disconnect(victim)
+        await disconnect(other)
 
     run_async(work)
 
@@ -469,6 +469,6 @@ def test_nesting_ends_at_its_own_connection(served: RunningServer) -> None:
         ({"allow": ["plc"]}, "is not an address"),
     ],
 )
-def test_options_that_cannot_be_meant(options: dict[str, Any], problem: str) -> None:
+def test_contradictory_options_are_rejected(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         opcua.Options(**options)

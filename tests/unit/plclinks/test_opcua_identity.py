@@ -28,7 +28,7 @@ def problem(certificate: Path, key: Path, uri: str | None = None) -> str:
     return str(caught.value)
 
 
-def test_the_application_uri_is_the_certificates(tmp_path: Path) -> None:
+def test_the_application_uri_is_one_of_the_certificate(tmp_path: Path) -> None:
     pair = make_certificate_pair(tmp_path, "server")
     assert read(pair.certificate, pair.key) == "urn:test:server"
     assert read(pair.certificate, pair.key, "urn:test:server") == "urn:test:server"
@@ -42,7 +42,7 @@ def test_times(tmp_path: Path) -> None:
     assert "expired" in problem(old.certificate, old.key)
     young = make_certificate_pair(tmp_path, "young", begins=DAY)
     assert "not valid before" in problem(young.certificate, young.key)
-    # A clock behind the file's own time is not set yet: systemd shall try again.
+    # A clock earlier than the file is not set yet: systemd must retry.
     later = time.time() + 3600
     os.utime(young.certificate, (later, later))
     with pytest.raises(DeviceLostError) as caught:
@@ -50,7 +50,7 @@ def test_times(tmp_path: Path) -> None:
     assert caught.value.exit_code == 75
 
 
-def test_the_key_is_its_own_and_nobody_elses(tmp_path: Path) -> None:
+def test_the_key_belongs_to_the_certificate_and_is_private(tmp_path: Path) -> None:
     pair, other = (
         make_certificate_pair(tmp_path, "server"),
         make_certificate_pair(tmp_path, "other"),
@@ -78,7 +78,7 @@ def test_an_encrypted_key(tmp_path: Path) -> None:
     assert "is encrypted" in problem(pair.certificate, pair.key)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_files(tmp_path: Path) -> None:
     pair = make_certificate_pair(tmp_path, "server")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -90,7 +90,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         assert "private_key" in problem(pair.certificate, path)
 
 
-def test_trust_is_a_folder(tmp_path: Path) -> None:
+def test_the_folder_of_trusted_certificates(tmp_path: Path) -> None:
     from edgeinspect.plclinks._opcua.trust import TrustList, thumbprint, trust_certificate
 
     pki = tmp_path / "pki"
@@ -112,7 +112,7 @@ def test_trust_is_a_folder(tmp_path: Path) -> None:
     assert len(trust.problems) == 2
 
 
-def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
+def test_an_authority_issues_and_revokes(tmp_path: Path) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
 
@@ -126,18 +126,18 @@ def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
     issued = make_certificate_pair(tmp_path, "issued", issuer=root)
     der = issued.certificate.read_bytes()
     assert trust.check(der) == ""
-    # A client that is trusted itself vouches for nobody.
+    # A trusted client certificate does not make its issued ones trusted.
     client = make_certificate_pair(tmp_path, "client")
     (pki / "trusted" / "client.der").write_bytes(client.certificate.read_bytes())
     forged = make_certificate_pair(tmp_path, "forged", issuer=client).certificate.read_bytes()
     assert trust.check(forged) == "unknown certificate"
-    # Nor one that its tool has made an authority as well, as `openssl req -x509` does.
+    # Even if the tool has marked it as an authority, as `openssl req -x509` does.
     client = make_certificate_pair(tmp_path, "both", authority=True)
     (pki / "trusted" / "both.der").write_bytes(client.certificate.read_bytes())
     assert trust.check(client.certificate.read_bytes()) == ""
     forged = make_certificate_pair(tmp_path, "forged2", issuer=client).certificate.read_bytes()
     assert trust.check(forged) == "unknown certificate"
-    # Nor one whose key may not sign certificates.
+    # An authority whose key may not sign certificates does not count.
     other = make_certificate_pair(tmp_path, "signer", uri=None, authority=True, signs=False)
     (pki / "trusted" / "signer.der").write_bytes(other.certificate.read_bytes())
     forged = make_certificate_pair(tmp_path, "forged3", issuer=other).certificate.read_bytes()
@@ -163,7 +163,7 @@ def test_an_authority_vouches_until_it_revokes(tmp_path: Path) -> None:
     assert trust.check(der) == "revoked"
 
 
-def test_expired_weak_or_no_certificate_at_all(tmp_path: Path) -> None:
+def test_expired_weak_and_invalid_certificates(tmp_path: Path) -> None:
     from edgeinspect.plclinks._opcua.trust import TrustList
 
     pki = tmp_path / "pki"
@@ -181,7 +181,7 @@ def test_expired_weak_or_no_certificate_at_all(tmp_path: Path) -> None:
     assert trust.check(b"").startswith("not a valid certificate")
 
 
-def test_the_rejected_are_bounded(tmp_path: Path) -> None:
+def test_the_number_of_rejected_certificates_is_limited(tmp_path: Path) -> None:
     from edgeinspect.plclinks._opcua import trust as module
 
     trust = module.TrustList(tmp_path)

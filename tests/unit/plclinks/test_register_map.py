@@ -59,7 +59,7 @@ IMAGES = st.builds(
 @pytest.mark.parametrize(
     "tags", [_register_map.OUTPUT_TAGS, _register_map.INPUT_TAGS], ids=["outputs", "inputs"]
 )
-def test_no_two_values_share_a_word_and_32_bits_are_even(tags: Any) -> None:
+def test_tags_do_not_overlap_and_32_bit_values_are_aligned(tags: Any) -> None:
     at = 0
     for tag in tags:
         assert tag.word == at, tag.name
@@ -70,20 +70,20 @@ def test_no_two_values_share_a_word_and_32_bits_are_even(tags: Any) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_one_modbus_request_takes_a_block() -> None:
+def test_a_block_fits_one_modbus_request_and_one_s7_pdu() -> None:
     assert _register_map.OUTPUT_WORDS <= 123
-    assert 2 * _register_map.OUTPUT_WORDS <= 240 - 35  # the smallest S7 PDU, less its heads
+    assert 2 * _register_map.OUTPUT_WORDS <= 240 - 35  # the smallest S7 PDU without its headers
     assert [bit.bit for bit in _register_map.STATUS_BITS] == list(range(16))
 
 
 @given(IMAGES)
-def test_any_image_goes_there_and_back(image: ProcessImage) -> None:
+def test_an_image_survives_a_round_trip(image: ProcessImage) -> None:
     block = _register_map.encode_outputs(image)
     assert len(block) == 2 * _register_map.OUTPUT_WORDS
     got = _register_map.decode_block(block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS)
     texts = {tag.name: tag.length_bytes for tag in _register_map.OUTPUT_TAGS if tag.type == "text"}
     for name, value in _register_map.tag_values(image).items():
-        if isinstance(value, str):  # whole, or not at all
+        if isinstance(value, str):  # complete, or empty
             value = value if fits_utf8(value, texts[name]) else ""
         assert got[name] == value, name
     assert got["ResultIdCheck"] == (got["ResultId"] if got["ResultsValid"] else 0)
@@ -96,7 +96,7 @@ def test_any_image_goes_there_and_back(image: ProcessImage) -> None:
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
-def test_two_parts_never_have_one_name(one: str, other: str) -> None:
+def test_two_part_ids_are_never_encoded_alike(one: str, other: str) -> None:
     shown = []
     for name in (one, other):
         result = PlcResult(1, 7, PlcOutcome.REJECT, 10, part_id=name)
@@ -136,7 +136,7 @@ def test_two_parts_never_have_one_name(one: str, other: str) -> None:
         ("47\u00a011".encode(), "47\u00a011", TriggerRefusal.NONE),
     ],
 )
-def test_a_name_in_the_input_block_is_whole_or_refused(
+def test_a_part_id_in_the_input_block_is_complete_or_refused(
     field: bytes, name: str, problem: TriggerRefusal
 ) -> None:
     block = bytearray(2 * _register_map.INPUT_WORDS)
@@ -146,18 +146,18 @@ def test_a_name_in_the_input_block_is_whole_or_refused(
 
 
 @pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\udcff", "a\n", "\x1b[2J"])
-def test_a_name_that_the_line_cannot_take_is_refused(name: str) -> None:
+def test_a_part_id_that_the_line_does_not_accept_is_refused(name: str) -> None:
     commands = _register_map.commands_from_values({"TriggerId": 1, "TriggerPartId": name})
     assert (commands.trigger_part_id, commands.trigger_problem) == ("", TriggerRefusal.PART_ID)
 
 
 @given(st.binary(min_size=2 * _register_map.INPUT_WORDS, max_size=2 * _register_map.INPUT_WORDS))
-def test_any_bytes_are_some_commands(block: bytes) -> None:
+def test_any_input_block_is_decoded(block: bytes) -> None:
     assert isinstance(_register_map.decode_commands(block), PlcCommands)
 
 
-def test_the_document_shows_the_map() -> None:
-    """docs/plc.md holds, between its markers, what `tables` makes of the map."""
+def test_the_documentation_shows_the_map() -> None:
+    """docs/plc.md has the output of `tables` between its markers."""
     text = (ROOT / "docs" / "plc.md").read_text(encoding="utf-8")
     for name, wanted in tables().items():
         found = re.search(f"<!-- {name} -->\n(.*?)<!-- end -->", text, re.S)
@@ -166,7 +166,7 @@ def test_the_document_shows_the_map() -> None:
 
 
 def tables() -> dict[str, str]:
-    """The document's tables, from the map."""
+    """Return the tables of docs/plc.md by marker."""
     return {
         "outputs": _tag_table(_register_map.OUTPUT_TAGS, "3x"),
         "status": _bit_table(_register_map.STATUS_BITS, _register_map.OUTPUT_TAGS, "1x"),
@@ -222,7 +222,7 @@ def _rows(head: list[str], rows: list[Any]) -> str:
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]) + "\n"
 
 
-if __name__ == "__main__":  # writes the tables into the document
+if __name__ == "__main__":  # update the tables in docs/plc.md
     target = ROOT / "docs" / "plc.md"
     text = target.read_text(encoding="utf-8")
     for name, table in tables().items():
@@ -236,13 +236,13 @@ if __name__ == "__main__":  # writes the tables into the document
 
 
 @pytest.mark.parametrize("first", [1, 1_000_000, 3_000_000_000, (1 << 32) - 1])
-def test_a_plc_takes_the_first_result_of_a_new_numbering_whatever_its_id(first: int) -> None:
-    """As docs/plc.md has it: what counts is that ids begin again, not where."""
+def test_a_plc_takes_the_first_result_of_a_new_generation_with_any_id(first: int) -> None:
+    """As in docs/plc.md: the ids of a new generation may start anywhere."""
     plc = PlcProgram()
-    for numbering, ids in ((7, (5, 6)), (8, (first, first, first + 1))):
+    for generation, ids in ((7, (5, 6)), (8, (first, first, first + 1))):
         for result_id in ids:
             result = PlcResult(result_id, 1, PlcOutcome.REJECT, 10, part_id=f"{result_id}")
-            image = ProcessImage(online=True, result=result, sequence_generation=numbering)
+            image = ProcessImage(online=True, result=result, sequence_generation=generation)
             block = _register_map.encode_outputs(image)
             ack = plc.cycle(
                 _register_map.decode_block(

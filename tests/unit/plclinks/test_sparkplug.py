@@ -40,12 +40,12 @@ PAYLOADS = st.builds(
 
 
 @given(PAYLOADS)
-def test_there_and_back(payload: Payload) -> None:
+def test_a_payload_survives_a_round_trip(payload: Payload) -> None:
     assert _sparkplug.decode_payload(_sparkplug.encode_payload(payload)) == payload
 
 
 @given(st.binary(max_size=200))
-def test_anything_else_is_refused_or_read(data: bytes) -> None:
+def test_arbitrary_bytes_are_decoded_or_refused(data: bytes) -> None:
     try:
         _sparkplug.decode_payload(data)
     except ValueError:
@@ -53,7 +53,7 @@ def test_anything_else_is_refused_or_read(data: bytes) -> None:
 
 
 @given(PAYLOADS, st.data())
-def test_a_cut_message_never_hangs(payload: Payload, data: Any) -> None:
+def test_a_cut_payload_is_decoded_or_refused(payload: Payload, data: Any) -> None:
     whole = _sparkplug.encode_payload(payload)
     cut = data.draw(st.integers(0, len(whole)))
     try:
@@ -63,7 +63,7 @@ def test_a_cut_message_never_hangs(payload: Payload, data: Any) -> None:
 
 
 def message_type() -> Any:
-    """Payload as protobuf's own runtime reads it, from the published field numbers."""
+    """Return the Payload message for the protobuf runtime, from the published field numbers."""
     pytest.importorskip("google.protobuf", reason="protobuf is not installed")
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
@@ -99,7 +99,7 @@ def message_type() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Payload"))
 
 
-def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
+def test_the_runtime_of_protobuf_agrees() -> None:
     runtime = message_type()
     metrics = (
         Metric("Online", DataType.BOOLEAN, True, 1),
@@ -114,7 +114,7 @@ def test_protobufs_own_runtime_reads_it_and_we_read_its() -> None:
     assert [metric.name for metric in read.metrics] == [metric.name for metric in metrics]
     assert read.metrics[0].boolean_value is True
     assert read.metrics[1].int_value == (1 << 32) - 5
-    # As Eclipse Tahu's encoders have it; its JavaScript reads nothing else.
+    # As Eclipse Tahu encodes it; its JavaScript reads nothing else.
     assert read.metrics[2].long_value == 4_000_000_000
     assert not read.metrics[2].HasField("int_value")
     assert [metric.timestamp for metric in read.metrics] == [1, 2, 3, 4, 5]

@@ -35,7 +35,9 @@ def online(seq: int | None = None, **changes: int) -> ProcessImage:
     return ProcessImage(online=True, result=None if seq is None else result(seq, **changes))
 
 
-def show(node: EdgeNode, image: ProcessImage, now_ms: int = BORN_MS + 10) -> list[SparkplugMessage]:
+def messages(
+    node: EdgeNode, image: ProcessImage, now_ms: int = BORN_MS + 10
+) -> list[SparkplugMessage]:
     return list(node.messages_for(image, initial_commands(), now_ms))
 
 
@@ -47,9 +49,9 @@ def named(message: SparkplugMessage) -> dict[str, Metric]:
     return {metric.name: metric for metric in message.payload.metrics}
 
 
-def test_births_name_every_metric_with_its_type_and_time() -> None:
+def test_births_have_every_metric_with_type_and_time() -> None:
     node = EdgeNode(3, BORN_MS)
-    nbirth, dbirth = show(node, online())
+    nbirth, dbirth = messages(node, online())
     assert (nbirth.kind, nbirth.is_node_message, nbirth.payload.seq) == ("NBIRTH", True, 0)
     metrics = named(nbirth)
     assert metrics["bdSeq"] == Metric("bdSeq", DataType.INT64, 3, BORN_MS + 10)
@@ -64,50 +66,50 @@ def test_births_name_every_metric_with_its_type_and_time() -> None:
     assert named(dbirth)["ResultsAck"].type is DataType.UINT32
 
 
-def test_the_device_dies_with_the_daemon_and_is_born_again() -> None:
+def test_the_device_dies_and_is_born_with_the_daemon() -> None:
     node = EdgeNode(0, BORN_MS)
-    assert kinds(show(node, ProcessImage())) == ["NBIRTH"], "no daemon has been heard yet"
-    assert kinds(show(node, online())) == ["DBIRTH"]
-    last, death = show(node, ProcessImage())
+    assert kinds(messages(node, ProcessImage())) == ["NBIRTH"], "no heartbeat was received yet"
+    assert kinds(messages(node, online())) == ["DBIRTH"]
+    last, death = messages(node, ProcessImage())
     assert named(last)["RejectAll"].value is True
     assert (death.kind, death.payload.metrics, death.payload.seq) == ("DDEATH", (), 3)
-    assert show(node, replace(ProcessImage(), buffered=3)) == [], "the dead say nothing"
-    assert kinds(show(node, online())) == ["DBIRTH"]
+    assert messages(node, replace(ProcessImage(), buffered=3)) == [], "a dead device sends nothing"
+    assert kinds(messages(node, online())) == ["DBIRTH"]
 
 
-def test_a_result_is_data_once_whatever_is_born() -> None:
+def test_a_result_is_sent_once_as_data() -> None:
     node = EdgeNode(0, BORN_MS)
-    birth = show(node, online(7))
+    birth = messages(node, online(7))
     assert kinds(birth) == ["NBIRTH", "DBIRTH", "DDATA"]
     assert named(birth[2])["ResultId"].value == 7
-    assert show(node, online(7)) == []
+    assert messages(node, online(7)) == []
     node.request_rebirth()
-    again = show(node, online(7))
+    again = messages(node, online(7))
     assert kinds(again) == ["NBIRTH", "DBIRTH"]
     assert named(again[0])["bdSeq"].value == 0
     node.request_rebirth()
-    assert kinds(show(node, online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
-    # Another connection, which the first may not have told of the result: once more.
-    assert kinds(show(EdgeNode(1, BORN_MS, node.last_result_sent), online(8))) == [
+    assert kinds(messages(node, online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
+    # A new connection, without a record that the first one has sent the result: again.
+    assert kinds(messages(EdgeNode(1, BORN_MS, node.last_result_sent), online(8))) == [
         "NBIRTH",
         "DBIRTH",
     ]
-    assert kinds(show(EdgeNode(1, BORN_MS, (0, 7)), online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
+    assert kinds(messages(EdgeNode(1, BORN_MS, (0, 7)), online(8))) == ["NBIRTH", "DBIRTH", "DDATA"]
 
 
-def test_a_result_has_the_time_of_its_capture_and_a_late_one_is_history() -> None:
+def test_a_result_has_its_capture_time_and_a_delayed_one_is_historical() -> None:
     node = EdgeNode(0, BORN_MS)
-    show(node, online())
-    late = named(show(node, online(1, captured_ms=BORN_MS - 15_000))[0])
+    messages(node, online())
+    late = named(messages(node, online(1, captured_ms=BORN_MS - 15_000))[0])
     assert late["ResultId"].timestamp_ms == BORN_MS - 15_000
     assert late["ResultId"].is_historical
     assert late["PartId"].is_historical
-    live = named(show(node, online(2), BORN_MS + 20)[0])
+    live = named(messages(node, online(2), BORN_MS + 20)[0])
     assert live["ResultId"].timestamp_ms == BORN_MS + 5
     assert not live["ResultId"].is_historical
-    gone = named(show(node, online(), BORN_MS + 30)[0])
+    gone = named(messages(node, online(), BORN_MS + 30)[0])
     assert gone["ResultsValid"].timestamp_ms == BORN_MS + 30
-    other = named(show(node, replace(online(), buffered=4), BORN_MS + 40)[0])
+    other = named(messages(node, replace(online(), buffered=4), BORN_MS + 40)[0])
     assert {name: metric.timestamp_ms for name, metric in other.items()} == {
         "Buffered": BORN_MS + 40
     }
@@ -122,7 +124,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=600))
-def test_any_life_is_in_sequence(steps: list[str | int]) -> None:
+def test_any_order_of_images_is_in_sequence(steps: list[str | int]) -> None:
     node = EdgeNode(0, BORN_MS)
     expected: int | None = None
     alive = False
@@ -131,7 +133,7 @@ def test_any_life_is_in_sequence(steps: list[str | int]) -> None:
         if step == "rebirth":
             node.request_rebirth()
         image = online(step) if isinstance(step, int) else ProcessImage(online=step == "online")
-        for message in show(node, image):
+        for message in messages(node, image):
             seq = message.payload.seq
             assert seq is not None
             assert 0 <= seq <= 255
@@ -146,7 +148,7 @@ def test_any_life_is_in_sequence(steps: list[str | int]) -> None:
                     told.append(int(named(message)["ResultId"].value))
             alive = {"DBIRTH": True, "DDEATH": False}.get(message.kind, alive)
             expected = (seq + 1) % 256
-    # A result that was hidden and shown again is said again, under its own id.
+    # A result that was hidden and shown again is sent again, with the same id.
     shown = [step for step in steps if isinstance(step, int)]
     assert _changes(told) == _changes(shown)
     assert len(told) <= len(shown)
@@ -156,7 +158,7 @@ def _changes(ids: list[int]) -> list[int]:
     return [each for at, each in enumerate(ids) if at == 0 or ids[at - 1] != each]
 
 
-def test_only_commands_of_the_right_name_and_type_are_taken() -> None:
+def test_only_commands_with_the_right_name_and_type_are_accepted() -> None:
     hostile = (
         Metric("ResultsAck", DataType.STRING, "7"),
         Metric("ResultsAck", DataType.INT64, 7),
@@ -170,9 +172,9 @@ def test_only_commands_of_the_right_name_and_type_are_taken() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_what_encodes_decodes_and_junk_is_refused(junk: bytes) -> None:
+def test_arbitrary_bytes_are_decoded_or_refused(junk: bytes) -> None:
     node = EdgeNode(0, BORN_MS)
-    for message in show(node, online(7)):
+    for message in messages(node, online(7)):
         data = payload.encode_payload(message.payload)
         assert payload.decode_payload(data) == message.payload
         try:

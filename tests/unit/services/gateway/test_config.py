@@ -17,14 +17,14 @@ def faults(text: str) -> dict[str, str]:
     return {fault.path: fault.problem for fault in caught.value.faults}
 
 
-def test_the_defaults() -> None:
+def test_defaults() -> None:
     loaded = parse_config(GOOD)
     assert loaded.config.fail_safe_ms == 300
     assert loaded.config.no_verdict_as == "reject"
     assert (loaded.link.type, loaded.link.options.port) == ("modbus", 502)
 
 
-def test_every_fault_is_listed() -> None:
+def test_all_faults_are_reported() -> None:
     found = faults(
         "schema: 2\ngateway: PLC 1\nfeed: {line: press, verdicts: nowhere, foo: 1}\n"
         "link: {type: modbus, port: 99999}\nfail_safe_ms: 1\nno_verdict_as: pass\n"
@@ -49,11 +49,11 @@ def test_every_fault_is_listed() -> None:
         ("{type: 7}", "no such link"),
     ],
 )
-def test_an_unknown_link_lists_those_that_exist(link: str, problem: str) -> None:
+def test_an_unknown_link_lists_the_known_ones(link: str, problem: str) -> None:
     assert faults(GOOD.replace("{type: modbus}", link))["link.type"].startswith(problem)
 
 
-def test_two_blocks_in_one_place_are_refused() -> None:
+def test_overlapping_blocks_are_refused() -> None:
     text = GOOD.replace("{type: modbus}", "{type: modbus, input_address: 70}")
     assert "overlap" in faults(text)["link"]
     text = GOOD.replace(
@@ -66,7 +66,7 @@ def test_a_heartbeat_slower_than_the_fail_safe_is_refused() -> None:
     assert "at most fail_safe_ms" in faults(GOOD + "heartbeat_ms: 500\n")["heartbeat_ms"]
 
 
-def test_the_largest_journal_and_memory_can_be_read_at_the_next_start() -> None:
+def test_the_largest_journal_and_memory_can_be_read_again() -> None:
     for key, head in (("journal", 1), ("part_memory", 3 + TRIGGERS_MAX)):
         assert set(faults(f"{GOOD}{key}: 1000001\n")) == {key}
         assert parse_config(f"{GOOD}{key}: 1000000\n")
