@@ -1,3 +1,3 @@
-"""edgeinspect: frames in, verdicts out, one for every frame, in time."""
+"""edgeinspect: inspects the frames of line cameras; every frame gets its verdict in time."""
 
 __version__ = "0.1.0"

@@ -1,10 +1,10 @@
-"""The error tree and its exit codes.
+"""The errors of the project and their exit codes.
 
-A message says what happened, where, and what to do. Only the command line turns an
-error into a process exit; everything below raises.
+A message states what happened, where, and the remedy. Only the command line turns an error into
+a process exit.
 
-Source: exit codes follow sysexits(3); the units set
-``RestartPreventExitStatus=64 65 69 78`` so that systemd restarts what a restart can mend.
+Source: exit codes follow sysexits(3); the units set `RestartPreventExitStatus=64 65 69 78`, so
+that systemd restarts only what a restart can repair.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ EXIT_CONFIG = 78
 
 
 class EdgeInspectError(Exception):
-    """Root of every error the project raises on purpose.
+    """Base class of every error that the project raises on purpose.
 
     Args:
         what: What happened, in one sentence.
-        where: File, device, address or configuration path it happened at.
-        remedy: What the reader can do about it.
+        where: File, device, address or configuration path.
+        remedy: What the reader can do.
     """
 
     exit_code: ClassVar[int] = EXIT_SOFTWARE
@@ -53,17 +53,17 @@ class UsageError(EdgeInspectError):
 
 
 class DataError(EdgeInspectError):
-    """Pictures, masks or records are unreadable or contradict each other."""
+    """Images, masks or records are unreadable or contradict each other."""
 
     exit_code = EXIT_DATAERR
 
 
 class ImpersonationError(DataError):
-    """Somebody who is not seen to be the line speaks in its name."""
+    """Messages in the line's name come from a process that is not the line."""
 
 
 class ModelError(EdgeInspectError):
-    """A model or engine is corrupt, breaks the contract, or was refused."""
+    """A model or engine is corrupt, violates the contract, or was refused."""
 
     exit_code = EXIT_DATAERR
 
@@ -78,7 +78,7 @@ class MissingExtraError(EdgeInspectError):
     """An optional dependency is not installed.
 
     Args:
-        extra: Name of the extra that brings it (`pip install 'edgeinspect[extra]'`).
+        extra: Name of the extra that installs it (`pip install 'edgeinspect[extra]'`).
         package: Import name that was not found.
     """
 
@@ -95,11 +95,11 @@ class MissingExtraError(EdgeInspectError):
 
 
 class MissingLibraryError(EdgeInspectError):
-    """A library of the system, which no extra can bring, is not installed.
+    """A library of the operating system is not installed.
 
     Args:
         library: File that could not be loaded.
-        install: Command that brings it on Debian.
+        install: Command that installs it on Debian.
     """
 
     exit_code = EXIT_UNAVAILABLE
@@ -111,23 +111,23 @@ class MissingLibraryError(EdgeInspectError):
 
 
 class TransientError(EdgeInspectError):
-    """Something that is in use, or not there yet, or for which there is no room just now."""
+    """Something is in use, not available yet, or without room at the moment."""
 
     exit_code = EXIT_TEMPFAIL
 
 
 class InternalError(EdgeInspectError):
-    """A promise between two parts of the program was broken: a bug."""
+    """Two components of the program disagree: a bug."""
 
 
 class EngineFault(EdgeInspectError):  # noqa: N818 - the field says fault
-    """An engine failed on one inference. The flow turns it into NO_VERDICT(engine_error)."""
+    """An engine failed on one inference. The frame gets NO_VERDICT(engine_error)."""
 
     exit_code = EXIT_TEMPFAIL
 
 
 class SpoolError(EdgeInspectError):
-    """The spool cannot do what was asked of it."""
+    """The spool cannot be created or used."""
 
     exit_code = EXIT_TEMPFAIL
 
@@ -139,40 +139,40 @@ class StorageError(EdgeInspectError):
 
 
 class DeviceLostError(EdgeInspectError):
-    """A camera or a peer went away and did not come back within its retries."""
+    """A camera or a peer was lost and did not return within its retries."""
 
     exit_code = EXIT_TEMPFAIL
 
 
 class AddressError(DeviceLostError):
-    """An address is in use, or this PC does not have it yet: it can be bound later."""
+    """An address is in use, or this PC does not have it yet; it may be bound later."""
 
 
 class CameraLostError(DeviceLostError):
-    """A camera stopped delivering: unplugged, unreachable, or its folder is gone."""
+    """A camera stopped delivering: unplugged, unreachable, or its folder was removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFault:
-    """One thing wrong with a configuration."""
+    """One error in a configuration."""
 
     path: str
-    """Where in the file, as `decide.classes.pit.score`."""
+    """Where in the file, such as `decide.classes.pit.score`."""
     problem: str
     """What is wrong, with the allowed range."""
     value: str = ""
-    """What stands there, shortened; empty when the key is missing."""
+    """The value in the file, shortened; empty if the key is missing."""
     line: int | None = None
-    """Line in the file, counted from 1, when known."""
+    """Line in the file, from 1; None if unknown."""
 
     def __str__(self) -> str:
         at = f"line {self.line}: " if self.line else ""
-        found = f" (found {self.value})" if self.value else ""
-        return f"{at}{self.path}: {self.problem}{found}"
+        value = f" (found {self.value})" if self.value else ""
+        return f"{at}{self.path}: {self.problem}{value}"
 
 
 class ConfigError(EdgeInspectError):
-    """A configuration has one or more faults; all of them are listed."""
+    """A configuration has faults; all of them are listed."""
 
     exit_code = EXIT_CONFIG
 
@@ -211,7 +211,7 @@ _TRANSIENT_ERRNOS = frozenset(
         errno.ETXTBSY,
     }
 )
-"""What the system says of a thing that is in use, away, or scarce: all may pass by itself."""
+"""Errors of the operating system that may resolve by themselves: in use, absent, or scarce."""
 _TRANSIENT_PHRASES = (
     "address already in use",
     "bad allocation",
@@ -235,24 +235,24 @@ _TRANSIENT_PHRASES = (
     "too many open files",
     "unable to allocate",
 )
-"""The same in the words of libraries that have no number for it: OpenVINO, ONNX Runtime,
-TensorRT and CUDA, OpenCV, the loader, SQLite. Lower case."""
+"""The same in the messages of libraries without error numbers: OpenVINO, ONNX Runtime, TensorRT
+and CUDA, OpenCV, the loader, SQLite. Lower case."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error may be gone by itself when the program is started again.
+    """Return whether an error may be gone when the program is started again.
 
-    Looked for in the error and in all that caused it, so that it does not matter which of our
-    errors a part has made of `ENOMEM`.
+    Its causes count as well, so that it does not matter which error a plugin raised from an
+    `ENOMEM`.
     """
     return any(map(_is_transient_itself, _cause_chain(error)))
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The code that a process ends with.
+    """Return the exit code for an error.
 
-    64, 65, 69 and 78 are for what a person must mend: systemd never tries again. So an error
-    of those kinds that rests on something transient ends with 75.
+    64, 65, 69 and 78 need a person, so systemd does not restart after them. An error of those
+    kinds with a transient cause therefore has 75.
     """
     if is_transient(error):
         return EXIT_TEMPFAIL
@@ -274,13 +274,13 @@ def _is_transient_itself(error: BaseException) -> bool:
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
     if any(kind.__module__ == "ssl" for kind in type(error).__mro__):
-        # Its errno counts OpenSSL's own reasons: a wrong key is 116, which is ESTALE elsewhere.
+        # Its errno is a reason code of OpenSSL: a wrong key is 116, which is ESTALE elsewhere.
         return type(error).__name__ in ("SSLEOFError", "SSLSyscallError", "SSLZeroReturnError")
-    if getattr(error, "errno", None) in _TRANSIENT_ERRNOS:  # OSError, and ZeroMQ's own
+    if getattr(error, "errno", None) in _TRANSIENT_ERRNOS:  # OSError and zmq.ZMQError
         return True
-    if isinstance(error, (EdgeInspectError, SyntaxError)):  # its words are about something else
+    if isinstance(error, (EdgeInspectError, SyntaxError)):  # its message is not a library's
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return False
-    words = str(error).lower()
-    return any(each in words for each in _TRANSIENT_PHRASES)
+    message = str(error).lower()
+    return any(phrase in message for phrase in _TRANSIENT_PHRASES)

@@ -1,8 +1,8 @@
-"""Which parts exist: one file each, found by listing folders, imported when built.
+"""The plugins: one file each, found by listing folders, imported when they are built.
 
 A camera, a backend or a PLC link is one file in its package that exposes `Options` (a
 frozen msgspec.Struct) and `build`. Its `type:` in a configuration is the file's name.
-Nothing heavy is imported to list what exists or to check a configuration.
+No heavy library is imported to list plugins or to check a configuration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLUGIN_PACKAGES: dict[str, str] = {
     "backend": "edgeinspect.backends",
     "plclink": "edgeinspect.plclinks",
 }
-"""Kind of part to the package its files stand in."""
+"""The package of the plugins of each kind."""
 
 EXTRAS: dict[str, str] = {
     "openvino": "cpu",
@@ -51,15 +51,15 @@ EXTRAS: dict[str, str] = {
     "zstandard": "record",
     "pyarrow": "parquet",
 }
-"""Import name of an optional package to the extra that brings it."""
+"""The extra that installs an optional package, by import name."""
 
 
 @runtime_checkable
 class PluginModule(Protocol):
-    """What a part's file exposes.
+    """What the file of a plugin exposes.
 
-    It may also expose `REQUIRES: tuple[tuple[str, str], ...]`, pairs of an import name and
-    the extra that brings it.
+    It may also expose `REQUIRES: tuple[tuple[str, str], ...]`, pairs of an import name and the
+    extra that installs it.
     """
 
     Options: type[msgspec.Struct]
@@ -67,25 +67,25 @@ class PluginModule(Protocol):
 
 
 def plugin_names(kind: PluginKind) -> tuple[str, ...]:
-    """The parts of a kind, by `type:`, sorted. Imports none of them."""
+    """Return the plugins of a kind by `type:`, sorted, without importing them."""
     spec = importlib.util.find_spec(PLUGIN_PACKAGES[kind])
     if spec is None or spec.submodule_search_locations is None:
         return ()
-    found = pkgutil.iter_modules(spec.submodule_search_locations)
-    return tuple(sorted(entry.name for entry in found if not entry.name.startswith("_")))
+    modules = pkgutil.iter_modules(spec.submodule_search_locations)
+    return tuple(sorted(entry.name for entry in modules if not entry.name.startswith("_")))
 
 
 def load_plugin(kind: PluginKind, name: str) -> PluginModule:
-    """Import one part.
+    """Import one plugin.
 
     Args:
         kind: `camera`, `backend` or `plclink`.
         name: Its `type:`.
 
     Raises:
-        UsageError: There is no such part; those that exist are listed.
+        UsageError: There is no such plugin; the message lists those that exist.
         InternalError: Its file does not expose `Options` and `build`.
-        ImportError: Its file imports at its top what is not installed.
+        ImportError: Its file imports a package at the top that is not installed.
     """
     existing = plugin_names(kind)
     if name not in existing:
@@ -101,7 +101,7 @@ def load_plugin(kind: PluginKind, name: str) -> PluginModule:
 
 
 def missing_reason(kind: PluginKind, name: str) -> str | None:
-    """Why a part cannot be built on this machine; None if its packages are there."""
+    """Return why a plugin cannot be built on this machine; None if it can."""
     try:
         module = load_plugin(kind, name)
     except ImportError as error:
@@ -113,10 +113,10 @@ def missing_reason(kind: PluginKind, name: str) -> str | None:
 
 
 def is_installed(package: str) -> bool:
-    """True if a package could be imported. Imports its parents only."""
+    """Return whether a package can be imported. Imports its parent packages only."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return False
-    # A bare folder of that name on the path is a namespace package, not the library.
+    # A folder of that name on the path is a namespace package, not the library.
     return spec is not None and spec.origin is not None

@@ -80,7 +80,7 @@ _BEGINNINGS: tuple[tuple[AlarmCode, str], ...] = (
     (AlarmCode.REJECT_RUN, r"at least \d+ rejects in a row"),
     (AlarmCode.RELOAD_STALLED, r"new engines are not loaded"),
     (AlarmCode.RELOAD_REFUSED, r"new engines were refused"),
-    (AlarmCode.CLOCK_STEPPED, r"the clock (was set|is) "),
+    (AlarmCode.CLOCK_STEPPED, r"the clock (was set|is|stands) "),
     (AlarmCode.DAEMON_SILENT, r"the daemon is silent"),
     (AlarmCode.WIRE_VERSION_MISMATCH, r"the daemon speaks another version"),
     (AlarmCode.FORGED_MESSAGES, r"somebody else speaks in the line's name"),

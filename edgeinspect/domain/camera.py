@@ -1,4 +1,4 @@
-"""What a camera can say of itself beside its frames."""
+"""Counters of a camera."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from edgeinspect.domain.numbers import Int64
 
 
 class CameraCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What one camera counted since it was built, over all its connections."""
+    """Counters of one camera since it was built, over all its connections."""
 
     frames: Int64 = 0
-    """Whole frames handed over."""
+    """Complete frames that were delivered."""
     incomplete: Int64 = 0
-    """Frames of which a part never arrived; each is a NO_VERDICT(capture_lost)."""
+    """Frames that arrived incomplete; each is a NO_VERDICT(capture_lost)."""
     missing: Int64 = 0
-    """Frames that the camera counted and that never came at all; the same."""
+    """Frames that the camera counted and that did not arrive; the same."""
     unanswered: Int64 = 0
     """Triggers without a frame in time; the same."""
     late: Int64 = 0
-    """Buffers that came after their frame's verdict was given, or a second time; dropped."""
+    """Buffers that arrived after their frame's verdict, or twice; dropped."""
     resends: Int64 = 0
-    """Packets that were asked for again and came."""
+    """Packets that were requested again and arrived."""
     underruns: Int64 = 0
-    """Frames that found no free buffer; they are among `missing` too."""
+    """Frames without a free buffer; counted in `missing` as well."""
     copied_bytes: Int64 = 0
-    """Bytes written to convert frames; 0 as long as each frame is the camera's own buffer."""
+    """Bytes that were copied to convert frames; 0 while each frame is the camera's own buffer."""
     temperature_c: float | None = None
-    """The camera's own temperature, where it offers one."""
+    """Temperature of the camera; None if it has no sensor."""

@@ -1,4 +1,4 @@
-"""Time, injected everywhere so that a test can run hours of a line in seconds.
+"""Clocks. They are injected everywhere, so that a test runs hours of a line in seconds.
 
 Deadlines are integers on the monotonic clock in ns; wall time (UTC) is only a label.
 Source: trio's absolute deadlines and mock clock (trio/_abc.py, _core/_mock_clock.py).
@@ -14,25 +14,25 @@ NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 STALL_NS = 250 * NS_PER_MS
-"""So long between two turns of a loop, and it stood still. For as long after it, what comes may be
-older than it looks: the thread that reads the network stood still as well."""
+"""A loop whose iteration takes longer was stalled. For this long afterwards messages may be older
+than they seem, as the thread that reads the network was stalled as well."""
 
 _READ_MAX_NS = NS_PER_MS
 _READ_ATTEMPTS = 5
 
 
 class WakeEvent(Protocol):
-    """A wake-up that another thread can ring before its time. Thread-safe."""
+    """A wait until an instant that another thread can end early. Thread-safe."""
 
     def set(self) -> None:
-        """Wake the waiter now; a ring with nobody waiting is kept for the next wait."""
+        """Wake the waiting thread; without one, the next wait returns at once."""
 
     def wait_until(self, at_ns: int) -> bool:
-        """Sleep until rung or until `at_ns` (monotonic); True if rung."""
+        """Sleep until set, or until `at_ns` (monotonic); return True if set. Clears the event."""
 
 
 class Clock(Protocol):
-    """A monotonic clock, a wall clock, and a way to sleep on the first. Thread-safe."""
+    """A monotonic clock to measure and sleep by, and a wall clock. Thread-safe."""
 
     def now_ns(self) -> int:
         """Monotonic time in ns; its zero is arbitrary."""
@@ -41,14 +41,14 @@ class Clock(Protocol):
         """Wall time in ns since 1970; may jump, never used for a deadline."""
 
     def sleep_until(self, at_ns: int) -> None:
-        """Sleep until the monotonic instant `at_ns`; returns at once when it is past."""
+        """Sleep until the monotonic instant `at_ns`; return at once if it has passed."""
 
     def wake_event(self) -> WakeEvent:
-        """A new alarm on this clock, for one waiting thread."""
+        """Return a new event on this clock, for one waiting thread."""
 
 
 class SystemWakeEvent:
-    """An alarm on the monotonic clock: a lock used as a binary semaphore.
+    """A wake event on the monotonic clock: a lock used as a binary semaphore.
 
     `Lock.acquire(timeout)` ends in sem_clockwait(CLOCK_MONOTONIC), so a change of the
     wall clock does not move a deadline, and waiting allocates nothing.
@@ -63,7 +63,7 @@ class SystemWakeEvent:
     def set(self) -> None:
         try:
             self._lock.release()
-        except RuntimeError:  # rung already and not yet heard
+        except RuntimeError:  # already set
             pass
 
     def wait_until(self, at_ns: int) -> bool:
@@ -74,7 +74,7 @@ class SystemWakeEvent:
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the operating system."""
 
     __slots__ = ()
 
@@ -94,10 +94,10 @@ class SystemClock:
 
 
 def read_utc_offset_ns(clock: Clock) -> int:
-    """Wall less monotonic time, of one instant: read again where a pause came in between.
+    """Return UTC minus monotonic time, both of one instant.
 
-    Whatever puts a time of one clock on the other adds this. Two reads of its own would make
-    a pause between them, of a loaded PC or a slow disk, a step of the wall clock.
+    Use it to convert a time from one clock to the other. Two separate reads would make a pause
+    between them, on a loaded PC, look like a step of the wall clock; so a slow read is repeated.
     """
     best_ns, offset_ns = 1 << 62, 0
     for _ in range(_READ_ATTEMPTS):

@@ -6,9 +6,9 @@ from array import array
 
 
 class LatencyHistogram:
-    """A log-linear histogram of µs values, each kept to within 1 part in 64 (HDR style).
+    """A log-linear histogram of µs values, exact to 1 part in 64 (HDR style).
 
-    One thread records; others may read a moment's figures.
+    One thread records; others may read at any time.
     Source: Gil Tene's HdrHistogram, with 6 sub-bucket bits.
     """
 
@@ -22,7 +22,7 @@ class LatencyHistogram:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all values."""
         for index in range(len(self._counts)):
             self._counts[index] = 0
         self.count = 0
@@ -31,7 +31,7 @@ class LatencyHistogram:
         self.max_us = 0
 
     def record(self, value_us: int) -> None:
-        """Count one value; a negative one counts as zero."""
+        """Add one value; a negative one counts as zero."""
         value_us = max(0, value_us)
         shift = max(0, value_us.bit_length() - self._SUB_BITS - 1)
         index = (shift << self._SUB_BITS) + (value_us >> shift)
@@ -45,26 +45,26 @@ class LatencyHistogram:
         self.total_us += value_us
 
     def quantile_us(self, ratio: float) -> int:
-        """The value that `ratio` of the samples do not exceed; 0 without samples."""
+        """Return the value that `ratio` of the samples do not exceed; 0 without samples."""
         if not self.count:
             return 0
-        wanted = max(1, -(-int(ratio * self.count * 1_000_000) // 1_000_000))
-        seen = 0
+        rank = max(1, -(-int(ratio * self.count * 1_000_000) // 1_000_000))
+        below = 0
         for index, count in enumerate(self._counts):
-            seen += count
-            if count and seen >= wanted:
+            below += count
+            if count and below >= rank:
                 return min(self._highest(index), self.max_us)
         return self.max_us
 
     def _highest(self, index: int) -> int:
-        """Highest value that falls into a bucket."""
+        """Return the highest value of a bucket."""
         if index < 2 * self._SUB:
             return index
         shift = (index >> self._SUB_BITS) - 1
         return ((index - (shift << self._SUB_BITS)) << shift) + (1 << shift) - 1
 
     def summary(self) -> dict[str, int]:
-        """`p50 p99 p999 max`, in µs."""
+        """Return `p50`, `p99`, `p999` and `max`, in µs."""
         return {
             "p50": self.quantile_us(0.50),
             "p99": self.quantile_us(0.99),
@@ -74,10 +74,10 @@ class LatencyHistogram:
 
 
 class LatencyEstimate:
-    """The median and p99 of a stage's recent times, to predict whether it fits the budget.
+    """Median and p99 of the recent times of a stage, to predict whether it fits the budget.
 
-    One outlier among the recent times never counts: an engine that hung once is not slow.
-    Not thread-safe; each worker has its own.
+    A single outlier never counts: an engine that hung once is not slow. Not thread-safe; each
+    worker has its own.
     """
 
     __slots__ = ("_added_count", "_recent", "p50_ns", "p99_ns")
@@ -89,11 +89,11 @@ class LatencyEstimate:
         self._recent = array("q")
         self._added_count = 0
         self.p50_ns = 0
-        """0 until something has been measured."""
+        """0 before the first measurement."""
         self.p99_ns = 0
 
     def add(self, value_ns: int) -> None:
-        """Take one measured time in."""
+        """Add one measured time."""
         recent = self._recent
         if len(recent) < self._WINDOW:
             recent.append(value_ns)
@@ -104,7 +104,7 @@ class LatencyEstimate:
             self._update()
 
     def decay(self) -> None:
-        """Forget a tenth of what is slow: a stage that is always skipped must be tried again."""
+        """Lower the estimate by a tenth, so that a stage that is always skipped is tried again."""
         recent = self._recent
         median = self.p50_ns
         for index, value in enumerate(recent):

@@ -1,4 +1,4 @@
-"""A clock that moves only when it is told to: for tests and for replays."""
+"""A clock that advances only when it is told to, for tests and replays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ EPOCH_UTC_NS = 1_700_000_000_000_000_000
 
 
 class ManualClock:
-    """Time that moves only when a test says so. Thread-safe.
+    """A clock that advances by `advance`. Thread-safe.
 
-    `sleep_until` from the test's own single thread moves the clock itself, so code that
-    waits runs through at once; set `auto=False` for tests with threads.
+    `sleep_until` advances the clock itself, so that single-threaded code that waits returns at
+    once; with `auto=False`, for tests with threads, it waits for another thread to advance it.
     """
 
     def __init__(self, now_ns: int = 1_000_000_000, *, auto: bool = True) -> None:
@@ -29,7 +29,7 @@ class ManualClock:
         return self._now_ns + self.utc_offset_ns
 
     def advance(self, ns: int) -> None:
-        """Move on, and wake whoever's time has come."""
+        """Advance the clock, and wake the threads whose instant has come."""
         with self._moved:
             self._now_ns += ns
             self._moved.notify_all()

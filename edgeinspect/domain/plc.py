@@ -1,7 +1,7 @@
-"""What a PLC sees of a line, and what it says back. Plain data, the same for every protocol.
+"""What a PLC reads from a line, and what it writes. Plain data, the same for every protocol.
 
-A state that must never be shown cannot be written down here: an image has a result or it
-has none, a result has one outcome, and a result without a verdict cannot pass.
+A state that must never occur cannot be represented: a process image has a result or none, a
+result has one outcome, and a result without a verdict cannot pass.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ class PlcOutcome(str, Enum):
 
 
 class PlcError(IntEnum):
-    """Why the gateway is not ready, or what it had to do. The lowest number wins."""
+    """Why the gateway is not ready, or what it had to do. The lowest number has priority."""
 
     NONE = 0
     STARTING = 1
-    """No heartbeat has been heard yet."""
+    """No heartbeat has been received yet."""
     HEARTBEAT_LOST = 2
     """The daemon's heartbeat stopped."""
     WIRE = 3
-    """The daemon speaks another version of the wire."""
+    """The daemon uses another version of the wire protocol."""
     STOPPING = 4
-    """The gateway is being stopped."""
+    """The gateway is stopping."""
     NOT_INSPECTING = 5
-    """The daemon lives, but a camera or an engine does not."""
+    """The daemon runs, but a camera or an engine does not work."""
     NOT_ENABLED = 6
-    """The PLC's enable bit is 0 and the configuration demands it."""
+    """The PLC's enable bit is 0 and the configuration requires it."""
     RENUMBERED = 7
-    """The line lost its spool: result ids begin again, `numbering` has moved on."""
+    """The line lost its spool: result ids begin again, in another sequence generation."""
     RESULTS_LOST = 8
-    """Results are gone for good; each is a reject."""
+    """Results are permanently lost; each is a reject."""
     ACK_TIMEOUT = 9
-    """A result was not acknowledged in time and the next one was shown."""
+    """A result was not acknowledged in time, and the next one was written."""
     OVERRUN = 10
-    """More results waited than the buffer is meant for: the PLC takes them too slowly."""
+    """More results waited than the buffer is meant for: the PLC accepts them too slowly."""
     NEW_JOURNAL = 11
-    """The gateway began without a journal, as a spare PC does: `numbering` has moved on."""
+    """The gateway started without a journal, as a spare PC does: another sequence generation."""
     ACK_AHEAD = 12
-    """The PLC has acknowledged an id that this gateway has not shown yet: it takes nothing
-    until ids pass that one."""
+    """The PLC has acknowledged an id that this gateway has not written yet: it accepts no result
+    until the ids have passed that one."""
 
 
 CAUSES: dict[Reason, int] = {
@@ -68,23 +68,23 @@ CAUSES: dict[Reason, int] = {
     Reason.RESTART: 27,
     Reason.SHUTDOWN: 28,
 }
-"""The daemon's reasons as numbers. A number is never given a second meaning."""
+"""The daemon's reasons as numbers. The meaning of a number never changes."""
 
 CAUSE_UNKNOWN = 99
-"""A reason that this gateway does not know: the daemon is newer."""
+"""A reason that is unknown to this gateway: the daemon is newer."""
 CAUSE_LATE = 101
-"""The gateway's: it was a pass, but act-by had gone before it could be shown."""
+"""Of the gateway: it was a pass, but act-by had passed before it could be written."""
 CAUSE_DEAD_EPOCH = 102
-"""The gateway's: it was a pass, of a daemon that is dead."""
+"""Of the gateway: it was a pass, of a daemon that is dead."""
 CAUSE_LOST = 103
-"""The gateway's: nobody holds the verdict any more."""
+"""Of the gateway: the verdict is no longer stored anywhere."""
 
 CAUSE_NOT_PASSED_BEFORE = 104
-"""The gateway's: it was a pass, but this part id has been shown as one that did not pass."""
+"""Of the gateway: it was a pass, but the part id was written before as one without a pass."""
 CAUSE_PART_ID = 105
-"""The gateway's: the part's id does not fit into the protocol, so nobody may pass by it."""
+"""Of the gateway: the part's id does not fit into the protocol, so the part cannot pass."""
 CAUSE_TRIGGER_REFUSED = 106
-"""The gateway's: it was a pass, but this part's trigger has been answered as refused."""
+"""Of the gateway: it was a pass, but the part's trigger was answered as refused."""
 
 UINT32 = 1 << 32
 PART_ID_BYTES = 32
@@ -92,29 +92,29 @@ PART_ID_BYTES = 32
 
 
 class TriggerRefusal(IntEnum):
-    """Why a trigger was not taken."""
+    """Why a trigger was refused."""
 
     NONE = 0
     STALE = 1
-    """It is older than it may be, or nobody can know how old it is."""
+    """It is too old, or of unknown age."""
     TORN = 2
-    """Id and part were not written together."""
+    """Its id and its part were not written together."""
     PART_ID = 3
     """The part's id is no text, does not fit, or has control characters."""
     LINE = 4
-    """The line refused, or did not answer."""
+    """The line refused it, or did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlcResult:
-    """One result as the PLC gets it."""
+    """One result for the PLC."""
 
     seq: int
-    """The frame's number on the line; the last one of a range where `covers` > 1."""
+    """The frame's number on the line; the last one of a range where `frames_covered` > 1."""
     epoch: int
     outcome: PlcOutcome
     cause: int
-    """Of `CAUSES`, or the gateway's own."""
+    """Of `CAUSES`, or of the gateway."""
     no_verdict: bool = False
     late: bool = False
     degraded: bool = False
@@ -128,18 +128,18 @@ class PlcResult:
     encoder_count: int | None = None
     act_by_encoder: int | None = None
     act_by_ms: int = 0
-    """Time left until act-by when the result was first shown; 0 or less is past."""
+    """Time left until act-by when the result was first written; 0 or less has passed."""
     frames_covered: int = 1
-    """Frames this result speaks for: `seq - covers + 1` to `seq`. More than 1 only for
+    """Number of frames of this result: `seq - frames_covered + 1` to `seq`. More than 1 only for
     results that were lost together."""
     recipe_id: str = ""
-    """The configuration's hash."""
+    """Hash of the configuration."""
     processing_us: int = 0
     """From capture to decision."""
     captured_at_utc_ns: int = 0
-    """When the frame was exposed; 0 if nobody knows any more."""
+    """When the frame was exposed; 0 if unknown."""
     act_by_at_ns: int | None = field(default=None, compare=False)
-    """Monotonic: act-by on the gateway's own clock, for links; None if nobody knows any more."""
+    """Act-by on the gateway's monotonic clock, for links; None if unknown."""
 
     def __post_init__(self) -> None:
         if self.outcome is PlcOutcome.PASS and (
@@ -156,12 +156,12 @@ class PlcResult:
 
     @property
     def is_lost(self) -> bool:
-        """True if nobody holds the verdict any more."""
+        """True if the verdict is no longer stored anywhere."""
         return self.cause == CAUSE_LOST
 
     @property
     def key(self) -> str:
-        """What the PLC finds the part by: part id, else encoder count, else seq."""
+        """By what the PLC identifies the part: part id, else encoder count, else seq."""
         if self.part_id:
             return f"part:{self.part_id}"
         if self.encoder_count is not None:
@@ -171,31 +171,31 @@ class PlcResult:
 
 @dataclass(frozen=True, slots=True)
 class ProcessImage:
-    """Everything the PLC sees at one moment. Immutable; links swap whole images."""
+    """Everything that the PLC reads at one moment. Immutable; links replace it as a whole."""
 
     revision: int = 0
-    """Counts images of this gateway process; not shown to the PLC."""
+    """Counts the images of this gateway process; not written to the PLC."""
     online: bool = False
-    """The daemon's heartbeat is heard. False is fail-safe: nothing is known of any part."""
+    """The daemon's heartbeat arrives. False is fail-safe: nothing is known of any part."""
     trigger_ready: bool = False
     result: PlcResult | None = None
-    """The result that is valid now; None shows both pass and reject as 0."""
+    """The valid result; with None both pass and reject are 0."""
     last_id: int = 0
-    """Shown as result id while there is no result: the last one applied."""
+    """The result id while there is no result: the last one that was completed."""
     overrun: bool = False
     alarm: bool = False
     heartbeat: bool = False
-    """Turns over while the gateway lives."""
+    """Toggles while the gateway runs."""
     error: PlcError = PlcError.NONE
     sequence_generation: int = 0
-    """Moves on when result ids begin again from 1."""
+    """Advances when result ids begin again from 1."""
     buffered: int = 0
-    """Results waiting, the shown one included."""
+    """Number of waiting results, including the current one."""
     buffer_free: int = 0
     settings_checksum: int = 0
     epoch: int = 0
     results_total: int = 0
-    """Results applied since the gateway's cursor was made."""
+    """Results completed since the gateway's cursor was created."""
     lost_total: int = 0
     forced_total: int = 0
     """Results that the PLC did not acknowledge in time."""
@@ -204,7 +204,7 @@ class ProcessImage:
     """The last trigger id that was answered."""
     trigger_refused: bool = False
     trigger_refusal: TriggerRefusal = TriggerRefusal.NONE
-    """Why, if it was."""
+    """Why it was refused, if it was."""
 
     def __post_init__(self) -> None:
         if not self.online and (self.result is not None or self.trigger_ready):
@@ -239,19 +239,19 @@ class PlcCommands:
     fault_reset: bool = False
     """A rising edge clears latched errors and the overrun bit."""
     results_ack: int | None = None
-    """The id of the last result the PLC has taken; None until it has written one."""
+    """The id of the last result that the PLC has accepted; None until it has written one."""
     ack_after: int = -1
-    """Revision of the newest image that had reached the PLC when it wrote that id; -1: none
-    had, or nobody knows. An id that is older than a result is no answer to it."""
+    """Revision of the newest image that had reached the PLC when it wrote that id; -1 for none or
+    unknown. An id that is older than a result does not acknowledge it."""
     trigger_id: int | None = None
-    """A change asks for one frame of the part below; None until the PLC has written one since
-    the link's memory began. What follows was written together with it."""
+    """A change requests one frame of the part below; None until the PLC has written one since the
+    link started. The following fields were written together with it."""
     trigger_encoder: int = 0
     trigger_part_id: str = ""
     trigger_problem: TriggerRefusal = TriggerRefusal.NONE
-    """What is wrong with what was written."""
+    """What is wrong with the trigger."""
     trigger_since_ns: int | None = None
-    """Monotonic; the PLC cannot have wanted this trigger before. None: nobody knows."""
+    """Monotonic; the PLC cannot have written this trigger before. None: unknown."""
 
 
 NO_COMMANDS = PlcCommands()
@@ -259,13 +259,13 @@ NO_COMMANDS = PlcCommands()
 
 @dataclass(frozen=True, slots=True)
 class PlcInputs:
-    """What the link knows of the PLC at one moment."""
+    """The state of a link at one moment."""
 
     is_connected: bool = False
-    """The PLC answers, or asks: it can see what is shown."""
+    """The PLC replies or polls, so it reads the image."""
     delivered_revision: int = -1
     """Revision of the newest image that reached the PLC; -1 for none."""
     commands: PlcCommands | None = None
-    """What the PLC wrote last; None until it has been heard."""
+    """What the PLC wrote last; None until it has written."""
     problem: str = ""
-    """Why it is not connected, in words."""
+    """Why it is not connected; empty if it is."""

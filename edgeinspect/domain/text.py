@@ -1,15 +1,15 @@
-"""Names as bytes: a name that does not fit is not cut, for half of it is another's."""
+"""Checks of names. A name that does not fit is refused: cut, it could be another name."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _CONTROLS = ("Cc", "Zl", "Zp")
-"""Unicode's control characters, and its ends of lines and paragraphs."""
+"""Unicode's control characters, and separators of lines and paragraphs."""
 
 
 def fits_utf8(name: str, bytes_max: int | None = None) -> bool:
-    """Whether a text can be told whole: UTF-8 of at most so many bytes, without a zero."""
+    """Return whether a text is UTF-8 of at most `bytes_max` bytes, without a zero."""
     try:
         raw = name.encode()
     except UnicodeEncodeError:  # half a surrogate pair
@@ -18,9 +18,9 @@ def fits_utf8(name: str, bytes_max: int | None = None) -> bool:
 
 
 def has_control_characters(name: str) -> bool:
-    """Whether a text has characters that nobody sees and that end a line or move a cursor.
+    """Return whether a text has characters that are invisible, end a line or move a cursor.
 
-    A scanner's CR and LF are such: with them and without them one part would have two names.
+    A scanner may add CR and LF: with and without them, one part would have two names.
     """
     if name.isprintable():
         return False

@@ -1,6 +1,6 @@
-"""The verdict: what was decided of one frame, why, and by which causes.
+"""The verdict: what was decided on one frame, why, and by which models.
 
-These structs are the wire: their field names are the JSON keys of
+These structs are the wire format: their field names are the JSON keys of
 `edgeinspect.verdict/1` (docs/wire.md). msgspec encodes one in about a microsecond.
 """
 
@@ -17,7 +17,7 @@ VERDICT_SCHEMA = "edgeinspect.verdict/1"
 
 
 class Decision(str, Enum):
-    """The three ends of a frame. There is no fourth, and silence is none of them."""
+    """The three decisions on a frame. Every frame gets one of them."""
 
     PASS = "PASS"
     REJECT = "REJECT"
@@ -25,29 +25,29 @@ class Decision(str, Enum):
 
 
 class Reason(str, Enum):
-    """Why the decision is what it is."""
+    """The reason of a decision."""
 
     CLEAN = "clean"
     """PASS: the gate was below its suspect threshold."""
     BELOW_THRESHOLDS = "below_thresholds"
-    """PASS: the segmenter found nothing that passes a class threshold."""
+    """PASS: the segmenter found no region that reaches its class's thresholds."""
     DEFECT = "defect"
-    """REJECT: a region passed its class's thresholds."""
+    """REJECT: a region reached its class's thresholds."""
     GATE = "gate"
-    """REJECT: the gate alone was sure."""
+    """REJECT: the gate alone reached its threshold."""
 
     DEADLINE = "deadline"
     """NO_VERDICT: the budget was used up first."""
     OVERRUN = "overrun"
-    """NO_VERDICT: frames came faster than they could be judged."""
+    """NO_VERDICT: frames came faster than they could be inspected."""
     SHAPE = "shape"
-    """NO_VERDICT: the picture does not have the line's size."""
+    """NO_VERDICT: the image does not have the line's size."""
     CAPTURE_ERROR = "capture_error"
     """NO_VERDICT: the camera delivered a frame that cannot be read."""
     CAPTURE_HEALTH = "capture_health"
-    """NO_VERDICT: black, saturated, or frozen picture."""
+    """NO_VERDICT: black, saturated, or frozen image."""
     CAPTURE_LOST = "capture_lost"
-    """NO_VERDICT: the camera's frame count shows a frame that never arrived."""
+    """NO_VERDICT: the camera's frame counter includes a frame that did not arrive."""
     ENGINE_ERROR = "engine_error"
     """NO_VERDICT: an engine failed on this frame."""
     RESTART = "restart"
@@ -81,11 +81,11 @@ class Region(msgspec.Struct, frozen=True):
     centroid_mm: tuple[float, float]
     """(x, y) in mm from the frame's left top corner."""
     fatal: bool
-    """True if this region passes its class's thresholds."""
+    """True if this region reaches its class's thresholds."""
 
 
 class StageTimes(msgspec.Struct, frozen=True):
-    """Where the time went, in µs of the monotonic clock."""
+    """Durations of the stages, in µs of the monotonic clock."""
 
     queue_us: DurationUs = 0
     """From capture to the moment a worker took the frame."""
@@ -97,7 +97,7 @@ class StageTimes(msgspec.Struct, frozen=True):
 
 
 class ModelRef(msgspec.Struct, frozen=True):
-    """The model that judged, exactly."""
+    """The exact model that inspected a frame."""
 
     name: str
     version: Int64
@@ -114,16 +114,16 @@ class LetterboxRef(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
-    """One frame's end. Immutable; safe to share between threads."""
+    """The verdict of one frame. Immutable; safe to share between threads."""
 
     line: str
     camera: str
     epoch: Count
-    """Start of the daemon that captured the frame; a new one at every start."""
+    """Identifies the start of the daemon that captured the frame."""
     seq: Count
-    """Frame's number on the line, contiguous over restarts, from 1."""
+    """Number of the frame on the line, contiguous over restarts, from 1."""
     frame: Count
-    """Frame's number from this camera in this epoch, from 1."""
+    """Number of the frame of this camera in this epoch, from 1."""
     camera_frame_id: int
     label: str | None = None
     part_id: str | None = None
@@ -132,17 +132,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     clock_source: str = "host"
     deadline_utc_ns: UtcNs
     act_by_utc_ns: UtcNs
-    """When the ejector must have this verdict, by the line's travel time."""
+    """When the ejector must have this verdict, from the line's travel time."""
     clock_stepped: bool = False
-    """True if the wall clock was set lately, so that the times of this verdict may be off by
-    years: `act_by_utc_ns` says nothing then, and `act_by_utc_ns - captured_at_utc_ns` still
-    does."""
+    """True if the wall clock was set recently, so that the times of this verdict may be wrong by
+    years. The difference `act_by_utc_ns - captured_at_utc_ns` is still valid."""
     act_by_encoder: Int64 | None = None
     """Encoder count at which the part reaches the ejector."""
     decision: Decision
     reason: Reason
     detail: str = ""
-    """What exactly failed, in words; empty for an ordinary verdict."""
+    """What exactly failed; empty for an ordinary verdict."""
     degraded: bool = False
     """True if the gate decided alone because the budget left no time to segment."""
     simulated: bool = False
@@ -154,7 +153,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     severity: PlcWord = 0
     """Highest severity among the fatal regions; 0 if none."""
     reject_code: PlcWord = 0
-    """Number the PLC sorts rejects by; 0 unless the decision is REJECT."""
+    """Number by which the PLC sorts rejects; 0 unless the decision is REJECT."""
     letterbox: LetterboxRef | None = None
     gate: ModelRef | None = None
     segmenter: ModelRef | None = None
@@ -164,13 +163,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
 
 
 def model_name(ref: ModelRef | None) -> str | None:
-    """`name/version`, for people."""
+    """Return `name/version`; None without a model."""
     return f"{ref.name}/{ref.version}" if ref is not None else None
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What was decided, before it becomes a verdict."""
+    """The decision on a frame and its reason, before it becomes a verdict."""
 
     decision: Decision
     reason: Reason

@@ -1,4 +1,5 @@
-"""The flow of a frame: capture, inbox, inspector, decide, guard, closing, publish, line.
+"""The path of a frame: capture, verdicts, inspection, publishing, supervision, shadow.
 
-The files stand in that order; docs/architecture.md walks one frame through them.
+`line.py` creates the components and runs their threads; docs/architecture.md follows one frame
+through them.
 """

@@ -1,7 +1,8 @@
-"""Builds a line from its configuration: cameras, engines, pipeline."""
+"""Creates a line from its configuration: cameras, engines, and the line itself."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -9,9 +10,7 @@ import structlog
 
 from edgeinspect.config import LoadedConfig, PluginSelection
 from edgeinspect.domain import Clock
-from edgeinspect.errors import (
-    InternalError,
-)
+from edgeinspect.errors import InternalError
 from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.pipeline.start_checks import unmet_requirements
 from edgeinspect.ports import Camera, Engine
@@ -29,33 +28,36 @@ def build_line(
     on_end: Callable[[], None],
     cameras: Mapping[str, Camera] | None = None,
 ) -> Line:
-    """A line from a checked configuration, not yet started.
+    """Return a line that is not started yet.
 
     Args:
-        loaded: From `config.load.load_arrays`.
-        clock: All deadlines.
-        on_failure: Told of an error that ended a thread.
-        on_end: Told when no camera will deliver any more.
-        cameras: Cameras made already, instead of the configured ones.
+        loaded: From `config.load_config`.
+        clock: See `Line`.
+        on_failure: See `Line`.
+        on_end: See `Line`.
+        cameras: To be used instead of the configured ones.
+
+    Raises:
+        EdgeInspectError: The first unmet requirement, or what `load_engines` and `Line` raise.
     """
     config = loaded.config
     # Before the models, which take a second to load.
     for problem in unmet_requirements(config, len(loaded.cameras)):
         raise problem
-    workers = load_engines(loaded, clock)
+    worker_engines = load_engines(loaded, clock)
     try:
         return Line(
             config,
             config_hash=loaded.hash,
             cameras=cameras
             or {name: make_camera(choice, clock) for name, choice in loaded.cameras.items()},
-            worker_engines=workers,
+            worker_engines=worker_engines,
             clock=clock,
             on_failure=on_failure,
             on_end=on_end,
         )
     except BaseException:
-        for engines in workers:
+        for engines in worker_engines:
             engines.close()
         raise
 
@@ -63,49 +65,35 @@ def build_line(
 def load_engines(
     loaded: LoadedConfig, clock: Clock, before_load: Callable[[], None] = lambda: None
 ) -> list[WorkerEngines]:
-    """The engines of every worker, loaded, with `wait` before each; raises as `make_engines`."""
-    config = loaded.config
-    store = ModelStore(Path(config.store) if config.store else default_root())
-    workers: list[WorkerEngines] = []
-    try:
-        for _ in range(config.inspect.workers):
-            workers.append(load_worker_engines(loaded, clock, store, before_load))
-    except BaseException:
-        for engines in workers:
-            engines.close()
-        raise
-    return workers
+    """Load the engines of every worker.
 
-
-def load_worker_engines(
-    loaded: LoadedConfig,
-    clock: Clock,
-    store: ModelStore,
-    before_load: Callable[[], None] = lambda: None,
-) -> WorkerEngines:
-    """One worker's engines, loaded.
+    Args:
+        loaded: From `config.load_config`.
+        clock: For the backends.
+        before_load: Called before each engine.
 
     Raises:
         ModelError: A model is refused.
         MissingExtraError: The backend's library is not installed.
     """
-    gate = segmenter = None
-    if "gate" in loaded.engines:
-        before_load()
-        gate = load_engine(loaded.engines["gate"], clock, store)
-    if "segmenter" in loaded.engines:
-        try:
-            before_load()
-            segmenter = load_engine(loaded.engines["segmenter"], clock, store)
-        except BaseException:
-            if gate is not None:
-                gate.close()
-            raise
-    return WorkerEngines(gate, segmenter)
+    config = loaded.config
+    store = ModelStore(Path(config.store) if config.store else default_root())
+    worker_engines: list[WorkerEngines] = []
+    with contextlib.ExitStack() as on_error:
+        for _ in range(config.inspect.workers):
+            engines: dict[str, Engine] = {}
+            for role in ("gate", "segmenter"):
+                if role in loaded.engines:
+                    before_load()
+                    engines[role] = load_engine(loaded.engines[role], clock, store)
+                    on_error.callback(engines[role].close)
+            worker_engines.append(WorkerEngines(engines.get("gate"), engines.get("segmenter")))
+        on_error.pop_all()
+    return worker_engines
 
 
 def load_engine(choice: PluginSelection, clock: Clock, store: ModelStore) -> Engine:
-    """One engine, loaded; raises as `make_engines`."""
+    """Load one engine; raise as `load_engines`."""
     engine = choice.module.build(choice.options, clock, store=store)
     if not isinstance(engine, Engine):
         raise InternalError(f"backend {choice.type} does not build an Engine")
@@ -117,7 +105,7 @@ def load_engine(choice: PluginSelection, clock: Clock, store: ModelStore) -> Eng
 
 
 def make_camera(choice: PluginSelection, clock: Clock) -> Camera:
-    """One camera, not opened."""
+    """Create one camera, not opened."""
     camera = choice.module.build(choice.options, clock)
     if not isinstance(camera, Camera):
         raise InternalError(f"camera {choice.type} does not build a Camera")

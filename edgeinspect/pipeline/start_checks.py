@@ -1,8 +1,7 @@
-"""What a line needs beside its models and cameras: one list, for `check` and for `run`.
+"""What a line requires of its machine, besides models and cameras: for `check` and `run`.
 
-Each is tried out, and what was tried is taken back: a folder is made in, a file is given its
-room, an address is bound. What the running line itself holds (its spool, its addresses) is
-passed over.
+Each requirement is tried and undone: a folder is created, room is allocated, an address is
+bound. What the running line itself holds (its spool, its addresses) is skipped.
 """
 
 from __future__ import annotations
@@ -32,29 +31,29 @@ from edgeinspect.wire import bind, read_server_keys
 
 
 def is_running(config: LineConfig) -> bool:
-    """Whether a daemon holds this line now."""
+    """Return whether a daemon runs this line now."""
     return is_line_running(shared_memory_folder(config) / f"{config.line}.spool")
 
 
 def unmet_requirements(
     config: LineConfig, cameras: int, shape: FrameShape | None = None
 ) -> list[EdgeInspectError]:
-    """What this line lacks on this machine, for the user who asks; empty if it can start.
+    """Return the requirements of a line that this machine does not meet for this user.
+
+    Applies the `real_time` settings to this process.
 
     Args:
         config: Checked.
-        cameras: How many; each has a ring.
-        shape: Of the models' frames, for the room of the rings; None if it is not known.
-
-    What `real_time` asks of the kernel is in force in this process afterwards.
+        cameras: Number of cameras, each with a ring.
+        shape: Of the models' frames, for the size of the rings; None if it is not known.
     """
-    found: list[EdgeInspectError] = []
+    problems: list[EdgeInspectError] = []
     try:
         realtime.apply_process_settings(**msgspec.structs.asdict(config.real_time))
     except EdgeInspectError as error:
-        found.append(error)
+        problems.append(error)
     if is_running(config):
-        return found
+        return problems
     rings = cameras * ring_size_bytes(config.capture.ring_slots, shape) if shape is not None else 0
     spool_bytes = HEADER_BYTES + config.spool.slots * SLOT_BYTES
     folder = shared_memory_folder(config)
@@ -69,19 +68,19 @@ def unmet_requirements(
         try:
             requirement()
         except EdgeInspectError as error:
-            found.append(error)
-    return found
+            problems.append(error)
+    return problems
 
 
 def _check_room(folder: Path, spool_bytes: int, rings_bytes: int, line: str) -> None:
-    """Make room in the folder of spool and rings, less what a former run left there."""
+    """Allocate the room for spool and rings that a former run did not leave there."""
     check_folder_permissions(folder)
-    with contextlib.suppress(OSError):  # not there: it will be made
+    with contextlib.suppress(OSError):  # absent: it will be created
         os.close(open_line_file(folder / f"{line}.spool", write=True))
-    there = sum(
+    existing_bytes = sum(
         _file_bytes(path) for path in (folder / f"{line}.spool", *folder.glob(f"{line}.*.ring"))
     )
-    wanted = max(0, spool_bytes + rings_bytes - there)
+    needed_bytes = max(0, spool_bytes + rings_bytes - existing_bytes)
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -89,13 +88,13 @@ def _check_room(folder: Path, spool_bytes: int, rings_bytes: int, line: str) -> 
         if parent != folder:
             os.rmdir(tempfile.mkdtemp(dir=parent, prefix=".edgeinspect-"))
         with tempfile.TemporaryFile(dir=parent) as file:
-            if wanted:
-                os.posix_fallocate(file.fileno(), 0, wanted)
+            if needed_bytes:
+                os.posix_fallocate(file.fileno(), 0, needed_bytes)
     except OSError as error:
-        free = _free_bytes(parent)
+        free_bytes = _free_bytes(parent)
         raise SpoolError(
-            f"spool.folder: needs {wanted >> 20} MiB for spool and rings: {error.strerror}"
-            + (f"; {free >> 20} MiB are free" if free is not None else ""),
+            f"spool.folder: needs {needed_bytes >> 20} MiB for spool and rings: {error.strerror}"
+            + (f"; {free_bytes >> 20} MiB are free" if free_bytes is not None else ""),
             where=str(folder),
             remedy="Give the daemon's user this folder, or set spool.folder; with too little room "
             "enlarge it, or set spool.slots or capture.ring_slots lower",
@@ -111,10 +110,10 @@ def _file_bytes(path: Path) -> int:
 
 def _free_bytes(folder: Path) -> int | None:
     try:
-        told = os.statvfs(folder)
+        stats = os.statvfs(folder)
     except OSError:
         return None
-    return told.f_bavail * told.f_frsize
+    return stats.f_bavail * stats.f_frsize
 
 
 def _check_keys(config: LineConfig) -> None:
@@ -123,7 +122,7 @@ def _check_keys(config: LineConfig) -> None:
 
 
 def _check_address(path: str, address: str, line_folder: Path) -> None:
-    """Bind and let go; a socket in the folder that the line makes itself is passed over."""
+    """Bind an address and release it, unless its folder will be created by the line."""
     parent = Path(address.removeprefix("ipc://")).parent
     if address.startswith("ipc://") and parent == line_folder and not parent.is_dir():
         return

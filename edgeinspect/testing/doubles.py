@@ -1,4 +1,4 @@
-"""A clock that tests turn by hand, and parts that follow a script."""
+"""Cameras and engines that follow a script."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeinspect.ports import CameraFinished
 
 
 class ScriptedCamera:
-    """Delivers given grabs; an exception in the script is raised in its turn."""
+    """Delivers the grabs of a script; an exception in the script is raised in its turn."""
 
     def __init__(
         self, script: Sequence[Grab | Exception | None], period_ns: int | None = None
@@ -52,20 +52,20 @@ class ScriptedCamera:
         self.leased_count -= 1
 
     def trigger(self, part: Part) -> None:
-        raise CameraLostError("takes no trigger")
+        raise CameraLostError("accepts no trigger")
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 class NoiseCamera:
-    """Sensor noise at a rate; with parts, every seventh is bright enough to be rejected.
+    """Noise at a rate; with parts, every seventh frame is bright enough to be rejected.
 
     Args:
         shape: Of a frame.
         rate_hz: Frames a second.
-        frames: How many there are before it is finished.
-        parts: Prefix of each frame's part id; None for frames without.
+        frames: Number of frames until it is finished.
+        parts: Prefix of each frame's part id; None for frames without part ids.
     """
 
     def __init__(
@@ -100,17 +100,17 @@ class NoiseCamera:
         return Grab(pixels, self.sent_count, due[0], part=part)
 
     def release(self, grab: Grab) -> None:
-        """Each picture has its own memory."""
+        """Each frame has its own memory."""
 
     def trigger(self, part: Part) -> None:
-        raise CameraLostError("takes no trigger")
+        raise CameraLostError("accepts no trigger")
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 class ScriptedEngine:
-    """An engine that computes its outputs with a given function and takes given time."""
+    """An engine whose outputs are a given function of the image; `take_time` runs first."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class ScriptedEngine:
 def model_spec(
     kind: ModelKind, shape: FrameShape, classes: tuple[str, ...] = ("defect",), stride: int = 1
 ) -> ModelSpec:
-    """A spec for a scripted engine; there is no file behind it."""
+    """Return a spec for a scripted engine, without a file."""
     return ModelSpec(
         id=ModelId(f"scripted-{kind.value}", 1, "0" * 64),
         kind=kind,
@@ -157,7 +157,7 @@ def model_spec(
 def brightness_gate(
     shape: FrameShape, take_time: Callable[[], None] = lambda: None
 ) -> ScriptedEngine:
-    """A gate whose defect probability is the first pixel over 255."""
+    """Return a gate whose defect probability is the first pixel divided by 255."""
 
     def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
         return (np.array([image.flat[0] / 255], np.float32),)
@@ -170,7 +170,7 @@ def pixel_segmenter(
     classes: tuple[str, ...] = ("dark", "bright"),
     take_time: Callable[[], None] = lambda: None,
 ) -> ScriptedEngine:
-    """A segmenter at stride 1 for which a pixel's own value, if 1..K, is its class."""
+    """Return a segmenter of stride 1 whose class map is the image: values 1 to K are classes."""
 
     def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
         class_map = np.where(image[:, :, 0] <= len(classes), image[:, :, 0], 0)

@@ -1,4 +1,4 @@
-"""Who stands at the ends of a line, for tests and benchmarks: a PLC, and a hostile stranger."""
+"""Peers of a line for tests and benchmarks: a PLC, and a hostile client."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from edgeinspect.plclinks import _register_map
 from edgeinspect.wire import Ack, ReplayRequest, TriggerRequest, encode_body
 
 ACK_REGISTER = 202
-"""Holding register of `ResultsAck` where a Modbus server is at its defaults."""
-
-
+"""Holding register of `ResultsAck` with the default options of a Modbus server."""
 _REJECTED_PASS_CAUSES = {
     CAUSE_LATE,
     CAUSE_DEAD_EPOCH,
@@ -34,12 +32,12 @@ _REJECTED_PASS_CAUSES = {
     CAUSE_PART_ID,
     CAUSE_TRIGGER_REFUSED,
 }
-"""Causes by which the gateway shows a pass as a reject."""
+"""Causes with which the gateway writes a pass as a reject."""
 
 
 @dataclass(frozen=True)
 class PlcResultRecord:
-    """One result as a PLC took it."""
+    """One result as a PLC accepted it."""
 
     result_id: int
     passed: bool
@@ -53,7 +51,7 @@ class PlcResultRecord:
 
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> PlcResultRecord:
-        """From the map's names."""
+        """Return the result in the values of the register map."""
         return PlcResultRecord(
             int(values["ResultId"]),
             bool(values["Pass"]),
@@ -68,7 +66,7 @@ class PlcResultRecord:
 
     @staticmethod
     def expected_for(verdict: Verdict) -> PlcResultRecord:
-        """What a PLC must take for a verdict that comes in time."""
+        """Return the result that a PLC must accept for a verdict in time."""
         return PlcResultRecord(
             verdict.seq,
             verdict.decision is Decision.PASS,
@@ -82,11 +80,11 @@ class PlcResultRecord:
 
     @property
     def is_lost(self) -> bool:
-        """True for the one reject that speaks for verdicts nobody holds any more."""
+        """True for the reject that replaces lost verdicts."""
         return self.cause == CAUSE_LOST
 
     def matches(self, verdict: Verdict) -> bool:
-        """Whether this is what the ledger's verdict allows: it, or a pass turned to reject."""
+        """Return whether this is the ledger's verdict, or a pass that was written as a reject."""
         exact = PlcResultRecord.expected_for(verdict)
         if self.cause in _REJECTED_PASS_CAUSES and exact.passed:
             names = (self.result_id, self.part_id, self.encoder_count, self.frames_covered)
@@ -96,7 +94,7 @@ class PlcResultRecord:
 
 
 class PlcProgram:
-    """The logic of docs/plc.md's structured text, cycle by cycle, with a log."""
+    """The structured text of docs/plc.md, cycle by cycle, with a log."""
 
     def __init__(self) -> None:
         self.log: list[PlcResultRecord] = []
@@ -105,13 +103,11 @@ class PlcProgram:
         self.ack = 0
 
     def cycle(self, values: Mapping[str, Any]) -> int:
-        """One scan over the outputs; returns the ack to write."""
+        """Process the outputs once; return the acknowledgement to write."""
         if values["Online"] and values["ResultsValid"]:
             if values["ResultIdCheck"] != values["ResultId"]:
-                return self.ack  # half of it is old: look again in the next scan
-            if (
-                values["Numbering"] != self.sequence_generation
-            ):  # ids begin again, at whatever number
+                return self.ack  # partly old: read again in the next cycle
+            if values["Numbering"] != self.sequence_generation:  # ids begin again at any number
                 self.sequence_generation, self.last_id = values["Numbering"], values["ResultId"] - 1
             step = (values["ResultId"] - self.last_id) % (1 << 32)
             if 0 < step < 1 << 31:
@@ -126,12 +122,12 @@ class PlcProgram:
 
 
 class ModbusPlc:
-    """A PLC that is a Modbus master: reads the block, takes results, writes its ack."""
+    """A PLC as Modbus client: reads the block, accepts results, writes its acknowledgement."""
 
     def __init__(self, port: int, timeout_s: float = 2.0) -> None:
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
-        """The last scan; empty while the gateway is away."""
+        """Of the last cycle; empty while the gateway is not reachable."""
         self.disconnect_count = 0
         self._port = port
         self._timeout_s = timeout_s
@@ -139,7 +135,7 @@ class ModbusPlc:
         self._transaction = 0
 
     def cycle(self) -> bool:
-        """One scan; False while the gateway is away."""
+        """Run one cycle; return False if the gateway is not reachable."""
         try:
             read = struct.pack(">BHH", 4, 0, _register_map.OUTPUT_WORDS)
             block = self._request(read)[2:]
@@ -147,7 +143,7 @@ class ModbusPlc:
                 block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
             ack = self.program.cycle(self.values)
-            if self.values["ResultsValid"]:  # every scan: a gateway may have been restarted
+            if self.values["ResultsValid"]:  # in every cycle, as a gateway may have been restarted
                 self._request(struct.pack(">BHHBI", 16, ACK_REGISTER, 2, 4, ack))
         except OSError:
             self.disconnect_count += 1
@@ -156,7 +152,7 @@ class ModbusPlc:
         return True
 
     def _request(self, request: bytes) -> bytes:
-        """One request and its answer, without the header."""
+        """Send one request; return the reply without its header."""
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), self._timeout_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -166,7 +162,7 @@ class ModbusPlc:
         transaction, _protocol, length, _unit = struct.unpack(">HHHB", self._read(7))
         answer = self._read(length - 1)
         if transaction != self._transaction or answer[0] != request[0]:
-            raise OSError("an answer to something else")
+            raise OSError("a reply to another request")
         return answer
 
     def _read(self, count: int) -> bytes:
@@ -180,7 +176,7 @@ class ModbusPlc:
         return data
 
     def close(self) -> None:
-        """Hang up; the next cycle connects again."""
+        """Disconnect; the next cycle connects again."""
         self.values = {}
         if self._socket is not None:
             self._socket.close()
@@ -188,14 +184,14 @@ class ModbusPlc:
 
 
 ZMTP_PING = b"\x04\x07\x04PING\0\0"
-"""A heartbeat of ZMTP 3.1, which libzmq answers by itself."""
+"""A heartbeat of ZMTP 3.1, which libzmq answers itself."""
 
 
 def zmtp_client(address: str, kind: str) -> socket.socket:
-    """A connection that has shaken hands as a socket of `kind`, without a library.
+    """Return a connection after the handshake of a `kind` socket, made without libzmq.
 
     Raises:
-        OSError: It was let go.
+        OSError: The server disconnected.
     """
     scheme, _, where = address.partition("://")
     if scheme == "ipc":
@@ -209,12 +205,12 @@ def zmtp_client(address: str, kind: str) -> socket.socket:
     try:
         client.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48))
         client.sendall(b"\x04" + bytes([len(ready)]) + ready)
-        heard = b""
-        while b"READY" not in heard:
+        received = b""
+        while b"READY" not in received:
             more = client.recv(4_096)
             if not more:
-                raise ConnectionResetError("let go")
-            heard += more
+                raise ConnectionResetError("disconnected")
+            received += more
     except BaseException:
         client.close()
         raise
@@ -222,7 +218,7 @@ def zmtp_client(address: str, kind: str) -> socket.socket:
 
 
 def reset_connection(client: socket.socket) -> None:
-    """Close a TCP connection by a reset, as the end of a process with unread data does."""
+    """Close a TCP connection by a reset, as at the end of a process with unread data."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 
@@ -235,7 +231,7 @@ _VALID_REQUESTS = [
 
 
 def fuzz_message(rng: random.Random) -> list[bytes]:
-    """One hostile message for the ROUTER: noise, a mutated request, odd frames, far too long."""
+    """Return a hostile message for the ROUTER: noise, a changed request, odd frames, or too long."""
     kind = rng.randrange(5)
     if kind == 0:
         return [rng.randbytes(rng.randrange(0, 200))]

@@ -1,7 +1,7 @@
-"""The shadow's own process: `python -m edgeinspect.pipeline.shadow.child`, started by the line.
+"""The shadow process: `python -m edgeinspect.pipeline.shadow.child`, started by the line.
 
-Stdin: a `ShadowPlan`, then one `ShadowSample` a line whose picture lies in the mailbox. Stdout: one
-byte whenever the mailbox is free. It ends when stdin does.
+Stdin: a `ShadowPlan`, then one `ShadowSample` per line, whose image is in the mailbox. Stdout: one
+byte whenever the mailbox is free. The process ends when stdin does.
 """
 
 from __future__ import annotations
@@ -35,28 +35,23 @@ _FLUSH_S = 1.0
 
 
 def main() -> int:
-    """Judge what is shown until stdin ends; returns the exit code."""
+    """Inspect the samples until stdin ends; return the exit code."""
     set_idle_priority()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the line's; it ends this process itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the line, which ends this process
     plan = decode_json(sys.stdin.buffer.readline(), ShadowPlan)
     try:
-        judge = make_inspector(plan, SystemClock())
+        inspector = make_inspector(plan, SystemClock())
     except EdgeInspectError as error:
-        print(
-            escape_lines(f"edgeinspect: shadow {plan.shadow} is refused: {error}"), file=sys.stderr
-        )
+        _print_error(plan, f"refused: {error}")
         return EXIT_DATAERR
     handle = open_line_file(Path(plan.mailbox), write=True)
-    memory = mmap.mmap(handle, 0)  # writable, for libraries that insist on it
+    memory = mmap.mmap(handle, 0)  # writable, as some libraries require
     os.close(handle)
-    picture = np.frombuffer(memory, np.uint8).reshape(plan.dims)
+    image = np.frombuffer(memory, np.uint8).reshape(plan.dims)
     try:
-        record = ShadowResultWriter(Path(plan.record), plan.live, plan.shadow)
+        results = ShadowResultWriter(Path(plan.record), plan.live, plan.shadow)
     except (DataError, sqlite3.Error) as error:
-        print(
-            escape_lines(f"edgeinspect: shadow {plan.shadow}: {plan.record}: {error}"),
-            file=sys.stderr,
-        )
+        _print_error(plan, f"{plan.record}: {error}")
         return EXIT_DATAERR
     gc.freeze()
     decode: Decoder[ShadowSample] = json_decoder(ShadowSample)
@@ -66,30 +61,32 @@ def main() -> int:
         live = decode(line)
         began_ns = time.monotonic_ns()
         try:
-            opinion = judge.inspect_untimed(picture)
+            result = inspector.inspect_untimed(image)
         except EngineFault as fault:
-            print(escape_lines(f"edgeinspect: shadow {plan.shadow}: {fault}"), file=sys.stderr)
+            _print_error(plan, str(fault))
             return fault.exit_code
         took_us = (time.monotonic_ns() - began_ns) // NS_PER_US
-        mine = to_sample(
-            opinion.assessment, opinion.defect_prob, live.seq, live.epoch, live.at_utc_ns
-        )
-        record.add(live, mine, took_us)
-        if record.pending_count >= _FLUSH_FRAMES or time.monotonic() >= flush_at:
-            record.flush()
+        shadow = to_sample(result, live.seq, live.epoch, live.at_utc_ns)
+        results.add(live, shadow, took_us)
+        if results.pending_count >= _FLUSH_FRAMES or time.monotonic() >= flush_at:
+            results.flush()
             flush_at = time.monotonic() + _FLUSH_S
         _signal_ready()
-    record.close()
+    results.close()
     return 0
 
 
+def _print_error(plan: ShadowPlan, problem: str) -> None:
+    print(escape_lines(f"edgeinspect: shadow {plan.shadow}: {problem}"), file=sys.stderr)
+
+
 def _signal_ready() -> None:
-    with contextlib.suppress(BrokenPipeError):  # the line is gone: stdin ends too
+    with contextlib.suppress(BrokenPipeError):  # the line has died: stdin ends as well
         os.write(1, READY)
 
 
 def set_idle_priority() -> None:
-    """Take a processor only while nobody else wants it."""
+    """Use a processor only while no other process needs it."""
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except OSError:
@@ -97,20 +94,20 @@ def set_idle_priority() -> None:
 
 
 def make_inspector(plan: ShadowPlan, clock: Clock) -> FrameInspector:
-    """The judge of a plan, its engines proven.
+    """Return the inspector of a plan, with its engines verified.
 
     Raises:
         EdgeInspectError: A model is refused, or a library is not installed.
     """
     engines: dict[str, Engine] = {}
-    for role, wanted in plan.engines.items():
-        module = registry.load_plugin("backend", wanted.type)
-        options = decode_json(wanted.options, module.Options)
+    for role, config in plan.engines.items():
+        module = registry.load_plugin("backend", config.type)
+        options = decode_json(config.options, module.Options)
         engines[role] = module.build(options, clock, store=ModelStore(Path(plan.store)))
         verify_engine(engines[role])
-    causes = Provenance("shadow", (), "", 0, None, None)
+    provenance = Provenance("shadow", (), "", 0, None, None)
     pair = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
-    return FrameInspector(pair, plan.rules, causes, clock)
+    return FrameInspector(pair, plan.rules, provenance, clock)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The shadow: candidates judge in slack time what the line has judged, and nobody acts on it.
+"""The shadow: candidate models inspect copies of frames, in idle time and without effect.
 
-They run in a process of their own at the kernel's idle priority: it gets a processor only
-while nobody else wants one, it holds no lock of ours, and native code that dies there kills
-no line. Here is the line's side: a mailbox of one picture, filled only when no frame waits.
+They run in a process of their own at the kernel's idle priority: it gets a processor only while
+no other process needs one, it holds no lock of the line, and a crash of native code there does
+not end the line. This module is the line's side: a mailbox of one image, filled only when no
+frame waits.
 Source: docs/decisions/0010-model-store.md
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 import structlog
 
 from edgeinspect.config import LoadedConfig, PluginSelection
-from edgeinspect.domain import Assessment, FrameShape, Int64, ModelSpec
+from edgeinspect.domain import FrameShape, Int64, ModelSpec
 from edgeinspect.errors import DeviceLostError, ModelError
 from edgeinspect.pipeline.inspection import DecisionRules, FrameInspector, UntimedResult
 from edgeinspect.pipeline.verdicts import OpenFrame
@@ -31,12 +32,12 @@ from edgeinspect.storage.shared_memory import allocate_file
 from edgeinspect.system import log_events
 
 READY = b"r"
-"""What the child says when the mailbox is its no longer."""
+"""Sent by the child when the mailbox is free."""
 _log = structlog.get_logger()
 
 
 class ShadowEngineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How one engine of the shadow is built."""
+    """How one engine of the shadow is loaded."""
 
     type: str
     options: bytes
@@ -44,7 +45,7 @@ class ShadowEngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child is told first."""
+    """The first line on the child's stdin."""
 
     store: str
     engines: dict[str, ShadowEngineConfig]
@@ -58,7 +59,7 @@ class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_candidates(loaded: LoadedConfig, store: ModelStore) -> dict[str, ModelSpec]:
-    """The versions in shadow of the models that a configuration names without a version.
+    """Return the shadow versions of the models that a configuration names without a version.
 
     Returns:
         By `gate` or `segmenter`; empty if there is none.
@@ -85,10 +86,10 @@ def make_plan(
     mailbox: Path,
     record: Path,
 ) -> ShadowPlan:
-    """What the child needs: the line's engines, with the candidates in their places.
+    """Return the plan of a child: the line's engines, with candidates in their places.
 
     Raises:
-        ModelError: A candidate takes other frames or finds other classes than the line's.
+        ModelError: A candidate's frame size or classes differ from the line's.
     """
     engines, live, shadow = {}, [], []
     dims = (0, 0, 0)
@@ -100,8 +101,7 @@ def make_plan(
         spec = candidates.get(role, now)
         if (spec.kind, spec.shape, spec.classes) != (now.kind, now.shape, now.classes):
             raise ModelError(
-                f"{spec.id} cannot be the shadow of {now.id}: it takes other frames "
-                "or finds other classes"
+                f"{spec.id} cannot be the shadow of {now.id}: its frame size or its classes differ"
             )
         live.append(model_key(now.id.name, now.id.version, now.id.sha256))
         shadow.append(model_key(spec.id.name, spec.id.version, spec.id.sha256))
@@ -121,7 +121,7 @@ def make_plan(
 def _engine_config(choice: PluginSelection, spec: ModelSpec) -> ShadowEngineConfig:
     changes: dict[str, object] = {"model": str(spec.path.parent.absolute())}
     if hasattr(choice.options, "threads"):
-        changes["threads"] = 1  # the other processors stay the line's
+        changes["threads"] = 1  # the other processors are left to the line
     options = msgspec.structs.replace(choice.options, **changes)
     return ShadowEngineConfig(type=choice.type, options=msgspec.json.encode(options))
 
@@ -129,18 +129,18 @@ def _engine_config(choice: PluginSelection, spec: ModelSpec) -> ShadowEngineConf
 class ShadowProcess:
     """The line's side of a running shadow.
 
-    `show` may be called by any worker, `check` and `close` by one other thread.
+    `submit` may be called by any worker, `check_child` and `close` by one other thread.
     """
 
     def __init__(self, plan: ShadowPlan, epoch: int) -> None:
-        """Start the child; it says when it is ready.
+        """Start the child.
 
         Raises:
             DeviceLostError: There is no memory for the mailbox.
         """
         self.models = plan.shadow
         self.submitted_count = 0
-        """Frames that were handed over."""
+        """Frames that were copied for the child."""
         self._epoch = epoch
         self._lock = threading.Lock()
         self._is_ready = False
@@ -159,9 +159,9 @@ class ShadowProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            # No session of its own: the kernel may weigh sessions before priorities.
+            # No session of its own: the kernel may schedule sessions before priorities.
         )
-        with contextlib.suppress(OSError):  # it does so itself, but after its imports
+        with contextlib.suppress(OSError):  # the child does so itself, but after its imports
             os.sched_setscheduler(self._child.pid, os.SCHED_IDLE, os.sched_param(0))
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -172,7 +172,7 @@ class ShadowProcess:
         _log.info(log_events.SHADOW_STARTED, models=self.models, record=plan.record)
 
     def submit(self, frame: OpenFrame, result: UntimedResult) -> None:
-        """Hand over a frame that was judged, if the child waits for one. Never blocks."""
+        """Copy an inspected frame for the child, if it waits for one. Never blocks."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -180,18 +180,12 @@ class ShadowProcess:
                 return
             self._is_ready = False
             np.copyto(self._mailbox_pixels, frame.pixels)
-            record = frame.record
-            shown = to_sample(
-                result.assessment,
-                result.defect_prob,
-                frame.seq,
-                self._epoch,
-                record.captured_at_utc_ns,
-            )
-            os.write(self._to_child, msgspec.json.encode(shown) + b"\n")
+            captured_at_utc_ns = frame.record.captured_at_utc_ns
+            sample = to_sample(result, frame.seq, self._epoch, captured_at_utc_ns)
+            os.write(self._to_child, msgspec.json.encode(sample) + b"\n")
             self.submitted_count += 1
         except OSError:
-            pass  # the child is gone, and `check` will say so
+            pass  # the child has died, which `check_child` reports
         finally:
             self._lock.release()
 
@@ -202,7 +196,7 @@ class ShadowProcess:
             return False
 
     def check_child(self) -> bool:
-        """True while the child lives; says once that it does not."""
+        """Return whether the child runs; report once that it does not."""
         code = self._child.poll()
         if code is not None and not self._has_reported_stop:
             self._has_reported_stop = True
@@ -210,12 +204,14 @@ class ShadowProcess:
         return code is None
 
     def close(self) -> None:
-        """End the child; what it has judged is written, if it ends within 5 s."""
+        """End the child; its results are saved if it ends within 5 s."""
         with self._lock:
             assert self._child.stdin is not None
             assert self._child.stdout is not None
             self._child.stdin.close()
-            with contextlib.suppress(OSError):  # idle on a busy machine, it would end late
+            with contextlib.suppress(
+                OSError
+            ):  # at idle priority it would end late on a busy machine
                 os.sched_setscheduler(self._child.pid, os.SCHED_OTHER, os.sched_param(0))
             try:
                 self._child.wait(5)
@@ -231,15 +227,14 @@ class ShadowProcess:
             _log.info(log_events.SHADOW_STOPPED, models=self.models, problem="")
 
 
-def to_sample(
-    assessment: Assessment, prob: float | None, seq: int, epoch: int, at_utc_ns: int
-) -> ShadowSample:
-    """What is compared of a finding."""
+def to_sample(result: UntimedResult, seq: int, epoch: int, at_utc_ns: int) -> ShadowSample:
+    """Return what is compared of a result."""
+    assessment = result.assessment
     return ShadowSample(
         seq=seq,
         epoch=epoch,
         at_utc_ns=at_utc_ns,
         decision=assessment.decision.value,
         classes=tuple(sorted({region.class_name for region in assessment.regions if region.fatal})),
-        prob=prob,
+        prob=result.defect_prob,
     )
