@@ -231,7 +231,7 @@ _VALID_REQUESTS = [
 
 
 def fuzz_message(rng: random.Random) -> list[bytes]:
-    """Return a hostile message for the ROUTER: noise, a changed request, odd frames, or too long."""
+    """Return a hostile message for the ROUTER: noise, a changed request, or one too long."""
     kind = rng.randrange(5)
     if kind == 0:
         return [rng.randbytes(rng.randrange(0, 200))]

@@ -12,7 +12,7 @@ from edgeinspect.errors import (
 )
 
 
-def test_a_message_says_what_where_and_the_remedy() -> None:
+def test_a_message_has_what_where_and_remedy() -> None:
     error = ModelError("is corrupt", where="a.onnx", remedy="Copy it again")
     assert str(error) == "a.onnx: is corrupt. Copy it again"
     assert (error.what, error.where, error.remedy) == ("is corrupt", "a.onnx", "Copy it again")

@@ -17,19 +17,19 @@ class Options(msgspec.Struct):
     pass
 
 
-def test_the_shipped_parts_are_found() -> None:
+def test_the_shipped_plugins_are_found() -> None:
     assert {"ov", "ort"} <= set(registry.plugin_names("backend"))
     assert {"folder", "synthetic"} <= set(registry.plugin_names("camera"))
     assert not any(name.startswith("_") for name in registry.plugin_names("backend"))
 
 
-def test_a_package_that_is_not_there_has_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_does_not_exist_has_no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.PLUGIN_PACKAGES, "camera", "edgeinspect.nothing")
     assert registry.plugin_names("camera") == ()
 
 
 @pytest.mark.parametrize("kind", ["camera", "backend"])
-def test_every_part_exposes_options_and_build(kind: registry.PluginKind) -> None:
+def test_every_plugin_exposes_options_and_build(kind: registry.PluginKind) -> None:
     for name in registry.plugin_names(kind):
         module = registry.load_plugin(kind, name)
         assert isinstance(module, registry.PluginModule)
@@ -39,18 +39,18 @@ def test_every_part_exposes_options_and_build(kind: registry.PluginKind) -> None
         assert "type" not in module.Options.__struct_fields__, name
 
 
-def test_an_unknown_part_lists_those_that_exist() -> None:
+def test_the_error_for_an_unknown_plugin_lists_those_that_exist() -> None:
     with pytest.raises(UsageError, match=r"no backend of type 'tensorflow'.*There are: .*ov"):
         registry.load_plugin("backend", "tensorflow")
 
 
 @pytest.mark.parametrize("name", ["_contract", "../ov", "ov.py", "", "__init__"])
-def test_what_is_no_part_is_not_imported(name: str) -> None:
+def test_a_name_that_is_no_plugin_is_not_imported(name: str) -> None:
     with pytest.raises(UsageError):
         registry.load_plugin("backend", name)
 
 
-def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_is_a_new_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "my_cameras"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -74,13 +74,13 @@ def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         registry.load_plugin("camera", "half")
 
 
-def test_listing_and_checking_imports_nothing_heavy() -> None:
+def test_listing_and_checking_imports_no_heavy_library() -> None:
     heavy = ["openvino", "onnxruntime", "torch", "onnx", "tensorrt", "pycuda"]
     code = (
         "import sys\n"
         "from edgeinspect import registry\n"
         "for kind in ('camera', 'backend', 'plclink'):\n"
-        "    for name in registry.names(kind):\n"
+        "    for name in registry.plugin_names(kind):\n"
         "        registry.missing_reason(kind, name)\n"
         f"print([name for name in {heavy!r} if name in sys.modules])\n"
     )
@@ -94,16 +94,16 @@ def test_missing_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     assert reason == "openvino is not installed: pip install 'edgeinspect[cpu]'"
 
 
-def test_a_bare_folder_is_not_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tensorrt_of_nobody").mkdir()
+def test_a_folder_without_code_is_not_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt_folder").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert not registry.is_installed("tensorrt_of_nobody")
+    assert not registry.is_installed("tensorrt_folder")
     assert not registry.is_installed("no_parent_at_all.child")
     assert registry.is_installed("msgspec")
-    broken = types.ModuleType("broken_of_nobody")
+    broken = types.ModuleType("broken_module")
     broken.__spec__ = None
-    monkeypatch.setitem(sys.modules, "broken_of_nobody", broken)
-    assert not registry.is_installed("broken_of_nobody")
+    monkeypatch.setitem(sys.modules, "broken_module", broken)
+    assert not registry.is_installed("broken_module")
 
 
 def test_the_extras_are_those_of_the_package() -> None:
@@ -114,12 +114,12 @@ def test_the_extras_are_those_of_the_package() -> None:
         assert package.replace("snap7", "python-snap7") in section, package
 
 
-def test_every_hint_names_an_extra_that_brings_the_package() -> None:
+def test_every_hint_names_the_extra_that_installs_the_package() -> None:
     root = Path(__file__).parents[2] / "edgeinspect"
     hints = re.findall(
         r'(?:MissingExtraError|_import)\("(\w+)", "(\w+)"',
         "".join(path.read_text(encoding="utf-8") for path in root.rglob("*.py")),
     )
     assert len(hints) > 5
-    for one, other in hints:  # `_import` takes them the other way round
+    for one, other in hints:  # `_import` has them in the other order
         assert registry.EXTRAS.get(other) == one or registry.EXTRAS.get(one) == other
