@@ -94,7 +94,9 @@ def test_missing_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     assert reason == "openvino is not installed: pip install 'edgeinspect[cpu]'"
 
 
-def test_a_folder_without_code_is_not_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_code_is_not_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tensorrt_folder").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert not registry.is_installed("tensorrt_folder")
