@@ -1,12 +1,12 @@
-"""What can clients do to a running line? Floods of subscriptions, of clients and of replay.
+"""Effect of hostile clients on a running line: floods of subscriptions, clients and replays.
 
-Run a line with addresses of its own first, for instance examples/strip.yaml, then
+Run a line with its own addresses first, for instance examples/strip.yaml, then
 
     python benchmarks/client_bounds.py VERDICTS REPLAY PID
 
-A monitor in a process of its own measures the longest gap between two heartbeats during each
-attack, and the verdicts that it heard; the daemon's memory is read from /proc. The attackers
-are processes of this script. Loopback only: it is a load that no line elsewhere deserves.
+A monitor in its own process measures the longest gap between two heartbeats during each attack,
+and the verdicts that it received; the daemon's memory is read from /proc. The attackers are
+processes of this script. Use it on loopback only.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from edgeinspect.testing import zmtp_client
 
 Socket = zmq.Socket[bytes]
 REPLAY = b'{"schema":"edgeinspect.replay/1","from_seq":1,"limit":4096}'
-ORDER = b'{"schema":"edgeinspect.trigger/1","camera":"no-such-camera"}'
+TRIGGER_REQUEST = b'{"schema":"edgeinspect.trigger/1","camera":"no-such-camera"}'
 
 
 def monitor(address: str, seconds: float, told: Connection) -> None:
-    """Longest time without a heartbeat, ms; verdicts heard; gaps in their order."""
+    """Measure the longest time without a heartbeat in ms, verdicts received, and gaps."""
     peer = zmq.Context().socket(zmq.SUB)
     peer.connect(address)
     peer.subscribe(b"")
@@ -56,7 +56,7 @@ def monitor(address: str, seconds: float, told: Connection) -> None:
 
 
 def subscribe(address: str, clients: int, each: int, hold_s: float) -> None:
-    """`clients` that send `each` subscriptions of 100 bytes, and come again when cut."""
+    """Run clients that send `each` subscriptions of 100 bytes, and reconnect when cut."""
     context: zmq.Context[Socket] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 4096)
     sockets = [context.socket(zmq.XSUB) for _ in range(clients)]
@@ -71,7 +71,7 @@ def subscribe(address: str, clients: int, each: int, hold_s: float) -> None:
 
 
 def replays(address: str, clients: int, each: int, hold_s: float) -> None:
-    """`clients` that ask for everything `each` times, and read nothing."""
+    """Run clients that request everything `each` times, and read nothing."""
     context: zmq.Context[Socket] = zmq.Context()
     sockets = [context.socket(zmq.DEALER) for _ in range(clients)]
     for peer in sockets:
@@ -84,15 +84,15 @@ def replays(address: str, clients: int, each: int, hold_s: float) -> None:
 
 
 def endless(address: str, clients: int, seconds: float) -> None:
-    """`clients` that send one message without an end, and come again when cut."""
+    """Run clients that send one endless message, and reconnect when cut."""
     until = time.monotonic() + seconds
     with ThreadPoolExecutor(clients) as pool:
         for _ in range(clients):
-            pool.submit(endlessly, address, until)
+            pool.submit(send_endless_message, address, until)
 
 
-def endlessly(address: str, until: float) -> None:
-    """One client, without a library: none sends the parts of a message before its last one."""
+def send_endless_message(address: str, until: float) -> None:
+    """Run one client without a library: libraries send parts only once the last is known."""
     part = (b"\x01\x64" + bytes(100)) * 100
     while time.monotonic() < until:
         with contextlib.suppress(OSError), zmtp_client(address, "DEALER") as client:
@@ -102,15 +102,15 @@ def endlessly(address: str, until: float) -> None:
         time.sleep(0.05)
 
 
-def order_ms(address: str, count: int = 20) -> float:
-    """Longest time that one order of another client waited for its answer."""
+def request_ms(address: str, count: int = 20) -> float:
+    """Return the longest time that a request of another client waited for its response."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.linger = 0
         peer.connect(address)
         worst_s = 0.0
         for _ in range(count):
             began = time.monotonic()
-            peer.send(ORDER)
+            peer.send(TRIGGER_REQUEST)
             if not peer.poll(30_000):
                 return float("inf")
             peer.recv_multipart()
@@ -120,7 +120,7 @@ def order_ms(address: str, count: int = 20) -> float:
 
 
 def resident_mib(pid: int) -> int:
-    """Memory of a process."""
+    """Return the resident memory of a process."""
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096 >> 20
 
@@ -133,7 +133,7 @@ def attack(
     seconds: float,
     meanwhile: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """One attack under the monitor's eyes."""
+    """Run one attack while the monitor measures."""
     before = resident_mib(pid)
     here, there = multiprocessing.Pipe()
     ear = multiprocessing.Process(target=monitor, args=(address, seconds, there))
@@ -149,7 +149,7 @@ def attack(
 
 
 def main() -> None:
-    """Print a JSON object, an attack a key."""
+    """Print a JSON object with a key per attack."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("verdicts")
     parser.add_argument("replay")
@@ -172,7 +172,7 @@ def main() -> None:
             target,
             words,
             seconds,
-            lambda: {"order_ms": order_ms(args.replay)},
+            lambda: {"order_ms": request_ms(args.replay)},
         )
     json.dump(out, sys.stdout, indent=2)
     print()

@@ -1,10 +1,10 @@
-"""kill -9 of daemon, gateway and both, at random moments: does the PLC's log equal the ledger?
+"""Crash test: kill -9 of daemon and gateway at random; the PLC's log must equal the ledger.
 
-A whole line (noise camera, scripted gate, spool, ledger, wire) in one process, a real
-`edgeinspect gateway` with a Modbus server in another, and here a PLC that reads its block
-and acknowledges by the structured text of docs/plc.md. Both processes are killed and started
-again while frames come; the gateway is also stopped for a while now and then, on small
-queues. The PLC never dies, and what it logged is compared with the ledger row by row.
+A complete line (noise camera, scripted gate, spool, ledger, wire) in one process, a real
+`edgeinspect gateway` with a Modbus server in another, and here a PLC that reads its block and
+acknowledges according to the structured text of docs/plc.md. Both processes are killed and
+restarted while frames arrive; the gateway is also paused now and then, with small queues. The PLC
+keeps running, and its log is compared with the ledger row by row.
 
     python benchmarks/crash_campaign.py --kills 200 --rate 200
 """
@@ -36,7 +36,7 @@ from edgeinspect.wire import decode_verdict
 ROOT = Path(__file__).resolve().parent.parent
 STALL_S = (0.05, 0.4)
 FINISH_S = 60.0
-"""Far longer than a PLC that scans takes for what these queues hold."""
+"""Far longer than a PLC needs to read what these queues contain."""
 LINE = """\
 schema: 1
 line: campaign
@@ -62,7 +62,7 @@ buffer: 4096
 
 
 def daemon(folder: Path, rate_hz: float) -> None:
-    """The line, until killed or told to stop."""
+    """Run the line until it is killed or stopped."""
     from edgeinspect.config import parse_config
     from edgeinspect.domain import FrameShape, SystemClock
     from edgeinspect.pipeline.line import Line, WorkerEngines
@@ -90,7 +90,7 @@ def daemon(folder: Path, rate_hz: float) -> None:
 
 
 class Plc:
-    """The PLC in its thread: it scans as fast as it is answered."""
+    """A PLC in a thread; it scans as fast as the gateway responds."""
 
     def __init__(self, port: int) -> None:
         self.master = ModbusPlc(port)
@@ -121,7 +121,7 @@ class Plc:
 
 
 class Campaign:
-    """The processes, and what is done to them."""
+    """Starts, kills and pauses the processes."""
 
     def __init__(self, folder: Path, rate_hz: float, seed: int, slots: int) -> None:
         self.folder = folder
@@ -138,7 +138,7 @@ class Campaign:
         }
         (folder / "line.yaml").write_text(LINE.format_map(names))
         (folder / "gateway.yaml").write_text(GATEWAY.format_map(names))
-        # From the first frame on: else a gateway begins with what comes after it.
+        # From the first frame on; otherwise a new gateway starts with the current one.
         journal = Journal(folder / "plc-1.journal", name="plc-1", capacity=100_000)
         journal.set_cursor(0, 0, time.time_ns())
         journal.close()
@@ -188,20 +188,20 @@ class Campaign:
             time.sleep(0.01)
 
     def wait(self, seconds: float) -> None:
-        """Let it run, with a stall of the gateway in two of three waits."""
+        """Let the line run; pause the gateway in two of three waits."""
         if self.rng.random() < 2 / 3:
             stall_s = self.rng.uniform(*STALL_S)
             time.sleep(max(0.0, seconds - stall_s) * self.rng.random())
             self.running["gateway"].send_signal(signal.SIGSTOP)
             self.stalls += 1
             time.sleep(stall_s)
-            if self.rng.random() < 0.9:  # else it is killed while it is stopped
+            if self.rng.random() < 0.9:  # otherwise it is killed while paused
                 self.running["gateway"].send_signal(signal.SIGCONT)
         else:
             time.sleep(seconds)
 
     def finish(self) -> None:
-        """Let the PLC take what is left; a last slow daemon keeps it awake meanwhile."""
+        """Wait until the PLC has read all results; a slow daemon keeps the line active."""
         self.running["gateway"].send_signal(signal.SIGCONT)
         self.stop("daemon")
         self.running["daemon"] = self.start("daemon", 2.0)
@@ -218,7 +218,7 @@ class Campaign:
         self.plc.close()
 
     def state(self) -> str:
-        """What the PLC last read and what the processes do and said, for a campaign that stands."""
+        """Return the state of PLC and processes, for a campaign that makes no progress."""
         said = [
             f"{role}: exit status {self.running[role].poll()}\n"
             + (self.folder / f"{role}.log").read_text()[-4000:]
@@ -259,7 +259,7 @@ def campaign(
     slots: int = 4096,
     note: Callable[[str], None] = print,
 ) -> dict[str, object]:
-    """Run it; returns what was found."""
+    """Run a campaign and return its result."""
     running = Campaign(folder, rate_hz, seed, slots)
     victims = {"daemon": ("daemon",), "gateway": ("gateway",), "both": ("daemon", "gateway")}
     killed = dict.fromkeys(victims, 0)
@@ -291,7 +291,7 @@ def campaign(
 
 
 def ledger(folder: Path) -> dict[int, Verdict]:
-    """Every verdict of the ledger by its seq."""
+    """Return every verdict of the ledger by seq."""
     found = {}
     with closing(open_ledger(folder / "campaign.ledger.sqlite")) as base:
         for (seq,) in base.execute("SELECT seq FROM verdicts ORDER BY seq"):
@@ -302,7 +302,7 @@ def ledger(folder: Path) -> dict[int, Verdict]:
 
 
 def compared(log: list[PlcResultRecord], verdicts: Mapping[int, Verdict]) -> dict[str, object]:
-    """The PLC's log against the ledger, row by row."""
+    """Compare the PLC's log with the ledger, row by row."""
     ids = [taken.result_id for taken in log]
     lost = {
         seq
@@ -343,7 +343,7 @@ def main() -> None:
         "--slots",
         type=int,
         default=12_288,
-        help="of the spool: what waits while the PLC catches up",
+        help="spool slots, which buffer verdicts while the PLC catches up",
     )
     parser.add_argument("--role", choices=["daemon"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
-"""An engine that hangs: is every frame's NO_VERDICT(deadline) out on time?
+"""A hanging engine: is every frame's NO_VERDICT(deadline) published on time?
 
-A whole line with threads and a scripted gate that stands still for `--hang` seconds, at
-`--rate` frames a second. Prints how late verdicts were published after their deadline.
+A complete line with threads and a scripted gate that hangs for `--hang` seconds, at `--rate`
+frames a second. Prints the delay of verdicts after their deadline.
 
     python benchmarks/deadline.py [--fifo] [--load] [--hang 10]
 """
@@ -27,7 +27,9 @@ SHAPE = FrameShape(64, 256, 1)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fifo", action="store_true", help="SCHED_FIFO 20 for the time keepers")
+    parser.add_argument(
+        "--fifo", action="store_true", help="SCHED_FIFO 20 for the time-critical threads"
+    )
     parser.add_argument("--load", action="store_true", help="a busy process on every core")
     parser.add_argument("--hang", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=50.0)
@@ -36,7 +38,7 @@ def main() -> None:
     burners = []
     if options.load:
         for _ in range(os.cpu_count() or 1):
-            burner = multiprocessing.Process(target=burn, daemon=True)
+            burner = multiprocessing.Process(target=keep_processor_busy, daemon=True)
             burner.start()
             burners.append(burner)
     try:
@@ -46,7 +48,7 @@ def main() -> None:
             burner.kill()
 
 
-def burn() -> None:
+def keep_processor_busy() -> None:
     while True:
         sum(range(10_000))
 

@@ -1,9 +1,9 @@
-"""The fuzzing of tests/fuzz for as long as it is told: every decoder of foreign bytes, in turns.
+"""Long run of the fuzz tests in tests/fuzz: every decoder of untrusted bytes, in turn.
 
     python benchmarks/fuzz.py --seconds 3600 [--seed 1] [--only wire]
 
-Prints how many inputs each decoder was given, how many it took and refused, and the first input
-that broke one, with its seed. Ends with 1 if any did.
+Prints how many inputs each decoder received, accepted and rejected, and the first input that
+broke one, with its seed. Ends with 1 if there is one.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Does a page that is hammered cost the line anything?
+"""Effect of many HMI clients on the line.
 
     python benchmarks/hmi_load.py [--seconds 30] [--clients 50] [--rounds 3]
 
-One line on the synthetic camera, with its page beside it. In turn, in the same run: the page
-idle, then hammered by so many clients, half of them on the stream with the live picture as
-browsers are, half asking for one thing after the other as fast as they are answered. The
-line's own latency, capture to decision, is taken from every verdict on the wire. The clients
-run in processes of their own, at idle priority: they stand for other machines.
+One line on the synthetic camera, with its HMI. Alternating in the same run: the HMI idle, then
+under load by many clients, half of them on the stream with the live image like browsers, half
+sending requests as fast as they get responses. The line's latency, capture to decision, is taken
+from every verdict on the wire. The clients run in their own processes at idle priority, as if on
+other machines.
 
-Printed for each phase: frames, median, p99, p99.9 and longest; requests answered. What matters
-is the difference between the two, against that between rounds of the same kind.
+Prints for each phase: frames, median, p99, p99.9 and maximum; number of responses. Relevant is the
+difference between both, compared with that between rounds of the same kind.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def _ask_all_the_time(done: list[int]) -> None:
 
 
 async def _watch(done: list[int]) -> None:
-    """As a browser: the stream, and each picture that it names."""
+    """Act as a browser: read the stream, and each image that it names."""
     while True:
         reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
         writer.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -73,8 +73,8 @@ async def _watch(done: list[int]) -> None:
         writer.close()
 
 
-def hammer(clients: int, seconds: float, answered: Any) -> None:
-    """One process of clients."""
+def run_clients(clients: int, seconds: float, answered: Any) -> None:
+    """Run one process of clients."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     done = [0]
 
@@ -93,11 +93,11 @@ def hammer(clients: int, seconds: float, answered: Any) -> None:
         answered.value += done[0]
 
 
-def phase(name: str, listener: Subscriber, seconds: float, clients: int) -> dict[str, Any]:
-    """The line's latency over one stretch, with so many clients at its page."""
+def measure_phase(name: str, listener: Subscriber, seconds: float, clients: int) -> dict[str, Any]:
+    """Return the line's latency during one phase with this many HMI clients."""
     answered = multiprocessing.Value("q", 0)
     children = [
-        multiprocessing.Process(target=hammer, args=(clients // 2, seconds, answered))
+        multiprocessing.Process(target=run_clients, args=(clients // 2, seconds, answered))
         for _ in range(2 if clients else 0)
     ]
     for child in children:
@@ -163,8 +163,8 @@ def _files(folder: Path, rate_hz: float, nice: int) -> tuple[Path, Path]:
     return folder / "strip.yaml", folder / "hmi.yaml"
 
 
-def wait_for_page() -> None:
-    """Until it says that the line is inspected; 30 s at most."""
+def wait_for_hmi() -> None:
+    """Wait until the HMI reports that the line is inspected; 30 s at most."""
     until = time.monotonic() + 30
     while True:
         try:
@@ -177,7 +177,7 @@ def wait_for_page() -> None:
 
 
 def main() -> None:
-    """Run it."""
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--clients", type=int, default=50)
@@ -202,10 +202,10 @@ def main() -> None:
             with Subscriber(f"tcp://127.0.0.1:{VERDICTS}", topics=("verdict",)) as listener:
                 assert listener.receive(60_000) is not None, "the line does not start"
                 time.sleep(3)
-                wait_for_page()
+                wait_for_hmi()
                 for _ in range(wanted.rounds):
-                    told.append(phase("idle", listener, wanted.seconds, 0))
-                    told.append(phase("hammered", listener, wanted.seconds, wanted.clients))
+                    told.append(measure_phase("idle", listener, wanted.seconds, 0))
+                    told.append(measure_phase("hammered", listener, wanted.seconds, wanted.clients))
         finally:
             for child in children[::-1]:
                 child.terminate()

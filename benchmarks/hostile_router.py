@@ -1,10 +1,9 @@
-"""100,000 random and mutated messages at the ROUTER: does a verdict come any later?
+"""Effect of 100,000 random and mutated messages to the ROUTER on the latency of verdicts.
 
-A whole line (noise camera, scripted gate) in this process; a subscriber that measures
-captured to received, and a stranger, each in its own. Blocks of three kinds follow each
-other in the same run: quiet; the stranger at another ROUTER, which costs the machine the
-same and the line nothing; and the stranger at the line's. Blocks are parted by pauses in
-which queues run dry and nothing counts.
+A complete line (noise camera, scripted gate) in this process; a subscriber that measures capture
+to receipt, and an attacker, each in its own process. Blocks of three kinds alternate in one run:
+quiet; the attacker at another ROUTER, which costs the machine the same but not the line; and the
+attacker at the line. Between blocks there are pauses in which queues drain and nothing is counted.
 
     python benchmarks/hostile_router.py --messages 100000 --rate 200
 """
@@ -52,8 +51,8 @@ real_time: {{{real_time}}}
 """
 
 
-def hear(address: str, done: Event, answer: Connection) -> None:
-    """The subscriber's process: (seq, µs from capture to here) of every verdict."""
+def receive_verdicts(address: str, done: Event, answer: Connection) -> None:
+    """Run the subscriber: (seq, µs from capture to receipt) of every verdict."""
     heard = []
     with Subscriber(address, topics=("verdict",)) as listener:
         answer.send("ready")
@@ -65,29 +64,29 @@ def hear(address: str, done: Event, answer: Connection) -> None:
     answer.send(heard)
 
 
-def attack(seed: int, orders: Connection) -> None:
-    """The stranger's process: (address, seconds, messages) orders; answers how many it sent."""
+def attack(seed: int, commands: Connection) -> None:
+    """Run the attacker: receives (address, seconds, messages), replies with the number sent."""
     rng = random.Random(seed)
     crowd = [fuzz_message(rng) for _ in range(10_000)]
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     doors: dict[str, zmq.Socket[bytes]] = {}
-    while (order := orders.recv()) is not None:
+    while (order := commands.recv()) is not None:
         address, seconds, limit = order
         sent, until = 0, time.monotonic() + seconds
         while sent < limit and time.monotonic() < until:
             if address not in doors:
-                doors[address] = door(context, address)
+                doors[address] = connect_dealer(context, address)
             try:
                 doors[address].send_multipart(crowd[rng.randrange(len(crowd))])
-            except zmq.Again:  # it was let go, for it reads nothing: it comes again
+            except zmq.Again:  # disconnected because it reads nothing: reconnect
                 doors.pop(address).close(0)
                 continue
             sent += 1
-        orders.send(sent)
+        commands.send(sent)
     context.destroy(0)
 
 
-def door(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+def connect_dealer(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
     """A connection with short queues: what is sent in a block is also taken in it.
 
     Answers are never read.
@@ -101,7 +100,7 @@ def door(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[by
 
 
 def sink(answer: Connection, done: Event) -> None:
-    """Another ROUTER, which takes messages as fast as the line's."""
+    """Run another ROUTER, which receives messages as fast as the line's."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     socket.linger = 0
@@ -121,7 +120,7 @@ def sink(answer: Connection, done: Event) -> None:
 def run(
     folder: Path, messages: int, rate_hz: float, block_s: float, fifo: bool
 ) -> dict[str, object]:
-    """The whole run; returns what was found."""
+    """Run all blocks and return the results."""
     configure("console", "error")
     real_time = "fifo_priority: 20" if fifo else ""
     loaded = parse_config(CONFIG.format(folder=folder, real_time=real_time))
@@ -139,7 +138,7 @@ def run(
     done = spawn.Event()
     ours, theirs = zip(*(spawn.Pipe() for _ in range(3)), strict=True)
     peers = [
-        spawn.Process(target=hear, args=(line.publisher.address, done, theirs[0])),
+        spawn.Process(target=receive_verdicts, args=(line.publisher.address, done, theirs[0])),
         spawn.Process(target=attack, args=(7, theirs[1])),
         spawn.Process(target=sink, args=(theirs[2], done)),
     ]
@@ -200,7 +199,7 @@ def run(
 
 
 def summary(values: list[int]) -> dict[str, float]:
-    """Quantiles of µs."""
+    """Return quantiles of values in µs."""
     quantiles = np.quantile(values, [0.5, 0.99, 0.999])
     names = ("p50", "p99", "p99.9")
     found = {name: round(float(value)) for name, value in zip(names, quantiles, strict=True)}
@@ -211,8 +210,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=200)
-    parser.add_argument("--block", type=float, default=4.0, help="seconds of a block")
-    parser.add_argument("--fifo", action="store_true", help="SCHED_FIFO 20 for the time keepers")
+    parser.add_argument("--block", type=float, default=4.0, help="seconds per block")
+    parser.add_argument(
+        "--fifo", action="store_true", help="SCHED_FIFO 20 for the time-critical threads"
+    )
     options = parser.parse_args()
     shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shared) as folder:

@@ -1,10 +1,9 @@
-"""Promote, roll back and reload under load: does a verdict come late, is a frame lost?
+"""Promotion, rollback and reload under load: late verdicts, lost frames.
 
-A whole line with the shipped models, at `--rate` frames a second. Blocks in which nothing
-happens take turns with blocks in which the models are promoted, rolled back and reloaded,
-`--swaps` times in all, so that both see the same machine. Prints the verdicts' latency in
-each, and checks the ledger's equation. With `--shadow` a third kind of block has candidates
-judging in shadow.
+A complete line with the shipped models, at `--rate` frames a second. Blocks without changes
+alternate with blocks in which the models are promoted, rolled back and reloaded, `--swaps` times
+in all, so that both run under the same conditions. Prints the latency of verdicts in each, and
+checks the ledger's balance. `--shadow` adds blocks with candidates in shadow.
 
     python benchmarks/hot_swap.py [--swaps 100] [--rate 50] [--shadow] [--backend ov]
 """
@@ -46,18 +45,18 @@ def main() -> None:
     parser.add_argument("--backend", default="ov")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
-        "--threads", type=int, default=0, help="of one inference; 0: OpenVINO's choice"
+        "--threads", type=int, default=0, help="per inference; 0: OpenVINO's choice"
     )
     parser.add_argument("--shadow", action="store_true")
     options = parser.parse_args()
     configure("console", "critical")
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="hot-swap-", dir=shared) as folder:
-        print(json.dumps(Run(Path(folder), options).run(), indent=2))
+        print(json.dumps(HotSwapRun(Path(folder), options).run(), indent=2))
 
 
-def strip_pictures() -> list[Pixels]:
-    """Synthetic strip in which one picture in ten has a defect."""
+def synthetic_images() -> list[Pixels]:
+    """Return synthetic strip in which one image in ten has a defect."""
     source = synthetic.build(synthetic.Options(pictures=64, seed=3), SystemClock())
     source.render_images()
     pairs = list(zip(source._images, source.ground_truth, strict=True))
@@ -66,12 +65,12 @@ def strip_pictures() -> list[Pixels]:
     return [bad[i // 10 % len(bad)] if i % 10 == 9 else clean[i % len(clean)] for i in range(60)]
 
 
-class Belt:
-    """Given pictures at a rate, for ever."""
+class RepeatingCamera:
+    """A camera that repeats given images at a rate."""
 
-    def __init__(self, rate_hz: float, pictures: list[Pixels]) -> None:
+    def __init__(self, rate_hz: float, images: list[Pixels]) -> None:
         self._pace = FramePacer("rate", rate_hz, SystemClock())
-        self._pictures = pictures
+        self._images = images
         self._sent = 0
 
     @property
@@ -86,7 +85,7 @@ class Belt:
         if due is None:
             return None
         self._sent += 1
-        return Grab(self._pictures[self._sent % len(self._pictures)], self._sent, due[0])
+        return Grab(self._images[self._sent % len(self._images)], self._sent, due[0])
 
     def release(self, grab: Grab) -> None:
         pass
@@ -98,8 +97,8 @@ class Belt:
         pass
 
 
-class Run:
-    """One line, its store with two versions of each model, and who listens to it."""
+class HotSwapRun:
+    """One line, its store with two versions of each model, and its subscriber."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.folder = folder
@@ -111,13 +110,13 @@ class Run:
         self._write_config()
         self.kind = "warm-up"
         self.kinds: dict[int, str] = {}
-        """First seq of each block to its kind."""
+        """First seq of each block, and its kind."""
         self.verdicts: list[tuple[int, int, str]] = []
         self.segmented = 0
         self.listening = True
 
     def _two_versions(self, name: str) -> None:
-        """The shipped version as 1 and, the same weights under another name, as 2."""
+        """Install the shipped version as 1, and a copy with other metadata as 2."""
         source = default_root() / name
         newest = max(int(path.parent.name) for path in source.glob("*/manifest.yaml"))
         for version in (1, 2):
@@ -174,7 +173,7 @@ class Run:
     def run(self) -> dict[str, object]:
         clock = SystemClock()
         loaded = load_config(self.path)
-        camera = Belt(self.options.rate, strip_pictures())
+        camera = RepeatingCamera(self.options.rate, synthetic_images())
         failures: list[BaseException] = []
         line = build_line(
             loaded, clock, on_failure=failures.append, on_end=lambda: None, cameras={"top": camera}
@@ -232,7 +231,7 @@ class Run:
         return result
 
     def _step(self, index: int) -> None:
-        """Promote, roll back, or change nothing, in turn."""
+        """Promote, roll back, or reload without a change, in turn."""
         for name in (GATE, SEGMENTER):
             shelf = self.store.model_versions(name)
             if index % 3 == 0 and shelf.read_state().live == 1:
@@ -272,7 +271,7 @@ class Run:
         listener.close()
 
     def _latency(self) -> dict[str, dict[str, object]]:
-        """Captured to decided, by kind of block."""
+        """Return capture to decision, by kind of block."""
         by_kind: dict[str, list[int]] = {}
         without: dict[str, Counter[str]] = {}
         for seq, total_us, words in self.verdicts:

@@ -1,7 +1,7 @@
-"""How fast does the ledger take verdicts, find a part, and grow?
+"""Throughput, query time and size of the ledger.
 
-The writer reads from a tape instead of a spool, so that only the ledger is timed. Part ids
-are serial, or with `--scattered` without any order, which is the worst for their index.
+The writer reads from generated verdicts instead of a spool, so that only the ledger is measured.
+Part ids are serial, or random with `--scattered`, which is the worst case for their index.
 
     python benchmarks/ledger.py [--rows 10000000] [--scattered] [--folder DIR] [--verify]
 """
@@ -43,12 +43,12 @@ from edgeinspect.wire import encode_message
 STARTED_NS = 1_790_000_000_000_000_000
 STEP_NS = 5 * NS_PER_MS
 REJECT_EVERY = 100
-SCATTER = 2_654_435_761
-"""Knuth's multiplier: an order without order that needs no memory."""
+SCATTER_MULTIPLIER = 2_654_435_761
+"""Knuth's multiplier: a pseudo-random order without memory."""
 
 
-class Tape:
-    """Stands for a spool whose verdicts are made when read: 99 PASS to 1 REJECT."""
+class GeneratedSpool:
+    """Replacement of a spool that generates verdicts when read: 99 PASS to 1 REJECT."""
 
     epoch = STARTED_NS // NS_PER_MS
     slots = 1 << 40
@@ -59,14 +59,14 @@ class Tape:
     def __init__(self, scattered: bool) -> None:
         self.published_seq = self.last_seq = self.ledgered_seq = 0
         self._scattered = scattered
-        self._molds = [self._mold(Decision.PASS), self._mold(Decision.REJECT)]
+        self._templates = [self._template(Decision.PASS), self._template(Decision.REJECT)]
 
     def part(self, seq: int) -> int:
-        return seq * SCATTER % (1 << 32) if self._scattered else seq
+        return seq * SCATTER_MULTIPLIER % (1 << 32) if self._scattered else seq
 
     def read(self, seq: int) -> bytes:
         captured_ns = STARTED_NS + seq * STEP_NS
-        return self._molds[seq % REJECT_EVERY == 0] % {
+        return self._templates[seq % REJECT_EVERY == 0] % {
             b"seq": seq,
             b"part": self.part(seq),
             b"encoder": seq * 37 % 10**9,
@@ -80,8 +80,8 @@ class Tape:
     def mark_ledgered(self, seq: int) -> None:
         self.ledgered_seq = seq
 
-    def _mold(self, decision: Decision) -> bytes:
-        """A real verdict's JSON with holes in it."""
+    def _template(self, decision: Decision) -> bytes:
+        """Return the JSON of a real verdict as a template."""
         reject = decision is Decision.REJECT
         region = Region(
             3,
@@ -131,9 +131,11 @@ class Tape:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--scattered", action="store_true", help="part ids without order")
-    parser.add_argument("--folder", type=Path, help="where to write; else the temporary folder")
-    parser.add_argument("--verify", action="store_true", help="also time `ledger verify`")
+    parser.add_argument("--scattered", action="store_true", help="part ids in random order")
+    parser.add_argument(
+        "--folder", type=Path, help="folder to write to; the temporary folder by default"
+    )
+    parser.add_argument("--verify", action="store_true", help="measure `ledger verify` too")
     options = parser.parse_args()
     configure("console", "error")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -141,15 +143,15 @@ def main() -> None:
 
 
 def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
-    tape = Tape(options.scattered)
+    spool = GeneratedSpool(options.scattered)
     writer = LedgerWriter(
-        path, spool=tape, late=deque(), clock=SystemClock(), keep_days=36_500, max_mib=10_000_000
+        path, spool=spool, late=deque(), clock=SystemClock(), keep_days=36_500, max_mib=10_000_000
     )
     writer.begin_epoch("0123456789ab", "strip-gate/3", "strip-segmenter/2")
     seconds, rates = 0.0, []
-    while tape.last_seq < options.rows:
-        count = min(50_000, options.rows - tape.last_seq)
-        tape.published_seq = tape.last_seq = tape.last_seq + count
+    while spool.last_seq < options.rows:
+        count = min(50_000, options.rows - spool.last_seq)
+        spool.published_seq = spool.last_seq = spool.last_seq + count
         begun = time.perf_counter()
         if not writer.write_backlog():
             raise SystemExit(writer.alarm)
@@ -158,7 +160,7 @@ def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
         rates.append(count / took)
     begun = time.perf_counter()
     for seq in range(1, 20_001):
-        tape.read(seq)
+        spool.read(seq)
     tape_us = (time.perf_counter() - begun) / 20_000 * 1e6
     writer.write_backlog(last=True)
     writer.close()
@@ -168,10 +170,10 @@ def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
         "verdicts_per_s": round(options.rows / seconds),
         "slowest_50k_per_s": round(min(rates)),
         "of_it_us_per_verdict_making_the_tape": round(tape_us, 1),
-        "json_bytes_per_verdict": len(tape.read(options.rows)),
+        "json_bytes_per_verdict": len(spool.read(options.rows)),
         "bytes_per_verdict": round(path.stat().st_size / options.rows),
         "file_mib": round(path.stat().st_size / (1 << 20)),
-        **ask(path, tape, options.rows),
+        **measure_queries(path, spool, options.rows),
     }
     if options.verify:
         begun = time.perf_counter()
@@ -180,8 +182,8 @@ def run(options: argparse.Namespace, path: Path) -> dict[str, object]:
     return report
 
 
-def ask(path: Path, tape: Tape, rows: int) -> dict[str, object]:
-    """Query times in ms: median and worst of fresh connections, each with another question."""
+def measure_queries(path: Path, spool: GeneratedSpool, rows: int) -> dict[str, object]:
+    """Return query times in ms: median and maximum over new connections with different queries."""
     rng = random.Random(1)
 
     def span() -> dict[str, int]:
@@ -189,7 +191,7 @@ def ask(path: Path, tape: Tape, rows: int) -> dict[str, object]:
         return {"since_utc_ns": at_ns, "until_utc_ns": at_ns + 3600 * 10**9}
 
     questions = {
-        "part_id": lambda: VerdictFilter(part_id=f"P-{tape.part(rng.randint(1, rows)):010d}"),
+        "part_id": lambda: VerdictFilter(part_id=f"P-{spool.part(rng.randint(1, rows)):010d}"),
         "seq": lambda: VerdictFilter(seq=rng.randint(1, rows)),
         "newest_50": lambda: VerdictFilter(limit=50),
         "an_hour_50": lambda: VerdictFilter(**span(), limit=50),

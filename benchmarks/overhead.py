@@ -1,8 +1,8 @@
-"""What the line takes beside its engines, with and without SCHED_FIFO, and with the PC busy.
+"""Overhead of the line beyond its engines, with and without SCHED_FIFO, on an idle and a busy PC.
 
-Four lines in turns: the default scheduler and FIFO, each on a PC that is otherwise idle and on
-one whose other processor another process keeps busy. Each turn is a process of its own, since
-the scheduler is asked for once. Clean frames and rejected ones apart.
+Four lines, interleaved: default scheduler and FIFO, each on an idle PC and on one whose other
+processor is busy. Each round is a process of its own, because the scheduler is set once per
+process. Clean and rejected frames are reported separately.
 
     python benchmarks/overhead.py [--rounds 5] [--frames 400] [--setting 2x1]
 """
@@ -37,17 +37,17 @@ CASES = {
 }
 
 
-def turn(
+def run_line(
     overrides: list[str], setting: WorkerSetting, frames: int, rate_hz: float, first: int
 ) -> FrameSamples:
-    """One process' share: a line of its own, `frames` frames."""
+    """Run one line for `frames` frames, in its own process."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     bench = Benchmark(BenchmarkConfig(frames=frames, rounds=1, overrides=overrides))
     (samples,) = bench.measure_latency([rate_hz], setting)
     return samples
 
 
-def burn() -> None:
+def keep_processor_busy() -> None:
     """Keep one processor busy."""
     value = 1
     while True:
@@ -65,17 +65,17 @@ def main() -> None:
     workers, threads = map(int, args.setting.split("x"))
     setting = WorkerSetting(workers, threads)
     context = multiprocessing.get_context("spawn")
-    found: dict[str, list[FrameSamples]] = {name: [] for name in CASES}
+    results: dict[str, list[FrameSamples]] = {name: [] for name in CASES}
     for number in range(args.rounds):
         for name, (overrides, busy) in CASES.items():
             print(f"round {number + 1}: {name}", file=sys.stderr)
-            other = context.Process(target=burn, daemon=True) if busy else None
+            other = context.Process(target=keep_processor_busy, daemon=True) if busy else None
             if other is not None:
                 other.start()
             try:
                 with context.Pool(1) as pool:
                     work = (overrides, setting, args.frames, args.rate, number * args.frames)
-                    found[name].append(pool.apply(turn, work))
+                    results[name].append(pool.apply(run_line, work))
             finally:
                 if other is not None:
                     other.kill()
@@ -85,7 +85,7 @@ def main() -> None:
         "setting": str(setting),
         "rate_hz": args.rate,
     }
-    for name, parts in found.items():
+    for name, parts in results.items():
         samples = concatenate(parts)
         overhead = samples.overhead_us
         clean = samples.is_inspected & ~samples.is_segmented
@@ -102,8 +102,8 @@ def main() -> None:
 
 
 def _plain(values: np.ndarray) -> dict[str, int]:
-    found = quantiles(values)
-    return {name: getattr(found, name) for name in ("frames", "p50", "p90", "p99", "p999", "max")}
+    results = quantiles(values)
+    return {name: getattr(results, name) for name in ("frames", "p50", "p90", "p99", "p999", "max")}
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
-"""INT8 against FP32 on one processor: interleaved inferences, and what really ran in int8.
+"""INT8 against FP32 on one processor: interleaved inferences, and which layers ran in INT8.
 
-A, B, A, B ... on the same frames in one process, so that both see the same load; the ratio
-is the median over rounds, with a bootstrap interval. Also says in which precision OpenVINO
-ran each convolution, and, with --stem, how much of the gain is the first convolution's other
-form (docs/decisions/0012-calibration.md) and not int8.
+A, B, A, B ... on the same frames in one process, so that both see the same load; the ratio is the
+median over rounds with a bootstrap interval. Also reports the precision in which OpenVINO ran each
+convolution, and with --stem how much of the gain comes from the rewritten first convolution
+(docs/decisions/0012-calibration.md) and not from INT8.
 
     python benchmarks/precision.py FP32_MODEL INT8_MODEL [--rounds 300] [--stem] [--threads 2]
 
-A model is NAME/VERSION of the store or a folder. Frames are rendered strip; what a frame shows
-does not change the time.
+A model is NAME/VERSION of the store or a folder. Frames are rendered strip; their content does
+not affect the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -32,19 +31,10 @@ from edgeinspect.imaging import synthetic_strip
 from edgeinspect.learning.calibrate.sessions import write_temporary_model
 from edgeinspect.learning.calibrate.space_to_depth import space_to_depth_stem
 from edgeinspect.learning.evaluate import resolve_model
+from edgeinspect.learning.evaluate.open_model import SingleModelStore
 from edgeinspect.learning.onnx_graphs.graph import load_model
 from edgeinspect.storage.model_store import ModelStore
-
-
-class One(ModelStore):
-    """A store of one model."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec.path.parent)
-        self.spec = spec
-
-    def resolve(self, ref: str) -> ModelSpec:
-        return self.spec
+from edgeinspect.system import describe_machine
 
 
 def resolve(model: str) -> ModelSpec:
@@ -54,11 +44,11 @@ def resolve(model: str) -> ModelSpec:
 
 def engine(spec: ModelSpec, threads: int) -> Any:
     options = ov.Options(model="one", threads=threads)
-    return ov.build(options, SystemClock(), store=One(spec))
+    return ov.build(options, SystemClock(), store=SingleModelStore(spec))
 
 
 def interleave(engines: list[Any], frames: list[np.ndarray], rounds: int) -> np.ndarray:
-    """(rounds, engines) times in ns; who goes first changes every round."""
+    """Return times (rounds, engines) in ns; the first engine changes every round."""
     times = np.zeros((rounds, len(engines)), np.int64)
     for each in engines:
         for frame in frames:
@@ -66,15 +56,15 @@ def interleave(engines: list[Any], frames: list[np.ndarray], rounds: int) -> np.
     for turn in range(rounds):
         frame = frames[turn % len(frames)]
         order = range(len(engines)) if turn % 2 else reversed(range(len(engines)))
-        for place in order:
-            begun = time.perf_counter_ns()
-            engines[place].infer(frame)
-            times[turn, place] = time.perf_counter_ns() - begun
+        for index in order:
+            started_ns = time.perf_counter_ns()
+            engines[index].infer(frame)
+            times[turn, index] = time.perf_counter_ns() - started_ns
     return times
 
 
 def ratio(times: np.ndarray, a: int, b: int, seed: int = 1) -> dict[str, Any]:
-    """How many times faster b is than a: of the medians, with a bootstrap over rounds."""
+    """Return the ratio of the medians of a and b, with a bootstrap interval over rounds."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(times), (1000, len(times)))
     spread = np.median(times[drawn, a], axis=1) / np.median(times[drawn, b], axis=1)
@@ -87,20 +77,13 @@ def ratio(times: np.ndarray, a: int, b: int, seed: int = 1) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def milliseconds(names: list[str], nanoseconds: np.ndarray) -> dict[str, float]:
     values = (nanoseconds / 1e6).round(3).tolist()
     return dict(zip(names, values, strict=True))
 
 
 def precisions(spec: ModelSpec) -> dict[str, int]:
-    """Convolutions and matrix products by the precision that OpenVINO ran them in."""
+    """Return the number of convolutions and matrix products by OpenVINO's precision."""
     import openvino
 
     core = openvino.Core()
@@ -146,7 +129,7 @@ def main() -> None:
             "frame": str(shape),
             "rounds": options.rounds,
             "threads": options.threads,
-            "processor": processor(),
+            "processor": describe_machine()["processor"],
             "median_ms": {
                 n: round(float(np.median(times[:, i])) / 1e6, 3) for i, n in enumerate(names)
             },

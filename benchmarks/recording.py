@@ -1,10 +1,10 @@
-"""Record a line with faults, `kill -9` the recorder, replay: is every verdict the recorded one?
+"""Recording of a faulty line, `kill -9` of the recorder, replay: verdicts must be reproduced.
 
-A whole line with the shipped models in one process: wrong sizes, black and frozen pictures,
-lost and unreadable frames, engines that fail and that take too long, and a `kill -9` of the
-daemon in the middle. `edgeinspect record` in another process, stopped for a while once and
-killed with -9 before the end. Then the recording is held against the ledger (each verdict to
-the byte), against the camera (each pixel), and replayed.
+A complete line with the shipped models in one process: wrong sizes, black and frozen images, lost
+and unreadable frames, engines that fail or take too long, and a `kill -9` of the daemon.
+`edgeinspect record` in another process is paused once and killed with -9 before the end. Then the
+recording is compared with the ledger (each verdict byte for byte) and the camera (each pixel), and
+replayed.
 
     python benchmarks/recording.py [--frames 2000] [--rate 50]
     python benchmarks/recording.py --cost 4      4 times 10 s without and 10 s with the recorder
@@ -70,20 +70,20 @@ ledger: {{folder: {folder}/ledger}}
 
 
 def picture(number: int, pictures: list[Pixels]) -> Pixels | None:
-    """The picture of the line's frame `number`, faults and all; None for an unreadable one."""
+    """Return the image of frame `number`, with its faults; None for an unreadable one."""
     if number % 47 == 0:
         return np.full((HEIGHT - 16, WIDTH, 1), 90, np.uint8)
     if number % 53 == 0:
         return np.zeros((HEIGHT, WIDTH, 1), np.uint8)
     if number % 59 == 0:
         return None
-    if number % 200 >= 190:  # frozen: the sixth and later of ten are no pictures of parts
+    if number % 200 >= 190:  # frozen: from the sixth of ten equal images on
         number -= number % 10
     return np.roll(pictures[number % len(pictures)], number // len(pictures) % WIDTH, axis=1)
 
 
 class FaultyCamera:
-    """Plays the frames from `first` on; see `ports.Camera`."""
+    """Delivers the frames from `first` on; see `ports.Camera`."""
 
     def __init__(self, rate_hz: float, first: int, last: int) -> None:
         self._pictures = strips()
@@ -105,7 +105,7 @@ class FaultyCamera:
             return None
         self._number += 1
         number = self._number
-        # The camera counts one more now and then: a frame that the network lost.
+        # Skip a number now and then: a frame lost in the network.
         return Grab(
             picture(number, self._pictures),
             number + number // 61,
@@ -115,17 +115,17 @@ class FaultyCamera:
         )
 
     def release(self, grab: Grab) -> None:
-        """Each picture has its own memory."""
+        """Nothing to release: each image has its own memory."""
 
     def trigger(self, part: Part) -> None:
-        """Runs free."""
+        """Ignored: free-running."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 class FaultyEngine:
-    """Fails now and then, and now and then takes longer than the budget."""
+    """Fails now and then, and now and then exceeds the budget."""
 
     def __init__(self, engine: Engine, slow_s: float) -> None:
         self._engine = engine
@@ -149,13 +149,13 @@ class FaultyEngine:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used, its threads and start included."""
+    """Return the processor time of a process, including its threads and start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def strips() -> list[Pixels]:
-    """The pictures of which every frame is made."""
+    """Return the images that all frames are made of."""
     return [
         np.ascontiguousarray(render_strip(77, index, HEIGHT, WIDTH).image)[:, :, None]
         for index in range(PICTURES)
@@ -163,7 +163,7 @@ def strips() -> list[Pixels]:
 
 
 def daemon(folder: Path, rate_hz: float, first: int, last: int, budget_ms: float) -> None:
-    """The line, until its last frame or killed."""
+    """Run the line until its last frame, or until it is killed."""
     configure("console", "critical")
     loaded = load_config(folder / "line.yaml")
     clock = SystemClock()
@@ -189,7 +189,7 @@ def daemon(folder: Path, rate_hz: float, first: int, last: int, budget_ms: float
 
 
 class Campaign:
-    """One run. Everything lies in `folder`."""
+    """One run; all its files are in `folder`."""
 
     def __init__(self, folder: Path, frames: int, rate_hz: float, budget_ms: float) -> None:
         self.folder = folder
@@ -227,7 +227,7 @@ class Campaign:
             time.sleep(0.02)
 
     def last_number(self) -> int:
-        """The camera's last frame that the ledger or the spool knows, by its part."""
+        """Return the number of the camera's last frame in ledger or spool, by its part."""
         spool = SpoolReader(self.folder / "run" / "recorded.spool")
         for seq in range(spool.last_seq, max(0, spool.last_seq - 50), -1):
             body = spool.read(seq)
@@ -269,7 +269,7 @@ class Campaign:
         return found
 
     def judge(self) -> dict[str, Any]:
-        """Hold the recording against ledger and camera, and replay it."""
+        """Compare the recording with ledger and camera, and replay it."""
         pictures = strips()
         seqs, bodies, other_pixels, with_picture = [], 0, 0, 0
         recording = open_recording(self.recording)
@@ -319,7 +319,7 @@ def campaign(
 
 
 def cost(folder: Path, blocks: int, rate_hz: float, budget_ms: float) -> dict[str, Any]:
-    """What the recorder takes from the line: blocks without and with it take turns."""
+    """Measure the cost of the recorder: blocks without and with it alternate."""
     run = Campaign(folder, 1 << 30, rate_hz, budget_ms)
     text = (
         (folder / "line.yaml")
@@ -340,7 +340,7 @@ def cost(folder: Path, blocks: int, rate_hz: float, budget_ms: float) -> dict[st
             if kind == "with":
                 run.recording = folder / f"{block}.mcap"
                 recorder = run.start_recorder()
-                time.sleep(3)  # its start is not what is measured
+                time.sleep(3)  # its start is not measured
             first = run.published()
             time.sleep(10)
             last = run.published()

@@ -1,14 +1,14 @@
-"""A slow line that is triggered by its PLC, with the gateway killed under it: does a bad part pass?
+"""A slow line triggered by its PLC, with the gateway killed repeatedly: no bad part may pass.
 
-A whole line with a triggered camera, spool and ledger in one process, a real `edgeinspect
+A complete line with a triggered camera, spool and ledger in one process, a real `edgeinspect
 gateway` with a Modbus server in another, and here a PLC that follows the structured text of
-docs/plc.md to the letter: a scan, a shift register, an ejector, its whole block written in
-every scan, its own memory kept. Every second frame is a reject, so a second frame of a bad part
-would be good. The gateway is killed again and again, and it and the line are stopped, with
-parts at the camera; then the PLC's log is compared with the ledger, part by part.
+docs/plc.md exactly: a scan, a shift register, an ejector, its whole block written in every scan,
+persistent memory. Every second frame is a reject, so a second frame of a defective part would be
+good. The gateway is killed, and it and the line are paused, with parts at the camera; then the
+PLC's log is compared with the ledger, part by part.
 
-The PLC marks its parts twice: as the document says, and as it said before (a pass marks, and
-nothing takes it back), so that what the gateway itself holds back is seen.
+The PLC marks its parts twice: as documented now, and as documented earlier (a pass marks, and
+nothing revokes it), to show what the gateway itself holds back.
 
     python benchmarks/slow_line.py --rounds 10
 """
@@ -67,7 +67,7 @@ trigger_camera: top
 
 
 def daemon(folder: Path) -> None:
-    """The line, until killed or told to stop."""
+    """Run the line until it is killed or stopped."""
     import numpy as np
 
     from edgeinspect.cameras._frame_rate import FramePacer
@@ -78,7 +78,7 @@ def daemon(folder: Path) -> None:
     from edgeinspect.testing import brightness_gate
 
     class Camera:
-        """Every second picture of what stands before it is bright, which is bad."""
+        """Every second image is bright, which is a defect."""
 
         period_ns = None
 
@@ -100,13 +100,13 @@ def daemon(folder: Path) -> None:
             return Grab(pixels, self._sent, due[0], part=due[1])
 
         def release(self, grab: Grab) -> None:
-            """Each picture has its own memory."""
+            """Nothing to release: each image has its own memory."""
 
         def trigger(self, part: Part) -> None:
             self._pace.trigger(part)
 
         def close(self) -> None:
-            """Nothing is held open."""
+            """Nothing to close."""
 
     configure("console", "error")
     shape = FrameShape(16, 32, 1)
@@ -129,31 +129,31 @@ def daemon(folder: Path) -> None:
 
 
 @dataclass
-class OnBelt:
-    """One part, from the camera to the ejector."""
+class BeltPart:
+    """One part on the belt, from the camera to the ejector."""
 
     name: str
     encoder: int
     wished_at_utc_s: float
-    """When the program wanted its frame; 0 if it could not."""
+    """When the program requested its frame; 0 if it could not."""
     good: bool = False
     bad: bool = False
     good_once: bool = False
-    """As the document's text had it before: a pass marks, and nothing takes it back."""
+    """Mark according to the earlier documentation: a pass marks, and nothing revokes it."""
     ejected: bool = True
     ejected_once: bool = True
     answers: list[bool] = field(default_factory=list)
-    """What the trigger was answered: True for refused. A change of mind is a second one."""
+    """Responses to the trigger: True for rejected. A changed response is a second entry."""
 
 
 class Plc:
     """The structured text of docs/plc.md, a scan every 30 ms. `run` is its thread."""
 
     def __init__(self, port: int, every_s: tuple[float, float], belt_s: float, seed: int) -> None:
-        self.parts: list[OnBelt] = []
+        self.parts: list[BeltPart] = []
         self.failure: BaseException | None = None
         self.taken: Counter[tuple[int, int]] = Counter()
-        """How often each (numbering, id) was taken."""
+        """Number of times that each (numbering, id) was read."""
         self.feeding = True
         self._port = port
         self._every_s = every_s
@@ -168,10 +168,10 @@ class Plc:
             _register_map.OUTPUT_TAGS,
             _register_map.STATUS_BITS,
         )
-        self._belt: list[OnBelt] = []
+        self._belt: list[BeltPart] = []
         self._last_beat, self._beat_at_s = False, self._started_s
         self._last_id = self._last_numbering = self._ack = 0
-        self._trigger_id, self._trigger = 0, OnBelt("", 0, 0.0)
+        self._trigger_id, self._trigger = 0, BeltPart("", 0, 0.0)
         self._pending = False
         self._stop = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -194,8 +194,6 @@ class Plc:
         except BaseException as error:
             self.failure = error
 
-    # -- the wire -------------------------------------------------------------------
-
     def _read(self) -> None:
         now_s = time.monotonic()
         try:
@@ -208,7 +206,7 @@ class Plc:
                 block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
             )
         except OSError:
-            self._hang_up()
+            self._disconnect()
 
     def _write(self) -> None:
         if self._client is None:
@@ -220,15 +218,13 @@ class Plc:
         try:
             self._client.write(200, block)
         except OSError:
-            self._hang_up()
+            self._disconnect()
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         self._connect_at_s = time.monotonic() + 1.0
         if self._client is not None:
             self._client.close()
             self._client = None
-
-    # -- the program ----------------------------------------------------------------
 
     def _program(self, now_s: float) -> None:
         out = self._values
@@ -239,11 +235,11 @@ class Plc:
         silent = now_s - self._beat_at_s >= 0.4
         reject_everything = silent or not out["Online"] or out["RejectAll"]
         if not reject_everything:
-            self._take(out)
-        self._hear_answer(out, reject_everything)
+            self._read_results(out)
+        self._read_trigger_response(out, reject_everything)
         if self.feeding and now_s >= self._next_part_s:
             self._next_part_s = now_s + self._rng.uniform(*self._every_s)
-            part = OnBelt(f"E{len(self.parts) + 1:06d}", encoder, 0.0)
+            part = BeltPart(f"E{len(self.parts) + 1:06d}", encoder, 0.0)
             self.parts.append(part)
             self._belt.append(part)
             if not reject_everything and out["TriggerReady"] and not self._pending:
@@ -256,7 +252,7 @@ class Plc:
             part.ejected = reject_everything or not part.good or part.bad
             part.ejected_once = reject_everything or not part.good_once
 
-    def _take(self, out: dict[str, Any]) -> None:
+    def _read_results(self, out: dict[str, Any]) -> None:
         if not out["ResultsValid"] or out["ResultId"] != out["ResultIdCheck"]:
             return
         if out["Numbering"] != self._last_numbering:
@@ -273,7 +269,7 @@ class Plc:
             self._last_id = out["ResultId"]
         self._ack = out["ResultId"]
 
-    def _hear_answer(self, out: dict[str, Any], reject_everything: bool) -> None:
+    def _read_trigger_response(self, out: dict[str, Any], reject_everything: bool) -> None:
         part = self._trigger
         if reject_everything or out["TriggerAck"] != self._trigger_id or not self._trigger_id:
             return
@@ -285,7 +281,7 @@ class Plc:
 
 
 class Round:
-    """The processes, and what is done to them."""
+    """Starts, kills and pauses the processes of one round."""
 
     def __init__(self, folder: Path, every_s: tuple[float, float], belt_s: float, seed: int):
         from crash_campaign import free_ports  # beside this file
@@ -323,7 +319,7 @@ class Round:
         return sum(bool(part.answers) for part in self.plc.parts)
 
     def wait_for_answers(self, count: int, timeout_s: float) -> None:
-        """Until so many triggers more have been answered: then the line is up."""
+        """Wait until this many more triggers have a response: then the line is running."""
         wanted, until_s = self.answered() + count, time.monotonic() + timeout_s
         while self.answered() < wanted and time.monotonic() < until_s:
             time.sleep(0.01)
@@ -362,7 +358,7 @@ def campaign(
     stop_s: float = 2.0,
     note: Callable[[str], None] = lambda words: None,
 ) -> dict[str, Any]:
-    """One round; returns what was found.
+    """Run one round and return its result.
 
     Args:
         folder: Empty; for the spool, the ledger, the journal and the logs.
@@ -381,14 +377,14 @@ def campaign(
         rng.shuffle(faults)
         for fault in faults:
             what, role = fault.split()
-            # At any moment of a part: before its trigger, while it is asked, before its result.
+            # At any moment of a part: before its trigger, during it, before its result.
             time.sleep(rng.uniform(0.0, every_s[1]))
             if what == "kill":
                 running.kill(role, rng.choice((0.05, 0.3, 1.0)))
             else:
                 running.stop_for(role, stop_s)
             note(f"{fault}: {running.answered()} answered of {len(running.plc.parts)}")
-            if rng.random() < 0.8:  # else the start itself is hit
+            if rng.random() < 0.8:  # otherwise the start is interrupted
                 running.wait_for_answers(2, 30)
         running.wait_for_answers(2, 30)
         running.plc.feeding = False
@@ -399,7 +395,7 @@ def campaign(
 
 
 def ledger(folder: Path) -> dict[str, list[Verdict]]:
-    """The verdicts of each part."""
+    """Return the verdicts of each part."""
     found: dict[str, list[Verdict]] = {}
     with closing(open_ledger(folder / "slow.ledger.sqlite")) as base:
         for (seq,) in base.execute("SELECT seq FROM verdicts ORDER BY seq"):
@@ -411,7 +407,7 @@ def ledger(folder: Path) -> dict[str, list[Verdict]]:
 
 
 def compared(plc: Plc, folder: Path) -> dict[str, Any]:
-    """The PLC's log against the ledger, part by part."""
+    """Compare the PLC's log with the ledger, part by part."""
     verdicts = ledger(folder)
     escapes, old_escapes, twice, unasked, late = [], [], [], [], []
     slowest_s = 0.0

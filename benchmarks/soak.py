@@ -1,12 +1,11 @@
-"""Does the daemon grow? Memory, handles and threads over a million frames, with a fitted slope.
+"""Growth of the daemon: memory, handles and threads over a million frames, with a fitted slope.
 
-Compressed form: the line with everything in it (ring, spool, ledger, wire, a subscriber in
-another process), but engines that answer at once with what the shipped models once gave, so
-that a million frames take minutes. `--real` runs the shipped models themselves, for as many
-frames as there is time.
+In the short form the line is complete (ring, spool, ledger, wire, a subscriber in another
+process), but its engines return recorded results of the shipped models at once, so that a million
+frames take minutes. `--real` runs the shipped models.
 
-The slope is fitted by least squares over the second half, after the warm-up's allocations; its
-interval comes from blocks, since neighbouring samples are not independent.
+The slope is fitted by least squares over the second half, after the allocations of the warm-up;
+its interval is computed from blocks, because neighbouring samples are not independent.
 
     python benchmarks/soak.py [--frames 1000000]
     python benchmarks/soak.py --real --frames 20000
@@ -34,13 +33,13 @@ from edgeinspect.tools.memory_folder import temporary_memory_folder
 BLOCKS = 20
 
 
-class Replay:
-    """An engine that answers with what another once gave, in turns."""
+class RecordedOutputsEngine:
+    """An engine that returns recorded outputs of another, in turn."""
 
-    def __init__(self, engine: Any, pictures: list[np.ndarray]) -> None:
+    def __init__(self, engine: Any, images: list[np.ndarray]) -> None:
         self.spec = engine.spec
         self._answers = [
-            tuple(np.array(each) for each in engine.infer(picture)) for picture in pictures[:16]
+            tuple(np.array(each) for each in engine.infer(picture)) for picture in images[:16]
         ]
         self._calls = 0
 
@@ -53,7 +52,7 @@ class Replay:
 
 
 def listen(address: str) -> None:
-    """A subscriber that counts."""
+    """Run a subscriber that counts verdicts."""
     socket = zmq.Context().socket(zmq.SUB)
     socket.subscribe(b"")
     socket.connect(address)
@@ -62,21 +61,21 @@ def listen(address: str) -> None:
 
 
 def resident_kib() -> int:
-    """Anonymous memory of this process; the spool and ring are files in memory."""
+    """Return the anonymous memory of this process, without spool and ring."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1])
     raise RuntimeError("no RssAnon")
 
 
-def whole_mib() -> float:
-    """Everything resident, files in memory included."""
+def resident_mib() -> float:
+    """Return all resident memory, including files in memory."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def slope(frames: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
-    """(per 100,000 frames, low, high), 95 %: by leaving out one block of samples at a time."""
+    """Return (slope per 100,000 frames, low, high), 95 %, by a block jackknife."""
     blocks = np.array_split(np.arange(len(frames)), BLOCKS)
 
     def fit(keep: np.ndarray) -> float:
@@ -106,8 +105,8 @@ def main() -> None:
         if not args.real:
             for inspector in line.line.workers:
                 judge = inspector.inspector
-                judge.gate = Replay(judge.gate, bench.images)
-                judge.segmenter = Replay(judge.segmenter, bench.images)
+                judge.gate = RecordedOutputsEngine(judge.gate, bench.images)
+                judge.segmenter = RecordedOutputsEngine(judge.segmenter, bench.images)
         ear = multiprocessing.get_context("spawn").Process(
             target=listen, args=(line.line.publisher.address,), daemon=True
         )
@@ -123,7 +122,7 @@ def main() -> None:
                 samples.append((done, resident_kib(), handles, threading.active_count()))
                 if done % (args.round * 25) == 0:
                     print(f"{done} frames, {samples[-1][1] >> 10} MiB", file=sys.stderr)
-            whole = whole_mib()
+            whole = resident_mib()
             counts = line.line.closer.counters.counts()
         finally:
             ear.kill()

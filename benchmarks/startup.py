@@ -1,7 +1,7 @@
-"""How long from the start of the process to READY=1, as systemd would see it?
+"""Time from the start of the process to READY=1, as systemd measures it.
 
-`edgeinspect run` with the shipped models, a socket of ours for its notifications. Cold is the
-first start with an empty folder for compiled models, warm the ones after; without such a
+`edgeinspect run` with the shipped models and a notification socket of this script. Cold is the
+first start with an empty folder for compiled models, warm the following ones; without such a
 folder each start compiles.
 
     python benchmarks/startup.py [--rounds 7]
@@ -27,7 +27,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "strip.yaml"
 
 
 def start(folder: Path, cache: Path | None) -> float:
-    """Seconds to READY=1 of one start."""
+    """Return the seconds to READY=1 of one start."""
     address = folder / "notify"
     address.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,12 +1,11 @@
-"""A long shift at a steady rate: how far the slow frames are from the usual ones, and misses.
+"""A long run at a steady rate: distance of the slow frames from the usual ones, and misses.
 
-First the highest rate of the whole line, then p50 and p99 of captured to sent at a share of
-it, then many frames more with a budget of so many times that p99: how many had no decision in
-time? Frames that the segmenter looks at take several times as long as the others, so the two
-kinds are told apart as well.
+First the highest rate of the full line, then p50 and p99 of capture to sent at a ratio of it, then
+many more frames with a budget of several times that p99: how many had no decision in time? Frames
+with segmentation take several times as long as the others, so both kinds are reported separately.
 
-With `--alone` the segmenter looks at every frame: all frames ask for the same work, and what is
-left of the difference is the line's and the PC's.
+With `--alone` the segmenter runs on every frame: all frames need the same work, and the remaining
+difference is that of the line and the PC.
 
     python benchmarks/steady.py [--alone] [--frames 100000] [--load 0.7] [--times 2] [--setting 2x1]
 """
@@ -40,7 +39,7 @@ from edgeinspect.tools.memory_folder import temporary_memory_folder
 ROUND = 2_000
 
 
-ALONE = """\
+SEGMENTER_ONLY = """\
 schema: 1
 line: steady
 budget_ms: 1000
@@ -52,16 +51,16 @@ decide: {{classes: {classes}}}
 
 
 def alone(folder: str) -> Path:
-    """The configuration of a line with the segmenter only."""
+    """Write the configuration of a line with only the segmenter; return its path."""
     rule = {"score": 0.5, "area_px": 200, "severity": 1, "reject_code": 1}
     spec = ModelStore(default_root()).resolve("strip-segmenter")
     path = Path(folder) / "alone.yaml"
-    path.write_text(ALONE.format(classes=json.dumps(dict.fromkeys(spec.classes, rule))))
+    path.write_text(SEGMENTER_ONLY.format(classes=json.dumps(dict.fromkeys(spec.classes, rule))))
     return path
 
 
-def figures(samples: FrameSamples) -> dict[str, Any]:
-    """Latency of all frames, and of both kinds."""
+def latency_statistics(samples: FrameSamples) -> dict[str, Any]:
+    """Return the latency of all frames, and of both kinds."""
     judged = samples.is_inspected
     parts = {
         "all": judged,
@@ -83,10 +82,10 @@ def figures(samples: FrameSamples) -> dict[str, Any]:
     return out
 
 
-def shift(
+def run_line(
     bench: Benchmark, setting: WorkerSetting, rate: float, frames: int, *more: str
 ) -> FrameSamples:
-    """One line, `frames` frames at a rate."""
+    """Run one line for `frames` frames at a rate."""
     parts = []
     with temporary_memory_folder("bench") as folder:
         line = FullLineRun(
@@ -129,16 +128,16 @@ def main() -> None:
 def measure(
     args: argparse.Namespace, setting: WorkerSetting, config: Path | None
 ) -> dict[str, Any]:
-    """Everything, on one line's configuration."""
+    """Measure everything on one line's configuration."""
     bench = Benchmark(BenchmarkConfig(config=config, frames=ROUND, rounds=1, overrides=args.set))
     fast = Benchmark(BenchmarkConfig(config=config, frames=300, rounds=3, overrides=args.set))
     highest_hz = statistics.median(fast.measure_throughput(setting).line_hz)
     rate = args.load * highest_hz
     bench.prepare()
-    learnt = shift(bench, setting, rate, 2 * ROUND)
+    learnt = run_line(bench, setting, rate, 2 * ROUND)
     p99_us = float(np.percentile(learnt.latency_us[learnt.is_inspected], 99))
     budget_ms = round(args.times * p99_us / 1000, 1)
-    long = shift(bench, setting, rate, args.frames, f"budget_ms={budget_ms}")
+    long = run_line(bench, setting, rate, args.frames, f"budget_ms={budget_ms}")
     return {
         "machine": describe_host(),
         "setting": str(setting),
@@ -146,9 +145,9 @@ def measure(
         "set": args.set,
         "highest_hz": round(highest_hz, 1),
         "rate_hz": round(rate, 1),
-        "learnt": figures(learnt),
+        "learnt": latency_statistics(learnt),
         "budget_ms": budget_ms,
-        "shift": figures(long),
+        "shift": latency_statistics(long),
         "misses": long.miss_count,
         "no_verdict": int(np.count_nonzero(long.kind == NO_VERDICT)),
         "sent_late": int(np.count_nonzero(long.past_deadline_us > 0)),

@@ -1,8 +1,7 @@
-"""What does a subscriber more cost? One line, 1 to 50 subscribers on loopback.
+"""Cost of additional subscribers: one line, 1 to 50 subscribers on loopback.
 
-The subscribers are sockets of one other process, which takes what comes and does nothing with
-it. Measured is the time inside the publisher's send, per verdict, and what the line takes
-beside its engines.
+The subscribers are sockets of one other process, which discards what it receives. Measured are the
+time inside the publisher's send, per verdict, and the overhead of the line beyond its engines.
 
     python benchmarks/subscribers.py [--frames 300] [--rounds 3]
 """
@@ -27,7 +26,7 @@ COUNTS = (1, 10, 25, 50)
 
 
 def listen(address: str, count: int, ready: Any) -> None:
-    """Subscribers of everything, in one process."""
+    """Run subscribers of all topics in one process."""
     context = zmq.Context()
     poller = zmq.Poller()
     for _ in range(count):

@@ -1,7 +1,7 @@
-"""The whole line against the bare engine loop, both as fast as they go, in turns.
+"""Throughput of the full line and of the engines alone, both as fast as possible, interleaved.
 
 For each setting of workers and threads: frames a second of both, their ratio round by round,
-processor time beside the engines, context switches.
+processor time beyond the engines, context switches.
 
     python benchmarks/throughput.py [--rounds 7] [--frames 300]
 """

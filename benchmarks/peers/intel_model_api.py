@@ -13,7 +13,7 @@ from model_api.pipelines import AsyncPipeline
 
 
 class Segmenter(Model):
-    """Our contract as Model API wants to see it: nothing to prepare, nothing to unpack."""
+    """Model API adapter for our contract: no pre- or postprocessing."""
 
     __model__ = "edgeinspect"
 
@@ -25,7 +25,7 @@ class Segmenter(Model):
 
 
 class Timed(AsyncPipeline):
-    """Knows when the engine answered: from the call to the library's own callback."""
+    """Measures each inference, from the call to the library's callback."""
 
     def __init__(self, model: Model) -> None:
         self.engine_ns: dict[int, int] = {}
@@ -62,7 +62,7 @@ def main() -> None:
         got = pipeline.get_result(answered)
         if got is not None:
             out = got[0]
-            # Two in flight share the processors: the time of one is no measure of the engine.
+            # Two in flight share the processors, so the time of one is not the engine's.
             engine_ns = pipeline.engine_ns.pop(answered) if job.args.rate else 0
             job.done(
                 answered,
@@ -76,7 +76,7 @@ def main() -> None:
             number, frame = next(frames)
             pipeline.submit_data(frame, number)
             shown += 1
-            if job.args.rate:  # the caller's thread is the camera's, too: it must ask
+            if job.args.rate:  # the caller's thread is the camera's too: it must poll
                 pipeline.await_all()
         else:
             pipeline.await_any()

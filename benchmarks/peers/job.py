@@ -23,7 +23,7 @@ AREA_MIN = 25
 
 
 class Job:
-    """One run of one peer: its frames, its clock, its results."""
+    """One run of one peer: frames, clock, results."""
 
     def __init__(self) -> None:
         parser = argparse.ArgumentParser()
@@ -44,13 +44,13 @@ class Job:
         self._socket = zmq.Context.instance().socket(zmq.PUB)
         self._socket.bind("tcp://127.0.0.1:*")
 
-    def warm_up(self, judge: Callable[[np.ndarray], Any], rounds: int = 10) -> None:
-        """Let the model settle before the first frame."""
+    def warm_up(self, infer: Callable[[np.ndarray], Any], rounds: int = 10) -> None:
+        """Run the model before the first frame."""
         for number in range(rounds):
-            judge(self.frames[number % len(self.frames)])
+            infer(self.frames[number % len(self.frames)])
 
     def source(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(number, frame uint8 (h, w, 1)) when it is due: the camera."""
+        """Yield (number, frame uint8 (h, w, 1)) when each is due, like a camera."""
         period_ns = int(1e9 / self.args.rate) if self.args.rate else 0
         due_ns = time.monotonic_ns()
         for number in range(self.count):
@@ -72,7 +72,7 @@ class Job:
         scores: np.ndarray,
         engine_ns: int,
     ) -> None:
-        """Regions, decision, message. Thread-safe.
+        """Compute regions, decision and message of a frame. Thread-safe.
 
         Args:
             number: Of the frame.

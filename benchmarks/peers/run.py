@@ -32,16 +32,16 @@ FAST = ["--workers", "2", "--threads", "1"]
 
 @dataclass(frozen=True)
 class Peer:
-    """One competitor."""
+    """One compared library."""
 
     name: str
     script: str
     packages: tuple[str, ...] = ()
-    """What its own environment needs; none: this one."""
+    """Packages of its own environment; empty: this environment."""
     paced: tuple[str, ...] = ()
     flat_out: tuple[str, ...] = ()
     version: int | None = None
-    """Of the model; the live one otherwise."""
+    """Version of the model; the live one by default."""
 
 
 PEERS = (
@@ -66,7 +66,7 @@ PEERS = (
 
 
 def python_of(peer: Peer, venvs: Path) -> str:
-    """The interpreter of a peer's own environment, made if it is not there."""
+    """Return the interpreter of a peer's environment, which is created if missing."""
     if not peer.packages:
         return sys.executable
     venv = venvs / peer.script.removesuffix(".py")
@@ -80,7 +80,7 @@ def python_of(peer: Peer, venvs: Path) -> str:
 
 
 def run(peer: Peer, python: str, model: Path, frames: Path, count: int, rate: float) -> Any:
-    """One turn of one peer; None with a word on the terminal if it fails."""
+    """Run one round of one peer; None, with a message, if it fails."""
     out = frames.with_suffix(".json")
     out.unlink(missing_ok=True)
     command = [
@@ -156,7 +156,7 @@ def main() -> None:
 
 
 def figures(turns: dict[str, list[dict[str, Any]]], about: dict[str, str]) -> list[dict[str, Any]]:
-    """Medians over the turns; quantiles over the frames of all turns."""
+    """Return medians over the rounds and quantiles over the frames of all rounds."""
     out = []
     for name, runs in turns.items():
         if not runs:
@@ -184,7 +184,7 @@ def figures(turns: dict[str, list[dict[str, Any]]], about: dict[str, str]) -> li
 
 
 def table(document: dict[str, Any]) -> str:
-    """For RESULTS.md."""
+    """Return the table for RESULTS.md."""
     lines = [
         "| | overhead, ms p50 / p99 | latency, ms p50 / p99 | frames/s flat out | lost | version |",
         "|---|---|---|---|---|---|",

@@ -1,11 +1,11 @@
-"""Real pictures through the daemon, and the same pictures through the model directly.
+"""Real images through the daemon, and the same images through the model directly.
 
-Runs `edgeinspect run` as a child on the test split of an indexed folder (images/, masks/,
-index.csv), triggers one frame per picture, and computes confusion counts (gate) or the
-mIoU (segmenter, from the published masks) from the verdicts that came over the wire. Then
-runs the ONNX graph on the same pictures without a line, and compares. Both must agree.
+Runs `edgeinspect run` as a child process on the test split of an indexed folder (images/, masks/,
+index.csv), triggers one frame per image, and computes confusion counts (gate) or the mIoU
+(segmenter, from the published masks) from the received verdicts. Then runs the ONNX graph on the
+same images without a line, and compares. Both must agree.
 
-    python benchmarks/real_pictures.py --data DIR --model STORE/NAME/VERSION
+    python benchmarks/real_images.py --data DIR --model STORE/NAME/VERSION
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import numpy as np
 
 from edgeinspect.client import Subscriber, send_request
 from edgeinspect.domain import Decision, ModelKind, ModelSpec, Verdict
-from edgeinspect.imaging import decode_classes
+from edgeinspect.imaging import decode_classes, upsample_class_map
 from edgeinspect.learning.datasets import ImageArrays, load_arrays, open_dataset
 from edgeinspect.learning.evaluate import (
     classifier_scores,
     confusion_matrix,
     iou_and_dice,
-    upsample_class_map,
     wilson_interval,
 )
 from edgeinspect.learning.onnx_graphs.session import run_graph
@@ -46,47 +45,47 @@ def main() -> None:
     options = parser.parse_args()
     spec = ModelStore().resolve(str(options.model.absolute()))
     data = open_dataset(options.data)
-    pictures = load_arrays(
+    images = load_arrays(
         data,
         data.in_splits(options.split),
         height_px=spec.shape.height_px,
         width_px=spec.shape.width_px,
         channels=spec.shape.channels,
     )
-    verdicts, masks = through_the_daemon(options, spec, pictures)
-    outputs = run_graph(spec.path, pictures.images)
+    verdicts, masks = run_through_daemon(options, spec, images)
+    outputs = run_graph(spec.path, images.images)
     if spec.kind is ModelKind.GATE:
-        report = compare_gate(spec, pictures, verdicts, outputs)
+        report = compare_gate(spec, images, verdicts, outputs)
     else:
-        report = compare_segmenter(spec, pictures, masks, outputs)
+        report = compare_segmenter(spec, images, masks, outputs)
     reasons: dict[str, int] = {}
     for verdict in verdicts:
         reasons[verdict.reason.value] = reasons.get(verdict.reason.value, 0) + 1
-    print(json.dumps({"pictures": len(pictures), "reasons": reasons, **report}, indent=2))
+    print(json.dumps({"pictures": len(images), "reasons": reasons, **report}, indent=2))
 
 
-def through_the_daemon(
-    options: argparse.Namespace, spec: ModelSpec, pictures: ImageArrays
+def run_through_daemon(
+    options: argparse.Namespace, spec: ModelSpec, images: ImageArrays
 ) -> tuple[list[Verdict], list[np.ndarray]]:
-    """Every picture's verdict and class map, as published."""
+    """Return the published verdict and class map of every image."""
     with tempfile.TemporaryDirectory() as folder:
-        config = write_config(Path(folder), options, spec, pictures)
+        config = write_config(Path(folder), options, spec, images)
         child = subprocess.Popen([sys.executable, "-m", "edgeinspect", "run", str(config)])
         try:
             with Subscriber(f"tcp://127.0.0.1:{options.port}") as listener:
-                return ask_each(options, listener, pictures)
+                return trigger_each(options, listener, images)
         finally:
             child.terminate()
             child.wait(20)
 
 
-def ask_each(
-    options: argparse.Namespace, listener: Subscriber, pictures: ImageArrays
+def trigger_each(
+    options: argparse.Namespace, listener: Subscriber, images: ImageArrays
 ) -> tuple[list[Verdict], list[np.ndarray]]:
     verdicts, masks = [], []
     while listener.receive(20_000) is None:
         raise SystemExit("the daemon does not start")
-    for name in pictures.names:
+    for name in images.names:
         answer = send_request(
             f"tcp://127.0.0.1:{options.port + 1}", TriggerRequest(camera="top", part_id=name[:64])
         )
@@ -105,9 +104,9 @@ def ask_each(
 
 
 def write_config(
-    folder: Path, options: argparse.Namespace, spec: ModelSpec, pictures: ImageArrays
+    folder: Path, options: argparse.Namespace, spec: ModelSpec, images: ImageArrays
 ) -> Path:
-    (folder / "names.txt").write_text("\n".join(pictures.names))
+    (folder / "names.txt").write_text("\n".join(images.names))
     gate = spec.kind is ModelKind.GATE
     limits: dict[str, Any] = dict(spec.thresholds)
     decide: dict[str, Any] = {}
@@ -163,13 +162,13 @@ def write_config(
 
 
 def compare_gate(
-    spec: ModelSpec, pictures: ImageArrays, verdicts: list[Verdict], outputs: list[list[Any]]
+    spec: ModelSpec, images: ImageArrays, verdicts: list[Verdict], outputs: list[list[Any]]
 ) -> dict[str, Any]:
     at = float(spec.thresholds["degraded"])  # type: ignore[arg-type]
     direct = np.array([float(output[0][0]) for output in outputs])
     daemon = np.array([verdict.defect_prob for verdict in verdicts], float)
-    figures = classifier_scores(daemon, pictures.defective, (0.01, 0.05))
-    bad = pictures.defective
+    figures = classifier_scores(daemon, images.defective, (0.01, 0.05))
+    bad = images.defective
     rejected = np.array([verdict.decision is Decision.REJECT for verdict in verdicts])
     return {
         "threshold": at,
@@ -197,15 +196,15 @@ def counts(rejected: np.ndarray, bad: np.ndarray) -> dict[str, Any]:
 
 
 def compare_segmenter(
-    spec: ModelSpec, pictures: ImageArrays, masks: list[np.ndarray], outputs: list[list[Any]]
+    spec: ModelSpec, images: ImageArrays, masks: list[np.ndarray], outputs: list[list[Any]]
 ) -> dict[str, Any]:
-    if len(masks) != len(pictures):
-        raise SystemExit(f"{len(masks)} masks came for {len(pictures)} pictures")
-    height, width = pictures.masks.shape[1:]
+    if len(masks) != len(images):
+        raise SystemExit(f"{len(masks)} masks came for {len(images)} pictures")
+    height, width = images.masks.shape[1:]
     out: dict[str, Any] = {}
     for name, maps in (("daemon", masks), ("direct", [output[0][0] for output in outputs])):
         whole = [upsample_class_map(found, spec.output_stride, height, width) for found in maps]
-        iou, dice = iou_and_dice(confusion_matrix(whole, pictures.masks, len(spec.classes)))
+        iou, dice = iou_and_dice(confusion_matrix(whole, images.masks, len(spec.classes)))
         names = ["background", *spec.classes]
         out[name] = {
             "miou": round(float(np.mean(iou)), 4),
