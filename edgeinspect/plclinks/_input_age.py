@@ -16,6 +16,7 @@ READER_SILENCE_NS = 1_000 * NS_PER_MS
 """The same for a peer that reads in every cycle and writes only on an event."""
 _POLLING_MESSAGES_MIN = 5
 """Messages without a silence after which a peer counts as polling."""
+_PEERS_MAX = 256
 
 
 class PeerActivity:
@@ -160,3 +161,26 @@ class AckTracker:
         if ack != self._ack:
             self._ack, self._revision_at_ack = ack, delivered_revision
         return self._revision_at_ack
+
+
+class LastTriggerIds:
+    """The trigger id that each peer wrote last; only a change by its writer is a new trigger."""
+
+    def __init__(self) -> None:
+        self._by_peer: dict[int, tuple[PeerActivity, int]] = {}
+
+    def is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
+        """Whether `peer` changed the id since its own last write; records the write."""
+        _peer, last_id = self._by_peer.get(id(peer), (peer, None))
+        if len(self._by_peer) >= _PEERS_MAX:
+            self._by_peer.pop(next(iter(self._by_peer)))
+        self._by_peer[id(peer)] = peer, trigger_id  # referenced, so that id(peer) is not reused
+        return last_id != trigger_id
+
+    def peers(self) -> list[PeerActivity]:
+        """Return the peers that have written a trigger id."""
+        return [peer for peer, _trigger_id in self._by_peer.values()]
+
+    def remove(self, peer: PeerActivity) -> bool:
+        """Remove a peer; return whether it wrote a trigger id."""
+        return self._by_peer.pop(id(peer), None) is not None

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from edgeinspect.domain import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._input_age import PeerActivity
+from edgeinspect.plclinks._input_age import LastTriggerIds, PeerActivity
 
 _PYTHON_TYPES: dict[str, type] = {
     **{bit.name: bool for bit in _register_map.COMMAND_BITS},
@@ -21,7 +21,6 @@ _PYTHON_TYPES: dict[str, type] = {
         if tag.type != "bits"
     },
 }
-_PEERS_MAX = 256
 _PART_TAGS = ("TriggerEncoder", "TriggerPartId")
 
 
@@ -32,7 +31,7 @@ class NamedInputs:
         """Nothing is written yet."""
         self._values: dict[str, _register_map.TagValue] = {}
         self._commands = PlcCommands()
-        self._last_trigger_ids: dict[int, tuple[PeerActivity, int]] = {}
+        self._last_trigger_ids = LastTriggerIds()
 
     def write(
         self, peer: PeerActivity, values: Mapping[str, object], rejected_names: Collection[str] = ()
@@ -44,24 +43,26 @@ class NamedInputs:
             values: By tag name; an unknown name or a wrong type is ignored.
             rejected_names: Names in the same write that were rejected.
         """
-        taken = {
+        accepted = {
             name: value
             for name, value in values.items()
             if isinstance(value, bool | int | str) and type(value) is _PYTHON_TYPES.get(name)
         }
-        bad = {name for name in (*rejected_names, *values) if name not in taken}
-        self._values.update(taken)
+        rejected = {name for name in (*rejected_names, *values) if name not in accepted}
+        self._values.update(accepted)
         now = _register_map.commands_from_values(self._values)
-        before, trigger_id = self._commands, taken.get("TriggerId")
-        new = isinstance(trigger_id, int) and self._is_changed_by(peer, trigger_id)
+        before, trigger_id = self._commands, accepted.get("TriggerId")
+        is_new = isinstance(trigger_id, int) and self._last_trigger_ids.is_changed_by(
+            peer, trigger_id
+        )
         since_ns = peer.record_trigger() if isinstance(trigger_id, int) else None
-        if new and trigger_id != before.trigger_id:
-            torn = any(
-                name in bad or (name not in taken and self._values.get(name)) for name in _PART_TAGS
-            )
-            problem = TriggerRefusal.TORN if torn else now.trigger_problem
-            if "TriggerPartId" in bad:
+        if is_new and trigger_id != before.trigger_id:
+            left = {name for name in _PART_TAGS if name not in accepted and self._values.get(name)}
+            problem = now.trigger_problem
+            if "TriggerPartId" in rejected:
                 problem = TriggerRefusal.PART_ID
+            elif left or rejected & set(_PART_TAGS):
+                problem = TriggerRefusal.TORN
             self._commands = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
         else:
             self._commands = replace(
@@ -71,11 +72,3 @@ class NamedInputs:
     def commands(self) -> PlcCommands:
         """Return the commands now in force."""
         return self._commands
-
-    def _is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
-        """Whether this client changed the id since its own last write of it."""
-        _held, last = self._last_trigger_ids.get(id(peer), (peer, None))
-        if len(self._last_trigger_ids) >= _PEERS_MAX:
-            self._last_trigger_ids.pop(next(iter(self._last_trigger_ids)))
-        self._last_trigger_ids[id(peer)] = peer, trigger_id  # referenced, so its id is not reused
-        return last != trigger_id

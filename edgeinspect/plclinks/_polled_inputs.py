@@ -46,51 +46,40 @@ class PolledInputs:
             read_block: Reads `word_count` words, big-endian, high word first.
         """
         read_at_ns, block = self._clock.now_ns(), read_block()
-        now = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
-        held = self._trigger
-        if held is None or now.trigger_id != held.trigger_id:
-            held = self._confirm_trigger(now, block, read_block)
+        current = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
+        trigger = self._trigger
+        if trigger is None or current.trigger_id != trigger.trigger_id:
+            trigger = self._confirm_trigger(block, read_block)
         else:
             self._unchanged_at_ns = read_at_ns
-        if held is None:  # not complete yet
-            return self._merge_trigger(now, self._trigger)
-        self._trigger = held
-        return self._merge_trigger(now, held)
+        if trigger is not None:  # else it is not complete yet
+            self._trigger = trigger
+        return self._with_last_trigger(current)
 
-    def _confirm_trigger(
-        self, now: PlcCommands, block: bytes, read_block: Callable[[], bytes]
-    ) -> PlcCommands | None:
+    def _confirm_trigger(self, block: bytes, read_block: Callable[[], bytes]) -> PlcCommands | None:
         """Return a new trigger once two reads are equal; None if it is not complete yet."""
-        since_ns = self._unchanged_at_ns
+        since_ns, is_torn = self._unchanged_at_ns, False
         for _ in range(_READS_MAX):
-            read_at_ns, again = self._clock.now_ns(), read_block()
-            if _trigger_bytes(again) == _trigger_bytes(block):
+            read_at_ns, second = self._clock.now_ns(), read_block()
+            if _trigger_bytes(second) == _trigger_bytes(block):
                 break
-            block = again
+            block = second
         else:
-            now = replace(now, trigger_problem=TriggerRefusal.TORN)
-        whole = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
+            is_torn = True
+        confirmed = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
         if self._has_trigger_check and _trigger_bytes(block)[0] != block[-2:]:
             return None
         self._unchanged_at_ns = read_at_ns
-        problem = (
-            now.trigger_problem
-            if now.trigger_problem is TriggerRefusal.TORN
-            else (whole.trigger_problem)
-        )
-        return replace(whole, trigger_problem=problem, trigger_since_ns=since_ns)
+        problem = TriggerRefusal.TORN if is_torn else confirmed.trigger_problem
+        return replace(confirmed, trigger_problem=problem, trigger_since_ns=since_ns)
 
-    def _merge_trigger(self, now: PlcCommands, trigger: PlcCommands | None) -> PlcCommands:
-        if trigger is None:
-            return replace(
-                now,
-                trigger_id=None,
-                trigger_encoder=0,
-                trigger_part_id="",
-                trigger_problem=TriggerRefusal.NONE,
-            )
+    def _with_last_trigger(self, current: PlcCommands) -> PlcCommands:
+        """Return the current inputs with the last confirmed trigger, if there is one."""
         return replace(
-            trigger, enable=now.enable, fault_reset=now.fault_reset, results_ack=now.results_ack
+            self._trigger or PlcCommands(),
+            enable=current.enable,
+            fault_reset=current.fault_reset,
+            results_ack=current.results_ack,
         )
 
 

@@ -153,8 +153,8 @@ class SessionLink:
         return replace(commands, ack_after=after)
 
     def _on_disconnect(self, error: Exception) -> None:
-        words = (str(error) or type(error).__name__)[:300]
-        self._inputs = PlcInputs(False, -1, None, f"{self._where}: {words}")
+        text = (str(error) or type(error).__name__)[:300]
+        self._inputs = PlcInputs(False, -1, None, f"{self._where}: {text}")
 
     def _back_off(self, pause_ms: int) -> None:
         until_ns = self._clock.now_ns() + pause_ms * NS_PER_MS

@@ -94,7 +94,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class _Connection:
     """One connection of a PLC or any other client. A `_connection_limits.ConnectedPeer`."""
 
-    def __init__(self, address: str, now_ns: int) -> None:
+    def __init__(self, client: socket.socket, address: str, now_ns: int) -> None:
+        self.socket = client
         self.address = address
         self.activity = PeerActivity(address)
         self.is_established = False
@@ -122,7 +123,7 @@ class ModbusServer:
         """`last_contact_ns` of closed connections that wrote triggers, by address."""
         self._previous_poll_ns = self._poll_ns = clock.now_ns()
         self._last_request_ns: int | None = None
-        self._selector: selectors.BaseSelector | None = None
+        self._selector: selectors.BaseSelector
         self._connections: dict[socket.socket, _Connection] = {}
         self._allowlist = AddressAllowlist(options.allow)
         self._throttled_log = RateLimitedLogger(_log, clock)
@@ -150,7 +151,7 @@ class ModbusServer:
         self._selector.register(listener, selectors.EVENT_READ)
         self._stop = False
         self._thread = threading.Thread(
-            target=self._run, args=(listener, self._selector), name="modbus", daemon=True
+            target=self._run, args=(listener,), name="modbus", daemon=True
         )
         self._thread.start()
 
@@ -158,9 +159,9 @@ class ModbusServer:
         self._outputs.set_image(image)
 
     def poll(self) -> PlcInputs:
-        heard_at_ns = self._last_request_ns
-        silent_ns = self._options.peer_timeout_ms * NS_PER_MS
-        if heard_at_ns is None or self._clock.now_ns() - heard_at_ns > silent_ns:
+        last_request_ns = self._last_request_ns
+        timeout_ns = self._options.peer_timeout_ms * NS_PER_MS
+        if last_request_ns is None or self._clock.now_ns() - last_request_ns > timeout_ns:
             problem = f"no request for {self._options.peer_timeout_ms:g} ms at port {self.port}"
             return PlcInputs(False, self._outputs.delivered, None, problem)
         return PlcInputs(True, self._outputs.delivered, self._inputs.commands())
@@ -173,119 +174,107 @@ class ModbusServer:
 
     # -- the server's thread --------------------------------------------------------
 
-    def _run(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+    def _run(self, listener: socket.socket) -> None:
         try:
             while not self._stop:
                 # What is found now had not arrived when the previous poll began.
                 self._previous_poll_ns, self._poll_ns = self._poll_ns, self._clock.now_ns()
-                for key, _events in selector.select(0.05):
-                    peer = key.fileobj
-                    assert isinstance(peer, socket.socket)
-                    if peer is listener:
-                        self._accept(listener, selector)
-                    else:
-                        self._serve(peer, selector)
-                self._close_idle(selector)
+                for key, _events in self._selector.select(0.05):
+                    if key.fileobj is listener:
+                        self._accept(listener)
+                    elif key.fileobj in self._connections:  # else closed in this iteration
+                        self._serve(self._connections[key.fileobj])
+                self._close_idle()
         finally:
-            for peer in (*self._connections, listener):
-                peer.close()
+            for client in (*self._connections, listener):
+                client.close()
             self._connections.clear()
-            selector.close()
+            self._selector.close()
 
-    def _accept(self, listener: socket.socket, selector: selectors.BaseSelector) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            peer, address = listener.accept()
+            client, name = listener.accept()
         except OSError:  # disconnected, or too many open files: then close one
             if len(self._connections) > 1:
-                self._close_one_for("", selector)
+                self._close_connection(peer_to_close(self._connections.values(), ""))
             return
-        newcomer = address_of(address)
-        if not self._allowlist.allows(newcomer):
-            peer.close()
-            self._throttled_log.warning(
-                log_events.PEER_REFUSED, problem="this address may not connect", address=newcomer
-            )
+        address = address_of(name)
+        if not self._allowlist.allows(address):
+            client.close()
+            problem = "this address may not connect"
+            self._throttled_log.warning(log_events.PEER_REFUSED, problem=problem, address=address)
             return
         if len(self._connections) >= self._options.clients:
-            self._close_one_for(newcomer, selector)
-        peer.setblocking(False)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connections[peer] = _Connection(newcomer, self._clock.now_ns())
-        selector.register(peer, selectors.EVENT_READ)
+            self._close_connection(peer_to_close(self._connections.values(), address))
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connections[client] = _Connection(client, address, self._clock.now_ns())
+        self._selector.register(client, selectors.EVENT_READ)
 
-    def _close_one_for(self, new_address: str, selector: selectors.BaseSelector) -> None:
-        victim = peer_to_close(self._connections.values(), new_address)
-        self._close_connection(
-            next(p for p, each in self._connections.items() if each is victim), selector
-        )
-
-    def _close_idle(self, selector: selectors.BaseSelector) -> None:
-        """Close idle connections."""
+    def _close_idle(self) -> None:
         now_ns = self._clock.now_ns()
-        for peer, each in list(self._connections.items()):
-            if now_ns - each.last_received_ns > (
-                _IDLE_TIMEOUT_NS if each.is_established else _FIRST_REQUEST_TIMEOUT_NS
-            ):
-                self._close_connection(peer, selector)
+        for each in list(self._connections.values()):
+            timeout_ns = _IDLE_TIMEOUT_NS if each.is_established else _FIRST_REQUEST_TIMEOUT_NS
+            if now_ns - each.last_received_ns > timeout_ns:
+                self._close_connection(each)
 
-    def _serve(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
-        connection = self._connections.get(peer)
-        if connection is None:  # closed in this iteration for a new one
-            return
+    def _serve(self, connection: _Connection) -> None:
         if not connection.is_established:  # only now are its previous connections closed
-            connection.activity = PeerActivity(
-                connection.address, self._previous_contact_ns(connection.address)
-            )
-        contact = connection.activity
+            previous_ns = self._previous_contact_ns(connection.address)
+            connection.activity = PeerActivity(connection.address, previous_ns)
         try:
-            data = peer.recv(_RECEIVE_BYTES)
-            if not data:
-                raise ConnectionResetError
-            connection.last_received_ns = self._clock.now_ns()
-            contact.record_message(connection.last_received_ns, self._previous_poll_ns)
-            reading = _Transaction(self, contact)
-            out = connection.parser.feed(data, lambda _unit, pdu: protocol.respond(pdu, reading))
-            if out:
-                # A client that does not read its responses is disconnected, not waited for.
-                if peer.send(out) != len(out):
-                    raise BlockingIOError
-                connection.is_established = True
-                self._last_request_ns = self._clock.now_ns()
-                # Only now: a response that was not sent has delivered nothing.
-                if reading.image_read is not None:
-                    self._outputs.mark_read(reading.image_read)
-            if len(data) < _RECEIVE_BYTES and not connection.parser.has_partial_request:
-                contact.record_answered()
+            self._answer(connection)
         except (OSError, ValueError):
-            self._close_connection(peer, selector)
+            self._close_connection(connection)
         except Exception as error:  # no input may end the thread
             self.errors += 1
-            words = f"{type(error).__name__}: {error}"[:300]
             self._throttled_log.error(
                 log_events.PEER_FAILED,
-                problem=words,
+                problem=f"{type(error).__name__}: {error}"[:300],
                 address=connection.address,
                 faults=self.errors,
             )
-            self._close_connection(peer, selector)
+            self._close_connection(connection)
 
-    def _close_connection(self, peer: socket.socket, selector: selectors.BaseSelector) -> None:
-        selector.unregister(peer)
-        contact = self._connections.pop(peer).activity
-        heard_at_ns = self._inputs.remove_peer(contact)
-        if heard_at_ns is not None:
+    def _answer(self, connection: _Connection) -> None:
+        """Answer what a connection has received; raise if it must be closed."""
+        data = connection.socket.recv(_RECEIVE_BYTES)
+        if not data:
+            raise ConnectionResetError
+        connection.last_received_ns = self._clock.now_ns()
+        connection.activity.record_message(connection.last_received_ns, self._previous_poll_ns)
+        transaction = _Transaction(self, connection.activity)
+        out = connection.parser.feed(data, lambda _unit, pdu: protocol.respond(pdu, transaction))
+        if out:
+            # A client that does not read its responses is disconnected, not waited for.
+            if connection.socket.send(out) != len(out):
+                raise BlockingIOError
+            connection.is_established = True
+            self._last_request_ns = self._clock.now_ns()
+            # Only now: a response that was not sent has delivered nothing.
+            if transaction.image_read is not None:
+                self._outputs.mark_read(transaction.image_read)
+        if len(data) < _RECEIVE_BYTES and not connection.parser.has_partial_request:
+            connection.activity.record_answered()
+
+    def _close_connection(self, connection: _Connection) -> None:
+        self._selector.unregister(connection.socket)
+        del self._connections[connection.socket]
+        last_contact_ns = self._inputs.remove_peer(connection.activity)
+        if last_contact_ns is not None:
             if len(self._last_contact_by_address) >= _ADDRESSES_MAX:
                 self._last_contact_by_address.pop(next(iter(self._last_contact_by_address)))
-            self._last_contact_by_address[contact.address] = heard_at_ns
-        peer.close()
+            self._last_contact_by_address[connection.address] = last_contact_ns
+        connection.socket.close()
 
     def _previous_contact_ns(self, address: str) -> int | None:
         """Return the last contact of closed connections of an address.
 
         None if there were none, or if another writer of that address is connected.
         """
-        there = any(each.address == address for each in self._inputs.peers())
-        return None if there else self._last_contact_by_address.get(address)
+        if any(each.address == address for each in self._inputs.peers()):
+            return None
+        return self._last_contact_by_address.get(address)
 
 
 class _Transaction:

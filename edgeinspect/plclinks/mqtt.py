@@ -116,9 +116,9 @@ class _NodeState:
     def report_dropped(self, topic: str, problem: BaseException) -> None:
         """Count and log a message that is not valid."""
         self.dropped_messages += 1
-        words = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_PROBLEM_CHARACTERS_MAX]
+        text = f"{topic[:100]}: {type(problem).__name__}: {problem}"[:_PROBLEM_CHARACTERS_MAX]
         self._throttled_log.warning(
-            log_events.PEER_FAILED, problem=words, faults=self.dropped_messages
+            log_events.PEER_FAILED, problem=text, faults=self.dropped_messages
         )
 
     def _read_bd_seq(self) -> int:
@@ -182,11 +182,11 @@ class _MqttSession:
         self._poll_times.record_poll(self._clock.now_ns())
         self._raise_if_ended()
         if self._image is not None and self._is_host_online and self._is_born:
-            known = self._commands
+            commands = self._commands
             if self._node.is_rebirth_requested or (
-                known is not None and known != self._echoed_commands
+                commands is not None and commands != self._echoed_commands
             ):
-                self._echoed_commands = known
+                self._echoed_commands = commands
                 self.write(self._image)
         return None if self._commands is None else self._inputs.commands()
 
@@ -346,9 +346,9 @@ def build(options: Options, clock: Clock) -> PlcLink:
         import paho.mqtt.client as mqtt
     except ImportError as error:
         raise MissingExtraError("plc", "paho", where="link mqtt") from error
-    account = _NodeState(Path(options.state_file) if options.state_file else None, clock)
+    state = _NodeState(Path(options.state_file) if options.state_file else None, clock)
     return SessionLink(
-        lambda: _MqttSession(mqtt, options, clock, account),
+        lambda: _MqttSession(mqtt, options, clock, state),
         clock,
         poll_ms=20,
         where=format_address(options.host, options.port),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from edgeinspect.domain import PlcCommands, TriggerRefusal
 from edgeinspect.plclinks import _register_map
-from edgeinspect.plclinks._input_age import AckTracker, PeerActivity
+from edgeinspect.plclinks._input_age import AckTracker, LastTriggerIds, PeerActivity
 from edgeinspect.plclinks._modbus import protocol
 
 _TRIGGER_ID_WORD, _ACK_WORD = 1, 2
@@ -27,7 +27,7 @@ class ModbusServerInputs:
         self._written: set[int] = set()
         self._acks = AckTracker()
         self._commands = PlcCommands()
-        self._last_trigger_ids: dict[int, tuple[PeerActivity, int]] = {}
+        self._last_trigger_ids = LastTriggerIds()
 
     def read(self, word: int, count: int) -> bytes:
         """Return words of the block."""
@@ -59,8 +59,9 @@ class ModbusServerInputs:
         now, before = _register_map.decode_commands(block), self._commands
         trigger = before
         if _TRIGGER_ID_WORD in covered:
-            new, since_ns = self._is_changed_by(peer, now.trigger_id or 0), peer.record_trigger()
-            if new and now.trigger_id != before.trigger_id:
+            is_new = self._last_trigger_ids.is_changed_by(peer, now.trigger_id or 0)
+            since_ns = peer.record_trigger()
+            if is_new and now.trigger_id != before.trigger_id:
                 problem = TriggerRefusal.TORN if self._is_torn(covered) else now.trigger_problem
                 trigger = replace(now, trigger_problem=problem, trigger_since_ns=since_ns)
         ack = now.results_ack if {_ACK_WORD, _ACK_WORD + 1} <= self._written else None
@@ -74,12 +75,11 @@ class ModbusServerInputs:
 
     def peers(self) -> list[PeerActivity]:
         """Return the open connections that have written a trigger id."""
-        return [contact for contact, _id in self._last_trigger_ids.values()]
+        return self._last_trigger_ids.peers()
 
     def remove_peer(self, peer: PeerActivity) -> int | None:
         """Remove a closed connection; return its last contact if it wrote a trigger id."""
-        known = self._last_trigger_ids.pop(id(peer), None)
-        return peer.last_contact_ns if known is not None else None
+        return peer.last_contact_ns if self._last_trigger_ids.remove(peer) else None
 
     def _is_torn(self, covered: range) -> bool:
         """Whether the part has words left from another request."""
@@ -87,9 +87,3 @@ class ModbusServerInputs:
             word not in covered and any(self._block[2 * word : 2 * word + 2])
             for word in range(*_register_map.TRIGGER_PART_WORDS)
         )
-
-    def _is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
-        """Whether this connection changed the id since its own last write of it."""
-        _held, last = self._last_trigger_ids.get(id(peer), (peer, None))
-        self._last_trigger_ids[id(peer)] = peer, trigger_id
-        return last != trigger_id

@@ -137,16 +137,18 @@ def _check_times(certificate: x509.Certificate, path: Path) -> None:
         _raise_fault(
             "link.certificate", f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}", path
         )
-    begins = certificate.not_valid_before_utc
-    if begins > now:
+    valid_from = certificate.not_valid_before_utc
+    if valid_from > now:
         if path.stat().st_mtime > now.timestamp():
             raise DeviceLostError(
-                f"is valid from {begins:%Y-%m-%d}, but the clock is {now:%Y-%m-%d %H:%M} UTC, "
+                f"is valid from {valid_from:%Y-%m-%d}, but the clock is {now:%Y-%m-%d %H:%M} UTC, "
                 "before the file was written",
                 where=str(path),
                 remedy="Set the clock; the gateway retries",
             )
-        _raise_fault("link.certificate", f"is not valid before {begins:%Y-%m-%d %H:%M} UTC", path)
+        _raise_fault(
+            "link.certificate", f"is not valid before {valid_from:%Y-%m-%d %H:%M} UTC", path
+        )
 
 
 def _read_key(path: Path) -> RSAPrivateKey:

@@ -190,25 +190,25 @@ def _list_files(folder: Path) -> list[tuple[Path, int, int]]:
     return found
 
 
-def trust_certificate(folder: Path, wanted: str) -> Path:
+def trust_certificate(folder: Path, prefix: str) -> Path:
     """Move a certificate from `rejected` to `trusted`; return its new path.
 
     Args:
         folder: The pki.
-        wanted: Its thumbprint, or the first 8 digits or more.
+        prefix: Its thumbprint, or the first 8 digits or more.
 
     Raises:
         UsageError: No rejected certificate, or more than one, has this thumbprint.
         StorageError: It cannot be moved.
     """
     rejected = folder / "rejected"
-    wanted = wanted.replace(":", "").replace(" ", "").upper()
-    known = sorted(path for path in rejected.glob("*.der") if path.stem.startswith(wanted))
-    if len(known) != 1 or len(wanted) < 8:
+    prefix = prefix.replace(":", "").replace(" ", "").upper()
+    known = sorted(path for path in rejected.glob("*.der") if path.stem.startswith(prefix))
+    if len(known) != 1 or len(prefix) < 8:
         names = ", ".join(sorted(path.stem for path in rejected.glob("*.der"))) or "none"
         raise UsageError(
             f"{len(known)} rejected certificates have this thumbprint",
-            where=wanted,
+            where=prefix,
             remedy=f"Use 8 digits or more of one of: {names}",
         )
     target = folder / "trusted" / known[0].name

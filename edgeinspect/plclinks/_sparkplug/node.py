@@ -141,12 +141,12 @@ class EdgeNode:
         """Yield a new result completely, changed or not, with what else changed; once each."""
         if image.result is None or self.last_result_sent == _result_key(image, image.result):
             return
-        wanted = {
+        sent = {
             name: value
             for name, value in values.items()
             if name in _register_map.RESULT_TAGS or value != self._last_values.get(name)
         }
-        yield self._message("DDATA", self._metrics(wanted, image.result, now_ms, True), now_ms)
+        yield self._message("DDATA", self._metrics(sent, image.result, now_ms, True), now_ms)
         self.last_result_sent = _result_key(image, image.result)
 
     def _metrics(
@@ -213,9 +213,9 @@ def merge_commands(current: dict[str, Any], payload: Payload) -> dict[str, Any]:
     Metrics with another name or type, and text that is not UTF-8, are ignored.
     """
     values, _refused = split_commands(payload)
-    sound = {
+    valid = {
         name: value
         for name, value in values.items()
         if name in current and not (isinstance(value, str) and not fits_utf8(value))
     }
-    return {**current, **sound}
+    return {**current, **valid}

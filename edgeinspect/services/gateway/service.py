@@ -102,12 +102,12 @@ def _log_lost_state(journal: Journal, memory: PartMemory, config: GatewayConfig)
 def _make_watchdog_callback(clock: Clock, line: str) -> Callable[[], None]:
     """Return a callback that reports readiness to systemd once and notifies its watchdog."""
     pulse = WatchdogNotifier(clock)
-    told = False
+    is_ready_sent = False
 
     def each_turn() -> None:
-        nonlocal told
-        if not told:
-            told = sd_notify("READY=1", f"STATUS=carries the verdicts of {line}") or True
+        nonlocal is_ready_sent
+        if not is_ready_sent:
+            is_ready_sent = sd_notify("READY=1", f"STATUS=carries the verdicts of {line}") or True
         pulse.notify()
 
     return each_turn

@@ -80,19 +80,19 @@ class TriggerValidator:
         trigger_id, since_ns = commands.trigger_id, commands.trigger_since_ns
         if trigger_id is None:
             return None
-        heard, self._has_received = self._has_received, True
-        before, self._last_id = self._last_id, trigger_id
-        if trigger_id == before:
+        has_received, self._has_received = self._has_received, True
+        previous_id, self._last_id = self._last_id, trigger_id
+        if trigger_id == previous_id:
             return None
-        restarted = trigger_id == 0 and before != _LAST_ID
-        in_doubt, self._is_uncertain = self._is_uncertain, False
+        restarted = trigger_id == 0 and previous_id != _LAST_ID
+        was_uncertain, self._is_uncertain = self._is_uncertain, False
         if commands.trigger_problem is not TriggerRefusal.NONE:
             return TriggerAnswer(trigger_id, True, commands.trigger_problem)
         part_id = commands.trigger_part_id
-        again = bool(part_id) and not restarted and self._is_repeat(trigger_id, part_id)
+        is_repeat = bool(part_id) and not restarted and self._is_repeat(trigger_id, part_id)
         stale = since_ns is None or now_ns >= since_ns + self._max_age_ns
-        self._is_uncertain = again and (stale or in_doubt)
-        if since_ns is None or not heard or restarted or again or stale or in_doubt:
+        self._is_uncertain = is_repeat and (stale or was_uncertain)
+        if since_ns is None or not has_received or restarted or is_repeat or stale or was_uncertain:
             return TriggerAnswer(trigger_id, True, TriggerRefusal.STALE)
         expires_at_ns = since_ns + self._max_age_ns
         return FrameRequest(trigger_id, commands, expires_at_ns)

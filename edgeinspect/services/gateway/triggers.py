@@ -45,7 +45,7 @@ _log = structlog.get_logger()
 
 
 class TriggerForwarder:
-    """Asks one camera for a frame whenever the trigger id changes. `hear` is one thread's."""
+    """Requests a frame of one camera for each new trigger id."""
 
     def __init__(
         self,
