@@ -194,7 +194,7 @@ def require_shadow_agreement(
     """Raise if a version has not agreed with the live one on enough frames in shadow.
 
     Raises:
-        ModelError: Fewer frames than `min_frames` beside the version that is live now, or the
+        ModelError: Fewer than `min_frames` frames were compared with the live version, or the
             upper limit of the disagreement's 95 % interval exceeds `max_disagreement`.
     """
     from edgeinspect.learning.evaluate import wilson_interval

@@ -88,22 +88,22 @@ def evaluate(
         if cost_escape and cost_overkill
         else None
     )
-    judge = _evaluation_options.load_inspector(model, gate, config, backend)
+    inspector = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
         source = open_image_source(
             data,
-            judge.spec,
+            inspector.spec,
             split=split,
             split_file=split_file,
             training_split=find_training_split(model or ""),
-            classes=judge.classes,
+            classes=inspector.classes,
             good_classes=good,
             layout=layout,
         )
         with progress_bar("inspecting", source.image_count) as done:
-            card, worst = run(judge, source, costs=costs, seed=seed, progress=done)
+            card, worst = run(inspector, source, costs=costs, seed=seed, progress=done)
     finally:
-        judge.close()
+        inspector.close()
     if json_path is not None:
         _evaluation_options.write_json(json_path, card)
     if report is not None:
@@ -121,12 +121,12 @@ def _print_evaluation(card: EvaluationResult) -> None:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("metric", "value", "95 % interval", "counted"):
         table.add_column(heading, header_style="dim", overflow="fold")
-    found = card.decisions
+    counts = card.decisions
     for name, rate in (
-        ("escape rate", found.escape),
-        ("overkill rate", found.overkill),
-        ("accuracy", found.accuracy),
-        ("precision", found.precision),
+        ("escape rate", counts.escape),
+        ("overkill rate", counts.overkill),
+        ("accuracy", counts.accuracy),
+        ("precision", counts.precision),
     ):
         if rate.total:
             extra = (
@@ -158,12 +158,14 @@ def _print_evaluation(card: EvaluationResult) -> None:
                     f"IoU, Dice of {row.name}",
                     f"{row.iou:.4f}, {row.dice:.4f}",
                     "",
-                    f"in {row.pictures} pictures",
+                    f"in {row.pictures} images",
                 )
         table.add_row("mean IoU, Dice", f"{card.overlap.miou:.4f}, {card.overlap.mean_dice:.4f}")
-        each = card.overlap.severstal
-        empty = f"empty answer {each.dice_of_empty:.4f}"
-        table.add_row("Severstal's Dice", f"{each.dice:.4f}", empty, f"lift {each.lift:+.4f}")
+        severstal = card.overlap.severstal
+        empty = f"empty answer {severstal.dice_of_empty:.4f}"
+        table.add_row(
+            "Severstal's Dice", f"{severstal.dice:.4f}", empty, f"lift {severstal.lift:+.4f}"
+        )
     size = card.regions or card.by_picture
     if size is not None and size.a90_px is not None:
         high = "open" if size.a90_high_px is None else f"{size.a90_high_px:.0f}"

@@ -8,18 +8,15 @@ import click
 
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL
 from edgeinspect.cli._terminal import echo
+from edgeinspect.cli._users import PASSWD, REMOVE, change_user
 from edgeinspect.errors import UsageError
-from edgeinspect.system import log
+from edgeinspect.system import Role, log
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--passwd",
-    metavar="NAME",
-    help="Do not run: add user NAME; prompts for a password.",
-)
-@click.option("--remove", metavar="NAME", help="Do not run: remove user NAME.")
+@PASSWD
+@REMOVE
 @click.option(
     "--trust",
     metavar="THUMBPRINT",
@@ -65,15 +62,4 @@ def _change_access(file: Path, passwd: str | None, remove: str | None, trust: st
             raise UsageError("the link has no pki", remedy="Add `pki: FOLDER` to an opcua link")
         echo(f"trusted by {trust_certificate(Path(folder), trust)}")
         return
-    from edgeinspect.system import Role, UserFile
-
-    user_file = getattr(options, "users", None)
-    users = UserFile(Path(user_file) if user_file else None)
-    if remove is not None:
-        users.remove(remove)
-        echo(f"{remove} is no longer a user")
-        return
-    assert passwd is not None
-    password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    users.add_or_update(passwd, Role.VIEWER, password)
-    echo(f"{passwd} may log in; `write` in {file} lists what this user may write")
+    change_user(getattr(options, "users", None), passwd, remove, Role.VIEWER)

@@ -36,7 +36,6 @@ class Fp16Conversion:
 
     version_folder: Path | None
     """The new version; None if it was rejected."""
-    fp16_node_count: int
     float32_layers: tuple[str, ...]
     """Convolutions and products that float16 cannot represent."""
     acceptance: AcceptanceResult
@@ -90,9 +89,7 @@ def make_fp16_version(
             return _manifest(parent, number, graph, acceptance, images=labels or images)
 
         version_folder = add_candidate(store.model_versions(parent.id.name), graph, manifest)
-    return Fp16Conversion(
-        version_folder, len(converted.fp16_nodes), converted.float32_layers, acceptance
-    )
+    return Fp16Conversion(version_folder, converted.float32_layers, acceptance)
 
 
 def _manifest(

@@ -94,7 +94,7 @@ def inspect_plan(plan: Path, device: int = 0) -> tuple[LayerInfo, ...]:
     """Return the data types that each layer of a plan reads and writes.
 
     Args:
-        plan: A `.plan` file with its manifest beside it.
+        plan: A `.plan` file; its manifest is in the same folder.
         device: The GPU to load it on.
 
     Raises:

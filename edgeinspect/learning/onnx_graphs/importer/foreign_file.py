@@ -108,7 +108,7 @@ def load_foreign_model(path: Path) -> onnx.ModelProto:
         raise ModelError(
             f"its weights are in another file, which cannot be read: {error_text(error)}",
             where=where,
-            remedy="Copy the data file beside it",
+            remedy="Copy the data file into the same folder",
         ) from error
     for tensor in model.graph.initializer:
         tensor.data_location = onnx.TensorProto.DEFAULT

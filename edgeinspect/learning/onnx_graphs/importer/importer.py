@@ -237,24 +237,22 @@ def _interpret(
     first = {input_spec.name: prepare_input(frames[0][1], request, input_spec)}
     outputs = zip(names, run_session(session, first, None, where), strict=True)
     values = {name: value for name, value in outputs if isinstance(value, np.ndarray)}
-    tensor = choose_output(model, request, values, notes)
-    if tensor[1]:
-        session = open_session(_expose_output(model, tensor[0]), where)
-    first_value = values.get(tensor[0])
+    name, is_intermediate = choose_output(model, request, values, notes)
+    if is_intermediate:
+        session = open_session(_expose_output(model, name), where)
+    first_value = values.get(name)
     if request.kind is ModelKind.SEGMENTER and first_value is not None and first_value.ndim == 3:
-        check_map_proportions(
-            tensor[0], first_value.shape, first_value.shape[1:], request, input_spec
-        )
+        check_map_proportions(name, first_value.shape, first_value.shape[1:], request, input_spec)
         for side in IMAGE_SIDES:
             other = {input_spec.name: invert_half(first[input_spec.name], input_spec.layout, side)}
-            changed = run_session(session, other, [tensor[0]], where)[0]
+            changed = run_session(session, other, [name], where)[0]
             if not responds_locally(first_value, changed, side):
-                raise_not_spatial(tensor[0], first_value.shape, request)
+                raise_not_spatial(name, first_value.shape, request)
     raw_outputs = []
-    for _name, pixels in frames:
+    for _sample, pixels in frames:
         given = {input_spec.name: prepare_input(pixels, request, input_spec)}
-        raw_outputs.append(run_session(session, given, [tensor[0]], where)[0])
-    output_spec = interpret_output(model, request, input_spec, tensor, raw_outputs, notes)
+        raw_outputs.append(run_session(session, given, [name], where)[0])
+    output_spec = interpret_output(model, request, input_spec, name, raw_outputs, notes)
     return raw_outputs, GraphInterpretation(input_spec, output_spec, tuple(notes))
 
 

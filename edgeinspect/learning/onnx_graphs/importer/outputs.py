@@ -29,7 +29,7 @@ _PASS_THROUGH_OPS = frozenset(
 )
 """Operators allowed between an activation and its output."""
 _PROBABILITY_TOLERANCE = 2e-3
-"""Tolerated excess of a probability beyond 0 to 1, and of a sum beside 1 (float16)."""
+"""Tolerated excess of a probability beyond 0 to 1, and deviation of a sum from 1 (float16)."""
 
 
 def choose_output(
@@ -99,7 +99,7 @@ def interpret_output(
     model: onnx.ModelProto,
     request: ImportRequest,
     input_spec: InputSpec,
-    tensor: tuple[str, bool],
+    name: str,
     raw_outputs: Sequence[NDArray[Any]],
     notes: list[str],
 ) -> OutputSpec:
@@ -109,7 +109,7 @@ def interpret_output(
         model: The foreign graph.
         request: What the user specified.
         input_spec: The image input.
-        tensor: Result of `choose_output`.
+        name: The tensor that `choose_output` returned.
         raw_outputs: The tensor's value on each sample.
         notes: Receives what was inferred.
 
@@ -117,7 +117,6 @@ def interpret_output(
         UsageError: The graph is ambiguous, or contradicts an option.
         ModelError: The tensor does not fit the request.
     """
-    name, is_inner = tensor
     final_activation = _final_activation(model, name)
     if final_activation is not None:
         notes.append(f"the graph ends in {final_activation}: {name} contains probabilities")
@@ -131,12 +130,11 @@ def interpret_output(
                 where=str(request.file),
                 remedy="Import a classifier, or train one: edgeinspect train gate",
             )
+        layout: Layout = "nchw"
         outputs = raw_outputs[0].size
         activation = _gate_activation(request, outputs, final_activation, notes)
-        output_spec = OutputSpec(
-            name, is_inner, outputs, "nchw", len(shape), activation, applied, raw_outputs[0].dtype
-        )
         _check_indices(request, outputs, activation)
+        height, width, stride = 1, 1, 1
     else:
         layout, outputs, activation = _map_layout(
             request, input_spec, shape, final_activation, notes
@@ -144,19 +142,18 @@ def interpret_output(
         height, width = map_size(shape, layout)
         check_map_proportions(name, shape, (height, width), request, input_spec)
         stride = _output_stride(request, height, width, notes)
-        output_spec = OutputSpec(
-            name,
-            is_inner,
-            outputs,
-            layout,
-            len(shape),
-            activation,
-            applied,
-            raw_outputs[0].dtype,
-            height,
-            width,
-            stride,
-        )
+    output_spec = OutputSpec(
+        name=name,
+        channels=outputs,
+        layout=layout,
+        rank=len(shape),
+        activation=activation,
+        activation_applied=applied,
+        dtype=raw_outputs[0].dtype,
+        height=height,
+        width=width,
+        stride=stride,
+    )
     _check_value_range(request, output_spec, raw_outputs)
     return output_spec
 

@@ -127,8 +127,6 @@ class OutputSpec:
 
     name: str
     """Tensor name; the input of the arg-max if the graph ends in one."""
-    is_intermediate: bool
-    """The tensor is not a graph output."""
     channels: int
     layout: Layout
     """Layout of a map with four dimensions; unused otherwise."""
@@ -138,10 +136,10 @@ class OutputSpec:
     """The graph applies the activation itself."""
     dtype: Any
     """A numpy dtype."""
-    height: int = 1
-    width: int = 1
+    height: int
+    width: int
     """Size of the map in cells."""
-    stride: int = 1
+    stride: int
     """Frame pixels per cell of the contract's `class_map`."""
 
 
