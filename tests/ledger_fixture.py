@@ -1,4 +1,4 @@
-"""A spool, a ledger on it, and a clock: what the ledger's tests stand at."""
+"""A spool, a ledger and a clock for the tests of the ledger."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REASONS = {
 
 
 class LedgerFixture:
-    """One line's records, driven by hand: judge frames, then let the ledger catch up."""
+    """The spool and the ledger of one line: add verdicts, then let the writer write them."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class LedgerFixture:
             self.spool.mark_published(seq)
 
     def publish_closed(self) -> None:
-        """Publish in order, up to the first frame that is open."""
+        """Publish in order, up to the first open frame."""
         seq = self.spool.published_seq
         while seq < self.spool.last_seq and not self.spool.is_open(seq + 1):
             seq += 1
@@ -132,17 +132,17 @@ class LedgerFixture:
         self.spool.release()
 
     def execute(self, *statements: str) -> None:
-        """Change the file behind the writer's back."""
+        """Execute statements on the closed file."""
         self.writer.close()
-        base = sqlite3.connect(self.path)
+        db = sqlite3.connect(self.path)
         for statement in statements:
-            base.execute(statement)
-        base.commit()
-        base.close()
+            db.execute(statement)
+        db.commit()
+        db.close()
 
-    def query(self, question: str) -> list[tuple[object, ...]]:
-        base = sqlite3.connect(self.path)
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        db = sqlite3.connect(self.path)
         try:
-            return base.execute(question).fetchall()
+            return db.execute(statement).fetchall()
         finally:
-            base.close()
+            db.close()

@@ -1,4 +1,4 @@
-"""The ledger's file on its way from a path to an open database, and out of the way."""
+"""Opens, locks and quarantines the ledger's file."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from edgeinspect.system import FileLock
 
 @dataclass(frozen=True, slots=True)
 class LedgerTail:
-    """What a ledger knows before the spool is opened."""
+    """The last seq and epoch in a ledger, read before the spool is opened."""
 
     last_seq: int = 0
-    """The last that was surely given out: of a verdict, or left out before an epoch."""
+    """The last seq that was certainly used: of a verdict, or skipped before an epoch."""
     last_epoch: int = 0
     last_utc_ns: int | None = None
-    """When the last verdict was captured, by the wall clock of then."""
+    """When the last verdict was captured, by the wall clock at that time."""
     clean_shutdown: bool = False
-    """True if the last epoch was stopped in order: no frame of it is missing here."""
+    """True if the last epoch was stopped in order, so that no frame of it is missing here."""
 
 
 def read_tail(path: Path) -> LedgerTail:
-    """The last seq and epoch in a ledger; zeros if there is none that can be read.
+    """Return the last seq and epoch in a ledger; zeros if there is none or it is damaged.
 
     Raises:
-        StorageError: There is one, and it can be read later: another program holds it.
+        StorageError: Another program holds it; it can be read later.
     """
     try:
         if not path.exists() or find_irregular_file(path) is not None:
             return LedgerTail()
-        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
         try:
-            seq, epoch, utc_ns = base.execute(
+            seq, epoch, utc_ns = db.execute(
                 "SELECT seq, epoch, captured_at_utc_ns FROM verdicts ORDER BY seq DESC LIMIT 1"
             ).fetchone() or (0, 0, None)
-            begun, first, ended = base.execute(
+            begun, first, ended = db.execute(
                 "SELECT epoch, first_seq, ended_at_utc_ns FROM epochs ORDER BY epoch DESC LIMIT 1"
             ).fetchone() or (0, 1, None)
         finally:
-            base.close()
+            db.close()
         stopped = ended is not None and epoch <= begun
-        return LedgerTail(max(seq, first - 1), max(epoch, begun - 0), utc_ns, stopped)
+        return LedgerTail(max(seq, first - 1), max(epoch, begun), utc_ns, stopped)
     except (OSError, sqlite3.Error, TypeError, ValueError) as error:
         if is_transient(error):
             raise StorageError(
@@ -54,15 +54,15 @@ def read_tail(path: Path) -> LedgerTail:
                 where=str(path),
                 remedy="Another program may hold it",
             ) from error
-        return LedgerTail()  # damaged: the writer sets it aside
+        return LedgerTail()  # damaged: the writer quarantines it
 
 
 class UnusableLedgerError(Exception):
-    """The file cannot be continued; it is to be set aside.
+    """The file cannot be continued and must be quarantined.
 
     Args:
-        problem: Why, in words.
-        suffix: What its name gets, before a number.
+        problem: Why.
+        suffix: Appended to its name, with a number.
     """
 
     def __init__(self, problem: str, suffix: str = "damaged") -> None:
@@ -71,14 +71,14 @@ class UnusableLedgerError(Exception):
 
 
 class LedgerDatabase:
-    """A ledger open for writing, locked against a second daemon. One thread; commits by hand."""
+    """A ledger open for writing, locked against a second daemon. One thread; explicit commits."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it with its folder.
+        """Open the file, or create it with its folder.
 
         Raises:
-            UnusableLedgerError: It is damaged, of another version, or something else's database.
-            sqlite3.OperationalError: The disk, the folder or a lock is in the way, perhaps
+            UnusableLedgerError: It is damaged, of another version, or another database.
+            sqlite3.OperationalError: The disk, the folder or a lock prevents it, perhaps only
                 for a while.
             OSError: As above; or another daemon holds the ledger.
         """
@@ -86,10 +86,10 @@ class LedgerDatabase:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock_ledger(path)
         try:
-            if (other := find_irregular_file(path)) == path:
-                raise UnusableLedgerError("is not an ordinary file", suffix="other")
-            if other is not None:
-                raise OSError(f"{other.name} beside it is not an ordinary file: remove it")
+            if (irregular := find_irregular_file(path)) == path:
+                raise UnusableLedgerError("is no regular file", suffix="other")
+            if irregular is not None:
+                raise OSError(f"{irregular.name} beside it is no regular file: remove it")
             self.db = _open_database(path)
             try:
                 self.encoder = RowEncoder(self.db)
@@ -105,7 +105,7 @@ class LedgerDatabase:
 
     @property
     def is_current(self) -> bool:
-        """False once the file was moved, removed or exchanged under its name."""
+        """False once the file was moved, removed or replaced."""
         return self._inode == _inode(self._path)
 
     def close(self) -> None:
@@ -113,67 +113,67 @@ class LedgerDatabase:
         try:
             self.db.close()
         except sqlite3.Error:
-            pass  # what is committed is safe; the rest is still in the spool
+            pass  # committed rows are safe, and the spool has the others
         finally:
             self._lock.release()
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=2, isolation_level=None)
+    db = sqlite3.connect(path, timeout=2, isolation_level=None)
     try:
-        version = _version(base)
+        version = _version(db)
         if version not in (None, SCHEMA_VERSION):
             raise UnusableLedgerError(f"is of version {version}", suffix=f"version-{version}")
-        base.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        base.execute("PRAGMA journal_mode=WAL")
-        base.execute("PRAGMA synchronous=NORMAL")
-        base.execute("PRAGMA wal_autocheckpoint=16000")
-        base.execute("PRAGMA journal_size_limit=67108864")
-        base.execute("PRAGMA cache_size=-32768")
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA wal_autocheckpoint=16000")
+        db.execute("PRAGMA journal_size_limit=67108864")
+        db.execute("PRAGMA cache_size=-32768")
         if version is None:
-            made = f"INSERT OR IGNORE INTO meta VALUES ('schema', {SCHEMA_VERSION});"
-            base.executescript(f"BEGIN IMMEDIATE; {TABLES} {made} COMMIT;")
+            insert_version = f"INSERT OR IGNORE INTO meta VALUES ('schema', {SCHEMA_VERSION});"
+            db.executescript(f"BEGIN IMMEDIATE; {TABLES} {insert_version} COMMIT;")
     except BaseException:
-        base.close()
+        db.close()
         raise
-    return base
+    return db
 
 
-def _version(base: sqlite3.Connection) -> int | None:
-    """The schema's version; None for a file that is empty."""
-    tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
+def _version(db: sqlite3.Connection) -> int | None:
+    """Return the schema's version; None for an empty file."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if not tables:
         return None
     if "meta" not in tables:
-        raise UnusableLedgerError("is a database, but no ledger", suffix="other")
-    found = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+        raise UnusableLedgerError("is a database but not a ledger", suffix="other")
+    found = db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     return int(found[0]) if found else 0
 
 
 def is_corruption(error: BaseException) -> bool:
-    """True for a file that is no database or a broken one, not for a disk that may recover."""
-    # sqlite3 gives SQLITE_CORRUPT and SQLITE_NOTADB, and only these, the bare class.
-    # Its words may quote the damaged bytes, and then it raises UnicodeDecodeError instead.
-    # A value of another type than the column's is damage as well.
+    """Return whether an error means a damaged file, not a disk that may recover."""
+    # sqlite3 raises the bare class for SQLITE_CORRUPT and SQLITE_NOTADB, and only for these. If
+    # its message quotes damaged bytes, it raises UnicodeDecodeError instead. A value of another
+    # type than its column's is damage as well.
     return type(error) is sqlite3.DatabaseError or isinstance(error, (TypeError, ValueError))
 
 
 def quarantine(path: Path, suffix: str) -> Path:
-    """Give the file another name, its write-ahead log with it; returns the new path."""
+    """Rename the file and its write-ahead log; return the new path."""
     for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.{suffix}-{number}")
-        if not aside.exists():
+        target = path.with_name(f"{path.name}.{suffix}-{number}")
+        if not target.exists():
             break
-    path.rename(aside)
+    path.rename(target)
     wal = path.with_name(path.name + "-wal")
     if wal.exists():
-        wal.rename(aside.with_name(aside.name + "-wal"))
+        wal.rename(target.with_name(target.name + "-wal"))
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    return aside
+    return target
 
 
 def _inode(path: Path) -> int:
-    """Which file stands under the name; 0 for none."""
+    """Return the inode number of a file; 0 if there is none."""
     try:
         return path.stat().st_ino
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Searching a ledger, and taking verdicts away from it."""
+"""Searches a ledger, and exports verdicts and events from it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STORED = (
     "config_hash",
 )
 COLUMNS = (*_STORED, "label")
-"""What queries and exports give, in order."""
+"""The columns of queries and exports, in order."""
 
 
 _StoredRow = tuple[
@@ -57,11 +57,11 @@ _StoredRow = tuple[
     str | None,
     str | None,
 ]
-"""The kinds of `_STORED`: SQLite keeps any value in any column."""
+"""The types of `_STORED`, to be checked: SQLite stores any value in any column."""
 
 
 class _LabelOnly(msgspec.Struct):
-    """What is taken out of a verdict's body."""
+    """The field that is read from a verdict's body."""
 
     label: str | None = None
 
@@ -81,45 +81,45 @@ _BOOLEAN_COLUMNS = {"degraded", "simulated"}
 
 @dataclass(frozen=True, slots=True)
 class VerdictFilter:
-    """Which verdicts; a field that is None does not matter."""
+    """Which verdicts to select; a field that is None matches all."""
 
     since_utc_ns: int | None = None
     until_utc_ns: int | None = None
     decision: str | None = None
     reason: str | None = None
     class_name: str | None = None
-    """Of a fatal region."""
+    """Class of a fatal region."""
     camera: str | None = None
     part_id: str | None = None
     seq: int | None = None
     limit: int | None = None
 
 
-def find_verdicts(base: sqlite3.Connection, wanted: VerdictFilter) -> Iterator[tuple[Any, ...]]:
-    """Rows of `COLUMNS`, the newest capture first.
+def find_verdicts(db: sqlite3.Connection, criteria: VerdictFilter) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of `COLUMNS`, the newest capture first.
 
     Raises:
         DataError: The ledger is damaged.
     """
-    clauses, values = _where_clause(wanted)
-    limit = f" LIMIT {int(wanted.limit)}" if wanted.limit is not None else ""
+    clauses, values = _where_clause(criteria)
+    limit = f" LIMIT {int(criteria.limit)}" if criteria.limit is not None else ""
     text = (
-        f"SELECT {', '.join(_STORED)}, body, dictionary FROM verdicts{_index_hint(wanted)}"
+        f"SELECT {', '.join(_STORED)}, body, dictionary FROM verdicts{_index_hint(criteria)}"
         f" LEFT JOIN causes USING (cause){clauses}"
         f" ORDER BY captured_at_utc_ns DESC, seq DESC{limit}"
     )
     try:
-        for *row, body, dictionary in base.execute(text, values):
+        for *row, body, dictionary in db.execute(text, values):
             yield (*_validated(row), _label(body, dictionary))
     except (sqlite3.Error, OverflowError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
 
 
 def _validated(row: list[Any]) -> _StoredRow:
-    """A row as the table declares it.
+    """Return a row with the types that the table declares.
 
     Raises:
-        DataError: Somebody wrote other values into it.
+        DataError: It has other values.
     """
     try:
         checked: _StoredRow = msgspec.convert(row, _StoredRow)
@@ -132,21 +132,21 @@ def _validated(row: list[Any]) -> _StoredRow:
 
 
 def _label(packed: bytes, dictionary: bytes) -> str | None:
-    """The picture's name of a line that reads pictures; it stands in the verdict alone."""
+    """Return the image's name, which only the verdict's body has."""
     try:
         return _decode_label(decompress(packed, dictionary)).label
-    except (zlib.error, DecodeError, TypeError):  # `verify` says what is wrong with it
+    except (zlib.error, DecodeError, TypeError):  # `verify` reports it
         return None
 
 
-def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
-    """The JSON of one verdict, as it was published.
+def read_body(db: sqlite3.Connection, seq: int) -> bytes | None:
+    """Return the JSON of one verdict, as it was published.
 
     Raises:
         DataError: It is damaged.
     """
     try:
-        row = base.execute(
+        row = db.execute(
             "SELECT body, dictionary FROM verdicts JOIN causes USING (cause) WHERE seq = ?", (seq,)
         ).fetchone()
         return None if row is None else decompress(*row)
@@ -154,76 +154,76 @@ def read_body(base: sqlite3.Connection, seq: int) -> bytes | None:
         raise DataError(f"verdict {seq} cannot be read: {error}") from error
 
 
-def _where_clause(wanted: VerdictFilter) -> tuple[str, list[Any]]:
-    """SQL with placeholders only: what a person types never becomes part of it."""
+def _where_clause(criteria: VerdictFilter) -> tuple[str, list[Any]]:
+    """Return SQL and its values: user input goes into placeholders only."""
     terms = (
-        ("captured_at_utc_ns >= ?", wanted.since_utc_ns),
-        ("captured_at_utc_ns < ?", wanted.until_utc_ns),
-        ("decision = ?", wanted.decision),
-        ("reason = ?", wanted.reason),
-        ("instr(',' || classes || ',', ',' || ? || ',') > 0", wanted.class_name),
-        ("camera = ?", wanted.camera),
-        ("part_id = ?", wanted.part_id),
-        ("seq = ?", wanted.seq),
+        ("captured_at_utc_ns >= ?", criteria.since_utc_ns),
+        ("captured_at_utc_ns < ?", criteria.until_utc_ns),
+        ("decision = ?", criteria.decision),
+        ("reason = ?", criteria.reason),
+        ("instr(',' || classes || ',', ',' || ? || ',') > 0", criteria.class_name),
+        ("camera = ?", criteria.camera),
+        ("part_id = ?", criteria.part_id),
+        ("seq = ?", criteria.seq),
     )
     used = [(clause, value) for clause, value in terms if value is not None]
     clauses = [clause for clause, _ in used]
-    if _excludes_passes(wanted):
-        clauses.append("decision != 'PASS'")  # said outright, or that index may not be used
+    if _excludes_passes(criteria):
+        clauses.append("decision != 'PASS'")  # explicit, or SQLite may not use that index
     return " WHERE " + " AND ".join(clauses) if clauses else "", [value for _, value in used]
 
 
-def _index_hint(wanted: VerdictFilter) -> str:
-    """The small index of what did not pass: without statistics SQLite takes the large one."""
-    few = wanted.part_id is None and wanted.seq is None and _excludes_passes(wanted)
-    return " INDEXED BY verdicts_bad" if few else ""
+def _index_hint(criteria: VerdictFilter) -> str:
+    """Return a hint for the small index of non-passes: SQLite would take the large one."""
+    use_index = criteria.part_id is None and criteria.seq is None and _excludes_passes(criteria)
+    return " INDEXED BY verdicts_bad" if use_index else ""
 
 
-def _excludes_passes(wanted: VerdictFilter) -> bool:
+def _excludes_passes(criteria: VerdictFilter) -> bool:
     return (
-        wanted.decision not in (None, Decision.PASS.value)
-        or wanted.class_name is not None
-        or wanted.reason not in (None, *_PASSING)
+        criteria.decision not in (None, Decision.PASS.value)
+        or criteria.class_name is not None
+        or criteria.reason not in (None, *_PASSING)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """Something that happened to the line."""
+    """An event of the line, as it was stored."""
 
     at_utc_ns: int
     epoch: int
     kind: str
     actor: str
     detail: str
-    """A JSON object, as it was written."""
+    """A JSON object."""
 
 
 _EVENT_COLUMNS = ("at_utc_ns", "epoch", "kind", "actor", "detail")
 
 
-def read_events(base: sqlite3.Connection, limit: int) -> list[StoredEvent]:
-    """The newest events, the newest first.
+def read_events(db: sqlite3.Connection, limit: int) -> list[StoredEvent]:
+    """Return the newest events, the newest first.
 
     Raises:
         DataError: The ledger is damaged.
     """
     text = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events ORDER BY id DESC LIMIT ?"
     try:
-        found = base.execute(text, (limit,)).fetchall()
+        rows = db.execute(text, (limit,)).fetchall()
         return msgspec.convert(
-            [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in found], list[StoredEvent]
+            [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows], list[StoredEvent]
         )
     except (sqlite3.Error, OverflowError, msgspec.ValidationError) as error:
         raise DataError(f"the ledger cannot be read: {error}") from error
 
 
-def export_csv(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> int:
-    """Write a CSV file with a header; returns the number of verdicts.
+def export_csv(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) -> int:
+    """Write a CSV file with a header; return the number of verdicts.
 
     Raises:
         UsageError: The file cannot be written.
-        DataError: The ledger is damaged; then no file is left.
+        DataError: The ledger is damaged; no file is left.
     """
 
     def write(file: BinaryIO) -> int:
@@ -231,22 +231,22 @@ def export_csv(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> i
         text = io.TextIOWrapper(file, "utf-8", newline="")
         writer = TableWriter(text, "\r\n")
         writer.writerow(COLUMNS)
-        for row in find_verdicts(base, wanted):
+        for row in find_verdicts(db, criteria):
             writer.writerow(row)
             count += 1
         text.detach()
         return count
 
-    return _export(base, path, write)
+    return _export(db, path, write)
 
 
-def export_parquet(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) -> int:
-    """Write a Parquet file; returns the number of verdicts.
+def export_parquet(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) -> int:
+    """Write a Parquet file; return the number of verdicts.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
         UsageError: The file cannot be written.
-        DataError: The ledger is damaged; then no file is left.
+        DataError: The ledger is damaged; no file is left.
     """
     try:
         import pyarrow
@@ -254,34 +254,36 @@ def export_parquet(base: sqlite3.Connection, wanted: VerdictFilter, path: Path) 
     except ImportError as error:
         raise MissingExtraError("parquet", "pyarrow", where=str(path)) from error
 
-    def kind(name: str) -> Any:
+    def column_type(name: str) -> Any:
         if name in _INTEGER_COLUMNS:
             return pyarrow.int64()
         if name in _BOOLEAN_COLUMNS:
             return pyarrow.bool_()
         return pyarrow.float64() if name == "defect_prob" else pyarrow.string()
 
-    schema = pyarrow.schema([(name, kind(name)) for name in COLUMNS])
+    schema = pyarrow.schema([(name, column_type(name)) for name in COLUMNS])
 
     def write(file: BinaryIO) -> int:
         count = 0
         with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-            rows = find_verdicts(base, wanted)
-            while batch := list(islice(rows, 10_000)):
+            verdicts = find_verdicts(db, criteria)
+            while batch := list(islice(verdicts, 10_000)):
                 columns = zip(COLUMNS, zip(*batch, strict=True), strict=True)
                 arrays = [
-                    pyarrow.array(map(bool, c) if name in _BOOLEAN_COLUMNS else c, kind(name))
+                    pyarrow.array(
+                        map(bool, c) if name in _BOOLEAN_COLUMNS else c, column_type(name)
+                    )
                     for name, c in columns
                 ]
                 writer.write_table(pyarrow.table(arrays, schema=schema))
                 count += len(batch)
         return count
 
-    return _export(base, path, write)
+    return _export(db, path, write)
 
 
-def _export(base: sqlite3.Connection, path: Path, write: Callable[[BinaryIO], int]) -> int:
-    own = base.execute("PRAGMA database_list").fetchone()[2]
+def _export(db: sqlite3.Connection, path: Path, write: Callable[[BinaryIO], int]) -> int:
+    own = db.execute("PRAGMA database_list").fetchone()[2]
     if path.exists() and os.path.samefile(own, path):
         raise UsageError("is the ledger itself", where=str(path), remedy="Export to another file")
     try:

@@ -1,8 +1,8 @@
-"""The ledger's file: its tables, a verdict's row, and how a body is packed.
+"""The ledger's tables, a verdict's row, and how a body is compressed.
 
 A body is the JSON that was published, deflated against a dictionary. The dictionary is a
-body of the same causes (configuration and models), which is nearly the same text: what is
-stored is a twelfth of the JSON, a fifth of what plain zlib gives.
+body of the same provenance (configuration and models), which is nearly the same text: the
+result has a twelfth of the size of the JSON, a fifth of what plain zlib gives.
 Source: docs/decisions/0009-ledger.md
 """
 
@@ -31,7 +31,7 @@ from edgeinspect.wire import decode_verdict, encode_message
 
 SCHEMA_VERSION = 2
 _MAX_BODY_BYTES = 1 << 20
-"""A body that unpacks to more is damaged or hostile."""
+"""A body that expands to more is damaged or hostile."""
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS epochs (
@@ -76,13 +76,13 @@ OWN_COLUMNS = (
     "simulated",
     "total_us",
 )
-"""The table's columns as far as they come from the verdict."""
+"""The columns that come from the verdict."""
 INSERT_VERDICT = "INSERT OR IGNORE INTO verdicts VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 SPOOL_LOST = "spool.lost"
-"""Event: the spool had been lost, and seqs were left out so that none is used twice."""
+"""Event: the spool had been lost, and seqs were skipped so that none is used twice."""
 
-Cause = tuple[str | None, ...]
+Provenance = tuple[str | None, ...]
 """config_hash, then name/version, sha256 and calibration of the gate and of the segmenter."""
 
 
@@ -96,7 +96,7 @@ class _TotalTime(msgspec.Struct):
 
 
 class _VerdictColumns(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERDICT_SCHEMA):
-    """What the columns need of a verdict: the rest of the JSON is skipped, not built."""
+    """The fields of a verdict that the columns need; the rest of the JSON is not decoded."""
 
     seq: Count
     epoch: Count
@@ -121,11 +121,11 @@ _decode_body: Decoder[_VerdictColumns] = json_decoder(_VerdictColumns)
 _EXAMPLE_REGIONS = (Region(1, "", 0.5, 1, 1.0, Box(1, 1, 1, 1), (1.5, 1.5), (1.5, 1.5), True),)
 
 
-def verdict_columns(body: bytes) -> tuple[tuple[Any, ...], Cause]:
-    """A verdict's columns in the table's order, up to `total_us`, and its causes.
+def verdict_columns(body: bytes) -> tuple[tuple[Any, ...], Provenance]:
+    """Return a verdict's columns in the table's order, up to `total_us`, and its provenance.
 
     Raises:
-        msgspec.DecodeError: It is no verdict.
+        msgspec.DecodeError: It is not a verdict.
     """
     verdict = _decode_body(body)
     return (
@@ -155,16 +155,16 @@ def _model_columns(model: ModelRef | None) -> tuple[str | None, str | None, str 
 
 
 def compress(body: bytes, dictionary: bytes) -> bytes:
-    """Deflate a body. A 4 KiB window: setting up a larger one costs more than it saves."""
+    """Deflate a body. With a 4 KiB window: a larger one costs more to set up than it saves."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 12, 5, zdict=dictionary)
     return packer.compress(body) + packer.flush()
 
 
 def decompress(packed: bytes, dictionary: bytes) -> bytes:
-    """The body again.
+    """Return the body of `compress`.
 
     Raises:
-        zlib.error: Damaged, or packed with another dictionary.
+        zlib.error: It is damaged, or compressed with another dictionary.
     """
     unpacker = zlib.decompressobj(zdict=dictionary)
     body = unpacker.decompress(packed, _MAX_BODY_BYTES)
@@ -174,73 +174,73 @@ def decompress(packed: bytes, dictionary: bytes) -> bytes:
 
 
 class RowEncoder:
-    """Makes rows for one open file, and keeps its table of causes. One thread.
+    """Makes rows for one open file, and maintains its table of provenances. One thread.
 
-    To be made anew after a transaction that failed: it may have learnt a cause that the
-    file has not.
+    After a transaction that failed a new one is needed: it may have added a provenance that
+    the file does not have.
     """
 
-    def __init__(self, base: sqlite3.Connection) -> None:
-        self._db = base
-        self._provenances: dict[Cause, tuple[int, bytes]] = {
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._provenances: dict[Provenance, tuple[int, bytes]] = {
             tuple(cause): (number, dictionary)
-            for number, *cause, dictionary in base.execute("SELECT * FROM causes")
+            for number, *cause, dictionary in db.execute("SELECT * FROM causes")
         }
 
     def encode(self, body: bytes) -> tuple[Any, ...]:
-        """A verdict's whole row, from its JSON; inside a transaction.
+        """Return a verdict's row from its JSON; inside a transaction.
 
         Raises:
-            msgspec.DecodeError: It is no verdict.
+            msgspec.DecodeError: It is not a verdict.
         """
-        columns, cause = verdict_columns(body)
-        known = self._provenances.get(cause) or self._add_dictionary(cause, body)
-        return (*columns, known[0], compress(body, known[1]))
+        columns, provenance = verdict_columns(body)
+        stored = self._provenances.get(provenance) or self._add_dictionary(provenance, body)
+        return (*columns, stored[0], compress(body, stored[1]))
 
-    def _add_dictionary(self, cause: Cause, body: bytes) -> tuple[int, bytes]:
-        # With a region in it, whose keys the first verdict of a run seldom has.
+    def _add_dictionary(self, provenance: Provenance, body: bytes) -> tuple[int, bytes]:
+        # With a region, whose keys the first verdict of a run rarely has.
         example = msgspec.structs.replace(decode_verdict(body), regions=_EXAMPLE_REGIONS)
         dictionary = encode_message(example)
-        done = self._db.execute(
-            "INSERT INTO causes VALUES (NULL,?,?,?,?,?,?,?,?)", (*cause, dictionary)
+        cursor = self._db.execute(
+            "INSERT INTO causes VALUES (NULL,?,?,?,?,?,?,?,?)", (*provenance, dictionary)
         )
-        number = done.lastrowid
+        number = cursor.lastrowid
         assert number is not None
-        self._provenances[cause] = number, dictionary
+        self._provenances[provenance] = number, dictionary
         return number, dictionary
 
 
 def late_row(verdict: Verdict) -> tuple[Any, ...]:
-    """The row of a result that came too late; `at_utc_ns` is when it was decided."""
+    """Return the row of a late result; `at_utc_ns` is when it was decided."""
     at_ns = verdict.captured_at_utc_ns + verdict.stages.total_us * 1000
     return verdict.seq, verdict.epoch, at_ns, zlib.compress(encode_message(verdict), 1)
 
 
 PRUNED = "ledger.pruned"
-"""Event: verdicts were removed on purpose; its detail is `RemovedVerdicts`."""
+"""Event: retention removed verdicts; its detail is `RemovedVerdicts`."""
 
 
 class RemovedVerdicts(msgspec.Struct, frozen=True):
-    """What retention took out of a ledger in one go, or in a row of them."""
+    """What retention removed from a ledger in one step or in several consecutive ones."""
 
     from_seq: Int64
     to_seq: Int64
-    """The last; no seq up to it is in the ledger any more."""
+    """The last one; no seq up to it is in the ledger any more."""
     verdicts: Int64
-    """Rows among them; fewer than seqs where some were never used."""
+    """Number of rows; fewer than seqs where some were never used."""
     why: str
     """`age` or `size`."""
 
 
-def read_removals(base: sqlite3.Connection) -> list[RemovedVerdicts]:
-    """All entries about what was removed, the lowest seqs first; a damaged one is left out."""
-    found = []
-    for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (PRUNED,)):
+def read_removals(db: sqlite3.Connection) -> list[RemovedVerdicts]:
+    """Return all removals, the lowest seqs first, without damaged entries."""
+    result = []
+    for (detail,) in db.execute("SELECT detail FROM events WHERE kind = ?", (PRUNED,)):
         try:
-            found.append(decode_json(detail, RemovedVerdicts))
+            result.append(decode_json(detail, RemovedVerdicts))
         except (DecodeError, TypeError):
             continue
-    return sorted(found, key=lambda removed: removed.from_seq)
+    return sorted(result, key=lambda removed: removed.from_seq)
 
 
 class _SkippedRange(msgspec.Struct):
@@ -248,25 +248,25 @@ class _SkippedRange(msgspec.Struct):
     to_seq: Count
 
 
-def skipped_ranges(base: sqlite3.Connection) -> dict[int, int]:
-    """First to last seq of what was left out on purpose after a spool was lost."""
-    found = {}
-    for (detail,) in base.execute("SELECT detail FROM events WHERE kind = ?", (SPOOL_LOST,)):
+def skipped_ranges(db: sqlite3.Connection) -> dict[int, int]:
+    """Return first to last seq of each range that was skipped after a spool was lost."""
+    result = {}
+    for (detail,) in db.execute("SELECT detail FROM events WHERE kind = ?", (SPOOL_LOST,)):
         try:
-            left_out = decode_json(detail, _SkippedRange)
-        except (DecodeError, TypeError):  # damaged: then the gap is a gap
+            skipped = decode_json(detail, _SkippedRange)
+        except (DecodeError, TypeError):  # damaged: then the range counts as a gap
             continue
-        if left_out.from_seq <= left_out.to_seq:
-            found[left_out.from_seq] = left_out.to_seq
-    return found
+        if skipped.from_seq <= skipped.to_seq:
+            result[skipped.from_seq] = skipped.to_seq
+    return result
 
 
-def last_accounted_seq(base: sqlite3.Connection) -> int | None:
-    """The last seq a ledger accounts for: of a verdict, or left out; None if it has neither."""
-    last: int | None = base.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
-    left_out = skipped_ranges(base)
-    if last is None and left_out:
-        last = min(left_out) - 1
-    while last is not None and last + 1 in left_out:
-        last = left_out[last + 1]
+def last_accounted_seq(db: sqlite3.Connection) -> int | None:
+    """Return the last seq of a verdict or skipped range; None if there is neither."""
+    last: int | None = db.execute("SELECT max(seq) FROM verdicts").fetchone()[0]
+    ranges = skipped_ranges(db)
+    if last is None and ranges:
+        last = min(ranges) - 1
+    while last is not None and last + 1 in ranges:
+        last = ranges[last + 1]
     return last

@@ -1,4 +1,4 @@
-"""Proving a ledger: every frame has one verdict, and nothing contradicts."""
+"""Verifies a ledger: every frame has exactly one verdict, and nothing contradicts it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeinspect.errors import DataError, is_transient
 from edgeinspect.storage.ledger.schema import (
     OWN_COLUMNS,
     SCHEMA_VERSION,
-    Cause,
+    Provenance,
     decompress,
     last_accounted_seq,
     read_removals,
@@ -35,12 +35,12 @@ _SPOOL_PAUSE_S = 0.05
 
 @dataclass(slots=True)
 class EpochCheck:
-    """One epoch's account."""
+    """The counts of one epoch."""
 
     epoch: int
     started_at_utc_ns: int | None = None
     ended_at_utc_ns: int | None = None
-    """None while it runs, and for ever after a `kill -9`."""
+    """None while it runs, and permanently after a `kill -9`."""
     first_seq: int = 0
     last_seq: int = 0
     passed: int = 0
@@ -48,43 +48,43 @@ class EpochCheck:
     no_verdict: int = 0
     late: int = 0
     gaps: int = 0
-    """Seqs before or within this epoch that nobody has."""
+    """Missing seqs before or within this epoch."""
     damaged: int = 0
-    """Rows whose body cannot be read or contradicts its columns."""
+    """Rows whose body is unreadable or contradicts its columns."""
 
     @property
     def captured(self) -> int:
-        """Frames that the seqs of this epoch speak of."""
+        """Number of frames by the seqs of this epoch."""
         return self.last_seq - self.first_seq + 1 if self.last_seq else 0
 
     @property
     def is_consistent(self) -> bool:
         """True if `captured == pass + reject + no_verdict`, without gap or damage."""
-        judged = self.passed + self.reject + self.no_verdict
-        return self.captured == judged and not self.gaps and not self.damaged
+        verdicts = self.passed + self.reject + self.no_verdict
+        return self.captured == verdicts and not self.gaps and not self.damaged
 
 
 @dataclass(slots=True)
 class VerificationReport:
-    """What `verify` found."""
+    """The result of `verify_ledger`."""
 
     epochs: list[EpochCheck] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What to know, though nothing is wrong with it."""
+    """Remarks that are not problems."""
     skipped: int = 0
-    """Seqs that are used by nobody, since the spool had been lost."""
+    """Number of seqs that were skipped because the spool had been lost."""
     removed: int = 0
-    """Verdicts that retention removed, with an entry for each time."""
+    """Number of verdicts that retention removed and recorded."""
 
     @property
     def is_consistent(self) -> bool:
-        """True if nothing is missing and nothing contradicts."""
+        """True if nothing is missing or contradictory."""
         return not self.problems and all(epoch.is_consistent for epoch in self.epochs)
 
 
 def open_ledger(path: Path) -> sqlite3.Connection:
-    """A ledger for reading, while a daemon may be writing it.
+    """Open a ledger for reading; a daemon may be writing it.
 
     Raises:
         DataError: There is no ledger, or it is of another version or damaged.
@@ -92,110 +92,110 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     try:
         if not path.is_file():
             raise DataError("there is no ledger", where=str(path), remedy="Has the line run yet?")
-        if (other := find_irregular_file(path)) is not None:
-            raise DataError("is not an ordinary file", where=str(other), remedy="Remove it")
-        base = _connect(path)
+        if (irregular := find_irregular_file(path)) is not None:
+            raise DataError("is no regular file", where=str(irregular), remedy="Remove it")
+        db = _connect(path)
     except OSError as error:
         raise DataError(
-            f"cannot be reached: {error.strerror}",
+            f"cannot be accessed: {error.strerror}",
             where=str(path),
-            remedy="Let this user read the ledger's folder; to write there is not needed",
+            remedy="Give this user read permission on the ledger's folder",
         ) from error
     except sqlite3.OperationalError as error:
         raise DataError(
             f"cannot be opened: {error}",
             where=str(path),
-            remedy="Let this user read all files "
-            "of its folder. After a power cut start the line first: it alone can clear up",
+            remedy="Give this user read permission on all files of its folder. After a power "
+            "cut start the line first: only the line can repair it",
         ) from error
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
     try:
-        foreign = find_unexpected_object(base)
-        version = base.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+        unexpected = find_unexpected_object(db)
+        version = db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        base.close()
+        db.close()
         raise DataError(f"is not a ledger: {error}", where=str(path)) from error
-    if foreign is not None:
-        base.close()
-        raise DataError(f"has {foreign!r}, which no ledger has", where=str(path))
+    if unexpected is not None:
+        db.close()
+        raise DataError(f"has {unexpected!r}, which no ledger has", where=str(path))
     if version is None or version[0] != SCHEMA_VERSION:
-        base.close()
+        db.close()
         raise DataError(
             f"is of version {version and version[0]}; this program reads {SCHEMA_VERSION}",
             where=str(path),
         )
-    return base
+    return db
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     uri = path.absolute().as_uri()
-    base = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5)
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5)
     try:
-        base.execute("SELECT 1 FROM sqlite_master")
+        db.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError as error:
-        base.close()
+        db.close()
         wal = path.with_name(path.name + "-wal")
         if is_transient(error) or (wal.exists() and wal.stat().st_size):
-            raise  # whoever holds it may be writing
-        # A copy in a folder that may not be written to: nobody else writes it either.
-        base = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+            raise  # another process may be writing
+        # A copy in a read-only folder: no other process writes it either.
+        db = sqlite3.connect(f"{uri}?immutable=1", uri=True)
     except BaseException:
-        base.close()
+        db.close()
         raise
-    return base
+    return db
 
 
 def verify_ledger(path: Path, spool_path: Path | None = None) -> VerificationReport:
-    """Check contiguity, the equation, every body, and the spool; a daemon may be running.
+    """Check contiguity, the counts, every body, and the spool; a daemon may be running.
 
     Args:
         path: The ledger.
-        spool_path: The line's spool. What both hold must be equal, what the ledger does
-            not hold yet must be in the spool, sound.
+        spool_path: The line's spool. Verdicts that both have must be equal, and verdicts that
+            the ledger does not have yet must be valid in the spool.
 
     Raises:
         DataError: The ledger cannot be read at all.
     """
-    account = VerificationReport()
-    # The spool first: the ledger only grows, so what was in neither is missing.
+    report = VerificationReport()
+    # The spool first: the ledger only grows, so a verdict that is in neither is missing.
     scan = scan_spool(spool_path) if spool_path is not None else None
-    with closing(open_ledger(path)) as base:
+    with closing(open_ledger(path)) as db:
         try:
-            _VerdictScan(base, account, scan).run()
+            _VerdictScan(db, report, scan).run()
             if spool_path is not None:
-                account.problems += _check_spool(spool_path, base)
+                report.problems += _check_spool(spool_path, db)
         except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
             raise DataError(f"cannot be read: {error}", where=str(path)) from error
-    return account
+    return report
 
 
 class _VerdictScan:
     """One pass over the verdicts of a ledger."""
 
     def __init__(
-        self, base: sqlite3.Connection, account: VerificationReport, scan: SpoolScan | None
+        self, db: sqlite3.Connection, report: VerificationReport, scan: SpoolScan | None
     ) -> None:
-        self._db = base
-        self._report = account
+        self._db = db
+        self._report = report
         self._spooled = scan.frames if scan is not None else {}
         self._epochs: dict[int, EpochCheck] = {}
         self._skipped: dict[int, int] = {}
-        self._provenances: dict[int, tuple[Cause, bytes]] = {
+        self._provenances: dict[int, tuple[Provenance, bytes]] = {
             number: (tuple(cause), dictionary)
-            for number, *cause, dictionary in base.execute("SELECT * FROM causes")
+            for number, *cause, dictionary in db.execute("SELECT * FROM causes")
         }
 
     def run(self) -> None:
-        base = self._db
-        # One snapshot, or an epoch that begins meanwhile would be seen by halves.
-        base.execute("BEGIN")
-        self._skipped = skipped_ranges(base)
-        for row in base.execute("SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"):
+        db = self._db
+        # One snapshot, or an epoch that begins meanwhile would be read partially.
+        db.execute("BEGIN")
+        self._skipped = skipped_ranges(db)
+        for row in db.execute("SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"):
             epoch, started, ended = msgspec.convert(row, tuple[int, int, int | None])
             self._epochs[epoch] = EpochCheck(epoch, started, ended)
         previous, last_epoch = self._check_removals() - 1, 0
-        for row in base.execute(
+        for row in db.execute(
             f"SELECT {', '.join(OWN_COLUMNS)}, cause, body FROM verdicts ORDER BY seq"
         ):
             seq, epoch = row[0], row[1]
@@ -205,50 +205,48 @@ class _VerdictScan:
                 check.gaps += max(0, seq - previous - 1)
                 self._add_problem(f"verdicts {previous + 1} to {seq - 1} are missing")
             if epoch < last_epoch:
-                self._add_problem(f"verdict {seq} is of an epoch that had ended")
+                self._add_problem(f"verdict {seq} is of an epoch that had already ended")
             previous, last_epoch = seq, max(epoch, last_epoch)
             self._count(check, row)
         self._pass_skipped(previous, 1 << 63)
-        for epoch, late in base.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
+        for epoch, late in db.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
             self._epoch(epoch).late = late
-        base.execute("COMMIT")
+        db.execute("COMMIT")
         self._report.epochs = [self._epochs[number] for number in sorted(self._epochs)]
 
     def _check_removals(self) -> int:
-        """The seq from which on the ledger answers; what is below must be accounted for."""
+        """Return the first seq that must have a verdict; check that removals were recorded."""
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         floor = meta.get("floor_seq", 1)
         first = meta.get("first_seq")
-        if first is None:  # of a version that did not write what it removed
+        if first is None:  # of a version that did not record removals
             return int(floor)
         removed = read_removals(self._db)
         for each in removed:
             if each.from_seq > first:
                 self._add_problem(
-                    f"verdicts {first} to {each.from_seq - 1} were removed, and no entry says why"
+                    f"verdicts {first} to {each.from_seq - 1} were removed without an entry"
                 )
             first = max(first, each.to_seq + 1)
         if floor > first:
-            self._add_problem(
-                f"verdicts {first} to {floor - 1} were removed, and no entry says why"
-            )
+            self._add_problem(f"verdicts {first} to {floor - 1} were removed without an entry")
         if removed:
             counts = Counter({"age": 0, "size": 0})
             for each in removed:
                 counts[each.why] += each.verdicts
             self._report.removed = sum(counts.values())
             self._report.notes.append(
-                f"ids {removed[0].from_seq} to {removed[-1].to_seq} were removed on purpose: "
-                f"{counts['age']} verdicts for their age, {counts['size']} for the file's size"
+                f"ids {removed[0].from_seq} to {removed[-1].to_seq} were removed by retention: "
+                f"{counts['age']} verdicts by age, {counts['size']} by file size"
             )
         return int(max(floor, first))
 
     def _pass_skipped(self, previous: int, seq: int) -> int:
-        """The last seq before `seq` that was left out on purpose; `previous` if none was."""
+        """Return the last seq before `seq` that was skipped; `previous` if none was."""
         while (last := self._skipped.get(previous + 1, seq)) < seq:
             self._report.notes.append(
-                f"the spool was lost: ids {previous + 1} to {last} are not used, in which "
-                "frames may be that were judged last and not written"
+                f"the spool was lost: ids {previous + 1} to {last} are not used; the last "
+                "inspected frames may be among them and not be recorded"
             )
             self._report.skipped += last - previous
             previous = last
@@ -257,8 +255,8 @@ class _VerdictScan:
     def _epoch(self, number: int) -> EpochCheck:
         return self._epochs.setdefault(number, EpochCheck(number))
 
-    def _add_problem(self, words: str) -> None:
-        self._report.problems.append(words)
+    def _add_problem(self, problem: str) -> None:
+        self._report.problems.append(problem)
 
     def _count(self, check: EpochCheck, row: tuple[Any, ...]) -> None:
         seq, decision = row[0], row[4]
@@ -274,49 +272,49 @@ class _VerdictScan:
         spooled = self._spooled.get(seq)
         if body is None:
             check.damaged += 1
-            self._add_problem(f"verdict {seq}: its body is damaged or contradicts its row")
+            self._add_problem(f"verdict {seq}: its body is damaged or contradicts its columns")
         elif spooled is not None and spooled.payload not in (None, body):
             check.damaged += 1
-            self._add_problem(f"verdict {seq}: the ledger has another than the spool")
+            self._add_problem(f"verdict {seq}: ledger and spool differ")
 
     def _check_body(self, row: tuple[Any, ...]) -> bytes | None:
-        """The body, if it can be read and says what the columns say."""
+        """Return the body, if it is readable and agrees with the columns."""
         cause, dictionary = self._provenances.get(row[-2], ((), b""))
         try:
             body = decompress(row[-1], dictionary)
-            decode_verdict(body)  # the whole of it, not only what the columns need
+            decode_verdict(body)  # all of it, not only the fields of the columns
             return body if verdict_columns(body) == (tuple(row[:-2]), cause) else None
         except (zlib.error, msgspec.DecodeError, UnicodeDecodeError, TypeError):
             return None
 
 
-def _check_spool(path: Path, base: sqlite3.Connection) -> list[str]:
-    """What is wrong with the spool beside this ledger.
+def _check_spool(path: Path, db: sqlite3.Connection) -> list[str]:
+    """Return the problems of the spool that belongs to this ledger.
 
-    A running daemon writes while we look, so that a frame can be seen half written: only
-    what is wrong each time is wrong.
+    A running daemon writes meanwhile, so a frame can be read half written: only a problem
+    that every attempt finds counts.
     """
     problems: list[str] = []
-    for look in range(_SPOOL_ATTEMPTS):
-        if look:
+    for attempt in range(_SPOOL_ATTEMPTS):
+        if attempt:
             time.sleep(_SPOOL_PAUSE_S)
-        before = _last_seq(base)
+        before = _last_seq(db)
         scan = scan_spool(path)
         if scan is None:
             return [f"there is no spool at {path}"]
-        found = _spool_problems(scan, before, _last_seq(base))
-        problems = [words for words in found if not look or words in problems]
+        problems_now = _spool_problems(scan, before, _last_seq(db))
+        problems = [each for each in problems_now if not attempt or each in problems]
         if not problems:
             return []
     return problems
 
 
-def _last_seq(base: sqlite3.Connection) -> int:
-    return last_accounted_seq(base) or 0
+def _last_seq(db: sqlite3.Connection) -> int:
+    return last_accounted_seq(db) or 0
 
 
 def _spool_problems(scan: SpoolScan, before: int, after: int) -> list[str]:
-    """Problems of one look; the ledger's last seq was `before` it and is `after` it."""
+    """Return the problems of one scan, between two readings of the ledger's last seq."""
     problems = [] if scan.is_valid else ["the spool's header is damaged"]
     if scan.last_seq < before:
         problems.append(f"the spool ends with {scan.last_seq}, the ledger with {before}")
@@ -325,15 +323,15 @@ def _spool_problems(scan: SpoolScan, before: int, after: int) -> list[str]:
             f"verdicts {after + 1} to {scan.oldest_seq - 1} are neither in ledger nor spool"
         )
     for seq in range(scan.oldest_seq, scan.last_seq + 1):
-        found = scan.frames.get(seq)
-        if found is None or (found.record is None and found.payload is None):
+        slot = scan.frames.get(seq)
+        if slot is None or (slot.record is None and slot.payload is None):
             problems.append(f"frame {seq} in the spool is damaged")
-        elif found.payload is None:
+        elif slot.payload is None:
             if seq <= before:
                 problems.append(f"frame {seq} in the spool has lost its verdict")
         elif seq > after:
             try:
-                decode_verdict(found.payload)
+                decode_verdict(slot.payload)
             except msgspec.DecodeError:
-                problems.append(f"frame {seq} in the spool holds no verdict")
+                problems.append(f"frame {seq} in the spool has an invalid verdict")
     return problems

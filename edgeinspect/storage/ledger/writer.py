@@ -1,8 +1,8 @@
-"""The ledger: every verdict, epoch, late result and event of a line, in one SQLite file.
+"""Writes the ledger: every verdict, epoch, late result and event of a line, in one SQLite file.
 
-It reads the spool with a cursor of its own, in a thread of its own, and commits in
-batches. A disk that is slow, full or gone delays nothing but the ledger: the backlog waits
-in the spool, an alarm stands, and what the spool overwrote meanwhile is counted as lost.
+Its thread reads the spool with its own cursor and commits in batches. A disk that is slow, full
+or missing delays only the ledger: the backlog waits in the spool, an alarm is raised, and
+verdicts that the spool overwrites meanwhile are counted as lost.
 Source: docs/decisions/0009-ledger.md
 """
 
@@ -41,17 +41,17 @@ _BATCH = 512
 _MAX_PAUSE_S = 5.0
 _STALL_NS = 10 * NS_PER_S
 _LOSS_ALARM_NS = 3600 * NS_PER_S
-"""How long a loss stays an alarm; the event and the gap in `verify` stay for good."""
+"""How long a loss raises the alarm; the event and the gap in `verify` are permanent."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEvent:
-    """Something that happened to the line, beside its verdicts."""
+    """An event of the line, other than a verdict."""
 
     at_utc_ns: int
     epoch: int
     kind: str
-    """As `line.started`, `config.loaded`, `engine.changed`, `alarm.raised`, `operator.acted`."""
+    """Such as `line.started`, `config.loaded`, `engine.changed` or `alarm.raised`."""
     actor: str
     detail: dict[str, Any]
 
@@ -59,7 +59,7 @@ class LedgerEvent:
 class LedgerWriter:
     """Writes one line's ledger.
 
-    `run` is its thread, in which `catch_up` and `close` are called; the rest is thread-safe.
+    `run` is its thread, which calls `write_backlog` and `close`; the rest is thread-safe.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class LedgerWriter:
         max_mib: float,
         period_s: float = 0.2,
     ) -> None:
-        """Prepare; the file is opened by the thread, and again after each fault.
+        """Prepare; the thread opens the file, and again after each failure.
 
         Args:
             path: The ledger's file.
-            spool: Read from the file's own last seq on, up to what has been published.
-            late: Results that came too late, filled by the closer.
-            clock: For times and the retention.
+            spool: Read from the file's last seq up to the last published one.
+            late: Late results, filled by the closer.
+            clock: For time stamps and retention.
             keep_days: As `LedgerRetention` has it.
             max_mib: As `LedgerRetention` has it.
             period_s: Pause between batches.
         """
         self.lost = 0
-        """Verdicts that the spool overwrote before they could be written."""
+        """Number of verdicts that the spool overwrote before they could be written."""
         self.written = 0
-        """The last seq that is committed."""
+        """The last committed seq."""
         self._path = path
         self._spool = spool
         self._late = late
@@ -107,11 +107,11 @@ class LedgerWriter:
 
     @property
     def alarm(self) -> str:
-        """What is wrong with the ledger, in words; empty while it keeps up."""
+        """The problem of the ledger; empty while it keeps up."""
         if problem := self._problem:
             return problem
         behind = self._spool.published_seq - self._spool.ledgered_seq
-        # A commit that hangs raises nothing; before the file is open the cursor means little.
+        # A commit that hangs raises nothing. Before the file is open the cursor is not known.
         if behind > self._spool.slots // 2 and self._database is not None:
             return f"ledger is {behind} verdicts behind; the spool holds {self._spool.slots}"
         if (since_ns := self._busy_since_ns) and self._clock.now_ns() - since_ns > _STALL_NS:
@@ -129,7 +129,7 @@ class LedgerWriter:
         )
 
     def begin_epoch(self, config_hash: str, gate: str | None, segmenter: str | None) -> None:
-        """Name the epoch that begins; before `run`."""
+        """Set the row of the epoch that begins; before `run`."""
         spool = self._spool
         self._epoch_row = (
             spool.epoch,
@@ -148,7 +148,7 @@ class LedgerWriter:
     # -- thread -----------------------------------------------------------------------
 
     def run(self) -> None:
-        """The thread, until `stop`; what is published by then is written, if it can be."""
+        """Run the thread until `stop`, then write what was published, if possible."""
         pause_s = self._period_s
         while not self._stop.wait(pause_s):
             pause_s = self._period_s if self.write_backlog() else min(pause_s * 2, _MAX_PAUSE_S)
@@ -156,28 +156,28 @@ class LedgerWriter:
         self.close()
 
     def write_backlog(self, last: bool = False) -> bool:
-        """Write all there is now; the thread's step.
+        """Write everything that was published; one step of the thread.
 
         Args:
-            last: Also note that the epoch ended in order.
+            last: Also record that the epoch ended in order.
 
         Returns:
-            False after a fault, with the alarm set.
+            False after a failure, with the alarm set.
         """
         self._busy_since_ns = self._clock.now_ns()
         try:
-            file = self._open()
-            while self._write_batch(file):
+            database = self._open()
+            while self._write_batch(database):
                 self._busy_since_ns = self._clock.now_ns()
             if last:
-                file.db.execute(
+                database.db.execute(
                     "UPDATE epochs SET ended_at_utc_ns = ? WHERE epoch = ?",
                     (self._clock.utc_ns(), self._spool.epoch),
                 )
-            self._retention.prune_if_due(file.db, self._spool.epoch)
+            self._retention.prune_if_due(database.db, self._spool.epoch)
             if last:
-                self._retention.save_age(file.db)
-        except Exception as error:  # whatever it is, the line goes on, and the alarm says it
+                self._retention.save_age(database.db)
+        except Exception as error:  # the line continues after any failure; the alarm reports it
             self.close()
             self._corruption = str(error) if is_corruption(error) else ""
             self._fail(f"ledger cannot be written: {str(error) or type(error).__name__}")
@@ -194,31 +194,31 @@ class LedgerWriter:
             _log.error(log_events.LEDGER_FAILED, problem=problem, where=str(self._path))
         self._problem = problem
 
-    def _write_batch(self, file: LedgerDatabase) -> bool:
-        """One transaction; True if there may be more."""
+    def _write_batch(self, database: LedgerDatabase) -> bool:
+        """Write one transaction; return whether there may be more."""
         spool = self._spool
         published = spool.published_seq
         first = spool.ledgered_seq + 1
         start = min(max(first, spool.oldest_seq), published + 1)
         end = min(published, start + _BATCH - 1)
         late = [self._late.popleft() for _ in range(len(self._late))]
-        notes = [self._events.popleft() for _ in range(len(self._events))]
-        if end < first and not late and not notes:
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        if end < first and not late and not events:
             return False
         bodies = [body for seq in range(start, end + 1) if (body := spool.read(seq)) is not None]
-        base = file.db
+        db = database.db
         try:
-            base.execute("BEGIN IMMEDIATE")
-            with base:
-                missing = max(0, end - first + 1) - self._insert(file, bodies)
-                happened = [*notes, self._loss_event(first, end, missing)] if missing else notes
-                base.executemany("INSERT INTO late VALUES (?,?,?,?)", map(late_row, late))
-                base.executemany(
-                    "INSERT INTO events VALUES (NULL,?,?,?,?,?)", map(_event_row, happened)
+            db.execute("BEGIN IMMEDIATE")
+            with db:
+                missing = max(0, end - first + 1) - self._insert(database, bodies)
+                new_events = [*events, self._loss_event(first, end, missing)] if missing else events
+                db.executemany("INSERT INTO late VALUES (?,?,?,?)", map(late_row, late))
+                db.executemany(
+                    "INSERT INTO events VALUES (NULL,?,?,?,?,?)", map(_event_row, new_events)
                 )
         except BaseException:
             self._late.extendleft(reversed(late))
-            self._events.extendleft(reversed(notes))
+            self._events.extendleft(reversed(events))
             raise
         if end >= first:
             self.written = end
@@ -227,17 +227,17 @@ class LedgerWriter:
             self._report_loss(first, end, missing)
         return end < published
 
-    def _insert(self, file: LedgerDatabase, bodies: list[bytes]) -> int:
-        """Insert verdicts, the first of a seq wins; returns how many it took."""
+    def _insert(self, database: LedgerDatabase, bodies: list[bytes]) -> int:
+        """Insert verdicts, of which the first of a seq wins; return how many were inserted."""
         rows = []
         for body in bodies:
             try:
-                rows.append(file.encoder.encode(body))
+                rows.append(database.encoder.encode(body))
             except msgspec.DecodeError as error:
                 self.record_event(
                     "ledger.unreadable", {"problem": str(error), "body": repr(body[:80])}
                 )
-        return file.db.executemany(INSERT_VERDICT, rows).rowcount if rows else 0
+        return database.db.executemany(INSERT_VERDICT, rows).rowcount if rows else 0
 
     def _loss_event(self, first: int, end: int, missing: int) -> LedgerEvent:
         detail = {"from_seq": first, "to_seq": end, "verdicts": missing}
@@ -252,7 +252,7 @@ class LedgerWriter:
     # -- the file ---------------------------------------------------------------------
 
     def _open(self) -> LedgerDatabase:
-        """The file, opened anew if it does not stand under its name any more."""
+        """Return the open file; reopen it if it was moved or replaced."""
         if self._database is not None:
             if self._database.is_current:
                 return self._database
@@ -269,67 +269,66 @@ class LedgerWriter:
         return self._database
 
     def _open_database(self) -> LedgerDatabase:
-        file = LedgerDatabase(self._path)
+        database = LedgerDatabase(self._path)
         try:
-            # To the disk itself: after a power cut this epoch must be known to have begun.
-            file.db.execute("PRAGMA synchronous=FULL")
-            file.db.execute("BEGIN IMMEDIATE")
-            with file.db:
-                self._position_cursor(file.db)
-                self._retention.resume(file.db)
+            # Flushed to the disk: after a power cut this epoch must be known.
+            database.db.execute("PRAGMA synchronous=FULL")
+            database.db.execute("BEGIN IMMEDIATE")
+            with database.db:
+                self._position_cursor(database.db)
+                self._retention.resume(database.db)
                 if self._epoch_row is not None:
-                    file.db.execute(
+                    database.db.execute(
                         "INSERT OR IGNORE INTO epochs VALUES (?,?,?,?,?,?,?,NULL)", self._epoch_row
                     )
-            file.db.execute("PRAGMA synchronous=NORMAL")
+            database.db.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
-            file.close()
+            database.close()
             raise
-        return file
+        return database
 
-    def _position_cursor(self, base: sqlite3.Connection) -> None:
-        """Put the cursor where this file ends.
+    def _position_cursor(self, db: sqlite3.Connection) -> None:
+        """Set the spool's cursor to the end of this file.
 
-        The spool's own cursor may be ahead: of a commit that a power cut took back, or of
-        a file that was exchanged for an older one. What the spool still holds is written
-        again.
+        The cursor may be ahead: a power cut undid a commit, or an older file was restored. What
+        the spool still has is written again.
         """
         spool = self._spool
-        last = last_accounted_seq(base)
-        floor = base.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
+        last = last_accounted_seq(db)
+        floor = db.execute("SELECT value FROM meta WHERE name = 'floor_seq'").fetchone()
         if last is None and floor is None and not spool.ledgered_seq:
-            # The line's first ledger is not to blame for what was before it.
+            # The line's first ledger does not answer for verdicts before it.
             floor = (spool.oldest_seq,)
-            base.execute("INSERT INTO meta VALUES ('floor_seq', ?)", floor)
+            db.execute("INSERT INTO meta VALUES ('floor_seq', ?)", floor)
         if last is None and spool.skipped is not None and spool.skipped[0] == 1:
             last = 0
         if last is None:
             last = (floor[0] if floor else spool.oldest_seq) - 1
         if last > spool.last_seq:
             raise UnusableLedgerError(
-                f"knows verdict {last}, but the line is at {spool.last_seq}", suffix="ahead"
+                f"has verdict {last}, but the line is at {spool.last_seq}", suffix="ahead"
             )
         if spool.skipped is not None and spool.skipped[0] == last + 1:
             last = spool.skipped[1]
             detail = {"from_seq": spool.skipped[0], "to_seq": last}
-            note = LedgerEvent(self._clock.utc_ns(), spool.epoch, SPOOL_LOST, "daemon", detail)
-            base.execute("INSERT INTO events VALUES (NULL,?,?,?,?,?)", _event_row(note))
+            event = LedgerEvent(self._clock.utc_ns(), spool.epoch, SPOOL_LOST, "daemon", detail)
+            db.execute("INSERT INTO events VALUES (NULL,?,?,?,?,?)", _event_row(event))
         self.written = last
         spool.mark_ledgered(last)
 
     def _quarantine(self, suffix: str, problem: str) -> None:
-        """Set a file aside that cannot be continued; the next `_open` begins another."""
-        aside = quarantine(self._path, suffix)
-        _log.error(log_events.LEDGER_FAILED, problem=f"{problem}; set aside", where=str(aside))
-        self.record_event("ledger.set_aside", {"file": aside.name, "problem": problem})
+        """Quarantine a file that cannot be continued; the next `_open` creates another."""
+        target = quarantine(self._path, suffix)
+        _log.error(log_events.LEDGER_FAILED, problem=f"{problem}; quarantined", where=str(target))
+        self.record_event("ledger.set_aside", {"file": target.name, "problem": problem})
 
     def close(self) -> None:
-        """Close the file; the next `catch_up` opens it again. The thread's own."""
+        """Close the file; the next `write_backlog` opens it again. Only for its thread."""
         if self._database is not None:
             self._database.close()
             self._database = None
 
 
-def _event_row(note: LedgerEvent) -> tuple[Any, ...]:
-    detail = msgspec.json.encode(note.detail).decode()
-    return note.at_utc_ns, note.epoch, note.kind, note.actor, detail
+def _event_row(event: LedgerEvent) -> tuple[Any, ...]:
+    detail = msgspec.json.encode(event.detail).decode()
+    return event.at_utc_ns, event.epoch, event.kind, event.actor, detail

@@ -52,47 +52,47 @@ HOSTILE = "plate'; DROP TABLE verdicts; -- [red]\x1b[2J[/]"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[LedgerFixture]:
-    desk = LedgerFixture(tmp_path)
-    yield desk
-    desk.dispose()
+def ledger(tmp_path: Path) -> Iterator[LedgerFixture]:
+    ledger = LedgerFixture(tmp_path)
+    yield ledger
+    ledger.dispose()
 
 
-def run(*words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(ledger_cli, list(words), standalone_mode=False)
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(ledger_cli, list(arguments), standalone_mode=False)
     if result.exception is not None:
         raise result.exception
     return int(result.return_value or 0), result.stdout
 
 
-def search(path: Path, **words: object) -> list[int]:
-    with closing(open_ledger(path)) as base:
-        return [row[0] for row in find_verdicts(base, VerdictFilter(**words))]  # type: ignore[arg-type]
+def search(path: Path, **arguments: object) -> list[int]:
+    with closing(open_ledger(path)) as db:
+        return [row[0] for row in find_verdicts(db, VerdictFilter(**arguments))]  # type: ignore[arg-type]
 
 
 # -- what is written ----------------------------------------------------------------------
 
 
-def test_ledger_equals_the_spool_and_verifies(desk: LedgerFixture) -> None:
-    desk.add_verdicts(600)
-    desk.add_verdicts(3, Decision.REJECT, part="p-1")
-    desk.add_verdicts(2, Decision.NO_VERDICT)
-    assert desk.writer.write_backlog()
-    assert desk.spool.ledgered_seq == desk.writer.written == 605
-    account = verify_ledger(desk.path, desk.spool_path)
-    assert account.is_consistent
-    (epoch,) = account.epochs
+def test_ledger_equals_the_spool_and_verifies(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(600)
+    ledger.add_verdicts(3, Decision.REJECT, part="p-1")
+    ledger.add_verdicts(2, Decision.NO_VERDICT)
+    assert ledger.writer.write_backlog()
+    assert ledger.spool.ledgered_seq == ledger.writer.written == 605
+    report = verify_ledger(ledger.path, ledger.spool_path)
+    assert report.is_consistent
+    (epoch,) = report.epochs
     assert (epoch.captured, epoch.passed, epoch.reject, epoch.no_verdict) == (605, 600, 3, 2)
-    with closing(open_ledger(desk.path)) as base:
-        assert read_body(base, 601) == desk.spool.read(601)
-        assert read_body(base, 9999) is None
+    with closing(open_ledger(ledger.path)) as db:
+        assert read_body(db, 601) == ledger.spool.read(601)
+        assert read_body(db, 9999) is None
 
 
-def test_only_what_is_published_is_written(desk: LedgerFixture) -> None:
-    desk.add_verdicts(3)
-    desk.close_frame(desk.open())
-    assert desk.writer.write_backlog()
-    assert read_tail(desk.path).last_seq == 3
+def test_only_what_is_published_is_written(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(3)
+    ledger.close_frame(ledger.open())
+    assert ledger.writer.write_backlog()
+    assert read_tail(ledger.path).last_seq == 3
 
 
 HISTORY = st.lists(
@@ -117,7 +117,7 @@ HISTORY = st.lists(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORY, st.lists(st.sampled_from(list(Decision)), min_size=1))
-def test_after_any_history_the_ledger_is_what_the_spool_said(
+def test_after_any_history_the_ledger_equals_the_spool(
     steps: list[str], decisions: list[Decision]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest would keep the one of each example
@@ -125,140 +125,140 @@ def test_after_any_history_the_ledger_is_what_the_spool_said(
 
 
 def live_through(folder: Path, steps: list[str], decisions: list[Decision]) -> None:
-    desk = LedgerFixture(folder, slots=64)
+    ledger = LedgerFixture(folder, slots=64)
     try:
         for number, step in enumerate(steps):
-            desk = advance(desk, step, decisions[number % len(decisions)])
-        for seq in range(desk.spool.oldest_seq, desk.spool.last_seq + 1):
-            desk.close_frame(seq)
-        desk.publish_closed()
-        assert desk.writer.write_backlog(last=True), desk.writer.alarm
-        account = verify_ledger(desk.path, desk.spool_path)
-        assert account.is_consistent, account.problems
-        captured = sum(epoch.captured for epoch in account.epochs)
-        assert captured + account.skipped == desk.spool.last_seq
-        with closing(open_ledger(desk.path)) as base:
-            for seq in range(desk.spool.oldest_seq, desk.spool.last_seq + 1):
-                assert read_body(base, seq) == desk.spool.read(seq)
+            ledger = advance(ledger, step, decisions[number % len(decisions)])
+        for seq in range(ledger.spool.oldest_seq, ledger.spool.last_seq + 1):
+            ledger.close_frame(seq)
+        ledger.publish_closed()
+        assert ledger.writer.write_backlog(last=True), ledger.writer.alarm
+        report = verify_ledger(ledger.path, ledger.spool_path)
+        assert report.is_consistent, report.problems
+        captured = sum(epoch.captured for epoch in report.epochs)
+        assert captured + report.skipped == ledger.spool.last_seq
+        with closing(open_ledger(ledger.path)) as db:
+            for seq in range(ledger.spool.oldest_seq, ledger.spool.last_seq + 1):
+                assert read_body(db, seq) == ledger.spool.read(seq)
     finally:
-        desk.dispose()
+        ledger.dispose()
 
 
-def advance(desk: LedgerFixture, step: str, decision: Decision) -> LedgerFixture:
-    held = range(desk.spool.oldest_seq, desk.spool.last_seq + 1)
-    waiting = [seq for seq in held if desk.spool.is_open(seq)]
+def advance(ledger: LedgerFixture, step: str, decision: Decision) -> LedgerFixture:
+    held = range(ledger.spool.oldest_seq, ledger.spool.last_seq + 1)
+    waiting = [seq for seq in held if ledger.spool.is_open(seq)]
     if step == "open":
-        desk.open()
+        ledger.open()
     elif step.startswith("end") and waiting:
-        desk.close_frame(waiting[0 if step == "end first" else -1], decision)
+        ledger.close_frame(waiting[0 if step == "end first" else -1], decision)
     elif step == "end again" and len(waiting) < len(held):
         closed = next(seq for seq in held if seq not in waiting)
-        assert not desk.spool.close(closed, b"another verdict")
+        assert not ledger.spool.close(closed, b"another verdict")
     elif step == "publish":
-        desk.publish_closed()
+        ledger.publish_closed()
     elif step == "catch up":
-        assert desk.writer.write_backlog()
+        assert ledger.writer.write_backlog()
     elif step == "restart":
-        return desk.restart(slots=64)
+        return ledger.restart(slots=64)
     elif step == "lose spool" and not waiting:
-        desk.publish_closed()
-        assert desk.writer.write_backlog()
-        desk.dispose()
-        desk.spool_path.unlink()
-        return LedgerFixture(desk.folder, slots=64)
+        ledger.publish_closed()
+        assert ledger.writer.write_backlog()
+        ledger.dispose()
+        ledger.spool_path.unlink()
+        return LedgerFixture(ledger.folder, slots=64)
     elif step == "disk fails":
-        desk.writer.close()
-        os.chmod(desk.folder, 0o500)
-        blocker = desk.path.with_name(desk.path.name + ".lock")
+        ledger.writer.close()
+        os.chmod(ledger.folder, 0o500)
+        blocker = ledger.path.with_name(ledger.path.name + ".lock")
         kept = blocker.with_name("kept")
         if blocker.exists():
             blocker.rename(kept)
         blocker.mkdir()  # root minds no permissions
-        assert not desk.writer.write_backlog()
-        assert desk.writer.alarm
+        assert not ledger.writer.write_backlog()
+        assert ledger.writer.alarm
         blocker.rmdir()
-        os.chmod(desk.folder, 0o700)
-    elif step == "file moves" and desk.path.exists() and desk.spool.oldest_seq == 1:
-        desk.path.unlink()
-    return desk
+        os.chmod(ledger.folder, 0o700)
+    elif step == "file moves" and ledger.path.exists() and ledger.spool.oldest_seq == 1:
+        ledger.path.unlink()
+    return ledger
 
 
 @pytest.mark.parametrize("ledgered", [5, 0])
-def test_a_lost_spool_repeats_no_seq_though_the_ledger_was_behind(
-    desk: LedgerFixture, ledgered: int
+def test_a_lost_spool_repeats_no_seq_although_the_ledger_was_behind(
+    ledger: LedgerFixture, ledgered: int
 ) -> None:
-    desk.add_verdicts(ledgered)
-    assert desk.writer.write_backlog()
-    desk.add_verdicts(3)  # on the wire, and not in the ledger
-    given_out = desk.spool.last_seq
+    ledger.add_verdicts(ledgered)
+    assert ledger.writer.write_backlog()
+    ledger.add_verdicts(3)  # on the wire, and not in the ledger
+    given_out = ledger.spool.last_seq
     for losses in (1, 2):  # the second before the first new verdict is in the ledger
-        desk = lose_spool(desk)
-        assert desk.writer.write_backlog()
-        desk.add_verdicts(2)
-        assert desk.spool.last_seq - 1 > given_out
-        given_out = desk.spool.last_seq
-        assert desk.spool.last_seq == ledgered + losses * 64 + 2
-    assert desk.writer.write_backlog(last=True)
-    assert desk.writer.lost == 0
-    assert desk.writer.alarm == ""
-    account = verify_ledger(desk.path, desk.spool_path)
-    assert account.is_consistent, account.problems
-    assert account.skipped == 128
-    assert account.notes == [
-        f"the spool was lost: ids {first} to {first + 63} are not used, in which frames may be "
-        "that were judged last and not written"
+        ledger = lose_spool(ledger)
+        assert ledger.writer.write_backlog()
+        ledger.add_verdicts(2)
+        assert ledger.spool.last_seq - 1 > given_out
+        given_out = ledger.spool.last_seq
+        assert ledger.spool.last_seq == ledgered + losses * 64 + 2
+    assert ledger.writer.write_backlog(last=True)
+    assert ledger.writer.lost == 0
+    assert ledger.writer.alarm == ""
+    report = verify_ledger(ledger.path, ledger.spool_path)
+    assert report.is_consistent, report.problems
+    assert report.skipped == 128
+    assert report.notes == [
+        f"the spool was lost: ids {first} to {first + 63} are not used; the last inspected "
+        "frames may be among them and not be recorded"
         for first in (ledgered + 1, ledgered + 65)
     ]
-    desk = lose_spool(desk)  # it ended in order: nothing is unknown, so nothing is left out
-    desk.add_verdicts(1)
-    assert desk.spool.last_seq == ledgered + 128 + 3
-    assert desk.writer.write_backlog()
-    assert verify_ledger(desk.path, desk.spool_path).skipped == 128
-    desk.execute("DELETE FROM events WHERE kind = 'spool.lost'")
-    account = verify_ledger(desk.path, desk.spool_path)
-    assert not account.is_consistent, "only what was noted is left out"
-    desk.dispose()
+    ledger = lose_spool(ledger)  # a clean shutdown: nothing is unknown, so no seq is skipped
+    ledger.add_verdicts(1)
+    assert ledger.spool.last_seq == ledgered + 128 + 3
+    assert ledger.writer.write_backlog()
+    assert verify_ledger(ledger.path, ledger.spool_path).skipped == 128
+    ledger.execute("DELETE FROM events WHERE kind = 'spool.lost'")
+    report = verify_ledger(ledger.path, ledger.spool_path)
+    assert not report.is_consistent, "only recorded seqs count as skipped"
+    ledger.dispose()
 
 
-def lose_spool(desk: LedgerFixture) -> LedgerFixture:
-    desk.dispose()
-    desk.spool_path.unlink()
-    return LedgerFixture(desk.folder, slots=64)
+def lose_spool(ledger: LedgerFixture) -> LedgerFixture:
+    ledger.dispose()
+    ledger.spool_path.unlink()
+    return LedgerFixture(ledger.folder, slots=64)
 
 
 @given(st.binary(max_size=4000), st.binary(min_size=1, max_size=6000))
-def test_a_body_comes_back_as_it_was(body: bytes, dictionary: bytes) -> None:
+def test_a_body_survives_compression(body: bytes, dictionary: bytes) -> None:
     assert decompress(compress(body, dictionary), dictionary) == body
 
 
-def test_each_change_of_causes_is_named_and_packed(desk: LedgerFixture) -> None:
-    desk.add_verdicts(5)
-    desk.calibration = "entropy-2"
-    desk.add_verdicts(5)
-    desk.calibration = None
-    desk.add_verdicts(5)
-    desk.writer.write_backlog()
-    with closing(open_ledger(desk.path)) as base:
+def test_each_change_of_provenance_has_a_row_and_a_dictionary(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(5)
+    ledger.calibration = "entropy-2"
+    ledger.add_verdicts(5)
+    ledger.calibration = None
+    ledger.add_verdicts(5)
+    ledger.writer.write_backlog()
+    with closing(open_ledger(ledger.path)) as db:
         found = [
-            row[COLUMNS.index("gate_calibration")] for row in find_verdicts(base, VerdictFilter())
+            row[COLUMNS.index("gate_calibration")] for row in find_verdicts(db, VerdictFilter())
         ]
     assert found == [None] * 5 + ["entropy-2"] * 5 + ["entropy-1"] * 5
-    assert verify_ledger(desk.path, desk.spool_path).is_consistent
-    packed = desk.query("SELECT avg(length(body)), count(DISTINCT cause) FROM verdicts")
+    assert verify_ledger(ledger.path, ledger.spool_path).is_consistent
+    packed = ledger.query("SELECT avg(length(body)), count(DISTINCT cause) FROM verdicts")
     assert packed[0][1] == 3
     assert float(str(packed[0][0])) < 150  # of some 900 bytes of JSON
 
 
-def test_epochs_late_results_and_events(desk: LedgerFixture) -> None:
-    desk.add_verdicts(4)
-    desk.late.append(desk.verdict(2, Decision.REJECT))
-    desk.writer.record_event("config.loaded", {"config_hash": "abc"}, actor="someone")
-    desk.writer.write_backlog(last=True)
-    (epoch,) = verify_ledger(desk.path).epochs
+def test_epochs_late_results_and_events(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(4)
+    ledger.late.append(ledger.verdict(2, Decision.REJECT))
+    ledger.writer.record_event("config.loaded", {"config_hash": "abc"}, actor="someone")
+    ledger.writer.write_backlog(last=True)
+    (epoch,) = verify_ledger(ledger.path).epochs
     assert epoch.late == 1
-    assert epoch.ended_at_utc_ns == desk.clock.utc_ns()
-    with closing(open_ledger(desk.path)) as base:
-        (event,) = read_events(base, 10)
+    assert epoch.ended_at_utc_ns == ledger.clock.utc_ns()
+    with closing(open_ledger(ledger.path)) as db:
+        (event,) = read_events(db, 10)
     assert (event.kind, event.actor, json.loads(event.detail)) == (
         "config.loaded",
         "someone",
@@ -266,10 +266,10 @@ def test_epochs_late_results_and_events(desk: LedgerFixture) -> None:
     )
 
 
-def test_a_killed_epoch_has_no_end(desk: LedgerFixture) -> None:
-    desk.add_verdicts(1)
-    desk.writer.write_backlog()
-    again = desk.restart()
+def test_a_killed_epoch_has_no_end(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(1)
+    ledger.writer.write_backlog()
+    again = ledger.restart()
     again.add_verdicts(1)
     again.writer.write_backlog(last=True)
     killed, ended = verify_ledger(again.path).epochs
@@ -279,24 +279,24 @@ def test_a_killed_epoch_has_no_end(desk: LedgerFixture) -> None:
     again.dispose()
 
 
-def test_known_gives_the_place_to_go_on_from(tmp_path: Path) -> None:
+def test_the_tail_is_where_the_next_epoch_continues(tmp_path: Path) -> None:
     path = tmp_path / "t.ledger.sqlite"
     assert read_tail(path).last_seq == 0
     path.write_bytes(b"junk" * 4096)
     assert read_tail(path).last_seq == 0
     path.unlink()
-    desk = LedgerFixture(tmp_path)
-    desk.add_verdicts(3)
-    desk.writer.write_backlog()
-    assert (read_tail(path).last_seq, read_tail(path).last_epoch) == (3, desk.spool.epoch)
-    desk.dispose()
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3)
+    ledger.writer.write_backlog()
+    assert (read_tail(path).last_seq, read_tail(path).last_epoch) == (3, ledger.spool.epoch)
+    ledger.dispose()
 
 
-def test_ids_do_not_begin_anew_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
+def test_ids_do_not_restart_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
     """After a power cut the spool is gone, and a backup may have the ledger."""
-    desk = LedgerFixture(tmp_path)
-    desk.add_verdicts(3)
-    desk.writer.write_backlog()
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3)
+    ledger.writer.write_backlog()
     text = f"""
 schema: 1
 line: t
@@ -310,16 +310,16 @@ ledger: {{folder: {tmp_path}}}
 """
     (tmp_path / "t.yaml").write_text(text)
     config = load_config(tmp_path / "t.yaml").config
-    desk.dispose()
-    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+    ledger.dispose()
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        open_spool(config, desk.clock).release()  # the spool knows by itself
-        desk.spool_path.unlink()
+        open_spool(config, ledger.clock).release()  # the spool is enough
+        ledger.spool_path.unlink()
         with pytest.raises(StorageError, match="database is locked") as refused:
-            open_spool(config, desk.clock)
+            open_spool(config, ledger.clock)
         assert exit_code_of(refused.value) == 75
-    spool = open_spool(config, desk.clock)
+    spool = open_spool(config, ledger.clock)
     assert spool.last_seq >= 3
     spool.release()
 
@@ -327,59 +327,59 @@ ledger: {{folder: {tmp_path}}}
 def test_a_disk_without_locks_is_not_another_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = LedgerFixture(tmp_path)
-    desk.add_verdicts(3)
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3)
 
     def flock(_handle: int, _how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", flock)
-        assert not desk.writer.write_backlog()
-    assert "No locks available" in desk.writer.alarm
-    assert desk.writer.write_backlog()
-    assert not desk.writer.alarm
-    desk.writer.close()
-    assert verify_ledger(desk.path).is_consistent
-    desk.dispose()
+        assert not ledger.writer.write_backlog()
+    assert "No locks available" in ledger.writer.alarm
+    assert ledger.writer.write_backlog()
+    assert not ledger.writer.alarm
+    ledger.writer.close()
+    assert verify_ledger(ledger.path).is_consistent
+    ledger.dispose()
 
 
 @pytest.mark.parametrize(
     "name", ["t.ledger.sqlite", "t.ledger.sqlite-journal", "t.ledger.sqlite-wal"]
 )
-def test_nobody_waits_for_a_pipe_in_the_ledger_s_place(tmp_path: Path, name: str) -> None:
-    desk = LedgerFixture(tmp_path)
-    desk.add_verdicts(3)
-    desk.writer.write_backlog()
-    desk.writer.close()
+def test_a_pipe_in_place_of_the_ledger_blocks_nothing(tmp_path: Path, name: str) -> None:
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3)
+    ledger.writer.write_backlog()
+    ledger.writer.close()
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    assert read_tail(desk.path).last_seq == 0
+    assert read_tail(ledger.path).last_seq == 0
     with pytest.raises(DataError):
-        open_ledger(desk.path)
-    desk.add_verdicts(1)
-    if name == "t.ledger.sqlite":  # set aside: another is begun
-        assert desk.writer.write_backlog()
+        open_ledger(ledger.path)
+    ledger.add_verdicts(1)
+    if name == "t.ledger.sqlite":  # quarantined: another is created
+        assert ledger.writer.write_backlog()
     else:
-        assert not desk.writer.write_backlog()
-        assert "is not an ordinary file" in desk.writer.alarm
+        assert not ledger.writer.write_backlog()
+        assert "is no regular file" in ledger.writer.alarm
         (tmp_path / name).unlink()
-        assert desk.writer.write_backlog()
-    desk.writer.close()
-    assert verify_ledger(desk.path).is_consistent
-    desk.dispose()
+        assert ledger.writer.write_backlog()
+    ledger.writer.close()
+    assert verify_ledger(ledger.path).is_consistent
+    ledger.dispose()
 
 
-def test_a_ledger_that_begins_later_is_not_to_blame_for_what_was_before(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path, slots=64)
-    desk.add_verdicts(100)  # without a ledger
-    again = desk.restart(slots=64)
+def test_a_ledger_that_begins_later_does_not_answer_for_earlier_verdicts(tmp_path: Path) -> None:
+    ledger = LedgerFixture(tmp_path, slots=64)
+    ledger.add_verdicts(100)  # without a ledger
+    again = ledger.restart(slots=64)
     again.add_verdicts(5)
     assert again.writer.alarm == ""
     assert again.writer.write_backlog()
     assert again.writer.lost == 0
-    account = verify_ledger(again.path, again.spool_path)
-    assert account.is_consistent, account.problems
+    report = verify_ledger(again.path, again.spool_path)
+    assert report.is_consistent, report.problems
     again.dispose()
 
 
@@ -387,26 +387,26 @@ def test_a_ledger_that_begins_later_is_not_to_blame_for_what_was_before(tmp_path
 
 
 def test_retention_by_age_is_no_gap(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path, keep_days=1, slots=8192)
-    desk.add_verdicts(5000)
-    desk.late.append(desk.verdict(2, Decision.REJECT))
-    desk.writer.write_backlog()
-    desk.clock.advance(2 * 86_400 * NS_PER_S)
-    desk.add_verdicts(5)
+    ledger = LedgerFixture(tmp_path, keep_days=1, slots=8192)
+    ledger.add_verdicts(5000)
+    ledger.late.append(ledger.verdict(2, Decision.REJECT))
+    ledger.writer.write_backlog()
+    ledger.clock.advance(2 * 86_400 * NS_PER_S)
+    ledger.add_verdicts(5)
     for _ in range(4):
-        desk.writer.write_backlog()
-    account = verify_ledger(desk.path)
-    assert account.is_consistent, account.problems
-    assert account.epochs[0].captured == 5
-    assert account.epochs[0].late == 0
-    desk.dispose()
+        ledger.writer.write_backlog()
+    report = verify_ledger(ledger.path)
+    assert report.is_consistent, report.problems
+    assert report.epochs[0].captured == 5
+    assert report.epochs[0].late == 0
+    ledger.dispose()
 
 
 def test_retention_forgets_epochs_without_verdicts(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path)
-    desk.add_verdicts(5)
-    desk.writer.write_backlog()
-    again = desk.restart(keep_days=1)
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(5)
+    ledger.writer.write_backlog()
+    again = ledger.restart(keep_days=1)
     again.writer.write_backlog()  # age counts while the ledger is open
     again.clock.advance(2 * 86_400 * NS_PER_S)
     again.add_verdicts(5)
@@ -415,8 +415,8 @@ def test_retention_forgets_epochs_without_verdicts(tmp_path: Path) -> None:
     again.dispose()
 
 
-def seqs(desk: LedgerFixture) -> list[int]:
-    return [int(str(row[0])) for row in desk.query("SELECT seq FROM verdicts ORDER BY seq")]
+def seqs(ledger: LedgerFixture) -> list[int]:
+    return [int(str(row[0])) for row in ledger.query("SELECT seq FROM verdicts ORDER BY seq")]
 
 
 DAY_NS = 86_400 * NS_PER_S
@@ -429,65 +429,63 @@ JUMPS = (91 * DAY_NS, -91 * DAY_NS, 3650 * DAY_NS, -56 * 365 * DAY_NS)
 def test_a_clock_that_jumps_removes_nothing(
     tmp_path: Path, by_ns: int, keep_days: float, restart: bool
 ) -> None:
-    desk = LedgerFixture(tmp_path, keep_days=keep_days)
-    desk.add_verdicts(100)
-    desk.writer.write_backlog()
+    ledger = LedgerFixture(tmp_path, keep_days=keep_days)
+    ledger.add_verdicts(100)
+    ledger.writer.write_backlog()
     for jump_ns in (by_ns, -by_ns):
         if restart:
-            offset_ns = desk.clock.utc_offset_ns
-            desk = desk.restart(keep_days=keep_days)
-            desk.clock.utc_offset_ns = offset_ns
-        desk.clock.utc_offset_ns += jump_ns
+            offset_ns = ledger.clock.utc_offset_ns
+            ledger = ledger.restart(keep_days=keep_days)
+            ledger.clock.utc_offset_ns = offset_ns
+        ledger.clock.utc_offset_ns += jump_ns
         for _ in range(12):
-            desk.add_verdicts(10)
-            desk.clock.advance(NS_PER_S)
-            desk.writer.write_backlog()
-    assert seqs(desk) == list(range(1, 341))
-    account = verify_ledger(desk.path)
-    assert account.is_consistent, account.problems
-    assert account.removed == 0
-    desk.dispose()
+            ledger.add_verdicts(10)
+            ledger.clock.advance(NS_PER_S)
+            ledger.writer.write_backlog()
+    assert seqs(ledger) == list(range(1, 341))
+    report = verify_ledger(ledger.path)
+    assert report.is_consistent, report.problems
+    assert report.removed == 0
+    ledger.dispose()
 
 
 @pytest.mark.parametrize("by_ns", JUMPS)
-def test_what_was_judged_while_the_clock_stood_wrong_ages_like_the_rest(
-    tmp_path: Path, by_ns: int
-) -> None:
+def test_verdicts_from_a_wrong_clock_age_like_the_others(tmp_path: Path, by_ns: int) -> None:
     """Stamped 1970 it is not old, stamped 2036 it does not stand in the way for ten years."""
-    desk = LedgerFixture(tmp_path, keep_days=1)
-    desk.clock.utc_offset_ns += by_ns
-    desk.add_verdicts(50)
-    desk.writer.write_backlog()
-    desk.clock.utc_offset_ns -= by_ns
-    desk.add_verdicts(50)
+    ledger = LedgerFixture(tmp_path, keep_days=1)
+    ledger.clock.utc_offset_ns += by_ns
+    ledger.add_verdicts(50)
+    ledger.writer.write_backlog()
+    ledger.clock.utc_offset_ns -= by_ns
+    ledger.add_verdicts(50)
     for _ in range(23):
-        desk.clock.advance(3600 * NS_PER_S)
-        desk.writer.write_backlog()
-    assert seqs(desk) == list(range(1, 101))
+        ledger.clock.advance(3600 * NS_PER_S)
+        ledger.writer.write_backlog()
+    assert seqs(ledger) == list(range(1, 101))
     for _ in range(3):
-        desk.clock.advance(3600 * NS_PER_S)
-        desk.writer.write_backlog()
-    assert seqs(desk) == [100]
-    assert verify_ledger(desk.path).is_consistent
-    desk.dispose()
+        ledger.clock.advance(3600 * NS_PER_S)
+        ledger.writer.write_backlog()
+    assert seqs(ledger) == [100]
+    assert verify_ledger(ledger.path).is_consistent
+    ledger.dispose()
 
 
-def test_each_removal_has_an_entry_and_verify_tells_of_it(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path, keep_days=1, slots=8192)
-    desk.add_verdicts(5000)
-    desk.writer.write_backlog()
-    desk.clock.advance(2 * DAY_NS)
-    desk.add_verdicts(5)
+def test_each_removal_has_an_entry_that_verify_reports(tmp_path: Path) -> None:
+    ledger = LedgerFixture(tmp_path, keep_days=1, slots=8192)
+    ledger.add_verdicts(5000)
+    ledger.writer.write_backlog()
+    ledger.clock.advance(2 * DAY_NS)
+    ledger.add_verdicts(5)
     for _ in range(4):
-        desk.writer.write_backlog()
-    with closing(open_ledger(desk.path)) as base:
-        found = [json.loads(e.detail) for e in read_events(base, 50) if e.kind == "ledger.pruned"]
+        ledger.writer.write_backlog()
+    with closing(open_ledger(ledger.path)) as db:
+        found = [json.loads(e.detail) for e in read_events(db, 50) if e.kind == "ledger.pruned"]
     assert found == [{"from_seq": 1, "to_seq": 5000, "verdicts": 5000, "why": "age"}]
-    account = verify_ledger(desk.path)
-    assert account.is_consistent, account.problems
-    assert account.removed == 5000
-    assert any("5000 verdicts for their age" in note for note in account.notes)
-    desk.dispose()
+    report = verify_ledger(ledger.path)
+    assert report.is_consistent, report.problems
+    assert report.removed == 5000
+    assert any("5000 verdicts by age" in note for note in report.notes)
+    ledger.dispose()
 
 
 @pytest.mark.parametrize(
@@ -499,90 +497,90 @@ def test_each_removal_has_an_entry_and_verify_tells_of_it(tmp_path: Path) -> Non
     ],
 )
 def test_a_removal_without_an_entry_is_a_fault(tmp_path: Path, statement: str) -> None:
-    desk = LedgerFixture(tmp_path, keep_days=1, slots=8192)
-    desk.add_verdicts(5000)
-    desk.writer.write_backlog()
-    desk.clock.advance(2 * DAY_NS)
-    desk.add_verdicts(5)
+    ledger = LedgerFixture(tmp_path, keep_days=1, slots=8192)
+    ledger.add_verdicts(5000)
+    ledger.writer.write_backlog()
+    ledger.clock.advance(2 * DAY_NS)
+    ledger.add_verdicts(5)
     for _ in range(4):
-        desk.writer.write_backlog()
-    desk.execute("DELETE FROM verdicts WHERE seq < 5003", statement)
-    account = verify_ledger(desk.path)
-    assert not account.is_consistent
-    assert any("no entry says why" in each for each in account.problems)
-    desk.dispose()
+        ledger.writer.write_backlog()
+    ledger.execute("DELETE FROM verdicts WHERE seq < 5003", statement)
+    report = verify_ledger(ledger.path)
+    assert not report.is_consistent
+    assert any("without an entry" in each for each in report.problems)
+    ledger.dispose()
 
 
-def test_a_ledger_of_the_version_before_is_kept_once_more(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path, keep_days=1)
-    desk.add_verdicts(20)
-    desk.writer.write_backlog()
-    desk.execute(
+def test_a_ledger_of_the_previous_version_starts_at_age_zero(tmp_path: Path) -> None:
+    ledger = LedgerFixture(tmp_path, keep_days=1)
+    ledger.add_verdicts(20)
+    ledger.writer.write_backlog()
+    ledger.execute(
         "DROP TABLE ages",
         "DELETE FROM meta WHERE name IN ('first_seq', 'kept_ns', 'kept_at_utc_ns')",
         "DELETE FROM verdicts WHERE seq < 5",
         "REPLACE INTO meta VALUES ('floor_seq', 5)",
     )
-    assert verify_ledger(desk.path).is_consistent
-    desk.clock.advance(2 * DAY_NS)
-    desk.add_verdicts(5)
-    desk.writer.write_backlog()
-    assert seqs(desk) == list(range(5, 26))
-    assert verify_ledger(desk.path).is_consistent
-    desk.clock.advance(2 * DAY_NS)
-    desk.add_verdicts(1)
-    desk.writer.write_backlog()
-    assert seqs(desk) == [26]
-    account = verify_ledger(desk.path)
-    assert account.is_consistent, account.problems
-    desk.dispose()
+    assert verify_ledger(ledger.path).is_consistent
+    ledger.clock.advance(2 * DAY_NS)
+    ledger.add_verdicts(5)
+    ledger.writer.write_backlog()
+    assert seqs(ledger) == list(range(5, 26))
+    assert verify_ledger(ledger.path).is_consistent
+    ledger.clock.advance(2 * DAY_NS)
+    ledger.add_verdicts(1)
+    ledger.writer.write_backlog()
+    assert seqs(ledger) == [26]
+    report = verify_ledger(ledger.path)
+    assert report.is_consistent, report.problems
+    ledger.dispose()
 
 
 @pytest.mark.parametrize("year_ns", [-56 * 365 * DAY_NS, 73 * 365 * DAY_NS])
 def test_ids_never_go_back_with_the_clock(tmp_path: Path, year_ns: int) -> None:
     """Dead RTC battery: 1970 or 2099 from boot on, corrected later; the spool lost as well."""
-    desk = LedgerFixture(tmp_path)
+    ledger = LedgerFixture(tmp_path)
     seen: list[tuple[int, int]] = []
     for turn, offset_ns in enumerate((0, year_ns, 0, year_ns)):
         if turn:
-            desk.writer.write_backlog(last=True)
-            desk.dispose()
+            ledger.writer.write_backlog(last=True)
+            ledger.dispose()
             if turn == 2:
-                desk.spool_path.unlink()
-            desk = LedgerFixture(tmp_path, utc_offset_ns=offset_ns)
-        desk.add_verdicts(10)
-        desk.writer.write_backlog()
-        seen += [(desk.spool.epoch, seq) for seq in seqs(desk)[-10:]]
+                ledger.spool_path.unlink()
+            ledger = LedgerFixture(tmp_path, utc_offset_ns=offset_ns)
+        ledger.add_verdicts(10)
+        ledger.writer.write_backlog()
+        seen += [(ledger.spool.epoch, seq) for seq in seqs(ledger)[-10:]]
     assert seen == sorted(seen)
     assert len({seq for _, seq in seen}) == 40
-    account = verify_ledger(desk.path)
-    assert account.is_consistent, account.problems
-    desk.dispose()
+    report = verify_ledger(ledger.path)
+    assert report.is_consistent, report.problems
+    ledger.dispose()
 
 
 def test_size_is_bounded(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path, max_mib=1)
+    ledger = LedgerFixture(tmp_path, max_mib=1)
     for _ in range(20):
-        desk.add_verdicts(1500)
-        desk.writer.write_backlog()
-        desk.clock.advance(11 * NS_PER_S)
-        desk.writer.write_backlog()
-    desk.writer.close()
-    assert desk.path.stat().st_size < 1.6 * (1 << 20)
-    assert verify_ledger(desk.path).is_consistent
-    assert len(search(desk.path)) > 2000
-    desk.dispose()
+        ledger.add_verdicts(1500)
+        ledger.writer.write_backlog()
+        ledger.clock.advance(11 * NS_PER_S)
+        ledger.writer.write_backlog()
+    ledger.writer.close()
+    assert ledger.path.stat().st_size < 1.6 * (1 << 20)
+    assert verify_ledger(ledger.path).is_consistent
+    assert len(search(ledger.path)) > 2000
+    ledger.dispose()
 
 
 # -- search -------------------------------------------------------------------------------
 
 
-def test_queries(desk: LedgerFixture) -> None:
-    desk.add_verdicts(5)
-    desk.add_verdicts(2, Decision.REJECT, part=HOSTILE)
-    desk.add_verdicts(1, Decision.NO_VERDICT)
-    desk.writer.write_backlog()
-    path, now_ns = desk.path, desk.clock.utc_ns()
+def test_queries(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(5)
+    ledger.add_verdicts(2, Decision.REJECT, part=HOSTILE)
+    ledger.add_verdicts(1, Decision.NO_VERDICT)
+    ledger.writer.write_backlog()
+    path, now_ns = ledger.path, ledger.clock.utc_ns()
     assert search(path) == [8, 7, 6, 5, 4, 3, 2, 1]
     assert search(path, limit=2) == [8, 7]
     assert search(path, decision="REJECT") == [7, 6]
@@ -616,31 +614,31 @@ def test_queries(desk: LedgerFixture) -> None:
         (VerdictFilter(seq=5), "INTEGER PRIMARY KEY"),
     ],
 )
-def test_no_question_walks_through_the_whole_table(
-    desk: LedgerFixture, wanted: VerdictFilter, index: str
+def test_no_query_scans_the_whole_table(
+    ledger: LedgerFixture, wanted: VerdictFilter, index: str
 ) -> None:
-    desk.add_verdicts(1)
-    desk.writer.write_backlog()
+    ledger.add_verdicts(1)
+    ledger.writer.write_backlog()
     asked: list[str] = []
-    with closing(open_ledger(desk.path)) as base:
-        base.set_trace_callback(asked.append)
-        list(find_verdicts(base, wanted))
-        base.set_trace_callback(None)
-        plan = [row[3] for row in base.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
+    with closing(open_ledger(ledger.path)) as db:
+        db.set_trace_callback(asked.append)
+        list(find_verdicts(db, wanted))
+        db.set_trace_callback(None)
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
     assert index in plan[0], plan
 
 
 # -- taking away --------------------------------------------------------------------------
 
 
-def test_csv_comes_back_as_it_was(desk: LedgerFixture, tmp_path: Path) -> None:
-    desk.add_verdicts(2)
-    desk.add_verdicts(2, Decision.REJECT, part='a "quoted",\r\npart, é')
-    desk.writer.write_backlog()
+def test_csv_is_read_back_unchanged(ledger: LedgerFixture, tmp_path: Path) -> None:
+    ledger.add_verdicts(2)
+    ledger.add_verdicts(2, Decision.REJECT, part='a "quoted",\r\npart, é')
+    ledger.writer.write_backlog()
     target = tmp_path / "out.csv"
-    with closing(open_ledger(desk.path)) as base:
-        assert export_csv(base, VerdictFilter(), target) == 4
-        rows = list(find_verdicts(base, VerdictFilter()))
+    with closing(open_ledger(ledger.path)) as db:
+        assert export_csv(db, VerdictFilter(), target) == 4
+        rows = list(find_verdicts(db, VerdictFilter()))
     with target.open(newline="", encoding="utf-8") as file:
         head, *lines = csv.reader(file)
     assert tuple(head) == COLUMNS
@@ -651,15 +649,15 @@ def test_csv_comes_back_as_it_was(desk: LedgerFixture, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ['=HYPERLINK("http://x/?"&A1,"x")', "\t=1+1", "@x", "-2+3"])
-def test_no_part_becomes_a_formula_of_a_table(
-    desk: LedgerFixture, tmp_path: Path, part: str
+def test_no_part_id_becomes_a_spreadsheet_formula(
+    ledger: LedgerFixture, tmp_path: Path, part: str
 ) -> None:
     """The text stays what it was in JSON and Parquet; in CSV it is text for a spreadsheet too."""
-    desk.add_verdicts(1, part=part)
-    desk.writer.write_backlog()
-    with closing(open_ledger(desk.path)) as base:
-        export_csv(base, VerdictFilter(), tmp_path / "out.csv")
-        (row,) = find_verdicts(base, VerdictFilter())
+    ledger.add_verdicts(1, part=part)
+    ledger.writer.write_backlog()
+    with closing(open_ledger(ledger.path)) as db:
+        export_csv(db, VerdictFilter(), tmp_path / "out.csv")
+        (row,) = find_verdicts(db, VerdictFilter())
     assert row[COLUMNS.index("part_id")] == part
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         cell = next(iter(csv.DictReader(file)))["part_id"]
@@ -667,45 +665,47 @@ def test_no_part_becomes_a_formula_of_a_table(
     assert cell.isprintable()
 
 
-def test_parquet_comes_back_as_it_was(desk: LedgerFixture, tmp_path: Path) -> None:
+def test_parquet_is_read_back_unchanged(ledger: LedgerFixture, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     for _ in range(6):
-        desk.add_verdicts(2_000)
-        desk.add_verdicts(1, Decision.REJECT, part="p-é")
-        desk.writer.write_backlog()
+        ledger.add_verdicts(2_000)
+        ledger.add_verdicts(1, Decision.REJECT, part="p-é")
+        ledger.writer.write_backlog()
     target = tmp_path / "out.parquet"
-    with closing(open_ledger(desk.path)) as base:
-        assert export_parquet(base, VerdictFilter(), target) == 12_006  # more than one batch
-        rows = list(find_verdicts(base, VerdictFilter()))
-    table = parquet.read_table_text(target)
+    with closing(open_ledger(ledger.path)) as db:
+        assert export_parquet(db, VerdictFilter(), target) == 12_006  # more than one batch
+        rows = list(find_verdicts(db, VerdictFilter()))
+    table = parquet.read_table(target)
     assert tuple(table.column_names) == COLUMNS
     assert list(zip(*table.to_pydict().values(), strict=True)) == rows
     assert str(table.schema.field("degraded").type) == "bool"
 
 
 def test_parquet_without_pyarrow_names_the_extra(
-    desk: LedgerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.writer.write_backlog()
+    ledger.writer.write_backlog()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with closing(open_ledger(desk.path)) as base, pytest.raises(MissingExtraError, match="parquet"):
-        export_parquet(base, VerdictFilter(), tmp_path / "out.parquet")
+    with closing(open_ledger(ledger.path)) as db, pytest.raises(MissingExtraError, match="parquet"):
+        export_parquet(db, VerdictFilter(), tmp_path / "out.parquet")
 
 
-def test_an_export_that_fails_leaves_nothing_and_harms_nothing(
-    desk: LedgerFixture, tmp_path: Path
+def test_a_failed_export_leaves_no_file_and_keeps_the_ledger(
+    ledger: LedgerFixture, tmp_path: Path
 ) -> None:
-    desk.add_verdicts(2)
-    desk.writer.write_backlog()
-    with closing(open_ledger(desk.path)) as base:
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
+    with closing(open_ledger(ledger.path)) as db:
         with pytest.raises(UsageError, match="cannot be written"):
-            export_csv(base, VerdictFilter(), tmp_path / "nowhere" / "out.csv")
+            export_csv(db, VerdictFilter(), tmp_path / "nowhere" / "out.csv")
         with pytest.raises(UsageError, match="is the ledger itself"):
-            export_csv(base, VerdictFilter(), desk.path)
-    assert verify_ledger(desk.path).is_consistent
-    desk.execute("DROP INDEX verdicts_time", "ALTER TABLE verdicts RENAME COLUMN total_us TO other")
-    with closing(open_ledger(desk.path)) as base, pytest.raises(DataError):
-        export_csv(base, VerdictFilter(), tmp_path / "out.csv")
+            export_csv(db, VerdictFilter(), ledger.path)
+    assert verify_ledger(ledger.path).is_consistent
+    ledger.execute(
+        "DROP INDEX verdicts_time", "ALTER TABLE verdicts RENAME COLUMN total_us TO other"
+    )
+    with closing(open_ledger(ledger.path)) as db, pytest.raises(DataError):
+        export_csv(db, VerdictFilter(), tmp_path / "out.csv")
     assert not list(tmp_path.glob("out.csv*"))
 
 
@@ -713,7 +713,7 @@ def test_an_export_that_fails_leaves_nothing_and_harms_nothing(
 
 
 @pytest.mark.parametrize(
-    ("harm", "problem"),
+    ("statement", "problem"),
     [
         ("DELETE FROM verdicts WHERE seq = 3", "verdicts 3 to 3 are missing"),
         ("DELETE FROM verdicts WHERE seq < 3", "verdicts 1 to 2 are missing"),
@@ -723,27 +723,30 @@ def test_an_export_that_fails_leaves_nothing_and_harms_nothing(
         ("UPDATE verdicts SET body = x'00' WHERE seq = 2", "verdict 2: its body"),
         ("UPDATE verdicts SET body = 'text' WHERE seq = 2", "verdict 2: its body"),
         ("UPDATE verdicts SET cause = 99 WHERE seq = 2", "verdict 2: its body"),
-        ("UPDATE verdicts SET epoch = epoch + 1 WHERE seq = 2", "of an epoch that had ended"),
+        (
+            "UPDATE verdicts SET epoch = epoch + 1 WHERE seq = 2",
+            "of an epoch that had already ended",
+        ),
         ("UPDATE causes SET gate_calibration = 'x'", "verdict 1: its body"),
         ("UPDATE causes SET dictionary = x'00'", "verdict 1: its body"),
     ],
 )
-def test_every_harm_is_found(desk: LedgerFixture, harm: str, problem: str) -> None:
-    desk.add_verdicts(5)
-    desk.writer.write_backlog()
-    desk.execute(harm)
-    account = verify_ledger(desk.path)
-    assert not account.is_consistent
-    assert any(problem in words for words in account.problems), account.problems
-    assert run("verify", str(desk.path))[0] == 65
+def test_every_kind_of_damage_is_found(ledger: LedgerFixture, statement: str, problem: str) -> None:
+    ledger.add_verdicts(5)
+    ledger.writer.write_backlog()
+    ledger.execute(statement)
+    report = verify_ledger(ledger.path)
+    assert not report.is_consistent
+    assert any(problem in each for each in report.problems), report.problems
+    assert run("verify", str(ledger.path))[0] == 65
 
 
-def test_a_ledger_that_differs_from_the_spool_is_found(desk: LedgerFixture) -> None:
-    desk.add_verdicts(5)
-    desk.writer.write_backlog()
-    other = desk.restart()
-    with closing(open_ledger(other.path)) as base:
-        rest = read_body(base, 4)
+def test_a_ledger_that_differs_from_the_spool_is_found(ledger: LedgerFixture) -> None:
+    ledger.add_verdicts(5)
+    ledger.writer.write_backlog()
+    other = ledger.restart()
+    with closing(open_ledger(other.path)) as db:
+        rest = read_body(db, 4)
     assert rest is not None
     at = HEADER_BYTES + 4 * SLOT_BYTES
     with other.spool_path.open("r+b") as file:
@@ -752,32 +755,32 @@ def test_a_ledger_that_differs_from_the_spool_is_found(desk: LedgerFixture) -> N
         slot[slot.index(rest) + 20] ^= 1
         file.seek(at)
         file.write(slot)
-    account = verify_ledger(other.path, other.spool_path)
-    assert account.problems == ["frame 4 in the spool has lost its verdict"]
+    report = verify_ledger(other.path, other.spool_path)
+    assert report.problems == ["frame 4 in the spool has lost its verdict"]
     other.dispose()
 
 
-def test_what_is_neither_in_ledger_nor_spool_is_found(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path, slots=64)
-    desk.add_verdicts(5)
-    desk.writer.write_backlog()
-    desk.add_verdicts(100)
-    problems = verify_ledger(desk.path, desk.spool_path).problems
+def test_a_verdict_in_neither_ledger_nor_spool_is_found(tmp_path: Path) -> None:
+    ledger = LedgerFixture(tmp_path, slots=64)
+    ledger.add_verdicts(5)
+    ledger.writer.write_backlog()
+    ledger.add_verdicts(100)
+    problems = verify_ledger(ledger.path, ledger.spool_path).problems
     assert problems == ["verdicts 6 to 41 are neither in ledger nor spool"]
-    assert verify_ledger(desk.path, tmp_path / "none").problems
-    desk.dispose()
+    assert verify_ledger(ledger.path, tmp_path / "none").problems
+    ledger.dispose()
 
 
 # -- the command --------------------------------------------------------------------------
 
 
-def test_command_line(desk: LedgerFixture, tmp_path: Path) -> None:
-    desk.add_verdicts(4)
-    desk.add_verdicts(1, Decision.REJECT, part=HOSTILE)
-    desk.writer.record_event("operator.acted", {"what": "[/]\x1b"}, actor="[b]me")
-    desk.writer.write_backlog(last=True)
-    path = str(desk.path)
-    code, output = run("verify", path, "--spool", str(desk.spool_path), "--json")
+def test_command_line(ledger: LedgerFixture, tmp_path: Path) -> None:
+    ledger.add_verdicts(4)
+    ledger.add_verdicts(1, Decision.REJECT, part=HOSTILE)
+    ledger.writer.record_event("operator.acted", {"what": "[/]\x1b"}, actor="[b]me")
+    ledger.writer.write_backlog(last=True)
+    path = str(ledger.path)
+    code, output = run("verify", path, "--spool", str(ledger.spool_path), "--json")
     assert code == 0
     assert json.loads(output)["epochs"][0]["captured"] == 5
     assert "holds" in run("verify", path)[1]
@@ -787,17 +790,15 @@ def test_command_line(desk: LedgerFixture, tmp_path: Path) -> None:
     assert "DROP TABLE verdicts; -- [red]" in output
     assert "\x1b" not in output
     _, output = run("query", path, "--seq", "5", "--whole")
-    assert output.encode() == (desk.spool.read(5) or b"") + b"\n"
+    assert output.encode() == (ledger.spool.read(5) or b"") + b"\n"
     assert "[b]me" in run("events", path)[1]
     assert json.loads(run("events", path, "--json")[1])["detail"] == {"what": "[/]\x1b"}
     assert run("export", path, "--csv", str(tmp_path / "out.csv"))[1] == "5 verdicts\n"
 
 
-def test_a_configuration_says_where_ledger_and_spool_are(
-    desk: LedgerFixture, tmp_path: Path
-) -> None:
-    desk.add_verdicts(4)
-    desk.writer.write_backlog()
+def test_a_configuration_names_ledger_and_spool(ledger: LedgerFixture, tmp_path: Path) -> None:
+    ledger.add_verdicts(4)
+    ledger.writer.write_backlog()
     text = f"""\
 schema: 1
 line: t
@@ -814,13 +815,13 @@ spool: {{folder: {tmp_path}}}
         run("verify", str(path))
     path.write_text(f"{text}ledger: {{folder: {tmp_path}}}\n")
     assert run("verify", str(path))[0] == 0
-    desk.spool.release()
-    desk.spool_path.unlink()
+    ledger.spool.release()
+    ledger.spool_path.unlink()
     assert run("verify", str(path))[0] == 65
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "statement",
     [
         "UPDATE verdicts SET total_us = 'x'",
         "UPDATE verdicts SET epoch = 'x'",
@@ -836,30 +837,30 @@ spool: {{folder: {tmp_path}}}
     ],
 )
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [["query"], ["query", "--json"], ["export", "--csv", "o"], ["export", "--parquet", "o"]],
 )
-def test_a_row_of_another_kind_is_damage(
-    desk: LedgerFixture,
+def test_a_row_of_another_type_is_damage(
+    ledger: LedgerFixture,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    harm: str,
-    words: list[str],
+    statement: str,
+    arguments: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if "--parquet" in words:
+    if "--parquet" in arguments:
         pytest.importorskip("pyarrow")
     monkeypatch.chdir(tmp_path)
-    desk.add_verdicts(2)
-    desk.writer.write_backlog()
-    desk.execute(harm)
-    assert main(["ledger", words[0], str(desk.path), *words[1:]]) == 65
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
+    ledger.execute(statement)
+    assert main(["ledger", arguments[0], str(ledger.path), *arguments[1:]]) == 65
     assert "unexpected" not in capsys.readouterr().err
     assert not Path("o").exists()
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "statement",
     [
         "UPDATE epochs SET started_at_utc_ns = 'x'",
         "UPDATE epochs SET ended_at_utc_ns = x'ff'",
@@ -870,23 +871,23 @@ def test_a_row_of_another_kind_is_damage(
         "CREATE TRIGGER other AFTER INSERT ON late BEGIN SELECT 1; END",
     ],
 )
-def test_what_no_ledger_holds_is_refused(
-    desk: LedgerFixture, harm: str, capsys: pytest.CaptureFixture[str]
+def test_an_object_that_no_ledger_has_is_refused(
+    ledger: LedgerFixture, statement: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.add_verdicts(2)
-    desk.writer.write_backlog()
-    desk.execute(harm)
-    assert main(["ledger", "verify", str(desk.path)]) == 65
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
+    ledger.execute(statement)
+    assert main(["ledger", "verify", str(ledger.path)]) == 65
     assert "unexpected" not in capsys.readouterr().err
 
 
-def test_bodies_and_events_of_another_kind_are_no_bug(
-    desk: LedgerFixture, capsys: pytest.CaptureFixture[str]
+def test_bodies_and_events_of_another_type_are_reported(
+    ledger: LedgerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.add_verdicts(2)
-    desk.writer.record_event("line.started")
-    desk.writer.write_backlog()
-    for harm, words, code in (
+    ledger.add_verdicts(2)
+    ledger.writer.record_event("line.started")
+    ledger.writer.write_backlog()
+    for statement, arguments, code in (
         ("UPDATE verdicts SET body = 'text'", ["query"], 0),
         ("UPDATE verdicts SET body = 'text'", ["query", "--whole"], 65),
         ("UPDATE causes SET dictionary = 'text'", ["query"], 0),
@@ -896,13 +897,13 @@ def test_bodies_and_events_of_another_kind_are_no_bug(
         ("UPDATE events SET detail = x'ff'", ["events"], 65),
         ("UPDATE events SET detail = '', at_utc_ns = 'x'", ["events"], 65),
     ):
-        desk.execute(harm)
-        assert main(["ledger", words[0], str(desk.path), *words[1:]]) == code, harm
+        ledger.execute(statement)
+        assert main(["ledger", arguments[0], str(ledger.path), *arguments[1:]]) == code, statement
         assert "unexpected" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [
         (["query", "LEDGER", "--since", "yesterday"], 64),
         (["query", "LEDGER", "--since", "-99999999999999d"], 64),
@@ -929,55 +930,55 @@ def test_bodies_and_events_of_another_kind_are_no_bug(
     ],
 )
 def test_exit_codes(
-    desk: LedgerFixture,
+    ledger: LedgerFixture,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    words: list[str],
+    arguments: list[str],
     code: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    desk.add_verdicts(2)
-    desk.writer.write_backlog()
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
     Path("junk").write_bytes(b"junk" * 4096)
     Path("empty").touch()
     make("other", "CREATE TABLE things (x)")
     make("newer", "CREATE TABLE meta (name, value)", "INSERT INTO meta VALUES ('schema', 99)")
     schema = f"INSERT INTO meta VALUES ('schema', {SCHEMA_VERSION})"
     make("hollow", "CREATE TABLE meta (name, value)", schema)
-    given_words = [str(desk.path) if word == "LEDGER" else word for word in words]
-    assert main(["ledger", *given_words]) == code
+    given_arguments = [str(ledger.path) if word == "LEDGER" else word for word in arguments]
+    assert main(["ledger", *given_arguments]) == code
     assert "unexpected" not in capsys.readouterr().err
 
 
 def make(name: str, *statements: str) -> None:
-    with closing(sqlite3.connect(name)) as base, base:
+    with closing(sqlite3.connect(name)) as db, db:
         for statement in statements:
-            base.execute(statement)
+            db.execute(statement)
 
 
-def test_a_copy_that_cannot_be_written_to_is_read(desk: LedgerFixture, tmp_path: Path) -> None:
-    desk.add_verdicts(2)
-    desk.writer.write_backlog()
-    desk.writer.close()
+def test_a_read_only_copy_is_read(ledger: LedgerFixture, tmp_path: Path) -> None:
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
+    ledger.writer.close()
     odd = tmp_path / "with ?#% in it"
     odd.mkdir()
     copy = odd / "t.ledger.sqlite"
-    copy.write_bytes(desk.path.read_bytes())
+    copy.write_bytes(ledger.path.read_bytes())
     copy.chmod(0o400)
     odd.chmod(0o500)
     assert verify_ledger(copy).is_consistent
 
 
-def test_a_ledger_that_somebody_holds_is_not_read_meanwhile(
-    desk: LedgerFixture, capsys: pytest.CaptureFixture[str]
+def test_a_ledger_that_is_locked_is_not_read(
+    ledger: LedgerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.add_verdicts(2)
-    desk.writer.write_backlog()
-    desk.writer.close()
-    with closing(sqlite3.connect(desk.path, isolation_level=None)) as other:
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
+    ledger.writer.close()
+    with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN EXCLUSIVE")
-        assert main(["ledger", "verify", str(desk.path)]) == 75
+        assert main(["ledger", "verify", str(ledger.path)]) == 75
     assert "database is locked" in capsys.readouterr().err
-    assert main(["ledger", "verify", str(desk.path)]) == 0
+    assert main(["ledger", "verify", str(ledger.path)]) == 0
