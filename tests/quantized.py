@@ -16,7 +16,7 @@ OPSET = 19
 
 @dataclass
 class _GraphBuilder:
-    """Nodes and constants as they are added; each call gives the name of its result."""
+    """Collects nodes and constants; each method returns the name of its result."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)

@@ -128,11 +128,11 @@ def _logits() -> np.ndarray:
 def add_outlier_channels(
     model: Any, factor: float = 4000.0, channels: tuple[int, ...] = (7, 9)
 ) -> Any:
-    """The same function, but with outlier channels in the tensor that `third` reads."""
+    """Return an equivalent model with outlier channels in the tensor that `third` reads."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     arrays = {t.name: numpy_helper.to_array(t).copy() for t in made.graph.initializer}
-    arrays["second_bias"][list(channels)] = 0.5  # so that they are alive everywhere
+    arrays["second_bias"][list(channels)] = 0.5  # nonzero everywhere
     for channel in channels:
         arrays["second_weight"][channel] *= factor
         arrays["second_bias"][channel] *= factor
@@ -144,7 +144,7 @@ def add_outlier_channels(
 
 
 def make_store(root: Path, model: Any, name: str = "patches") -> Path:
-    """A store that has the model as version 1."""
+    """Install the model as version 1 in a store."""
     thresholds = {each: {"score": 0.5, "area_px": 20.0} for each in CLASSES}
     install(
         root,
@@ -161,7 +161,7 @@ def make_store(root: Path, model: Any, name: str = "patches") -> Path:
 
 
 def write_dataset(folder: Path, count: int, seed: int = 1) -> Path:
-    """A data set with images/, masks/ and index.csv: grey noise with bright or dark patches."""
+    """Write a data set with images/, masks/ and index.csv: noise with bright or dark patches."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()

@@ -1,4 +1,4 @@
-"""Whole calibrations of a small model that really finds something, and of one made to break."""
+"""Calibrations of a small working model, and of one with outlier channels."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two stores' worth of models and a data set."""
+    """A folder with models and a data set."""
     folder = tmp_path_factory.mktemp("calibrate")
     networks.write_dataset(folder / "data", 60)
-    sound = networks.segmenter()
-    networks.make_store(folder / "models", sound)
-    networks.make_store(folder / "models", networks.add_outlier_channels(sound), name="broken")
+    good = networks.segmenter()
+    networks.make_store(folder / "models", good)
+    networks.make_store(folder / "models", networks.add_outlier_channels(good), name="broken")
     return folder
 
 
@@ -66,7 +66,7 @@ def read_reports(out: Path, name: str, version: str) -> dict:
     return json.loads((out / "calibration" / name / version / "report.json").read_text())
 
 
-def test_a_sound_model_is_accepted_and_the_line_can_load_it(
+def test_a_good_model_is_accepted_and_the_line_can_load_it(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(workspace, "patches", tmp_path, *label_arguments(workspace))) == 0
@@ -113,7 +113,7 @@ def test_a_new_version_is_a_candidate_and_what_is_live_stays_live(
     assert main(asked) == 65
 
 
-def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
+def test_a_model_with_outlier_channels_is_rejected_and_the_layer_is_named(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(workspace, "broken", tmp_path, *label_arguments(workspace))) == 65
@@ -130,7 +130,7 @@ def test_a_model_with_outlier_channels_is_refused_and_blame_names_the_layer(
     assert worst["strays"] > 20 * second["strays"]
 
 
-def test_recover_leaves_that_layer_alone_in_float(workspace: Path, tmp_path: Path) -> None:
+def test_exclude_sensitive_keeps_only_that_layer_in_float(workspace: Path, tmp_path: Path) -> None:
     assert (
         main(
             arguments(
@@ -151,7 +151,7 @@ def test_recover_leaves_that_layer_alone_in_float(workspace: Path, tmp_path: Pat
     assert fed == {"first": True, "second": True, "third": False}
 
 
-def test_without_labels_agreement_is_asked_for(workspace: Path, tmp_path: Path) -> None:
+def test_without_labels_agreement_is_checked(workspace: Path, tmp_path: Path) -> None:
     assert main(arguments(workspace, "patches", tmp_path)) == 0
     names = {check["name"] for check in read_reports(tmp_path, "patches", "1")["checks"]}
     assert names == {
@@ -189,7 +189,7 @@ def test_two_calibrations_are_byte_identical_and_another_seed_is_not(
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    """Every file that a calibration wrote, but for its state."""
+    """Return every file that a calibration wrote, except checkpoints."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -198,9 +198,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(120)
-def test_kill_9_in_the_middle_and_resume_gives_the_same_bytes(
-    workspace: Path, tmp_path: Path
-) -> None:
+def test_resuming_after_kill_9_gives_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1800000000", "PYTHONPATH": str(ROOT)}
     program = (
         "import sys, time\n"
@@ -281,7 +279,7 @@ def test_openvino_runs_the_convolutions_in_int8(workspace: Path, tmp_path: Path)
     assert ran["logits"] == "f32"
 
 
-def test_recover_gives_back_what_was_not_needed() -> None:
+def test_layers_that_are_not_needed_in_float_are_quantized_again() -> None:
     rows = tuple(LayerSensitivity(name, 16, 16, 10.0, 1.0, 0.0, 0.0, 0.0) for name in "abcd")
     found = SensitivityReport(rows, Distance(0, (), ""), Distance(1, (), ""), 4)
     assert exclude_layers(found, lambda names: {"b", "d"} <= set(names), 4) == ("b", "d")
@@ -299,7 +297,7 @@ def test_recover_gives_back_what_was_not_needed() -> None:
         (["--labels", "{workspace}/data#val"], 65, "no images in split 'val'"),
     ],
 )
-def test_wrong_use_says_what_to_do(
+def test_errors_name_a_remedy(
     workspace: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

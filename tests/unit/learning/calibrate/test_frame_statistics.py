@@ -53,7 +53,9 @@ def values(brightness: float, contrast: float, count: int = 8) -> np.ndarray:
 
 def test_frames_that_are_far_darker_than_those_of_the_training_are_refused() -> None:
     check_frame_statistics(values(70, 12), REFERENCE, "set")
-    check_frame_statistics(values(30, 8), REFERENCE, "set")  # half the light is no other depth
+    check_frame_statistics(
+        values(30, 8), REFERENCE, "set"
+    )  # half the light is not another bit depth
     with pytest.raises(
         DataError, match=r"differ from the training frames: their brightness is 6,.*bits"
     ):
@@ -95,7 +97,7 @@ def test_a_plain_folder_is_read_as_a_set(tmp_path: Path) -> None:
         open_frames(str(tmp_path), spec(tmp_path))
 
 
-def test_another_population_is_noticed_and_the_same_is_not() -> None:
+def test_drift_is_reported_for_another_population_only() -> None:
     same, reference = networks.random_metrics(400, 1).values, networks.random_metrics(400, 2).values
     known = deciles(reference)
     assert describe_drift(same, known, 400) == []

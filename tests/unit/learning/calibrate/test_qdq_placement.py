@@ -1,4 +1,4 @@
-"""Placement, rule by rule on small graphs, and on the shipped models."""
+"""Q/DQ placement by each rule on small graphs, and on the shipped models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZE = 16
 
 
 class Net:
-    """A graph in the making: image uint8 (1, 16, 16, C) to real (1, C, 16, 16), then whatever."""
+    """Builds a graph that starts with image uint8 (1, 16, 16, C) to real (1, C, 16, 16)."""
 
     def __init__(self, channels: int = 16, opset: int = 20) -> None:
         self.nodes: list[Any] = []
@@ -139,7 +139,7 @@ def test_a_residual_add_is_quantized_on_its_skip_branch_only() -> None:
     assert add.input[1] == graph.producer("main").input[0]
 
 
-def test_of_two_convolutions_into_an_add_the_larger_fuses_whatever_is_left_in_float() -> None:
+def test_of_two_convolutions_into_an_add_the_larger_one_fuses() -> None:
     net = Net()
     net.conv("x", "small", kernel=1)
     net.conv("x", "large")
@@ -157,7 +157,7 @@ def test_an_add_that_feeds_no_int8_layer_is_left_alone() -> None:
     assert plan_qdq(model).residual_branches == {}
 
 
-def test_nothing_is_quantized_before_a_resize_and_its_result_is_where_a_layer_reads_it() -> None:
+def test_the_result_of_a_resize_is_quantized_and_not_its_input() -> None:
     net = Net()
     net.constants["twice"] = np.array([1, 1, 2, 2], np.float32)
     net.add("Resize", [net.conv("x", "a"), "", "twice"], "up", mode="nearest")
@@ -195,7 +195,7 @@ def test_the_first_layer_may_have_few_channels_in_multiples_of_8(
     ] == [quantized]
 
 
-def test_a_layer_can_be_left_in_float_and_a_wrong_name_is_refused() -> None:
+def test_a_layer_can_be_kept_in_float_and_an_unknown_name_is_refused() -> None:
     net = Net()
     net.conv("x", "a")
     model = net.model(net.conv("a", "b"))
@@ -206,7 +206,7 @@ def test_a_layer_can_be_left_in_float_and_a_wrong_name_is_refused() -> None:
         plan_qdq(model, ["c"])
 
 
-def test_gemm_is_quantized_per_output_whichever_way_it_lies() -> None:
+def test_gemm_is_quantized_per_output_transposed_or_not() -> None:
     for transposed in (0, 1):
         net = Net()
         net.constants["w"] = net.rng.normal(0, 1, (32, 16)).astype(np.float32)
@@ -248,7 +248,7 @@ def test_batch_norms_are_folded_before_anything_is_quantized() -> None:
     np.testing.assert_allclose(TensorProbe(model, ["y"]).run(image)[0], before, atol=1e-4)
 
 
-def test_empty_channels_and_empty_tensors_get_a_harmless_scale() -> None:
+def test_zero_channels_and_zero_tensors_get_a_positive_scale() -> None:
     weight = np.zeros((2, 3, 1, 1), np.float32)
     weight[1] = 0.5
     values, scales = quantize_weight(weight, 0)
@@ -261,7 +261,7 @@ def test_empty_channels_and_empty_tensors_get_a_harmless_scale() -> None:
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("pads", [[0, 0, 0, 0], [1, 2, 2, 1], [3, 3, 3, 3]])
-def test_the_stem_said_in_blocks_computes_the_same(kernel: int, pads: list[int]) -> None:
+def test_the_rewritten_stem_computes_the_same(kernel: int, pads: list[int]) -> None:
     net = Net(channels=3)
     net.conv("x", "a", 8, kernel, strides=[2, 2])
     net.nodes[-1] = helper.make_node(
@@ -277,7 +277,7 @@ def test_the_stem_said_in_blocks_computes_the_same(kernel: int, pads: list[int])
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
-def test_a_stem_of_stride_1_or_many_channels_stays() -> None:
+def test_a_stem_of_stride_1_or_many_channels_is_unchanged() -> None:
     for channels, strides in ((1, [1, 1]), (16, [2, 2])):
         net = Net(channels=channels)
         assert space_to_depth_stem(net.model(net.conv("x", "a", 8, strides=strides))) is None
@@ -314,7 +314,7 @@ def test_the_shipped_models_are_placed_by_the_rules(name: str) -> None:
         ):
             makers = [graph.producer(each) for each in node.input]
             assert all(m is None or m.op_type != "DequantizeLinear" for m in makers), node.name
-    # Neither pre- nor post-processing is touched: the same nodes, reading the same tensors.
+    # Pre- and post-processing are unchanged: the same nodes with the same inputs.
     first = before.position(heavy[0])
     for node in before.nodes[:first]:
         assert list(graph.producer(node.output[0]).input) == list(node.input)

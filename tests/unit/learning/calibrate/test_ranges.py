@@ -1,4 +1,4 @@
-"""Histograms, methods, samples, and state that survives."""
+"""Histograms, range methods, frame selection, and checkpoints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def counted(*parts: np.ndarray) -> Histogram:
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_the_order_of_the_frames_changes_no_count(frames: list[list[float]]) -> None:
+def test_counts_do_not_depend_on_the_order_of_frames(frames: list[list[float]]) -> None:
     arrays = [np.array(each, np.float32) for each in frames]
     one, other = counted(*arrays), counted(*arrays[::-1])
     assert one.total == sum(map(len, frames)) == other.total
@@ -59,7 +59,7 @@ def test_the_order_of_the_frames_changes_no_count(frames: list[list[float]]) -> 
 
 @given(st.floats(0.001, 1e5), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_growing_keeps_what_one_pass_would_count(scale: float, seed: int) -> None:
+def test_growing_gives_the_counts_of_one_pass(scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     small, large = rng.normal(0, scale, 500), rng.normal(0, 40 * scale, 500)
     grown, whole = counted(small, large), counted(np.concatenate([small, large]))
@@ -73,7 +73,7 @@ def test_a_value_that_is_not_finite_is_refused() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_method_reaches_beyond_what_was_seen_or_to_nothing(method: str) -> None:
+def test_clip_values_are_between_0_and_the_largest_magnitude(method: str) -> None:
     rng = np.random.default_rng(0)
     for values in (
         rng.normal(0, 3, 9000),
@@ -87,7 +87,7 @@ def test_no_method_reaches_beyond_what_was_seen_or_to_nothing(method: str) -> No
     assert clip_value(counted(np.zeros(10)), method) == 0
 
 
-def test_methods_clip_an_outlier_and_minmax_does_not() -> None:
+def test_all_methods_but_minmax_clip_an_outlier() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 200_000), [200.0]])
     histogram = counted(values)
@@ -124,7 +124,7 @@ def model_and_tensors() -> tuple[object, tuple[str, ...]]:
     return model, plan_qdq(model).tensors
 
 
-def test_ranges_go_on_where_they_were_ended(tmp_path: Path) -> None:
+def test_collecting_ranges_resumes_from_the_checkpoint(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
     whole = collect_histograms(
         model,
@@ -158,7 +158,7 @@ def test_ranges_go_on_where_they_were_ended(tmp_path: Path) -> None:
     assert clip_values(again, "entropy") == clip_values(whole, "entropy")
 
 
-def test_damaged_state_is_begun_again(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_ignored(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
     notebook = CalibrationCheckpoint(tmp_path, resume=False)
     whole = collect_histograms(model, tensors, frames_of(6), notebook)
@@ -176,11 +176,11 @@ def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
         collect_histograms(model, tensors, frames_of(count), notebook)
         return (tmp_path / str(count) / "ranges.npz").stat().st_size
 
-    # All that is held between two frames is this state.
+    # The only state between two frames.
     assert size(5) == size(50) == pytest.approx(len(tensors) * BINS * 8, abs=4000)
 
 
-def test_not_finite_activations_name_tensor_and_frame(tmp_path: Path) -> None:
+def test_an_error_for_non_finite_activations_names_tensor_and_frame(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
     for tensor in model.graph.initializer:  # type: ignore[attr-defined]
         if tensor.name == "second_bias":
@@ -192,10 +192,10 @@ def test_not_finite_activations_name_tensor_and_frame(tmp_path: Path) -> None:
         )
 
 
-# -- the sample -----------------------------------------------------------------------------
+# -- frame selection -----------------------------------------------------------------------------
 
 
-def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
+def test_rare_strata_get_their_share_and_the_seed_decides() -> None:
     found = networks.random_metrics(1000)
     drawn = select_frames(found, 120, 30, seed=5)
     assert drawn == select_frames(found, 120, 30, seed=5)
@@ -204,12 +204,12 @@ def test_rare_kinds_get_their_share_and_the_seed_decides() -> None:
     assert len(drawn.held_out) == 30
     assert not set(drawn.calibration) & set(drawn.held_out)
     suspicious = (found.values[list(drawn.calibration), 2] > 0.5).mean()
-    assert 0.35 < suspicious < 0.65  # a tenth of all frames, half of the kinds
+    assert 0.35 < suspicious < 0.65  # a tenth of all frames, half of the strata
     assert set(found.strata()[list(drawn.calibration)]) == set(found.strata())
     assert set(found.strata()[list(drawn.held_out)]) == set(found.strata())
 
 
-def test_the_same_picture_is_drawn_once_and_broken_ones_never() -> None:
+def test_equal_images_are_selected_once_and_unreadable_ones_never() -> None:
     found = networks.random_metrics(40)
     digests = ["same"] * 20 + [UNREADABLE] * 5 + list(found.digests[25:])
     drawn = select_frames(FrameMetrics(tuple(digests), found.values), 500, 100, seed=1)
@@ -220,7 +220,7 @@ def test_the_same_picture_is_drawn_once_and_broken_ones_never() -> None:
         select_frames(FrameMetrics(("same",) * 40, found.values), 10, 2, seed=1)
 
 
-def test_too_many_broken_pictures_are_an_error(tmp_path: Path) -> None:
+def test_too_many_broken_images_are_an_error(tmp_path: Path) -> None:
     frames = frames_of(10)
 
     def reads(worst: int) -> FrameSet:

@@ -1,4 +1,4 @@
-"""A small set of every layout, made in a folder of the test's own."""
+"""Builds a small data set of every layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEIGHT_PX, WIDTH_PX = 40, 64
 
 
 class DatasetBuilder:
-    """Writes pictures that differ from each other, and their masks."""
+    """Writes distinct images and their masks."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

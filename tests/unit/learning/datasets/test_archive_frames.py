@@ -1,4 +1,4 @@
-"""From an archive to a labelled set, and back through what inspects, trains and calibrates."""
+"""Archives as data sets: reading, corrections, and exports."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def name(seq: int) -> str:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Rejects 1 to 6 (odd: scratch, even: pit), passes 11 to 16, near 21, and what is no label."""
+    """Rejects 1 to 6 (odd: scratch, even: pit), passes 11 to 16, near 21, and unlabelled ones."""
     keeper = ArchiveWriter(config(tmp_path), ManualClock())
     for seq in range(1, 7):
         region = SCRATCH if seq % 2 else PIT
@@ -67,21 +67,21 @@ def truth(seq: int) -> np.ndarray:  # type: ignore[type-arg]
     return class_map(seq, 3 if seq % 2 else 1).repeat(2, 0).repeat(2, 1)
 
 
-def test_an_archive_is_a_data_set_as_it_stands(archive: Path) -> None:
+def test_an_archive_is_read_in_place_as_a_data_set(archive: Path) -> None:
     data = open_dataset(archive)
     assert (data.layout, data.classes) == ("archive", ("pit", "class_2", "scratch"))
     assert data.has_masks
-    bad = data.filter(lambda record: record.is_defective)
-    assert [record.name for record in bad] == [f"{name(seq)}.png" for seq in range(1, 7)]
+    bad = data.filter(lambda sample: sample.is_defective)
+    assert [sample.name for sample in bad] == [f"{name(seq)}.png" for seq in range(1, 7)]
     assert len(data) == 13
-    for seq, record in enumerate(bad, 1):
-        np.testing.assert_array_equal(record.read_mask(16, 32), truth(seq))
+    for seq, sample in enumerate(bad, 1):
+        np.testing.assert_array_equal(sample.read_mask(16, 32), truth(seq))
     assert any("without a verdict" in note for note in data.notes)
     assert any("challenge" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("layout", ["mask-folder", "severstal"])
-def test_what_is_exported_reads_back_as_it_was(archive: Path, tmp_path: Path, layout: str) -> None:
+def test_an_exported_set_reads_back_unchanged(archive: Path, tmp_path: Path, layout: str) -> None:
     out = tmp_path / "set"
     done = export_dataset(archive, out, layout, FrameQuery(), {})
     assert (done.image_count, done.defective_count) == (13, 6)
@@ -89,12 +89,12 @@ def test_what_is_exported_reads_back_as_it_was(archive: Path, tmp_path: Path, la
     assert data.layout == layout.replace("-", "_")
     assert data.classes == ("pit", "class_2", "scratch")
     assert len(data) == 13
-    for record in data.samples:
-        seq = int(Path(record.name).stem.rpartition(".")[2])
-        assert record.is_defective == (seq < 10)
+    for sample in data.samples:
+        seq = int(Path(sample.name).stem.rpartition(".")[2])
+        assert sample.is_defective == (seq < 10)
         expected = truth(seq) if seq < 10 else np.zeros((16, 32), np.uint8)
-        np.testing.assert_array_equal(record.read_mask(16, 32), expected)
-        pixels = cv2.imread(str(record.path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(sample.read_mask(16, 32), expected)
+        pixels = cv2.imread(str(sample.path), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(pixels[:, :, None], noise_image(seq))  # type: ignore[index]
     assert main(["data", "inspect", str(out), "--json"]) == 0
 
@@ -111,11 +111,11 @@ def test_only_some_are_exported(archive: Path, tmp_path: Path) -> None:
         export_dataset(archive, tmp_path / "pits", "severstal", wanted, {})
 
 
-def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
+def test_corrections_override_verdicts(archive: Path, tmp_path: Path) -> None:
     drawn = np.zeros((16, 32), np.uint8)
     drawn[2:5, 2:9] = 255
     cv2.imwrite(str(tmp_path / "m.png"), drawn)
-    (tmp_path / "said.csv").write_text(
+    (tmp_path / "corrections.csv").write_text(
         "frame,label,mask\n"
         f"{name(1)},Good,\n{name(2)}.png,scratch,\n{name(3)},DROP,\n{name(11)},dent,m.png\n"
         f"{name(31)},good,\n{name(4)},,\n"
@@ -125,17 +125,17 @@ def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
         tmp_path / "set",
         "mask-folder",
         FrameQuery(),
-        read_corrections(tmp_path / "said.csv"),
+        read_corrections(tmp_path / "corrections.csv"),
     )
     assert done.classes == ("pit", "class_2", "scratch", "dent")
-    found = {record.name: record for record in open_dataset(tmp_path / "set").samples}
+    found = {sample.name: sample for sample in open_dataset(tmp_path / "set").samples}
     assert not found[f"{name(1)}.png"].is_defective
     assert f"{name(3)}.png" not in found
     assert not found[f"{name(31)}.png"].is_defective
     second = found[f"{name(2)}.png"].read_mask(16, 32)
     np.testing.assert_array_equal(second, np.where(truth(2) > 0, 3, 0))
     np.testing.assert_array_equal(found[f"{name(11)}.png"].read_mask(16, 32), drawn // 255 * 4)
-    # The table that was written can be given back.
+    # The written table can be used as corrections.
     again = export_dataset(
         archive,
         tmp_path / "again",
@@ -157,21 +157,21 @@ def test_a_person_has_the_last_word(archive: Path, tmp_path: Path) -> None:
         ("frame,label\na,i.O.\n", "means good and is not a defect class"),
     ],
 )
-def test_corrections_that_cannot_be_meant(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "said.csv").write_text(text)
+def test_invalid_corrections_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "corrections.csv").write_text(text)
     with pytest.raises(DataError, match=words):
-        read_corrections(tmp_path / "said.csv")
+        read_corrections(tmp_path / "corrections.csv")
 
 
-def test_a_correction_of_nothing_is_a_mistake(archive: Path) -> None:
+def test_a_correction_of_an_unknown_frame_is_an_error(archive: Path) -> None:
     (archive / "corrections.csv").write_text("frame,label\nt.top.7.999,good\n")
     with pytest.raises(DataError, match="not in the archive: t"):
         open_dataset(archive)
     (archive / "corrections.csv").write_text(f"frame,label\n{name(1)},good\n")
-    assert sum(record.is_defective for record in open_dataset(archive).samples) == 5
+    assert sum(sample.is_defective for sample in open_dataset(archive).samples) == 5
 
 
-def test_models_with_other_classes_are_not_mixed(tmp_path: Path) -> None:
+def test_verdicts_of_models_with_other_classes_are_refused(tmp_path: Path) -> None:
     keeper = ArchiveWriter(config(tmp_path), ManualClock())
     keeper.save(pending_frame(1))
     keeper.save(pending_frame(2, regions=(msgspec.structs.replace(SCRATCH, class_name="patch"),)))
@@ -180,9 +180,9 @@ def test_models_with_other_classes_are_not_mixed(tmp_path: Path) -> None:
         open_dataset(keeper.root)
 
 
-def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
+def test_rejects_without_masks_are_skipped_or_predicted(tmp_path: Path) -> None:
     keeper = ArchiveWriter(config(tmp_path), ManualClock())
-    for seq in (1, 2, 3):  # nobody sent masks
+    for seq in (1, 2, 3):  # without masks
         keeper.save(pending_frame(seq, regions=()))
     painted = pending_frame(4, regions=())
     painted.pixels[:] = 99
@@ -194,23 +194,23 @@ def test_without_masks_rejects_are_left_out_or_drawn(tmp_path: Path) -> None:
     assert (data.has_masks, data.classes) == (False, ("defect",))
     with pytest.raises(DataError, match="4 defective frames have no mask"):
         export_dataset(keeper.root, tmp_path / "a", "severstal", FrameQuery(), {})
-    engine, said = pixel_segmenter(SHAPE), {name(1): Correction("good")}
-    done = export_dataset(keeper.root, tmp_path / "b", "severstal", FrameQuery(), said, engine)
+    engine, message = pixel_segmenter(SHAPE), {name(1): Correction("good")}
+    done = export_dataset(keeper.root, tmp_path / "b", "severstal", FrameQuery(), message, engine)
     assert done.classes == ("dark", "bright")
-    found = {record.name: record for record in open_dataset(tmp_path / "b").samples}
+    found = {sample.name: sample for sample in open_dataset(tmp_path / "b").samples}
     assert {f"{name(1)}.png", f"{name(4)}.png", f"{name(11)}.png"} <= set(found)
     expected = np.where(painted.pixels[:, :, 0] == 2, 2, 0)
     np.testing.assert_array_equal(found[f"{name(4)}.png"].read_mask(16, 32), expected)
 
 
 def test_a_class_that_is_a_path_is_refused(archive: Path, tmp_path: Path) -> None:
-    said = {name(11): Correction("../dent")}
+    message = {name(11): Correction("../dent")}
     with pytest.raises(DataError, match="cannot be a folder name"):
-        export_dataset(archive, tmp_path / "a", "mask-folder", FrameQuery(), said)
+        export_dataset(archive, tmp_path / "a", "mask-folder", FrameQuery(), message)
     assert not list(tmp_path.glob("*dent*"))
 
 
-def test_a_gate_draws_nothing(archive: Path, tmp_path: Path) -> None:
+def test_a_gate_predicts_no_masks(archive: Path, tmp_path: Path) -> None:
     from edgeinspect.testing.doubles import brightness_gate
 
     with pytest.raises(ModelError, match="not a segmenter"):

@@ -1,4 +1,4 @@
-"""The depth of a set: declared, or found over all of it; a mixture is named."""
+"""The bit depth of a set: declared, or inferred over all images; mixed depths are errors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NOISE = np.random.default_rng(5).integers(0, 16, GREY.shape, np.uint16)
 DEEP = GREY.astype(np.uint16) * 16 + NOISE
 
 
-def write(folder: Path, **pictures: np.ndarray) -> list[Path]:
+def write(folder: Path, **images: np.ndarray) -> list[Path]:
     paths = []
-    for name, pixels in pictures.items():
+    for name, pixels in images.items():
         path = folder / f"{name}.png"
         assert cv2.imwrite(str(path), pixels)
         paths.append(path)
     return paths
 
 
-def test_it_is_found_over_all_pictures_not_by_one(tmp_path: Path) -> None:
+def test_the_bit_depth_is_inferred_over_all_images(tmp_path: Path) -> None:
     paths = write(tmp_path, dark=DEEP // 8, light=DEEP)
     depth = find_bit_depth(paths, NONE, "set")
     assert depth.bits == 12
@@ -45,7 +45,7 @@ def test_bits_in_the_upper_part_are_16(tmp_path: Path) -> None:
     assert np.array_equal(read_image(paths[0], depth.read_settings())[:, :, 0], GREY)
 
 
-def test_dark_and_in_the_upper_part_cannot_be_told(tmp_path: Path) -> None:
+def test_dark_images_in_the_upper_bits_are_ambiguous(tmp_path: Path) -> None:
     paths = write(tmp_path, a=(DEEP // 8) << 4)
     assert (DEEP // 8 << 4).max() < 1 << 14
     with pytest.raises(DataError, match=r"every 16th value.*bits: 16.*bits: 14"):
@@ -54,8 +54,8 @@ def test_dark_and_in_the_upper_part_cannot_be_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_8_bits_shifted_up_are_of_their_container(tmp_path: Path, bits: int) -> None:
-    """Every 4th or 16th value of a set as light as that is no dark one of 16."""
+def test_8_bits_shifted_up_have_the_depth_of_the_container(tmp_path: Path, bits: int) -> None:
+    """Every 4th or 16th value of a set this bright is not a dark set of 16 bits."""
     if bits == 14:
         return
     paths = write(tmp_path, a=GREY.astype(np.uint16) << (bits - 8))
@@ -63,20 +63,20 @@ def test_8_bits_shifted_up_are_of_their_container(tmp_path: Path, bits: int) -> 
 
 
 @pytest.mark.parametrize("share", [1, 4])
-def test_very_dark_and_in_the_upper_part_cannot_be_told_either(tmp_path: Path, share: int) -> None:
+def test_very_dark_images_in_the_upper_bits_are_ambiguous_too(tmp_path: Path, share: int) -> None:
     paths = write(tmp_path, a=(GREY.astype(np.uint16) // 2 // share) << 4)
     with pytest.raises(DataError, match=r"every 16th value.*bits: 16"):
         find_bit_depth(paths, NONE, "set")
 
 
 @pytest.mark.parametrize("share", [1, 4, 16])
-def test_8_bits_times_257_are_16_however_dark(tmp_path: Path, share: int) -> None:
-    """As ImageMagick, ffmpeg and others make 16 bits of 8: the upper byte is the lower one."""
+def test_8_bits_times_257_are_16_bits_even_if_dark(tmp_path: Path, share: int) -> None:
+    """As ImageMagick, ffmpeg and others convert 8 to 16 bits: both bytes are equal."""
     paths = write(tmp_path, a=(GREY // share).astype(np.uint16) * 257)
     assert find_bit_depth(paths, NONE, "set").bits == 16
 
 
-def test_one_odd_picture_does_not_decide(tmp_path: Path) -> None:
+def test_one_outlier_does_not_decide_the_bit_depth(tmp_path: Path) -> None:
     twelve = [np.minimum(DEEP, 3000 + number) for number in range(4)]
     odd = np.minimum(DEEP.astype(np.uint16) * 3, 9000).astype(np.uint16)
     paths = write(tmp_path, a=twelve[0], b=twelve[1], c=twelve[2], d=twelve[3], e=odd)
@@ -85,8 +85,8 @@ def test_one_odd_picture_does_not_decide(tmp_path: Path) -> None:
     assert find_bit_depth(paths, ReadDeclaration(bits=14), "set").bits == 14
 
 
-def test_a_pgm_of_65535_tells_no_depth(tmp_path: Path) -> None:
-    """It is what many programs write, whatever the camera has."""
+def test_a_pgm_maximum_of_65535_declares_no_bit_depth(tmp_path: Path) -> None:
+    """Many programs write it for every camera."""
     for name in "ab":
         head = b"P5 %d %d 65535\n" % (DEEP.shape[1], DEEP.shape[0])
         (tmp_path / f"{name}.pgm").write_bytes(head + DEEP.astype(">u2").tobytes())
@@ -94,7 +94,7 @@ def test_a_pgm_of_65535_tells_no_depth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
-def test_a_declaration_that_is_no_file_is_an_error(tmp_path: Path, kind: str) -> None:
+def test_a_declaration_that_is_not_a_file_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "reading.yaml"
     if kind == "pipe":
         os.mkfifo(path)
@@ -106,13 +106,13 @@ def test_a_declaration_that_is_no_file_is_an_error(tmp_path: Path, kind: str) ->
         load_declaration(tmp_path)
 
 
-def test_8_and_16_bits_are_named(tmp_path: Path) -> None:
+def test_mixed_8_and_16_bits_are_an_error_with_names(tmp_path: Path) -> None:
     paths = write(tmp_path, a=GREY, b=DEEP, c=GREY, d=GREY)
     with pytest.raises(DataError, match=r"1 of 4 images have 16 bits \(b.png\), the others 8"):
         find_bit_depth(paths, NONE, "set")
 
 
-def test_12_and_16_bits_are_named(tmp_path: Path) -> None:
+def test_mixed_12_and_16_bits_are_an_error_with_names(tmp_path: Path) -> None:
     deeper = GREY.astype(np.uint16) * 257
     paths = write(tmp_path, a=deeper, b=DEEP, c=deeper)
     with pytest.raises(DataError, match=r"1 of 3 images have 12 bits \(b.png\), the others 16"):
@@ -122,7 +122,7 @@ def test_12_and_16_bits_are_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_clipped_picture_tells_its_camera(tmp_path: Path) -> None:
+def test_a_clipped_image_reveals_its_bit_depth(tmp_path: Path) -> None:
     clipped = np.minimum(DEEP // 2, 1023).astype(np.uint16)
     assert (clipped == 1023).sum() > 16
     paths = write(tmp_path, a=DEEP, b=clipped)
@@ -130,7 +130,7 @@ def test_a_clipped_picture_tells_its_camera(tmp_path: Path) -> None:
         find_bit_depth(paths, NONE, "set")
 
 
-def test_a_file_that_says_its_depth_is_believed(tmp_path: Path) -> None:
+def test_the_bit_depth_of_a_file_header_is_used(tmp_path: Path) -> None:
     def pgm(name: str, top: int, pixels: np.ndarray) -> Path:
         path = tmp_path / name
         head = b"P5 %d %d %d\n" % (pixels.shape[1], pixels.shape[0], top)
@@ -146,19 +146,19 @@ def test_a_file_that_says_its_depth_is_believed(tmp_path: Path) -> None:
         find_bit_depth([dark, other], NONE, "set")
 
 
-def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+def test_unreadable_images_are_ignored(tmp_path: Path) -> None:
     paths = write(tmp_path, a=DEEP, b=DEEP)
     paths[0].write_bytes(paths[0].read_bytes()[:200])
     (tmp_path / "c.png").write_text("hello")
     assert find_bit_depth([*paths, tmp_path / "c.png", tmp_path / "gone.png"], NONE, "x").bits == 12
 
 
-def test_a_declaration_against_its_pictures(tmp_path: Path) -> None:
+def test_a_declaration_that_contradicts_its_images_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"declares 12 bits, but its images have 8: a.png"):
         find_bit_depth(write(tmp_path, a=GREY), ReadDeclaration(bits=12), "set")
 
 
-def test_each_picture_is_held_to_the_depth(tmp_path: Path) -> None:
+def test_each_image_is_checked_against_the_bit_depth(tmp_path: Path) -> None:
     deep, shallow, upper = write(tmp_path, a=DEEP, b=GREY, c=DEEP << 4)
     with pytest.raises(DataError, match="has 8 bits per pixel, its camera has 12"):
         read_image(shallow, ReadSettings("mono", 12))
@@ -170,7 +170,7 @@ def test_each_picture_is_held_to_the_depth(tmp_path: Path) -> None:
     assert np.array_equal(read_image(deep, ReadSettings("rgb", 12)), np.dstack([GREY] * 3))
 
 
-def test_the_declaration_stands_beside_the_pictures_or_above(tmp_path: Path) -> None:
+def test_the_declaration_is_beside_the_images_or_above(tmp_path: Path) -> None:
     below = tmp_path / "images"
     below.mkdir()
     assert load_declaration(below) == NONE
@@ -194,8 +194,8 @@ def test_the_declaration_stands_beside_the_pictures_or_above(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("bits", [16, 14, 12])
-def test_a_declared_depth_that_no_picture_uses_is_doubted(tmp_path: Path, bits: int) -> None:
-    """It is followed, as some cameras are that dark, and said wherever the set is used."""
+def test_a_declared_depth_that_no_image_uses_is_doubted(tmp_path: Path, bits: int) -> None:
+    """It is applied, because some cameras are that dark, and reported."""
     paths = write(tmp_path, a=DEEP, b=DEEP // 2, c=DEEP // 3)
     depth = find_bit_depth(paths, ReadDeclaration(bits=bits), "set")
     assert depth.bits == bits

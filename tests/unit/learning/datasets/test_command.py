@@ -1,4 +1,4 @@
-"""`edgeinspect data`: what it prints, what it writes, how it ends."""
+"""`edgeinspect data`: output, files, exit codes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ def test_inspect_shows_a_table_and_what_is_wrong(
 
 def test_inspect_as_json(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", str(make.mvtec()), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == "edgeinspect.data/1"
-    assert (told["layout"], told["pictures"], told["classes"]) == ("mvtec", 15, ["crack", "hole"])
-    assert told["counts"] == {
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == "edgeinspect.data/1"
+    assert (report["layout"], report["pictures"], report["classes"]) == (
+        "mvtec",
+        15,
+        ["crack", "hole"],
+    )
+    assert report["counts"] == {
         "good": {"test": 3, "train": 6},
         "crack": {"test": 3},
         "hole": {"test": 3},
     }
-    assert told["pixels"] == {"crack": 288, "hole": 288}
-    assert told["sizes"] == [{"height_px": 40, "width_px": 64, "count": 15}]
-    assert told["unusable"] == told["duplicates"] == told["across_splits"] == []
+    assert report["pixels"] == {"crack": 288, "hole": 288}
+    assert report["sizes"] == [{"height_px": 40, "width_px": 64, "count": 15}]
+    assert report["unusable"] == report["duplicates"] == report["across_splits"] == []
 
 
 def test_inspect_ends_with_65_where_it_cannot_be_trained_on(
@@ -61,7 +65,7 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["inspect", "{set}/nowhere"], 65, "does not exist"),
         (["inspect", "{set}/masks/p0.png"], 65, "does not match any data set layout"),
@@ -75,13 +79,13 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
         (["split", "{set}", "--out", "{set}/s.json", "--shares", "0", "1", "1"], 64, "shares"),
     ],
 )
-def test_wrong_use_ends_with_one_clear_message(
-    make: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+def test_wrong_use_ends_with_one_message(
+    make: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
 ) -> None:
     root = make.mask_folder()
     assert main(["data", *(word.format(set=root) for word in arguments)]) == code
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 
@@ -104,7 +108,7 @@ def test_split_writes_a_file_that_inspect_reads(
     assert json.loads(capsys.readouterr().out)["counts"]["good"].keys() == {"train", "val", "test"}
 
 
-def test_names_that_are_no_utf8_are_read(
+def test_names_that_are_not_utf8_are_read(
     make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make.class_folder(count=2)

@@ -1,4 +1,4 @@
-"""What of a folder counts as pictures, whatever else stands in it."""
+"""Finding the images of a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_links_to_themselves_end_no_command(folder: Path) -> None:
+def test_links_to_themselves_are_ignored(folder: Path) -> None:
     (folder / "good" / "loop.png").symlink_to("loop.png")
     (folder / "crack" / "loops").symlink_to("loops")
     (folder / "crack" / "up").symlink_to("..")
@@ -37,14 +37,14 @@ def test_links_to_themselves_end_no_command(folder: Path) -> None:
     assert [path.name for path in subfolders(folder)] == ["crack", "good"]
     assert [path.name for path in files_in(folder / "good")] == ["1.png", "2.png"]
     assert "loop.png" in {path.name for path in images_below(folder)}, "reading it says why"
-    names = {record.path.name for record in open_dataset(folder).samples}
+    names = {sample.path.name for sample in open_dataset(folder).samples}
     assert {"loop.png", "nowhere.png", "pipe.png"} <= names
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a class would be missing without a word."""
+    """Otherwise a class would be missing silently."""
     real = os.scandir
 
     def scandir(path: Any) -> Any:

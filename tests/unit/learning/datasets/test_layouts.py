@@ -1,4 +1,4 @@
-"""Every layout gives the same records; what is not a layout is told what each would need."""
+"""Every layout is read into samples; an unknown layout is an error with the requirements."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 
 def by_name(data: Dataset) -> dict[str, Sample]:
-    return {record.name: record for record in data.samples}
+    return {sample.name: sample for sample in data.samples}
 
 
-def mask_of(record: Sample) -> np.ndarray:
-    return record.read_mask(40, 64)
+def mask_of(sample: Sample) -> np.ndarray:
+    return sample.read_mask(40, 64)
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -32,7 +32,7 @@ def test_severstal_in_both_column_forms(make: Any, joined: bool) -> None:
     assert (data.layout, data.has_masks) == ("severstal", True)
     assert data.classes == ("class_1", "class_2", "class_3")[: len(data.classes)]
     found = by_name(data)
-    assert {name: record.class_ids for name, record in found.items()} == {
+    assert {name: sample.class_ids for name, sample in found.items()} == {
         "a.jpg": (1,),
         "b.jpg": (1, 3),
         "c.jpg": (),
@@ -53,11 +53,11 @@ def test_severstal_takes_images_and_class_names_too(make: Any) -> None:
     data = open_dataset(make.root)
     assert data.classes == ("pit", "scar", "scale", "dent")
     assert by_name(data)["a.jpg"].class_name == "pit"
-    assert all(record.path.is_file() for record in data.samples)
+    assert all(sample.path.is_file() for sample in data.samples)
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("5 x", "value 2 .* not an integer"),
         ("5 3 6 1", "overlaps"),
@@ -67,17 +67,17 @@ def test_severstal_takes_images_and_class_names_too(make: Any) -> None:
         ("5 0", "length below 1"),
     ],
 )
-def test_a_bad_code_names_its_row(make: Any, code: str, said: str) -> None:
+def test_a_bad_code_names_its_row(make: Any, code: str, message: str) -> None:
     make.write("images/a.png")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"a.png,1,{code}")
-    (record,) = open_dataset(make.root).samples
-    with pytest.raises(DataError, match=said) as caught:
-        mask_of(record)
+    (sample,) = open_dataset(make.root).samples
+    with pytest.raises(DataError, match=message) as caught:
+        mask_of(sample)
     assert caught.value.where == "train.csv:2"
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (["a.png,0.5,1 2"], "ClassId is '0.5'"),
         (["a.png,999,1 2"], "ClassId is '999'"),
@@ -87,10 +87,10 @@ def test_a_bad_code_names_its_row(make: Any, code: str, said: str) -> None:
         (["a.png,1,1 2,7"], "more cells than the header"),
     ],
 )
-def test_a_bad_row_is_named(make: Any, rows: list[str], said: str) -> None:
+def test_a_bad_row_is_named(make: Any, rows: list[str], message: str) -> None:
     make.write("images/a.png")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", *rows)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         open_dataset(make.root)
     assert re.search(r"train\.csv:[23]", str(caught.value))
 
@@ -101,20 +101,20 @@ def test_folder_per_class_of_castings(make: Any) -> None:
     data = open_dataset(make.root)
     assert (data.layout, data.classes, data.has_masks) == ("class_folder", ("def_front",), False)
     assert len(data) == 8
-    for record in data.samples:
-        assert record.is_defective == (record.class_name == "def_front")
-        assert record.split == record.name.split("/")[0]
-        assert not mask_of(record).any()
+    for sample in data.samples:
+        assert sample.is_defective == (sample.class_name == "def_front")
+        assert sample.split == sample.name.split("/")[0]
+        assert not mask_of(sample).any()
 
 
 def test_folder_per_class_of_defects_alone(make: Any) -> None:
     make.class_folder("crazing", "inclusion", "patches", count=2, above="train/images/")
     data = open_dataset(make.root)
     assert data.classes == ("crazing", "inclusion", "patches")
-    assert all(record.is_defective and record.split == "train" for record in data.samples)
+    assert all(sample.is_defective and sample.split == "train" for sample in data.samples)
 
 
-def test_who_knows_better_names_the_good_class(make: Any) -> None:
+def test_the_user_may_name_the_good_class(make: Any) -> None:
     make.class_folder("kind_a", "kind_b", count=2)
     data = open_dataset(make.root, good_classes=["Kind_A"])
     assert data.classes == ("kind_b",)
@@ -171,7 +171,7 @@ def test_who_knows_better_names_the_good_class(make: Any) -> None:
         ("nicht_i.O.", False),
         ("radio", False),
         ("Schlecht", False),
-        # a kind of defect, however many words of good ones stand in it
+        # defects, despite words for good
         ("nok_crack", False),
         ("NOK_scratch", False),
         ("not_ok_crack", False),
@@ -183,7 +183,7 @@ def test_who_knows_better_names_the_good_class(make: Any) -> None:
         ("non_conforme", False),
     ],
 )
-def test_what_counts_as_good(name: str, good: bool) -> None:
+def test_meaning_of_class_names(name: str, good: bool) -> None:
     assert is_good_class(name) is good
 
 
@@ -191,9 +191,9 @@ def test_mvtec(make: Any) -> None:
     data = open_dataset(make.mvtec())
     assert (data.layout, data.classes) == ("mvtec", ("crack", "hole"))
     assert len(data) == 15
-    for record in data.samples:
-        assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
-        assert record.is_defective == bool(record.class_ids)
+    for sample in data.samples:
+        assert set(np.unique(mask_of(sample))) == {0, *sample.class_ids}
+        assert sample.is_defective == bool(sample.class_ids)
     (make.root / "ground_truth/hole/001_mask.png").unlink()
     with pytest.raises(DataError, match=r"has no mask.*001_mask\.png"):
         open_dataset(make.root)
@@ -203,7 +203,7 @@ def test_mvtec(make: Any) -> None:
 def test_mask_folder_of_binary_masks(make: Any, value: int) -> None:
     data = open_dataset(make.mask_folder(value))
     assert (data.layout, data.classes) == ("mask_folder", ("defect",))
-    assert [record.is_defective for record in data.samples] == [False, True, False, True]
+    assert [sample.is_defective for sample in data.samples] == [False, True, False, True]
     assert np.array_equal(mask_of(data.samples[1]), make.mask(1))
 
 
@@ -216,7 +216,7 @@ def index_masks(make: Any, write: Any) -> Dataset:
 
 def test_mask_folder_of_class_ids(make: Any) -> None:
     data = index_masks(make, make.write)
-    assert [record.class_ids for record in data.samples] == [(), (1,), (1, 2), (3,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (1,), (1, 2), (3,)]
     assert np.array_equal(mask_of(data.samples[2]), make.mask(1, 2))
     assert data.classes == ("pit", "scar", "scale")
 
@@ -228,7 +228,7 @@ def test_mask_folder_of_grey_rgb_masks(make: Any) -> None:
 
 def test_mask_folder_of_spread_greys(make: Any) -> None:
     data = index_masks(make, lambda name, mask: make.write(name, mask * 85))
-    assert [record.class_ids for record in data.samples] == [(), (1,), (1, 2), (3,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (1,), (1, 2), (3,)]
     assert any("85 is pit, 170 is scar, 255 is scale" in note for note in data.notes)
 
 
@@ -239,13 +239,13 @@ def test_mask_folder_of_colours(make: Any) -> None:
     with pytest.raises(DataError, match=r"labelmap\.txt with a line name:red,green,blue"):
         index_masks(make, lambda name, mask: make.write(name, COLORS[mask]))
     data = open_dataset(make.root)
-    # Blue is the smallest number, red the biggest; the colours are BGR here.
+    # Blue is the smallest value, red the largest; the colours are BGR here.
     assert data.classes == ("rgb_0000c8", "rgb_00c800", "rgb_c80000")
-    assert [record.class_ids for record in data.samples] == [(), (3,), (2, 3), (1,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (3,), (2, 3), (1,)]
 
 
 def palette_png(indices: np.ndarray, colors: np.ndarray) -> bytes:
-    """A PNG of indices; OpenCV writes none."""
+    """A palette PNG, which OpenCV cannot write."""
     import struct
     import zlib
 
@@ -272,7 +272,7 @@ def test_mask_folder_of_palette_masks(make: Any) -> None:
         path.write_bytes(palette_png(mask, COLORS))
 
     data = index_masks(make, write)
-    assert [record.class_ids for record in data.samples] == [(), (1,), (1, 2), (3,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (1,), (1, 2), (3,)]
     assert np.array_equal(mask_of(data.samples[2]), make.mask(1, 2))
 
 
@@ -283,7 +283,7 @@ def test_mask_folder_of_one_file_per_class(make: Any) -> None:
     make.write("masks/p2_deep_scar.png", np.roll(make.mask(1, value=255), 20, axis=1))
     data = open_dataset(make.root)
     assert data.classes == ("deep_scar", "pit")
-    assert [record.class_ids for record in data.samples] == [(), (2,), (1, 2)]
+    assert [sample.class_ids for sample in data.samples] == [(), (2,), (1, 2)]
     assert set(np.unique(mask_of(data.samples[2]))) == {0, 1, 2}
 
 
@@ -293,7 +293,7 @@ def test_mask_folder_of_one_folder_per_class(make: Any) -> None:
         make.write(f"masks/pit/p{index}.png", make.mask(1, value=255) * index)
     data = open_dataset(make.root)
     assert data.classes == ("pit",)
-    assert [record.class_ids for record in data.samples] == [(), (1,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (1,)]
 
 
 @pytest.mark.parametrize(
@@ -310,21 +310,21 @@ def test_mask_folder_below_splits(make: Any, above: str) -> None:
         make.write(f"{images}/{split}.jpg")
         make.write(f"{masks}/{split}.png", make.mask(1))
     data = open_dataset(make.root)
-    assert {record.name: record.split for record in data.samples} == {
+    assert {sample.name: sample.split for sample in data.samples} == {
         "train.jpg": "train",
         "valid.jpg": "val",
         "test.jpg": "test",
     }
-    assert all(record.is_defective for record in data.samples)
+    assert all(sample.is_defective for sample in data.samples)
 
 
-def test_soft_edges_are_cut(make: Any) -> None:
+def test_soft_edges_are_thresholded(make: Any) -> None:
     for index in range(3):
         make.write(f"images/p{index}.jpg")
         soft = cv2.GaussianBlur(make.mask(*[1] * index, value=255), (0, 0), 2)
         make.write(f"masks/p{index}.png", np.asarray(soft))
     data = open_dataset(make.root)
-    assert [record.is_defective for record in data.samples] == [False, True, True]
+    assert [sample.is_defective for sample in data.samples] == [False, True, True]
     assert any("thresholded at 128" in note for note in data.notes)
     assert mask_of(data.samples[1]).sum() == pytest.approx(96, rel=0.5)
 
@@ -343,7 +343,7 @@ def test_unlabelled_pixels_are_void(make: Any) -> None:
     assert any("unlabelled" in note for note in data.notes)
 
 
-def test_masks_and_pictures_that_miss_each_other_are_counted(make: Any) -> None:
+def test_masks_without_images_and_images_without_masks_are_counted(make: Any) -> None:
     make.mask_folder()
     (make.root / "masks/p3.png").unlink()
     make.write("masks/stranger.png", make.mask(1))
@@ -360,8 +360,8 @@ def test_kolektor_2(make: Any) -> None:
             make.write(f"{split}/1000{index}_GT.png", make.mask(*[1] * (index == 1), value=255))
     data = open_dataset(make.root)
     assert (data.layout, data.classes, len(data)) == ("mask_beside", ("defect",), 6)
-    assert [record.is_defective for record in data.samples] == [False, True, False] * 2
-    assert {record.split for record in data.samples} == {"train", "test"}
+    assert [sample.is_defective for sample in data.samples] == [False, True, False] * 2
+    assert {sample.split for sample in data.samples} == {"train", "test"}
 
 
 def test_kolektor_1(make: Any) -> None:
@@ -372,8 +372,8 @@ def test_kolektor_1(make: Any) -> None:
             make.write(f"{item}/Part{part}_label.bmp", mask)
     data = open_dataset(make.root)
     assert (data.layout, len(data)) == ("mask_beside", 4)
-    assert [record.group for record in data.samples] == ["kos01", "kos01", "kos02", "kos02"]
-    assert [record.is_defective for record in data.samples] == [False, True] * 2
+    assert [sample.group for sample in data.samples] == ["kos01", "kos01", "kos02", "kos02"]
+    assert [sample.is_defective for sample in data.samples] == [False, True] * 2
 
 
 def test_tiles_with_masks_of_the_same_stem_in_class_folders(make: Any) -> None:
@@ -385,21 +385,21 @@ def test_tiles_with_masks_of_the_same_stem_in_class_folders(make: Any) -> None:
             )
     data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("mask_beside", ("MT_Crack", "MT_Fray"))
-    for record in data.samples:
-        assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
-        assert record.class_name == record.name.rstrip("01.jpg")
+    for sample in data.samples:
+        assert set(np.unique(mask_of(sample))) == {0, *sample.class_ids}
+        assert sample.class_name == sample.name.rstrip("01.jpg")
 
 
 def test_indexed_folder(make: Any) -> None:
     data = open_dataset(make.indexed())
     assert (data.layout, data.classes) == ("indexed", ("pit", "scar"))
-    assert [record.class_ids for record in data.samples[:4]] == [(), (1,), (2,), (1,)]
-    assert [record.split for record in data.samples[:4]] == ["train", "train", "val", "test"]
+    assert [sample.class_ids for sample in data.samples[:4]] == [(), (1,), (2,), (1,)]
+    assert [sample.split for sample in data.samples[:4]] == ["train", "train", "val", "test"]
     assert data.samples[0].group == "g0train"
     assert np.array_equal(mask_of(data.samples[2]), make.mask(2))
 
 
-def test_an_index_wins_over_run_lengths(make: Any) -> None:
+def test_an_index_has_priority_over_run_lengths(make: Any) -> None:
     make.indexed()
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", "t1.jpg,1,1 4")
     assert open_dataset(make.root).layout == "indexed"
@@ -407,7 +407,7 @@ def test_an_index_wins_over_run_lengths(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ("a.jpg,pit,x,g,train", "'x' is not a number"),
         ("a.jpg,pit,-1,g,train", "-1 is below 0"),
@@ -417,27 +417,27 @@ def test_an_index_wins_over_run_lengths(make: Any) -> None:
         ("a.jpg,pit,1,g,train\na.jpg,pit,1,g,train", "two images named 'a.jpg'"),
     ],
 )
-def test_a_bad_index_row_is_named(make: Any, row: str, said: str) -> None:
+def test_a_bad_index_row_is_named(make: Any, row: str, message: str) -> None:
     make.write("images/a.jpg")
     make.text("index.csv", "image,class_name,class_id,group,split", row)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_dataset(make.root)
 
 
-# -- what does not belong -----------------------------------------------------------------
+# -- other files -----------------------------------------------------------------
 
 
 def test_hidden_files_links_and_capitals(make: Any) -> None:
     make.class_folder(count=2)
     make.write("ok_front/LOUD.PNG")
     for junk in ("ok_front/.hidden.png", "ok_front/._x.png", ".git/x.png"):
-        make.text(junk, "no picture")
-    make.text("ok_front/Thumbs.db", "no picture")
-    make.text("ok_front/notes.txt", "no picture")
+        make.text(junk, "not an image")
+    make.text("ok_front/Thumbs.db", "not an image")
+    make.text("ok_front/notes.txt", "not an image")
     os.symlink(make.root, make.root / "def_front" / "loop")
     os.symlink(make.root / "nowhere", make.root / "ok_front" / "dangling")
     data = open_dataset(make.root)
-    names = sorted(record.path.name for record in data.samples)
+    names = sorted(sample.path.name for sample in data.samples)
     assert names == [
         "LOUD.PNG",
         "def_front_0.jpeg",
@@ -447,7 +447,7 @@ def test_hidden_files_links_and_capitals(make: Any) -> None:
     ]
 
 
-def test_what_is_no_data_set_is_told_what_each_layout_needs(tmp_path: Path) -> None:
+def test_an_unknown_layout_lists_what_each_layout_needs(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset(tmp_path)
     for name in layout_names():
@@ -489,12 +489,12 @@ def test_one_class_only_is_refused(make: Any) -> None:
 def test_the_real_sets(shared_data: Path) -> None:
     tiles = open_dataset(shared_data / "magnetic_tile")
     assert tiles.classes == ("blowhole", "break", "crack", "fray", "uneven")
-    assert (len(tiles), sum(record.is_defective for record in tiles.samples)) == (1344, 392)
+    assert (len(tiles), sum(sample.is_defective for sample in tiles.samples)) == (1344, 392)
     coded = open_dataset(shared_data / "neu_seg" / "train.csv")
     drawn = by_name(open_dataset(shared_data / "neu_seg"))
-    for record in coded.samples[::50]:
-        assert np.array_equal(record.read_mask(200, 200), drawn[record.name].read_mask(200, 200))
-        assert record.class_ids == drawn[record.name].class_ids
+    for sample in coded.samples[::50]:
+        assert np.array_equal(sample.read_mask(200, 200), drawn[sample.name].read_mask(200, 200))
+        assert sample.class_ids == drawn[sample.name].class_ids
 
 
 # -- every layout -------------------------------------------------------------------------
@@ -525,7 +525,7 @@ def test_the_layout_in_the_documentation_works(
     make.write("b.png")
     data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("named_bad", ("defect",))
-    assert [record.is_defective for record in data.samples] == [True, False]
+    assert [sample.is_defective for sample in data.samples] == [True, False]
 
 
 def test_every_layout_is_documented() -> None:
@@ -534,28 +534,28 @@ def test_every_layout_is_documented() -> None:
         assert f"| `{name}` |" in page
 
 
-# -- indexes that say less ----------------------------------------------------------------
+# -- incomplete indexes ----------------------------------------------------------------
 
 
-def test_an_index_without_classes_asks_the_masks(make: Any) -> None:
+def test_an_index_without_classes_is_labelled_by_masks(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
     make.text("index.csv", "image,split,group", *(f"p{i}.jpg,train,g{i // 2}" for i in range(4)))
     data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("indexed", ("defect",))
-    assert [record.is_defective for record in data.samples] == [False, True] * 2
-    assert [record.group for record in data.samples] == ["g0", "g0", "g1", "g1"]
-    assert {record.split for record in data.samples} == {"train"}
+    assert [sample.is_defective for sample in data.samples] == [False, True] * 2
+    assert [sample.group for sample in data.samples] == ["g0", "g0", "g1", "g1"]
+    assert {sample.split for sample in data.samples} == {"train"}
 
 
-def test_an_index_that_says_defective_is_believed(make: Any) -> None:
+def test_an_index_may_label_images_as_defective(make: Any) -> None:
     for index in range(2):
         make.write(f"images/p{index}.jpg")
     make.text("index.csv", "image,defective", "p0.jpg,0", "p1.jpg,1")
     data = open_dataset(make.root)
     assert (data.classes, data.has_masks) == (("defect",), False)
-    assert [record.is_defective for record in data.samples] == [False, True]
+    assert [sample.is_defective for sample in data.samples] == [False, True]
 
 
 def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
@@ -564,11 +564,11 @@ def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
         if class_id:
             make.write(f"masks/t{index}.png", make.mask(1, value=255))
     data = open_dataset(make.root)
-    for record in data.samples:
-        assert set(np.unique(mask_of(record))) == {0, *record.class_ids}
+    for sample in data.samples:
+        assert set(np.unique(mask_of(sample))) == {0, *sample.class_ids}
 
 
-def test_pictures_outside_the_index_are_counted(make: Any) -> None:
+def test_images_outside_the_index_are_counted(make: Any) -> None:
     make.indexed()
     make.write("images/stranger.jpg")
     assert any("1 images are not in the index" in note for note in open_dataset(make.root).notes)
@@ -581,8 +581,8 @@ def test_codes_may_be_long(make: Any) -> None:
     assert len(code) > 131_072  # the default limit of a cell
     make.write("images/a.png", make.pixels(400, 400))
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"a.png,1,{code}")
-    (record,) = open_dataset(make.root).samples
-    assert np.array_equal(record.read_mask(400, 400), mask)
+    (sample,) = open_dataset(make.root).samples
+    assert np.array_equal(sample.read_mask(400, 400), mask)
 
 
 def test_per_class_masks_may_hold_the_class_id(make: Any) -> None:
@@ -590,5 +590,5 @@ def test_per_class_masks_may_hold_the_class_id(make: Any) -> None:
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}_scar.png", make.mask(1, value=3) * index)
     data = open_dataset(make.root)
-    assert [record.class_ids for record in data.samples] == [(), (1,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (1,)]
     assert mask_of(data.samples[1]).sum() == 96

@@ -1,4 +1,4 @@
-"""Work in threads comes back in order, and what never comes back is named."""
+"""Parallel results are in order, and slow items are logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_results_are_in_order() -> None:
     ]
 
 
-def test_a_read_that_does_not_return_is_named_once(
+def test_a_slow_read_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(parallel, "SLOW_READ_S", 0.05)
@@ -41,5 +41,5 @@ def test_a_read_that_does_not_return_is_named_once(
     answers.set()
     waiting.join(60)
     assert rest == ["b\x1b.png", "c.png"]
-    (record,) = caplog.records
-    assert record.getMessage().startswith("share/b\\x1B.png: not read after")
+    (sample,) = caplog.records
+    assert sample.getMessage().startswith("share/b\\x1B.png: not read after")

@@ -1,4 +1,4 @@
-"""A folder is read whole, in one way, or refused with both: masks are never taken for pictures."""
+"""A folder is read completely in one layout, or refused; masks are never read as images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edgeinspect.learning.datasets.vocabulary import is_mask_folder, is_visualiz
 
 
 def bad(data: Dataset) -> list[str]:
-    return [record.name for record in data.samples if record.is_defective]
+    return [sample.name for sample in data.samples if sample.is_defective]
 
 
 def spots(data: Dataset) -> int:
-    """Defect pixels of all pictures together."""
-    return sum(int((record.read_mask(40, 64) > 0).sum()) for record in data.samples)
+    """Return the defect pixels of all images."""
+    return sum(int((sample.read_mask(40, 64) > 0).sum()) for sample in data.samples)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def spots(data: Dataset) -> int:
         ("segregation", False, False),
     ],
 )
-def test_what_a_folders_name_says(name: str, mask: bool, drawing: bool) -> None:
+def test_meaning_of_folder_names(name: str, mask: bool, drawing: bool) -> None:
     assert (is_mask_folder(name), is_visualization_folder(name)) == (mask, drawing)
 
 
@@ -66,7 +66,7 @@ def voc(make: Any, png: str) -> Path:
 def test_labelmes_voc_in_both_forms(make: Any, png: str) -> None:
     data = open_dataset(voc(make, png))
     assert (data.layout, data.classes) == ("mask_folder", ("pit", "scar"))
-    assert [record.class_ids for record in data.samples] == [(), (2,), (), (2,)]
+    assert [sample.class_ids for sample in data.samples] == [(), (2,), (), (2,)]
     assert data.skipped == ()
 
 
@@ -93,7 +93,7 @@ def test_anomalibs_folder(make: Any) -> None:
     assert spots(data) == 4 * 96
 
 
-def test_a_mask_that_two_classes_could_have_is_refused(make: Any) -> None:
+def test_a_mask_that_matches_two_classes_is_refused(make: Any) -> None:
     for index in range(3):
         for name in ("good", "crack", "hole"):
             make.write(f"{name}/{index}.png")
@@ -102,7 +102,7 @@ def test_a_mask_that_two_classes_could_have_is_refused(make: Any) -> None:
         open_dataset(make.root)
 
 
-def test_masks_under_any_name_are_no_class(make: Any) -> None:
+def test_masks_under_any_name_are_not_a_class(make: Any) -> None:
     for index in range(4):
         make.write(f"ok/{index}.png")
         make.write(f"crack/c{index}.png")
@@ -112,19 +112,19 @@ def test_masks_under_any_name_are_no_class(make: Any) -> None:
     assert open_dataset(make.root, "class_folder").classes == ("binary", "crack")
 
 
-def test_plain_pictures_of_other_names_may_be_a_class(make: Any) -> None:
+def test_uniform_images_of_other_names_may_be_a_class(make: Any) -> None:
     for index in range(4):
         make.write(f"ok/{index}.png")
         make.write(f"empty/e{index}.png", np.full((40, 64), 3, np.uint8))
     assert open_dataset(make.root).classes == ("empty",)
 
 
-def test_a_kind_of_defect_may_be_named_like_a_mask(make: Any) -> None:
+def test_a_defect_class_may_be_named_like_a_mask(make: Any) -> None:
     make.class_folder("ok", "solder_mask_damage", count=3)
     assert open_dataset(make.root).classes == ("solder_mask_damage",)
 
 
-def test_a_part_of_a_folder_is_no_set(make: Any) -> None:
+def test_reading_a_folder_in_part_is_refused(make: Any) -> None:
     make.mask_folder(count=6)
     make.class_folder("ok", "bad", count=6)
     with pytest.raises(
@@ -143,21 +143,21 @@ def test_two_folders_of_masks_are_refused(make: Any) -> None:
         open_dataset(make.root)
 
 
-def test_two_masks_of_a_picture_are_refused(make: Any) -> None:
+def test_two_masks_of_an_image_are_refused(make: Any) -> None:
     make.mask_folder()
     make.write("masks/P1_mask.PNG", make.mask(1, value=255))
     with pytest.raises(DataError, match=r"p1\.jpg has two masks"):
         open_dataset(make.root)
 
 
-def test_masks_are_found_however_they_are_spelled(make: Any) -> None:
+def test_masks_are_found_in_other_spellings(make: Any) -> None:
     for index in range(6):
         make.write(f"images/Teil_{index}.JPG")
         make.write(f"masks/TEIL_{index}.png", make.mask(*[1] * (index % 2), value=255))
-    assert [record.is_defective for record in open_dataset(make.root).samples] == [False, True] * 3
+    assert [sample.is_defective for sample in open_dataset(make.root).samples] == [False, True] * 3
 
 
-def test_masks_of_other_pictures_are_refused(make: Any) -> None:
+def test_masks_of_other_images_are_refused(make: Any) -> None:
     make.mask_folder(count=4)
     for index in range(3):
         make.write(f"masks/q{index}.png", make.mask(1, value=255))
@@ -165,19 +165,19 @@ def test_masks_of_other_pictures_are_refused(make: Any) -> None:
         open_dataset(make.root)
 
 
-def test_one_part_under_two_endings_is_one_picture(make: Any) -> None:
+def test_one_image_under_two_suffixes_is_read_once(make: Any) -> None:
     for index in range(4):
         pixels = make.pixels()
         make.write(f"images/p{index}.bmp", pixels)
         make.write(f"images/p{index}.jpg", pixels)
         make.write(f"masks/p{index}.png", make.mask(*[1] * (index % 2), value=255))
     data = open_dataset(make.root)
-    assert [record.name for record in data.samples] == [f"p{i}.bmp" for i in range(4)]
+    assert [sample.name for sample in data.samples] == [f"p{i}.bmp" for i in range(4)]
     assert bad(data) == ["p1.bmp", "p3.bmp"]
     assert [one.name for one in data.skipped] == [f"p{i}.jpg" for i in range(4)]
 
 
-def test_two_endings_with_two_labels_are_refused(make: Any) -> None:
+def test_two_suffixes_with_two_labels_are_refused(make: Any) -> None:
     for name in ("p0.bmp", "p0.jpg", "p1.jpg"):
         make.write(f"train_images/{name}")
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", "p0.jpg,1,9 12")
@@ -212,7 +212,7 @@ def test_mvtec_ad_2(make: Any) -> None:
     data = open_dataset(make.root)
     assert (data.layout, data.classes, len(data)) == ("mvtec", ("bad",), 12)
     assert bad(data) == [f"test_public/bad/{index:03}_regular.png" for index in range(3)]
-    assert {record.split for record in data.samples} == {"train", "val", "test"}
+    assert {sample.split for sample in data.samples} == {"train", "val", "test"}
     assert (len(data.skipped), spots(data)) == (6, 3 * 96)
 
 
@@ -247,7 +247,7 @@ def test_dagm(make: Any) -> None:
         make.text(f"Class1/{split}/Label/Labels.txt", "1")
     data = open_dataset(make.root)
     assert (data.layout, data.classes, len(data)) == ("mask_folder", ("defect",), 8)
-    assert {record.split for record in data.samples if record.is_defective} == {"train", "test"}
+    assert {sample.split for sample in data.samples if sample.is_defective} == {"train", "test"}
     assert spots(data) == 2 * 96
 
 
@@ -268,7 +268,7 @@ VOC = "<annotation><filename>p.jpg</filename><object><name>pit</name></object></
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("p0.json", json.dumps(LABELME), r"labelme's JSON files.*labelme2voc"),
         ("annotations/instances.json", json.dumps(COCO), "COCO's JSON.*annToMask"),
@@ -280,10 +280,10 @@ VOC = "<annotation><filename>p.jpg</filename><object><name>pit</name></object></
         ("_classes.csv", "filename, pit, scar\np0.jpg, 1, 0\n", "Roboflow's table of labels"),
     ],
 )
-def test_what_is_not_read_is_named(make: Any, file: str, text: str, said: str) -> None:
+def test_unsupported_formats_are_named(make: Any, file: str, text: str, message: str) -> None:
     make.write("images/train/p0.jpg")
     make.text(file, text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_dataset(make.root)
 
 
@@ -297,7 +297,7 @@ def test_label_studios_masks_are_named(make: Any) -> None:
         open_dataset(make.root)
 
 
-def test_json_beside_classes_is_said(make: Any) -> None:
+def test_json_beside_classes_is_noted(make: Any) -> None:
     make.class_folder(count=3)
     make.text("def_front/def_front_0.json", json.dumps(LABELME))
     notes = open_dataset(make.root).notes
@@ -312,7 +312,7 @@ def test_hostile_json_is_never_parsed(make: Any, text: str) -> None:
         open_dataset(make.root)
 
 
-def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_lists_what_is_skipped(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for index in range(30):
         pixels = make.pixels()
         make.write(f"images/p{index}.bmp", pixels)
@@ -329,20 +329,20 @@ def test_inspect_lists_what_is_left_out(make: Any, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("name", ["{0}.jpg.png", "{0}.JPG.png", "{0}.jpg_mask.png", "{0}_mask.png"])
 @pytest.mark.parametrize("folder", ["masks/", ""])
-def test_a_mask_may_have_its_pictures_whole_name(make: Any, name: str, folder: str) -> None:
+def test_a_mask_may_have_its_images_full_name(make: Any, name: str, folder: str) -> None:
     for index in range(6):
         make.write(f"images/p{index}.jpg")
         make.write(f"{folder or 'images/'}{name.format(f'p{index}')}", make.mask(index % 2) * 255)
     data = open_dataset(make.root)
     assert data.classes == ("defect",)
-    assert [record.is_defective for record in data.samples] == [False, True] * 3
+    assert [sample.is_defective for sample in data.samples] == [False, True] * 3
 
 
-def test_a_class_may_stand_behind_its_pictures_whole_name(make: Any) -> None:
+def test_a_class_may_follow_its_images_full_name(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.jpg_crack.png", make.mask(1) * 255)
         make.write(f"masks/p{index}.jpg_pit.png", make.mask(0))
     data = open_dataset(make.root)
     assert data.classes == ("crack", "pit")
-    assert {record.class_ids for record in data.samples} == {(1,)}
+    assert {sample.class_ids for sample in data.samples} == {(1,)}

@@ -1,4 +1,4 @@
-"""Labels that mean something else than they seem to: right, or refused with both readings."""
+"""Misleading labels are read correctly, or refused."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def refused(root: Path, words: str) -> None:
 
 
 def defective(data: Dataset) -> set[str]:
-    return {Path(record.name).stem for record in data.samples if record.is_defective}
+    return {Path(sample.name).stem for sample in data.samples if sample.is_defective}
 
 
-# -- classes that do not say which is good ----------------------------------------------------
+# -- classes without a good name ----------------------------------------------------
 
 
 @pytest.mark.parametrize("names", [("0", "1"), ("class_0", "class_1"), ("true", "false")])
-def test_two_sides_of_a_decision_are_asked_about(make: Any, names: tuple[str, str]) -> None:
+def test_two_uninformative_class_names_need_a_good_class(make: Any, names: tuple[str, str]) -> None:
     make.class_folder(*names)
     refused(make.root, f"--good-class {min(names)} or --good-class {max(names)}")
     data = open_dataset(make.root, good_classes=[names[0]])
     assert data.classes == (names[1],)
 
 
-def test_numbered_kinds_of_defects_are_read_and_asked_about(make: Any) -> None:
+def test_numbered_classes_are_read_with_a_warning(make: Any) -> None:
     make.class_folder("1", "2", "3")  # GC10-DET
     found = check_dataset(scan_dataset(open_dataset(make.root), with_duplicates=False))
     assert any("1, 2, 3" in one.remedy and "--good-class NAME" in one.remedy for one in found)
@@ -47,10 +47,10 @@ def test_factory_names_in_capitals_below_splits(make: Any) -> None:
         make.class_folder("IO", "NIO_Kratzer", "NIO_crack", above=f"{split}/")
     data = open_dataset(make.root)
     assert data.classes == ("NIO_Kratzer", "NIO_crack")
-    assert {record.split for record in data.samples} == {"train", "test"}
+    assert {sample.split for sample in data.samples} == {"train", "test"}
 
 
-# -- masks among the pictures of a class ------------------------------------------------------
+# -- masks among the images of a class ------------------------------------------------------
 
 
 def beside(make: Any, name: str, ending: str = "png") -> Path:
@@ -62,7 +62,7 @@ def beside(make: Any, name: str, ending: str = "png") -> Path:
 
 
 @pytest.mark.parametrize("name", ["{}_mask", "{}.mask", "{}_GT"])
-def test_masks_beside_the_pictures_of_one_class_are_masks(make: Any, name: str) -> None:
+def test_masks_beside_the_images_of_one_class_are_masks(make: Any, name: str) -> None:
     data = open_dataset(beside(make, name))
     assert (data.layout, data.classes, len(data)) == ("mask_beside", ("ng",), 12)
     assert defective(data) == {f"p{index}" for index in range(6)}
@@ -71,13 +71,13 @@ def test_masks_beside_the_pictures_of_one_class_are_masks(make: Any, name: str) 
     )
 
 
-def test_a_mask_never_takes_the_place_of_its_picture(make: Any) -> None:
+def test_a_mask_is_never_read_as_its_image(make: Any) -> None:
     data = open_dataset(beside(make, "{}", "jpg"))
-    assert {record.path.suffix for record in data.samples if record.is_defective} == {".jpg"}
+    assert {sample.path.suffix for sample in data.samples if sample.is_defective} == {".jpg"}
 
 
 @pytest.mark.parametrize("name", ["{}_lab", "{}_defect", "mask_{}", "gt_{}"])
-def test_masks_of_other_names_are_no_pictures(make: Any, name: str) -> None:
+def test_masks_of_other_names_are_not_images(make: Any, name: str) -> None:
     refused(beside(make, name), "ng/ has masks among its images")
     assert len(open_dataset(make.root, "class_folder")) == 18
 
@@ -85,7 +85,7 @@ def test_masks_of_other_names_are_no_pictures(make: Any, name: str) -> None:
 @pytest.mark.parametrize(
     "below", ["good/rejected", "good/cam1/NOK", "good/pit", "pit/ok", "pit/i.O."]
 )
-def test_a_folder_that_says_the_opposite_of_its_class_is_refused(make: Any, below: str) -> None:
+def test_a_folder_that_means_the_opposite_of_its_class_is_refused(make: Any, below: str) -> None:
     for index in range(3):
         make.write(f"good/{index}.png")
         make.write(f"pit/{index}.png")
@@ -97,7 +97,7 @@ def test_a_folder_that_says_the_opposite_of_its_class_is_refused(make: Any, belo
 
 
 def test_views_of_one_part_are_its_group(make: Any) -> None:
-    """Real-IAD: a folder per part below that of its kind of defect, masks of the same stem."""
+    """Real-IAD: a folder per part below its defect class, masks of the same stem."""
     for part in range(3):
         for view in ("C1", "C2"):
             make.write(f"OK/S{part:04}/a_{part}_OK_{view}.jpg")
@@ -105,11 +105,11 @@ def test_views_of_one_part_are_its_group(make: Any) -> None:
             make.write(f"NG/AK/S{part:04}/a_{part}_NG_AK_{view}.png", make.mask(1, value=255))
     data = open_dataset(make.root)
     assert (data.classes, len(data)) == (("NG/AK",), 12)
-    assert len({record.group for record in data.samples}) == 6
+    assert len({sample.group for sample in data.samples}) == 6
 
 
-def test_good_pictures_may_have_empty_masks_beside_them(make: Any) -> None:
-    """The magnetic tiles: every picture has its mask, in a folder per class."""
+def test_good_images_may_have_empty_masks_beside_them(make: Any) -> None:
+    """The magnetic tiles: every image has its mask, in a folder per class."""
     for index in range(6):
         make.write(f"MT_Free/Imgs/f{index}.jpg")
         make.write(f"MT_Free/Imgs/f{index}.png", make.mask())
@@ -121,7 +121,7 @@ def test_good_pictures_may_have_empty_masks_beside_them(make: Any) -> None:
     assert not scan_dataset(data, with_duplicates=False).broken
 
 
-# -- what masks hold --------------------------------------------------------------------------
+# -- contents of masks --------------------------------------------------------------------------
 
 
 def masked(make: Any, *masks: Any, name: str = "p{}") -> Path:
@@ -142,7 +142,7 @@ def test_inverted_masks_are_refused(make: Any) -> None:
     refused(make.root, "255 covers most of 3 of 3 masks")
 
 
-def test_inverted_masks_of_kinds_in_folders_are_refused(make: Any) -> None:
+def test_inverted_masks_in_class_folders_are_refused(make: Any) -> None:
     make.mvtec()
     for kind in ("crack", "hole"):
         for index in range(3):
@@ -151,7 +151,7 @@ def test_inverted_masks_of_kinds_in_folders_are_refused(make: Any) -> None:
     refused(make.root, "255 covers most of 6 of 6 masks")
 
 
-def test_a_list_that_says_the_background_is_believed(make: Any) -> None:
+def test_a_label_map_may_declare_the_background(make: Any) -> None:
     for index, kind in enumerate(((1,), (2,), ())):
         make.write(f"JPEGImages/p{index}.jpg")
         colors = np.array([[30, 20, 10], [0, 0, 200], [0, 200, 0]], np.uint8)
@@ -159,7 +159,7 @@ def test_a_list_that_says_the_background_is_believed(make: Any) -> None:
     make.text("labelmap.txt", "background:10,20,30::", "pit:200,0,0::", "scar:0,200,0::")
     data = open_dataset(make.root)
     assert data.classes == ("pit", "scar")
-    assert [record.class_ids for record in data.samples] == [(1,), (2,), ()]
+    assert [sample.class_ids for sample in data.samples] == [(1,), (2,), ()]
 
 
 def objects(make: Any, count: int, first: int = 1) -> np.ndarray:
@@ -169,45 +169,45 @@ def objects(make: Any, count: int, first: int = 1) -> np.ndarray:
     return out
 
 
-def test_numbers_of_single_objects_are_no_classes(make: Any) -> None:
+def test_instance_ids_are_not_classes(make: Any) -> None:
     masked(make, *(objects(make, count).astype(np.uint8) for count in (2, 3, 1, 4, 0)))
     refused(make.root, "have instance ids.*classes.txt")
     make.text("classes.txt", "pit", "scar", "dent", "crack")
     assert open_dataset(make.root).classes == ("pit", "scar", "dent", "crack")
 
 
-def test_numbers_up_to_500_are_no_classes(make: Any) -> None:
+def test_instance_ids_up_to_500_are_not_classes(make: Any) -> None:
     masked(make, *(objects(make, 4, first) for first in (1, 101, 201, 401, 497)))
     refused(make.root, "have instance ids")
 
 
-def test_classes_that_are_met_together_are_classes(make: Any) -> None:
+def test_values_that_occur_together_are_classes(make: Any) -> None:
     masked(make, *(make.mask(*kinds) for kinds in ((1, 2), (1,), (1, 2), (2, 3), ())))
     assert open_dataset(make.root).classes == ("class_1", "class_2", "class_3")
 
 
 @pytest.mark.parametrize("name", ["p{}_lab", "p{}_gt_mask", "p{}_labelIds", "p{}_gtFine_labelIds"])
-def test_a_word_for_masks_is_no_class(make: Any, name: str) -> None:
+def test_a_word_for_masks_is_not_a_class(make: Any, name: str) -> None:
     masked(make, make.mask(1), make.mask(2), make.mask(3), make.mask(), name=name)
     data = open_dataset(make.root)
     assert data.classes == ("class_1", "class_2", "class_3")
-    assert [record.class_ids for record in data.samples] == [(1,), (2,), (3,), ()]
+    assert [sample.class_ids for sample in data.samples] == [(1,), (2,), (3,), ()]
 
 
-def test_files_of_one_class_hold_one_value(make: Any) -> None:
+def test_files_of_one_class_have_one_value(make: Any) -> None:
     for kind in ("pit", "scar"):
         masked(make, make.mask(1, 2), make.mask(), name="p{}_" + kind)
     refused(make.root, "masks of one class have several values")
 
 
 @pytest.mark.parametrize("ending", ["gif", "npy", "webp"])
-def test_a_mask_that_is_not_read_does_not_make_its_picture_clean(make: Any, ending: str) -> None:
+def test_an_unsupported_mask_does_not_make_its_image_good(make: Any, ending: str) -> None:
     masked(make, *[make.mask(1, value=255)] * 5)
     (make.root / "masks/p2.png").rename(make.root / f"masks/p2.{ending}")
     refused(make.root, rf"p2\.{ending}; p2.png would be taken as good")
 
 
-def test_a_picture_without_a_mask_among_labelled_clean_ones_is_left_out(make: Any) -> None:
+def test_an_image_without_a_mask_among_empty_masks_is_skipped(make: Any) -> None:
     make.mask_folder(count=12)
     (make.root / "masks/p3.png").unlink()
     data = open_dataset(make.root)
@@ -215,7 +215,7 @@ def test_a_picture_without_a_mask_among_labelled_clean_ones_is_left_out(make: An
     assert len(data) == 11
 
 
-def test_pictures_of_other_formats_are_named(make: Any) -> None:
+def test_images_of_other_formats_are_named(make: Any) -> None:
     make.class_folder("ok", "ng", count=10)
     (make.root / "ng/ng_3.jpeg").rename(make.root / "ng/ng_3.webp")
     data = open_dataset(make.root)
@@ -234,7 +234,7 @@ def test_roboflows_first_class_is_the_background(make: Any) -> None:
     refused(make.root, "value 0 is named 'pit'")
 
 
-def test_masks_of_good_pictures_may_be_there_if_they_are_empty(make: Any) -> None:
+def test_good_images_may_have_empty_masks(make: Any) -> None:
     make.mvtec()
     for index in range(3):
         make.write(f"ground_truth/good/{index:03}_mask.png", make.mask())
@@ -269,7 +269,9 @@ def index(make: Any, *lines: str, masks: Any = None) -> Path:
         (("image,class_name", "p1.png,pit", "p2.png,ok", "p3.png,"), "not labelled yet"),
     ],
 )
-def test_an_index_never_says_good_by_mistake(make: Any, lines: tuple[str, ...], words: str) -> None:
+def test_an_index_never_labels_good_by_mistake(
+    make: Any, lines: tuple[str, ...], words: str
+) -> None:
     refused(index(make, *lines), words)
 
 
@@ -284,7 +286,7 @@ def test_rows_without_a_label_are_counted(make: Any) -> None:
     assert "1 of 2 rows have no label: taken as good" in data.notes
 
 
-def test_names_alone_do_not_number_the_values_of_masks(make: Any) -> None:
+def test_names_without_ids_do_not_map_mask_values(make: Any) -> None:
     masks = [make.mask(1), make.mask(2), make.mask()]
     index(make, "image,class_name", "p1.png,pit", "p2.png,dent", "p3.png,ok", masks=masks)
     refused(make.root, "but not the mask value of each")
@@ -309,7 +311,7 @@ def test_labels_and_masks_number_classes_alike(make: Any) -> None:
         "image_id,class_id,encoded_pixels",
     ],
 )
-def test_what_spreadsheets_put_before_a_header(make: Any, head: str) -> None:
+def test_lines_of_spreadsheets_before_the_header_are_ignored(make: Any, head: str) -> None:
     make.severstal()
     rows = (make.root / "train.csv").read_text().splitlines()[1:]
     make.text("train.csv", head, *rows)
@@ -319,7 +321,7 @@ def test_what_spreadsheets_put_before_a_header(make: Any, head: str) -> None:
 # -- exports of other programs ----------------------------------------------------------------
 
 
-def test_splits_of_yolo_are_no_classes(make: Any) -> None:
+def test_yolo_splits_are_not_classes(make: Any) -> None:
     """CVAT's `YOLO 1.1` and Darknet's."""
     for split in ("train", "val"):
         for number in range(3):
@@ -335,19 +337,19 @@ def test_masks_of_several_objects_are_of_one_class(make: Any) -> None:
         make.write(f"masks/p{number}_mask_0.png", make.mask(1, value=255))
         make.write(f"masks/p{number}_mask_1.png", make.mask(0, 1, value=255))
     data = open_dataset(make.root)
-    assert (data.classes, [record.class_ids for record in data.samples]) == (
+    assert (data.classes, [sample.class_ids for sample in data.samples]) == (
         ("defect",),
         [(1,)] * 3,
     )
 
 
-@pytest.mark.parametrize("word", ["{number}", "{picture:04x}{number:02x}f"])
-def test_numbers_in_names_of_masks_are_no_classes(make: Any, word: str) -> None:
-    for picture in range(10):
-        make.write(f"images/p{picture}.png")
+@pytest.mark.parametrize("word", ["{number}", "{image:04x}{number:02x}f"])
+def test_numbers_in_names_of_masks_are_not_classes(make: Any, word: str) -> None:
+    for image in range(10):
+        make.write(f"images/p{image}.png")
         for number in range(2):
-            name = word.format(picture=picture, number=number)
-            make.write(f"masks/p{picture}_{name}.png", make.mask(1, value=255))
+            name = word.format(image=image, number=number)
+            make.write(f"masks/p{image}_{name}.png", make.mask(1, value=255))
     refused(make.root, "which cannot be classes")
 
 
@@ -379,22 +381,22 @@ def test_a_list_may_number_its_names(make: Any, line: str, first: int) -> None:
         (("pit",), "does not name: 2, 3"),
     ],
 )
-def test_a_list_that_can_be_read_in_two_ways(make: Any, lines: tuple[str, ...], words: str) -> None:
+def test_an_ambiguous_class_list_is_refused(make: Any, lines: tuple[str, ...], words: str) -> None:
     refused(listed(make, *lines), words)
 
 
-def test_two_cameras_are_no_classes(make: Any) -> None:
+def test_two_camera_folders_are_not_classes(make: Any) -> None:
     make.class_folder("ok", "ng", above="cam1/")
     make.class_folder("ok", "ng", above="cam2/")
     refused(make.root, "cam1/ and cam2/ both contain ng and ok, so either level")
     assert open_dataset(make.root / "cam1").classes == ("ng",)
 
 
-# -- masks among the pictures of a set with masks -----------------------------------------------
+# -- masks among the images of a set with masks -----------------------------------------------
 
 
 @pytest.mark.parametrize("inner", ["masks", "SegmentationClass", "old/masks", "overlay"])
-def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -> None:
+def test_masks_below_the_images_are_not_good_images(make: Any, inner: str) -> None:
     make.mask_folder(count=12)
     for index in range(12):
         make.write(f"images/{inner}/{index}.png", make.mask(1, value=255))
@@ -403,7 +405,7 @@ def test_masks_below_the_pictures_are_no_clean_pictures(make: Any, inner: str) -
 
 
 @pytest.mark.parametrize("target", ["..", "../masks"])
-def test_masks_reached_by_a_link_are_no_clean_pictures(make: Any, target: str) -> None:
+def test_linked_masks_are_not_good_images(make: Any, target: str) -> None:
     make.mask_folder(count=12)
     (make.root / "images" / "up").symlink_to(target)
     refused(make.root, "are also masks of the set")
@@ -411,16 +413,16 @@ def test_masks_reached_by_a_link_are_no_clean_pictures(make: Any, target: str) -
         open_dataset(make.root, "mask_folder")
 
 
-def test_masks_below_a_kind_of_defect_are_no_pictures(make: Any) -> None:
+def test_masks_below_a_defect_class_are_not_images(make: Any) -> None:
     make.mvtec()
     for folder in sorted((make.root / "test").iterdir()):
-        for picture in sorted(folder.glob("*.png")):
-            make.write(f"test/{folder.name}/masks/{picture.name}", make.mask(1, value=255))
+        for image in sorted(folder.glob("*.png")):
+            make.write(f"test/{folder.name}/masks/{image.name}", make.mask(1, value=255))
     with pytest.raises(DataError):
         open_dataset(make.root)
 
 
-def test_a_table_of_codes_that_ends_within_a_line_is_refused(make: Any) -> None:
+def test_a_truncated_table_of_codes_is_refused(make: Any) -> None:
     table = make.severstal() / "train.csv"
     whole = table.read_bytes()
     last = whole.splitlines(keepends=True)[-1]

@@ -1,4 +1,4 @@
-"""What a survey finds: every fault that was planted, and nothing else."""
+"""Scanning a data set: every planted problem is found, and nothing else."""
 
 from __future__ import annotations
 
@@ -43,41 +43,41 @@ def messages(found: DatasetScan) -> str:
     return "\n".join(f"{one.level}: {one.message}" for one in check_dataset(found))
 
 
-# -- twins --------------------------------------------------------------------------------
+# -- duplicates --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", range(8))
-def test_a_turned_brighter_compressed_twin_is_found(way: int) -> None:
-    pictures = [texture(seed)[:, :, None] for seed in range(30)]
-    twin = np.clip(dihedral(texture(7), way) * 0.8 + 15, 0, 255).astype(np.uint8)
-    packed = cv2.imencode(".jpg", twin, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
-    pictures.append(np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)[:, :, None])
-    (pair,) = find_duplicates([fingerprint(picture) for picture in pictures])
+def test_a_rotated_brighter_compressed_duplicate_is_found(way: int) -> None:
+    images = [texture(seed)[:, :, None] for seed in range(30)]
+    copy = np.clip(dihedral(texture(7), way) * 0.8 + 15, 0, 255).astype(np.uint8)
+    packed = cv2.imencode(".jpg", copy, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    images.append(np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)[:, :, None])
+    (pair,) = find_duplicates([fingerprint(image) for image in images])
     assert (pair.first, pair.second, pair.is_exact) == (7, 30, False)
     assert pair.correlation > 0.93
 
 
-def test_the_same_pixels_are_exact_and_strangers_are_none() -> None:
-    pictures = [texture(seed)[:, :, None] for seed in (1, 2, 3, 2)]
-    assert find_duplicates([fingerprint(picture) for picture in pictures]) == [
+def test_equal_pixels_are_exact_duplicates_and_others_are_not() -> None:
+    images = [texture(seed)[:, :, None] for seed in (1, 2, 3, 2)]
+    assert find_duplicates([fingerprint(image) for image in images]) == [
         DuplicatePair(1, 3, True, 1.0)
     ]
 
 
-def test_flat_pictures_are_no_twins_but_by_their_pixels() -> None:
+def test_images_without_contrast_are_duplicates_only_if_equal() -> None:
     rng = np.random.default_rng(3)
     flat = [rng.integers(100, 103, (64, 64, 1), np.uint8) for _ in range(4)]
-    assert find_duplicates([fingerprint(picture) for picture in flat]) == []
-    assert len(find_duplicates([fingerprint(picture) for picture in [*flat, flat[0]]])) == 1
+    assert find_duplicates([fingerprint(image) for image in flat]) == []
+    assert len(find_duplicates([fingerprint(image) for image in [*flat, flat[0]]])) == 1
 
 
-def test_another_shape_is_no_twin() -> None:
+def test_another_shape_is_not_a_duplicate() -> None:
     square, strip = texture(1)[:, :, None], texture(1, 32, 200)[:, :, None]
     assert find_duplicates([fingerprint(square), fingerprint(strip)]) == []
 
 
 def casting(seed: int) -> np.ndarray:
-    """The same part at nearly the same place, with grain of its own."""
+    """The same part at nearly the same place, with its own grain."""
     rng = np.random.default_rng(seed)
     grain = cv2.GaussianBlur(rng.normal(size=(150, 150)), (0, 0), 1.5)
     part = np.zeros((150, 150), np.float32)
@@ -89,15 +89,15 @@ def casting(seed: int) -> np.ndarray:
     return np.clip(90 + part + 25 * grain / grain.std(), 0, 255).astype(np.uint8)
 
 
-def test_castings_that_look_alike_are_no_twins() -> None:
-    pictures = [casting(seed)[:, :, None] for seed in range(40)]
-    pictures.append(np.ascontiguousarray(np.rot90(pictures[11])))
-    pictures[-1] = (pictures[-1] * 0.9).astype(np.uint8)
-    found = find_duplicates([fingerprint(picture) for picture in pictures])
+def test_similar_castings_are_not_duplicates() -> None:
+    images = [casting(seed)[:, :, None] for seed in range(40)]
+    images.append(np.ascontiguousarray(np.rot90(images[11])))
+    images[-1] = (images[-1] * 0.9).astype(np.uint8)
+    found = find_duplicates([fingerprint(image) for image in images])
     assert [(pair.first, pair.second) for pair in found] == [(11, 40)]
 
 
-def test_families_are_tied_through_others() -> None:
+def test_duplicate_groups_are_transitive() -> None:
     pairs = [
         DuplicatePair(0, 4, True, 1),
         DuplicatePair(4, 9, False, 1),
@@ -118,7 +118,7 @@ def test_bits_are_counted_without_numpy_2(values: list[int]) -> None:
 # -- findings -----------------------------------------------------------------------------
 
 
-def test_a_good_set_has_nothing_to_say_but_notes(make: Any) -> None:
+def test_a_valid_set_has_notes_only(make: Any) -> None:
     found = scan_dataset(split_dataset(open_dataset(make.mask_folder(count=20)), 1))
     assert {one.level for one in check_dataset(found)} <= {"note"}
     assert not found.broken
@@ -127,7 +127,7 @@ def test_a_good_set_has_nothing_to_say_but_notes(make: Any) -> None:
     assert [seen.defect_px for seen in found.images[:2]] == [0, 96]
 
 
-def test_planted_faults_are_all_found(make: Any) -> None:
+def test_all_planted_problems_are_found(make: Any) -> None:
     root = make.indexed()
     lines = (root / "index.csv").read_text().splitlines()
     more = []
@@ -148,7 +148,7 @@ def test_planted_faults_are_all_found(make: Any) -> None:
     make.write("masks/liar.png", make.mask(2))
     make.write("masks/twin.png", make.mask(2))
     original = cv2.imread(str(root / "images/t1.jpg"), cv2.IMREAD_GRAYSCALE)
-    make.write("images/copy.png", original)  # t1 is a pit in train: two faults in one
+    make.write("images/copy.png", original)  # t1 is a pit in train: two problems
     second = cv2.imread(str(root / "images/t2.jpg"), cv2.IMREAD_GRAYSCALE)
     make.write("images/twin.png", np.ascontiguousarray(second[::-1]))  # t2 is in val
     found = scan_dataset(open_dataset(root))
@@ -200,7 +200,7 @@ def test_no_defect_at_all_is_an_error(make: Any) -> None:
     assert "error: no image is defective" in messages(scan_dataset(open_dataset(make.root)))
 
 
-def test_a_split_that_keeps_twins_together_has_no_leak(make: Any) -> None:
+def test_a_split_that_keeps_duplicates_together_has_no_leak(make: Any) -> None:
     for index in range(24):
         pixels = texture(index // 2)
         make.write(f"{'ok' if index < 12 else 'bad'}/p{index}.png", dihedral(pixels, index % 2))
@@ -225,8 +225,8 @@ def test_the_sheet_shows_every_section(
         sheet_module, "_text_line", lambda text, *rest: titles.append(text) or real(text, *rest)
     )
     found = scan_dataset(open_dataset(root))
-    picture = draw_contact_sheet(found)
-    assert picture.shape[1:] == (1800, 3)
+    image = draw_contact_sheet(found)
+    assert image.shape[1:] == (1800, 3)
     assert [title.split(":")[0] for title in titles if ":" in title] == [
         "pit",
         "scar",
@@ -234,9 +234,9 @@ def test_the_sheet_shows_every_section(
         "cannot be used",
     ]
     for color in (class_color_bgr(1), class_color_bgr(2)):
-        assert (picture == color).all(axis=2).any()
+        assert (image == color).all(axis=2).any()
     write_contact_sheet(tmp_path / "sheet.png", found)
-    assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png")), picture)
+    assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png")), image)
     with pytest.raises(DataError, match="cannot be written"):
         write_contact_sheet(tmp_path / "no" / "sheet.png", found)
 
@@ -267,7 +267,7 @@ def remedies(found: DatasetScan) -> dict[str, str]:
     return {one.message.split(":")[0]: one.remedy for one in check_dataset(found)}
 
 
-def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
+def test_possibly_real_black_has_another_remedy_than_deletion(make: Any) -> None:
     for index in range(4):
         pixels = texture(index)
         pixels[:6] = 0  # a BMP has its first row at the end
@@ -281,7 +281,7 @@ def test_black_that_may_be_real_is_not_told_to_be_deleted(make: Any) -> None:
     assert not scan_dataset(open_dataset(make.root)).broken
 
 
-def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
+def test_each_kind_of_broken_image_has_its_own_remedy(make: Any) -> None:
     root = make.class_folder(count=4)
     cut = root / "ok_front/ok_front_0.jpeg"
     cut.write_bytes(cut.read_bytes()[:-40])
@@ -291,7 +291,7 @@ def test_each_kind_of_broken_picture_has_its_own_remedy(make: Any) -> None:
     assert "Save it as PNG" in remedy
 
 
-def test_a_class_spelled_otherwise_in_test_is_told(make: Any) -> None:
+def test_a_class_spelled_differently_in_test_is_reported(make: Any) -> None:
     for split_name, bad in (("train", "scratch"), ("test", "scratches")):
         for index in range(4):
             for name in ("ok", bad):

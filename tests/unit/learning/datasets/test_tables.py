@@ -1,4 +1,4 @@
-"""Tables as other programs write them, and names as other machines spell them."""
+"""Tables of other programs, and file names in other spellings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def steel(
 
 
 def bad(data: Dataset) -> list[str]:
-    return [record.name for record in data.samples if record.is_defective]
+    return [sample.name for sample in data.samples if sample.is_defective]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def bad(data: Dataset) -> list[str]:
         ["./p1.jpg", "C:\\data\\P2.Jpg"],
     ],
 )
-def test_names_that_are_spelled_otherwise_are_the_same_picture(make: Any, names: list[str]) -> None:
+def test_names_in_other_spellings_match_the_same_image(make: Any, names: list[str]) -> None:
     data = steel(make, names)
     assert bad(data) == ["p1.jpg", "p2.jpg"]
     assert (len(data), data.skipped) == (6, ())
@@ -71,7 +71,7 @@ def test_accents_in_either_form_are_the_same(make: Any, table: Any, disk: Any) -
     assert bad(data) == [files[3]]
 
 
-def test_one_picture_under_two_spellings_has_the_classes_of_both(make: Any) -> None:
+def test_rows_in_two_spellings_are_joined(make: Any) -> None:
     steel(make, ["p1.jpg"])
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", f"P1.JPG,2,{CODE}")
     assert open_dataset(make.root).samples[1].class_ids == (1, 2)
@@ -80,21 +80,21 @@ def test_one_picture_under_two_spellings_has_the_classes_of_both(make: Any) -> N
         open_dataset(make.root)
 
 
-def test_a_name_that_two_pictures_could_have_is_refused(make: Any) -> None:
+def test_a_name_that_matches_two_images_is_refused(make: Any) -> None:
     with pytest.raises(DataError, match=r"'P1' matches p1\.jpg and p1\.png"):
         steel(make, ["P1"], files=["p1.jpg", "p1.png", "p2.jpg"])
 
 
-def test_two_names_for_one_picture_are_refused(make: Any) -> None:
+def test_two_names_for_one_image_are_refused(make: Any) -> None:
     with pytest.raises(DataError, match=r"names a/p1\.jpg and b/p1\.jpg"):
         steel(make, ["a/p1.jpg", "b/p1.jpg"])
 
 
-def test_an_exact_name_wins(make: Any) -> None:
+def test_an_exact_name_has_priority(make: Any) -> None:
     assert bad(steel(make, ["P1.jpg"], files=["p1.jpg", "P1.jpg", "p2.jpg"])) == ["P1.jpg"]
 
 
-def test_a_few_names_without_a_picture_are_named(
+def test_a_few_names_without_an_image_are_named(
     make: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = steel(make, ["p1.jpg", "q7.jpg"])
@@ -107,14 +107,14 @@ def test_a_few_names_without_a_picture_are_named(
     assert "1 images are skipped" in out
 
 
-def test_a_table_of_other_pictures_is_refused(make: Any) -> None:
+def test_a_table_of_other_images_is_refused(make: Any) -> None:
     with pytest.raises(DataError, match=r"3 of the 4 images that it names are not in train_i"):
         steel(make, ["p1.jpg", "q1.jpg", "q2.jpg", "q3.jpg"])
     with pytest.raises(DataError, match=r"q1\.jpg \(train\.csv:2\)"):
         steel(make, ["q1.jpg", "q2.jpg", "q3.jpg"])
 
 
-def test_where_clean_pictures_have_rows_the_others_must_have_one(make: Any) -> None:
+def test_if_good_images_have_rows_all_images_need_one(make: Any) -> None:
     steel(make, ["p1.jpg"])
     make.text("train.csv", "ImageId,ClassId,EncodedPixels", f"p1.jpg,1,{CODE}", "p2.jpg,1,")
     with pytest.raises(DataError, match=r"no row for 4 others: p0\.jpg"):
@@ -122,7 +122,7 @@ def test_where_clean_pictures_have_rows_the_others_must_have_one(make: Any) -> N
 
 
 @pytest.mark.parametrize("column", ["split", "group"])
-def test_a_picture_has_one_split_and_one_group(make: Any, column: str) -> None:
+def test_an_image_has_one_split_and_one_group(make: Any, column: str) -> None:
     steel(make, ["p1.jpg"])
     rows = [f"p1.jpg,1,{CODE},train", f"p1.jpg,2,{CODE},test"]
     make.text("train.csv", f"ImageId,ClassId,EncodedPixels,{column}", *rows)
@@ -132,8 +132,8 @@ def test_a_picture_has_one_split_and_one_group(make: Any, column: str) -> None:
 
 
 @pytest.mark.parametrize("named", ["", "train.csv"])
-def test_what_another_table_calls_defective_is_not_good(make: Any, named: str) -> None:
-    """Pictures in one folder, and a table for each split."""
+def test_images_defective_in_another_table_are_not_good(make: Any, named: str) -> None:
+    """Images in one folder, and a table for each split."""
     steel(make, ["p1.jpg"])
     make.text("val.csv", "ImageId,ClassId,EncodedPixels", f"P2.JPG,1,{CODE}", "p3.jpg,1,")
     with pytest.raises(DataError, match=r"defective in val\.csv: p2\.jpg") as caught:
@@ -157,7 +157,7 @@ def test_every_form_of_a_table_is_read(make: Any, sep: str, end: str, encoding: 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"ImageId,ClassId,EncodedPixels\np1.jpg,1", "fewer cells than the header.*truncated"),
         (b"ImageId,ClassId,EncodedPixels\np1.jpg,1,1 2\0", "NUL"),
@@ -170,10 +170,10 @@ def test_every_form_of_a_table_is_read(make: Any, sep: str, end: str, encoding: 
         (b"ImageId,ClassId,EncodedPixels\n" + b"p1.jpg,1," + b"1 " * (40 << 20), "field larger"),
     ],
 )
-def test_a_damaged_table_is_one_error(make: Any, text: bytes, said: str) -> None:
+def test_a_damaged_table_is_one_error(make: Any, text: bytes, message: str) -> None:
     steel(make, ["p1.jpg"])
     (make.root / "train.csv").write_bytes(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_dataset(make.root)
 
 
@@ -198,7 +198,7 @@ def test_the_direction_of_a_square_is_not_guessed() -> None:
     assert detect_run_direction(encode_runs(mask), 64, 128) is None
 
 
-def test_an_index_finds_its_pictures_and_masks_however_spelled(make: Any) -> None:
+def test_an_index_matches_images_and_masks_in_other_spellings(make: Any) -> None:
     for index in range(6):
         make.write(f"images/p{index}.jpg")
     make.write("masks/P1.PNG", make.mask(1))
@@ -209,7 +209,7 @@ def test_an_index_finds_its_pictures_and_masks_however_spelled(make: Any) -> Non
     assert data.samples[1].read_mask(40, 64).sum() == 96
 
 
-def test_an_index_cannot_name_files_elsewhere(make: Any) -> None:
+def test_an_index_cannot_name_files_outside_its_folder(make: Any) -> None:
     for index in range(3):
         make.write(f"images/p{index}.jpg")
     make.write("secret.jpg")
@@ -232,7 +232,7 @@ def test_a_class_id_of_millions_is_refused(make: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.csv", "index.csv"])
-def test_a_pipe_in_the_place_of_a_table_is_never_waited_for(make: Any, name: str) -> None:
+def test_a_pipe_instead_of_a_table_does_not_block(make: Any, name: str) -> None:
     make.write("images/p0.jpg")
     os.mkfifo(make.root / name)
     assert read_header(make.root / name) == ()
@@ -247,7 +247,7 @@ def test_a_nested_split_file_is_one_error(make: Any, capsys: pytest.CaptureFixtu
     assert "is not a split file" in capsys.readouterr().err
 
 
-def test_what_a_person_types_may_lack_cells_at_the_end(tmp_path: Path) -> None:
+def test_manual_tables_may_have_short_rows(tmp_path: Path) -> None:
     path = tmp_path / "corrections.csv"
     path.write_text("frame,label,mask\na,good\nb,pit,m.png\n")
     assert read_rows(path, allow_short_rows=True)[0] == {"frame": "a", "label": "good", "mask": ""}
@@ -259,7 +259,7 @@ CELL = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), ma
 
 
 @given(st.lists(st.tuples(CELL, CELL, CELL), max_size=8), st.sampled_from(",;\t|"))
-def test_what_a_csv_writer_writes_is_read_back(rows: list[tuple[str, ...]], sep: str) -> None:
+def test_written_csv_is_read_back(rows: list[tuple[str, ...]], sep: str) -> None:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=sep)
     writer.writerow(["ImageId", "ClassId", "EncodedPixels"])
@@ -269,7 +269,7 @@ def test_what_a_csv_writer_writes_is_read_back(rows: list[tuple[str, ...]], sep:
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_a_table_or_one_error(text: str) -> None:
+def test_any_text_is_a_table_or_an_error(text: str) -> None:
     try:
         header, rows = parse_rows(text, "t.csv")
     except DataError:
@@ -278,7 +278,7 @@ def test_any_text_is_a_table_or_one_error(text: str) -> None:
 
 
 @given(st.lists(st.text(max_size=12), unique=True, max_size=8), st.text(max_size=12))
-def test_a_name_is_one_file_none_or_refused(files: list[str], name: str) -> None:
+def test_a_name_matches_one_file_none_or_is_refused(files: list[str], name: str) -> None:
     try:
         found = FileNameIndex(files, "t.csv").find(name)
     except DataError:

@@ -1,4 +1,4 @@
-"""What mask values mean is decided over the whole set, and void is never a defect."""
+"""Mask encodings are inferred over the whole set, and void is never a defect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def masks(make: Any, *files: np.ndarray) -> Path:
 
 
 def bordered(make: Any, class_id: int = 1) -> np.ndarray:
-    """A block of a class in a void border, as VOC draws it."""
+    """A block of a class with a void border, as in VOC."""
     mask = make.mask(1) * np.uint8(class_id)
     ring = cv2.dilate(make.mask(1), np.ones((5, 5), np.uint8)) - make.mask(1)
     return np.asarray(np.where(ring > 0, 255, mask), np.uint8)
@@ -42,17 +42,17 @@ def test_a_void_border_is_no_defect(make: Any) -> None:
     assert seen[0].void_px == np.count_nonzero(bordered(make) == 255)
 
 
-def test_void_is_carried_through_loading(make: Any) -> None:
+def test_void_is_kept_by_loading(make: Any) -> None:
     only_void = np.where(make.mask(1) > 0, 255, 0).astype(np.uint8)
     make.text("labels.txt", "__ignore__", "_background_", "pit")
     data = open_dataset(masks(make, bordered(make), only_void, make.mask()))
-    pictures = load_arrays(data, data.samples, height_px=40, width_px=64, channels=1)
-    assert pictures.defective.tolist() == [True, False, False]
-    assert [record.is_defective for record in data.samples] == [True, False, False]
-    assert set(np.unique(pictures.masks[1])) == {0, VOID}
+    images = load_arrays(data, data.samples, height_px=40, width_px=64, channels=1)
+    assert images.defective.tolist() == [True, False, False]
+    assert [sample.is_defective for sample in data.samples] == [True, False, False]
+    assert set(np.unique(images.masks[1])) == {0, VOID}
 
 
-def test_two_ways_of_drawing_are_an_error_with_names(make: Any) -> None:
+def test_two_mask_encodings_are_an_error_with_names(make: Any) -> None:
     root = masks(make, make.mask(1), make.mask(1, value=255), make.mask(1), make.mask())
     with pytest.raises(
         DataError, match=r"two encodings: 1 have 255 alone \(masks/p1\.png\).*p0\.png"
@@ -61,13 +61,13 @@ def test_two_ways_of_drawing_are_an_error_with_names(make: Any) -> None:
 
 
 @pytest.mark.parametrize("second", [128, 200])
-def test_two_ways_without_white_are_an_error_too(make: Any, second: int) -> None:
+def test_two_mask_encodings_without_white_are_an_error_too(make: Any, second: int) -> None:
     with pytest.raises(DataError, match="two encodings"):
         open_dataset(masks(make, make.mask(1), make.mask(1, value=second)))
 
 
 def test_ids_that_were_resized_with_smoothing_are_an_error(make: Any) -> None:
-    """Bilinear, as most programs do by default: a 3 has a rim of 2 and 1."""
+    """Bilinear, the default of most programs: a 3 gets a rim of 2 and 1."""
     drawn = [make.mask(1) * np.uint8(each) for each in (1, 2, 3, 2, 3)]
     blended = [cv2.resize(cv2.resize(each, (53, 33)), (64, 40)) for each in drawn]
     assert set(np.unique(blended[2])) == {0, 1, 2, 3}
@@ -100,7 +100,7 @@ def test_a_lone_id_keeps_its_number(make: Any) -> None:
     assert data.samples[1].class_ids == (2,)
 
 
-def test_greys_that_nothing_names_are_named_by_themselves(make: Any, tmp_path: Path) -> None:
+def test_unnamed_greys_are_named_after_their_value(make: Any, tmp_path: Path) -> None:
     other = type(make)(tmp_path / "other")
     first = open_dataset(masks(make, make.mask(1, 2) * np.uint8(85), make.mask(2) * np.uint8(85)))
     second = open_dataset(
@@ -115,12 +115,12 @@ def test_greys_that_nothing_names_are_named_by_themselves(make: Any, tmp_path: P
     assert second.classes == ("grey_85", "grey_170", "grey_255")
 
 
-def test_a_jpeg_of_ids_is_refused_and_never_clean(make: Any) -> None:
+def test_a_jpeg_of_ids_is_refused_and_never_good(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.jpg", make.mask(1, 2, 3))
     data = open_dataset(make.root)
-    assert all(record.is_defective for record in data.samples)
+    assert all(sample.is_defective for sample in data.samples)
     with pytest.raises(DataError, match="JPEG of more than black and white"):
         data.samples[0].read_mask(40, 64)
 
@@ -130,7 +130,7 @@ def test_a_black_and_white_jpeg_is_read(make: Any) -> None:
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.jpg", make.mask(*[1] * (index % 2), value=255))
     data = open_dataset(make.root)
-    assert [record.is_defective for record in data.samples] == [False, True, False, True]
+    assert [sample.is_defective for sample in data.samples] == [False, True, False, True]
 
 
 def alpha(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_a_half_transparent_mask_is_refused(make: Any) -> None:
         data.samples[0].read_mask(40, 64)
 
 
-def test_pictures_in_the_place_of_masks_are_refused(make: Any) -> None:
+def test_images_instead_of_masks_are_refused(make: Any) -> None:
     for index in range(4):
         make.write(f"images/p{index}.jpg")
         make.write(f"masks/p{index}.png", make.pixels())
@@ -183,7 +183,7 @@ def test_a_palette_with_a_colour_twice_keeps_its_indices(make: Any) -> None:
         path = make.root / f"masks/p{index}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(palette_png(make.mask(*classes), colors))
-    assert [record.class_ids for record in open_dataset(make.root).samples] == [(1,), (2, 3)]
+    assert [sample.class_ids for sample in open_dataset(make.root).samples] == [(1,), (2, 3)]
 
 
 def test_void_in_files_per_class(make: Any) -> None:
@@ -234,7 +234,7 @@ def test_few_greys_beside_each_other_are_soft_edges(make: Any, way: str) -> None
     assert any("soft edges" in note for note in data.notes)
 
 
-def test_few_greys_in_areas_of_their_own_are_classes(make: Any) -> None:
+def test_few_greys_in_separate_areas_are_classes(make: Any) -> None:
     for index in range(8):
         drawn = np.zeros((40, 64), np.uint8)
         grey = (60, 120, 180, 255)[index % 4]
@@ -247,7 +247,7 @@ def test_few_greys_in_areas_of_their_own_are_classes(make: Any) -> None:
 
 
 @pytest.mark.parametrize("colors", [((250, 50, 83),), ((250, 50, 83), (51, 221, 255))])
-def test_colours_that_were_mixed_at_edges_are_no_classes(make: Any, colors: Any) -> None:
+def test_colours_that_were_mixed_at_edges_are_not_classes(make: Any, colors: Any) -> None:
     for index in range(6):
         drawn = np.zeros((40, 64, 3), np.uint8)
         for at, color in enumerate(colors):

@@ -1,4 +1,4 @@
-"""Classes keep the names and ids that a set's own list gives them."""
+"""Classes have the names and ids of the set's label map."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LABELMAP = [
 
 
 def cvat(make: Any, *drawn: tuple[str, ...]) -> Path:
-    """A CVAT export in which each picture shows some classes."""
+    """A CVAT export in which each image has some classes."""
     for index, names in enumerate(drawn):
         make.write(f"JPEGImages/p{index}.jpg")
         rgb = np.zeros((40, 64, 3), np.uint8)
@@ -47,7 +47,7 @@ def cvat(make: Any, *drawn: tuple[str, ...]) -> Path:
 
 
 def ids_of(data: Dataset) -> list[tuple[int, ...]]:
-    return [record.class_ids for record in data.samples]
+    return [sample.class_ids for sample in data.samples]
 
 
 def test_two_exports_of_one_cvat_project_agree(make: Any, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_colour_that_the_labelmap_does_not_name_is_an_error(make: Any) -> None
     ],
 )
 @pytest.mark.parametrize("file", ["labels.txt", "classes.txt", "class_names.txt"])
-def test_a_list_of_names_begins_where_labelme_begins(
+def test_a_class_list_starts_as_labelme_starts_it(
     make: Any, file: str, first: list[str], names: tuple[str, ...]
 ) -> None:
     for index, classes in enumerate([(), (1,), (1, 2), (2,)]):
@@ -106,7 +106,7 @@ def test_roboflows_table_names_values(make: Any) -> None:
         open_dataset(make.root)
 
 
-def test_lists_that_disagree_are_refused(make: Any) -> None:
+def test_contradicting_class_lists_are_refused(make: Any) -> None:
     make.mask_folder(1)
     make.text("labels.txt", "__ignore__", "_background_", "pit")
     make.text("classes.txt", "pit")
@@ -138,7 +138,7 @@ def test_white_masks_with_several_names_are_an_error(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("pit", "not a label with a colour"),
         ("pit:1,2", "not a label with a colour"),
@@ -150,13 +150,13 @@ def test_white_masks_with_several_names_are_an_error(make: Any) -> None:
         ("\n".join(f"n{i}:1,2,{i}::" for i in range(80)), "more than 64"),
     ],
 )
-def test_a_labelmap_that_cannot_be_understood(text: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_malformed_labelmap_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         parse_labelmap(text, "labelmap.txt")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("pit\n_background_\nscar", "is after a class"),
         ("pit\npit", "names 'pit' twice"),
@@ -164,23 +164,23 @@ def test_a_labelmap_that_cannot_be_understood(text: str, said: str) -> None:
         ("x" * 300, "longer than 200 characters"),
     ],
 )
-def test_a_list_that_cannot_be_understood(text: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_malformed_class_list_is_refused(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         parse_class_list(text, "labels.txt")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"\xff\xd8\xff", "not UTF-8"), (b"pit\0\0", "NUL"), (b"x" * (1 << 21), "is larger")],
 )
-def test_a_hostile_list_is_one_error(make: Any, content: bytes, said: str) -> None:
+def test_a_hostile_list_is_one_error(make: Any, content: bytes, message: str) -> None:
     make.mask_folder(1)
     (make.root / "labels.txt").write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         open_dataset(make.root)
 
 
-def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
+def test_a_pipe_instead_of_a_class_list_does_not_block(make: Any) -> None:
     import os
 
     make.mask_folder(1)
@@ -189,7 +189,7 @@ def test_a_pipe_in_the_place_of_a_list_is_never_waited_for(make: Any) -> None:
         open_dataset(make.root)
 
 
-def test_no_list_no_names(make: Any) -> None:
+def test_without_a_list_there_are_no_names(make: Any) -> None:
     assert read_label_map(make.mask_folder().parent) is None
 
 
@@ -201,26 +201,26 @@ NAME = st.from_regex(r"[A-Za-z][A-Za-z :._-]{0,12}[A-Za-z]", fullmatch=True)
 
 
 @given(st.dictionaries(NAME, st.tuples(CHANNEL, CHANNEL, CHANNEL), min_size=1, max_size=20))
-def test_what_cvat_writes_is_read_back(labels: dict[str, tuple[int, int, int]]) -> None:
-    told = {name: rgb for name, rgb in labels.items() if any(rgb)}
+def test_cvat_labelmaps_are_read_back(labels: dict[str, tuple[int, int, int]]) -> None:
+    colors = {name: rgb for name, rgb in labels.items() if any(rgb)}
     reserved = {"background", "bg", "ignore", "ignored", "unlabeled", "unlabelled"}
-    if len(set(told.values())) < len(told) or reserved & {name.casefold() for name in told}:
+    if len(set(colors.values())) < len(colors) or reserved & {name.casefold() for name in colors}:
         return
-    text = "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in told.items())
-    naming = parse_labelmap(text, "labelmap.txt")
-    assert naming.names == tuple(told)
-    for name, (r, g, b) in told.items():
+    text = "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in colors.items())
+    label_map = parse_labelmap(text, "labelmap.txt")
+    assert label_map.names == tuple(colors)
+    for name, (r, g, b) in colors.items():
         value = r if r == g == b else COLOR_FLAG | r << 16 | g << 8 | b
-        assert naming.names[naming.ids[value] - 1] == name
+        assert label_map.names[label_map.ids[value] - 1] == name
 
 
 @given(st.lists(WORD, max_size=70))
-def test_any_text_is_names_or_one_error(lines: list[str]) -> None:
+def test_any_text_is_class_names_or_an_error(lines: list[str]) -> None:
     text = "\n".join(lines)
     for parse in (parse_labelmap, parse_class_list):
         try:
-            naming: LabelMap = parse(text, "file")
+            label_map: LabelMap = parse(text, "file")
         except DataError:
             continue
-        assert len(set(naming.names)) == len(naming.names) <= 64
-        assert set(naming.ids.values()) <= set(range(len(naming.names) + 1))
+        assert len(set(label_map.names)) == len(label_map.names) <= 64
+        assert set(label_map.ids.values()) <= set(range(len(label_map.names) + 1))
