@@ -1,4 +1,4 @@
-"""The command line as a person or a unit runs it: child processes, exit codes, real models."""
+"""The command line in child processes: exit codes, output, real models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def free_ports() -> tuple[int, int]:
 
 
 class Plant:
-    """A folder with a store of tiny models, pictures, and a configuration."""
+    """A folder with a store of tiny models, images, and a configuration."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Plant:
         for index in range(12):
             level = 250 if index % 4 == 3 else 60 + index
             picture = np.full((HEIGHT, WIDTH), level, np.uint8)
-            picture[0, index % WIDTH] += 1  # no two alike: frozen pictures are not judged
+            picture[0, index % WIDTH] += 1  # all different: frozen images are not inspected
             cv2.imwrite(str(folder / "in" / f"{index:02}.png"), picture)
         self.config = folder / "line.yaml"
         self.write()
@@ -116,7 +116,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
                 pipe.close()
 
 
-def test_a_folder_is_judged_to_its_end(plant: Plant) -> None:
+def test_a_folder_is_inspected_to_its_end(plant: Plant) -> None:
     code, out, err = plant.run("run", str(plant.config))
     assert code == 0, err
     assert "captured 12 = pass 9 + reject 3 + no verdict 0" in out
@@ -126,9 +126,7 @@ def test_a_folder_is_judged_to_its_end(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize(("stdout", "code"), [("closed pipe", 141), ("/dev/full", 75)])
-def test_a_line_goes_on_though_what_it_prints_goes_nowhere(
-    plant: Plant, stdout: str, code: int
-) -> None:
+def test_a_line_continues_without_stdout(plant: Plant, stdout: str, code: int) -> None:
     if stdout == "closed pipe":
         read_end, write_end = os.pipe()
         os.close(read_end)
@@ -154,7 +152,7 @@ def test_a_line_goes_on_though_what_it_prints_goes_nowhere(
     assert account["epochs"][0]["no_verdict"] == 0
 
 
-def test_a_watcher_sees_every_verdict_or_says_how_many_it_missed(plant: Plant) -> None:
+def test_watch_prints_or_counts_every_verdict(plant: Plant) -> None:
     """The line runs on while it watches: what it sees does not hang on how soon it connects."""
     plant.write(
         cameras={
@@ -189,7 +187,7 @@ def test_a_watcher_sees_every_verdict_or_says_how_many_it_missed(plant: Plant) -
     assert plant.ledger()["holds"]
 
 
-def test_folder_that_vanishes_ends_with_75_and_all_accounted(plant: Plant) -> None:
+def test_a_removed_folder_ends_with_75_and_a_complete_ledger(plant: Plant) -> None:
     plant.write(
         cameras={
             "top": {
@@ -215,7 +213,7 @@ def test_folder_that_vanishes_ends_with_75_and_all_accounted(plant: Plant) -> No
     assert account["epochs"][0]["captured"] > 5
 
 
-def test_kill_9_and_restart_leave_no_frame_unaccounted(plant: Plant) -> None:
+def test_after_kill_9_and_restart_every_frame_has_a_verdict(plant: Plant) -> None:
     plant.write(
         cameras={
             "top": {
@@ -299,7 +297,7 @@ def test_missing_extra_is_69_and_named(plant: Plant) -> None:
     assert "edgeinspect[cpu]" in err
 
 
-def test_second_daemon_on_one_line_is_refused(plant: Plant) -> None:
+def test_a_second_daemon_for_a_line_is_rejected(plant: Plant) -> None:
     plant.write(
         cameras={"top": {"type": "folder", "path": str(plant.folder / "in"), "repeat": True}}
     )
@@ -314,7 +312,7 @@ def test_second_daemon_on_one_line_is_refused(plant: Plant) -> None:
     assert child.returncode == 0
 
 
-def test_demo_holds_the_law_and_reports(plant: Plant) -> None:
+def test_the_demo_keeps_the_invariant_and_reports(plant: Plant) -> None:
     report = plant.folder / "r.json"
     code, out, err = plant.run(
         "demo", "--frames", "60", "--rate", "100", "--report", str(report), timeout_s=110
@@ -328,7 +326,7 @@ def test_demo_holds_the_law_and_reports(plant: Plant) -> None:
         assert set(found[name]) == {"p50", "p99", "p999", "max"}
 
 
-def test_challenge_goes_through_the_running_line(plant: Plant) -> None:
+def test_a_challenge_passes_through_the_running_line(plant: Plant) -> None:
     (plant.folder / "known").mkdir()
     cv2.imwrite(str(plant.folder / "known" / "bad.png"), np.full((HEIGHT, WIDTH), 255, np.uint8))
     plant.write(

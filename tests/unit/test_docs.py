@@ -1,4 +1,4 @@
-"""The documentation says what the code does: links, commands, tables, schemas, examples."""
+"""The documentation matches the code: links, commands, tables, schemas, examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
 )
-OWN = [path for path in PAGES if path.name != "plc.md"]
+CHECKED_PAGES = [path for path in PAGES if path.name != "plc.md"]
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def reference() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("make_reference", path)
     assert spec is not None
     assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    yield made
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
     sys.path[:] = before
 
 
@@ -49,12 +49,12 @@ def names(pages: list[Path]) -> list[str]:
 
 
 def prose(text: str) -> str:
-    """A page without its code blocks."""
+    """Return a page without its code blocks."""
     return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
 
 
 def slugs(text: str) -> set[str]:
-    """The anchors a page has, as GitHub makes them."""
+    """Return the anchors of a page, as GitHub generates them."""
     headings = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
     return {
         re.sub(r"[^\w\- ]", "", heading.lower().replace("·", "")).replace(" ", "-")
@@ -77,7 +77,7 @@ def test_links_resolve(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(PAGES))
-def test_no_path_of_somebodys_machine(name: str) -> None:
+def test_no_path_of_a_developers_machine(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"/(home|root|Users|work|mnt)/", text)
 
@@ -100,13 +100,15 @@ def test_files_of_the_architecture_page_exist() -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every whole command in a code block or in backticks, comments cut off."""
+    """Return every complete command in code blocks and backticks, without comments."""
     lines = re.findall(r"^\s*(edgeinspect [a-z].*)$", text, flags=re.MULTILINE)
     lines += re.findall(r"`(edgeinspect [a-z][^`]*)`", text)
     return [shlex.split(re.split(r"\s{3,}\S", line)[0]) for line in lines if "…" not in line]
 
 
-@pytest.mark.parametrize("name", [*names(OWN), "examples/strip.yaml", "examples/folder.yaml"])
+@pytest.mark.parametrize(
+    "name", [*names(CHECKED_PAGES), "examples/strip.yaml", "examples/folder.yaml"]
+)
 def test_commands_exist_with_their_options(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8").replace("\n#", "\n")
     for words in commands(text):
@@ -125,7 +127,7 @@ def test_commands_exist_with_their_options(name: str) -> None:
                 assert word.partition("=")[0] in known, f"{name}: {' '.join(words)}"
 
 
-def test_the_readme_has_every_command_and_every_exit_code() -> None:
+def test_the_readme_has_every_command_and_exit_code() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, (_target, words) in COMMANDS.items():
         assert f"| `edgeinspect {name}` | {words} |" in text
@@ -147,14 +149,14 @@ def test_generated_parts_are_up_to_date(reference: ModuleType) -> None:
     assert not stale, f"run `python docs/make_reference.py`: {stale}"
 
 
-def test_the_event_catalogue_is_whole() -> None:
+def test_the_event_catalogue_is_complete() -> None:
     text = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
     for name, value in vars(log_events).items():
         if name.isupper():
             assert f"`{value}`" in text
 
 
-def test_the_configuration_reference_is_whole() -> None:
+def test_the_configuration_reference_is_complete() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
     def walk(cls: type[msgspec.Struct], path: str) -> None:
@@ -164,10 +166,10 @@ def test_the_configuration_reference_is_whole() -> None:
                 walk(type(field.default), f"{path}{field.encode_name}.")
 
     walk(LineConfig, "")
-    assert not re.search(r"^\| `.*\| +\|$", text, flags=re.MULTILINE), "a key without a meaning"
+    assert not re.search(r"^\| `.*\| +\|$", text, flags=re.MULTILINE), "a key without a description"
 
 
-def test_every_message_has_a_schema_and_an_example_that_decodes(reference: ModuleType) -> None:
+def test_every_message_has_a_schema_and_a_valid_example(reference: ModuleType) -> None:
     for cls in reference.MESSAGES:
         path = ROOT / "docs" / "schema" / reference.schema_name(cls)
         whole = json.loads(path.read_text(encoding="utf-8"))
@@ -207,10 +209,10 @@ def test_the_documented_camera_passes_ruff_and_mypy(tmp_path: Path) -> None:
 
 
 def test_the_documented_camera_delivers_frames() -> None:
-    made = ModuleType("noise")
-    exec(compile(documented_camera(), "noise.py", "exec", dont_inherit=True), made.__dict__)
+    module = ModuleType("noise")
+    exec(compile(documented_camera(), "noise.py", "exec", dont_inherit=True), module.__dict__)
     clock = ManualClock()
-    camera = made.build(made.Options(rate_hz=100), clock)
+    camera = module.build(module.Options(rate_hz=100), clock)
     assert isinstance(camera, Camera)
     camera.open()
     first = camera.grab(NS_PER_S)
@@ -225,7 +227,7 @@ def test_the_documented_camera_delivers_frames() -> None:
 
 
 def test_functions_named_in_the_architecture_page_exist() -> None:
-    """`Class.method` in backticks, searched in the sources: a renamed one is seen."""
+    """Search `Class.method` in backticks in the sources, so that renamed ones are found."""
     text = prose((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
     sources = "\n".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "edgeinspect").rglob("*.py")
@@ -235,5 +237,5 @@ def test_functions_named_in_the_architecture_page_exist() -> None:
         assert re.search(rf"(def {member}\b|\b{member}\b *[:=])", sources), f"{owner}.{member}"
 
 
-def test_the_picture_is_small_enough_for_a_readme() -> None:
+def test_the_readme_image_is_small() -> None:
     assert (ROOT / "docs" / "img" / "reject.png").stat().st_size < 300_000

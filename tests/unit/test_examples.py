@@ -21,13 +21,13 @@ def module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    module_object = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module_object)
+    return module_object
 
 
 @pytest.mark.parametrize("name", ["strip.yaml", "folder.yaml"])
-def test_an_example_has_no_fault_and_fits_the_shipped_models(name: str) -> None:
+def test_an_example_is_valid_and_fits_the_shipped_models(name: str) -> None:
     loaded = load_config(EXAMPLES / name)
     store = ModelStore(ROOT / "engines")
     specs = {name: store.resolve(choice.options.model) for name, choice in loaded.engines.items()}
@@ -35,7 +35,7 @@ def test_an_example_has_no_fault_and_fits_the_shipped_models(name: str) -> None:
     assert tuple(loaded.config.decide.classes) == CLASS_NAMES
 
 
-def test_the_commented_example_names_every_section() -> None:
+def test_the_commented_example_has_every_section() -> None:
     from edgeinspect.config.schema import LineConfig
 
     text = (EXAMPLES / "strip.yaml").read_text(encoding="utf-8")
@@ -44,13 +44,13 @@ def test_the_commented_example_names_every_section() -> None:
             assert f"\n{name}:" in text or f"\n# {name}:" in text, name
 
 
-def test_the_folder_can_be_named_on_the_command_line(tmp_path: Path) -> None:
+def test_the_folder_can_be_set_on_the_command_line(tmp_path: Path) -> None:
     loaded = load_config(EXAMPLES / "folder.yaml", [f"cameras.top.path={tmp_path}"])
     assert loaded.cameras["top"].options.path == str(tmp_path)
     assert loaded.config.capture.wrong_shape == "letterbox"
 
 
-def test_the_pictures_are_there_small_and_of_several_sizes() -> None:
+def test_the_example_images_are_small_and_of_several_sizes() -> None:
     pictures = sorted((EXAMPLES / "pictures").glob("*.png"))
     assert len(pictures) >= 6
     assert sum(path.stat().st_size for path in pictures) < 1_500_000
@@ -59,7 +59,7 @@ def test_the_pictures_are_there_small_and_of_several_sizes() -> None:
     assert (256, 1600) in shapes
 
 
-def test_the_subscriber_stores_what_it_applied(tmp_path: Path) -> None:
+def test_the_subscriber_stores_its_position(tmp_path: Path) -> None:
     subscriber = module(EXAMPLES / "subscriber.py")
     path = tmp_path / "cursor"
     subscriber.store(path, 7)

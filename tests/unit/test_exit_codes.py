@@ -1,6 +1,6 @@
-"""Which faults of a start end with a code that systemd tries again, and which do not.
+"""Which errors at start end with an exit code on which systemd restarts, and which do not.
 
-One row a fault; docs/install.md has the same table in words.
+One row per error; docs/install.md has the same table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgeinspect.errors import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MADE_OF_IT: dict[str, EdgeInspectError] = {
+OWN_ERRORS: dict[str, EdgeInspectError] = {
     "usage": UsageError("x"),
     "data": DataError("x"),
     "model": ModelError("x"),
@@ -71,7 +71,7 @@ TRANSIENT: dict[str, BaseException] = {
     "SQLite that another program holds": sqlite3.OperationalError("database is locked"),
     "SQLite": sqlite3.OperationalError("unable to allocate; database or disk is out of memory"),
 }
-LASTING: dict[str, BaseException] = {
+PERMANENT: dict[str, BaseException] = {
     "not there": FileNotFoundError(errno.ENOENT, "x"),
     "not allowed": PermissionError(errno.EACCES, "x"),
     "a wrong address": zmq.ZMQError(errno.EINVAL),
@@ -89,13 +89,15 @@ LASTING: dict[str, BaseException] = {
 }
 
 
-def caused(error: EdgeInspectError, cause: BaseException, *, between: bool) -> EdgeInspectError:
-    """As a part raises it, perhaps with another error in between."""
+def raise_from(
+    error: EdgeInspectError, cause: BaseException, *, with_intermediate: bool
+) -> EdgeInspectError:
+    """Raise an own error from a cause, optionally with another error in between."""
     try:
         try:
             raise cause
         except BaseException as first:
-            if between:
+            if with_intermediate:
                 raise RuntimeError("could not be opened") from first
             raise
     except BaseException as last:
@@ -105,30 +107,32 @@ def caused(error: EdgeInspectError, cause: BaseException, *, between: bool) -> E
             return raised
 
 
-@pytest.mark.parametrize("between", [False, True])
-@pytest.mark.parametrize("made", MADE_OF_IT)
+@pytest.mark.parametrize("with_intermediate", [False, True])
+@pytest.mark.parametrize("own_error", OWN_ERRORS)
 @pytest.mark.parametrize("name", TRANSIENT)
-def test_what_may_pass_ends_with_75(name: str, made: str, between: bool) -> None:
-    error = caused(MADE_OF_IT[made], TRANSIENT[name], between=between)
+def test_a_temporary_cause_ends_with_75(name: str, own_error: str, with_intermediate: bool) -> None:
+    error = raise_from(OWN_ERRORS[own_error], TRANSIENT[name], with_intermediate=with_intermediate)
     assert exit_code_of(error) == 75
     assert exit_code_of(TRANSIENT[name]) == 75
 
 
-@pytest.mark.parametrize("made", MADE_OF_IT)
-@pytest.mark.parametrize("name", LASTING)
-def test_what_a_person_must_mend_keeps_its_code(name: str, made: str) -> None:
-    error = MADE_OF_IT[made]
-    assert exit_code_of(caused(error, LASTING[name], between=False)) == error.exit_code
-    assert not is_transient(LASTING[name])
+@pytest.mark.parametrize("own_error", OWN_ERRORS)
+@pytest.mark.parametrize("name", PERMANENT)
+def test_a_permanent_cause_keeps_the_exit_code(name: str, own_error: str) -> None:
+    error = OWN_ERRORS[own_error]
+    assert (
+        exit_code_of(raise_from(error, PERMANENT[name], with_intermediate=False)) == error.exit_code
+    )
+    assert not is_transient(PERMANENT[name])
 
 
-def test_the_words_of_our_own_errors_decide_nothing() -> None:
+def test_the_text_of_own_errors_is_not_evaluated() -> None:
     fault = ConfigFault("spool.slots", "would need more memory: out of memory")
     assert exit_code_of(ConfigError([fault])) == 78
     assert exit_code_of(SpoolError("x")) == exit_code_of(StorageError("x")) == 75
 
 
-def test_a_cause_in_a_circle_ends() -> None:
+def test_a_cyclic_cause_terminates() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert not is_transient(first)
@@ -138,7 +142,7 @@ def test_a_cause_in_a_circle_ends() -> None:
     ("error", "code"),
     [(MemoryError(), 75), (OSError(errno.ENFILE, "x"), 75), (ZeroDivisionError("x"), 70)],
 )
-def test_unforeseen_errors(
+def test_unexpected_errors(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
@@ -151,9 +155,9 @@ def test_unforeseen_errors(
 
     monkeypatch.setattr(module.cli, "make_context", fail)
     assert main(["version"]) == code
-    told = capsys.readouterr().err
-    assert ("report it" in told) == (code == 70)
-    assert ("try again" in told) == (code == 75)
+    err = capsys.readouterr().err
+    assert ("report it" in err) == (code == 70)
+    assert ("try again" in err) == (code == 75)
 
 
 def units() -> list[Path]:
@@ -161,10 +165,10 @@ def units() -> list[Path]:
 
 
 @pytest.mark.parametrize("unit", units(), ids=lambda path: path.name)
-def test_units_never_retry_only_what_a_person_must_mend(unit: Path) -> None:
+def test_units_do_not_restart_on_permanent_errors(unit: Path) -> None:
     text = unit.read_text(encoding="utf-8")
     (codes,) = re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
-    assert set(map(int, codes.split())) == {error.exit_code for error in MADE_OF_IT.values()}
+    assert set(map(int, codes.split())) == {error.exit_code for error in OWN_ERRORS.values()}
     assert "StartLimitIntervalSec=0" in text
 
 
@@ -194,8 +198,8 @@ spool: {{folder: {folder}/memory}}
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mib", [256, 600, 1024])
-def test_a_start_without_enough_memory_is_tried_again(tmp_path: Path, mib: int) -> None:
-    """The model is good, and so is the file: nothing is to be mended."""
+def test_a_start_without_enough_memory_is_retried(tmp_path: Path, mib: int) -> None:
+    """Model and configuration are valid, so the error is temporary."""
     pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
     path = tmp_path / "line.yaml"
     path.write_text(LINE.format(root=ROOT, folder=tmp_path), encoding="utf-8")
@@ -216,8 +220,8 @@ def test_a_start_without_enough_memory_is_tried_again(tmp_path: Path, mib: int) 
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     except subprocess.TimeoutExpired:
-        pytest.skip("at this limit the line runs, or a library waits for a thread for ever")
-    # 75; or 70 where Python itself cannot begin; or a library's own abort: all are tried again.
+        pytest.skip("at this limit the line runs, or a library waits for a thread indefinitely")
+    # 75; or 70 where Python itself fails to start; or an abort of a library: all are retried.
     assert done.returncode not in (0, 64, 65, 69, 78), done.stderr
     if done.returncode > 0 and "edgeinspect: error" in done.stderr:
         assert done.returncode == 75, done.stderr

@@ -1,4 +1,4 @@
-"""A named pipe, given where a file is expected, is refused by every command at once."""
+"""A named pipe in place of a file is rejected by every command immediately."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
         os.mkfifo(tmp_path / name)
     (tmp_path / "pictures").mkdir()
     os.mkfifo(tmp_path / "pictures" / "a.png")
-    shutil.copytree(tmp_path / "set", tmp_path / "piped")
-    os.mkfifo(tmp_path / "piped" / "good" / "z.png")
+    shutil.copytree(tmp_path / "set", tmp_path / "set_with_pipe")
+    os.mkfifo(tmp_path / "set_with_pipe" / "good" / "z.png")
     (tmp_path / "run").mkdir()
     os.mkfifo(tmp_path / "run" / "run.json")
     (tmp_path / "indexed" / "images").mkdir(parents=True)
@@ -61,7 +61,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_no_command_waits_for_a_pipe(folder: Path, words: str) -> None:
+def test_no_command_blocks_on_a_pipe(folder: Path, words: str) -> None:
     command = words.format(folder).split()
     done = subprocess.run(
         [sys.executable, "-m", "edgeinspect", *command],
@@ -75,9 +75,9 @@ def test_no_command_waits_for_a_pipe(folder: Path, words: str) -> None:
     assert done.returncode in (64, 65, 75, 78), (done.returncode, done.stderr)
 
 
-def test_a_pipe_among_the_pictures_of_a_set_is_said_to_be_unusable(folder: Path) -> None:
+def test_a_pipe_in_a_data_set_is_reported(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "edgeinspect", "data", "inspect", str(folder / "piped")],
+        [sys.executable, "-m", "edgeinspect", "data", "inspect", str(folder / "set_with_pipe")],
         cwd=ROOT,
         capture_output=True,
         text=True,

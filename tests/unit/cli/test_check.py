@@ -63,7 +63,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def checked(
+def check_line(
     root: Path, *options: str, budget_ms: float = 5_000, bright: str = "bright", slots: int = 64
 ) -> int:
     path = root / "line.yaml"
@@ -72,8 +72,8 @@ def checked(
     return main(["check", str(path), *options])
 
 
-def test_a_line_that_can_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checked(root) == 0
+def test_a_valid_line_can_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_line(root) == 0
     out, err = capsys.readouterr()
     assert err == ""
     for words in (
@@ -89,105 +89,109 @@ def test_a_line_that_can_run(root: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert words in out
 
 
-def test_only_the_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_open_checks_only_the_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "store" / "tiny-gate" / "1" / "model.onnx").unlink()
-    assert checked(root, "--no-open") == 0
+    assert check_line(root, "--no-open") == 0
     assert "the file is valid" in capsys.readouterr().out
 
 
-def test_a_budget_that_cannot_be_met(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checked(root, budget_ms=0.001) == 78
+def test_a_budget_that_cannot_be_met_is_78(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_line(root, budget_ms=0.001) == 78
     err = capsys.readouterr().err
     assert "budget_ms: cannot be met on this machine: gate " in err
     assert "(found 0.001)" in err
 
 
-def test_a_corrupt_model(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corrupt_model_is_65(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = root / "store" / "tiny-gate" / "1" / "model.onnx"
     path.write_bytes(b"x" * path.stat().st_size)
-    assert checked(root) == 65
+    assert check_line(root) == 65
     assert "SHA-256" in capsys.readouterr().err
 
 
-def test_classes_that_are_not_the_models(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert checked(root, bright="birght") == 78
+def test_classes_that_the_model_lacks_are_78(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_line(root, bright="birght") == 78
     err = capsys.readouterr().err
     assert "decide.classes.bright: required: tiny-segmenter/1 finds the classes" in err
     assert "decide.classes.birght: tiny-segmenter/1 has no such class" in err
     assert "did you mean `bright`?" in err
 
 
-def test_a_missing_extra(
+def test_a_missing_extra_is_69(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert checked(root) == 69
+    assert check_line(root) == 69
     assert "pip install 'edgeinspect[cpu]'" in capsys.readouterr().err
 
 
-def test_a_camera_that_is_not_there(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_camera_is_75(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "pictures" / "a.png").unlink()
     (root / "pictures").rmdir()
-    assert checked(root) == 75
+    assert check_line(root) == 75
     assert "pictures" in capsys.readouterr().err
 
 
-def test_the_worst_fault_gives_the_code(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_most_severe_fault_determines_the_exit_code(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (root / "pictures" / "a.png").unlink()
     (root / "pictures").rmdir()
     (root / "store" / "tiny-gate" / "1" / "model.onnx").unlink()
-    assert checked(root, bright="birght") == 78
+    assert check_line(root, bright="birght") == 78
     assert capsys.readouterr().err.count("edgeinspect: error: ") == 3
 
 
-def test_another_size_is_pointed_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_different_image_size_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(root / "pictures" / "a.png"), np.zeros((10, 10), np.uint8))
-    assert checked(root) == 0
+    assert check_line(root) == 0
     assert "delivers 10x10x1, the models take 32x48x1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("trained", "told"), [(10, True), (12, False), (8, False)])
-def test_a_camera_deeper_than_the_training_is_pointed_out(
-    root: Path, capsys: pytest.CaptureFixture[str], trained: int, told: bool
+@pytest.mark.parametrize(("trained", "is_noted"), [(10, True), (12, False), (8, False)])
+def test_a_bit_depth_that_differs_from_training_is_noted(
+    root: Path, capsys: pytest.CaptureFixture[str], trained: int, is_noted: bool
 ) -> None:
     manifest = root / "store/tiny-gate/1/manifest.yaml"
     text = yaml.safe_load(manifest.read_text())
     manifest.write_text(yaml.safe_dump({**text, "training": {"run": "r", "bits": trained}}))
     picture = np.full((graphs.SHAPE.height_px, graphs.SHAPE.width_px), 3000, np.uint16)
     cv2.imwrite(str(root / "pictures" / "a.png"), picture)
-    assert checked(root, "--set", "cameras.top.bits=12") == 0
-    said = "has images of 12 bits, and engines.gate was trained on 10"
-    assert (said in capsys.readouterr().err) is told
+    assert check_line(root, "--set", "cameras.top.bits=12") == 0
+    note = "has images of 12 bits, and engines.gate was trained on 10"
+    assert (note in capsys.readouterr().err) is is_noted
 
 
-def test_a_spool_that_does_not_fit(
+def test_a_spool_that_does_not_fit_is_75(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(start_checks, "SLOT_BYTES", 1 << 50)
-    assert checked(root) == 75
+    assert check_line(root) == 75
     assert "spool.folder: needs" in capsys.readouterr().err
-    assert sorted(path.name for path in root.iterdir()) == FILES  # nothing is left of the trial
+    assert sorted(path.name for path in root.iterdir()) == FILES  # no file remains
 
 
-def test_what_run_refuses_check_refuses_with_the_same_code(
+def test_check_and_run_fail_with_the_same_code(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def both(*more: str) -> set[int]:
         words = [word for each in more for word in ("--set", each)]
-        found = {checked(root, *words), main(["run", str(root / "line.yaml"), *words])}
+        codes = {check_line(root, *words), main(["run", str(root / "line.yaml"), *words])}
         err = capfd.readouterr().err
         assert err.count("edgeinspect: error: ") == 2, err
-        return found
+        return codes
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        used = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        used = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         assert both(f"publish.verdicts={used}") == {75}
         assert both(f"publish.replay={used}") == {75}
     # An address that no interface has yet (TEST-NET-3) is bound; a folder cannot be made.
     there = ["--set", "publish.verdicts=tcp://203.0.113.9:*", "--set", "publish.insecure=true"]
-    assert checked(root, *there) == 0
+    assert check_line(root, *there) == 0
     assert main(["run", str(root / "line.yaml"), *there]) == 0
     assert "address.missing" in capfd.readouterr().err
     (root / "file").touch()
@@ -200,18 +204,18 @@ def test_what_run_refuses_check_refuses_with_the_same_code(
     assert both(f"spool.folder={root}/memory") == {78}
 
 
-def test_a_line_that_runs_is_said_to_run(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_running_line_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "spool").mkdir()
     holder = os.open(root / "spool" / "trial.spool.lock", os.O_RDWR | os.O_CREAT, 0o640)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX)
-        assert checked(root) == 0
+        assert check_line(root) == 0
         assert "it is running" in capsys.readouterr().out
     finally:
         os.close(holder)
 
 
-def test_measure_reports_the_tail() -> None:
+def test_timing_reports_the_tail() -> None:
     clock = ManualClock()
     times = iter([1_000_000] * module.WARM_UP_RUNS + [2_000_000] * 4 + [9_000_000])
     engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(next(times)))
@@ -221,7 +225,7 @@ def test_measure_reports_the_tail() -> None:
     assert engine.call_count == module.WARM_UP_RUNS + 5
 
 
-def test_measuring_a_slow_engine_ends() -> None:
+def test_timing_of_a_slow_engine_ends() -> None:
     clock = ManualClock()
     engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(module.MAX_TIMING_NS))
     time_engine(engine, clock)

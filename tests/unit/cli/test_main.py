@@ -72,7 +72,7 @@ def test_version_option(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["nonsense"], ["--nonsense"], ["version", "--nonsense"], ["check"]]
 )
-def test_wrong_use_is_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 64
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -99,7 +99,7 @@ def test_wrong_use_is_64(arguments: list[str], capsys: pytest.CaptureFixture[str
         ),
     ],
 )
-def test_outcomes(
+def test_each_outcome_has_its_exit_code(
     outcome: object,
     code: int,
     words: str,
@@ -122,7 +122,7 @@ def test_outcomes(
         RecursionError(),
     ],
 )
-def test_the_unforeseen_is_70_in_one_line(
+def test_an_unexpected_error_is_70_in_one_line(
     error: Exception,
     command: dict[str, object],
     capsys: pytest.CaptureFixture[str],
@@ -153,7 +153,7 @@ def test_the_unforeseen_is_70_in_one_line(
         ("models", "list", "--store", "x" * 5000),
     ],
 )
-def test_a_name_that_the_system_refuses_is_no_bug(
+def test_a_path_rejected_by_the_system_is_not_a_bug(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) in (64, 65)
@@ -174,7 +174,7 @@ def test_a_name_that_the_system_refuses_is_no_bug(
         ("demo", "--rate"),
     ],
 )
-def test_a_number_of_the_command_line_is_finite(
+def test_option_values_must_be_finite(
     arguments: tuple[str, ...], number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, number]) == 64
@@ -189,14 +189,14 @@ def test_a_number_of_the_command_line_is_finite(
         ("calibrate", "strip-gate/1", "--images", f"strip:1:{'9' * 5000}"),
     ],
 )
-def test_a_row_of_digits_is_refused(
+def test_a_number_with_too_many_digits_is_rejected(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 64
     assert "unexpected" not in capsys.readouterr().err
 
 
-def test_a_service_is_started_again_whatever_the_system_says_of_a_name(
+def test_a_path_error_of_a_service_is_retried(
     command: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command["outcome"] = FileNotFoundError(2, "No such file or directory", "/dev/shm/ring")
@@ -205,7 +205,7 @@ def test_a_service_is_started_again_whatever_the_system_says_of_a_name(
     assert main(["trial"]) == 70
 
 
-def test_as_a_process() -> None:
+def test_an_error_in_a_child_process() -> None:
     done = process("check", "/nonexistent.yaml")
     assert done.returncode == 78
     assert done.stdout == ""
@@ -218,7 +218,7 @@ def test_as_a_process() -> None:
 @pytest.mark.parametrize(
     "arguments", [["version", "--json"], ["version"], ["--help"], ["models", "list"]]
 )
-def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
+def test_a_closed_pipe_is_not_an_error(arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     try:
@@ -238,13 +238,13 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"), [("version", 0), ("nonsense", 64), ("check /nonexistent.yaml", 78)]
 )
-def test_streams_that_are_not_there_change_no_code(closed: str, arguments: str, code: int) -> None:
+def test_closed_streams_do_not_change_the_exit_code(closed: str, arguments: str, code: int) -> None:
     program = f"{shlex.quote(sys.executable)} -m edgeinspect {arguments} >/dev/null 2>/dev/null"
     done = subprocess.run(["sh", "-c", f"exec {program} {closed}"], check=False)
     assert done.returncode == code
 
 
-def test_no_file_gets_the_number_of_a_stream_that_is_not_there() -> None:
+def test_closed_streams_are_replaced_by_dev_null() -> None:
     code = (
         "import os, sys; from edgeinspect.cli.main import main; main(['version']); "
         "sys.exit(os.open('/', 0) < 3)"
@@ -253,7 +253,7 @@ def test_no_file_gets_the_number_of_a_stream_that_is_not_there() -> None:
     assert subprocess.run(["sh", "-c", words], check=False).returncode == 0
 
 
-def test_a_terminal_that_is_full_is_75() -> None:
+def test_a_full_device_is_75() -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = subprocess.run(
             [sys.executable, "-m", "edgeinspect", "version"],
@@ -275,7 +275,7 @@ def test_version_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert {"ov", "ort"} <= set(facts["backends"])
 
 
-def test_version_says_why_a_backend_is_absent(
+def test_version_shows_why_a_backend_is_unavailable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
