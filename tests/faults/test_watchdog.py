@@ -63,7 +63,9 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(
         wait_for(lambda: manager.receive().count("WATCHDOG=1") >= 5)
         assert "STATUS=inspecting rig" in manager.said
         hung.set()
-        wait_for(lambda: any("the watchdog is not notified" in words for words in manager.receive()))
+        wait_for(
+            lambda: any("the watchdog is not notified" in words for words in manager.receive())
+        )
         assert "STATUS=inspect-0 stands still" in manager.said  # the heartbeat's alarm, before
         stood = len(manager.said)
         judged = len(rig.verdicts)
