@@ -6,6 +6,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,60 +17,41 @@ from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, tr
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+
+class _Tag(IntEnum):
+    """The tags that are read; other tags are skipped."""
+
+    SUBFILE = 254
+    OLD_SUBFILE = 255
+    WIDTH = 256
+    HEIGHT = 257
+    BITS_PER_SAMPLE = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES_PER_PIXEL = 277
+    ROWS_PER_STRIP = 278
+    STRIP_BYTE_COUNTS = 279
+    PLANAR_CONFIG = 284
+    COLOR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_BYTE_COUNTS = 325
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    JPEG_TABLES = 347
+
+
+_READ_TAGS = frozenset(_Tag)
 _TYPE_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
-_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = (
-    254,
-    255,
-    256,
-    257,
-    258,
-    259,
-    262,
-)
-(
-    _STRIP_OFFSETS,
-    _ORIENTATION,
-    _SAMPLES_PER_PIXEL,
-    _ROWS_PER_STRIP,
-    _STRIP_BYTE_COUNTS,
-    _PLANAR_CONFIG,
-) = 273, 274, 277, 278, 279, 284
-_COLOR_MAP, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 320, 322, 323, 324, 325
-_EXTRA_SAMPLES, _SAMPLE_FORMAT, _FILL_ORDER, _JPEG_TABLES = 338, 339, 266, 347
 _UNCOMPRESSED, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS = 1, 5, 7, 8, 32946, 32773
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE_INDEX, _YCBCR = 0, 1, 2, 3, 6
-_READ_TAGS = frozenset(
-    (
-        _SUBFILE,
-        _OLD_SUBFILE,
-        _WIDTH,
-        _HEIGHT,
-        _BITS_PER_SAMPLE,
-        _COMPRESSION,
-        _PHOTOMETRIC,
-        _STRIP_OFFSETS,
-        _ORIENTATION,
-        _SAMPLES_PER_PIXEL,
-        _ROWS_PER_STRIP,
-        _STRIP_BYTE_COUNTS,
-        _PLANAR_CONFIG,
-        _COLOR_MAP,
-        _TILE_WIDTH,
-        _TILE_HEIGHT,
-        _TILE_OFFSETS,
-        _TILE_BYTE_COUNTS,
-        _EXTRA_SAMPLES,
-        _SAMPLE_FORMAT,
-        _FILL_ORDER,
-        _JPEG_TABLES,
-    )
-)
-_ITEMS_MAX = 1 << 20
-_OVERLAPS_MAX = 4
-"""Strips may share bytes; all together they are at most this many times the file."""
-_RANGES_MAX = 4096
-"""This many rows of tiles are checked for zeros, from the end of the file."""
 _READ_COMPRESSIONS = {_UNCOMPRESSED, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS}
+_FIXED_FILL_ORDER = frozenset((_JPEG, _DEFLATE, _DEFLATE_OLD))
+_FAX = frozenset((2, 3, 4))
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE_INDEX, _YCBCR = 0, 1, 2, 3, 6
 _UNSUPPORTED_PHOTOMETRIC = {
     4: "mask",
     5: "with CMYK colours",
@@ -79,15 +62,21 @@ _UNSUPPORTED_PHOTOMETRIC = {
     32844: "with logarithmic values",
     32845: "with logarithmic values",
 }
-_FAX = frozenset((2, 3, 4))
-_FIXED_FILL_ORDER = frozenset((_JPEG, _DEFLATE, _DEFLATE_OLD))
-_PAGES_MAX = 64
-_TAGS_MAX = 4096
 _PACKED_BITS = (1, 8, 10, 12, 14, 16)
 """Bits of a sample that are supported without compression."""
+_PAGES_MAX = 64
+_TAGS_MAX = 4096
+_ITEMS_MAX = 1 << 20
+_OVERLAPS_MAX = 4
+"""Strips may share bytes; all together they are at most this many times the file."""
+_RANGES_MAX = 4096
+"""This many rows of tiles are checked for zeros, from the end of the file."""
 _JPEG_END = b"\xff\xd9"
 _ZERO_RUN = 8
 """Successive zeros that no encoder writes."""
+_REVERSED_BITS = np.packbits(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1]
+)
 
 
 @dataclass(slots=True)
@@ -99,42 +88,124 @@ class TiffPage:
     """Tag to the first byte of its value."""
     byte_order: str
 
-    def first(self, tag: int, default: int) -> int:
+    def first(self, tag: _Tag, default: int) -> int:
         """Return the first value of a tag."""
         return self.values.get(tag, (default,))[0]
+
+    @property
+    def compression(self) -> int:
+        return self.first(_Tag.COMPRESSION, _UNCOMPRESSED)
+
+    @property
+    def photometric(self) -> int:
+        return self.first(_Tag.PHOTOMETRIC, _BLACK_IS_ZERO)
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a sample."""
+        return max(self.values.get(_Tag.BITS_PER_SAMPLE, (1,)))
+
+    @property
+    def samples(self) -> int:
+        """Return the samples of a pixel."""
+        return self.first(_Tag.SAMPLES_PER_PIXEL, 1)
+
+    @property
+    def is_planar(self) -> bool:
+        """Return True if the samples of a pixel are in separate planes."""
+        return self.first(_Tag.PLANAR_CONFIG, 1) == 2
+
+    @property
+    def is_bit_reversed(self) -> bool:
+        return self.first(_Tag.FILL_ORDER, 1) == 2
+
+
+class _Tile(NamedTuple):
+    plane: int
+    top_px: int
+    left_px: int
+    rows: int
+    """Rows within the image."""
+    offset: int
+    stored_bytes: int
+    size_bytes: int
+    """Bytes of its pixels without compression."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TileGrid:
+    """The tiles of a page. A strip is a tile of the image's width."""
+
+    height_px: int
+    width_px: int
+    tile_height_px: int
+    tile_width_px: int
+    planes: int
+    channels: int
+    """Interleaved samples of a pixel in one plane."""
+    row_bytes: int
+    """Bytes of one row of a tile."""
+    offsets: tuple[int, ...]
+    byte_counts: tuple[int, ...]
+    is_tiled: bool
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width_px // self.tile_width_px)
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height_px // self.tile_height_px)
+
+    def tiles(self) -> Iterator[_Tile]:
+        """Yield every tile, in the order of the file's directory."""
+        columns, per_plane = self.columns, self.columns * self.rows
+        for number in range(per_plane * self.planes):
+            plane, index = divmod(number, per_plane)
+            top_px = index // columns * self.tile_height_px
+            rows = min(self.tile_height_px, self.height_px - top_px)
+            size_bytes = self.row_bytes * (self.tile_height_px if self.is_tiled else rows)
+            yield _Tile(
+                plane,
+                top_px,
+                index % columns * self.tile_width_px,
+                rows,
+                self.offsets[number],
+                self.byte_counts[number] if self.byte_counts else size_bytes,
+                size_bytes,
+            )
 
 
 def read_info(data: bytes) -> ImageInfo:
     """Parse the directory; see `detection.read_info`."""
     pages = _iter_pages(data)
     page = next(pages)
-    if page.first(_SUBFILE, 0) & 1 or page.first(_OLD_SUBFILE, 1) == 2:
+    if page.first(_Tag.SUBFILE, 0) & 1 or page.first(_Tag.OLD_SUBFILE, 1) == 2:
         raise unsupported("holds a reduced image first, as raw files do")
     for other in pages:
-        if not other.first(_SUBFILE, 0) & 1:  # thumbnails are allowed
+        if not other.first(_Tag.SUBFILE, 0) & 1:  # thumbnails are allowed
             raise unsupported("has more than one page", "Save each page as a separate file")
-    width_px, height_px = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
-    if width_px < 1 or height_px < 1:
+    if page.first(_Tag.WIDTH, 0) < 1 or page.first(_Tag.HEIGHT, 0) < 1:
         raise invalid_header("TIFF")
-    bits, has_alpha = _read_sample_format(page)
-    photometric = page.first(_PHOTOMETRIC, _BLACK_IS_ZERO)
-    row_bytes, pixel_ranges = _locate_pixels(data, page, bits)
-    orientation = page.first(_ORIENTATION, 1)
+    has_alpha = _check_samples(page)
+    grid, bits, photometric = _read_grid(page), page.bits, page.photometric
+    pixel_ranges = _check_tiles(data, page, grid)
+    orientation = page.first(_Tag.ORIENTATION, 1)
     is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) or (
         photometric == _PALETTE_INDEX and _is_grey(page)
     )
     return ImageInfo(
         "tiff",
-        height_px,
-        width_px,
+        grid.height_px,
+        grid.width_px,
         1 if is_grey else 3,
         16 if bits > 8 else 8,
         bits if 8 < bits < 16 else None,
         has_alpha,
         orientation if 1 <= orientation <= 8 else 1,
         is_inverted=photometric == _WHITE_IS_ZERO,
-        is_uncompressed=page.first(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED,
-        row_bytes=row_bytes,
+        is_uncompressed=page.compression == _UNCOMPRESSED,
+        row_bytes=_row_bytes(min(grid.tile_width_px, grid.width_px), bits * grid.channels),
         pixel_ranges=pixel_ranges if bits > 1 else (),  # black rows are common in bitmaps
     )
 
@@ -147,20 +218,18 @@ def normalize(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     """
     page = next(_iter_pages(data))
     out = bytearray(data)
-    changes = {_ORIENTATION: 1}
-    if page.first(_PHOTOMETRIC, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _PALETTE_INDEX):
-        changes[_PHOTOMETRIC] = _BLACK_IS_ZERO
+    changes = {_Tag.ORIENTATION: 1}
+    if page.photometric in (_WHITE_IS_ZERO, _PALETTE_INDEX):
+        changes[_Tag.PHOTOMETRIC] = _BLACK_IS_ZERO
     for tag, value in changes.items():
         if tag in page.value_offsets:
             struct.pack_into(page.byte_order + "H", out, page.value_offsets[tag], value)
-    if page.first(_PHOTOMETRIC, _BLACK_IS_ZERO) != _PALETTE_INDEX:
-        return bytes(out), ()
-    return bytes(out), _read_palette(page)
+    return bytes(out), _read_palette(page) if page.photometric == _PALETTE_INDEX else ()
 
 
 def is_lossy(data: bytes) -> bool:
     """Return True if the pixels are compressed as JPEG."""
-    return next(_iter_pages(data)).first(_COMPRESSION, _UNCOMPRESSED) == _JPEG
+    return next(_iter_pages(data)).compression == _JPEG
 
 
 def decode(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -169,40 +238,21 @@ def decode(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Decoders differ in how they read tiles, planes and packed bits.
     """
     page = next(_iter_pages(data))
-    width_px, height_px = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
-    bits, samples = max(page.values.get(_BITS_PER_SAMPLE, (1,))), page.first(_SAMPLES_PER_PIXEL, 1)
-    tiled = _TILE_OFFSETS in page.values
-    across = page.first(_TILE_WIDTH, 0) if tiled else width_px
-    down = (
-        page.first(_TILE_HEIGHT, 0)
-        if tiled
-        else min(page.first(_ROWS_PER_STRIP, height_px), height_px)
-    )
-    is_planar = page.first(_PLANAR_CONFIG, 1) == 2
-    interleaved = 1 if is_planar else samples
-    columns, rows = -(-width_px // across), -(-height_px // down)
-    step = (across * interleaved * bits + 7) // 8
-    out = np.zeros((height_px, width_px, samples), np.uint16 if bits > 8 else np.uint8)
-    starts = page.values[_TILE_OFFSETS if tiled else _STRIP_OFFSETS]
-    for number in range(columns * rows * (samples if is_planar else 1)):
-        plane, place = divmod(number, columns * rows)
-        top, left = place // columns * down, place % columns * across
-        used = min(down, height_px - top)
-        stored = np.frombuffer(data, np.uint8, used * step, starts[number])
-        if page.first(_FILL_ORDER, 1) == 2:
+    grid, bits = _read_grid(page), page.bits
+    dtype = np.uint16 if bits > 8 else np.uint8
+    out = np.zeros((grid.height_px, grid.width_px, page.samples), dtype)
+    per_row = grid.tile_width_px * grid.channels
+    for tile in grid.tiles():
+        stored = np.frombuffer(data, np.uint8, tile.rows * grid.row_bytes, tile.offset)
+        if page.is_bit_reversed:
             stored = _REVERSED_BITS[stored]
-        values = _unpack_samples(
-            stored.reshape(used, step), bits, across * interleaved, page.byte_order
-        )
-        block = values.reshape(used, across, interleaved)[:, : width_px - left]
-        channels = slice(plane, plane + 1) if is_planar else slice(None)
-        out[top : top + used, left : left + across, channels] = block
+        rows = stored.reshape(tile.rows, grid.row_bytes)
+        samples = _unpack_samples(rows, bits, per_row, page.byte_order)
+        block = samples.reshape(tile.rows, grid.tile_width_px, grid.channels)
+        target = out[tile.top_px : tile.top_px + tile.rows, tile.left_px :]
+        target = target[:, : grid.tile_width_px, tile.plane : tile.plane + grid.channels]
+        target[:] = block[:, : grid.width_px - tile.left_px]
     return out
-
-
-_REVERSED_BITS = np.packbits(
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1]
-)
 
 
 def _unpack_samples(
@@ -217,13 +267,13 @@ def _unpack_samples(
         return np.unpackbits(rows, axis=1)[:, :count] * np.uint8(255)
     weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
     out = np.empty((len(rows), count), np.uint16)
-    for place, row in enumerate(rows):  # unpacking all rows at once takes eight times the memory
-        out[place] = np.unpackbits(row)[: count * bits].reshape(count, bits) @ weights
+    for index, row in enumerate(rows):  # unpacking all rows at once takes eight times the memory
+        out[index] = np.unpackbits(row)[: count * bits].reshape(count, bits) @ weights
     return out
 
 
 def _read_palette(page: TiffPage) -> tuple[bytes, ...]:
-    table = page.values.get(_COLOR_MAP, ())
+    table = page.values.get(_Tag.COLOR_MAP, ())
     if len(table) != 3 * 256:
         raise invalid_header("TIFF")
     shift = 0 if max(table) < 256 else 8
@@ -240,20 +290,21 @@ def _is_grey(page: TiffPage) -> bool:
 
 def _iter_pages(data: bytes) -> Iterator[TiffPage]:
     order = "<" if data[:1] == b"I" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
-    seen: set[int] = set()
-    while at or not seen:
-        if at in seen or len(seen) >= _PAGES_MAX:
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    (at,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
+    offsets: set[int] = set()
+    while at or not offsets:
+        if at in offsets or len(offsets) >= _PAGES_MAX:
             raise invalid_header("TIFF")
-        seen.add(at)
-        page, at = _read_page(data, at, order, big=big)
+        offsets.add(at)
+        page, at = _read_page(data, at, order, is_big=is_big)
         yield page
 
 
-def _read_page(data: bytes, offset: int, byte_order: str, *, big: bool) -> tuple[TiffPage, int]:
-    count_code, entry_bytes, head, room = ("Q", 20, 8, 8) if big else ("H", 12, 2, 4)
-    pointer = "Q" if big else "I"
+def _read_page(data: bytes, offset: int, byte_order: str, *, is_big: bool) -> tuple[TiffPage, int]:
+    """Return the page at an offset, and the offset of the next one; 0 after the last."""
+    count_code, entry_bytes, head, room = ("Q", 20, 8, 8) if is_big else ("H", 12, 2, 4)
+    pointer = "Q" if is_big else "I"
     if offset < 8 or offset + head > len(data):
         raise truncated("a TIFF without its directory")
     (count,) = struct.unpack_from(byte_order + count_code, data, offset)
@@ -269,32 +320,30 @@ def _read_page(data: bytes, offset: int, byte_order: str, *, big: bool) -> tuple
             raise invalid_header("TIFF")
         if code is not None and items:
             size = items * struct.calcsize(code)
-            place = offset + entry_bytes - room
+            at = offset + entry_bytes - room
             if size > room:
-                (place,) = struct.unpack_from(byte_order + pointer, data, place)
+                (at,) = struct.unpack_from(byte_order + pointer, data, at)
             else:
-                page.value_offsets[tag] = place
-            if place + size > len(data):
+                page.value_offsets[tag] = at
+            if at + size > len(data):
                 raise truncated("a TIFF without its directory")
-            page.values.setdefault(
-                tag, struct.unpack_from(f"{byte_order}{items}{code}", data, place)
-            )
+            values = struct.unpack_from(f"{byte_order}{items}{code}", data, at)
+            page.values.setdefault(tag, values)
         offset += entry_bytes
-    (after,) = struct.unpack_from(byte_order + pointer, data, offset)
-    return page, after
+    (next_offset,) = struct.unpack_from(byte_order + pointer, data, offset)
+    return page, next_offset
 
 
-def _read_sample_format(page: TiffPage) -> tuple[int, bool]:
-    """Return (bits of a sample, whether there is alpha); refuse what is not supported."""
-    count, photometric = page.first(_SAMPLES_PER_PIXEL, 1), page.first(_PHOTOMETRIC, _BLACK_IS_ZERO)
-    compression = page.first(_COMPRESSION, _UNCOMPRESSED)
+def _check_samples(page: TiffPage) -> bool:
+    """Refuse samples that are not supported; return whether there is an alpha channel."""
+    bits, count = page.bits, page.samples
+    photometric, compression = page.photometric, page.compression
     if photometric in _UNSUPPORTED_PHOTOMETRIC or photometric > _YCBCR:
-        raise unsupported(
-            f"is a TIFF {_UNSUPPORTED_PHOTOMETRIC.get(photometric, 'with unknown colours')}"
-        )
-    kinds = set(page.values.get(_SAMPLE_FORMAT, (1,)))
-    if kinds - {1, 4}:
-        kind = {2: "signed", 3: "floating-point"}.get(min(kinds - {1, 4}), "complex")
+        kind = _UNSUPPORTED_PHOTOMETRIC.get(photometric, "with unknown colours")
+        raise unsupported(f"is a TIFF {kind}")
+    formats = set(page.values.get(_Tag.SAMPLE_FORMAT, (1,))) - {1, 4}
+    if formats:
+        kind = {2: "signed", 3: "floating-point"}.get(min(formats), "complex")
         raise unsupported(f"has {kind} pixels")
     if compression not in _READ_COMPRESSIONS:
         raise unsupported(
@@ -304,113 +353,116 @@ def _read_sample_format(page: TiffPage) -> tuple[int, bool]:
         )
     if photometric == _YCBCR and compression != _JPEG:
         raise unsupported("is a TIFF with YCbCr colours")
-    extra = len(page.values.get(_EXTRA_SAMPLES, ()))
     colors = 3 if photometric in (_RGB, _YCBCR) else 1
-    if count - colors not in (0, 1) or extra > 1:
+    if count - colors not in (0, 1) or len(page.values.get(_Tag.EXTRA_SAMPLES, ())) > 1:
         raise unsupported(f"is a TIFF with {count} samples per pixel")
-    depths = set(page.values.get(_BITS_PER_SAMPLE, (1,)))
-    bits = max(depths)
-    packed_allowed = compression == _UNCOMPRESSED and photometric != _PALETTE_INDEX
-    if len(depths) > 1 or bits not in (_PACKED_BITS if packed_allowed else (8, 16)):
+    is_compressed = compression != _UNCOMPRESSED
+    depths = (8, 16) if is_compressed or photometric == _PALETTE_INDEX else _PACKED_BITS
+    if len(set(page.values.get(_Tag.BITS_PER_SAMPLE, (1,)))) > 1 or bits not in depths:
         what = f"has {bits} bits per pixel, stored in an unsupported way"
         raise unsupported(what, is_valid_mask=bits < 8)
     if bits == 16 and photometric == _PALETTE_INDEX:
         raise unsupported("is a TIFF with a palette of 16 bits")
     if bits == 16 and compression == _JPEG:
         raise unsupported("is a TIFF of JPEG with 16 bits")
-    is_compressed = compression != _UNCOMPRESSED
-    if (
-        bits == 16 and is_compressed and count > 1 and page.first(_PLANAR_CONFIG, 1) == 2
-    ):  # decoders fail
+    if bits == 16 and is_compressed and count > 1 and page.is_planar:  # decoders fail
         raise unsupported("is a compressed TIFF of 16 bits with separate planes")
-    if compression in _FIXED_FILL_ORDER and page.first(_FILL_ORDER, 1) == 2:
+    if compression in _FIXED_FILL_ORDER and page.is_bit_reversed:
         raise unsupported("is a compressed TIFF with reversed bit order")
-    return bits, count > colors
+    return count > colors
 
 
-def _locate_pixels(
-    data: bytes, page: TiffPage, bits: int
-) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """Check every strip or tile; return (bytes of a row, ranges of uncompressed pixels)."""
-    width_px, height_px = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
-    tiled = _TILE_OFFSETS in page.values
-    if tiled:
-        across, down = page.first(_TILE_WIDTH, 0), page.first(_TILE_HEIGHT, 0)
+def _row_bytes(width_px: int, bits_per_px: int) -> int:
+    return (width_px * bits_per_px + 7) // 8
+
+
+def _read_grid(page: TiffPage) -> _TileGrid:
+    width_px, height_px = page.first(_Tag.WIDTH, 0), page.first(_Tag.HEIGHT, 0)
+    is_tiled = _Tag.TILE_OFFSETS in page.values
+    if is_tiled:
+        across, down = page.first(_Tag.TILE_WIDTH, 0), page.first(_Tag.TILE_HEIGHT, 0)
+        offsets = page.values[_Tag.TILE_OFFSETS]
+        byte_counts = page.values.get(_Tag.TILE_BYTE_COUNTS, ())
     else:
-        across, down = width_px, min(page.first(_ROWS_PER_STRIP, height_px), height_px)
-    if across < 1 or down < 1 or (tiled and (across % 16 or down % 16)):
+        across = width_px
+        down = min(page.first(_Tag.ROWS_PER_STRIP, height_px), height_px)
+        offsets = page.values.get(_Tag.STRIP_OFFSETS, ())
+        byte_counts = page.values.get(_Tag.STRIP_BYTE_COUNTS, ())
+    if across < 1 or down < 1 or (is_tiled and (across % 16 or down % 16)):
         raise invalid_header("TIFF")
-    is_planar = page.first(_PLANAR_CONFIG, 1) == 2
-    planes = page.first(_SAMPLES_PER_PIXEL, 1) if is_planar else 1
-    px_bits = bits * (1 if is_planar else page.first(_SAMPLES_PER_PIXEL, 1))
-    columns, rows = -(-width_px // across), -(-height_px // down)
-    starts = page.values.get(_TILE_OFFSETS if tiled else _STRIP_OFFSETS, ())
-    counts = page.values.get(_TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS, ())
-    if len(starts) < columns * rows * planes or (counts and len(counts) < len(starts)):
+    planes, channels = (page.samples, 1) if page.is_planar else (1, page.samples)
+    size = (height_px, width_px, down, across, planes, channels)
+    row_bytes = _row_bytes(across, page.bits * channels)
+    grid = _TileGrid(*size, row_bytes, offsets, byte_counts, is_tiled)
+    if len(offsets) < grid.columns * grid.rows * planes or 0 < len(byte_counts) < len(offsets):
         raise invalid_header("TIFF")
-    compression, raw, total = page.first(_COMPRESSION, _UNCOMPRESSED), [], 0
-    tables = bytes(page.values.get(_JPEG_TABLES, ()))
+    return grid
+
+
+def _check_tiles(data: bytes, page: TiffPage, grid: _TileGrid) -> tuple[tuple[int, int], ...]:
+    """Refuse a file with a missing strip or tile; return the ranges of uncompressed pixels."""
+    compression = page.compression
+    tables = bytes(page.values.get(_Tag.JPEG_TABLES, ()))
     if compression == _JPEG and tables and not tables.endswith(_JPEG_END):
         raise truncated("a TIFF without the tables of its JPEG")
-    for number in range(columns * rows * planes):
-        row, column = divmod(number % (columns * rows), columns)
-        used = min(down, height_px - row * down)
-        step = (across * px_bits + 7) // 8
-        size = step * (down if tiled else used)
-        start = starts[number]
-        stored = counts[number] if counts else size
-        if not start or not stored or start + stored > len(data):
+    total, tiles = 0, []
+    for tile in grid.tiles():
+        end = tile.offset + tile.stored_bytes
+        if not tile.offset or not tile.stored_bytes or end > len(data):
             raise truncated("a TIFF without all of its pixels")
-        total += stored
+        total += tile.stored_bytes
         if total > _OVERLAPS_MAX * len(data):
             raise invalid_header("TIFF")
         if compression != _UNCOMPRESSED:
-            _check_compressed(data[start : start + stored], compression, size, step * down)
-            continue
-        if stored < size:
+            full_bytes = grid.row_bytes * grid.tile_height_px
+            _check_compressed(data[tile.offset : end], compression, tile.size_bytes, full_bytes)
+        elif tile.stored_bytes < tile.size_bytes:
             raise truncated("a TIFF without all of its pixels")
-        visible = (min(across, width_px - column * across) * px_bits + 7) // 8
-        raw.append((start, used, step, visible))
-    return (min(across, width_px) * px_bits + 7) // 8, _last_pixel_ranges(raw)
+        else:
+            tiles.append(tile)
+    return _last_pixel_ranges(tiles, grid, page.bits)
 
 
-def _last_pixel_ranges(stored: list[tuple[int, int, int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return the ranges of the last strips or tiles of the file, without the tiles' padding.
-
-    Args:
-        stored: (first byte, rows, bytes of a row, bytes of a row without padding) of each.
-    """
+def _last_pixel_ranges(
+    tiles: list[_Tile], grid: _TileGrid, bits: int
+) -> tuple[tuple[int, int], ...]:
+    """Return the ranges of the last strips or tiles of the file, without the tiles' padding."""
     out: list[tuple[int, int]] = []
-    for start, rows, step, visible in sorted(stored, reverse=True):
+    step = grid.row_bytes
+    for tile in sorted(tiles, key=lambda tile: tile.offset, reverse=True):
         if len(out) >= _RANGES_MAX:
             break
+        columns = min(grid.tile_width_px, grid.width_px - tile.left_px)
+        visible = _row_bytes(columns, bits * grid.channels)
         if visible == step:
-            out.append((start, start + rows * step))
+            out.append((tile.offset, tile.offset + tile.rows * step))
         else:
-            out += [(start + at * step, start + at * step + visible) for at in range(rows)]
+            starts = (tile.offset + row * step for row in range(tile.rows))
+            out += [(start, start + visible) for start in starts]
     return tuple(out)
 
 
-def _check_compressed(part: bytes, compression: int, size: int, most: int) -> None:
+def _check_compressed(part: bytes, compression: int, size_bytes: int, full_bytes: int) -> None:
     """Refuse a compressed strip or tile of which a part is missing.
 
     Args:
         part: Its bytes.
         compression: Value of the TIFF tag.
-        size: Bytes of its pixels.
-        most: Bytes of a full strip, to which some programs pad the last one.
+        size_bytes: Bytes of its pixels.
+        full_bytes: Bytes of a full strip, to which some programs pad the last one.
     """
     if compression in (_DEFLATE, _DEFLATE_OLD):
         inflate = zlib.decompressobj()
         try:
-            unpacked = len(inflate.decompress(part, most + 1))
+            inflated_bytes = len(inflate.decompress(part, full_bytes + 1))
         except zlib.error as error:
             raise truncated(f"a TIFF whose pixels cannot be decompressed: {error}") from error
-        if unpacked < size or not inflate.eof:  # the checksum is at the end
+        if inflated_bytes < size_bytes or not inflate.eof:  # the checksum is at the end
             raise truncated("a TIFF without all of its pixels")
     elif compression == _JPEG:
         jpeg.verify(part)
-    elif bytes(_ZERO_RUN) in part or (
-        compression == _LZW and part.endswith(b"\0\0")
-    ):  # LZW ends in a nonzero code
-        raise truncated("a TIFF with zeros in place of its pixels")
+    else:
+        # LZW ends in a nonzero code.
+        is_cut = compression == _LZW and part.endswith(b"\0\0")
+        if is_cut or bytes(_ZERO_RUN) in part:
+            raise truncated("a TIFF with zeros in place of its pixels")
