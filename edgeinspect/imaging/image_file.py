@@ -23,6 +23,7 @@ from edgeinspect.imaging.formats.image_info import (
     ImageInfo,
     UnsupportedImageError,
     check_missing_blocks,
+    named_errors,
     unsupported,
 )
 from edgeinspect.imaging.formats.image_size import (
@@ -68,13 +69,10 @@ def read_image(
         DataError: It is too large, cut off, not a supported image, or its depth is not that of
             its camera.
     """
-    where = where or (escape_name(source) if isinstance(source, Path) else "")
-    data = source if isinstance(source, bytes) else _read_nonempty(source)
-    try:
+    with named_errors(where or (escape_name(source) if isinstance(source, Path) else "")):
+        data = source if isinstance(source, bytes) else read_image_bytes(source)
         image, info = decode_native(data, flat_end=settings.flat_end, pixels_max=pixels_max)
         return settings.convert(image, info)
-    except DataError as error:
-        raise DataError(error.what, where=where, remedy=error.remedy) from error
 
 
 def read_verified_bytes(path: Path) -> NDArray[np.uint8]:
@@ -84,14 +82,14 @@ def read_verified_bytes(path: Path) -> NDArray[np.uint8]:
         DataError: It is unreadable, not a regular file, empty, too large, cut off, or not
             supported.
     """
-    data = _read_nonempty(path)
-    check_size(data, DATASET_PIXELS_MAX, where=escape_name(path))
-    try:
-        verify_image(data)
-    except DataError as error:
-        if isinstance(error, UnsupportedImageError) and error.is_valid_mask:
-            return np.frombuffer(data, np.uint8)
-        raise DataError(error.what, where=escape_name(path), remedy=error.remedy) from error
+    with named_errors(escape_name(path)):
+        data = read_image_bytes(path)
+        check_size(data, DATASET_PIXELS_MAX)
+        try:
+            verify_image(data)
+        except UnsupportedImageError as error:
+            if not error.is_valid_mask:
+                raise
     return np.frombuffer(data, np.uint8)
 
 
@@ -101,10 +99,8 @@ def read_native(path: Path, *, flat_end: bool = False) -> NativePixels:
     Raises:
         DataError: As `read_image`, except for the depth.
     """
-    try:
-        return decode_native(_read_nonempty(path), flat_end=flat_end)[0]
-    except DataError as error:
-        raise DataError(error.what, where=escape_name(path), remedy=error.remedy) from error
+    with named_errors(escape_name(path)):
+        return decode_native(read_image_bytes(path), flat_end=flat_end)[0]
 
 
 def decode_native(
@@ -144,9 +140,12 @@ def read_image_bytes(path: Path) -> bytes:
 
     Raises:
         FileReadError: It cannot be read, or is not a regular file.
-        DataError: It is not an image, or is longer than an image of its size can be.
+        DataError: It is empty, not an image, or longer than an image of its size can be.
     """
-    return read_regular(path, FILE_BYTES_MAX, check=_check_start)
+    data = read_regular(path, FILE_BYTES_MAX, check=_check_start)
+    if not data:
+        raise ImageFileError("is empty", remedy="Copy it again")
+    return data
 
 
 def _check_start(start: bytes, size_bytes: int) -> None:
@@ -161,16 +160,6 @@ def _check_start(start: bytes, size_bytes: int) -> None:
             f"is longer ({size_bytes} bytes) than an image of {pixels} px can be",
             remedy="Copy or save it again",
         )
-
-
-def _read_nonempty(path: Path) -> bytes:
-    try:
-        data = read_image_bytes(path)
-    except ImageFileError as error:
-        raise DataError(error.what, where=escape_name(path), remedy=error.remedy) from error
-    if not data:
-        raise DataError("is empty", where=escape_name(path), remedy="Copy it again")
-    return data
 
 
 def _decode(data: bytes, info: ImageInfo) -> NativePixels:

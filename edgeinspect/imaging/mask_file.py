@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import bmp, tiff
 from edgeinspect.imaging.formats.detection import read_info
-from edgeinspect.imaging.formats.image_info import ImageFileError, ImageInfo, UnsupportedImageError
+from edgeinspect.imaging.formats.image_info import ImageInfo, UnsupportedImageError, named_errors
 from edgeinspect.imaging.image_file import apply_orientation, decode_tiff, read_verified_bytes
 
 COLOR_FLAG = 1 << 24
@@ -48,7 +48,11 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
         DataError: It is unreadable, damaged, partly transparent, or a JPEG with more than black
             and white.
     """
-    data = read_verified_bytes(path)
+    with named_errors(str(path)):
+        return _decode_mask(read_verified_bytes(path), colors=colors)
+
+
+def _decode_mask(data: NDArray[np.uint8], *, colors: bool) -> NDArray[np.int32]:
     raw = data.tobytes()
     png_type = _png_type(raw)
     indexed = png_type is not None and png_type[1] == _PALETTE and not colors
@@ -57,14 +61,14 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     info = _read_info(raw)
     image: NDArray[Any] | None
     if info is not None and info.format == "bmp" and info.is_uncompressed:
-        image = _decode_bmp(raw, info, path)
+        image = _decode_bmp(raw, info)
     elif info is not None and info.format == "tiff":
-        image = _decode_tiff(raw, info, path)
+        image = decode_tiff(raw, info, keep_alpha=True)
     else:  # IMREAD_UNCHANGED may return a palette of OS/2 as grey
         colour_bmp = info is not None and info.format == "bmp" and info.channels == 3
         image = _decode_with_opencv(data, cv2.IMREAD_COLOR if colour_bmp else cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype not in (np.uint8, np.uint16):
-        raise DataError("is not a mask", where=str(path))
+        raise DataError("is not a mask")
     native = cast("NDArray[np.uint8] | NDArray[np.uint16]", image)
     if native.ndim == 2 or native.shape[2] == 1:
         values = native.reshape(native.shape[:2]).astype(np.int32)
@@ -73,7 +77,7 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     elif indexed:
         values = native[:, :, 0].astype(np.int32)
     else:
-        values = _pack_colors(native, path)
+        values = _pack_colors(native)
     if native.dtype == np.uint16 and int(values.max(initial=0)) == 0xFFFF:
         values = np.where(values == 0xFFFF, WHITE, values).astype(np.int32)
     if info is not None:
@@ -81,7 +85,7 @@ def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:
     lossy = raw[:2] == b"\xff\xd8" or (
         info is not None and info.format == "tiff" and tiff.is_lossy(raw)
     )
-    return _binarize_jpeg(values, path) if lossy else values
+    return _binarize_jpeg(values) if lossy else values
 
 
 def _read_info(raw: bytes) -> ImageInfo | None:
@@ -92,23 +96,14 @@ def _read_info(raw: bytes) -> ImageInfo | None:
         return None
 
 
-def _decode_bmp(raw: bytes, info: ImageInfo, path: Path) -> NDArray[np.uint8]:
+def _decode_bmp(raw: bytes, info: ImageInfo) -> NDArray[np.uint8]:
     image = bmp.decode(raw, info)
     if info.has_alpha and not image[:, :, 3].any() and image.any():
         raise DataError(
             "is fully transparent, and has colours: programs differ in what they show",
-            where=str(path),
             remedy="Save it as PNG, without transparency",
         )
     return image
-
-
-def _decode_tiff(raw: bytes, info: ImageInfo, path: Path) -> NDArray[Any]:
-    """Decode with the project's TIFF reader: decoders differ in tiles, packed bits, orientation."""
-    try:
-        return decode_tiff(raw, info, keep_alpha=True)
-    except ImageFileError as error:
-        raise DataError(error.what, where=str(path), remedy=error.remedy) from error
 
 
 def _decode_with_opencv(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | None:
@@ -118,7 +113,7 @@ def _decode_with_opencv(data: NDArray[np.uint8], mode: int) -> NDArray[Any] | No
         return None
 
 
-def _binarize_jpeg(values: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
+def _binarize_jpeg(values: NDArray[np.int32]) -> NDArray[np.int32]:
     """Threshold a mask from a JPEG, which blurs ids and colours; refuse one that was not binary."""
     nonblack = values[values >= _JPEG_TOLERANCE]
     between = int(np.count_nonzero(nonblack <= WHITE - _JPEG_TOLERANCE))
@@ -127,27 +122,26 @@ def _binarize_jpeg(values: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
     if has_colors or is_dark or between > _EDGE_PIXELS_RATIO_MAX * nonblack.size:
         raise DataError(
             "is a JPEG of more than black and white: its values are lost",
-            where=str(path),
             remedy="Save masks as PNG; a JPEG does not keep their values",
         )
     return np.where(values >= _THRESHOLD, WHITE, 0).astype(np.int32)
 
 
-def _pack_colors(image: NDArray[np.uint8] | NDArray[np.uint16], path: Path) -> NDArray[np.int32]:
+def _pack_colors(image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.int32]:
     bgr = image[:, :, :3].astype(np.int32)
     blue, green, red = bgr[:, :, 0], bgr[:, :, 1], bgr[:, :, 2]
     grey = (blue == green) & (green == red)
     if image.dtype == np.uint16 and not grey.all():
-        raise DataError("has colours of 16 bits", where=str(path), remedy="Save it with 8 bits")
+        raise DataError("has colours of 16 bits", remedy="Save it with 8 bits")
     packed = np.asarray(red << 16 | green << 8 | blue, np.int32)
     values = np.where(grey, blue, packed | COLOR_FLAG).astype(np.int32)
     if image.shape[2] == 4:
-        return _apply_alpha(values, image[:, :, 3], path)
+        return _apply_alpha(values, image[:, :, 3])
     return values
 
 
 def _apply_alpha(
-    values: NDArray[np.int32], alpha: NDArray[np.uint8] | NDArray[np.uint16], path: Path
+    values: NDArray[np.int32], alpha: NDArray[np.uint8] | NDArray[np.uint16]
 ) -> NDArray[np.int32]:
     opaque = int(np.iinfo(alpha.dtype).max)
     visible = alpha == opaque
@@ -156,7 +150,6 @@ def _apply_alpha(
     if bool(((alpha > 0) & ~visible).any()):
         raise DataError(
             "is partly transparent: which pixels count is not defined",
-            where=str(path),
             remedy="Save it without alpha, background 0",
         )
     if visible.any() and not values[visible].any():

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -60,6 +62,17 @@ class UnsupportedImageError(ImageFileError):
 
     is_valid_mask = False
     """True if it is readable as a mask: OpenCV returns the stored values."""
+
+
+@contextmanager
+def named_errors(where: str) -> Iterator[None]:
+    """Add the name of the file to errors that have none."""
+    try:
+        yield
+    except DataError as error:
+        if error.where:
+            raise
+        raise DataError(error.what, where=where, remedy=error.remedy) from error
 
 
 def truncated(what: str) -> ImageFileError:

@@ -70,21 +70,17 @@ def read_image_size(data: bytes) -> ImageSize:
     )
 
 
-def check_size(data: bytes, pixels_max: int, *, where: str = "") -> ImageSize:
+def check_size(data: bytes, pixels_max: int) -> ImageSize:
     """Return the size of an image that may be decoded.
 
     Raises:
         DataError: As `read_image_size`, or it has more than `pixels_max` pixels.
     """
-    try:
-        size = read_image_size(data)
-    except DataError as error:
-        raise DataError(error.what, where=where, remedy=error.remedy) from error
+    size = read_image_size(data)
     if size.pixels > pixels_max:
         raise DataError(
             f"is an image of {size.width_px}x{size.height_px} px, more than the "
             f"limit of {pixels_max} px",
-            where=where,
             remedy="Check the file, or cut it into smaller images",
         )
     return size
