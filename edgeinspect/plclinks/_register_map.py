@@ -79,17 +79,17 @@ def _from_result(
 
 _NO = False
 STATUS_BITS: tuple[MapBit, ...] = (
-    MapBit("Online", 0, "The daemon is heard. 0: reject everything.", lambda i: i.online),
+    MapBit("Online", 0, "The line is online. 0: reject everything.", lambda i: i.online),
     MapBit(
         "TriggerReady",
         1,
-        "Parts are inspected, and a trigger would be taken.",
+        "Parts are inspected, and a trigger would be accepted.",
         lambda i: i.trigger_ready,
     ),
     MapBit(
         "ResultsValid",
         2,
-        "ResultId and everything about the result is to be read now.",
+        "ResultId and all values of the result are valid.",
         lambda i: i.results_valid,
     ),
     MapBit("Pass", 3, "The part is good. Never 1 without ResultsValid.", lambda i: i.passed),
@@ -99,7 +99,7 @@ STATUS_BITS: tuple[MapBit, ...] = (
     MapBit(
         "NoVerdict",
         5,
-        "The frame could not be judged; Cause says why. Never with Pass.",
+        "The frame has no verdict; Cause is the reason. Never with Pass.",
         _from_result(lambda r: r.no_verdict, _NO),
     ),
     MapBit(
@@ -111,7 +111,7 @@ STATUS_BITS: tuple[MapBit, ...] = (
     MapBit(
         "Overrun", 7, "The result buffer was full. Stays until FaultReset.", lambda i: i.overrun
     ),
-    MapBit("Alarm", 8, "A person must look at the inspection PC.", lambda i: i.alarm),
+    MapBit("Alarm", 8, "An operator must check the inspection PC.", lambda i: i.alarm),
     MapBit(
         "Late",
         9,
@@ -121,16 +121,16 @@ STATUS_BITS: tuple[MapBit, ...] = (
     MapBit(
         "Degraded",
         10,
-        "Judged by the classifier alone, for lack of time.",
+        "Inspected by the classifier alone, for lack of time.",
         _from_result(lambda r: r.degraded, _NO),
     ),
     MapBit(
         "Simulated",
         11,
-        "A challenge part that an engineer put in.",
+        "A challenge part that an engineer inserted.",
         _from_result(lambda r: r.simulated, _NO),
     ),
-    MapBit("Heartbeat", 12, "Turns over while the gateway lives: watch it.", lambda i: i.heartbeat),
+    MapBit("Heartbeat", 12, "Toggles while the gateway runs: monitor it.", lambda i: i.heartbeat),
     MapBit(
         "EncoderValid",
         13,
@@ -146,7 +146,7 @@ STATUS_BITS: tuple[MapBit, ...] = (
     MapBit(
         "TriggerRefused",
         15,
-        "The trigger that TriggerAck names was not taken.",
+        "The trigger in TriggerAck was refused.",
         lambda i: i.trigger_refused,
     ),
 )
@@ -168,19 +168,19 @@ STATUS2_BITS: tuple[MapBit, ...] = (
     MapBit(
         "TriggerStale",
         2,
-        "TriggerRefused, for the trigger may be too old.",
+        "TriggerRefused, because the trigger may be too old.",
         lambda i: i.trigger_refusal is TriggerRefusal.STALE,
     ),
     MapBit(
         "TriggerTorn",
         3,
-        "TriggerRefused, for TriggerId and the part were not written together.",
+        "TriggerRefused, because TriggerId and the part were not written together.",
         lambda i: i.trigger_refusal is TriggerRefusal.TORN,
     ),
     MapBit(
         "TriggerPartIdBad",
         4,
-        "TriggerRefused, for TriggerPartId is no UTF-8, too long, or has control characters.",
+        "TriggerRefused, because TriggerPartId is not UTF-8, too long, or has control characters.",
         lambda i: i.trigger_refusal is TriggerRefusal.PART_ID,
     ),
 )
@@ -206,22 +206,28 @@ OUTPUT_TAGS: tuple[MapTag, ...] = (
         "Covers",
         4,
         "uint32",
-        "Frames this result speaks for, 1 but for lost results: ResultId - Covers + 1 to ResultId.",
+        "Frames of this result, more than 1 for lost results: ResultId - Covers + 1 to ResultId.",
         _from_result(lambda r: r.frames_covered),
     ),
     MapTag(
         "Numbering",
         6,
         "uint16",
-        "Moves on when ResultId begins again from 1.",
+        "Changes when ResultId restarts from 1.",
         lambda i: i.sequence_generation,
     ),
-    MapTag("Cause", 7, "uint16", "Why; see the table of causes.", _from_result(lambda r: r.cause)),
+    MapTag(
+        "Cause",
+        7,
+        "uint16",
+        "The reason; see the table of causes.",
+        _from_result(lambda r: r.cause),
+    ),
     MapTag(
         "RejectCode",
         8,
         "uint16",
-        "The line's own code of the defect; 0 if it is no defect.",
+        "The line's own code of the defect; 0 if there is none.",
         _from_result(lambda r: r.reject_code),
     ),
     MapTag(
@@ -260,20 +266,24 @@ OUTPUT_TAGS: tuple[MapTag, ...] = (
         _from_result(lambda r: r.processing_us),
     ),
     MapTag(
-        "Buffered", 18, "uint16", "Results waiting, the shown one included.", lambda i: i.buffered
+        "Buffered",
+        18,
+        "uint16",
+        "Results waiting, including the current one.",
+        lambda i: i.buffered,
     ),
     MapTag(
         "BufferFree",
         19,
         "uint16",
-        "Results that still fit before Overrun.",
+        "Results that fit before Overrun.",
         lambda i: i.buffer_free,
     ),
     MapTag(
         "ResultsTotal",
         20,
         "uint32",
-        "Frames applied since the cursor was made.",
+        "Frames applied since the journal was created.",
         lambda i: i.results_total,
     ),
     MapTag(
@@ -314,7 +324,7 @@ OUTPUT_TAGS: tuple[MapTag, ...] = (
         "PartId",
         34,
         "text",
-        "The part's identifier, whole, as the trigger gave it; empty if it does not fit.",
+        "The part's complete identifier, as in the trigger; empty if it does not fit.",
         _from_result(lambda r: r.part_id, ""),
         32,
     ),
@@ -332,14 +342,13 @@ OUTPUT_TAGS: tuple[MapTag, ...] = (
         74,
         "uint32",
         "ResultId again; 0 without ResultsValid. Take a result "
-        "only while both are equal: a block that was read or written in two parts is then "
-        "never taken.",
+        "only while both are equal: a partly updated block is then never taken.",
         lambda i: i.result_id if i.results_valid else 0,
     ),
 )
 
 COMMAND_BITS: tuple[MapBit, ...] = (
-    MapBit("Enable", 0, "The PLC wants inspection; read only with enable_required."),
+    MapBit("Enable", 0, "The PLC requests inspection; used only with enable_required."),
     MapBit("FaultReset", 1, "0 to 1 clears Overrun and latched errors."),
 )
 
@@ -349,8 +358,8 @@ INPUT_TAGS: tuple[MapTag, ...] = (
         "TriggerId",
         1,
         "uint16",
-        "Change it to ask for one frame of the part below, in one "
-        "write with it. 0 asks for nothing, but after 65535.",
+        "Change it to request one frame of the part below, in the "
+        "same write. 0 requests nothing, except after 65535.",
     ),
     MapTag("ResultsAck", 2, "uint32", "The ResultId that has been taken."),
     MapTag("TriggerEncoder", 4, "int32", "Encoder at the trigger, counts."),
