@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.calibrate.acceptance import AcceptanceResult, ChangedFrame
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
@@ -20,7 +17,6 @@ from edgeinspect.learning.reporting import (
     Plot,
     display_width_px,
     html,
-    jpeg_data_uri,
     overlay_class_map,
     to_display_size,
 )
@@ -163,28 +159,21 @@ def _changed_frames(result: CalibrationResult) -> Iterator[str]:
 
 
 def _changed_frame(changed: ChangedFrame, stride: int) -> str:
-    width = display_width_px(*changed.image.shape[:2])
-    height, wide = changed.image.shape[:2]
-    shown: list[tuple[str, NDArray[np.uint8]]] = []
+    height, width = changed.image.shape[:2]
+    display_px = display_width_px(height, width)
     if changed.mask is not None:
-        shown.append(("label", overlay_class_map(changed.image, changed.mask, width)))
+        images = [("label", overlay_class_map(changed.image, changed.mask, display_px))]
     else:
-        shown.append(("image", to_display_size(changed.image, width)))
+        images = [("image", to_display_size(changed.image, display_px))]
     for name, class_map in zip(("FP32", "INT8"), changed.class_maps, strict=True):
         if class_map is not None:
-            whole = upsample_class_map(class_map, stride, height, wide)
-            shown.append((name, overlay_class_map(changed.image, whole, width)))
-    row = "".join(
-        f'<div>{name}<img alt="{escape(changed.name)}, {name}" width="{width}" '
-        f'src="{jpeg_data_uri(pixels)}"></div>'
-        for name, pixels in shown
-    )
+            whole = upsample_class_map(class_map, stride, height, width)
+            images.append((name, overlay_class_map(changed.image, whole, display_px)))
     verdicts = " to ".join("reject" if each else "pass" for each in changed.rejected)
     before, after = changed.probs
     probs = f", probability {before:.4f} to {after:.4f}" if before is not None and after else ""
     label = {True: "defective, ", False: "good, ", None: ""}[changed.is_defective]
-    head = f"<b>{escape(changed.name)}</b> <span>{label}{verdicts}{probs}</span>"
-    return f'<div class="picture"><div class="small">{head}</div><div class="row">{row}</div></div>'
+    return html.image_row(changed.name, images, f"{label}{verdicts}{probs}")
 
 
 def _methods(result: CalibrationResult) -> Iterator[str]:

@@ -132,7 +132,7 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["evaluate", "--data", "SET"], 64, "names no model"),
+        (["evaluate", "--data", "SET"], 64, "no model is given"),
         (["evaluate", "unknown", "--data", "SET"], 65, "there is no model unknown"),
         (["evaluate", "./nowhere", "--data", "SET"], 65, "no such model"),
         (["evaluate", "tiny-gate", "--data", "SET/none"], 65, "does not exist"),

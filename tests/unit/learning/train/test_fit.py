@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -225,13 +226,22 @@ def test_a_run_resumes_only_with_the_same_settings(tmp_path: Path) -> None:
         folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=True)
 
 
-def test_a_full_disk_ends_with_one_message(tmp_path: Path) -> None:
-    folder = RunFolder(Path("/dev/full"))
-    folder.path = tmp_path
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
     folder.start_or_resume({}, resume=False)
-    (tmp_path / "checkpoint.new").symlink_to("/dev/full")
+    folder.save(TrainingState(step=3))
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="cannot be written"):
-        folder.save(TrainingState())
+        folder.save(TrainingState(step=4))
+    assert folder.load().step == 3
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"run.json", "checkpoint.pt", "curve.csv"}
 
 
 def test_settings_over_a_recipe() -> None:
