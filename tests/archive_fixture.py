@@ -62,7 +62,7 @@ def verdict(seq: int, decision: Decision = Decision.PASS, **changes: Any) -> Ver
 def noise_image(
     number: int, first: int = PASS, shape: tuple[int, ...] = (16, 32, 1)
 ) -> NDArray[Any]:
-    """Noise that no other number has; its first pixel is what the gate sees."""
+    """Noise, different for each number, with the first pixel that the gate reads."""
     pixels = np.random.default_rng(number).integers(5, 250, shape, np.uint8)
     pixels[0, 0] = first
     return pixels
@@ -75,14 +75,14 @@ def pending_frame(
     shape: tuple[int, ...] = (16, 32, 1),
     **changes: Any,
 ) -> PendingFrame:
-    """A frame as the catcher gives it."""
+    """A frame as the subscriber queues it."""
     decisions = {Category.REJECT: Decision.REJECT, Category.NO_VERDICT: Decision.NO_VERDICT}
-    said = verdict(seq, decisions.get(kind, Decision.PASS), **changes)
-    return PendingFrame(said, kind, noise_image(seq, shape=shape), "mono", mask)
+    frame_verdict = verdict(seq, decisions.get(kind, Decision.PASS), **changes)
+    return PendingFrame(frame_verdict, kind, noise_image(seq, shape=shape), "mono", mask)
 
 
 def config(folder: Path, more: str = "", line: str = "t", max_mib: float = 100) -> ArchiveConfig:
-    """An archive beside everything else."""
+    """The configuration of an archive in `folder`."""
     return parse_archive_config(f"""\
 schema: 1
 archive: a1
@@ -96,7 +96,7 @@ ring: {folder}
 
 
 class LabelledCamera:
-    """Pictures by number at a rate; each tells by its first pixel what it shall become."""
+    """Images by number at a rate; the first pixel of each determines its verdict."""
 
     period_ns: int | None
 
@@ -108,7 +108,7 @@ class LabelledCamera:
         self._kinds = kinds
         self.sent = 0
         self.begin = threading.Event()
-        """Nothing comes before it is set."""
+        """No frame is delivered before it is set."""
 
     def open(self) -> None:
         self._pace.start()
@@ -118,7 +118,7 @@ class LabelledCamera:
             raise CameraFinished
         if not self.begin.is_set():
             self.begin.wait(timeout_ns / SECOND)
-            self._pace.start()  # what was due meanwhile does not come all at once
+            self._pace.start()  # frames that were due meanwhile do not come at once
             return None
         due = self._pace.wait(timeout_ns)
         if due is None:
@@ -127,7 +127,7 @@ class LabelledCamera:
         return Grab(self.image(self.sent), self.sent, due[0])
 
     def finish(self) -> None:
-        """There are no more frames."""
+        """Deliver no more frames."""
         self._frames = 0
 
     def image(self, number: int) -> NDArray[Any]:
@@ -145,7 +145,7 @@ class LabelledCamera:
 
 
 class RunningArchive:
-    """An archive in a thread, beside a line of this process."""
+    """An archive in a thread, with a line in this process."""
 
     def __init__(self, folder: Path, line: Line, more: str = "") -> None:
         made = config(folder, more, line="rig")
@@ -162,11 +162,11 @@ class RunningArchive:
             self.failures.append(error)
 
     def wait_until_connected(self) -> None:
-        """Until it knows where the line stands."""
+        """Wait until it has the line's last seq."""
         self._wait(lambda: self.archive.writer.progress.cursor is not None)
 
     def wait_for_cursor(self, seq: int) -> None:
-        """Until everything up to `seq` is settled and stored."""
+        """Wait until every frame up to `seq` is archived or lost, and that is stored."""
         self._wait(lambda: (self.archive.writer.stored_cursor or 0) >= seq)
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
@@ -184,7 +184,7 @@ class RunningArchive:
 
 
 def archive_at(made: ArchiveConfig, feed: dict[str, str]) -> ArchiverService:
-    """An archive on the given addresses."""
+    """An archive that connects to the given addresses."""
     import msgspec
 
     source = msgspec.structs.replace(made.feed, **feed)
@@ -192,12 +192,12 @@ def archive_at(made: ArchiveConfig, feed: dict[str, str]) -> ArchiverService:
 
 
 def archived_frames(root: Path) -> dict[int, tuple[Category, NDArray[Any]]]:
-    """Every frame by seq, its picture decoded; fails on anything that is half."""
+    """Every frame by seq with its image decoded; fails on an incomplete one."""
     found = {}
     for path in sidecars(root):
-        told = read_sidecar(path)
-        assert is_complete(path, told, check_hash=True), path
-        pixels = cv2.imread(str(path.with_name(told.picture.file)), cv2.IMREAD_UNCHANGED)
+        sidecar = read_sidecar(path)
+        assert is_complete(path, sidecar, check_hash=True), path
+        pixels = cv2.imread(str(path.with_name(sidecar.picture.file)), cv2.IMREAD_UNCHANGED)
         assert pixels is not None, path
-        found[told.verdict.seq] = (told.kind, pixels)
+        found[sidecar.verdict.seq] = (sidecar.kind, pixels)
     return found

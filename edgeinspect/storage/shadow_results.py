@@ -1,4 +1,4 @@
-"""The shadow's record: what candidates would have decided of frames that the line judged.
+"""Shadow results: what candidate models would have decided for frames that the line inspected.
 
 One SQLite file per line, written by the shadow's own process, read by `edgeinspect models`.
 """
@@ -24,7 +24,7 @@ from edgeinspect.storage.sqlite_file import (
 
 RESULTS_SUFFIX = ".shadow.sqlite"
 MAX_KEPT_FRAMES = 500_000
-"""Frames kept; the oldest go first."""
+"""Frames kept; the oldest are deleted first."""
 MAX_LISTED_SEQS = 1000
 
 _TABLE = """
@@ -40,34 +40,34 @@ CREATE INDEX IF NOT EXISTS opinions_pair ON opinions (shadow, live);
 
 
 _ResultRow = tuple[str, str, Int64, Int64, str, str, str, str, Int64]
-"""The kinds of what `compare` reads: SQLite keeps any value in any column."""
+"""The types of what `read_comparisons` reads: SQLite stores any value in any column."""
 
 
 class ShadowSample(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame that the line judged, as the shadow is shown it."""
+    """The decision for one frame, of the live models or of the shadow."""
 
     seq: Int64
     epoch: Int64
     at_utc_ns: Int64
     decision: str
     classes: tuple[str, ...]
-    """Of its fatal regions, sorted."""
+    """Classes of its fatal regions, sorted."""
     prob: float | None
 
 
 class ShadowResultWriter:
-    """A record open for writing. One thread."""
+    """The results file open for writing. One thread."""
 
     def __init__(self, path: Path, live: str, shadow: str) -> None:
-        """Open or make the file; `live` and `shadow` name the models that are compared.
+        """Open or create the file; `live` and `shadow` are the keys of the compared models.
 
         Raises:
-            DataError: It, or one of SQLite's files beside it, is no file.
-            sqlite3.Error: It is damaged, or the disk does not let us.
+            DataError: It, or one of SQLite's files beside it, is no regular file.
+            sqlite3.Error: It is damaged, or the disk cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        if (foreign := find_irregular_file(path)) is not None:
-            raise DataError("is not an ordinary file", where=str(foreign), remedy="Remove it")
+        if (irregular := find_irregular_file(path)) is not None:
+            raise DataError("is no regular file", where=str(irregular), remedy="Remove it")
         self._db = sqlite3.connect(path, timeout=5, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -76,25 +76,13 @@ class ShadowResultWriter:
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, live: ShadowSample, shadow: ShadowSample, shadow_us: int) -> None:
-        """Take one frame in; it is on the disk after `flush`."""
-        self._rows.append(
-            (
-                live.seq,
-                live.epoch,
-                live.at_utc_ns,
-                *self._pair,
-                live.decision,
-                ",".join(live.classes),
-                live.prob,
-                shadow.decision,
-                ",".join(shadow.classes),
-                shadow.prob,
-                shadow_us,
-            )
-        )
+        """Add one frame; `flush` writes it."""
+        columns = (live.seq, live.epoch, live.at_utc_ns, *self._pair)
+        decisions = [(each.decision, ",".join(each.classes), each.prob) for each in (live, shadow)]
+        self._rows.append((*columns, *decisions[0], *decisions[1], shadow_us))
 
     def flush(self) -> None:
-        """Write what was added."""
+        """Write the added frames."""
         rows, self._rows = self._rows, []
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
@@ -106,7 +94,7 @@ class ShadowResultWriter:
 
     @property
     def pending_count(self) -> int:
-        """Frames added and not yet written."""
+        """Number of frames that were added and are not written."""
         return len(self._rows)
 
     def close(self) -> None:
@@ -117,7 +105,7 @@ class ShadowResultWriter:
 
 @dataclass(slots=True)
 class ClassCount:
-    """How often one defect type was fatal, for whom."""
+    """How often one defect class was fatal, for which of the two model sets."""
 
     both: Int64 = 0
     only_live: Int64 = 0
@@ -126,85 +114,87 @@ class ClassCount:
 
 @dataclass(slots=True)
 class ShadowComparison:
-    """Paired judgements of one pair of model sets."""
+    """The paired decisions of two model sets."""
 
     live: str
     shadow: str
     frames: Int64 = 0
     only_live_rejects: Int64 = 0
-    """The candidate would have let the part pass."""
+    """Frames that the candidate would have passed."""
     only_shadow_rejects: Int64 = 0
     both_reject: Int64 = 0
     classes: dict[str, ClassCount] = field(default_factory=dict)
     seqs: list[Int64] = field(default_factory=list)
-    """Frames that differ in decision or defect types, the newest first, at most 1000."""
+    """Frames that differ in decision or defect classes, the newest first, at most 1000."""
     differing: Int64 = 0
-    """All of them."""
+    """Number of all frames that differ."""
     p99_us: Int64 = 0
     last_at_utc_ns: Int64 = 0
 
     @property
     def disagreements(self) -> int:
-        """Frames with another decision."""
+        """Number of frames with different decisions."""
         return self.only_live_rejects + self.only_shadow_rejects
 
 
 def read_comparisons(paths: Iterable[Path], candidate: str) -> list[ShadowComparison]:
-    """What the records say of a candidate, the newest pair first.
+    """Return the comparisons of a candidate, the newest pair first.
 
     Args:
-        paths: Records; those that do not exist are passed over.
-        candidate: As `model_key` gives it; without `#`, of any file of that version.
+        paths: Result files; missing ones are ignored.
+        candidate: A `model_key`; without `#` it matches any file of that version.
 
     Raises:
-        DataError: A record is damaged.
+        DataError: A file is damaged.
     """
-    found: dict[tuple[str, str], ShadowComparison] = {}
+    comparisons: dict[tuple[str, str], ShadowComparison] = {}
     times: dict[tuple[str, str], list[int]] = {}
     for path in paths:
         if not path.exists():
             continue
         try:
-            with closing(_open_results(path)) as base:
-                for values in base.execute(
+            with closing(_open_results(path)) as db:
+                for values in db.execute(
                     "SELECT live, shadow, seq, at_utc_ns, decision, classes, shadow_decision, "
                     "shadow_classes, shadow_us FROM opinions ORDER BY id DESC"
                 ):
                     row = msgspec.convert(values, _ResultRow)
                     if _includes_model(row[1], candidate):
                         pair = (row[0], row[1])
-                        one = found.setdefault(pair, ShadowComparison(*pair))
-                        _count_frame(one, row)
+                        comparison = comparisons.setdefault(pair, ShadowComparison(*pair))
+                        _count_frame(comparison, row)
                         times.setdefault(pair, []).append(row[8])
         except (sqlite3.Error, OSError, UnicodeDecodeError, msgspec.ValidationError) as error:
             raise DataError(
-                f"the shadow's record cannot be read: {error}", where=str(path)
+                f"the shadow results cannot be read: {error}", where=str(path)
             ) from error
     for pair, values in times.items():
         values.sort()
-        found[pair].p99_us = values[min(len(values) - 1, len(values) * 99 // 100)]
-    return sorted(found.values(), key=lambda one: one.last_at_utc_ns, reverse=True)
+        comparisons[pair].p99_us = values[min(len(values) - 1, len(values) * 99 // 100)]
+    return sorted(
+        comparisons.values(), key=lambda comparison: comparison.last_at_utc_ns, reverse=True
+    )
 
 
 def _open_results(path: Path) -> sqlite3.Connection:
-    """A record to read; SQLite itself would wait for a pipe, and read a view without an end."""
+    """Open a file to read; SQLite would wait for a pipe, and read a view without end."""
     check_regular_files(path)
-    base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        check_plain_schema(base)
+        check_plain_schema(db)
     except BaseException:
-        base.close()
+        db.close()
         raise
-    return base
+    return db
 
 
 def model_key(name: str, version: int, sha256: str) -> str:
-    """A model's name in the record: with its hash, since a version may be made again."""
+    """Return a model's key, with its hash, since a version may be built again."""
     return f"{name}/{version}#{sha256[:12]}"
 
 
 def set_key(models: Sequence[str]) -> str:
-    """The name of a set of models."""
+    """Return the key of a set of models."""
     return " ".join(models)
 
 
@@ -215,22 +205,22 @@ def _includes_model(models: str, candidate: str) -> bool:
     )
 
 
-def _count_frame(one: ShadowComparison, row: _ResultRow) -> None:
+def _count_frame(comparison: ShadowComparison, row: _ResultRow) -> None:
     _live, _shadow, seq, at_utc_ns, decision, classes, other, other_classes, _us = row
-    one.frames += 1
-    one.last_at_utc_ns = max(one.last_at_utc_ns, at_utc_ns)
+    comparison.frames += 1
+    comparison.last_at_utc_ns = max(comparison.last_at_utc_ns, at_utc_ns)
     rejects, shadow_rejects = decision == "REJECT", other == "REJECT"
-    one.both_reject += rejects and shadow_rejects
-    one.only_live_rejects += rejects and not shadow_rejects
-    one.only_shadow_rejects += shadow_rejects and not rejects
-    mine = set(classes.split(",")) if classes else set()
-    its = set(other_classes.split(",")) if other_classes else set()
-    for name in mine | its:
-        count = one.classes.setdefault(name, ClassCount())
-        count.both += name in mine and name in its
-        count.only_live += name not in its
-        count.only_shadow += name not in mine
-    if rejects != shadow_rejects or mine != its:
-        one.differing += 1
-        if len(one.seqs) < MAX_LISTED_SEQS:
-            one.seqs.append(seq)
+    comparison.both_reject += rejects and shadow_rejects
+    comparison.only_live_rejects += rejects and not shadow_rejects
+    comparison.only_shadow_rejects += shadow_rejects and not rejects
+    live_classes = set(classes.split(",")) if classes else set()
+    shadow_classes = set(other_classes.split(",")) if other_classes else set()
+    for name in live_classes | shadow_classes:
+        count = comparison.classes.setdefault(name, ClassCount())
+        count.both += name in live_classes and name in shadow_classes
+        count.only_live += name not in shadow_classes
+        count.only_shadow += name not in live_classes
+    if rejects != shadow_rejects or live_classes != shadow_classes:
+        comparison.differing += 1
+        if len(comparison.seqs) < MAX_LISTED_SEQS:
+            comparison.seqs.append(seq)

@@ -1,64 +1,82 @@
-"""SQLite's files, looked at before they are believed.
+"""Checks and quarantine of SQLite files, which other users may have written.
 
-A database of ours is a file that others may have written: SQLite waits for a pipe in its place,
-and reads a view for as long as its maker likes.
+SQLite would wait for a pipe in place of a file, and a view may yield rows without end.
 """
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import stat
 from pathlib import Path
 
 SQLITE_SUFFIXES = ("", "-journal", "-wal", "-shm")
-"""Behind a database's name: the files that SQLite opens by themselves."""
+"""Suffixes of a database's name: the files that SQLite opens by itself."""
 
 
 def find_irregular_file(path: Path) -> Path | None:
-    """The first of a database's files that is there and no file.
+    """Return the first existing file of a database that is not a regular file.
 
     Raises:
-        OSError: One cannot be looked at.
+        OSError: One cannot be examined.
     """
-    for companion in SQLITE_SUFFIXES:
-        found = path.with_name(path.name + companion)
+    for suffix in SQLITE_SUFFIXES:
+        file = path.with_name(path.name + suffix)
         try:
-            if not stat.S_ISREG(found.stat().st_mode):
-                return found
+            if not stat.S_ISREG(file.stat().st_mode):
+                return file
         except FileNotFoundError:
             pass
     return None
 
 
-def find_unexpected_object(base: sqlite3.Connection) -> str | None:
-    """The name of a view, a trigger or a module's table: none of our databases has one.
-
-    A view has no end if its maker likes.
-    """
-    base.execute("PRAGMA trusted_schema = OFF")
-    found = base.execute(
+def find_unexpected_object(db: sqlite3.Connection) -> str | None:
+    """Return the name of a view, trigger or virtual table, of which our databases have none."""
+    db.execute("PRAGMA trusted_schema = OFF")
+    row = db.execute(
         "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
         " OR type = 'table' AND rootpage = 0"
     ).fetchone()
-    return None if found is None else str(found[0])
+    return None if row is None else str(row[0])
 
 
 def check_regular_files(path: Path) -> None:
-    """Call before a database is opened.
+    """Check the files of a database before it is opened.
 
     Raises:
-        sqlite3.DatabaseError: One of its files is no ordinary file.
-        OSError: One cannot be looked at.
+        sqlite3.DatabaseError: One of them is not a regular file.
+        OSError: One cannot be examined.
     """
-    if (foreign := find_irregular_file(path)) is not None:
-        raise sqlite3.DatabaseError(f"{foreign.name} is not an ordinary file")
+    if (irregular := find_irregular_file(path)) is not None:
+        raise sqlite3.DatabaseError(f"{irregular.name} is no regular file")
 
 
-def check_plain_schema(base: sqlite3.Connection) -> None:
-    """Call before anything is read from an open one.
+def check_plain_schema(db: sqlite3.Connection) -> None:
+    """Check an open database before anything is read from it.
 
     Raises:
-        sqlite3.Error: It is none, or has a view, a trigger or a module's table.
+        sqlite3.Error: It is no database, or has a view, a trigger or a virtual table.
     """
-    if (foreign := find_unexpected_object(base)) is not None:
-        raise sqlite3.DatabaseError(f"has {foreign!r}, which none of ours has")
+    if (unexpected := find_unexpected_object(db)) is not None:
+        raise sqlite3.DatabaseError(f"has {unexpected!r}, which no database of edgeinspect has")
+
+
+def quarantine(path: Path, suffix: str = "damaged", *, keep_wal: bool = False) -> Path:
+    """Rename a database to `NAME.SUFFIX-NUMBER`; return the new path.
+
+    Args:
+        path: The database, closed.
+        suffix: Why, in a word.
+        keep_wal: Rename its write-ahead log with it; otherwise that is removed.
+    """
+    for number in itertools.count(1):
+        target = path.with_name(f"{path.name}.{suffix}-{number}")
+        if not target.exists():
+            break
+    path.rename(target)
+    wal = path.with_name(path.name + "-wal")
+    if keep_wal and wal.exists():
+        wal.rename(target.with_name(target.name + "-wal"))
+    for companion in SQLITE_SUFFIXES[1:]:
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+    return target

@@ -1,13 +1,13 @@
-"""What an archive of pictures looks like on disk, for who writes it and for who reads it.
+"""The files of an archive of frames.
 
-    ARCHIVE/archive.json                      says that this is one, and whose
-    ARCHIVE/2026-11-21/06/NAME.png            a picture, as the engine saw it
+    ARCHIVE/archive.json                      marks an archive and names its line
+    ARCHIVE/2026-11-21/06/NAME.png            an image, as the engine received it
     ARCHIVE/2026-11-21/06/NAME.json           its sidecar: the verdict, the mask, the hash
-    ARCHIVE/state.json                        how its process is (archive_state.py)
-    ARCHIVE/index.sqlite                      made again from the sidecars when it is lost
+    ARCHIVE/state.json                        status of its process (status.py)
+    ARCHIVE/index.sqlite                      rebuilt from the sidecars if it is lost
 
-A frame is in the archive when its sidecar is: it is written last and removed first, so a
-picture that was cut off by a crash counts for nothing.
+A frame is in the archive if its sidecar is: the sidecar is written last and removed first, so
+that an image that a crash cut off does not count.
 
 Source: docs/archive.md
 """
@@ -40,24 +40,24 @@ MARKER_FILE = "archive.json"
 INDEX_FILE = "index.sqlite"
 SIDECAR_SUFFIX = ".json"
 PARTIAL_SUFFIX = ".part"
-"""Ends the name of a file that is still being written; what a crash leaves is removed."""
+"""Suffix of a file that is still being written; what a crash leaves is removed."""
 _NS_PER_S = 1_000_000_000
 _HOUR_FOLDER = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}")
 
 
 class Category(str, Enum):
-    """Why a frame is kept, the least useful first. The order is the archive's policy."""
+    """Why a frame is archived, the least useful first: the order of eviction."""
 
     SIMULATED = "simulated"
-    """A challenge part: its picture is known already."""
+    """A challenge part, whose image is already known."""
     PASS = "pass"
     """A sampled fraction of ordinary good parts."""
     NO_VERDICT = "no_verdict"
-    """Could not be judged, and has pixels: shows what went wrong."""
+    """Could not be inspected but has pixels, which show why."""
     REJECT = "reject"
     """A reject by a clear margin."""
     NEAR = "near"
-    """Near a threshold, on either side: what a model learns most from."""
+    """Near a threshold, on either side: the most useful for training."""
 
     @property
     def rank(self) -> int:
@@ -71,13 +71,13 @@ _RANKS = {kind: rank for rank, kind in enumerate(Category)}
 class ArchiveMarker(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.archive/1"
 ):
-    """The marker: one archive is one line's."""
+    """The marker of an archive, which belongs to one line."""
 
     line: str
 
 
 class ImageFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The picture beside a sidecar."""
+    """The image file of a sidecar."""
 
     file: str
     """Its name, in the same folder."""
@@ -85,14 +85,14 @@ class ImageFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     lossless: bool
     color: str = ""
-    """What the channels were on the line: `mono`, `bgr` or `rgb`. The file itself is as any
-    picture viewer expects it."""
+    """The channel order on the line: `mono`, `bgr` or `rgb`. The file has the usual order of
+    its format."""
 
 
 class Sidecar(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.archived/1"
 ):
-    """All that is known of one frame."""
+    """The metadata of one frame."""
 
     kind: Category
     label: str
@@ -109,12 +109,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_document(message: Sidecar | ArchiveMarker) -> bytes:
-    """As it stands in its file."""
+    """Return the JSON of a file."""
     return _encode(message)
 
 
 def verdict_label(verdict: Verdict) -> str:
-    """What a verdict found, in one word; see `Sidecar.label`."""
+    """Return the label of a verdict; see `Sidecar.label`."""
     for region in verdict.regions:
         if region.fatal:
             return region.class_name
@@ -124,26 +124,26 @@ def verdict_label(verdict: Verdict) -> str:
 
 
 def frame_name(verdict: Verdict) -> str:
-    """A frame's name, unique in a plant: `LINE.CAMERA.EPOCH.SEQ`."""
+    """Return a frame's name, unique in a plant: `LINE.CAMERA.EPOCH.SEQ`."""
     return f"{verdict.line}.{verdict.camera}.{verdict.epoch}.{verdict.seq}"
 
 
 def frame_folder(verdict: Verdict) -> str:
-    """Where in the archive a frame stands: `DAY/HOUR` of its capture, UTC."""
+    """Return a frame's folder in the archive: `DAY/HOUR` of its capture, UTC."""
     at = datetime.fromtimestamp(verdict.captured_at_utc_ns // _NS_PER_S, timezone.utc)
     return f"{at:%Y-%m-%d/%H}"
 
 
 def is_archive(root: Path) -> bool:
-    """True for the folder of an archive."""
+    """Return whether a folder is an archive."""
     return (root / MARKER_FILE).is_file() and _try_read_marker(root) is not None
 
 
 def read_marker(root: Path) -> ArchiveMarker:
-    """Whose archive a folder is.
+    """Read the marker of an archive.
 
     Raises:
-        DataError: It is none.
+        DataError: The folder is not an archive.
     """
     owner = _try_read_marker(root)
     if owner is None:
@@ -161,25 +161,25 @@ def _try_read_marker(root: Path) -> ArchiveMarker | None:
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """One sidecar.
+    """Read one sidecar.
 
     Raises:
-        DataError: It cannot be read, or is of another version.
+        DataError: It is unreadable, or of another version.
     """
     try:
-        told = _decode(read_regular(path, TEXT_BYTES_MAX))
+        sidecar = _decode(read_regular(path, TEXT_BYTES_MAX))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except DecodeError as error:
-        raise DataError(f"is no sidecar: {error}", where=str(path)) from error
-    name = told.picture.file
+        raise DataError(f"is not a sidecar: {error}", where=str(path)) from error
+    name = sidecar.picture.file
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise DataError("names a picture that is not beside it", where=str(path))
-    return told
+        raise DataError("names an image in another folder", where=str(path))
+    return sidecar
 
 
 def hour_folders(root: Path) -> list[Path]:
-    """The folders that hold frames, oldest first."""
+    """Return the folders with frames, oldest first."""
     return sorted(
         path
         for path in root.glob("????-??-??/??")
@@ -188,7 +188,7 @@ def hour_folders(root: Path) -> list[Path]:
 
 
 def sidecars_in(folder: Path) -> list[Path]:
-    """The sidecars of one hour, sorted; empty if the folder is gone."""
+    """Return the sidecars of one hour, sorted; none if the folder was removed."""
     try:
         names = [name for name in os.listdir(folder) if name.endswith(SIDECAR_SUFFIX)]
     except OSError:
@@ -197,19 +197,19 @@ def sidecars_in(folder: Path) -> list[Path]:
 
 
 def sidecars(root: Path) -> Iterator[Path]:
-    """Every sidecar of an archive, oldest hour first."""
+    """Yield every sidecar of an archive, oldest hour first."""
     for folder in hour_folders(root):
         yield from sidecars_in(folder)
 
 
-def is_complete(sidecar: Path, told: Sidecar, *, check_hash: bool = False) -> bool:
-    """True if the picture beside a sidecar is there in its full size; and its hash, if asked."""
-    path = sidecar.with_name(told.picture.file)
+def is_complete(path: Path, sidecar: Sidecar, *, check_hash: bool = False) -> bool:
+    """Return whether a sidecar's image has its size, and its hash if `check_hash`."""
+    image = path.with_name(sidecar.picture.file)
     try:
-        if path.stat().st_size != told.picture.size_bytes:
+        if image.stat().st_size != sidecar.picture.size_bytes:
             return False
         return not check_hash or hashlib.sha256(
-            read_regular(path, MODEL_BYTES_MAX)
-        ).hexdigest() == (told.picture.sha256)
+            read_regular(image, MODEL_BYTES_MAX)
+        ).hexdigest() == (sidecar.picture.sha256)
     except OSError:
         return False

@@ -1,7 +1,7 @@
-"""The index's file: opened for its one writer or for readers, and checked before it is believed.
+"""Opens the index's file for its one writer or for readers, and validates every row.
 
-It has no checksums, and SQLite keeps any value in any column: a bit that rots may make a kind, a
-size or a path that none is. Such an index is damaged like one whose pages are.
+The file has no checksums, and SQLite stores any value in any column: a flipped bit can produce
+an invalid category, size or path. Such an index counts as damaged.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from edgeinspect.storage.archive.format import INDEX_FILE, Category
 from edgeinspect.storage.archive.index_rows import COLUMNS
-from edgeinspect.storage.sqlite_file import SQLITE_SUFFIXES, check_plain_schema, check_regular_files
+from edgeinspect.storage.sqlite_file import check_plain_schema, check_regular_files
 
 AGE_COLUMN = "kept_since_ns"
-"""Kept time (`timekeeping.RetentionClock`) at which a frame came into the archive: its age and its
-place among others, whatever the wall clock said when it was captured."""
+"""Time of the `RetentionClock` at which a frame was archived: its age and its order, whatever
+the wall clock was when it was captured."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
     epoch INTEGER NOT NULL, seq INTEGER NOT NULL, camera TEXT NOT NULL,
@@ -72,7 +72,7 @@ _FRAME_CHECK = " AND ".join(
         "typeof(defect_prob) IN ('real', 'null')",
         _integer_check("size_bytes", 1 << 40),
         _text_check("path"),
-        # What is removed by its path lies in a folder of an hour, and nowhere else.
+        # Frames are removed by this path, so it must be in the folder of an hour.
         f"path GLOB '{_HOUR_GLOB}*.json' AND instr(substr(path, 15), '/') = 0",
     )
 )
@@ -87,86 +87,76 @@ _ROW_CHECKS = {
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """The index, made if it is not there.
+    """Open the index, or create it.
 
     Raises:
-        sqlite3.OperationalError: The disk does not let us.
-        sqlite3.DatabaseError: It is damaged, of another version, or something else.
+        sqlite3.OperationalError: The disk cannot be read or written.
+        sqlite3.DatabaseError: It is damaged, of another version, or another database.
     """
     check_regular_files(path)
-    base = sqlite3.connect(path, timeout=2, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=2, check_same_thread=False)
     try:
-        check_plain_schema(base)
-        base.execute("PRAGMA journal_mode = WAL")
-        base.execute("PRAGMA synchronous = NORMAL")
-        base.execute("PRAGMA journal_size_limit = 4194304")
-        version = int(base.execute("PRAGMA user_version").fetchone()[0])
+        check_plain_schema(db)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version not in (0, 1):
             raise sqlite3.DatabaseError(f"is of version {version}")
-        base.executescript(_SCHEMA)
-        if _table_columns(base, "frames") == set(COLUMNS):
-            # What a former version saved is kept once more from now on.
-            base.execute(f"ALTER TABLE frames ADD COLUMN {AGE_COLUMN} INTEGER NOT NULL DEFAULT 0")
-        _check_tables(base)
-        base.executescript(_INDICES)
-        if base.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        db.executescript(_SCHEMA)
+        if _table_columns(db, "frames") == set(COLUMNS):
+            # Frames of a version without this column start at age 0.
+            db.execute(f"ALTER TABLE frames ADD COLUMN {AGE_COLUMN} INTEGER NOT NULL DEFAULT 0")
+        _check_tables(db)
+        db.executescript(_INDICES)
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("is damaged")
-        _check_rows(base, _integer_check(AGE_COLUMN, 1 << 62))
+        _check_rows(db, _integer_check(AGE_COLUMN, 1 << 62))
     except BaseException:
-        base.close()
+        db.close()
         raise
-    return base
+    return db
 
 
 def open_to_read(root: Path) -> sqlite3.Connection:
-    """The index of an archive, which may be running.
+    """Open the index to read; the archive may be running.
 
     Raises:
-        sqlite3.OperationalError: There is none, or the disk does not let us.
-        sqlite3.DatabaseError: It is damaged, or something else.
+        sqlite3.OperationalError: There is none, or the disk cannot be read.
+        sqlite3.DatabaseError: It is damaged, or another database.
     """
     path = (root / INDEX_FILE).absolute()
     if not path.is_file():
         raise sqlite3.OperationalError("there is no index")
     check_regular_files(path)
-    base = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
     try:
-        check_plain_schema(base)
-        base.execute("BEGIN")  # what is checked is what is read
-        _check_rows(base, "1")
+        check_plain_schema(db)
+        db.execute("BEGIN")  # reads see what was checked
+        _check_rows(db, "1")
     except BaseException:
-        base.close()
+        db.close()
         raise
-    return base
+    return db
 
 
-def quarantine(path: Path) -> None:
-    """Move a file that cannot be used out of the way, under a name that is free."""
-    number = 1
-    while (path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    path.rename(path.with_name(f"{path.name}.damaged-{number}"))
-    for suffix in SQLITE_SUFFIXES[1:]:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+def _table_columns(db: sqlite3.Connection, table: str) -> set[str]:
+    return {column[1] for column in db.execute(f"PRAGMA table_info({table})")}
 
 
-def _table_columns(base: sqlite3.Connection, table: str) -> set[str]:
-    return {column[1] for column in base.execute(f"PRAGMA table_info({table})")}
+def _check_tables(db: sqlite3.Connection) -> None:
+    for table, columns in _TABLES.items():
+        if _table_columns(db, table) != columns:
+            raise sqlite3.DatabaseError(f"has a different table {table!r}")
 
 
-def _check_tables(base: sqlite3.Connection) -> None:
-    for table, wanted in _TABLES.items():
-        if _table_columns(base, table) != wanted:
-            raise sqlite3.DatabaseError(f"has another table {table!r}")
-
-
-def _check_rows(base: sqlite3.Connection, more: str) -> None:
-    """Every value is of its kind, so that whoever reads a row need not ask."""
-    for table, sound in _ROW_CHECKS.items():
-        whole = f"({sound}) AND {more}" if table == "frames" else sound
-        if base.execute(f"SELECT 1 FROM {table} WHERE NOT ({whole}) LIMIT 1").fetchone():
+def _check_rows(db: sqlite3.Connection, frame_check: str) -> None:
+    """Check that every value is valid, so that readers of a row need not."""
+    for table, check in _ROW_CHECKS.items():
+        row_check = f"({check}) AND {frame_check}" if table == "frames" else check
+        if db.execute(f"SELECT 1 FROM {table} WHERE NOT ({row_check}) LIMIT 1").fetchone():
             raise sqlite3.DatabaseError(f"a row of {table!r} is damaged")
     try:
-        base.execute("SELECT DISTINCT label FROM frames").fetchall()
-    except sqlite3.OperationalError as error:  # no UTF-8
+        db.execute("SELECT DISTINCT label FROM frames").fetchall()
+    except sqlite3.OperationalError as error:  # invalid UTF-8
         raise sqlite3.DatabaseError(f"a row of 'frames' is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""A row of the archive's index, and the rows of an hour's folder as its sidecars tell them."""
+"""Entries of the archive's index, and how they are read from the sidecars of a folder."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ COLUMNS = (
     "size_bytes",
     "path",
 )
-"""Of a frame; `path` is its sidecar's, below the archive."""
+"""Columns of a frame; `path` is that of its sidecar, relative to the archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One frame of the archive, as the index knows it; its fields are `COLUMNS`."""
+    """One frame in the index; its fields are `COLUMNS`."""
 
     epoch: int
     seq: int
@@ -56,11 +56,11 @@ class IndexEntry:
 
     @property
     def name(self) -> str:
-        """The frame's name."""
+        """Name of the frame."""
         return self.path.rpartition("/")[2].removesuffix(SIDECAR_SUFFIX)
 
     def values(self) -> tuple[object, ...]:
-        """In the order of `COLUMNS`."""
+        """Return the fields in the order of `COLUMNS`."""
         return (
             self.epoch,
             self.seq,
@@ -76,57 +76,57 @@ class IndexEntry:
         )
 
 
-def entry_from_sidecar(told: Sidecar, path: str, sidecar_bytes: int) -> IndexEntry:
-    """What the index keeps of a sidecar."""
-    verdict = told.verdict
+def entry_from_sidecar(sidecar: Sidecar, path: str, sidecar_bytes: int) -> IndexEntry:
+    """Return the index entry of a sidecar."""
+    verdict = sidecar.verdict
     return IndexEntry(
         verdict.epoch,
         verdict.seq,
         verdict.camera,
         verdict.captured_at_utc_ns,
-        told.kind,
-        told.label,
+        sidecar.kind,
+        sidecar.label,
         verdict.decision.value,
         verdict.reason.value,
         verdict.defect_prob,
-        told.picture.size_bytes + sidecar_bytes,
+        sidecar.picture.size_bytes + sidecar_bytes,
         path,
     )
 
 
 def entry_from_row(values: Iterable[object]) -> IndexEntry:
-    """A row as SQLite gives it."""
+    """Return the entry of a row that SQLite returned."""
     row = list(values)
     row[4] = Category(row[4])
     return IndexEntry(*row)  # type: ignore[arg-type]
 
 
 def scan_hour_folder(root: Path, folder: Path, *, clean: bool = True) -> Iterator[IndexEntry]:
-    """The whole frames of one hour's folder, as the archive saved them.
+    """Yield the complete frames in the folder of one hour.
 
     Args:
-        root: The archive's.
-        folder: Below it.
-        clean: Remove what a crash left: parts, pictures without a sidecar, sidecars without
-            their whole picture.
+        root: The archive.
+        folder: A folder of it.
+        clean: Remove what a crash left: partial files, images without a sidecar, sidecars
+            without their complete image.
     """
     kept: set[str] = set()
     line = read_marker(root).line
     for path in sidecars_in(folder):
         try:
-            told = read_sidecar(path)
+            sidecar = read_sidecar(path)
         except DataError:
-            if _is_json(path):  # of another version of this program: not ours to remove
+            if _is_json(path):  # of another version of this program: kept
                 kept |= {f"{path.stem}{suffix}" for suffix in (SIDECAR_SUFFIX, ".png", ".jpg")}
             continue
-        if is_complete(path, told):
-            kept |= {path.name, told.picture.file}
-            below = path.relative_to(root).as_posix()
-            if _is_own_frame(told, below, line):
-                yield entry_from_sidecar(told, below, path.stat().st_size)
+        if is_complete(path, sidecar):
+            kept |= {path.name, sidecar.picture.file}
+            relative = path.relative_to(root).as_posix()
+            if _is_own_frame(sidecar, relative, line):
+                yield entry_from_sidecar(sidecar, relative, path.stat().st_size)
     if clean:
         for entry in list(os.scandir(folder)):
-            # A folder is nobody's torn file.
+            # A folder is not the rest of a file.
             if (
                 entry.name not in kept
                 and _has_archive_name(entry.name)
@@ -135,11 +135,11 @@ def scan_hour_folder(root: Path, folder: Path, *, clean: bool = True) -> Iterato
                 os.unlink(entry.path)
 
 
-def _is_own_frame(told: Sidecar, path: str, line: str) -> bool:
-    """False for a copy under another name, or another line's frame: it would stand for ours."""
-    verdict = told.verdict
-    own = f"{frame_folder(verdict)}/{frame_name(verdict)}{SIDECAR_SUFFIX}"
-    return verdict.line == line and path == own and path.isascii() and path.isprintable()
+def _is_own_frame(sidecar: Sidecar, path: str, line: str) -> bool:
+    """Return False for a renamed copy or another line's frame, which would replace ours."""
+    verdict = sidecar.verdict
+    expected = f"{frame_folder(verdict)}/{frame_name(verdict)}{SIDECAR_SUFFIX}"
+    return verdict.line == line and path == expected and path.isascii() and path.isprintable()
 
 
 def _is_json(path: Path) -> bool:
@@ -151,7 +151,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _has_archive_name(name: str) -> bool:
-    """True for a name that the archive gives: what a person put there is left alone."""
+    """Return whether the archive creates such names; files of other names are kept."""
     stem = name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[0]
     parts = stem.split(".")
     return len(parts) == 4 and parts[2].isdecimal() and parts[3].isdecimal()

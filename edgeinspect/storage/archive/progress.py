@@ -1,4 +1,4 @@
-"""What became of every frame, and from where to go on after a restart."""
+"""Tracks which frames are archived or lost, and where to continue after a restart."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ NS_PER_HOUR = 3_600_000_000_000
 
 
 class LossReason(str, Enum):
-    """Why a frame that should have been kept has no picture."""
+    """Why a frame that should have been archived has no image."""
 
     TOO_LATE = "too_late"
-    """Its slot in the ring had been used again: the archive was slow, or was not running."""
+    """Its slot in the ring was reused: the archive was slow, or was not running."""
     VERDICT_LOST = "gone"
-    """Its verdict is gone too: the archive was away for longer than the spool goes back."""
+    """Its verdict is lost too: the archive was away longer than the spool reaches back."""
     EVICTED = "memory"
-    """It waited to be written until something more useful needed the memory."""
+    """While it waited to be written a more useful frame needed the memory."""
     LESS_USEFUL = "room"
-    """All that the archive holds is more useful."""
+    """All frames in the archive are more useful."""
 
 
 @dataclass(frozen=True, slots=True)
 class LostFrames:
-    """Frames without a picture, of one hour."""
+    """Frames without an image, of one hour."""
 
     hour_utc: int
     """Hours since 1970."""
@@ -35,94 +35,100 @@ class LostFrames:
 
 
 class ArchiveProgress:
-    """Keeps the cursor behind everything that is not settled. Thread-safe.
+    """Keeps the cursor before every frame that is pending. Thread-safe.
 
-    Losses wait here until the cursor has passed them, and are then stored with it in one
-    transaction: a restart neither forgets one nor counts it twice.
+    Losses are held here until the cursor has passed them, and are then stored with it in one
+    transaction, so that a restart neither forgets one nor counts it twice.
     """
 
     def __init__(self, cursor: int | None) -> None:
-        """Go on after seq `cursor`; None if nothing is known of the line."""
+        """Continue after seq `cursor`; None if nothing is known of the line."""
         self.totals: Counter[LossReason] = Counter()
-        """Frames missed since the start of this process."""
+        """Frames lost since the start of this process."""
         self._lock = threading.Lock()
         self._received = cursor
         self._pending: dict[tuple[int, int], int] = {}
-        """(epoch, seq) to the numbering it is of."""
+        """(epoch, seq) to its generation: how often the sequence had been reset."""
         self._lost: list[tuple[int, int, LostFrames, int]] = []
-        """(numbering, seq, what, how many)"""
+        """(generation, seq, frames, count)"""
         self._generation = 0
 
     @property
     def cursor(self) -> int | None:
-        """Everything up to it is settled; None if nothing is known of the line yet."""
+        """The seq up to which no frame is pending; None if nothing is known of the line yet."""
         with self._lock:
             return self._cursor()
 
     def start_at(self, seq: int) -> None:
-        """The first cursor of all; later calls do nothing."""
+        """Set the first cursor; later calls do nothing."""
         with self._lock:
             if self._received is None:
                 self._received = seq
 
     def advance(self, seq: int) -> None:
-        """All up to `seq` has been looked at."""
+        """Record that every verdict up to `seq` was received."""
         with self._lock:
             self._received = seq
 
     def reset_sequence(self) -> None:
-        """The line counts from 1 again."""
+        """Record that the line counts from 1 again."""
         with self._lock:
             self._generation += 1
             self._received = 0
 
     def mark_pending(self, key: tuple[int, int]) -> None:
-        """A frame was caught, and is not saved yet."""
+        """Record a frame that was copied and is not saved yet."""
         with self._lock:
             self._pending[key] = self._generation
 
     def mark_done(self, key: tuple[int, int]) -> None:
-        """It is saved, or will never be."""
+        """Record that a frame was saved, or never will be."""
         with self._lock:
             self._pending.pop(key, None)
 
     def is_pending(self, key: tuple[int, int]) -> bool:
-        """True for a frame that was caught and is not settled."""
+        """Return whether a frame was copied and is neither saved nor lost."""
         with self._lock:
             return key in self._pending
 
     def record_loss(
-        self, seq: int, at_utc_ns: int, kind: str, why: LossReason, count: int = 1
+        self, seq: int, at_utc_ns: int, kind: str, reason: LossReason, count: int = 1
     ) -> None:
-        """Frames that will have no picture, the last of which is `seq`."""
+        """Record frames that will have no image, the last of which is `seq`."""
         with self._lock:
-            self.totals[why] += count
-            what = LostFrames(at_utc_ns // NS_PER_HOUR, kind, why)
-            self._lost.append((self._generation, seq, what, count))
+            self.totals[reason] += count
+            frames = LostFrames(at_utc_ns // NS_PER_HOUR, kind, reason)
+            self._lost.append((self._generation, seq, frames, count))
 
     def take_committable(self) -> tuple[int | None, Counter[LostFrames]]:
-        """(cursor, losses that it has passed), to be stored together; `give_back` if not."""
+        """Return (cursor, losses up to it) to be stored together; `restore` if that fails."""
         with self._lock:
             cursor = self._cursor()
-            taken: Counter[LostFrames] = Counter()
+            committable: Counter[LostFrames] = Counter()
             left = []
             for entry in self._lost:
-                numbering, seq, what, count = entry
-                if numbering < self._generation or (cursor is not None and seq <= cursor):
-                    taken[what] += count
+                generation, seq, frames, count = entry
+                if generation < self._generation or (cursor is not None and seq <= cursor):
+                    committable[frames] += count
                 else:
                     left.append(entry)
             self._lost = left
-            return cursor, taken
+            return cursor, committable
 
-    def restore(self, taken: Counter[LostFrames]) -> None:
-        """What `take` gave could not be stored."""
+    def restore(self, committable: Counter[LostFrames]) -> None:
+        """Return losses of `take_committable` that could not be stored."""
         with self._lock:
-            back = [(self._generation - 1, 0, what, count) for what, count in taken.items()]
+            back = [
+                (self._generation - 1, 0, frames, count) for frames, count in committable.items()
+            ]
             self._lost[:0] = back
 
     def _cursor(self) -> int | None:
         if self._received is None:
             return None
-        mine = [seq for (_epoch, seq), turn in self._pending.items() if turn == self._generation]
-        return min([self._received, *(seq - 1 for seq in mine)])
+        pending = [
+            seq
+            for (_epoch, seq), generation in self._pending.items()
+            if generation == self._generation
+        ]
+        return min([self._received, *(seq - 1 for seq in pending)])

@@ -1,4 +1,4 @@
-"""Looking into an archive: by its index, or by its sidecars where there is none to be read."""
+"""Reads an archive by its index, or by its sidecars if the index is not readable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from edgeinspect.storage.archive.index_rows import (
 
 @dataclass(frozen=True, slots=True)
 class FrameQuery:
-    """Which frames; what is None or empty is not asked for."""
+    """Which frames to select; a field that is None or empty matches all."""
 
     since_utc_ns: int | None = None
     until_utc_ns: int | None = None
@@ -40,10 +40,10 @@ class FrameQuery:
     label: str | None = None
     camera: str | None = None
     limit: int | None = None
-    """The newest so many."""
+    """At most this many, the newest ones."""
 
     def matches(self, row: IndexEntry) -> bool:
-        """True for a frame that is wanted, whatever the limit."""
+        """Return whether a frame is selected, except for the limit."""
         at = row.captured_at_utc_ns
         return (
             (self.since_utc_ns is None or at >= self.since_utc_ns)
@@ -55,101 +55,96 @@ class FrameQuery:
         )
 
 
-def find_frames(root: Path, wanted: FrameQuery) -> list[IndexEntry]:
-    """The frames that are wanted, newest first. The archive may be running.
+def find_frames(root: Path, query: FrameQuery) -> list[IndexEntry]:
+    """Return the selected frames, newest first. The archive may be running.
 
     Raises:
-        DataError: The folder is no archive.
+        DataError: The folder is not an archive.
     """
     read_marker(root)
-    found = [row for row in _all_entries(root) if wanted.matches(row)]
-    found.sort(key=lambda row: (row.captured_at_utc_ns, row.seq), reverse=True)
-    return found[: wanted.limit]
+    entries = [row for row in _all_entries(root) if query.matches(row)]
+    entries.sort(key=lambda row: (row.captured_at_utc_ns, row.seq), reverse=True)
+    return entries[: query.limit]
 
 
-def find_frame(root: Path, words: str) -> tuple[Path, Sidecar]:
-    """The sidecar of one frame, by its name, or by its seq if that names one frame only.
+def find_frame(root: Path, name: str) -> tuple[Path, Sidecar]:
+    """Return the sidecar of one frame, by its name, or by its seq if that is unique.
 
     Raises:
-        DataError: There is none, or several.
+        DataError: There is no such frame, or several.
     """
     read_marker(root)
-    hits = [row for row in _all_entries(root) if words in (row.name, str(row.seq))]
+    hits = [row for row in _all_entries(root) if name in (row.name, str(row.seq))]
     if len(hits) != 1:
         names = ", ".join(row.name for row in hits[:5])
         raise DataError(
-            f"holds {len(hits)} frames '{words}'",
+            f"has {len(hits)} frames '{name}'",
             where=str(root),
-            remedy=f"Name one: {names}" if hits else "See them with: edgeinspect archive list",
+            remedy=f"Name one: {names}" if hits else "List them: edgeinspect archive list",
         )
     path = root / hits[0].path
     return path, read_sidecar(path)
 
 
 def read_losses(root: Path) -> list[tuple[int, str, str, int]]:
-    """(hour since 1970, kind, why, how many) of the frames without a picture; oldest first.
+    """Return (hour since 1970, category, reason, count) of frames without an image, oldest first.
 
     Raises:
-        DataError: The index, which alone knows it, is there and cannot be read.
+        DataError: The index, which alone has them, cannot be read.
     """
     if not os.path.lexists(root / INDEX_FILE):
         return []
     try:
-        with closing(open_to_read(root)) as base:
-            return base.execute("SELECT * FROM missed ORDER BY 1, 2, 3").fetchall()
+        with closing(open_to_read(root)) as db:
+            return db.execute("SELECT * FROM missed ORDER BY 1, 2, 3").fetchall()
     except sqlite3.Error as error:
         raise DataError(
             f"cannot be read: {error}",
             where=str(root / INDEX_FILE),
-            remedy="The archive makes another when it starts; losses by now stand in the old one",
+            remedy="The archive rebuilds it at its next start, without the earlier losses",
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """What a look at every file found."""
+    """The result of reading every file."""
 
     frames: int
     broken: tuple[str, ...]
-    """Sidecars that cannot be read, or whose picture is not what they say."""
+    """Sidecars that are unreadable or do not match their image."""
     unindexed: int
-    """Whole frames that the index does not have (yet)."""
+    """Number of complete frames that the index does not have (yet)."""
 
 
 def check_integrity(root: Path) -> IntegrityReport:
-    """Read every sidecar and every picture.
+    """Read every sidecar and every image.
 
     Raises:
-        DataError: The folder is no archive.
+        DataError: The folder is not an archive.
     """
     read_marker(root)
     listed = {row.path for row in _all_entries(root)}
     broken, frames, unlisted = [], 0, 0
     for path in sidecars(root):
-        below = path.relative_to(root).as_posix()
+        relative = path.relative_to(root).as_posix()
         try:
-            whole = is_complete(path, read_sidecar(path), check_hash=True)
+            complete = is_complete(path, read_sidecar(path), check_hash=True)
         except DataError:
-            whole = False
-        if whole:
+            complete = False
+        if complete:
             frames += 1
-            unlisted += below not in listed
-        elif path.exists():  # not removed in the meantime
-            broken.append(below)
+            unlisted += relative not in listed
+        elif path.exists():  # not removed meanwhile
+            broken.append(relative)
     return IntegrityReport(frames, tuple(broken), unlisted)
 
 
 def _all_entries(root: Path) -> Iterator[IndexEntry]:
     try:
-        with closing(open_to_read(root)) as base:
-            values = base.execute(f"SELECT {', '.join(COLUMNS)} FROM frames").fetchall()
-    except sqlite3.Error:  # none, damaged, or on a disk that is mounted read-only
+        with closing(open_to_read(root)) as db:
+            values = db.execute(f"SELECT {', '.join(COLUMNS)} FROM frames").fetchall()
+    except sqlite3.Error:  # missing, damaged, or on a read-only file system
         for folder in hour_folders(root):
             yield from scan_hour_folder(root, folder, clean=False)
         return
     yield from map(entry_from_row, values)
-
-
-def image_path(sidecar: Path, told: Sidecar) -> Path:
-    """The picture file of a frame."""
-    return sidecar.with_name(told.picture.file)

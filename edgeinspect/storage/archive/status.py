@@ -1,7 +1,7 @@
-"""How an archive is, told by its process to whoever looks: one small file in its folder.
+"""The status of an archive, which its process writes into a small file in its folder.
 
-The file keeps its size and is written in place, so that it can be told on a full disk that
-the disk is full. What is older than `STALE_NS` is told by a process that hangs or is gone.
+The file keeps its size and is written in place, so that a full disk can be reported on that
+disk. A status older than `STATUS_STALE_NS` is of a process that hangs or has ended.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _PROBLEM_CHARS = 500
 class ArchiveStatus(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.archive_state/1"
 ):
-    """What the archive's process says once a second."""
+    """What the archive's process writes once a second."""
 
     at_utc_ns: UtcNs
     problem: str = ""
-    """Why nothing can be saved now; empty while all is well."""
+    """Why nothing can be saved now; empty if there is no problem."""
     saved: Int64 = 0
-    """Frames since the start of the process."""
+    """Frames saved since the start of the process."""
     missed: Int64 = 0
     """Frames since the start of the process that should have been saved and were not."""
     frames: Int64 = 0
-    """Frames held."""
+    """Frames in the archive."""
     size_bytes: Int64 = 0
-    """Of all pictures and sidecars."""
+    """Size of all images and sidecars."""
 
 
 _decode: Decoder[ArchiveStatus] = json_decoder(ArchiveStatus)
@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write_status(root: Path, state: ArchiveStatus) -> None:
-    """Tell it. A folder that cannot be written tells by itself: what stands there grows old."""
+    """Write the status, if the folder is writable; if not, the status there becomes stale."""
     state = msgspec.structs.replace(state, problem=state.problem[:_PROBLEM_CHARS])
     body = _encode(state).ljust(_FILE_BYTES)
     with contextlib.suppress(OSError):
@@ -56,7 +56,7 @@ def write_status(root: Path, state: ArchiveStatus) -> None:
 
 
 def read_status(root: Path) -> ArchiveStatus | None:
-    """What was told last; None if nothing was, or it cannot be read."""
+    """Return the last status; None if there is none or it is unreadable."""
     try:
         with open_regular(root / STATUS_FILE) as file:
             return _decode(file.read(2 * _FILE_BYTES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,20 +155,6 @@ def is_corruption(error: BaseException) -> bool:
     # its message quotes damaged bytes, it raises UnicodeDecodeError instead. A value of another
     # type than its column's is damage as well.
     return type(error) is sqlite3.DatabaseError or isinstance(error, (TypeError, ValueError))
-
-
-def quarantine(path: Path, suffix: str) -> Path:
-    """Rename the file and its write-ahead log; return the new path."""
-    for number in itertools.count(1):
-        target = path.with_name(f"{path.name}.{suffix}-{number}")
-        if not target.exists():
-            break
-    path.rename(target)
-    wal = path.with_name(path.name + "-wal")
-    if wal.exists():
-        wal.rename(target.with_name(target.name + "-wal"))
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    return target
 
 
 def _inode(path: Path) -> int:

@@ -24,7 +24,6 @@ from edgeinspect.storage.ledger.database import (
     LedgerDatabase,
     UnusableLedgerError,
     is_corruption,
-    quarantine,
 )
 from edgeinspect.storage.ledger.retention import LedgerRetention
 from edgeinspect.storage.ledger.schema import (
@@ -34,6 +33,7 @@ from edgeinspect.storage.ledger.schema import (
     late_row,
 )
 from edgeinspect.storage.spool import Spool
+from edgeinspect.storage.sqlite_file import quarantine
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
@@ -318,7 +318,7 @@ class LedgerWriter:
 
     def _quarantine(self, suffix: str, problem: str) -> None:
         """Quarantine a file that cannot be continued; the next `_open` creates another."""
-        target = quarantine(self._path, suffix)
+        target = quarantine(self._path, suffix, keep_wal=True)
         _log.error(log_events.LEDGER_FAILED, problem=f"{problem}; quarantined", where=str(target))
         self.record_event("ledger.set_aside", {"file": target.name, "problem": problem})
 

@@ -211,7 +211,7 @@ def test_results_with_invalid_values_are_rejected(root: Path, damage: str) -> No
     write_results(path, root, 3, 2, [(PASS, PIT)] * 3)
     with closing(sqlite3.connect(path)) as base:
         base.executescript(damage)
-    with pytest.raises(DataError, match="record cannot be read"):
+    with pytest.raises(DataError, match="shadow results cannot be read"):
         read_comparisons([path], "tiny-gate/2")
 
 
@@ -226,7 +226,7 @@ def test_a_pipe_in_place_of_a_results_file_is_rejected(root: Path, suffix: str) 
         lambda: read_comparisons([path], "tiny-gate/2"),
         lambda: ShadowResultWriter(path, "a", "b"),
     ):
-        with pytest.raises(DataError, match="is not an ordinary file"):
+        with pytest.raises(DataError, match="is no regular file"):
             act()
 
 

@@ -331,7 +331,7 @@ def test_keeps_sidecars_of_another_version_and_removes_torn_ones(
     assert path.exists() == path.with_suffix(".png").exists() == stays
     again.writer.close()
     if stays:
-        with pytest.raises(DataError, match=r"no sidecar|not beside it"):
+        with pytest.raises(DataError, match=r"not a sidecar|in another folder"):
             read_sidecar(path)
 
 
@@ -422,7 +422,7 @@ def test_pipe_in_place_of_the_index_does_not_block(folder: Path, suffix: str) ->
     os.mkfifo(path)
     assert archive.indexed_seqs() == {1, 2}
     again = ArchiveFixture(folder)
-    assert again.writer._index.rebuild_reason == f"{path.name} is not an ordinary file"
+    assert again.writer._index.rebuild_reason == f"{path.name} is no regular file"
     assert again.indexed_seqs() == {1, 2}
     again.writer.close()
 

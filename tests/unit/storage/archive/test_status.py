@@ -23,7 +23,7 @@ from edgeinspect.storage.archive.status import (
 
 
 @given(st.text(max_size=6_000), st.integers(0, 2**62))
-def test_what_is_told_is_read_and_the_file_keeps_its_size(problem: str, count: int) -> None:
+def test_a_status_is_read_back_and_the_file_keeps_its_size(problem: str, count: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -40,14 +40,14 @@ def test_what_is_told_is_read_and_the_file_keeps_its_size(problem: str, count: i
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff" * 5_000, b'{"schema":"edgeinspect.archive/1","line":"x"}', b"[]"]
 )
-def test_what_cannot_be_read_is_no_word(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_status_is_none(tmp_path: Path, content: bytes) -> None:
     assert read_status(tmp_path) is None
     (tmp_path / STATUS_FILE).write_bytes(content)
     assert read_status(tmp_path) is None
     write_status(tmp_path / "gone", ArchiveStatus(at_utc_ns=1))  # no folder: nothing to raise
 
 
-def test_the_page_says_what_is_wrong_and_when_it_is_right_again(tmp_path: Path) -> None:
+def test_the_hmi_shows_a_problem_and_its_end(tmp_path: Path) -> None:
     clock = ManualClock()
     watch = ArchiveMonitor(tmp_path, clock)
     watch.poll()
@@ -67,7 +67,7 @@ def test_the_page_says_what_is_wrong_and_when_it_is_right_again(tmp_path: Path) 
     assert "edgeinspect-archive@strip" in remedy_for(watch.alarm(), "strip")
 
 
-def test_it_looks_by_itself_until_it_is_stopped(tmp_path: Path) -> None:
+def test_the_monitor_polls_until_it_is_stopped(tmp_path: Path) -> None:
     watch = ArchiveMonitor(tmp_path, ManualClock())
     write_status(tmp_path, ArchiveStatus(at_utc_ns=1))
     thread = threading.Thread(target=watch.run)
