@@ -154,25 +154,25 @@ class RetentionClock:
     def __init__(self, clock: Clock, synchronised: Callable[[], bool] = is_synchronised) -> None:
         self._clock = clock
         self._synchronised = synchronised
-        self._kept_ns = self._stored_ns = 0
+        self._elapsed_ns = self._stored_ns = 0
         self._at_ns = self._quiet_since_ns = clock.now_ns()
         self._offset_ns = read_utc_offset_ns(clock)
-        self._off_ns = self._taken_ns = 0
+        self._off_ns = self._credited_ns = 0
 
-    def resume(self, kept_ns: int, at_utc_ns: int | None) -> None:
+    def resume(self, elapsed_ns: int, at_utc_ns: int | None) -> None:
         """Continue from what `store` returned, possibly in another process.
 
         Args:
-            kept_ns: Retention time as stored.
+            elapsed_ns: Retention time as stored.
             at_utc_ns: Wall time when it was stored; None if it was not.
         """
-        if kept_ns == self._stored_ns and kept_ns:
+        if elapsed_ns == self._stored_ns and elapsed_ns:
             return  # stored by this object: the file was closed and reopened
         now_ns = self._clock.now_ns()
-        self._kept_ns = self._stored_ns = kept_ns
+        self._elapsed_ns = self._stored_ns = elapsed_ns
         self._at_ns = self._quiet_since_ns = now_ns
         self._offset_ns = read_utc_offset_ns(self._clock)
-        self._taken_ns = 0
+        self._credited_ns = 0
         self._off_ns = 0 if at_utc_ns is None else now_ns + self._offset_ns - at_utc_ns
 
     def now_ns(self) -> int:
@@ -186,15 +186,15 @@ class RetentionClock:
             self._quiet_since_ns = now_ns
         elif not self._synchronised():
             self._quiet_since_ns = now_ns
-        self._kept_ns += passed_ns
+        self._elapsed_ns += passed_ns
         if now_ns - self._quiet_since_ns >= _SETTLED_NS:
-            owed_ns = min(self._off_ns, _OFF_MAX_NS) - self._taken_ns
-            more_ns = max(0, min(owed_ns, _OFF_RATE * passed_ns))
-            self._taken_ns += more_ns
-            self._kept_ns += more_ns
-        return self._kept_ns
+            outstanding_ns = min(self._off_ns, _OFF_MAX_NS) - self._credited_ns
+            more_ns = max(0, min(outstanding_ns, _OFF_RATE * passed_ns))
+            self._credited_ns += more_ns
+            self._elapsed_ns += more_ns
+        return self._elapsed_ns
 
     def store(self) -> tuple[int, int]:
         """Return (retention time, wall time) to store; the next process passes them to `resume`."""
-        self._stored_ns = self._kept_ns
-        return self._kept_ns, self._clock.utc_ns()
+        self._stored_ns = self._elapsed_ns
+        return self._elapsed_ns, self._clock.utc_ns()
