@@ -43,7 +43,6 @@ class _Section:
     title: str
     color: Color
     images: tuple[ScannedImage, ...]
-    count: int
     step: int = 1
     """Images that stay side by side."""
 
@@ -89,57 +88,29 @@ def draw_contact_sheet(scan: DatasetScan) -> NDArray[np.uint8]:
 
 def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
     sections = []
-    limit = columns * _MAX_ROWS
-    usable = [seen for seen in scan.images if seen.class_px]
-    pixels = sum(sum(seen.class_px) for seen in usable) or 1
+    usable = [image for image in scan.images if image.class_px]
+    pixels = sum(sum(image.class_px) for image in usable) or 1
+
+    def add(title: str, color: Color, images: Sequence[ScannedImage], rows: int = 1) -> None:
+        if images:
+            sections.append(_Section(title, color, _evenly_spaced(images, rows * columns)))
+
     for class_id, name in enumerate(scan.data.classes, 1):
-        of = [s for s in usable if class_id in s.sample.class_ids or s.class_px[class_id]]
-        of.sort(key=lambda seen: -seen.class_px[class_id] / sum(seen.class_px))
-        area = sum(seen.class_px[class_id] for seen in of)
+        of = [i for i in usable if class_id in i.sample.class_ids or i.class_px[class_id]]
+        of.sort(key=lambda image: -image.class_px[class_id] / sum(image.class_px))
+        area = sum(image.class_px[class_id] for image in of)
         share = f", {100 * area / pixels:.2g} % of all pixels" if scan.data.has_masks else ""
-        sections.append(
-            _Section(
-                f"{name}: {len(of)} images{share}",
-                class_color_bgr(class_id),
-                _evenly_spaced(of, limit),
-                len(of),
-            )
-        )
-    good = [seen for seen in usable if not seen.sample.is_defective and not seen.defect_px]
-    sections.append(
-        _Section(f"good: {len(good)} images", TEXT_COLOR, _evenly_spaced(good, columns), len(good))
-    )
-    unsure = [
-        s for s in usable if s.sample.is_defective and not s.defect_px and scan.data.has_masks
-    ]
-    sections.append(
-        _Section(
-            f"defective, but no defect pixel: {len(unsure)}",
-            PROBLEM_COLOR,
-            _evenly_spaced(unsure, columns),
-            len(unsure),
-        )
-    )
-    broken = scan.broken
-    sections.append(
-        _Section(
-            f"cannot be used: {len(broken)}",
-            PROBLEM_COLOR,
-            _evenly_spaced(broken, columns),
-            len(broken),
-        )
-    )
-    leaks = scan.leaks()
-    sections.append(
-        _Section(
-            f"the same image in two splits: {len(leaks)} pairs",
-            PROBLEM_COLOR,
-            _leaked_pairs(scan),
-            len(leaks),
-            step=2,
-        )
-    )
-    return [section for section in sections if section.count]
+        add(f"{name}: {len(of)} images{share}", class_color_bgr(class_id), of, _MAX_ROWS)
+    good = [i for i in usable if not i.sample.is_defective and not i.defect_px]
+    add(f"good: {len(good)} images", TEXT_COLOR, good)
+    if scan.data.has_masks:
+        unmarked = [i for i in usable if i.sample.is_defective and not i.defect_px]
+        add(f"defective, but no defect pixel: {len(unmarked)}", PROBLEM_COLOR, unmarked)
+    add(f"cannot be used: {len(scan.broken)}", PROBLEM_COLOR, scan.broken)
+    if pairs := _leaked_pairs(scan):
+        title = f"the same image in two splits: {len(scan.leaks())} pairs"
+        sections.append(_Section(title, PROBLEM_COLOR, pairs, step=2))
+    return sections
 
 
 def _leaked_pairs(scan: DatasetScan) -> tuple[ScannedImage, ...]:

@@ -72,7 +72,7 @@ class DuplicatePair:
     correlation: float
 
 
-def fingerprint(image: NDArray[np.uint8]) -> ImageFingerprint:
+def fingerprint_image(image: NDArray[np.uint8]) -> ImageFingerprint:
     """Return the fingerprint of a uint8 (h, w, c) image."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(image.tobytes())

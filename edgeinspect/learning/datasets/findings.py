@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,8 +33,8 @@ class Finding:
 
 def check_dataset(scan: DatasetScan) -> list[Finding]:
     """Return all findings about a set, the most severe first."""
-    found = [Finding("note", note) for note in scan.data.notes]
-    for look in (
+    findings = [Finding("note", note) for note in scan.data.notes]
+    for check in (
         _skipped_images,
         _broken_images,
         _missing_labels,
@@ -42,9 +43,17 @@ def check_dataset(scan: DatasetScan) -> list[Finding]:
         _split_problems,
         _image_properties,
     ):
-        found += look(scan)
+        findings += check(scan)
     order = {"error": 0, "warning": 1, "note": 2}
-    return sorted(found, key=lambda finding: order[finding.level])
+    return sorted(findings, key=lambda finding: order[finding.level])
+
+
+def _warning(message: str, remedy: str) -> Finding:
+    return Finding("warning", message, remedy)
+
+
+def _note(message: str, remedy: str = "") -> Finding:
+    return Finding("note", message, remedy)
 
 
 def _list_names(images: list[ScannedImage], max_names: int = 3) -> str:
@@ -52,51 +61,45 @@ def _list_names(images: list[ScannedImage], max_names: int = 3) -> str:
     return f"{names}, …" if len(images) > max_names else names
 
 
-def _split_command(scan: DatasetScan) -> str:
-    return f"edgeinspect data split {scan.data.root}"
+def _split_command(scan: DatasetScan, options: str = "") -> str:
+    return f"edgeinspect data split {scan.data.root} {options}--out split.json"
 
 
-def _skipped_images(scan: DatasetScan) -> list[Finding]:
-    found = []
-    for level, on_purpose in (("warning", False), ("note", True)):
-        some = [one for one in scan.data.skipped if one.is_intentional is on_purpose]
+def _skipped_images(scan: DatasetScan) -> Iterator[Finding]:
+    for is_intentional in (False, True):
+        some = [one for one in scan.data.skipped if one.is_intentional is is_intentional]
         if some:
             names = ", ".join(one.name for one in some[:3]) + (", …" if some[3:] else "")
-            remedy = "" if on_purpose else "Each is listed with the reason"
-            found.append(Finding(level, f"{len(some)} images are skipped: {names}", remedy))  # type: ignore[arg-type]
-    return found
+            message = f"{len(some)} images are skipped: {names}"
+            yield (
+                _note(message)
+                if is_intentional
+                else _warning(message, "Each is listed with the reason")
+            )
 
 
-def _broken_images(scan: DatasetScan) -> list[Finding]:
-    broken = scan.broken
-    if not broken:
-        return []
-    lost = [seen for seen in broken if seen.size is None]
-    wrong = [seen for seen in broken if seen.size is not None]
-    level: Level = "error" if len(broken) > MAX_BROKEN_RATIO * len(scan.images) else "warning"
-    out = []
-    if lost:
-        out.append(
-            Finding(
-                level,
-                f"{len(lost)} images cannot be read: {_list_names(lost)}",
-                _common_remedies(lost, "Copy them again; training skips them"),
-            )
+def _broken_images(scan: DatasetScan) -> Iterator[Finding]:
+    unreadable = [image for image in scan.broken if image.size is None]
+    mismatched = [image for image in scan.broken if image.size is not None]
+    is_error = len(scan.broken) > MAX_BROKEN_RATIO * len(scan.images)
+    level: Level = "error" if is_error else "warning"
+    if unreadable:
+        yield Finding(
+            level,
+            f"{len(unreadable)} images cannot be read: {_list_names(unreadable)}",
+            _common_remedies(unreadable, "Copy them again; training skips them"),
         )
-    if wrong:
-        out.append(
-            Finding(
-                level,
-                f"{len(wrong)} masks do not match their images: {_list_names(wrong)}",
-                _common_remedies(wrong, "See the problems listed; training skips these images"),
-            )
+    if mismatched:
+        yield Finding(
+            level,
+            f"{len(mismatched)} masks do not match their images: {_list_names(mismatched)}",
+            _common_remedies(mismatched, "See the problems listed; training skips these images"),
         )
-    return out
 
 
 def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
     """Return the remedies, that of the most images first."""
-    count = Counter(seen.remedy for seen in broken if seen.remedy)
+    count = Counter(image.remedy for image in broken if image.remedy)
     listed = "; ".join(
         f"{remedy} ({number} of them)" if len(count) > 1 else remedy
         for remedy, number in count.most_common(_MAX_REMEDIES)
@@ -104,217 +107,151 @@ def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
     return f"{listed}. Training skips them" if listed else otherwise
 
 
-def _missing_labels(scan: DatasetScan) -> list[Finding]:
-    usable = [seen for seen in scan.images if not seen.problem]
-    bad = sum(seen.sample.is_defective or seen.defect_px > 0 for seen in usable)
-    if not usable:
-        return []
-    if not bad:
-        return [
-            Finding(
-                "error",
-                "no image is defective",
-                "A model cannot be trained; name the good classes with --good-class",
-            )
-        ]
-    if bad == len(usable):
+def _missing_labels(scan: DatasetScan) -> Iterator[Finding]:
+    usable = [image for image in scan.images if not image.problem]
+    bad = sum(image.sample.is_defective or image.defect_px > 0 for image in usable)
+    if usable and not bad:
+        yield Finding(
+            "error",
+            "no image is defective",
+            "A model cannot be trained; name the good classes with --good-class",
+        )
+    elif usable and bad == len(usable):
         names = scan.data.classes
         listed = ", ".join(names[:_MAX_CLASSES]) + (", …" if names[_MAX_CLASSES:] else "")
         otherwise = "train a segmenter, or add" if scan.data.has_masks else "add"
-        return [
-            Finding(
-                "warning",
-                "every image is defective: a gate cannot be trained",
-                f"Name its good classes ({listed}) with --good-class NAME; "
-                f"otherwise {otherwise} good images",
-            )
-        ]
-    return []
+        yield _warning(
+            "every image is defective: a gate cannot be trained",
+            f"Name its good classes ({listed}) with --good-class NAME; "
+            f"otherwise {otherwise} good images",
+        )
 
 
-def _mask_problems(scan: DatasetScan) -> list[Finding]:
+def _mask_problems(scan: DatasetScan) -> Iterator[Finding]:
     if not scan.data.has_masks:
-        return [Finding("note", "no masks: the set can train a gate, not a segmenter")]
-    out = []
-    usable = [seen for seen in scan.images if seen.class_px]
-    empty = [seen for seen in usable if seen.sample.is_defective and not seen.defect_px]
+        yield _note("no masks: the set can train a gate, not a segmenter")
+        return
+    usable = [image for image in scan.images if image.class_px]
+    empty = [image for image in usable if image.sample.is_defective and not image.defect_px]
     if empty:
-        out.append(
-            Finding(
-                "warning",
-                f"{len(empty)} defective images have no defect pixel: {_list_names(empty)}",
-                "Draw their masks; without masks they can train a gate only",
-            )
+        yield _warning(
+            f"{len(empty)} defective images have no defect pixel: {_list_names(empty)}",
+            "Draw their masks; without masks they can train a gate only",
         )
-    against = [
-        seen
-        for seen in usable
-        if seen.defect_px and (not seen.sample.is_defective or _has_other_class(seen))
+    contrary = [
+        image
+        for image in usable
+        if image.defect_px and (not image.sample.is_defective or _has_other_class(image))
     ]
-    if against:
-        out.append(
-            Finding(
-                "warning",
-                f"{len(against)} masks contradict their label: {_list_names(against)}",
-                "Correct the label or the mask",
-            )
+    if contrary:
+        yield _warning(
+            f"{len(contrary)} masks contradict their label: {_list_names(contrary)}",
+            "Correct the label or the mask",
         )
-    full = [seen for seen in usable if seen.defect_px > _INVERTED_RATIO * sum(seen.class_px)]
+    full = [image for image in usable if image.defect_px > _INVERTED_RATIO * sum(image.class_px)]
     if usable and len(full) > len(usable) / 2:
-        out.append(
-            Finding(
-                "warning",
-                f"in {len(full)} images most pixels are defects",
-                "Are the masks inverted? Defects must be nonzero, background 0",
-            )
+        yield _warning(
+            f"in {len(full)} images most pixels are defects",
+            "Are the masks inverted? Defects must be nonzero, background 0",
         )
     for class_id, name in enumerate(scan.data.classes, 1):
-        if usable and not sum(seen.class_px[class_id] for seen in usable):
-            out.append(
-                Finding(
-                    "warning",
-                    f"class '{name}' has no pixels",
-                    "Add images of it; removing its name from the set's list would shift the ids",
-                )
+        if usable and not sum(image.class_px[class_id] for image in usable):
+            yield _warning(
+                f"class '{name}' has no pixels",
+                "Add images of it; removing its name from the set's list would shift the ids",
             )
-    return out
 
 
 def _has_other_class(image: ScannedImage) -> bool:
     """Return whether the mask has none of the classes that the labels name."""
-    return bool(image.sample.class_ids) and not any(
-        image.class_px[class_id] for class_id in image.sample.class_ids
-    )
+    ids = image.sample.class_ids
+    return bool(ids) and not any(image.class_px[class_id] for class_id in ids)
 
 
-def _duplicate_problems(scan: DatasetScan) -> list[Finding]:
-    out = []
-
-    def best(pairs: list[DuplicatePair]) -> str:
+def _duplicate_problems(scan: DatasetScan) -> Iterator[Finding]:
+    def example(pairs: list[DuplicatePair]) -> str:
         pair = max(pairs, key=lambda pair: pair.correlation)
-        return f"{scan.images[pair.first].sample.name} and {scan.images[pair.second].sample.name}"
+        first, second = scan.images[pair.first], scan.images[pair.second]
+        return f"{first.sample.name} and {second.sample.name}"
 
-    leaks = [pair for pair in scan.leaks() if pair.is_exact]
-    near = [pair for pair in scan.leaks() if not pair.is_exact]
-    remedy = (
-        f"Split again with: {_split_command(scan)} --resplit --group-duplicates --out split.json"
-    )
-    if leaks:
-        out.append(
-            Finding(
-                "warning",
-                f"{len(leaks)} exact duplicates are in two splits, such as {best(leaks)}: "
-                "test metrics would be too good",
-                remedy,
-            )
+    leaks = scan.leaks()
+    exact = [pair for pair in leaks if pair.is_exact]
+    near = [pair for pair in leaks if not pair.is_exact]
+    remedy = f"Split again with: {_split_command(scan, '--resplit --group-duplicates ')}"
+    if exact:
+        yield _warning(
+            f"{len(exact)} exact duplicates are in two splits, such as {example(exact)}: "
+            "test metrics would be too good",
+            remedy,
         )
     if near:
-        out.append(
-            Finding(
-                "warning",
-                f"{len(near)} near duplicates (rotated, mirrored, other exposure) are in "
-                f"two splits, such as {best(near)}",
-                remedy,
-            )
+        yield _warning(
+            f"{len(near)} near duplicates (rotated, mirrored, other exposure) are in "
+            f"two splits, such as {example(near)}",
+            remedy,
         )
     if contrary := scan.contradictions():
-        out.append(
-            Finding(
-                "warning",
-                f"{len(contrary)} exact duplicates are labelled both good and defective, such as "
-                f"{best(contrary)}",
-                "Correct one of the two labels",
-            )
+        yield _warning(
+            f"{len(contrary)} exact duplicates are labelled both good and defective, such as "
+            f"{example(contrary)}",
+            "Correct one of the two labels",
         )
-    inside = len(scan.duplicates) - len(leaks) - len(near)
-    if inside:
-        out.append(Finding("note", f"{inside} pairs of duplicates are within one split"))
-    return out
+    if inside := len(scan.duplicates) - len(leaks):
+        yield _note(f"{inside} pairs of duplicates are within one split")
 
 
-def _split_problems(scan: DatasetScan) -> list[Finding]:
+def _split_problems(scan: DatasetScan) -> Iterator[Finding]:
     data = scan.data
     if not any(sample.split for sample in data.samples):
-        return [
-            Finding(
-                "note",
-                "the set has no split",
-                f"Make one with: {_split_command(scan)} --out split.json",
-            )
-        ]
-    out = []
+        yield _note("the set has no split", f"Make one with: {_split_command(scan)}")
+        return
+    resplit = _split_command(scan, "--resplit ")
     if missing := [name for name in SPLITS if not data.in_splits(name)]:
-        words = " and no ".join(missing)
-        out.append(Finding("note", f"the set has no {words} split; training creates it"))
+        names = " and no ".join(missing)
+        yield _note(f"the set has no {names} split; training creates it")
     train, test = data.in_splits("train"), data.in_splits("test")
-    bad = any(sample.is_defective for sample in data.samples)
-    if train and bad and not any(sample.is_defective for sample in train):
-        out.append(
-            Finding(
-                "note",
-                "train holds good images only (as for anomaly detection); "
-                "training splits the set again",
-            )
+    has_defects = any(sample.is_defective for sample in data.samples)
+    if train and has_defects and not any(sample.is_defective for sample in train):
+        yield _note(
+            "train holds good images only (as for anomaly detection); training splits the set again"
         )
-    found = {
-        name: {class_id for sample in samples for class_id in sample.class_ids}
-        for name, samples in (("train", train), ("val", data.in_splits("val")), ("test", test))
-    }
-    strange = sorted((found["val"] | found["test"]) - found["train"])
-    if found["train"] and strange:  # usually a class spelled differently in another split
-        names = ", ".join(repr(data.classes[class_id - 1]) for class_id in strange)
-        out.append(
-            Finding(
-                "warning",
-                f"train has no image of {names}, which val or test have",
-                "Spell the classes alike in all splits, or split again with: "
-                f"{_split_command(scan)} --resplit --out split.json",
-            )
+    in_train, elsewhere = (
+        {class_id for sample in samples for class_id in sample.class_ids}
+        for samples in (train, data.in_splits("val", "test"))
+    )
+    if in_train and elsewhere - in_train:  # usually a class spelled differently in one split
+        names = ", ".join(repr(data.classes[i - 1]) for i in sorted(elsewhere - in_train))
+        yield _warning(
+            f"train has no image of {names}, which val or test have",
+            f"Spell the classes alike in all splits, or split again with: {resplit}",
         )
     shared = {sample.group for sample in train} & {sample.group for sample in test}
     if shared:
-        out.append(
-            Finding(
-                "warning",
-                f"{len(shared)} groups are in both train and test",
-                f"Split again with: {_split_command(scan)} --resplit --out split.json",
-            )
+        yield _warning(
+            f"{len(shared)} groups are in both train and test", f"Split again with: {resplit}"
         )
-    if test:
-        count = Counter(class_id for sample in test for class_id in sample.class_ids)
-        few = [n for i, n in enumerate(data.classes, 1) if count[i] < MIN_TEST_IMAGES]
-        if few:
-            out.append(
-                Finding(
-                    "note",
-                    f"test has fewer than {MIN_TEST_IMAGES} images of: {', '.join(few)}",
-                    "Report their metrics with confidence intervals",
-                )
-            )
-    return out
+    count = Counter(class_id for sample in test for class_id in sample.class_ids)
+    few = [name for i, name in enumerate(data.classes, 1) if count[i] < MIN_TEST_IMAGES]
+    if test and few:
+        yield _note(
+            f"test has fewer than {MIN_TEST_IMAGES} images of: {', '.join(few)}",
+            "Report their metrics with confidence intervals",
+        )
 
 
-def _image_properties(scan: DatasetScan) -> list[Finding]:
-    out = []
-    if scan.data.bit_depth > 8:
-        out.append(
-            Finding(
-                "note",
-                f"images have {scan.data.bit_depth} bits and are shifted to 8; "
-                "the line's camera must do the same",
-                f"For a folder camera, set `bits: {scan.data.bit_depth}`",
-            )
+def _image_properties(scan: DatasetScan) -> Iterator[Finding]:
+    bits = scan.data.bit_depth
+    if bits > 8:
+        yield _note(
+            f"images have {bits} bits and are shifted to 8; the line's camera must do the same",
+            f"For a folder camera, set `bits: {bits}`",
         )
     if len(scan.sizes) > 1:
         (height, width), count = scan.sizes[0]
-        out.append(
-            Finding(
-                "note",
-                f"images have {len(scan.sizes)} sizes ({count} are {height} "
-                f"x {width} px); they are letterboxed to one size",
-            )
+        yield _note(
+            f"images have {len(scan.sizes)} sizes ({count} are {height} x {width} px); they are "
+            "letterboxed to one size"
         )
-    colored = sum(seen.is_colored for seen in scan.images)
-    if 0 < colored < sum(seen.size is not None for seen in scan.images):
-        out.append(Finding("note", f"{colored} images are coloured, the others grey"))
-    return out
+    colored = sum(image.is_colored for image in scan.images)
+    if 0 < colored < sum(image.size is not None for image in scan.images):
+        yield _note(f"{colored} images are coloured, the others grey")

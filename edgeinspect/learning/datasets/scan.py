@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from edgeinspect.learning.datasets.duplicates import (
     ImageFingerprint,
     duplicate_groups,
     find_duplicates,
-    fingerprint,
+    fingerprint_image,
 )
 from edgeinspect.learning.datasets.load import is_colored
 from edgeinspect.learning.datasets.parallel import map_in_threads
@@ -107,14 +107,14 @@ def scan_dataset(
         progress: Called with the number of images done.
     """
 
-    def work(sample: Sample) -> ScannedImage:
+    def scan_sample(sample: Sample) -> ScannedImage:
         return _scan_image(data, sample, with_duplicates)
 
-    seen = []
-    for done in map_in_threads(work, data.samples):
-        seen.append(done)
-        progress(len(seen))
-    return DatasetScan(data, tuple(seen), tuple(_find_pairs(seen) if with_duplicates else ()))
+    images = []
+    for image in map_in_threads(scan_sample, data.samples):
+        images.append(image)
+        progress(len(images))
+    return DatasetScan(data, tuple(images), tuple(_find_pairs(images) if with_duplicates else ()))
 
 
 def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> ScannedImage:
@@ -123,7 +123,7 @@ def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> Scanned
     except DataError as error:
         return ScannedImage(sample, problem=f"image {error.what}", remedy=error.remedy)
     size = (image.shape[0], image.shape[1])
-    look = fingerprint(image) if with_duplicates else None
+    fingerprint = fingerprint_image(image) if with_duplicates else None
     colored = is_colored(image)
     try:
         mask = sample.read_mask(*size)
@@ -131,17 +131,24 @@ def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> Scanned
         where = f"{error.where}: " if error.where else ""
         problem, remedy = where + error.what, error.remedy
         return ScannedImage(
-            sample, size, problem=problem, remedy=remedy, is_colored=colored, fingerprint=look
+            sample,
+            size,
+            problem=problem,
+            remedy=remedy,
+            is_colored=colored,
+            fingerprint=fingerprint,
         )
     count = np.bincount(mask.ravel(), minlength=VOID + 1).tolist()
     pixels = tuple(count[: len(data.classes) + 1])
-    return ScannedImage(sample, size, pixels, count[VOID], is_colored=colored, fingerprint=look)
+    return ScannedImage(
+        sample, size, pixels, count[VOID], is_colored=colored, fingerprint=fingerprint
+    )
 
 
 def _find_pairs(images: list[ScannedImage]) -> list[DuplicatePair]:
-    places = [index for index, one in enumerate(images) if one.fingerprint is not None]
-    found = find_duplicates([look for one in images if (look := one.fingerprint) is not None])
+    prints = {index: one.fingerprint for index, one in enumerate(images) if one.fingerprint}
+    indices = list(prints)
     return [
-        DuplicatePair(places[pair.first], places[pair.second], pair.is_exact, pair.correlation)
-        for pair in found
+        replace(pair, first=indices[pair.first], second=indices[pair.second])
+        for pair in find_duplicates(list(prints.values()))
     ]

@@ -20,7 +20,7 @@ from edgeinspect.learning.datasets.duplicates import (
     _count_bits,
     duplicate_groups,
     find_duplicates,
-    fingerprint,
+    fingerprint_image,
 )
 from edgeinspect.learning.datasets.findings import check_dataset
 from edgeinspect.learning.datasets.open import open_dataset
@@ -52,14 +52,14 @@ def test_a_rotated_brighter_compressed_duplicate_is_found(way: int) -> None:
     copy = np.clip(dihedral(texture(7), way) * 0.8 + 15, 0, 255).astype(np.uint8)
     packed = cv2.imencode(".jpg", copy, [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
     images.append(np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)[:, :, None])
-    (pair,) = find_duplicates([fingerprint(image) for image in images])
+    (pair,) = find_duplicates([fingerprint_image(image) for image in images])
     assert (pair.first, pair.second, pair.is_exact) == (7, 30, False)
     assert pair.correlation > 0.93
 
 
 def test_equal_pixels_are_exact_duplicates_and_others_are_not() -> None:
     images = [texture(seed)[:, :, None] for seed in (1, 2, 3, 2)]
-    assert find_duplicates([fingerprint(image) for image in images]) == [
+    assert find_duplicates([fingerprint_image(image) for image in images]) == [
         DuplicatePair(1, 3, True, 1.0)
     ]
 
@@ -67,13 +67,13 @@ def test_equal_pixels_are_exact_duplicates_and_others_are_not() -> None:
 def test_images_without_contrast_are_duplicates_only_if_equal() -> None:
     rng = np.random.default_rng(3)
     flat = [rng.integers(100, 103, (64, 64, 1), np.uint8) for _ in range(4)]
-    assert find_duplicates([fingerprint(image) for image in flat]) == []
-    assert len(find_duplicates([fingerprint(image) for image in [*flat, flat[0]]])) == 1
+    assert find_duplicates([fingerprint_image(image) for image in flat]) == []
+    assert len(find_duplicates([fingerprint_image(image) for image in [*flat, flat[0]]])) == 1
 
 
 def test_another_shape_is_not_a_duplicate() -> None:
     square, strip = texture(1)[:, :, None], texture(1, 32, 200)[:, :, None]
-    assert find_duplicates([fingerprint(square), fingerprint(strip)]) == []
+    assert find_duplicates([fingerprint_image(square), fingerprint_image(strip)]) == []
 
 
 def casting(seed: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_similar_castings_are_not_duplicates() -> None:
     images = [casting(seed)[:, :, None] for seed in range(40)]
     images.append(np.ascontiguousarray(np.rot90(images[11])))
     images[-1] = (images[-1] * 0.9).astype(np.uint8)
-    found = find_duplicates([fingerprint(image) for image in images])
+    found = find_duplicates([fingerprint_image(image) for image in images])
     assert [(pair.first, pair.second) for pair in found] == [(11, 40)]
 
 
