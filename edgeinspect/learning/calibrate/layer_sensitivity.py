@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,13 +84,13 @@ def measure_layer_sensitivity(
         frames: A few frames, held in memory.
         progress: Called with stage, done and total.
     """
-    images = [frames.read(number) for number in range(len(frames))]
-    truths = (
-        None if frames.read_label is None else [frames.read_label(n) for n in range(len(frames))]
-    )
-    whole = plan_qdq(model)
-    names = [layer.name for layer in whole.int8_layers]
-    tensors = [layer.output for layer in whole.int8_layers]
+    numbers = range(len(frames))
+    images = [frames.read(number) for number in numbers]
+    labels = frames.read_label and [frames.read_label(number) for number in numbers]
+    placement = plan_qdq(model)
+    layers = placement.int8_layers
+    names = [layer.name for layer in layers]
+    tensors = [layer.output for layer in layers]
     done, total = 0, 2 * len(names) + 2
 
     def step() -> None:
@@ -98,64 +98,66 @@ def measure_layer_sensitivity(
         done += 1
         progress(STAGE, done, total)
 
-    wanted = _run_outputs(model, images)
-    inner = TensorProbe(model, tensors)
-    true = [dict(zip(tensors, inner.run(image), strict=True)) for image in images[:_SIGNAL_FRAMES]]
-    measure = _make_distance(spec, wanted, truths)
-    fp32 = measure(wanted)
+    def from_fp32(outputs: Sequence[Outputs]) -> float:
+        return distance_from_reference(spec, outputs, expected).total
+
+    def task_distance(outputs: Sequence[Outputs]) -> Distance:
+        if labels is None:
+            return distance_from_reference(spec, outputs, expected)
+        return distance_from_labels(spec, outputs, labels)
+
+    def quantize(float_layers: Collection[str]) -> Any:
+        return insert_qdq(model, plan_qdq(model, float_layers), clip_values)
+
+    expected = _run_outputs(model, images)
+    probe = TensorProbe(model, tensors)
+    fp32_tensors = [
+        dict(zip(tensors, probe.run(image), strict=True)) for image in images[:_SIGNAL_FRAMES]
+    ]
+    fp32 = task_distance(expected)
     step()
-    whole_outputs = _run_outputs(insert_qdq(model, whole, clip_values), images)
-    int8, far = measure(whole_outputs), distance_from_reference(spec, whole_outputs, wanted).total
+    int8_outputs = _run_outputs(quantize(()), images)
+    int8, int8_from_fp32 = task_distance(int8_outputs), from_fp32(int8_outputs)
     step()
     rows = []
-    for layer in whole.int8_layers:
+    for layer in layers:
         others = [name for name in names if name != layer.name]
-        alone = TensorProbe(
-            insert_qdq(model, plan_qdq(model, others), clip_values),
-            [layer.output],
-            with_outputs=True,
+        probe = TensorProbe(quantize(others), [layer.output], with_outputs=True)
+        results = [probe.run(image) for image in images]
+        alone: list[Outputs] = [row[:-1] for row in results]
+        signal_db = _signal_to_noise_db(
+            [row[layer.output] for row in fp32_tensors], [row[-1] for row in results]
         )
-        got = [alone.run(image) for image in images]
-        outputs: list[Outputs] = [row[:-1] for row in got]
-        signal = _signal_to_noise_db([row[layer.output] for row in true], [row[-1] for row in got])
         step()
-        spared = _run_outputs(insert_qdq(model, plan_qdq(model, [layer.name]), clip_values), images)
+        without = _run_outputs(quantize([layer.name]), images)
         step()
         rows.append(
             LayerSensitivity(
                 layer.name,
                 layer.inputs,
                 layer.outputs,
-                signal,
-                distance_from_reference(spec, outputs, wanted).total,
-                far - distance_from_reference(spec, spared, wanted).total,
-                measure(outputs).total - fp32.total,
-                int8.total - measure(spared).total,
+                signal_db,
+                from_fp32(alone),
+                int8_from_fp32 - from_fp32(without),
+                task_distance(alone).total - fp32.total,
+                int8.total - task_distance(without).total,
             )
         )
     rows.sort(key=lambda row: (-row.score, row.signal_db))
     return SensitivityReport(tuple(rows), fp32, int8, len(images))
 
 
-def _make_distance(
-    spec: ModelSpec, expected: Sequence[Outputs], labels: Any
-) -> Callable[[Sequence[Outputs]], Distance]:
-    if labels is None:
-        return lambda got: distance_from_reference(spec, got, expected)
-    return lambda got: distance_from_labels(spec, got, labels)
-
-
 def _run_outputs(model: Any, images: Sequence[NDArray[np.uint8]]) -> list[Outputs]:
-    inner = TensorProbe(model, [], with_outputs=True)
-    return [inner.run(image) for image in images]
+    probe = TensorProbe(model, [], with_outputs=True)
+    return [probe.run(image) for image in images]
 
 
-def _signal_to_noise_db(true: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> float:
+def _signal_to_noise_db(expected: Sequence[NDArray[Any]], actual: Sequence[NDArray[Any]]) -> float:
     """Return the signal-to-noise ratio in dB of one tensor over the frames of both."""
     signal = noise = 0.0
-    for ours, theirs in zip(true, got, strict=False):
-        signal += float(np.square(ours, dtype=np.float64).sum())
-        noise += float(np.square(ours - theirs, dtype=np.float64).sum())
+    for tensor, quantized in zip(expected, actual, strict=False):
+        signal += float(np.square(tensor, dtype=np.float64).sum())
+        noise += float(np.square(tensor - quantized, dtype=np.float64).sum())
     if noise == 0 or signal == 0:
         return _MAX_SIGNAL_DB
     return min(_MAX_SIGNAL_DB, float(10 * np.log10(signal / noise)))
@@ -186,9 +188,7 @@ def exclude_layers(
             break
     else:
         return None
-    for name in reversed(
-        kept[:-1]
-    ):  # the last one is needed: without it the model was not accepted
+    for name in reversed(kept[:-1]):  # the last one is needed: without it, not accepted
         fewer = tuple(each for each in kept if each != name)
         if is_accepted(fewer):
             kept = list(fewer)

@@ -88,10 +88,10 @@ def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
     graph = GraphIndex(model)
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         raise ModelError("is already quantized", remedy="Calibrate its FP32 parent")
-    found = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
-    first = _first_conv(graph)
-    usual = tuple(_plan_layer(graph, node, node is first, ()) for node in found)
-    layers = tuple(_plan_layer(graph, node, node is first, keep_float) for node in found)
+    nodes = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
+    first = first_conv(graph)
+    usual = tuple(_plan_layer(graph, node, node is first, ()) for node in nodes)
+    layers = tuple(_plan_layer(graph, node, node is first, keep_float) for node in nodes)
     unknown = set(keep_float) - {layer.name for layer in layers}
     if unknown:
         raise ModelError(f"has no layer {', '.join(sorted(unknown))}")
@@ -107,7 +107,7 @@ def layer_name(node: Any) -> str:
     return str(node.name or node.output[0])
 
 
-def _first_conv(graph: GraphIndex) -> Any | None:
+def first_conv(graph: GraphIndex) -> Any | None:
     """Return the only convolution without another one before it; None if there are several."""
     roots = [
         node
@@ -195,19 +195,18 @@ def _residual_branches(graph: GraphIndex, usual: set[str], int8: set[str]) -> di
 
 
 def _weight_count(graph: GraphIndex, output: str) -> int:
-    maker = graph.producer(output)
-    return 0 if maker is None else int(graph.constant(maker.input[1]).size)
+    producer = graph.producer(output)
+    return 0 if producer is None else int(graph.constant(producer.input[1]).size)
 
 
 def _consumed_as_int8(graph: GraphIndex, tensor: str, int8: set[str]) -> bool:
     """Return whether a quantized layer consumes a tensor; else int8 saves nothing there."""
-    for user in graph.consumers(tensor):
-        if user.op_type in _PASS_THROUGH_OPS:
-            if _consumed_as_int8(graph, user.output[0], int8):
-                return True
-        elif user.output[0] in int8:
-            return True
-    return False
+    return any(
+        _consumed_as_int8(graph, node.output[0], int8)
+        if node.op_type in _PASS_THROUGH_OPS
+        else node.output[0] in int8
+        for node in graph.consumers(tensor)
+    )
 
 
 def insert_qdq(model: Any, placement: QdqPlacement, clip_values: Mapping[str, float]) -> Any:

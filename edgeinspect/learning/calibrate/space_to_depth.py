@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.learning.calibrate.qdq_placement import first_conv
 from edgeinspect.learning.onnx_graphs.graph import (
     GraphIndex,
     drop_unused_initializers,
@@ -70,15 +71,9 @@ def space_to_depth_stem(model: Any) -> str | None:
 
 
 def _find_stem(graph: GraphIndex) -> Any | None:
-    roots = [
-        node
-        for node in graph.nodes
-        if node.op_type == "Conv"
-        and not any(before.op_type == "Conv" for before in graph.ancestors(node.input[0]))
-    ]
-    if len(roots) != 1 or not graph.is_constant(roots[0].input[1]):
+    node = first_conv(graph)
+    if node is None or not graph.is_constant(node.input[1]):
         return None
-    node = roots[0]
     fits = (
         list(node_attribute(node, "strides", [1, 1])) == [BLOCK, BLOCK]
         and list(node_attribute(node, "dilations", [1, 1])) == [1, 1]

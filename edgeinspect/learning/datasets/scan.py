@@ -122,27 +122,19 @@ def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> Scanned
         image = read_image(sample.path, data.read_settings())
     except DataError as error:
         return ScannedImage(sample, problem=f"image {error.what}", remedy=error.remedy)
-    size = (image.shape[0], image.shape[1])
-    fingerprint = fingerprint_image(image) if with_duplicates else None
-    colored = is_colored(image)
+    scanned = ScannedImage(
+        sample,
+        (image.shape[0], image.shape[1]),
+        is_colored=is_colored(image),
+        fingerprint=fingerprint_image(image) if with_duplicates else None,
+    )
     try:
-        mask = sample.read_mask(*size)
+        mask = sample.read_mask(*image.shape[:2])
     except DataError as error:
         where = f"{error.where}: " if error.where else ""
-        problem, remedy = where + error.what, error.remedy
-        return ScannedImage(
-            sample,
-            size,
-            problem=problem,
-            remedy=remedy,
-            is_colored=colored,
-            fingerprint=fingerprint,
-        )
+        return replace(scanned, problem=where + error.what, remedy=error.remedy)
     count = np.bincount(mask.ravel(), minlength=VOID + 1).tolist()
-    pixels = tuple(count[: len(data.classes) + 1])
-    return ScannedImage(
-        sample, size, pixels, count[VOID], is_colored=colored, fingerprint=fingerprint
-    )
+    return replace(scanned, class_px=tuple(count[: len(data.classes) + 1]), void_px=count[VOID])
 
 
 def _find_pairs(images: list[ScannedImage]) -> list[DuplicatePair]:
