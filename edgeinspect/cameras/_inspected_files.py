@@ -120,24 +120,18 @@ class InspectedFiles:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            if not append:
+            if append:
+                with os.fdopen(os.open(file, flags, 0o640), "ab") as stream:
+                    stream.write(data)
+            else:
                 write_atomic(file, data, mode=0o640)
-                self.problem = ""
-                return True
-            handle = os.open(file, flags, 0o640)
-            try:
-                written = os.write(handle, data)
-                while written < len(data):
-                    written += os.write(handle, data[written:])
-            finally:
-                os.close(handle)
         except OSError as error:
             self.problem = (
                 f"inspected files cannot be stored in {escape_name(file)}: {error.strerror}"
             )
-            return False
-        self.problem = ""
-        return True
+        else:
+            self.problem = ""
+        return not self.problem
 
 
 def _encode_key(key: FileKey) -> bytes:

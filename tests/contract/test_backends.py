@@ -88,11 +88,11 @@ def test_the_segmenter_equals_numpy(segmenter: Engine) -> None:
 
 def test_outputs_are_reused(segmenter: Engine) -> None:
     first, second = images(2)
-    kept = segmenter.infer(first)
-    copies = [array.copy() for array in kept]
-    assert all(a is b for a, b in zip(kept, segmenter.infer(second), strict=True))
+    outputs = segmenter.infer(first)
+    copies = [array.copy() for array in outputs]
+    assert all(a is b for a, b in zip(outputs, segmenter.infer(second), strict=True))
     segmenter.infer(first)
-    for array, copy in zip(kept, copies, strict=True):
+    for array, copy in zip(outputs, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
 
 
@@ -210,11 +210,11 @@ def test_python_runs_while_it_infers(backend: registry.PluginModule, root: Path)
 def test_a_corrupt_file_is_refused(
     backend: registry.PluginModule, root: Path, data: bytes | str
 ) -> None:
-    whole = graphs.segmenter().SerializeToString()
+    complete = graphs.segmenter().SerializeToString()
     if data == "cut":
-        data = whole[: len(whole) // 2]
+        data = complete[: len(complete) // 2]
     elif data == "scrambled":
-        data = bytes(byte ^ 0x5A for byte in whole)
+        data = bytes(byte ^ 0x5A for byte in complete)
     assert isinstance(data, bytes)
     size = max(1, len(data))
     graphs.install(root, data or b"\0", kind="gate", size_bytes=size)

@@ -145,7 +145,7 @@ CAMERAS = {
         options=lambda folder: {"path": str(folder / "in"), "rate_hz": 200},
         finite={"repeat": False},
         triggered={"pace": "trigger"},
-        lose=lambda folder, nobody: shutil.rmtree(folder / "in"),
+        lose=lambda folder, _peer: shutil.rmtree(folder / "in"),
         prepare=lambda folder: write_images(folder / "in"),
     ),
     "synthetic": Case(
@@ -261,10 +261,10 @@ def test_a_trigger_delivers_one_frame_with_its_part(case: CameraUnderTest, tmp_p
     camera = make(case, tmp_path, **case.how.triggered)
     camera.open()
     assert camera.period_ns is None
-    for wanted in (Part("a", 7), Part("b", 8, simulated=True)):
-        camera.trigger(wanted)
+    for part in (Part("a", 7), Part("b", 8, simulated=True)):
+        camera.trigger(part)
         got = grab(camera)
-        assert got.part == wanted
+        assert got.part == part
         assert got.pixels is not None
         camera.release(got)
     assert camera.grab(20 * NS_PER_MS) is None
@@ -339,12 +339,12 @@ class TestFolder:
             out.append(got)
 
     def test_hostile_files_are_frames_without_pixels(self, tmp_path: Path) -> None:
-        whole = cv2.imencode(".png", np.full((20, 30), 9, np.uint8))[1].tobytes()
+        data = cv2.imencode(".png", np.full((20, 30), 9, np.uint8))[1].tobytes()
         (tmp_path / "a-empty.png").write_bytes(b"")
         (tmp_path / "b-junk.jpg").write_bytes(b"junk" * 99)
-        (tmp_path / "c-cut.png").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "c-cut.png").write_bytes(data[: len(data) // 2])
         (tmp_path / "d-folder.png").mkdir()
-        (tmp_path / ("e" * 240 + ".png")).write_bytes(whole)
+        (tmp_path / ("e" * 240 + ".png")).write_bytes(data)
         (tmp_path / "f-dangling.bmp").symlink_to(tmp_path / "nowhere")
         (tmp_path / "notes.txt").write_text("no image")
         found = self.frames(tmp_path)

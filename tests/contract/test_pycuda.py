@@ -103,10 +103,10 @@ print(json.dumps({"lacking": [n for n in sys.argv[1:] if not has(n)], "init": in
 
 def undefined(library: Path) -> list[str]:
     """Functions of libcuda that a compiled module asks for."""
-    said = subprocess.run(
+    symbols = subprocess.run(
         ["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True
     ).stdout
-    return re.findall(r"\b(cu[A-Z]\w+)", said)
+    return re.findall(r"\b(cu[A-Z]\w+)", symbols)
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +178,8 @@ def compile_pycuda(work: Path, headers: Path) -> Path:
 
 def compiler_environment(work: Path) -> dict[str, str]:
     """Ours without what leads to another CUDA; a person's own pycuda settings lie in HOME."""
-    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    return kept | {"CFLAGS": "-O0 -w", "CXXFLAGS": "-O0 -w", "HOME": str(work)}
+    remaining = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return remaining | {"CFLAGS": "-O0 -w", "CXXFLAGS": "-O0 -w", "HOME": str(work)}
 
 
 @pytest.fixture

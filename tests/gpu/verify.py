@@ -248,14 +248,14 @@ def _measure_kernel(device: Any) -> dict[str, Any]:
             graph.append(CudaGraph(stream, copied))
             source[...] = 7  # new pixels at the same address
 
-        def whole(queue: Callable[[], None] = queue) -> None:
+        def run_once(queue: Callable[[], None] = queue) -> None:
             queue()
             stream.synchronize()
 
         result[...] = 0
-        whole()
+        run_once()
         assert np.array_equal(result, 255 - source), name
-        figures[name] = measure_latency(whole)
+        figures[name] = measure_latency(run_once)
     graph[0].close()
     return figures
 
@@ -351,7 +351,7 @@ def contract() -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    return {"said": done.stdout.strip().splitlines()[-1]}
+    return {"summary": done.stdout.strip().splitlines()[-1]}
 
 
 def daemon() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The folder camera: hostile entries, names, disks that stand still, folders that change."""
+"""The folder camera: hostile entries, names, blocked disks, folders that change."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_every_entry_with_an_image_name_is_a_frame(tmp_path: Path) -> None:
     (tmp_path / "c-device.png").symlink_to("/dev/zero")
     (tmp_path / "d-folder.png").mkdir()
     (tmp_path / "e-loop.png").symlink_to("e-loop.png")
-    (tmp_path / "f-whole.png").write_bytes(encode_image())
+    (tmp_path / "f-intact.png").write_bytes(encode_image())
     found = grab_all(make(tmp_path))
     assert [got.label for got in found] == sorted(path.name for path in tmp_path.iterdir())
     for got, problem in zip(

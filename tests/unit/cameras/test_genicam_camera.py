@@ -42,10 +42,10 @@ class ScriptedDevice:
         self.pending: deque[DeviceBuffer] = deque()
         self.requeued: list[object] = []
         self.written: list[str] = []
-        self.gone = False
+        self.is_gone = False
 
     def connect(self) -> None:
-        self.gone = False
+        self.is_gone = False
 
     def read(self, feature: str) -> FeatureValue | None:
         return self.features.get(feature)
@@ -61,7 +61,7 @@ class ScriptedDevice:
     def start(self) -> None: ...
 
     def fetch_buffer(self, timeout_ns: int) -> DeviceBuffer | None:
-        if self.gone:
+        if self.is_gone:
             raise CameraLostError("gone", where=self.where)
         if self.pending:
             return self.pending.popleft()

@@ -33,14 +33,14 @@ def options(**more: Any) -> Options:
 
 def test_configured_values_are_written_in_order() -> None:
     capture = FakeCapture()
-    wanted = options(
+    configured = options(
         width_px=640,
         height_px=480,
         fourcc="GREY",
         rate_hz=30,
         controls={"auto_exposure": 1, "exposure": 157},
     )
-    set_controls(capture, wanted)  # type: ignore[arg-type]
+    set_controls(capture, configured)  # type: ignore[arg-type]
     assert list(capture.values) == [
         cv2.CAP_PROP_FOURCC,
         cv2.CAP_PROP_FRAME_WIDTH,

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging import ReadSettings, read_image, read_image_bytes
 from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
 from edgeinspect.imaging.formats.tiff import SIGNATURES
-from edgeinspect.imaging.image_file import ReadSettings, decode_native, read_image, read_image_bytes
+from edgeinspect.imaging.image_file import decode_native
 from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 from edgeinspect.system.regular_file import _NonBlockingFile
 
@@ -26,7 +27,7 @@ GREY = RNG.integers(1, 256, (64, 100), np.uint8)
 RED, GREEN, BLUE = (RGB[:, :, at].astype(np.uint32) for at in range(3))
 
 
-def shown(data: bytes) -> np.ndarray:
+def decode_rgb(data: bytes) -> np.ndarray:
     """Decode as (h, w, 3) red, green, blue."""
     image = decode_native(data)[0]
     return image[:, :, ::-1] if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
@@ -59,7 +60,7 @@ def bmp(values: np.ndarray, bits: int, masks: tuple[int, ...], header_bytes: int
 def test_bmp_color_masks_are_applied(shifts: tuple[int, int, int], header_bytes: int) -> None:
     values = RED << shifts[0] | GREEN << shifts[1] | BLUE << shifts[2]
     masks = tuple(0xFF << each for each in shifts)
-    assert np.array_equal(shown(bmp(values, 32, masks, header_bytes)), RGB)
+    assert np.array_equal(decode_rgb(bmp(values, 32, masks, header_bytes)), RGB)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +76,19 @@ def test_bmp_channels_are_scaled_to_8_bits(widths: tuple[int, int, int], turned:
         values |= scaled[place] << at
         masks[place] = tops[place] << at
         at += widths[place]
-    wanted = [(each * 255 + top // 2) // top for each, top in zip(scaled, tops, strict=True)]
-    assert np.array_equal(shown(bmp(values, 16, tuple(masks))), np.dstack(wanted))
+    expected = [(each * 255 + top // 2) // top for each, top in zip(scaled, tops, strict=True)]
+    assert np.array_equal(decode_rgb(bmp(values, 16, tuple(masks))), np.dstack(expected))
     if widths == (5, 5, 5) and not turned:
-        assert np.array_equal(shown(bmp(values, 16, ())), np.dstack(wanted))
+        assert np.array_equal(decode_rgb(bmp(values, 16, ())), np.dstack(expected))
 
 
 @pytest.mark.parametrize("alpha", [255, 128, 0])
 def test_bmp_alpha_is_used_if_its_header_has_an_alpha_mask(alpha: int) -> None:
     values = RED << 16 | GREEN << 8 | BLUE | np.uint32(alpha << 24)
     masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    assert np.array_equal(shown(bmp(values, 32, ())), RGB), "padding"
+    assert np.array_equal(decode_rgb(bmp(values, 32, ())), RGB), "padding"
     if alpha == 255:
-        assert np.array_equal(shown(bmp(values, 32, masks, 124)), RGB)
+        assert np.array_equal(decode_rgb(bmp(values, 32, masks, 124)), RGB)
     else:
         assert_refused(bmp(values, 32, masks, 124), "transparent")
 
@@ -279,13 +280,13 @@ def test_a_missing_block_in_a_deflated_tiff_is_detected_by_its_checksum() -> Non
 def test_color_masks_are_applied_to_mask_files(tmp_path: Path) -> None:
     """A decoder that uses the fourth byte as alpha would return background only."""
     path = tmp_path / "mask.bmp"
-    wanted = np.where(
+    expected = np.where(
         (RED == GREEN) & (GREEN == BLUE), RED, COLOR_FLAG | RED << 16 | GREEN << 8 | BLUE
     )
     for shifts in ((16, 8, 0), (0, 8, 16)):
         values = RED << shifts[0] | GREEN << shifts[1] | BLUE << shifts[2]
         path.write_bytes(bmp(values, 32, tuple(0xFF << each for each in shifts)))
-        assert np.array_equal(read_mask_values(path), wanted)
+        assert np.array_equal(read_mask_values(path), expected)
     path.write_bytes(bmp(values, 32, (0xFF, 0xFF00, 0xFF0000, 0xFF000000), 124))
     with pytest.raises(DataError, match="fully transparent") as caught:
         read_mask_values(path)

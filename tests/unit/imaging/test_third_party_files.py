@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
+from edgeinspect.imaging import ReadSettings, read_image
 from edgeinspect.imaging.formats.detection import verify_image
 from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
-from edgeinspect.imaging.image_file import ReadSettings, decode_native, read_image
+from edgeinspect.imaging.image_file import decode_native
 from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 
 FILES = Path(__file__).parents[2] / "images"
@@ -101,11 +102,11 @@ REFUSED = {
 @pytest.mark.parametrize(("name", "what"), CASES)
 def test_pixels_are_those_that_were_written(name: str, what: str) -> None:
     image, info = decode_native((FILES / name).read_bytes())
-    wanted = READ[what][0]
-    assert image.shape == wanted.shape
+    expected = READ[what][0]
+    assert image.shape == expected.shape
     assert image.dtype == (np.uint8 if "bits" not in what or what == "4 bits" else np.uint16)
     is_lossy = info.format == "jpeg" or name == "libtiff-jpeg.tif"
-    difference = np.abs(image.astype(int) - wanted.astype(int)).max()
+    difference = np.abs(image.astype(int) - expected.astype(int)).max()
     assert difference <= (3 if is_lossy else 0)
     stored = read_stored_bit_depth(FILES / name)
     assert stored is not None
@@ -134,7 +135,7 @@ def test_set_bits_of_a_bitmap_are_black() -> None:
 def test_the_orientation_of_an_image_is_applied(orientation: int, suffix: str) -> None:
     """By the EXIF standard: the positions of the first row and column for each value."""
     grey = GREY[:, :, 0]
-    wanted = {
+    expected = {
         2: grey[:, ::-1],
         3: grey[::-1, ::-1],
         4: grey[::-1],
@@ -145,8 +146,8 @@ def test_the_orientation_of_an_image_is_applied(orientation: int, suffix: str) -
     }[orientation]
     image, info = decode_native((FILES / f"pillow-turn{orientation}.{suffix}").read_bytes())
     assert info.orientation == orientation
-    assert image.shape[:2] == wanted.shape
-    assert np.abs(image[:, :, 0].astype(int) - wanted).max() <= (3 if suffix == "jpg" else 0)
+    assert image.shape[:2] == expected.shape
+    assert np.abs(image[:, :, 0].astype(int) - expected).max() <= (3 if suffix == "jpg" else 0)
     assert image.flags.c_contiguous
 
 
@@ -168,12 +169,12 @@ def test_mask_values_are_the_pixels_of_the_image(name: str) -> None:
     image, _info = decode_native((FILES / name).read_bytes())
     wide = image.astype(np.int32)
     if wide.shape[2] == 1:
-        wanted = np.where(wide[:, :, 0] == 0xFFFF, 255, wide[:, :, 0])
+        expected = np.where(wide[:, :, 0] == 0xFFFF, 255, wide[:, :, 0])
     else:
         blue, green, red = (wide[:, :, at] for at in range(3))
         grey = (blue == green) & (green == red)
-        wanted = np.where(grey, blue, COLOR_FLAG | red << 16 | green << 8 | blue)
-    assert np.array_equal(read_mask_values(FILES / name), wanted)
+        expected = np.where(grey, blue, COLOR_FLAG | red << 16 | green << 8 | blue)
+    assert np.array_equal(read_mask_values(FILES / name), expected)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -214,9 +215,9 @@ def test_unsupported_files_are_refused(name: str, message: str) -> None:
 @pytest.mark.parametrize("name", ["cjpeg-arithmetic.jpg", "pillow-420.jpg", "gm-orient6.jpg"])
 def test_other_jpeg_encodings_are_read(name: str) -> None:
     image, _info = decode_native((FILES / name).read_bytes())
-    wanted = np.rot90(GREY, -1) if "orient" in name else BGR
-    assert image.shape == wanted.shape
-    assert np.abs(image.astype(int) - wanted.astype(int)).mean() < 8
+    expected = np.rot90(GREY, -1) if "orient" in name else BGR
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected.astype(int)).mean() < 8
 
 
 def test_every_sample_file_is_read_or_refused() -> None:
