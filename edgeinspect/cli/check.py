@@ -117,7 +117,7 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
 
 
 def open_plugins(loaded: LoadedConfig, clock: Clock, result: CheckResult) -> None:
-    """Open all cameras and engines; failures are added to `findings`."""
+    """Open all cameras and engines; failures are added to `result`."""
     config = loaded.config
     store = ModelStore(Path(config.store) if config.store else None)
     for name, choice in loaded.engines.items():

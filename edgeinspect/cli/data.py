@@ -295,13 +295,13 @@ def _as_dict(scan: DatasetScan, findings: list[Finding]) -> dict[str, Any]:
         ],
         "duplicates": [
             {
-                "names": pair(twins.first, twins.second),
-                "exact": twins.is_exact,
-                "correlation": round(twins.correlation, 4),
+                "names": pair(duplicate.first, duplicate.second),
+                "exact": duplicate.is_exact,
+                "correlation": round(duplicate.correlation, 4),
             }
-            for twins in scan.duplicates
+            for duplicate in scan.duplicates
         ],
-        "across_splits": [pair(twins.first, twins.second) for twins in scan.leaks()],
+        "across_splits": [pair(duplicate.first, duplicate.second) for duplicate in scan.leaks()],
         "findings": [
             {"level": finding.level, "what": finding.message, "remedy": finding.remedy}
             for finding in findings

@@ -101,27 +101,27 @@ def evaluate(
             layout=layout,
         )
         with progress_bar("inspecting", source.image_count) as done:
-            card, worst = run(inspector, source, costs=costs, seed=seed, progress=done)
+            result, worst = run(inspector, source, costs=costs, seed=seed, progress=done)
     finally:
         inspector.close()
     if json_path is not None:
-        _evaluation_options.write_json(json_path, card)
+        _evaluation_options.write_json(json_path, result)
     if report is not None:
         from edgeinspect.learning.evaluate import render_evaluation
 
-        _evaluation_options.write_text(report, render_evaluation(card, worst))
-    _print_evaluation(card)
+        _evaluation_options.write_text(report, render_evaluation(result, worst))
+    _print_evaluation(result)
 
 
-def _print_evaluation(card: EvaluationResult) -> None:
+def _print_evaluation(result: EvaluationResult) -> None:
     """Print the main metrics."""
     from edgeinspect.learning.evaluate import format_interval, format_percent
 
-    title = f"{card.label} on {card.data}: {card.defective} defective, {card.sound} sound"
+    title = f"{result.label} on {result.data}: {result.defective} defective, {result.sound} good"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in ("metric", "value", "95 % interval", "counted"):
         table.add_column(heading, header_style="dim", overflow="fold")
-    counts = card.decisions
+    counts = result.decisions
     for name, rate in (
         ("escape rate", counts.escape),
         ("overkill rate", counts.overkill),
@@ -140,8 +140,8 @@ def _print_evaluation(card: EvaluationResult) -> None:
                 format_interval(rate) + extra,
                 f"{rate.hits} of {rate.total}",
             )
-    if card.ranking is not None:
-        for at in card.ranking.recall_at:
+    if result.ranking is not None:
+        for at in result.ranking.recall_at:
             name = f"recall at {format_percent(at.false_reject_rate)} false rejects"
             table.add_row(
                 name,
@@ -149,10 +149,10 @@ def _print_evaluation(card: EvaluationResult) -> None:
                 format_interval(at.recall),
                 f"{at.recall.hits} of {at.recall.total}",
             )
-        auc = card.ranking
+        auc = result.ranking
         table.add_row("AUC", f"{auc.auc:.4f}", f"{auc.auc_low:.4f} to {auc.auc_high:.4f}", "")
-    if card.overlap is not None:
-        for row in card.overlap.classes:
+    if result.overlap is not None:
+        for row in result.overlap.classes:
             if row.iou is not None:
                 table.add_row(
                     f"IoU, Dice of {row.name}",
@@ -160,29 +160,34 @@ def _print_evaluation(card: EvaluationResult) -> None:
                     "",
                     f"in {row.pictures} images",
                 )
-        table.add_row("mean IoU, Dice", f"{card.overlap.miou:.4f}, {card.overlap.mean_dice:.4f}")
-        severstal = card.overlap.severstal
-        empty = f"empty answer {severstal.dice_of_empty:.4f}"
+        table.add_row(
+            "mean IoU, Dice", f"{result.overlap.miou:.4f}, {result.overlap.mean_dice:.4f}"
+        )
+        severstal = result.overlap.severstal
+        empty = f"without any finding {severstal.dice_of_empty:.4f}"
         table.add_row(
             "Severstal's Dice", f"{severstal.dice:.4f}", empty, f"lift {severstal.lift:+.4f}"
         )
-    size = card.regions or card.by_picture
+    size = result.regions or result.by_picture
     if size is not None and size.a90_px is not None:
         high = "open" if size.a90_high_px is None else f"{size.a90_high_px:.0f}"
         table.add_row(
             "90 % found from", f"{size.a90_px:.0f} px", f"{size.a90_low_px:.0f} to {high}"
         )
-    if card.costs is not None:
-        cost = card.costs
+    if result.costs is not None:
+        cost = result.costs
         table.add_row(
-            "least cost at",
+            "lowest cost at",
             f"{cost.threshold:.5f}",
             f"{cost.threshold_low:.5f} to {cost.threshold_high:.5f}",
             f"{cost.cost_per_1000:.0f} per 1000 parts",
         )
     console = Console()
     console.print(table)
-    for text in (*card.notes, *([card.costs.warning] if card.costs and card.costs.warning else [])):
+    for text in (
+        *result.notes,
+        *([result.costs.warning] if result.costs and result.costs.warning else []),
+    ):
         console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
-    for line in skipped_image_lines(card.skipped.items(), "--json FILE"):
+    for line in skipped_image_lines(result.skipped.items(), "--json FILE"):
         console.print(line, style="yellow", highlight=False, markup=False)

@@ -86,7 +86,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rescore": ("edgeinspect.cli.rescore:rescore", "Run another model over an archive."),
     "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
     "bench": ("edgeinspect.cli.bench:bench", "Measure throughput and latency on this PC."),
-    "hmi": ("edgeinspect.cli.hmi:hmi", "Show a line to people, and its metrics."),
+    "hmi": ("edgeinspect.cli.hmi:hmi", "Serve the web page and the metrics of a line."),
     "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, with remedies."),
     "version": ("edgeinspect.cli.version:version", "Show versions and installed plugins."),
 }

@@ -63,7 +63,7 @@ def test_whatever_decided_the_verdict_is_given_again(shift: RecordedShift, tmp_p
     found = replay_recording(path, ReplayOverrides())
     assert found.differences == []
     assert (found.frames, found.equal) == (found.compared, found.compared)
-    assert found.decided_by == {"picture": 13, "time": 5, "camera": 2, "engine": 1, "end": 2}
+    assert found.decided_by == {"image": 13, "time": 5, "camera": 2, "engine": 1, "end": 2}
     assert found.degraded == 2
     # What had no time is judged now, beside the comparison.
     assert found.opinions == {
@@ -179,7 +179,7 @@ def test_a_frame_without_its_picture_is_left_out_and_counted(tmp_path: Path) -> 
     shift.finish()
     found = replay_recording(tmp_path / "a.mcap", ReplayOverrides())
     assert (found.frames, found.compared) == (2, 1)
-    assert found.not_compared == {"no picture recorded: none": 1}
+    assert found.not_compared == {"no image recorded: none": 1}
 
 
 @pytest.mark.parametrize("recorded_from", [1, 5])

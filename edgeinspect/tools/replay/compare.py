@@ -53,7 +53,7 @@ class DecidedBy(str, Enum):
     created again.
     """
 
-    IMAGE = "picture"
+    IMAGE = "image"
     """The engines and thresholds, or the checks of the image itself."""
     TIME = "time"
     """The budget: no verdict in time, or the gate alone because no time was left."""

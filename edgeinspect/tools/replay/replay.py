@@ -29,8 +29,8 @@ from edgeinspect.tools.replay.recording_scan import RecordingScan, scan_recordin
 
 MAX_LISTED_DIFFERENCES = 10_000
 """Differences that are listed individually; all are counted."""
-NO_IMAGE = "no picture recorded"
-NO_HISTORY = "frozen by pictures before the recording"
+NO_IMAGE = "no image recorded"
+NO_HISTORY = "frozen by images before the recording"
 OnReplayed = Callable[[RecordedFrame, Pixels | None, Verdict], None]
 """Receives each replayed frame, its pixels, and its new verdict with the recorded numbers."""
 
