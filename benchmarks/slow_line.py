@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeinspect.domain import Verdict
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._modbus.client import ModbusClient
 from edgeinspect.storage.ledger import open_ledger, read_body, verify_ledger
 from edgeinspect.wire import decode_verdict
@@ -163,10 +163,8 @@ class Plc:
         self._connect_at_s = 0.0
         self._started_s = time.monotonic()
         self._next_part_s = self._started_s + 1.0
-        self._values: dict[str, Any] = _register_map.decode_block(
-            bytes(2 * _register_map.OUTPUT_WORDS),
-            _register_map.OUTPUT_TAGS,
-            _register_map.STATUS_BITS,
+        self._values: dict[str, Any] = _register_codec.decode_outputs(
+            bytes(2 * _register_map.OUTPUT_WORDS)
         )
         self._belt: list[BeltPart] = []
         self._last_beat, self._beat_at_s = False, self._started_s
@@ -202,9 +200,7 @@ class Plc:
                     return
                 self._client = ModbusClient("127.0.0.1", self._port, 1, 0.25)
             block = self._client.read(0, _register_map.OUTPUT_WORDS)
-            self._values = _register_map.decode_block(
-                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-            )
+            self._values = _register_codec.decode_outputs(block)
         except OSError:
             self._disconnect()
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from edgeinspect.domain import PlcCommands, TriggerRefusal
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._input_age import LastTriggerIds, PeerActivity
 
 _PYTHON_TYPES: dict[str, type] = {
@@ -50,7 +50,7 @@ class NamedInputs:
         }
         rejected = {name for name in (*rejected_names, *values) if name not in accepted}
         self._values.update(accepted)
-        now = _register_map.commands_from_values(self._values)
+        now = _register_codec.commands_from_values(self._values)
         before, trigger_id = self._commands, accepted.get("TriggerId")
         is_new = isinstance(trigger_id, int) and self._last_trigger_ids.is_changed_by(
             peer, trigger_id

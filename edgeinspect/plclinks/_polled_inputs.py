@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edgeinspect.domain import Clock, PlcCommands, TriggerRefusal
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 
 TRIGGER_CHECK_WORDS = 1
 """Words after the input block, with `trigger_check`."""
@@ -46,7 +46,7 @@ class PolledInputs:
             read_block: Reads `word_count` words, big-endian, high word first.
         """
         read_at_ns, block = self._clock.now_ns(), read_block()
-        current = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
+        current = _register_codec.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
         trigger = self._trigger
         if trigger is None or current.trigger_id != trigger.trigger_id:
             trigger = self._confirm_trigger(block, read_block)
@@ -66,7 +66,7 @@ class PolledInputs:
             block = second
         else:
             is_torn = True
-        confirmed = _register_map.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
+        confirmed = _register_codec.decode_commands(block[: 2 * _register_map.INPUT_WORDS])
         if self._has_trigger_check and _trigger_bytes(block)[0] != block[-2:]:
             return None
         self._unchanged_at_ns = read_at_ns

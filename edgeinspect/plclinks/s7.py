@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from edgeinspect.domain import PART_ID_BYTES, Clock, PlcCommands, ProcessImage
 from edgeinspect.errors import MissingExtraError
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._connection_limits import discard_unsent, format_address, strip_brackets
 from edgeinspect.plclinks._polled_inputs import TRIGGER_CHECK_WORDS, PolledInputs
 from edgeinspect.plclinks._session_link import SessionLink
@@ -78,7 +78,7 @@ class _S7Session:
         client.connect(strip_brackets(options.host), options.rack, options.slot, options.port)
 
     def write(self, image: ProcessImage) -> None:
-        block = bytearray(_register_map.encode_outputs(image))
+        block = bytearray(_register_codec.encode_outputs(image))
         options = self._options
         # One write, which fits the smallest PDU (240 bytes). Not every CPU writes that much
         # between two scans; ResultIdCheck at the end shows the PLC an incomplete block.

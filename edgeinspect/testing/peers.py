@@ -20,7 +20,7 @@ from edgeinspect.domain import (
     Decision,
     Verdict,
 )
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.wire import Ack, ReplayRequest, TriggerRequest, encode_body
 
 ACK_REGISTER = 202
@@ -139,9 +139,7 @@ class ModbusPlc:
         try:
             read = struct.pack(">BHH", 4, 0, _register_map.OUTPUT_WORDS)
             block = self._request(read)[2:]
-            self.values = _register_map.decode_block(
-                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-            )
+            self.values = _register_codec.decode_outputs(block)
             ack = self.program.cycle(self.values)
             if self.values["ResultsValid"]:  # in every cycle, as a gateway may have been restarted
                 self._request(struct.pack(">BHHBI", 16, ACK_REGISTER, 2, 4, ack))

@@ -15,7 +15,7 @@ from edgeinspect import registry
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.plc import PlcError, PlcOutcome, PlcResult, ProcessImage
 from edgeinspect.errors import MissingExtraError
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._modbus.client import ModbusClient
 from edgeinspect.ports import PlcLink
 from tests.system.plant import free_port, wait_for
@@ -32,11 +32,7 @@ def modbus_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Calla
     def connect() -> ReadTags:
         client = ModbusClient("127.0.0.1", port, 1, 2.0)
         clients.append(client)
-        return lambda: _register_map.decode_block(
-            client.read(0, _register_map.OUTPUT_WORDS),
-            _register_map.OUTPUT_TAGS,
-            _register_map.STATUS_BITS,
-        )
+        return lambda: _register_codec.decode_outputs(client.read(0, _register_map.OUTPUT_WORDS))
 
     yield {"port": port}, connect
     for client in clients:
@@ -73,7 +69,7 @@ def opcua_peer(port: int, folder: Path) -> Iterator[tuple[dict[str, Any], Callab
 
     def connect() -> ReadTags:
         client = Client(
-            port, acknowledge=False, tags=tuple(_register_map.tag_values(ProcessImage()))
+            port, acknowledge=False, tags=tuple(_register_codec.tag_values(ProcessImage()))
         )
         clients.append(client)
         return lambda: client.values

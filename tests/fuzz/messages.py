@@ -20,7 +20,7 @@ from edgeinspect.errors import EdgeInspectError
 from edgeinspect.imaging.run_length import decode_classes
 from edgeinspect.pipeline.publishing.part_verdicts import PartAggregator
 from edgeinspect.pipeline.publishing.replay_server import ReplayServer
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
 from edgeinspect.services.gateway.journal import encode_record, next_record
 from edgeinspect.services.gateway.plc_results import result_for_verdict
@@ -136,9 +136,9 @@ def show_plc(data: bytes, _folder: Path) -> None:
         ).result_at(now_ns)
         assert result.outcome is not PlcOutcome.PASS or verdict.decision is Decision.PASS
         image = ProcessImage(revision=1, online=True, result=result)
-        assert len(_register_map.encode_outputs(image)) == 2 * _register_map.OUTPUT_WORDS
-        _register_map.tag_values(image)
-        _register_map.swap_words(_register_map.encode_outputs(image), _register_map.OUTPUT_TAGS)
+        assert len(_register_codec.encode_outputs(image)) == 2 * _register_map.OUTPUT_WORDS
+        _register_codec.tag_values(image)
+        _register_codec.swap_words(_register_codec.encode_outputs(image), _register_map.OUTPUT_TAGS)
         completed = CompletedResult(Completion.ACKED, result, 7)
         record = next_record(None, ResultTotals(), result.seq, result.epoch, 5, completed)
         encode_record(record)

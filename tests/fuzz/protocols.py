@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._sparkplug import payload
 from edgeinspect.services.hmi.action_routes import _ChallengeBody, _LoginBody, _PromoteBody
@@ -59,7 +59,7 @@ def modbus(data: bytes, _folder: Path) -> None:
 def block(data: bytes, _folder: Path) -> None:
     """An input block."""
     size = 2 * _register_map.INPUT_WORDS
-    _register_map.decode_commands(data[:size].ljust(size, b"\0"))
+    _register_codec.decode_commands(data[:size].ljust(size, b"\0"))
 
 
 def protobuf(data: bytes, _folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.testing.peers import ACK_REGISTER, PlcProgram
 from tests.system import libmodbus
 from tests.system.plant import (
@@ -48,9 +48,7 @@ class Plc:
             if self._master is None:
                 self._master = libmodbus.LibmodbusClient(self.port)
             block = self._master.input_registers(0, _register_map.OUTPUT_WORDS)
-            self.values = _register_map.decode_block(
-                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-            )
+            self.values = _register_codec.decode_outputs(block)
             ack = self.program.cycle(self.values)
             # In every scan, as in docs/plc.md: a gateway may have been restarted, and one with a
             # new journal ignores the first ack as an old one.
@@ -104,9 +102,7 @@ class PymodbusPlc:
         while not self._stop:
             words = await server.async_getValues(1, 3, 0, _register_map.OUTPUT_WORDS)
             block = b"".join(int(word).to_bytes(2, "big") for word in words)
-            self.values = _register_map.decode_block(
-                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-            )
+            self.values = _register_codec.decode_outputs(block)
             ack = self.program.cycle(self.values)
             await server.async_setValues(1, 16, ACK_REGISTER, [ack >> 16, ack & 0xFFFF])
             await asyncio.sleep(0.001)
@@ -221,9 +217,7 @@ def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
             if bit.name != "Heartbeat":
                 assert bool(bits[bit.bit]) == plc.values[bit.name], bit.name
         block = b"".join(words[at].to_bytes(2, "big") for at in range(_register_map.OUTPUT_WORDS))
-        got = _register_map.decode_block(
-            block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-        )
+        got = _register_codec.decode_outputs(block)
         plc.program.cycle(got)
         mbpoll("-t", "4", "-r", str(ACK_REGISTER), "127.0.0.1", "0", str(seq))
     assert plc.program.log == expected(built.verdicts_written())
@@ -234,9 +228,7 @@ def plc_reads(plc: Plc, seq: int) -> bool:
     if plc._master is None:
         plc._master = libmodbus.LibmodbusClient(plc.port)
     block = plc._master.input_registers(0, _register_map.OUTPUT_WORDS)
-    plc.values = _register_map.decode_block(
-        block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-    )
+    plc.values = _register_codec.decode_outputs(block)
     return bool(plc.values["ResultsValid"]) and plc.values["ResultId"] == seq
 
 
@@ -284,9 +276,7 @@ def test_a_thousand_verdicts_by_mbpoll(tmp_path: Path) -> None:
                     words.append(int(found[2]))
                 if len(words) == _register_map.OUTPUT_WORDS:
                     block = b"".join(word.to_bytes(2, "big") for word in words)
-                    values = _register_map.decode_block(
-                        block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-                    )
+                    values = _register_codec.decode_outputs(block)
                     ack = plc.program.cycle(values)
                     plc._master.write_registers(ACK_REGISTER, ack.to_bytes(4, "big"))
                     words = []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgeinspect import registry
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.testing.peers import PlcProgram
 from tests.system.plant import expected, free_port, plant, wait_for
 
@@ -47,9 +47,7 @@ class Plc:
     def _run(self) -> None:
         while not self._stop.wait(0.0005):
             block = bytes(self.outputs)
-            self.values = _register_map.decode_block(
-                block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-            )
+            self.values = _register_codec.decode_outputs(block)
             self.inputs[4:8] = self.program.cycle(self.values).to_bytes(4, "big")
 
     def online(self) -> bool:

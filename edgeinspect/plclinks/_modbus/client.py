@@ -6,7 +6,7 @@ import socket
 import struct
 
 from edgeinspect.domain import PlcCommands, ProcessImage
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._connection_limits import discard_unsent
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._polled_inputs import PolledInputs
@@ -42,9 +42,9 @@ class ModbusClientSession:
         self._low_word_first = low_word_first
 
     def write(self, image: ProcessImage) -> None:
-        block = _register_map.encode_outputs(image)
+        block = _register_codec.encode_outputs(image)
         if self._low_word_first:
-            block = _register_map.swap_words(block, _register_map.OUTPUT_TAGS)
+            block = _register_codec.swap_words(block, _register_map.OUTPUT_TAGS)
         self._client.write(self._output_address, block)
 
     def read_commands(self) -> PlcCommands:
@@ -56,7 +56,7 @@ class ModbusClientSession:
     def _read_block(self) -> bytes:
         block = self._client.read(self._input_address, self._inputs.word_count)
         if self._low_word_first:
-            block = _register_map.swap_words(block, _register_map.INPUT_TAGS)
+            block = _register_codec.swap_words(block, _register_map.INPUT_TAGS)
         return block
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeinspect.domain import PlcCommands, TriggerRefusal
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._input_age import AckTracker, LastTriggerIds, PeerActivity
 from edgeinspect.plclinks._modbus import protocol
 
@@ -55,8 +55,8 @@ class ModbusServerInputs:
         self._written.update(covered)
         block = bytes(self._block)
         if self._low_word_first:
-            block = _register_map.swap_words(block, _register_map.INPUT_TAGS)
-        now, before = _register_map.decode_commands(block), self._commands
+            block = _register_codec.swap_words(block, _register_map.INPUT_TAGS)
+        now, before = _register_codec.decode_commands(block), self._commands
         trigger = before
         if _TRIGGER_ID_WORD in covered:
             is_new = self._last_trigger_ids.is_changed_by(peer, now.trigger_id or 0)

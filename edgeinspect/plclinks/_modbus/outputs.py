@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgeinspect.domain import Clock, ProcessImage
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._modbus import protocol
 
 
@@ -66,8 +66,8 @@ class ModbusServerOutputs:
         self._last_read_pass = block.pass_key or self._last_read_pass
 
     def _encode(self, image: ProcessImage) -> EncodedImage:
-        words = _register_map.encode_outputs(image)
+        words = _register_codec.encode_outputs(image)
         bits = protocol.unpack_bits(_register_map.status_word(image).to_bytes(2, "little"), 16)
         if self._low_word_first:
-            words = _register_map.swap_words(words, _register_map.OUTPUT_TAGS)
+            words = _register_codec.swap_words(words, _register_map.OUTPUT_TAGS)
         return EncodedImage(image.revision, words, bits)

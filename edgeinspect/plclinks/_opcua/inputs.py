@@ -9,7 +9,7 @@ from typing import Any
 from asyncua import ua
 
 from edgeinspect.domain import Clock, PlcCommands, has_control_characters
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._input_age import AckTracker, PeerActivity, PollTimes
 from edgeinspect.plclinks._named_inputs import NamedInputs
 
@@ -31,7 +31,7 @@ TAG_TYPES = {
 def initial_values() -> dict[str, _register_map.TagValue]:
     """Return the value of every input before it is written."""
     block = bytes(2 * _register_map.INPUT_WORDS)
-    named = _register_map.decode_block(block, _register_map.INPUT_TAGS, _register_map.COMMAND_BITS)
+    named = _register_codec.decode_inputs(block)
     return {name: value for name, value in named.items() if name != "Command"}
 
 

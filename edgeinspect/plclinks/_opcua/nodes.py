@@ -15,7 +15,7 @@ from asyncua import ua
 
 from edgeinspect import __version__
 from edgeinspect.domain import PlcError, PlcResult, ProcessImage
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._opcua.attributes import MapAttributeService
 from edgeinspect.plclinks._opcua.inputs import TAG_TYPES, initial_values
 from edgeinspect.plclinks._opcua.limits import NODES_PER_READ, NODES_PER_REQUEST
@@ -70,7 +70,7 @@ class VisionNodes:
         fresh = result is not None and self._last_result != (image.sequence_generation, result.seq)
         now = datetime.now(timezone.utc)
         of_result = decided_at(result) or now if result is not None else now
-        values = _register_map.tag_values(image)
+        values = _register_codec.tag_values(image)
         for name in sorted(values, key=lambda name: name in _STATUS_NAMES):
             belongs = name in _register_map.RESULT_TAGS
             if self._last_values.get(name) != values[name] or (fresh and belongs):
@@ -145,7 +145,7 @@ class VisionNodes:
         self._state_node = (state.nodeid, ua.VariantType.String)
         await self._write_value(*self._state_node, "Preoperational", datetime.now(timezone.utc))
         outputs = await system.add_object(space, "Outputs")
-        for name, value in _register_map.tag_values(image).items():
+        for name, value in _register_codec.tag_values(image).items():
             self._tags[name] = await self._add_variable(outputs, "Outputs", name, value, space)
         inputs = await system.add_object(space, "Inputs")
         attributes: MapAttributeService = server.iserver.attribute_service

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeinspect.domain import NS_PER_MS, PlcResult, ProcessImage, fits_utf8
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
 
 REBIRTH_METRIC = "Node Control/Rebirth"
@@ -98,7 +98,7 @@ class EdgeNode:
             inputs: The current values of the inputs.
             now_ms: UTC.
         """
-        values = {**_register_map.tag_values(image), **inputs}
+        values = {**_register_codec.tag_values(image), **inputs}
         if not self._is_node_born or self._rebirth_requested:
             self._rebirth_requested = False
             self._is_node_born, self._is_device_born = True, False

@@ -14,7 +14,7 @@ from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.plc import PlcError, PlcOutcome, PlcResult, ProcessImage
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.plclinks import _register_map, modbus
+from edgeinspect.plclinks import _register_codec, _register_map, modbus
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._modbus.client import ModbusClient
 from edgeinspect.services.gateway.handshake import Completion, Handshake, HandshakeSettings
@@ -72,13 +72,11 @@ def test_a_stopped_gateway_serves_no_pass_after_its_act_by(order: str) -> None:
     def read() -> dict[str, object]:
         block = client.read(0, _register_map.OUTPUT_WORDS)
         block = (
-            _register_map.swap_words(block, _register_map.OUTPUT_TAGS)
+            _register_codec.swap_words(block, _register_map.OUTPUT_TAGS)
             if order == "little"
             else block
         )
-        return _register_map.decode_block(
-            block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-        )
+        return _register_codec.decode_outputs(block)
 
     def passed(seq: int) -> ProcessImage:
         result = PlcResult(seq, 1, PlcOutcome.PASS, 1, act_by_at_ns=clock.now_ns() + NS_PER_S)

@@ -18,7 +18,7 @@ from edgeinspect.domain.plc import (
     TriggerRefusal,
 )
 from edgeinspect.domain.text import fits_utf8
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.testing.peers import PlcProgram
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,11 +78,11 @@ def test_a_block_fits_one_modbus_request_and_one_s7_pdu() -> None:
 
 @given(IMAGES)
 def test_an_image_survives_a_round_trip(image: ProcessImage) -> None:
-    block = _register_map.encode_outputs(image)
+    block = _register_codec.encode_outputs(image)
     assert len(block) == 2 * _register_map.OUTPUT_WORDS
-    got = _register_map.decode_block(block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS)
+    got = _register_codec.decode_outputs(block)
     texts = {tag.name: tag.length_bytes for tag in _register_map.OUTPUT_TAGS if tag.type == "text"}
-    for name, value in _register_map.tag_values(image).items():
+    for name, value in _register_codec.tag_values(image).items():
         if isinstance(value, str):  # complete, or empty
             value = value if fits_utf8(value, texts[name]) else ""
         assert got[name] == value, name
@@ -91,8 +91,8 @@ def test_an_image_survives_a_round_trip(image: ProcessImage) -> None:
     if not got["ResultsValid"]:
         assert not got["Pass"]
         assert not got["Reject"]
-    swapped = _register_map.swap_words(block, _register_map.OUTPUT_TAGS)
-    assert _register_map.swap_words(swapped, _register_map.OUTPUT_TAGS) == block
+    swapped = _register_codec.swap_words(block, _register_map.OUTPUT_TAGS)
+    assert _register_codec.swap_words(swapped, _register_map.OUTPUT_TAGS) == block
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
@@ -101,13 +101,9 @@ def test_two_part_ids_are_never_encoded_alike(one: str, other: str) -> None:
     for name in (one, other):
         result = PlcResult(1, 7, PlcOutcome.REJECT, 10, part_id=name)
         image = ProcessImage(online=True, result=result)
-        block = _register_map.encode_outputs(image)
-        shown.append(
-            _register_map.decode_block(block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS)[
-                "PartId"
-            ]
-        )
-        assert _register_map.tag_values(image)["PartId"] == name
+        block = _register_codec.encode_outputs(image)
+        shown.append(_register_codec.decode_outputs(block)["PartId"])
+        assert _register_codec.tag_values(image)["PartId"] == name
         if fits_utf8(name, 32):
             assert shown[-1] == name
     if one != other:
@@ -141,19 +137,19 @@ def test_a_part_id_in_the_input_block_is_complete_or_refused(
 ) -> None:
     block = bytearray(2 * _register_map.INPUT_WORDS)
     block[12 : 12 + len(field)] = field
-    commands = _register_map.decode_commands(bytes(block))
+    commands = _register_codec.decode_commands(bytes(block))
     assert (commands.trigger_part_id, commands.trigger_problem) == (name, problem)
 
 
 @pytest.mark.parametrize("name", ["x" * 65, "a\0b", "\udcff", "a\n", "\x1b[2J"])
 def test_a_part_id_that_the_line_does_not_accept_is_refused(name: str) -> None:
-    commands = _register_map.commands_from_values({"TriggerId": 1, "TriggerPartId": name})
+    commands = _register_codec.commands_from_values({"TriggerId": 1, "TriggerPartId": name})
     assert (commands.trigger_part_id, commands.trigger_problem) == ("", TriggerRefusal.PART_ID)
 
 
 @given(st.binary(min_size=2 * _register_map.INPUT_WORDS, max_size=2 * _register_map.INPUT_WORDS))
 def test_any_input_block_is_decoded(block: bytes) -> None:
-    assert isinstance(_register_map.decode_commands(block), PlcCommands)
+    assert isinstance(_register_codec.decode_commands(block), PlcCommands)
 
 
 def test_the_documentation_shows_the_map() -> None:
@@ -243,11 +239,7 @@ def test_a_plc_takes_the_first_result_of_a_new_generation_with_any_id(first: int
         for result_id in ids:
             result = PlcResult(result_id, 1, PlcOutcome.REJECT, 10, part_id=f"{result_id}")
             image = ProcessImage(online=True, result=result, sequence_generation=generation)
-            block = _register_map.encode_outputs(image)
-            ack = plc.cycle(
-                _register_map.decode_block(
-                    block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-                )
-            )
+            block = _register_codec.encode_outputs(image)
+            ack = plc.cycle(_register_codec.decode_outputs(block))
             assert ack == result_id % (1 << 32)
     assert len(plc.log) == 4

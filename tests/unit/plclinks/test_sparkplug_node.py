@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.domain.plc import PlcOutcome, PlcResult, ProcessImage
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec
 from edgeinspect.plclinks._sparkplug import payload
 from edgeinspect.plclinks._sparkplug.node import (
     REBIRTH_METRIC,
@@ -59,7 +59,7 @@ def test_births_have_every_metric_with_type_and_time() -> None:
     assert metrics[REBIRTH_METRIC].value is False
     assert node.death(0).seq is None
     assert (dbirth.kind, dbirth.is_node_message, dbirth.payload.seq) == ("DBIRTH", False, 1)
-    wanted = {*_register_map.tag_values(ProcessImage()), *initial_commands()}
+    wanted = {*_register_codec.tag_values(ProcessImage()), *initial_commands()}
     assert set(named(dbirth)) == wanted
     assert {"Enable", "FaultReset", "ResultsAck", "TriggerId"} <= wanted
     assert all(metric.timestamp_ms for metric in dbirth.payload.metrics)

@@ -10,7 +10,7 @@ import pytest
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.plc import PlcCommands, TriggerRefusal
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.plclinks._input_age import PeerActivity, PollTimes
 from edgeinspect.plclinks._modbus.inputs import ModbusServerInputs
 from edgeinspect.plclinks._named_inputs import NamedInputs
@@ -103,7 +103,7 @@ def test_a_part_written_for_the_next_trigger_changes_nothing() -> None:
 
 def test_low_word_first() -> None:
     inputs, peer = ModbusServerInputs(low_word_first=True), activity_at(PeerActivity())
-    block = _register_map.swap_words(
+    block = _register_codec.swap_words(
         trigger_words(1, "a", encoder=-70_000), _register_map.INPUT_TAGS
     )
     inputs.write(0, block, peer)

@@ -21,7 +21,7 @@ from edgeinspect.domain.plc import (
     ProcessImage,
 )
 from edgeinspect.errors import InternalError
-from edgeinspect.plclinks import _register_map
+from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.services.gateway.handshake import (
     CompletedResult,
     Completion,
@@ -335,8 +335,8 @@ class HandshakeMachine(RuleBasedStateMachine):
         self.is_connected = True
         self.online = True
         self.delivered = -1
-        self.block = _register_map.encode_outputs(ProcessImage())
-        self.at_plc: dict[str, Any] = _register_map.tag_values(ProcessImage())
+        self.block = _register_codec.encode_outputs(ProcessImage())
+        self.at_plc: dict[str, Any] = _register_codec.tag_values(ProcessImage())
         self.plc = PlcProgram()
         self.ack = 0
         self.handshake = Handshake(RULES, self.totals)
@@ -391,8 +391,8 @@ class HandshakeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_connected)
     @rule()
     def link_writes(self) -> None:
-        self.block = _register_map.encode_outputs(self.image)
-        self.at_plc = _register_map.tag_values(self.image)
+        self.block = _register_codec.encode_outputs(self.image)
+        self.at_plc = _register_codec.tag_values(self.image)
         self.delivered = self.image.revision
         self.iterate()
 
@@ -400,17 +400,13 @@ class HandshakeMachine(RuleBasedStateMachine):
     @rule(after=st.integers(0, 75), from_the_end=st.booleans())
     def link_writes_partly(self, after: int, from_the_end: bool) -> None:
         """The PLC scans while its block is half new."""
-        old, new = self.block, _register_map.encode_outputs(self.image)
+        old, new = self.block, _register_codec.encode_outputs(self.image)
         self.block = new
         head, tail = (old, new) if from_the_end else (new, old)
         torn = head[: 2 * after] + tail[2 * after :]
-        self.at_plc = _register_map.decode_block(
-            torn, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-        )
+        self.at_plc = _register_codec.decode_outputs(torn)
         self.plc_scans()
-        self.at_plc = _register_map.decode_block(
-            self.block, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS
-        )
+        self.at_plc = _register_codec.decode_outputs(self.block)
         self.delivered = self.image.revision
         self.iterate()
 
@@ -454,13 +450,11 @@ def test_a_block_of_a_result_and_its_successor_is_not_taken() -> None:
     plc.now_ns = ACK_TIMEOUT_NS
     gone = plc.cycle()[0]
     assert (gone.result_id, gone.results_valid) == (1, False)
-    old, new = _register_map.encode_outputs(shown), _register_map.encode_outputs(gone)
+    old, new = _register_codec.encode_outputs(shown), _register_codec.encode_outputs(gone)
     for words in range(1, _register_map.OUTPUT_WORDS):
         torn = old[: 2 * words] + new[2 * words :]
         program = PlcProgram()
-        program.cycle(
-            _register_map.decode_block(torn, _register_map.OUTPUT_TAGS, _register_map.STATUS_BITS)
-        )
+        program.cycle(_register_codec.decode_outputs(torn))
         assert not program.log, words
 
 
