@@ -1,5 +1,7 @@
-"""The page: what a person sees of a line, in a process of its own.
+"""The HMI: the web page of a line and its metrics, in a process of its own.
 
-It hears the line over ZeroMQ, looks into its ring, reads its ledger, and changes nothing
-but by a person who has logged in. Nothing in the daemon waits for it.
+It subscribes to the line over ZeroMQ, reads its ring and ledger, and changes something only on
+behalf of a user who has logged in. Nothing in the daemon waits for it.
+
+Source: docs/hmi.md
 """

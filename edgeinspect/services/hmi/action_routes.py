@@ -1,4 +1,4 @@
-"""What a person who has logged in may do; each is recorded in the line's ledger first."""
+"""The POST routes: login, and operator actions, recorded in the ledger before they run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from edgeinspect.services.hmi import model_versions
 from edgeinspect.services.hmi.alarm_log import alarm_key
 from edgeinspect.services.hmi.http.client_address import client_key
 from edgeinspect.services.hmi.line_state import LineState
-from edgeinspect.services.hmi.login import known_browsers
+from edgeinspect.services.hmi.login import device_cookie
 from edgeinspect.services.hmi.login.sessions import LoginSession, LoginSessions
 from edgeinspect.services.hmi.login.throttle import LoginAttempt, LoginThrottle
 from edgeinspect.storage.model_store import ModelStore
@@ -70,7 +70,7 @@ class _PromoteBody(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What actions act on."""
+    """What the POST routes act on."""
 
     line_state: LineState
     users: UserFile
@@ -85,7 +85,7 @@ class ActionContext:
 
 
 class ApiError(Exception):
-    """An answer other than yes."""
+    """An error response of a route."""
 
     def __init__(self, status: int, message: str, retry_after_s: int = 0) -> None:
         self.status = status
@@ -94,7 +94,7 @@ class ApiError(Exception):
 
 
 class ActionRoutes:
-    """The POST routes. One loop; what waits is done in threads."""
+    """The POST routes. One event loop; blocking work runs in threads."""
 
     def __init__(
         self,
@@ -112,51 +112,49 @@ class ActionRoutes:
         self._waiting_logins: Counter[str] = Counter()
         self._promotion_limiter = anyio.CapacityLimiter(1)
 
-    # -- who ----------------------------------------------------------------------------------
+    # -- login --------------------------------------------------------------------------------
 
     async def whoami(self, request: Request) -> Response:
-        """Name, role and token of the session; and what may be asked for."""
+        """Name, role and token of the session, and the available challenge parts."""
         session = self._sessions.find(request.cookies.get(self._cookie))
-        means = self._context
-        told: dict[str, Any] = {
+        context = self._context
+        payload: dict[str, Any] = {
             "name": session.name if session else "",
             "role": session.role.value if session else "",
             "csrf": session.csrf if session else "",
-            "logins": means.users.path is not None,
-            "challenges": _challenge_images(means.challenge_folder) if session else [],
+            "logins": context.users.path is not None,
+            "challenges": _challenge_images(context.challenge_folder) if session else [],
         }
-        return JSONResponse(told)
+        return JSONResponse(payload)
 
     async def login(self, request: Request) -> Response:
-        """Begin a session."""
-        wanted = await _parse_body(request, _LoginBody)
+        """Create a session."""
+        login = await _parse_body(request, _LoginBody)
         address = request.client.host if request.client else ""
-        user = (await self._read_users()).get(wanted.name)
-        device = known_browsers.known_device_id(request.cookies, wanted.name, user)
-        guess = LoginAttempt(address, wanted.name, device)
-        self._check_throttle(guess)
+        user = (await self._read_users()).get(login.name)
+        device = device_cookie.known_device_id(request.cookies, login.name, user)
+        attempt = LoginAttempt(address, login.name, device)
+        self._check_throttle(attempt)
         with self._login_slot(client_key(address)):
-            async with self._hash_limiter:  # a hash is dear: two at once, the others stand in line
-                self._check_throttle(guess)  # tries at once: those before may have failed
-                user = await self._check_password(wanted)
+            async with self._hash_limiter:  # hashing is slow: two at once, the others wait
+                self._check_throttle(attempt)  # earlier ones may have failed meanwhile
+                user = await self._check_password(login)
                 if user is None:
-                    self._throttle.record_failure(guess)
+                    self._throttle.record_failure(attempt)
         if user is None:
-            self._throttled_log.warning(log_events.LOGIN_REFUSED, name=wanted.name, address=address)
+            self._throttled_log.warning(log_events.LOGIN_REFUSED, name=login.name, address=address)
             raise ApiError(401, "name or password is wrong")
-        self._throttle.record_success(guess)
+        self._throttle.record_success(attempt)
         self._sessions.remove(request.cookies.get(self._cookie))
-        token, session = self._sessions.create(wanted.name, user)
-        response = JSONResponse(
-            {"name": wanted.name, "role": user.role.value, "csrf": session.csrf}
-        )
+        token, session = self._sessions.create(login.name, user)
+        response = JSONResponse({"name": login.name, "role": user.role.value, "csrf": session.csrf})
         path = _root_path(request)
         secure = request.scope["scheme"] == "https"
         if not device:
             response.set_cookie(
-                known_browsers.device_cookie_name(wanted.name),
-                known_browsers.make_device_cookie(wanted.name, user),
-                max_age=known_browsers.MAX_AGE_S,
+                device_cookie.device_cookie_name(login.name),
+                device_cookie.make_device_cookie(login.name, user),
+                max_age=device_cookie.MAX_AGE_S,
                 httponly=True,
                 samesite="strict",
                 secure=secure,
@@ -175,53 +173,55 @@ class ActionRoutes:
         response.delete_cookie(self._cookie, path=_root_path(request))
         return response
 
-    # -- what ---------------------------------------------------------------------------------
+    # -- actions ------------------------------------------------------------------------------
 
     async def acknowledge(self, request: Request) -> Response:
-        """Say that the alarm that stands has been seen."""
+        """Acknowledge the active alarm."""
         session = await self._authorize(request, Role.OPERATOR)
-        wanted = await _parse_body(request, _AcknowledgeBody)
-        if alarm_key(self._context.line_state.current_status().reason) != alarm_key(wanted.alarm):
-            raise ApiError(409, "another alarm stands by now, or none")
-        await self._record_in_ledger(session, "acknowledge", wanted.alarm)
+        alarm = (await _parse_body(request, _AcknowledgeBody)).alarm
+        if alarm_key(self._context.line_state.current_status().reason) != alarm_key(alarm):
+            raise ApiError(409, "another alarm is active by now, or none")
+        await self._record_in_ledger(session, "acknowledge", alarm)
         self._context.line_state.acknowledge(session.name)
         return JSONResponse({"words": "acknowledged"})
 
     async def challenge(self, request: Request) -> Response:
-        """Send a known-bad part through the line."""
+        """Send a challenge part through the line."""
         session = await self._authorize(request, Role.OPERATOR)
-        picture = (await _parse_body(request, _ChallengeBody)).picture
-        if picture not in _challenge_images(self._context.challenge_folder):
+        image = (await _parse_body(request, _ChallengeBody)).picture
+        if image not in _challenge_images(self._context.challenge_folder):
             raise ApiError(404, "the line has no such challenge part")
-        await self._record_in_ledger(session, "challenge", picture)
-        await self._send_request(ChallengeRequest(picture=picture))
-        return JSONResponse({"words": f"{picture} was sent; look for its verdict"})
+        await self._record_in_ledger(session, "challenge", image)
+        await self._send_request(ChallengeRequest(picture=image))
+        return JSONResponse({"words": f"{image} was sent; check its verdict"})
 
     async def promote(self, request: Request) -> Response:
         """Make a version live."""
         session = await self._authorize(request, Role.ENGINEER)
-        wanted, means = await _parse_body(request, _PromoteBody), self._context
-        if wanted.model.partition("/")[0] not in means.model_names:
+        promotion, context = await _parse_body(request, _PromoteBody), self._context
+        if promotion.model.partition("/")[0] not in context.model_names:
             raise ApiError(404, "the line has no such model")
-        await self._record_in_ledger(session, "promote", f"{wanted.model}: {wanted.why}")
+        await self._record_in_ledger(session, "promote", f"{promotion.model}: {promotion.why}")
 
-        def work() -> str:
-            words = model_versions.promote(
-                means.store, wanted.model, session.name, wanted.why, means.backend
+        def promote_and_reload() -> str:
+            output = model_versions.promote(
+                context.store, promotion.model, session.name, promotion.why, context.backend
             )
             return (
-                f"{words}\n{model_versions.run_reload_command(means.reload_command)}"
-                if means.reload_command
-                else words
+                f"{output}\n{model_versions.run_reload_command(context.reload_command)}"
+                if context.reload_command
+                else output
             )
 
         try:
-            words = await anyio.to_thread.run_sync(work, limiter=self._promotion_limiter)
+            output = await anyio.to_thread.run_sync(
+                promote_and_reload, limiter=self._promotion_limiter
+            )
         except EdgeInspectError as error:
             raise ApiError(409, str(error)) from error
-        return JSONResponse({"words": words})
+        return JSONResponse({"words": output})
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------
 
     async def _read_users(self) -> dict[str, User]:
         try:
@@ -244,7 +244,7 @@ class ActionRoutes:
 
     @contextmanager
     def _login_slot(self, key: str) -> Iterator[None]:
-        """A place among those who wait for their password to be looked at."""
+        """Hold one of the bounded places of logins that wait for hashing."""
         if (
             self._waiting_logins.total() >= _MAX_WAITING_LOGINS
             or self._waiting_logins[key] >= _MAX_WAITING_LOGINS_PER_CLIENT
@@ -259,48 +259,49 @@ class ActionRoutes:
                 del self._waiting_logins[key]
 
     async def _authorize(self, request: Request, role: Role) -> LoginSession:
-        """The session of a request that may do this.
+        """Return the session of a request that has a role.
 
         Raises:
-            Refusal: Nobody is logged in, the token is missing, or the role is too low.
+            ApiError: There is no session, the token is missing, or the role is too low.
         """
         session = self._sessions.find(request.cookies.get(self._cookie))
         if session is None:
             raise ApiError(401, "log in first")
-        given = request.headers.get(CSRF_HEADER, "")
-        if not hmac.compare_digest(given.encode(), session.csrf.encode()):
-            raise ApiError(403, "the request does not come from this page's own window")
-        known = await self._read_users()
-        if known.get(session.name) != session.user:  # struck, or changed, since the login
+        token = request.headers.get(CSRF_HEADER, "")
+        if not hmac.compare_digest(token.encode(), session.csrf.encode()):
+            raise ApiError(403, "the request does not come from this HMI's own page")
+        users = await self._read_users()
+        if users.get(session.name) != session.user:  # removed or changed since the login
             self._sessions.remove(request.cookies.get(self._cookie))
             raise ApiError(401, "log in again")
         if not session.role.covers(role):
-            raise ApiError(
-                403, f"this needs the role {role.value}; {session.name} is a {session.role.value}"
-            )
+            problem = f"this needs the role {role.value}; {session.name} has {session.role.value}"
+            raise ApiError(403, problem)
         self._sessions.touch(session)
         return session
 
     async def _record_in_ledger(self, session: LoginSession, action: str, detail: str) -> None:
-        """Into the ledger, before it is done: what cannot be recorded is not done."""
+        """Record an action in the ledger; raise if that fails, so that it is not done."""
         _log.info(log_events.OPERATOR_ACTED, actor=session.name, action=action, detail=detail)
         await self._send_request(
             OperatorRequest(actor=session.name, action=action, detail=detail[:500])
         )
 
     async def _send_request(self, request: OperatorRequest | ChallengeRequest) -> None:
-        means = self._context
-        send = partial(send_request, means.replay_address, request, setup_socket=means.socket_setup)
+        context = self._context
+        send = partial(
+            send_request, context.replay_address, request, setup_socket=context.socket_setup
+        )
         try:
-            answer = await anyio.to_thread.run_sync(send)
+            response = await anyio.to_thread.run_sync(send)
         except EdgeInspectError as error:
             raise ApiError(503, f"nothing was done: {error}") from error
-        if not answer.accepted:
-            raise ApiError(409, f"the line refused: {answer.problem}")
+        if not response.accepted:
+            raise ApiError(409, f"the line refused: {response.problem}")
 
 
 def _root_path(request: Request) -> str:
-    """The page's own place under its name, as browsers see it: `/`, or `/line7/`."""
+    """Return the path of the HMI as browsers see it: `/`, or `/line7/`."""
     return f"{request.scope.get('root_path', '')}/"
 
 
@@ -308,11 +309,11 @@ async def _parse_body(request: Request, body_type: type[Body]) -> Body:
     try:
         return decode_json(await request.body(), body_type)
     except DecodeError as error:
-        raise ApiError(400, f"not understood: {error}") from error
+        raise ApiError(400, f"invalid request: {error}") from error
 
 
 def _challenge_images(folder: Path | None) -> list[str]:
-    """The challenge parts there are; each is named without a folder."""
+    """Return the file names of the challenge parts."""
     if folder is None or not folder.is_dir():
         return []
     return sorted(

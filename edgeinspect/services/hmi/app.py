@@ -1,4 +1,4 @@
-"""The server: routes behind the fence, and the loop's own tasks."""
+"""The ASGI application: routes behind the request guard, and background tasks."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def make_app(
     proxies: TrustedProxies | None = None,
     certificate: RenewableCertificate | None = None,
 ) -> ASGIApp:
-    """The whole, as ASGI.
+    """Build the application.
 
     Args:
-        routes: What can be read.
-        actions: What can be done.
-        stream: Run as a task while the server does.
-        hosts: Names by which it may be asked.
-        requests_per_s: More than these wait.
-        proxies: Those that are believed.
-        certificate: Looked after while the server runs.
+        routes: The GET routes.
+        actions: The POST routes.
+        stream: Runs as a task while the server runs.
+        hosts: Host names that requests may use.
+        requests_per_s: More requests wait.
+        proxies: Trusted reverse proxies.
+        certificate: Checked for renewal while the server runs.
     """
 
     @asynccontextmanager
@@ -91,7 +91,7 @@ def make_app(
         },
         lifespan=lifespan,
     )
-    app.router.redirect_slashes = False  # it would be made of what a client calls us
+    app.router.redirect_slashes = False  # a redirect would reflect the client's Host header
     return RequestGuard(app, hosts, requests_per_s, proxies)
 
 

@@ -1,4 +1,4 @@
-"""A line's archive, which its own process keeps: pictures out of it, and how it is."""
+"""Reads a line's archive: its frames, and the status of the archiver."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ _POLL_S = 1.0
 
 
 class ArchiveMonitor:
-    """How the archive is. `run` looks in a thread of its own, for its disk may hang; what it
-    saw last then grows old, and that is the alarm. The rest never waits. Thread-safe.
+    """Polls the archiver's status file in a thread of its own, since the disk may hang.
+
+    A status that does not change becomes an alarm. Thread-safe; `alarm` never waits.
     """
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self.status: ArchiveStatus | None = None
-        """What the archive told last; None if it never did."""
+        """The newest status; None before the first."""
         self._root = root
         self._clock = clock
         self._started_at_ns = self._changed_at_ns = clock.now_ns()
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """The thread, until `stop`."""
+        """Poll until `stop`."""
         self.poll()
         while not self._stopping.wait(_POLL_S):
             self.poll()
@@ -53,54 +54,52 @@ class ArchiveMonitor:
         self._stopping.set()
 
     def poll(self) -> None:
-        """Read what it tells."""
-        state = read_status(self._root)
-        if state != self.status:  # told anew each second; by whose clock does not matter
+        """Read the status file."""
+        status = read_status(self._root)
+        if status != self.status:  # it changes each second; the clocks need not agree
             self._changed_at_ns = self._clock.now_ns()
-        self.status = state
+        self.status = status
 
     def alarm(self) -> str:
-        """What a person must be told; empty while all is well."""
-        state = self.status
-        if state is None:
-            told = (
-                self._clock.now_ns() - self._started_at_ns > STATUS_STALE_NS
-            )  # it starts beside us
-            return ARCHIVE_SILENT if told else ""
+        """Return the text of the active alarm; empty for none."""
+        status = self.status
+        if status is None:  # the archiver may be starting too
+            is_late = self._clock.now_ns() - self._started_at_ns > STATUS_STALE_NS
+            return ARCHIVE_SILENT if is_late else ""
         if self._clock.now_ns() - self._changed_at_ns > STATUS_STALE_NS:
             return ARCHIVE_SILENT
-        return f"{ARCHIVE_FAILED}: {state.problem}" if state.problem else ""
+        return f"{ARCHIVE_FAILED}: {status.problem}" if status.problem else ""
 
 
 def find_archived_frame(root: Path, verdict: Verdict) -> EncodedFrame | None:
-    """The picture of a verdict, if the archive has it and it can be read.
+    """Return the frame of a verdict, or None if the archive does not have it readable.
 
-    The path is made of the verdict's own line, camera, epoch and seq: nothing a browser sent.
+    The path is built from the verdict's line, camera, epoch and seq, never from a request.
     """
-    sidecar = root / frame_folder(verdict) / f"{frame_name(verdict)}{SIDECAR_SUFFIX}"
+    sidecar_path = root / frame_folder(verdict) / f"{frame_name(verdict)}{SIDECAR_SUFFIX}"
     try:
-        told = read_sidecar(sidecar)
-        name = told.picture.file
-        if Path(name).name != name or told.picture.size_bytes > _MAX_FILE_BYTES:
+        sidecar = read_sidecar(sidecar_path)
+        name = sidecar.picture.file
+        if Path(name).name != name or sidecar.picture.size_bytes > _MAX_FILE_BYTES:
             return None
-        data = read_regular(sidecar.with_name(name), _MAX_FILE_BYTES)
+        data = read_regular(sidecar_path.with_name(name), _MAX_FILE_BYTES)
         check_size(data, LINE_PIXELS_MAX)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (DataError, OSError, cv2.error):
         return None
     if pixels is None or pixels.dtype != np.uint8:
         return None
-    shown = np.asarray(pixels[..., :3] if pixels.ndim == 3 else pixels, np.uint8)
+    image = np.asarray(pixels[..., :3] if pixels.ndim == 3 else pixels, np.uint8)
     try:
-        mask_png = encode_mask_png(told.mask) if told.mask is not None else None
+        mask_png = encode_mask_png(sidecar.mask) if sidecar.mask is not None else None
     except DataError:
         mask_png = None
-    height, width = shown.shape[:2]
+    height, width = image.shape[:2]
     return EncodedFrame(
         verdict.seq,
-        encode_jpeg(shown),
+        encode_jpeg(image),
         mask_png,
-        encode_thumbnail(shown, verdict.regions),
+        encode_thumbnail(image, verdict.regions),
         height,
         width,
     )

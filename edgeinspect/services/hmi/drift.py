@@ -1,8 +1,7 @@
-"""Drift: whether pictures and the gate's scores are still what they were.
+"""Drift of gate scores and of the brightness and sharpness of frames.
 
-The population stability index of the gate's scores compares the newest window with the
-first frames that this very gate judged on this line. Below 0.1 nothing has changed, above
-0.25 much has: a usual reading, not a law.
+The population stability index compares the newest gate scores with the first ones of the same
+gate on this line. By convention, below 0.1 is stable and above 0.25 a large change.
 Source: Siddiqi, Credit Risk Scorecards (2006), on the index; docs/metrics.md.
 """
 
@@ -29,42 +28,42 @@ _CROP_PX = 512
 
 
 class ScoreReference(msgspec.Struct, frozen=True):
-    """The gate's scores as they were: edges between bins and the share of each."""
+    """Reference distribution of a gate's scores: edges between bins, and the share of each."""
 
     sha256: str
-    """Of the gate's file."""
+    """SHA-256 of the gate's file."""
     edges: list[float]
     shares: list[float]
     frames: Int64
 
 
 def make_reference(sha256: str, scores: Sequence[float]) -> ScoreReference:
-    """Bins of equal share where the scores allow it: many are often the same number."""
+    """Return bins of equal share, as far as possible: many scores are often equal."""
     values = np.asarray(scores, np.float64)
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
     return ScoreReference(sha256, edges.tolist(), _bin_shares(values, edges).tolist(), len(values))
 
 
 def stability_index(reference: ScoreReference, scores: Sequence[float]) -> float:
-    """Population stability index of scores against a reference; 0 for the same distribution."""
+    """Return the population stability index against a reference; 0 for the same distribution."""
     expected = np.asarray(reference.shares)
     actual = _bin_shares(np.asarray(scores, np.float64), np.asarray(reference.edges))
     return float(np.sum((actual - expected) * np.log(actual / expected)))
 
 
 def _bin_shares(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of each bin, with half a frame added to each: no bin is empty."""
+    """Return the share of each bin; half a frame is added to each, so none is 0."""
     counts = np.bincount(np.searchsorted(edges, values, "right"), minlength=len(edges) + 1) + 0.5
     return np.asarray(counts / counts.sum())
 
 
 def mean_brightness(pixels: Pixels) -> float:
-    """Mean grey level, 0 to 255."""
+    """Return the mean grey level, 0 to 255."""
     return float(pixels.mean())
 
 
 def laplacian_sharpness(pixels: Pixels) -> float:
-    """Variance of the Laplacian of the middle of a uint8 (H, W, C) picture: falls with blur.
+    """Return the variance of the Laplacian of the centre of a uint8 (H, W, C) image.
 
     Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy (2000)
     """
@@ -75,22 +74,23 @@ def laplacian_sharpness(pixels: Pixels) -> float:
 
 
 class DriftMonitor:
-    """Keeps the newest scores and the reference of the gate that judges. Thread-safe.
+    """Newest scores, and reference scores of the current gate. Thread-safe.
 
     Args:
-        line: Names the file of the reference.
-        reference_frames: Scores that make a reference.
-        window_frames: The newest scores that are compared.
-        folder: Where references are kept over restarts; None for memory alone.
+        line: Part of the reference's file name.
+        reference_frames: Number of first scores in the reference.
+        window_frames: Number of newest scores compared with it.
+        folder: Stores references across restarts; None to keep them in memory.
     """
 
     def __init__(
         self, line: str, reference_frames: int, window_frames: int, folder: Path | None
     ) -> None:
         self.image_stats: dict[str, tuple[float, float]] = {}
-        """Brightness and sharpness of the newest picture looked at, by camera."""
+        """(brightness, sharpness) of the newest sampled frame, by camera."""
+        self.reference_frames = reference_frames
+        """Number of first scores in a reference."""
         self._line = line
-        self._reference_frames = reference_frames
         self._recent_scores: deque[float] = deque(maxlen=window_frames)
         self._folder = folder
         self._lock = threading.Lock()
@@ -100,11 +100,11 @@ class DriftMonitor:
 
     @property
     def reference(self) -> ScoreReference | None:
-        """What the scores are compared with; None until there are enough."""
+        """The reference; None until there are enough scores."""
         return self._reference
 
     def start_model(self, sha256: str, first_scores: Sequence[float]) -> None:
-        """Another gate judges from here on; `earlier` are its first scores on this line."""
+        """Switch to another gate; `first_scores` are its first ones on this line."""
         with self._lock:
             self._sha256 = sha256
             self._recent_scores.clear()
@@ -113,7 +113,7 @@ class DriftMonitor:
             self._build_reference()
 
     def add_score(self, sha256: str, score: float) -> bool:
-        """One score; False if it is of a gate that was not begun."""
+        """Add a score; return False if `start_model` was not called for its gate."""
         with self._lock:
             if sha256 != self._sha256:
                 return False
@@ -124,7 +124,7 @@ class DriftMonitor:
             return True
 
     def current_index(self) -> float | None:
-        """The stability index of the window; None while there is too little to tell."""
+        """Return the stability index of the newest scores; None while there are too few."""
         with self._lock:
             if self._reference is None or len(self._recent_scores) < _MIN_WINDOW_FRAMES:
                 return None
@@ -132,9 +132,9 @@ class DriftMonitor:
         return stability_index(self._reference, window)
 
     def _build_reference(self) -> None:
-        if self._reference is None and len(self._first_scores) >= self._reference_frames:
+        if self._reference is None and len(self._first_scores) >= self.reference_frames:
             self._reference = make_reference(
-                self._sha256, self._first_scores[: self._reference_frames]
+                self._sha256, self._first_scores[: self.reference_frames]
             )
             self._first_scores = []
             self._write_reference(self._reference)
@@ -146,26 +146,26 @@ class DriftMonitor:
 
     def _read_reference(self) -> ScoreReference | None:
         path = self._reference_path()
-        try:
-            found = (
-                decode_json(read_regular(path, TEXT_BYTES_MAX), ScoreReference) if path else None
-            )
-        except (OSError, DecodeError):  # none yet, or damaged: it is made anew
+        if path is None:
             return None
-        return found if found is not None and self._is_usable(found) else None
+        try:
+            reference = decode_json(read_regular(path, TEXT_BYTES_MAX), ScoreReference)
+        except (OSError, DecodeError):  # missing or damaged: it is built again
+            return None
+        return reference if self._is_usable(reference) else None
 
-    def _is_usable(self, found: ScoreReference) -> bool:
+    def _is_usable(self, reference: ScoreReference) -> bool:
         return (
-            found.sha256 == self._sha256
-            and len(found.shares) == len(found.edges) + 1
-            and all(0 < share <= 1 for share in found.shares)
-            and all(low < high for low, high in itertools.pairwise(found.edges))
+            reference.sha256 == self._sha256
+            and len(reference.shares) == len(reference.edges) + 1
+            and all(0 < share <= 1 for share in reference.shares)
+            and all(low < high for low, high in itertools.pairwise(reference.edges))
         )
 
     def _write_reference(self, reference: ScoreReference) -> None:
         path = self._reference_path()
         if path is None:
             return
-        # Without it the index works, and starts from scratch after a restart.
+        # On failure the reference stays in memory.
         with suppress(OSError):
             write_atomic(path, msgspec.json.encode(reference))

@@ -1,4 +1,4 @@
-"""Pictures as a browser takes them: JPEG, and class maps as PNG in colours."""
+"""Encodes frames as JPEG and class maps as coloured PNG for browsers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_MASK_PX = 1 << 24
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
-    """A JPEG of a uint8 (H, W) or (H, W, 3) picture, at most 2000 pixels wide."""
+    """Encode a uint8 (H, W) or (H, W, 3) image, scaled to at most 2000 pixels width."""
     height, width = image.shape[:2]
     if width > _MAX_WIDTH_PX:
         size = (_MAX_WIDTH_PX, max(1, height * _MAX_WIDTH_PX // width))
@@ -31,13 +31,13 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
 
 
 def encode_mask_png(mask: Mask) -> bytes:
-    """A PNG of a class map: a colour for each class, nothing where there is none.
+    """Encode a class map: one colour per class, transparent elsewhere.
 
     Raises:
-        DataError: Its runs contradict its size, or it is absurdly large.
+        DataError: Its runs contradict its size, or it is too large.
     """
     if not 0 < mask.height_px * mask.width_px <= _MAX_MASK_PX:
-        raise DataError(f"a class map of {mask.height_px} x {mask.width_px} is refused")
+        raise DataError(f"a class map of {mask.height_px} x {mask.width_px} is too large")
     classes = decode_classes(mask.runs, mask.height_px, mask.width_px)
     table = np.zeros((256, 4), np.uint8)
     for class_id in np.unique(classes):
@@ -47,14 +47,14 @@ def encode_mask_png(mask: Mask) -> bytes:
 
 
 def encode_thumbnail(image: NDArray[np.uint8], regions: Sequence[Region]) -> bytes:
-    """A small JPEG of what made a frame a reject: the worst region, boxed."""
+    """Encode a small JPEG of the worst region of a rejected frame, with boxes."""
     fatal = [region for region in regions if region.fatal]
     colored = image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     left, top, width, height = _crop_box(image.shape, fatal[0] if fatal else None)
-    piece = colored[top : top + height, left : left + width]
+    crop = colored[top : top + height, left : left + width]
     scale = min(_THUMBNAIL_SIZE_PX[0] / width, _THUMBNAIL_SIZE_PX[1] / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.ascontiguousarray(cv2.resize(piece, size, interpolation=cv2.INTER_AREA))
+    small = np.ascontiguousarray(cv2.resize(crop, size, interpolation=cv2.INTER_AREA))
     for region in fatal:
         box = region.box
         begin = (round((box.x_px - left) * scale), round((box.y_px - top) * scale))
@@ -67,7 +67,7 @@ def encode_thumbnail(image: NDArray[np.uint8], regions: Sequence[Region]) -> byt
 
 
 def _crop_box(shape: tuple[int, ...], region: Region | None) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of a piece of 5 by 3 around a region; the middle without one."""
+    """Return (left, top, width, height) of a 5:3 crop around a region, or of the centre."""
     height, width = shape[:2]
     if region is None:
         wide, center_x, center_y = min(width, height * 5 // 3), width // 2, height // 2
@@ -84,7 +84,7 @@ def _crop_box(shape: tuple[int, ...], region: Region | None) -> tuple[int, int, 
 
 
 def _encode(suffix: str, image: NDArray[Any], options: Sequence[int]) -> bytes:
-    done, data = cv2.imencode(suffix, image, list(options))
-    if not done:
-        raise DataError(f"a picture cannot be encoded as {suffix}")
+    is_encoded, data = cv2.imencode(suffix, image, list(options))
+    if not is_encoded:
+        raise DataError(f"an image cannot be encoded as {suffix}")
     return data.tobytes()

@@ -1,4 +1,4 @@
-"""The stream: what all browsers are told, made once and sent to each (server-sent events)."""
+"""Server-sent events: encoded once, sent to all browsers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 def format_event(name: str, payload: Any) -> bytes:
-    """One server-sent event."""
+    """Encode one server-sent event."""
     return b"event: " + name.encode() + b"\ndata: " + _encode(payload) + b"\n\n"
 
 
 class EventStream:
-    """Tells every listener a beat five times a second, and the board once. One loop.
+    """Sends heartbeats five times a second, the state once a second. One event loop.
 
     Args:
-        beat: What is told at every beat.
-        board: What is told once a second, and to a newcomer at once.
-        live: What is told when it is another than before.
-        most: Listeners at once.
-        most_each: Listeners of one address at once; as many as in all when absent.
+        heartbeat_payload: Returns the payload of `beat` events.
+        state_payload: Returns the payload of `board` events, also sent to a new subscriber.
+        live_payload: Returns the payload of `live` events, sent when it changes.
+        max_subscribers: Limit of all subscribers.
+        max_per_client: Limit for one client; `max_subscribers` when absent.
     """
 
     def __init__(
@@ -47,54 +47,53 @@ class EventStream:
         self._max_subscribers = max_subscribers
         self._max_per_client = max_subscribers if max_per_client is None else max_per_client
         self.is_server_stopping: Callable[[], bool] = lambda: False
-        """True once the server is told to end: it waits for those who listen."""
+        """Returns True when the server stops; it waits for open streams."""
         self._subscribers: dict[asyncio.Queue[bytes | None], str] = {}
 
     @property
     def subscriber_count(self) -> int:
-        """Browsers that watch now."""
+        """Browsers connected now."""
         return len(self._subscribers)
 
     def is_full(self, address: str) -> bool:
-        """True if one more of an address is too many. A few places are this machine's own."""
-        own = is_loopback_address(address)
-        most = (
-            self._max_subscribers if own else max(1, self._max_subscribers - _RESERVED_FOR_LOOPBACK)
-        )
-        of_it = list(self._subscribers.values()).count(client_key(address))
-        return len(self._subscribers) >= most or of_it >= self._max_per_client
+        """Return True if a client may not subscribe. A few places are reserved for this PC."""
+        limit = self._max_subscribers
+        if not is_loopback_address(address):
+            limit = max(1, limit - _RESERVED_FOR_LOOPBACK)
+        of_client = list(self._subscribers.values()).count(client_key(address))
+        return len(self._subscribers) >= limit or of_client >= self._max_per_client
 
     async def run(self) -> None:
-        """The task, until cancelled."""
-        turn, before = 0, None
+        """Send events until cancelled."""
+        iteration, last_live = 0, None
         while True:
             await asyncio.sleep(_HEARTBEAT_S)
             if self.is_server_stopping():
                 self.close()
                 return
             if not self._subscribers:
-                self._heartbeat_payload()  # alarms are kept, whether anybody watches or not
+                self._heartbeat_payload()  # updates the alarm log
                 continue
             self._broadcast(format_event("beat", self._heartbeat_payload()))
             live = self._live_payload()
-            if live != before:
-                before = live
+            if live != last_live:
+                last_live = live
                 self._broadcast(format_event("live", live))
-            turn += 1
-            if turn % _STATE_EVERY == 0:
+            iteration += 1
+            if iteration % _STATE_EVERY == 0:
                 self._broadcast(format_event("board", self._state_payload()))
 
     def _broadcast(self, event: bytes) -> None:
         for queue in list(self._subscribers):
             try:
                 queue.put_nowait(event)
-            except asyncio.QueueFull:  # too slow: it is let go, and connects again by itself
+            except asyncio.QueueFull:  # too slow: it is disconnected, and reconnects by itself
                 self._subscribers.pop(queue, None)
                 queue.get_nowait()
                 queue.put_nowait(None)
 
     async def subscribe(self, address: str) -> AsyncIterator[bytes]:
-        """Events for one browser, until it goes or cannot follow."""
+        """Yield events for one browser until it disconnects or is too slow."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_SIZE)
         self._subscribers[queue] = client_key(address)
         try:
@@ -107,7 +106,7 @@ class EventStream:
             self._subscribers.pop(queue, None)
 
     def close(self) -> None:
-        """Let everybody go."""
+        """End all streams."""
         for queue in self._subscribers:
             while not queue.empty():
                 queue.get_nowait()

@@ -1,7 +1,7 @@
-"""Pictures for the page: taken out of the line's ring, encoded here, a few of them kept.
+"""Copies frames out of the line's ring, encodes them for browsers, and caches a few.
 
-The ring is only looked at. A picture that is overwritten while it is copied is dropped: its
-slot's seq is compared before and after.
+The ring is read only. A frame that is overwritten during the copy is dropped: the slot's seq is
+compared before and after.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class EncodedFrame:
     seq: int
     jpeg: bytes
     mask_png: bytes | None
-    """Class map in colours on a transparent ground; None where none was sent."""
+    """Class map in colours on transparent ground; None if the line sent none."""
     thumbnail_jpeg: bytes | None
     height_px: int
     width_px: int
-    """Of the frame, not of the JPEG."""
+    """Width of the frame, not of the JPEG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,16 @@ class _CopiedFrame:
 
 
 class FrameCache:
-    """Takes, encodes and keeps. `see` is the follower's, `run` its own thread; reading is any's.
+    """Caches the newest live frames and rejects.
+
+    `on_verdict` and `clear` belong to the subscriber thread, `run` is the encoder thread; any
+    thread may read.
 
     Args:
-        rings: Camera's name to its ring's file.
-        live_hz: Live pictures a second and camera.
-        drift: Told brightness and sharpness of each live picture.
-        clock: For the rates.
+        rings: Camera name to the file of its ring.
+        live_hz: Live frames per second and camera.
+        drift: Receives brightness and sharpness of each live frame.
+        clock: Limits the rates.
     """
 
     def __init__(
@@ -80,28 +83,28 @@ class FrameCache:
         self._reject_frames: OrderedDict[int, EncodedFrame] = OrderedDict()
         self._newest_seqs: dict[str, int] = {}
 
-    # -- the follower's ---------------------------------------------------------------------
+    # -- subscriber thread --------------------------------------------------------------------
 
     def on_verdict(self, verdict: Verdict, mask: Mask | None) -> None:
-        """Take the picture of a verdict just heard, if it is due and the ring still has it."""
+        """Copy the frame of a new verdict, if it is due and the ring still holds it."""
         now_ns, camera = self._clock.now_ns(), verdict.camera
-        live = now_ns >= self._live_at_ns.get(camera, 0)
-        reject = verdict.decision is Decision.REJECT and self._within_rate(now_ns)
-        if not (live or reject):
+        is_live = now_ns >= self._live_at_ns.get(camera, 0)
+        is_reject = verdict.decision is Decision.REJECT and self._within_rate(now_ns)
+        if not (is_live or is_reject):
             return
         reader = self._ring_reader(camera, now_ns)
         pixels = reader.read(verdict.seq) if reader is not None else None
         if reader is None or pixels is None:
             return
-        if live:
+        if is_live:
             self._live_at_ns[camera] = now_ns + self._period_ns
-        if reject:
+        if is_reject:
             self._reject_times.append(now_ns)
-        self._pending.append(_CopiedFrame(verdict, mask, pixels, reader.color, live))
+        self._pending.append(_CopiedFrame(verdict, mask, pixels, reader.color, is_live))
         self._wake.set()
 
     def clear(self) -> None:
-        """The line counts anew."""
+        """Forget all frames: the sequence was reset."""
         with self._lock:
             self._live_frames.clear()
             self._reject_frames.clear()
@@ -112,7 +115,7 @@ class FrameCache:
         return len(times) < _MAX_REJECTS_PER_S or now_ns - times[0] >= NS_PER_S
 
     def _ring_reader(self, camera: str, now_ns: int) -> FrameRingReader | None:
-        """The camera's ring; attached anew when the daemon has made another."""
+        """Return the reader of the camera's ring; attach again after it was replaced."""
         reader = self._readers.get(camera)
         if now_ns < self._attach_at_ns.get(camera, 0):
             return reader
@@ -125,10 +128,10 @@ class FrameCache:
                 return None
         return reader
 
-    # -- the encoder ------------------------------------------------------------------------
+    # -- encoder thread -----------------------------------------------------------------------
 
     def run(self) -> None:
-        """The encoder's thread, until `stop`."""
+        """Encode pending frames until `stop`."""
         while not self._stop:
             self._wake.wait(0.5)
             self._wake.clear()
@@ -136,33 +139,33 @@ class FrameCache:
                 self.encode_next()
 
     def encode_next(self) -> None:
-        """Encode the picture that waits longest; the thread's step."""
-        taken = self._pending.popleft()
-        verdict, pixels = taken.verdict, taken.pixels
-        reject = verdict.decision is Decision.REJECT
-        if taken.is_live:
+        """Encode the oldest pending frame."""
+        copied = self._pending.popleft()
+        verdict, pixels = copied.verdict, copied.pixels
+        is_reject = verdict.decision is Decision.REJECT
+        if copied.is_live:
             self._drift.image_stats[verdict.camera] = (
                 mean_brightness(pixels),
                 laplacian_sharpness(pixels),
             )
-        shown = _to_bgr(pixels, taken.color)
+        image = _to_bgr(pixels, copied.color)
         try:
-            mask_png = encode_mask_png(taken.mask) if taken.mask is not None else None
-        except DataError:  # a mask that contradicts itself is left out
+            mask_png = encode_mask_png(copied.mask) if copied.mask is not None else None
+        except DataError:  # the mask contradicts its size
             mask_png = None
-        picture = EncodedFrame(
+        frame = EncodedFrame(
             verdict.seq,
-            encode_jpeg(shown),
+            encode_jpeg(image),
             mask_png,
-            encode_thumbnail(shown, verdict.regions) if reject else None,
+            encode_thumbnail(image, verdict.regions) if is_reject else None,
             *pixels.shape[:2],
         )
         with self._lock:
-            if taken.is_live:
-                self._store(self._live_frames, picture, _LIVE_FRAMES_PER_CAMERA * len(self._rings))
+            if copied.is_live:
+                self._store(self._live_frames, frame, _LIVE_FRAMES_PER_CAMERA * len(self._rings))
                 self._newest_seqs[verdict.camera] = verdict.seq
-            if reject:
-                self._store(self._reject_frames, picture, _MAX_REJECTS)
+            if is_reject:
+                self._store(self._reject_frames, frame, _MAX_REJECTS)
 
     def stop(self) -> None:
         """End the thread."""
@@ -177,22 +180,22 @@ class FrameCache:
         while len(frames) > max_frames:
             frames.popitem(last=False)
 
-    # -- read by all ------------------------------------------------------------------------
+    # -- any thread ---------------------------------------------------------------------------
 
     def find(self, seq: int) -> EncodedFrame | None:
-        """The picture of a frame, if it is one of those kept."""
+        """Return a cached frame, if it is there."""
         with self._lock:
             return self._reject_frames.get(seq) or self._live_frames.get(seq)
 
     def newest_live(self) -> dict[str, EncodedFrame]:
-        """The newest live picture of each camera."""
+        """Return the newest live frame of each camera."""
         with self._lock:
-            found = {name: self._live_frames.get(seq) for name, seq in self._newest_seqs.items()}
-        return {name: picture for name, picture in found.items() if picture is not None}
+            newest = {name: self._live_frames.get(seq) for name, seq in self._newest_seqs.items()}
+        return {name: frame for name, frame in newest.items() if frame is not None}
 
 
 def _to_bgr(pixels: Pixels, color: str) -> Pixels:
-    """uint8 (H, W) or (H, W, 3) in OpenCV's order."""
+    """Return uint8 (H, W) or (H, W, 3) in OpenCV's channel order."""
     if pixels.shape[2] == 1:
         return pixels[:, :, 0]
     return np.ascontiguousarray(pixels[:, :, ::-1]) if color == "rgb" else pixels

@@ -1,4 +1,4 @@
-"""The PC's own state: temperatures and throttling, as far as the kernel tells them."""
+"""Temperatures and throttling of the PC, as far as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ _SYS_FOLDER = Path("/sys")
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """What was readable at one moment."""
+    """Sensor values that could be read."""
 
     temperatures: dict[str, float]
     """Sensor's name to degrees Celsius."""
     throttle_count: int | None
-    """Times that a processor core was slowed for its heat since the PC started; None if the
-    kernel does not count."""
+    """How often a core was throttled by heat since the PC started; None if not reported."""
     min_clock_ratio: float | None
-    """Lowest core clock as a share of its highest; None if not told."""
+    """Lowest ratio of a core's clock to its maximum; None if not reported."""
 
 
 def read_host_state(sys_folder: Path = _SYS_FOLDER) -> HostState:
-    """Read what there is; nothing is an error.
+    """Read the available sensors; missing ones are no error.
 
     Args:
-        sys: For tests.
+        sys_folder: Replaced in tests.
     """
     temperatures: dict[str, float] = {}
     for zone in sorted(sys_folder.glob("class/thermal/thermal_zone*")):

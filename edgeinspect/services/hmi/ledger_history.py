@@ -1,6 +1,6 @@
-"""What the page takes from a ledger: the shift so far, searches, bodies, what happened.
+"""Reads shift counters, verdicts and events from a line's ledger.
 
-Every call opens the file, reads and closes it; a search that takes too long is ended.
+Every call opens the file, reads and closes it; a query that takes too long is cancelled.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LedgerHistory:
     """One line's ledger, read only. Stateless; thread-safe.
 
     Args:
-        path: The ledger; None for a line that keeps none.
+        path: The ledger; None for a line without one.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -62,20 +62,20 @@ class LedgerHistory:
 
     @property
     def has_ledger(self) -> bool:
-        """False if the line keeps no ledger, or has not begun one."""
+        """True if there is a ledger file."""
         try:
             return self.path is not None and self.path.is_file()
-        except OSError:  # there is one, and reading it says why it cannot be read
+        except OSError:  # it exists; opening it reports the error
             return True
 
     def count_shift(self, shift: ShiftCounters) -> int | None:
-        """Count into a shift what the ledger has of it; returns the last seq it knows.
+        """Count the ledger's verdicts of a shift; return the last seq in the ledger.
 
         Raises:
             DataError: The ledger cannot be read.
         """
         with self._open(60.0) as base:
-            base.execute("BEGIN")  # one snapshot: what follows comes over the wire
+            base.execute("BEGIN")  # one snapshot; later verdicts come over the wire
             last = last_accounted_seq(base)
             first: int | None = base.execute(
                 "SELECT min(seq) FROM verdicts WHERE captured_at_utc_ns >= ?",
@@ -107,10 +107,10 @@ class LedgerHistory:
         return last
 
     def search(self, criteria: VerdictFilter) -> list[dict[str, Any]]:
-        """Verdicts, the newest first.
+        """Return matching verdicts, the newest first.
 
         Raises:
-            DataError: The ledger cannot be read, or not in time.
+            DataError: The ledger cannot be read, or the query took too long.
         """
         with self._open() as base:
             rows = [dict(zip(COLUMNS, row, strict=True)) for row in find_verdicts(base, criteria)]
@@ -119,7 +119,7 @@ class LedgerHistory:
         return [{name: row[name] for name in ("at_ms", *_RESULT_COLUMNS)} for row in rows]
 
     def verdict_json(self, seq: int) -> bytes | None:
-        """One verdict's JSON; raises as `search`."""
+        """Return the JSON of one verdict; raises as `search`."""
         with self._open() as base:
             body = read_body(base, seq)
         if body is not None and not _is_verdict(body):
@@ -127,24 +127,21 @@ class LedgerHistory:
         return body
 
     def events(self, limit: int) -> list[StoredEvent]:
-        """What happened to the line, the newest first; raises as `search`."""
+        """Return the events of the line, the newest first; raises as `search`."""
         with self._open() as base:
             return read_events(base, limit)
 
     def newest_verdicts_json(self, decision: str, limit: int) -> list[bytes]:
-        """The newest verdicts of a decision, the newest first, without damaged ones.
-
-        Raises as `search`.
-        """
+        """Return the newest undamaged verdicts of a decision; raises as `search`."""
         with self._open() as base:
-            found = [
+            seqs = [
                 row[0] for row in find_verdicts(base, VerdictFilter(decision=decision, limit=limit))
             ]
-            read = (read_body(base, seq) for seq in found)
-            return [body for body in read if body is not None and _is_verdict(body)]
+            bodies = (read_body(base, seq) for seq in seqs)
+            return [body for body in bodies if body is not None and _is_verdict(body)]
 
     def first_gate_scores(self, sha256: str, limit: int) -> Sequence[float]:
-        """The first scores that a gate gave on this line; raises as `search`."""
+        """Return the first scores of a gate on this line; raises as `search`."""
         with self._open(30.0) as base:
             return [
                 float(row[0])
@@ -159,14 +156,14 @@ class LedgerHistory:
     @contextmanager
     def _open(self, timeout_s: float = _QUERY_TIMEOUT_S) -> Iterator[sqlite3.Connection]:
         if self.path is None:
-            raise DataError("this line keeps no ledger", remedy="Add `ledger: {}` to its file")
+            raise DataError("this line has no ledger", remedy="Add `ledger: {}` to its file")
         base = open_ledger(self.path)
-        until = time.monotonic() + timeout_s
-        base.set_progress_handler(lambda: time.monotonic() > until, _TIMEOUT_CHECK_OPS)
+        deadline_s = time.monotonic() + timeout_s
+        base.set_progress_handler(lambda: time.monotonic() > deadline_s, _TIMEOUT_CHECK_OPS)
         try:
             yield base
         except (sqlite3.Error, OverflowError, AttributeError, TypeError, ValueError) as error:
-            # SQLite keeps any value in any column, and somebody may have written one.
+            # SQLite accepts any value in any column.
             raise DataError(f"the ledger cannot be read: {error}") from error
         finally:
             base.close()

@@ -1,14 +1,23 @@
-"""The board: what is known of the line at this moment. Filled by the follower, read by all."""
+"""The current state of the line, written by the subscriber thread and read by all."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Decision, StageTimes, Verdict
+from edgeinspect.domain import (
+    NS_PER_MS,
+    NS_PER_S,
+    AlarmCode,
+    Clock,
+    Decision,
+    StageTimes,
+    Verdict,
+    alarm_code,
+)
 from edgeinspect.services.hmi.alarm_log import AlarmLog
 from edgeinspect.services.hmi.alarm_remedies import DAEMON_SILENT, remedy_for
 from edgeinspect.services.hmi.shift_counters import ShiftCounters
@@ -19,26 +28,29 @@ _MAX_VERDICTS = 2_000
 _LATENCY_WINDOW_FRAMES = 600
 _MAX_REJECTS = 24
 _STARTUP_GRACE_NS = 3 * NS_PER_S
-WAITING_FOR_DAEMON = "this page has just begun to listen"
+WAITING_FOR_DAEMON = "the HMI has just started"
+NO_CAMERA = "no camera delivers frames"
 
 
 @dataclass(frozen=True, slots=True)
 class LineStatus:
-    """Is the line inspected now?"""
+    """Whether the line is inspected now, and why not."""
 
     state: str
-    """`inspecting`, `alarm` (inspecting, and a person must look) or `not_inspected`."""
+    """`inspecting`, `alarm` (inspecting, with an active alarm) or `not_inspected`."""
     reason: str
-    """In words; empty while all is well."""
+    """The alarm or another reason; empty while there is none."""
+    remedy: str
+    """What the operator does about it; empty without a reason."""
     silence_ms: int | None
-    """Since the last sign of life; None if there never was one."""
+    """Time since the last heartbeat; None before the first."""
     is_acknowledged: bool
-    """True if the alarm that stands has been acknowledged."""
+    """True if the active alarm has been acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CountedVerdict:
-    """What the shift counts of a verdict."""
+    """The fields of a verdict that the shift counters use."""
 
     seq: int
     at_utc_ns: int
@@ -49,7 +61,7 @@ class _CountedVerdict:
 
 
 class LineState:
-    """Thread-safe; nothing in it waits."""
+    """State, shift counters, alarms and newest verdicts of one line. Thread-safe; never waits."""
 
     def __init__(
         self,
@@ -60,22 +72,22 @@ class LineState:
         shift_bounds: Callable[[int], tuple[int, int]],
         service_alarm: Callable[[], str] = lambda: "",
     ) -> None:
-        """Nothing heard yet.
+        """Start without any message.
 
         Args:
             line: The line's name.
-            clock: Silence is measured on it.
-            silent_ns: Silence after which nobody inspects.
-            bounds: UTC ns to the (start, end) of its shift.
-            beside: An alarm of what works beside the line; it waits for the line's own.
+            clock: Measures silence.
+            silence_timeout_ns: Silence after which the line counts as not inspected.
+            shift_bounds: UTC ns to the (start, end) of its shift.
+            service_alarm: Alarm of archive or certificate; shown while the line has none.
         """
         self.line = line
         self.latest_status: Status | None = None
-        """The newest status."""
+        """The newest status message."""
         self.lost_verdicts = 0
-        """Verdicts that nobody holds any more."""
+        """Verdicts that could not be received."""
         self.verdict_counts: Counter[tuple[str, str]] = Counter()
-        """Verdicts heard, by camera and reason."""
+        """Received verdicts by (camera, reason)."""
         self._clock = clock
         self._silence_timeout_ns = silence_timeout_ns
         self._started_at_ns = clock.now_ns()
@@ -95,31 +107,31 @@ class LineState:
         self._state_since_ms = clock.utc_ns() // NS_PER_MS
         self._state = ""
 
-    # -- filled by the follower -----------------------------------------------------------
+    # -- written by the subscriber --------------------------------------------------------
 
     def load_alarms(self, events: Iterable[StoredEvent]) -> None:
-        """Alarms that a ledger knows of."""
+        """Load alarms from ledger events."""
         with self._lock:
             self._alarms.load(events)
 
     def add_past_reject(self, verdict: Verdict, body: bytes) -> None:
-        """A reject of earlier, for the strip; it is not counted."""
+        """Add an earlier reject to the list of rejects, without counting it."""
         with self._lock:
             self._rejects.append(verdict)
             self._verdicts_json[verdict.seq] = body
 
     def set_shift(self, shift: ShiftCounters, last_seq: int) -> None:
-        """Count on from what a ledger has of the shift, up to a seq."""
+        """Replace the shift counters by those of the ledger, which reach to `last_seq`."""
         with self._lock:
             if shift.start_utc_ns != self._shift.start_utc_ns:
                 return
-            for judged in self._recent_verdicts:
-                if judged.seq > last_seq and judged.seq >= self._shift.first_seq:
-                    _count_in_shift(shift, judged)
+            for counted in self._recent_verdicts:
+                if counted.seq > last_seq and counted.seq >= self._shift.first_seq:
+                    _count_in_shift(shift, counted)
             self._shift = shift
 
     def on_heartbeat(self, message: Heartbeat | Status) -> None:
-        """One heartbeat or status of the newest epoch."""
+        """Handle a heartbeat or status."""
         now_ns = self._clock.now_ns()
         with self._lock:
             self._protocol_alarm = ""
@@ -130,8 +142,8 @@ class LineState:
             self._last_heartbeat = message
 
     def on_verdict(self, verdict: Verdict, body: bytes, *, replayed: bool) -> None:
-        """One verdict, in order."""
-        judged = _CountedVerdict(
+        """Handle one verdict, in order of seq."""
+        counted = _CountedVerdict(
             verdict.seq,
             verdict.captured_at_utc_ns,
             verdict.decision.value,
@@ -140,15 +152,15 @@ class LineState:
             verdict.simulated,
         )
         with self._lock:
-            self.verdict_counts[verdict.camera, judged.reason] += 1
-            if judged.at_utc_ns >= self._shift.end_utc_ns:
-                self._shift = ShiftCounters(*self._shift_bounds(judged.at_utc_ns))
-            # Captured before the shift: it belongs to the one that was, unless this has begun.
-            if judged.at_utc_ns >= self._shift.start_utc_ns or self._shift.first_seq:
-                _count_in_shift(self._shift, judged)
+            self.verdict_counts[verdict.camera, counted.reason] += 1
+            if counted.at_utc_ns >= self._shift.end_utc_ns:
+                self._shift = ShiftCounters(*self._shift_bounds(counted.at_utc_ns))
+            # A frame captured before the shift counts only once the shift has its first frame.
+            if counted.at_utc_ns >= self._shift.start_utc_ns or self._shift.first_seq:
+                _count_in_shift(self._shift, counted)
             if len(self._recent_verdicts) == self._recent_verdicts.maxlen:
                 self._verdicts_json.pop(self._recent_verdicts[0].seq, None)
-            self._recent_verdicts.append(judged)
+            self._recent_verdicts.append(counted)
             self._verdicts_json[verdict.seq] = body
             self._last_verdict = verdict
             decided = verdict.decision is not Decision.NO_VERDICT
@@ -158,7 +170,7 @@ class LineState:
                 self._rejects.append(verdict)
 
     def on_lost(self, from_seq: int, to_seq: int) -> None:
-        """Verdicts that nobody holds any more."""
+        """Handle a gap: verdicts that can no longer be received."""
         with self._lock:
             self.lost_verdicts += to_seq - from_seq + 1
             self._shift.unknown_verdicts += to_seq - from_seq + 1
@@ -166,108 +178,108 @@ class LineState:
             self._shift.first_seq = self._shift.first_seq or from_seq
 
     def on_sequence_reset(self) -> None:
-        """The line counts anew: what was heard under the same numbers is another's."""
+        """Forget all verdicts: the line numbers its frames from 1 again."""
         with self._lock:
-            self._shift = ShiftCounters(*self._shift_bounds(self._clock.utc_ns()))
+            self._shift = self.new_shift()
             self._recent_verdicts.clear()
             self._verdicts_json.clear()
             self._rejects.clear()
 
     def on_protocol_error(self, alarm: str) -> None:
-        """What came cannot be read (`WIRE`), or is not the line's (`FORGED`)."""
+        """Set the alarm for messages that are unreadable or forged, until the next valid one."""
         with self._lock:
             self._protocol_alarm = alarm
 
     def acknowledge(self, actor: str) -> None:
-        """Somebody has seen the alarm that stands."""
+        """Mark the active alarm as acknowledged."""
         with self._lock:
             self._alarms.acknowledge(actor, self._clock.utc_ns())
 
-    # -- read by all ------------------------------------------------------------------------
+    # -- read by any thread -----------------------------------------------------------------
 
     @property
     def first_seq(self) -> int:
-        """First seq of the shift; 0 before there is one."""
+        """First seq of the shift; 0 before the first frame."""
         return self._shift.first_seq
 
+    def new_shift(self) -> ShiftCounters:
+        """Return empty counters of the current shift."""
+        return ShiftCounters(*self._shift_bounds(self._clock.utc_ns()))
+
     def should_read_ledger(self) -> bool:
-        """True if the ledger may know better than the wire what the shift had."""
+        """True if the shift lacks verdicts that the ledger may have."""
         return self._shift.unknown_verdicts > 0
 
     def current_status(self) -> LineStatus:
-        """What is true now; also keeps the alarms."""
+        """Return the status now; also updates the alarm log."""
         with self._lock:
             now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
-            heard_ns = self._last_heartbeat_at_ns
-            silent_ms = None if heard_ns is None else (now_ns - heard_ns) // NS_PER_MS
-            silent = heard_ns is None or now_ns - heard_ns >= self._silence_timeout_ns
-            beat = self._last_heartbeat
+            last_ns, heartbeat = self._last_heartbeat_at_ns, self._last_heartbeat
+            silence_ms = None if last_ns is None else (now_ns - last_ns) // NS_PER_MS
+            is_silent = last_ns is None or now_ns - last_ns >= self._silence_timeout_ns
             if self._protocol_alarm:
                 state, alarm = "not_inspected", self._protocol_alarm
-            elif heard_ns is None and now_ns < self._started_at_ns + _STARTUP_GRACE_NS:
-                state, alarm = "not_inspected", ""  # the page itself has just been started
-            elif silent or beat is None:
+            elif last_ns is None and now_ns < self._started_at_ns + _STARTUP_GRACE_NS:
+                state, alarm = "not_inspected", ""  # the HMI has just started
+            elif is_silent or heartbeat is None:
                 state, alarm = "not_inspected", DAEMON_SILENT
-            elif not beat.inspecting:
-                state, alarm = "not_inspected", beat.alarm
+            elif not heartbeat.inspecting:
+                state, alarm = "not_inspected", heartbeat.alarm
             else:
-                alarm = beat.alarm or self._service_alarm()
+                alarm = heartbeat.alarm or self._service_alarm()
                 state = "alarm" if alarm else "inspecting"
             self._alarms.update(alarm, utc_ns)
             if state != self._state:
                 self._state, self._state_since_ms = state, utc_ns // NS_PER_MS
-            raised = self._alarms.active
-            why = alarm
+            active, reason, code = self._alarms.active, alarm, alarm_code(alarm)
             if state == "not_inspected" and not alarm:
-                why = (
-                    WAITING_FOR_DAEMON
-                    if heard_ns is None
-                    else "the daemon says so: no camera delivers"
-                )
-            return LineStatus(state, why, silent_ms, bool(raised and raised.acknowledged_by))
+                reason = WAITING_FOR_DAEMON if last_ns is None else NO_CAMERA
+                code = AlarmCode.OTHER if last_ns is None else AlarmCode.CAMERA_LOST
+            remedy = remedy_for(code, self.line) if reason else ""
+            is_acknowledged = active is not None and bool(active.acknowledged_by)
+            return LineStatus(state, reason, remedy, silence_ms, is_acknowledged)
 
     def heartbeat_payload(self) -> dict[str, Any]:
-        """What is told several times a second."""
-        standing = self.current_status()
-        last = self._last_verdict
+        """Return the payload that browsers get several times a second."""
+        status, last = self.current_status(), self._last_verdict
         return {
-            "state": standing.state,
-            "why": standing.reason,
-            "remedy": remedy_for(standing.reason, self.line) if standing.reason else "",
-            "silent_ms": standing.silence_ms,
+            "state": status.state,
+            "why": status.reason,
+            "remedy": status.remedy,
+            "silent_ms": status.silence_ms,
             "silent_after_ms": self._silence_timeout_ns // NS_PER_MS,
-            "seen": standing.is_acknowledged,
+            "seen": status.is_acknowledged,
             "since_ms": self._state_since_ms,
             "now_ms": self._clock.utc_ns() // NS_PER_MS,
             "last": None if last is None else _verdict_summary(last),
         }
 
     def shift_payload(self) -> dict[str, Any]:
-        """The counters of the shift."""
+        """Return the counters of the shift."""
         with self._lock:
             return self._shift.payload()
 
     def trend_payload(self) -> dict[str, Any]:
-        """The shift in pieces."""
+        """Return the shift in quarters of an hour."""
         with self._lock:
             return self._shift.trend_payload()
 
     def alarms_payload(self) -> list[dict[str, Any]]:
-        """The newest first."""
+        """Return the alarms, the newest first."""
         with self._lock:
             return self._alarms.to_list()
 
     def rejects_payload(self) -> list[dict[str, Any]]:
-        """The newest first."""
+        """Return summaries of the newest rejects, the newest first."""
         with self._lock:
             return [_verdict_summary(verdict) for verdict in reversed(self._rejects)]
 
     def verdict_json(self, seq: int) -> bytes | None:
-        """The JSON of a verdict heard lately."""
+        """Return the JSON of a recent verdict."""
         return self._verdicts_json.get(seq)
 
     def stage_times(self) -> list[StageTimes]:
-        """Stage times of the newest frames that an engine judged."""
+        """Return the stage times of the newest frames that an engine inspected."""
         with self._lock:
             return list(self._stage_times)
 
@@ -284,7 +296,7 @@ def _count_in_shift(shift: ShiftCounters, verdict: _CountedVerdict) -> None:
 
 
 def _verdict_summary(verdict: Verdict) -> dict[str, Any]:
-    """A verdict in a few words."""
+    """Return the fields of a verdict for lists."""
     names = dict.fromkeys(region.class_name for region in verdict.regions if region.fatal)
     return {
         "seq": verdict.seq,
@@ -297,4 +309,23 @@ def _verdict_summary(verdict: Verdict) -> dict[str, Any]:
         "label": verdict.label,
         "simulated": verdict.simulated,
         "prob": verdict.defect_prob,
+    }
+
+
+def latency_payload(stage_times: Sequence[StageTimes], budget_us: int) -> dict[str, Any]:
+    """Return median, p99 and maximum latency, and the mean time of each stage."""
+    if not stage_times:
+        return {"frames": 0, "budget_us": budget_us}
+    totals = sorted(each.total_us for each in stage_times)
+    count = len(totals)
+    return {
+        "frames": count,
+        "budget_us": budget_us,
+        "p50_us": totals[count // 2],
+        "p99_us": totals[min(count - 1, count * 99 // 100)],
+        "max_us": totals[-1],
+        "stages_us": {
+            name: sum(getattr(each, f"{name}_us") for each in stage_times) // count
+            for name in ("queue", "gate", "segmenter", "regions")
+        },
     }

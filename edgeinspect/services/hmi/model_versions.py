@@ -1,4 +1,4 @@
-"""The engines' versions as the page shows them, and their promotion."""
+"""Lists the versions of the line's models, and promotes them."""
 
 from __future__ import annotations
 
@@ -29,74 +29,66 @@ _MAX_OUTPUT_CHARS = 600
 def describe_versions(
     store: ModelStore, names: Sequence[str], shadow_file: Path
 ) -> list[dict[str, Any]]:
-    """Every version of the line's models, the newest first, with its figures in shadow.
+    """Return every version of the models, the newest first, with its figures in shadow.
 
     Args:
-        store: Where they are.
+        store: The model store.
         names: The models of the line.
-        record: The shadow's record.
+        shadow_file: The results of shadow inspection.
     """
-    told: list[dict[str, Any]] = []
+    models: list[dict[str, Any]] = []
     for name in names:
-        shelf = store.model_versions(name)
+        model = store.model_versions(name)
         try:
-            register = shelf.read_state()
+            state = model.read_state()
         except ModelError as error:
-            told.append({"name": name, "problem": str(error), "versions": []})
+            models.append({"name": name, "problem": str(error), "versions": []})
             continue
-        versions = [
-            _describe_version(shelf, register, each, shadow_file) for each in shelf.versions()
-        ]
-        history = [msgspec.to_builtins(change) for change in register.history[-10:]]
-        told.append(
+        versions = [_describe_version(model, state, each, shadow_file) for each in model.versions()]
+        history = [msgspec.to_builtins(change) for change in state.history[-10:]]
+        models.append(
             {"name": name, "problem": "", "versions": versions[::-1], "history": history[::-1]}
         )
-    return told
+    return models
 
 
 def _describe_version(
-    shelf: ModelVersions, register: VersionState, version: int, shadow_file: Path
+    model: ModelVersions, state: VersionState, version: int, shadow_file: Path
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "ref": f"{shelf.name}/{version}",
-        "state": register.stage_of(version).value,
-        "was_live": version in register.before,
+    described: dict[str, Any] = {
+        "ref": f"{model.name}/{version}",
+        "state": state.stage_of(version).value,
+        "was_live": version in state.before,
         "problem": "",
         "shadow": [],
     }
     try:
-        manifest = read_manifest(shelf.folder / str(version) / MANIFEST_FILE)
+        manifest = read_manifest(model.folder / str(version) / MANIFEST_FILE)
         key = model_key(manifest.name, manifest.version, manifest.sha256)
-        told |= {
+        described |= {
             "kind": manifest.kind.value,
             "precision": manifest.precision.value,
             "calibration": manifest.calibration,
             "created": manifest.created,
             "sha256": manifest.sha256,
             "latency": [msgspec.to_builtins(each) for each in manifest.latency],
-            "shadow": [_shadow_figures(one) for one in read_comparisons([shadow_file], key)],
+            "shadow": [_shadow_figures(each) for each in read_comparisons([shadow_file], key)],
         }
     except (ModelError, DataError) as error:
-        told["problem"] = str(error)
-    return told
+        described["problem"] = str(error)
+    return described
 
 
-def _shadow_figures(one: ShadowComparison) -> dict[str, Any]:
-    return {
-        "live": one.live,
-        "frames": one.frames,
-        "only_live_rejects": one.only_live_rejects,
-        "only_shadow_rejects": one.only_shadow_rejects,
-        "both_reject": one.both_reject,
-        "p99_us": one.p99_us,
-        "seqs": one.seqs[:10],
-    }
+def _shadow_figures(comparison: ShadowComparison) -> dict[str, Any]:
+    names = ("live", "frames", "only_live_rejects", "only_shadow_rejects", "both_reject", "p99_us")
+    figures = {name: getattr(comparison, name) for name in names}
+    return {**figures, "seqs": comparison.seqs[:10]}
 
 
 def promote(store: ModelStore, ref: str, actor: str, reason: str, backend: str) -> str:
-    """Verify a version and make it live, in a process of its own; returns what it said.
+    """Verify a version and make it live; return the output of the command.
 
-    The verification loads the engine, which has no place beside the page.
+    Runs in a process of its own, since the verification loads the engine.
 
     Raises:
         ModelError: It was refused, or took too long.
@@ -119,7 +111,7 @@ def promote(store: ModelStore, ref: str, actor: str, reason: str, backend: str) 
 
 
 def run_reload_command(command: Sequence[str]) -> str:
-    """Have the line take what is live now; returns what the command said.
+    """Reload the line; return the output of the command.
 
     Raises:
         ModelError: The command failed.

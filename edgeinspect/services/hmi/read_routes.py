@@ -1,4 +1,4 @@
-"""What can be read: each answer to a GET, none of which changes anything."""
+"""The GET routes; none changes anything."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from edgeinspect.services.hmi import archive_frames
 from edgeinspect.services.hmi import model_versions as engines
 from edgeinspect.services.hmi.action_routes import ApiError
 from edgeinspect.services.hmi.event_stream import EventStream
-from edgeinspect.services.hmi.figures import latency_payload
 from edgeinspect.services.hmi.frame_cache import EncodedFrame, FrameCache
 from edgeinspect.services.hmi.http.request_guard import overload_response
 from edgeinspect.services.hmi.ledger_history import LedgerHistory
-from edgeinspect.services.hmi.line_state import LineState
+from edgeinspect.services.hmi.line_state import LineState, latency_payload
 from edgeinspect.services.hmi.metrics import CONTENT_TYPE, Metrics
 from edgeinspect.storage.ledger import VerdictFilter
 from edgeinspect.storage.model_store import ModelStore
@@ -45,18 +44,18 @@ _VERSIONS_CACHE_S = 3.0
 _METRICS_CACHE_S = 0.5
 _SEQ = re.compile(r"[0-9]{1,19}")
 STATE_HEADER = "Edgeinspect-State"
-"""On every answer to `/api/state`: so an overload, which has none, is no word about the line."""
+"""On every response of `/api/state`, to distinguish it from an overload response."""
 _encode = msgspec.json.Encoder().encode
 
 
 def json_response(payload: Any) -> Response:
-    """JSON, encoded by msgspec: JSONResponse would not take NaN, nor is it as fast."""
+    """Return JSON encoded by msgspec, which accepts NaN and is faster than JSONResponse."""
     return Response(_encode(payload), media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadContext:
-    """What answers are made from."""
+    """What the GET routes read."""
 
     line_state: LineState
     frame_cache: FrameCache
@@ -74,18 +73,18 @@ class ReadContext:
 
 
 def state_payload(context: ReadContext) -> dict[str, Any]:
-    """What every browser is told once a second."""
-    board, status = context.line_state, context.line_state.latest_status
+    """Return the payload that browsers get once a second."""
+    line_state, status = context.line_state, context.line_state.latest_status
     return {
-        "line": board.line,
-        "shift": board.shift_payload(),
-        "latency": latency_payload(board.stage_times(), context.budget_us),
+        "line": line_state.line,
+        "shift": line_state.shift_payload(),
+        "latency": latency_payload(line_state.stage_times(), context.budget_us),
         "status": None if status is None else msgspec.to_builtins(status),
         "rejects": [
             {**each, "picture": context.frame_cache.find(each["seq"]) is not None}
-            for each in board.rejects_payload()
+            for each in line_state.rejects_payload()
         ],
-        "alarms": board.alarms_payload(),
+        "alarms": line_state.alarms_payload(),
         "cameras": list(context.camera_names),
         "classes": dict(zip(context.class_names, cycle(context.class_colors), strict=False)),
         "version": context.version,
@@ -93,16 +92,16 @@ def state_payload(context: ReadContext) -> dict[str, Any]:
 
 
 def live_payload(context: ReadContext) -> dict[str, Any]:
-    """What every browser is told whenever there is a new live picture: which, and its verdict."""
+    """Return the newest live frame of each camera, with its verdict."""
     return {
         camera: {
-            "seq": picture.seq,
-            "height_px": picture.height_px,
-            "width_px": picture.width_px,
-            "mask": picture.mask_png is not None,
-            "verdict": _decode_verdict(context.line_state.verdict_json(picture.seq)),
+            "seq": frame.seq,
+            "height_px": frame.height_px,
+            "width_px": frame.width_px,
+            "mask": frame.mask_png is not None,
+            "verdict": _decode_verdict(context.line_state.verdict_json(frame.seq)),
         }
-        for camera, picture in context.frame_cache.newest_live().items()
+        for camera, frame in context.frame_cache.newest_live().items()
     }
 
 
@@ -111,7 +110,7 @@ def _decode_verdict(body: bytes | None) -> Any:
 
 
 class ReadRoutes:
-    """The GET routes. One loop; what waits is done in threads."""
+    """The GET routes. One event loop; blocking work runs in threads."""
 
     def __init__(self, context: ReadContext, stream: EventStream) -> None:
         self._context = context
@@ -130,85 +129,86 @@ class ReadRoutes:
         self._versions_at_s = -_VERSIONS_CACHE_S
 
     async def index(self, request: Request) -> Response:
-        """The page itself."""
+        """The web page."""
         return self._file("index.html")
 
     async def static(self, request: Request) -> Response:
-        """One of the page's own files, by its name alone: no path is ever made of it."""
+        """A static file, looked up by name; no path is built from the request."""
         return self._file(request.path_params["name"])
 
     def _file(self, name: str) -> Response:
-        found = self._files.get(name)
-        if found is None:
+        if name not in self._files:
             raise ApiError(404, "there is no such file")
-        return Response(found[0], headers={"Content-Type": found[1]})
+        content, content_type = self._files[name]
+        return Response(content, headers={"Content-Type": content_type})
 
     async def stream(self, request: Request) -> Response:
-        """Beats and boards, as they come."""
+        """The event stream."""
         address = request.client.host if request.client else ""
         if self._stream.is_full(address):
-            return overload_response("streams", "too many browsers watch", 10)
+            return overload_response("streams", "too many browsers are connected", 10)
         headers = {"X-Accel-Buffering": "no"}
         return StreamingResponse(
             self._stream.subscribe(address), media_type="text/event-stream", headers=headers
         )
 
     async def state(self, request: Request) -> Response:
-        """One beat, for a program: 200 while the line is inspected, else 503.
+        """The state, for programs: 200 while the line is inspected, else 503.
 
-        A page that is asked too much answers 429, without the header that names the state.
+        An overload is answered with 429, without the header that names the state.
         """
-        beat = self._context.line_state.heartbeat_payload()
-        good = beat["state"] != "not_inspected"
-        headers = {STATE_HEADER: beat["state"]}
-        return Response(_encode(beat), 200 if good else 503, headers, media_type="application/json")
+        payload = self._context.line_state.heartbeat_payload()
+        state = payload["state"]
+        code = 503 if state == "not_inspected" else 200
+        response = json_response(payload)
+        response.status_code, response.headers[STATE_HEADER] = code, state
+        return response
 
     async def trend(self, request: Request) -> Response:
-        """The shift in pieces."""
+        """The shift in quarters of an hour."""
         return json_response(self._context.line_state.trend_payload())
 
     async def search(self, request: Request) -> Response:
         """Verdicts of the ledger, the newest first."""
-        wanted = _parse_criteria(request.query_params)
-        rows = await self._read_in_thread(lambda: self._context.history.search(wanted))
-        return json_response({"rows": rows, "most": wanted.limit})
+        criteria = _parse_criteria(request.query_params)
+        rows = await self._read_in_thread(lambda: self._context.history.search(criteria))
+        return json_response({"rows": rows, "most": criteria.limit})
 
     async def verdict(self, request: Request) -> Response:
-        """One verdict whole, with what there is of its picture."""
+        """One verdict, and whether its frame and mask are available."""
         seq = _parse_seq(request)
         body = await self._verdict_json(seq)
-        picture = await self._find_frame(seq, body)
-        found = decode_json(body)
+        frame = await self._find_frame(seq, body)
         return json_response(
             {
-                "verdict": found,
-                "picture": picture is not None,
-                "mask": picture is not None and picture.mask_png is not None,
-                "height_px": picture.height_px if picture else None,
-                "width_px": picture.width_px if picture else None,
+                "verdict": decode_json(body),
+                "picture": frame is not None,
+                "mask": frame is not None and frame.mask_png is not None,
+                "height_px": frame.height_px if frame else None,
+                "width_px": frame.width_px if frame else None,
             }
         )
 
     async def image(self, request: Request) -> Response:
         """A frame's JPEG."""
-        found = await self._require_frame(_parse_seq(request))
-        return _image_response(found.jpeg, "image/jpeg")
+        frame = await self._require_frame(_parse_seq(request))
+        return _image_response(frame.jpeg, "image/jpeg")
 
     async def thumbnail(self, request: Request) -> Response:
-        """A small JPEG of what made a frame a reject."""
-        found = await self._require_frame(_parse_seq(request))
-        return _image_response(found.thumbnail_jpeg, "image/jpeg")
+        """A small JPEG of the worst region of a reject."""
+        frame = await self._require_frame(_parse_seq(request))
+        return _image_response(frame.thumbnail_jpeg, "image/jpeg")
 
     async def mask(self, request: Request) -> Response:
         """A frame's class map in colours."""
-        found = await self._require_frame(_parse_seq(request))
-        return _image_response(found.mask_png, "image/png")
+        frame = await self._require_frame(_parse_seq(request))
+        return _image_response(frame.mask_png, "image/png")
 
     async def engines(self, request: Request) -> Response:
         """Versions, and their figures in shadow."""
         sources = self._context
         now_s = time.monotonic()
-        async with self._versions_lock:  # reading manifests and a shadow's record is dear
+        async with self._versions_lock:  # reading manifests and shadow results is slow
             if now_s - self._versions_at_s > _VERSIONS_CACHE_S:
                 self._versions = await self._read_in_thread(
                     lambda: engines.describe_versions(
@@ -219,35 +219,35 @@ class ReadRoutes:
         return json_response(self._versions)
 
     async def events(self, request: Request) -> Response:
-        """What happened to the line beside its verdicts, the newest first."""
-        found = await self._read_in_thread(lambda: self._context.history.events(200))
+        """Events of the line, the newest first."""
+        events = await self._read_in_thread(lambda: self._context.history.events(200))
         return json_response(
             [
                 {
-                    "at_ms": each.at_utc_ns // 1_000_000,
-                    "kind": each.kind,
-                    "actor": each.actor,
-                    "detail": each.detail,
+                    "at_ms": event.at_utc_ns // 1_000_000,
+                    "kind": event.kind,
+                    "actor": event.actor,
+                    "detail": event.detail,
                 }
-                for each in found
+                for event in events
             ]
         )
 
     async def metrics(self, request: Request) -> Response:
-        """For Prometheus."""
-        async with self._metrics_lock:  # the status is new once a second: so is this
+        """The metrics, for Prometheus."""
+        async with self._metrics_lock:  # the status changes once a second
             if time.monotonic() - self._metrics_at_s > _METRICS_CACHE_S:
                 self._metrics_text = await anyio.to_thread.run_sync(self._context.metrics.render)
                 self._metrics_at_s = time.monotonic()
         return Response(self._metrics_text, headers={"Content-Type": CONTENT_TYPE})
 
-    # -- inside -------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------
 
     async def _read_in_thread(self, work: Callable[[], Any]) -> Any:
-        """Something of the disk, in a thread.
+        """Run a function that reads the disk, in a thread.
 
         Raises:
-            Refusal: It cannot be read.
+            ApiError: The disk cannot be read.
         """
         try:
             return await anyio.to_thread.run_sync(work, limiter=self._read_limiter)
@@ -266,30 +266,30 @@ class ReadRoutes:
 
     async def _find_frame(self, seq: int, body: bytes) -> EncodedFrame | None:
         archive = self._context.archive_folder
-        found = self._context.frame_cache.find(seq)
-        if found is None and archive is not None:
-            found = await self._read_in_thread(
+        frame = self._context.frame_cache.find(seq)
+        if frame is None and archive is not None:
+            frame = await self._read_in_thread(
                 lambda: archive_frames.find_archived_frame(archive, decode_verdict(body))
             )
-        return found
+        return frame
 
     async def _require_frame(self, seq: int) -> EncodedFrame:
-        found = self._context.frame_cache.find(seq)
-        if found is None and self._context.archive_folder is not None:
-            found = await self._find_frame(seq, await self._verdict_json(seq))
-        if found is None:
-            raise ApiError(404, f"there is no picture of frame {seq}")
-        return found
+        frame = self._context.frame_cache.find(seq)
+        if frame is None and self._context.archive_folder is not None:
+            frame = await self._find_frame(seq, await self._verdict_json(seq))
+        if frame is None:
+            raise ApiError(404, f"there is no image of frame {seq}")
+        return frame
 
 
 def _image_response(data: bytes | None, media_type: str) -> Response:
     if data is None:
-        raise ApiError(404, "there is none of this frame")
+        raise ApiError(404, "this frame has no such image")
     return Response(data, media_type=media_type, headers={"Cache-Control": "private, max-age=600"})
 
 
 def _parse_seq(request: Request) -> int:
-    """A frame's number out of a path; any number of digits may stand there."""
+    """Return the frame number in a path."""
     text: str = request.path_params["seq"]
     if _SEQ.fullmatch(text) is None or not 0 < int(text) < 1 << 62:
         raise ApiError(404, "there is no such frame")
@@ -297,12 +297,12 @@ def _parse_seq(request: Request) -> int:
 
 
 def _parse_criteria(query: Any) -> VerdictFilter:
-    """What was asked for, each part checked.
+    """Return the validated search criteria of a query string.
 
     Raises:
-        Refusal: A part is none.
+        ApiError: A criterion is invalid.
     """
-    known = {
+    names = {
         "since_ms",
         "until_ms",
         "decision",
@@ -313,33 +313,33 @@ def _parse_criteria(query: Any) -> VerdictFilter:
         "seq",
         "limit",
     }
-    words = {name: text for name, text in query.items() if text}
+    values = {name: text for name, text in query.items() if text}
     if len(query.multi_items()) != len(query):
-        raise ApiError(400, "each may be asked for once")
-    for name, text in words.items():
-        if name not in known or len(text) > _MAX_TEXT_CHARS or not text.isprintable():
-            raise ApiError(400, f"{name[:20]!r} cannot be asked for like that")
+        raise ApiError(400, "each criterion may be given once")
+    for name, text in values.items():
+        if name not in names or len(text) > _MAX_TEXT_CHARS or not text.isprintable():
+            raise ApiError(400, f"{name[:20]!r} is not a valid criterion")
 
     def number(name: str, low: int, high: int) -> int | None:
-        text = words.get(name)
+        text = values.get(name)
         if text is None:
             return None
         if not (text.isascii() and text.isdecimal()) or not low <= int(text) <= high:
             raise ApiError(400, f"{name} must be a whole number from {low} to {high}")
         return int(text)
 
-    for name, values in (("decision", Decision), ("reason", Reason)):
-        if name in words and words[name] not in {each.value for each in values}:
-            raise ApiError(400, f"there is no {name} {words[name]!r}")
+    for name, choices in (("decision", Decision), ("reason", Reason)):
+        if name in values and values[name] not in {each.value for each in choices}:
+            raise ApiError(400, f"there is no {name} {values[name]!r}")
     since, until = number("since_ms", 0, 1 << 42), number("until_ms", 0, 1 << 42)
     return VerdictFilter(
         since_utc_ns=None if since is None else since * 1_000_000,
         until_utc_ns=None if until is None else until * 1_000_000,
-        decision=words.get("decision"),
-        reason=words.get("reason"),
-        class_name=words.get("class"),
-        camera=words.get("camera"),
-        part_id=words.get("part"),
+        decision=values.get("decision"),
+        reason=values.get("reason"),
+        class_name=values.get("class"),
+        camera=values.get("camera"),
+        part_id=values.get("part"),
         seq=number("seq", 1, 1 << 62),
         limit=number("limit", 1, _MAX_ROWS) or 100,
     )

@@ -1,9 +1,8 @@
-"""The program: a page's file becomes a running page, and signals end it."""
+"""Runs the HMI of one line until a signal."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -25,7 +24,6 @@ from edgeinspect.errors import (
     is_transient,
 )
 from edgeinspect.imaging import CLASS_COLORS
-from edgeinspect.services.hmi import shift_counters
 from edgeinspect.services.hmi.action_routes import ActionContext, ActionRoutes
 from edgeinspect.services.hmi.app import make_app
 from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
@@ -41,205 +39,169 @@ from edgeinspect.services.hmi.frame_cache import FrameCache
 from edgeinspect.services.hmi.host_sensors import read_host_state
 from edgeinspect.services.hmi.http.client_address import parse_networks
 from edgeinspect.services.hmi.http.connection_limits import ConnectionLimiter, LimitedListener
-from edgeinspect.services.hmi.http.library_log import redirect_library_logs
 from edgeinspect.services.hmi.http.reverse_proxy import TrustedProxies
-from edgeinspect.services.hmi.http.server import make_server
+from edgeinspect.services.hmi.http.server import make_server, redirect_library_logs
 from edgeinspect.services.hmi.http.tls import RenewableCertificate
 from edgeinspect.services.hmi.ledger_history import LedgerHistory
 from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.services.hmi.login.sessions import LoginSessions
 from edgeinspect.services.hmi.login.throttle import LoginThrottle
-from edgeinspect.services.hmi.metrics import Metrics
+from edgeinspect.services.hmi.metrics import Metrics, MetricSources
 from edgeinspect.services.hmi.read_routes import (
     ReadContext,
     ReadRoutes,
     live_payload,
     state_payload,
 )
+from edgeinspect.services.hmi.shift_counters import shift_bounds
 from edgeinspect.services.hmi.subscriber import LineSubscriber
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.paths import client_addresses, find_shared_memory_folder
 from edgeinspect.storage.shadow_results import RESULTS_SUFFIX
-from edgeinspect.system import RateLimitedLogger, UserFile, log_events
+from edgeinspect.system import RateLimitedLogger, UserFile, log_events, signal_handlers
 from edgeinspect.wire import process_holding
 
 _log = structlog.get_logger()
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXTRA_CONNECTIONS = 100
-"""Beside two for each browser that watches: for requests, and for those who knock."""
+"""Connections besides two per browser: for requests and new clients."""
 _MIN_CONNECTIONS_PER_CLIENT = 40
 _MIN_STREAMS_PER_CLIENT = 8
 
 
 def run_hmi(path: Path) -> None:
-    """Run the page of a configuration file until a signal.
+    """Run the HMI of a configuration file until a signal.
 
     Raises:
-        ConfigError: The configuration cannot be used.
-        DataError: A key is not what it should be.
-        DeviceLostError: The address is taken.
+        ConfigError: The configuration is invalid.
+        DataError: A key file is invalid.
+        DeviceLostError: The address is in use.
     """
     loaded = load_hmi_config(path)
-    page = HmiService(loaded, SystemClock())
+    service = HmiService(loaded, SystemClock())
     lower_priority(loaded.config.nice)
-    page.start()
+    service.start()
     try:
-        _serve(loaded, page)
+        _serve(loaded, service)
     finally:
-        page.stop()
+        service.stop()
         _log.info(log_events.PAGE_STOPPED, line=loaded.line.config.line)
 
 
 def lower_priority(nice: int) -> None:
-    """Let the line come first: a low priority, and one thread for each picture.
+    """Lower this process's priority, and use one thread per image, in favour of the line.
 
-    Not SCHED_IDLE: on a PC that is never idle the page would starve, and say NOT INSPECTED
-    of a line that is.
+    Not SCHED_IDLE: on a PC that is never idle the HMI would starve, and show NOT INSPECTED for
+    an inspected line.
     """
     cv2.setNumThreads(1)
     os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 class HmiService:
-    """Everything behind the socket. `start` and `stop` belong to one thread."""
+    """All components behind the listening socket. `start` and `stop` belong to one thread."""
 
     def __init__(self, loaded: LoadedHmiConfig, clock: Clock) -> None:
-        """Build everything; nothing runs yet."""
+        """Build all components; start none."""
         config, line = loaded.config, loaded.line.config
-        prepare = client_keys_setup(config.curve)
-
-        def bounds(utc_ns: int) -> tuple[int, int]:
-            return shift_counters.shift_bounds(utc_ns, config.shifts or DEFAULT_SHIFT_STARTS)
-
         folder = Path(config.ring_folder) if config.ring_folder else find_shared_memory_folder(line)
-        verdicts, replay = client_addresses(line, folder)
-        source = find_line(
-            line.line,
-            verdicts,
-            replay,
-            spool=str(folder),
-            has_keys=config.curve is not None,
-            unproven=config.unproven,
-        )
-
-        def subscribe(cursor: int | None) -> VerdictFeed:
-            return VerdictFeed(
-                verdicts,
-                replay,
-                name="page",
-                line=line.line,
-                cursor=cursor,
-                setup_socket=prepare,
-                clock=clock,
-                verifier=source.verifier(),
-            )
-
-        store = ModelStore(Path(line.store) if line.store else default_root())
         ledger = Path(line.ledger.folder) if line.ledger else None
-        state = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-        history = LedgerHistory(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
         archive = Path(config.archive) if config.archive else None
-        watch = self._archive_monitor = ArchiveMonitor(archive, clock) if archive else None
-        certificate = self.certificate = RenewableCertificate(config.tls) if config.tls else None
-
-        def beside() -> str:
-            told = watch.alarm() if watch is not None else ""
-            return told or (certificate.alarm() if certificate is not None else "")
-
+        store = ModelStore(Path(line.store) if line.store else default_root())
+        self.certificate = RenewableCertificate(config.tls) if config.tls else None
+        self._archive_monitor = ArchiveMonitor(archive, clock) if archive else None
         self.line_state = LineState(
             line.line,
             clock=clock,
             silence_timeout_ns=round(config.silent_ms * NS_PER_MS),
-            shift_bounds=bounds,
-            service_alarm=beside,
+            shift_bounds=lambda utc_ns: shift_bounds(utc_ns, config.shifts or DEFAULT_SHIFT_STARTS),
+            service_alarm=self._service_alarm,
         )
-        drift = DriftMonitor(
-            line.line,
-            config.drift.reference_frames,
-            config.drift.window_frames,
-            Path(state) if state else None,
-        )
+        drift = _make_drift_monitor(loaded)
         rings = {name: folder / f"{line.line}.{name}.ring" for name in line.cameras}
         self.frame_cache = FrameCache(rings, config.live_hz, drift, clock)
         self.stream = EventStream(
             self.line_state.heartbeat_payload,
-            lambda: state_payload(sources),
-            lambda: live_payload(sources),
+            lambda: state_payload(read_context),
+            lambda: live_payload(read_context),
             config.clients,
             max(_MIN_STREAMS_PER_CLIENT, config.clients // 4),
         )
-        measures = Metrics(
+        metric_sources = MetricSources(
             self.line_state,
             drift,
             cameras=tuple(line.cameras),
             budget_ms=line.budget_ms,
             read_host_state=read_host_state,
             client_count=lambda: self.stream.subscriber_count,
-            archive_monitor=watch,
+            archive_monitor=self._archive_monitor,
         )
+        metrics = Metrics(metric_sources)
+        history = LedgerHistory(ledger / f"{line.line}.ledger.sqlite" if ledger else None)
         self.subscriber = LineSubscriber(
-            make_feed=subscribe,
+            make_feed=_feed_factory(loaded, folder, clock),
             history=history,
             line_state=self.line_state,
             frame_cache=self.frame_cache,
             drift=drift,
-            metrics=measures,
-            shift_bounds=bounds,
-            reference_frames=config.drift.reference_frames,
+            metrics=metrics,
             clock=clock,
         )
-        models, classes = _model_and_class_names(loaded, store)
-        sources = ReadContext(
-            self.line_state,
-            self.frame_cache,
-            history,
-            measures,
-            store,
-            models,
-            tuple(line.cameras),
-            classes,
-            CLASS_COLORS,
-            (ledger or folder) / f"{line.line}{RESULTS_SUFFIX}",
-            archive,
-            round(line.budget_ms * 1000),
-            __version__,
+        model_names, class_names = _model_and_class_names(loaded, store)
+        read_context = ReadContext(
+            line_state=self.line_state,
+            frame_cache=self.frame_cache,
+            history=history,
+            metrics=metrics,
+            store=store,
+            model_names=model_names,
+            camera_names=tuple(line.cameras),
+            class_names=class_names,
+            class_colors=CLASS_COLORS,
+            shadow_file=(ledger or folder) / f"{line.line}{RESULTS_SUFFIX}",
+            archive_folder=archive,
+            budget_us=round(line.budget_ms * 1000),
+            version=__version__,
         )
-        challenge = line.capture.challenge_folder
-        means = ActionContext(
-            self.line_state,
-            UserFile(Path(config.users) if config.users else None),
-            replay,
-            prepare,
-            store,
-            models,
-            Path(challenge) if challenge else None,
-            config.backend,
-            tuple(config.reload_command),
+        challenge_folder = line.capture.challenge_folder
+        action_context = ActionContext(
+            line_state=self.line_state,
+            users=UserFile(Path(config.users) if config.users else None),
+            replay_address=client_addresses(line, folder)[1],
+            socket_setup=client_keys_setup(config.curve),
+            store=store,
+            model_names=model_names,
+            challenge_folder=Path(challenge_folder) if challenge_folder else None,
+            backend=config.backend,
+            reload_command=tuple(config.reload_command),
         )
         sessions = LoginSessions(round(config.session_min * 60 * NS_PER_S), clock)
-        proxies = self.proxies = TrustedProxies(
-            parse_networks(config.proxies), config.prefix.rstrip("/")
-        )
+        prefix = config.prefix.rstrip("/")
+        self.proxies = TrustedProxies(parse_networks(config.proxies), prefix)
         self.app: ASGIApp = make_app(
-            ReadRoutes(sources, self.stream),
-            ActionRoutes(means, sessions, LoginThrottle(clock), clock),
+            ReadRoutes(read_context, self.stream),
+            ActionRoutes(action_context, sessions, LoginThrottle(clock), clock),
             self.stream,
             _host_names(loaded),
             config.requests_per_s,
-            proxies,
-            certificate,
+            self.proxies,
+            self.certificate,
         )
         self._threads: list[threading.Thread] = []
 
+    def _service_alarm(self) -> str:
+        """Return the alarm of the archive, else of the certificate; empty for none."""
+        alarm = self._archive_monitor.alarm() if self._archive_monitor is not None else ""
+        return alarm or (self.certificate.alarm() if self.certificate is not None else "")
+
     def start(self) -> None:
-        """Begin to hear, to encode, and to look at the archive."""
+        """Start the subscriber, encoder and archive threads."""
         self._start_thread("follow", self.subscriber.run)
         self._start_thread("encode", self.frame_cache.run)
         if self._archive_monitor is not None:
             self._start_thread("archive", self._archive_monitor.run)
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all threads."""
         self.subscriber.stop()
         self.frame_cache.stop()
         if self._archive_monitor is not None:
@@ -251,7 +213,7 @@ class HmiService:
         def body() -> None:
             try:
                 target()
-            except BaseException:  # without ears the page must not go on as if it had any
+            except BaseException:  # a dead thread leaves stale state: exit
                 _log.exception(log_events.PAGE_FAILED, thread=name)
                 os._exit(DeviceLostError.exit_code)
 
@@ -260,17 +222,59 @@ class HmiService:
         thread.start()
 
 
+def _feed_factory(
+    loaded: LoadedHmiConfig, folder: Path, clock: Clock
+) -> Callable[[int | None], VerdictFeed]:
+    """Return what connects a feed of the line, from a cursor."""
+    config, line = loaded.config, loaded.line.config
+    verdicts, replay = client_addresses(line, folder)
+    endpoint = find_line(
+        line.line,
+        verdicts,
+        replay,
+        spool=str(folder),
+        has_keys=config.curve is not None,
+        unproven=config.unproven,
+    )
+
+    def make_feed(cursor: int | None) -> VerdictFeed:
+        return VerdictFeed(
+            verdicts,
+            replay,
+            name="page",
+            line=line.line,
+            cursor=cursor,
+            setup_socket=client_keys_setup(config.curve),
+            clock=clock,
+            verifier=endpoint.verifier(),
+        )
+
+    return make_feed
+
+
+def _make_drift_monitor(loaded: LoadedHmiConfig) -> DriftMonitor:
+    """Build the drift monitor, with a state folder if there is one."""
+    config = loaded.config
+    folder = config.state or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return DriftMonitor(
+        loaded.line.config.line,
+        config.drift.reference_frames,
+        config.drift.window_frames,
+        Path(folder) if folder else None,
+    )
+
+
 def _model_and_class_names(
     loaded: LoadedHmiConfig, store: ModelStore
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the line's models, and the segmenter's classes as far as they can be told."""
+    """Return the names of the line's models, and of the segmenter's classes if it can be loaded."""
     names: list[str] = []
     classes: tuple[str, ...] = tuple(loaded.line.config.decide.classes)
-    for role, choice in loaded.line.engines.items():
-        ref = str(choice.options.model)
+    for role, plugin in loaded.line.engines.items():
+        ref = str(plugin.options.model)
         try:
             spec: ModelSpec | None = store.resolve(ref)
-        except ModelError:  # the daemon will say so; the page shows what it can
+        except ModelError:  # the daemon reports it
             spec = None
         names.append(spec.id.name if spec is not None else ref.partition("/")[0])
         if role == "segmenter" and spec is not None:
@@ -279,41 +283,41 @@ def _model_and_class_names(
 
 
 def _host_names(loaded: LoadedHmiConfig) -> list[str]:
-    """Names by which browsers may ask."""
+    """Return the host names that requests may use."""
     hosts = {"localhost", loaded.host.lower(), socket.gethostname().lower()}
     return sorted(hosts | {name.lower() for name in loaded.config.hosts})
 
 
 def _bind_error(bind: str, error: BaseException | None) -> EdgeInspectError:
-    """A person must mend a port that is not ours, or a name that nobody has; all else may pass."""
-    words = getattr(error, "strerror", None) or "it cannot be had"
+    """Return the error for an address that cannot be bound: permanent, or worth a retry."""
+    cause = getattr(error, "strerror", None) or "it is not available"
     if error is not None and not is_transient(error):
-        return ConfigError([ConfigFault("bind", f"cannot be bound: {words}", bind)])
+        return ConfigError([ConfigFault("bind", f"cannot be bound: {cause}", bind)])
     return DeviceLostError(
-        f"the address cannot be bound: {words}{process_holding(f'tcp://{bind}')}",
+        f"the address cannot be bound: {cause}{process_holding(f'tcp://{bind}')}",
         where=bind,
-        remedy="Is another page running? Stop it, or choose another `bind`",
+        remedy="Stop the other program, or choose another `bind`",
     )
 
 
 def _serve(loaded: LoadedHmiConfig, service: HmiService) -> None:
-    """Serve until SIGTERM or SIGINT, which uvicorn takes.
+    """Serve until SIGTERM or SIGINT, which uvicorn handles.
 
     Raises:
-        ConfigError: The address can never be had.
-        DeviceLostError: It cannot be had now.
+        ConfigError: The address can never be bound.
+        DeviceLostError: The address cannot be bound now.
     """
     certificate, clients = service.certificate, loaded.config.clients
-    gate = ConnectionLimiter(
+    limiter = ConnectionLimiter(
         clients * 2 + _EXTRA_CONNECTIONS,
         max(_MIN_CONNECTIONS_PER_CLIENT, (clients * 2 + _EXTRA_CONNECTIONS) // 4),
         service.proxies.is_trusted,
         is_tls=certificate is not None,
     )
-    server = make_server(service.app, gate, certificate, loaded.host, loaded.port)
+    server = make_server(service.app, limiter, certificate, loaded.host, loaded.port)
     try:
         bound = server.config.bind_socket()
-    except SystemExit as stop:  # how uvicorn says that an address cannot be bound
+    except SystemExit as stop:  # raised by uvicorn when it cannot bind
         raise _bind_error(loaded.config.bind, stop.__context__) from stop.__context__
     _log.info(
         log_events.PAGE_STARTED,
@@ -322,15 +326,9 @@ def _serve(loaded: LoadedHmiConfig, service: HmiService) -> None:
         tls=certificate is not None,
         beyond_this_machine=not is_loopback_host(loaded.host),
     )
-    # uvicorn raises the signal that ended it once more, for whoever had it before: that is us.
-    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
-    look = certificate.request_check if certificate is not None else lambda: None
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: look())
+    # uvicorn raises the signal that stopped it again, for the previous handler: it is ignored.
+    request_check = certificate.request_check if certificate is not None else str
     redirect_library_logs(RateLimitedLogger(_log, SystemClock()))
     service.stream.is_server_stopping = lambda: server.should_exit
-    try:
-        with LimitedListener(bound, gate) as listener:
-            server.run([listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signal_handlers(str, request_check), LimitedListener(bound, limiter) as listener:
+        server.run([listener])

@@ -1,4 +1,4 @@
-"""The shift: what was decided since it began, in all and by the quarter of an hour."""
+"""Counters of one shift, in total and by quarter of an hour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUCKET_NS = 15 * 60 * NS_PER_S
 
 
 def shift_bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
-    """(start, end) in UTC ns of the shift that an instant is in; the PC's own time zone.
+    """Return (start, end) in UTC ns of the shift that contains an instant, by the PC's time zone.
 
     Args:
         utc_ns: The instant.
@@ -28,8 +28,8 @@ def shift_bounds(utc_ns: int, starts: Sequence[str]) -> tuple[int, int]:
         for at in times
     )
     now_s = utc_ns // NS_PER_S
-    before = max(each for each in begins if each <= now_s)
-    after = min(each for each in begins if each > now_s)
+    before = max(begin for begin in begins if begin <= now_s)
+    after = min(begin for begin in begins if begin > now_s)
     return before * NS_PER_S, after * NS_PER_S
 
 
@@ -37,7 +37,7 @@ CHALLENGE_LABEL, SEVERAL_CLASSES_LABEL = "challenge part", "several classes"
 
 
 def _reject_label(classes: Sequence[str], reason: str, simulated: bool) -> str:
-    """What a reject is counted under: a class, or what stands in the place of one."""
+    """Return the label of a reject: its class, or what replaces it."""
     if simulated:
         return CHALLENGE_LABEL
     if len(set(classes)) > 1:
@@ -47,19 +47,19 @@ def _reject_label(classes: Sequence[str], reason: str, simulated: bool) -> str:
 
 @dataclass(slots=True)
 class ShiftBucket:
-    """A piece of the shift."""
+    """A quarter of an hour."""
 
     decisions: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
-    """Each rejected frame once, under what rejected it: they add up to the rejects."""
+    """Rejected frames by label; each counts once, so they add up to the rejects."""
 
 
 @dataclass(slots=True)
 class ShiftCounters:
-    """Counters of one shift. One thread.
+    """Counters of one shift. Not thread-safe.
 
-    A shift begins with the first seq that was captured in it, and has every later seq: then
-    `captured` can be told from the numbers alone, and the law be checked against it.
+    A shift has every seq from the first frame captured in it, so `captured` follows from the
+    numbers alone, and the counted verdicts are checked against it.
     """
 
     start_utc_ns: int
@@ -67,16 +67,16 @@ class ShiftCounters:
     first_seq: int = 0
     last_seq: int = 0
     skipped_seqs: int = 0
-    """Seqs that nobody used, since the spool had been lost."""
+    """Seqs that were skipped after a spool was lost."""
     unknown_verdicts: int = 0
-    """Seqs whose verdict nobody holds any more."""
+    """Seqs whose verdict can no longer be received."""
     decisions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     buckets: dict[int, ShiftBucket] = field(default_factory=dict)
 
     @property
     def captured(self) -> int:
-        """Frames that the seqs of this shift speak of."""
+        """Frames captured, by their seqs."""
         return self.last_seq - self.first_seq + 1 - self.skipped_seqs if self.last_seq else 0
 
     @property
@@ -95,7 +95,7 @@ class ShiftCounters:
         simulated: bool = False,
         times: int = 1,
     ) -> None:
-        """Count one verdict, or `times` alike of which `seq` is the last."""
+        """Count one verdict, or `times` equal ones, the last of which is `seq`."""
         self.first_seq = self.first_seq or seq
         self.last_seq = max(self.last_seq, seq)
         self.decisions[decision] += times
@@ -107,12 +107,12 @@ class ShiftCounters:
             bucket.classes[_reject_label(classes, reason, simulated)] += times
 
     def bucket_of(self, at_utc_ns: int) -> int:
-        """Which piece an instant is in; the first or last for one outside."""
+        """Return the index of the quarter of an hour; the first or last for an instant outside."""
         last = (self.end_utc_ns - self.start_utc_ns - 1) // BUCKET_NS
         return max(0, min(last, (at_utc_ns - self.start_utc_ns) // BUCKET_NS))
 
     def payload(self) -> dict[str, Any]:
-        """The counters for the page."""
+        """Return the counters as JSON values."""
         decisions = self.decisions
         return {
             "start_ms": self.start_utc_ns // 1_000_000,
@@ -127,7 +127,7 @@ class ShiftCounters:
         }
 
     def trend_payload(self) -> dict[str, Any]:
-        """The pieces, for a plot."""
+        """Return the quarters of an hour as JSON values."""
         return {
             "start_ms": self.start_utc_ns // 1_000_000,
             "end_ms": self.end_utc_ns // 1_000_000,

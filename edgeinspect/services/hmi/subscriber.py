@@ -1,4 +1,4 @@
-"""The follower: the page's one ear on the line, in a thread of its own."""
+"""The thread that receives the line's messages and updates state, metrics, drift and frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from edgeinspect.services.hmi.frame_cache import FrameCache
 from edgeinspect.services.hmi.ledger_history import LedgerHistory
 from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.services.hmi.metrics import Metrics
-from edgeinspect.services.hmi.shift_counters import ShiftCounters
 from edgeinspect.system import RateLimitedLogger, log_events
 from edgeinspect.wire import decode_verdict
 
@@ -33,7 +32,7 @@ _MAX_PAST_REJECTS = 12
 
 
 class LineSubscriber:
-    """Hears the line and tells board, pictures, drift and measures. `run` is its thread."""
+    """Receives the line's messages in the thread of `run`."""
 
     def __init__(
         self,
@@ -44,22 +43,18 @@ class LineSubscriber:
         frame_cache: FrameCache,
         drift: DriftMonitor,
         metrics: Metrics,
-        shift_bounds: Callable[[int], tuple[int, int]],
-        reference_frames: int,
         clock: Clock,
     ) -> None:
-        """Nothing is heard yet.
+        """Connect in `run`, not here.
 
         Args:
-            subscribe: Makes the feed, from a cursor.
-            history: The ledger, for what was before.
-            board: Told everything.
-            pictures: Shown every verdict.
-            drift: Told every score.
-            measures: Told every verdict.
-            bounds: UTC ns to its shift.
-            reference_frames: Scores asked of the ledger for the drift's reference.
-            clock: For the pauses between looks into the ledger.
+            make_feed: Connects a feed that starts at a cursor.
+            history: The ledger, for verdicts before the start.
+            line_state: Receives every event.
+            frame_cache: Receives every live verdict.
+            drift: Receives every gate score.
+            metrics: Receives every verdict.
+            clock: Limits how often the ledger is read.
         """
         self._make_feed = make_feed
         self._history = history
@@ -67,8 +62,6 @@ class LineSubscriber:
         self._frame_cache = frame_cache
         self._drift = drift
         self._metrics = metrics
-        self._shift_bounds = shift_bounds
-        self._reference_frames = reference_frames
         self._clock = clock
         self._reload_at_ns = 0
         self._throttled_log = RateLimitedLogger(_log, clock, NS_PER_S)
@@ -82,11 +75,11 @@ class LineSubscriber:
                 try:
                     event = feed.receive(50)
                 except DataError as error:
-                    forged = isinstance(error, ImpersonationError)
+                    is_forged = isinstance(error, ImpersonationError)
                     self._line_state.on_protocol_error(
-                        FORGED_MESSAGES if forged else WIRE_VERSION_MISMATCH
+                        FORGED_MESSAGES if is_forged else WIRE_VERSION_MISMATCH
                     )
-                    name = log_events.LINE_FORGED if forged else log_events.WIRE_BROKEN
+                    name = log_events.LINE_FORGED if is_forged else log_events.WIRE_BROKEN
                     self._throttled_log.error(name, problem=str(error))
                     continue
                 if event is not None:
@@ -97,15 +90,15 @@ class LineSubscriber:
             feed.close()
 
     def stop(self) -> None:
-        """End the thread within some 50 ms."""
+        """End the thread within about 50 ms."""
         self._stop.set()
 
     def _load_history(self) -> int | None:
-        """Take from the ledger what was before; returns the last seq it knows."""
+        """Load shift, alarms and rejects from the ledger; return its last seq."""
         if not self._history.has_ledger:
             return None
         try:
-            shift = self._new_shift()
+            shift = self._line_state.new_shift()
             last = self._history.count_shift(shift)
             self._line_state.load_alarms(self._history.events(500))
             for body in reversed(self._history.newest_verdicts_json("REJECT", _MAX_PAST_REJECTS)):
@@ -119,20 +112,17 @@ class LineSubscriber:
         return last
 
     def _reload_shift(self) -> None:
-        """Verdicts that the wire has lost may stand in the ledger."""
+        """Count the shift from the ledger again: it may have verdicts that were not received."""
         now_ns = self._clock.now_ns()
         if now_ns < self._reload_at_ns or not self._history.has_ledger:
             return
         self._reload_at_ns = now_ns + _RELOAD_PERIOD_NS
-        shift = self._new_shift()
+        shift = self._line_state.new_shift()
         try:
             last = self._history.count_shift(shift)
         except DataError:
             return
         self._line_state.set_shift(shift, last or 0)
-
-    def _new_shift(self) -> ShiftCounters:
-        return ShiftCounters(*self._shift_bounds(self._clock.utc_ns()))
 
     def _on_event(self, event: FeedEvent) -> None:
         if isinstance(event, VerdictReceived):
@@ -156,10 +146,10 @@ class LineSubscriber:
             self._frame_cache.clear()
 
     def _first_scores(self, sha256: str) -> list[float]:
-        """The gate's first scores on this line; what is short of them comes from here on."""
+        """Return the first scores of a gate on this line from the ledger, as far as it has them."""
         if not self._history.has_ledger:
             return []
         try:
-            return list(self._history.first_gate_scores(sha256, self._reference_frames))
+            return list(self._history.first_gate_scores(sha256, self._drift.reference_frames))
         except DataError:
             return []

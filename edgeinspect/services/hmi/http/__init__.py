@@ -1,1 +1,1 @@
-"""The HTTP server of the HMI and its limits."""
+"""The HTTP server of the HMI, with limits for each client."""

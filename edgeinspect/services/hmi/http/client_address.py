@@ -1,4 +1,4 @@
-"""Addresses of clients, as they are counted: a network for a client that owns a whole network."""
+"""Parses client addresses and maps them to the key under which a client is counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MAX_CHARACTERS = 64
 
 
 def parse_address(text: str) -> _Address | None:
-    """An address out of `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]:5`; None for anything else.
+    """Parse `1.2.3.4`, `1.2.3.4:5`, `::1`, `[::1]:5`; return None for anything else.
 
-    IPv4 mapped into IPv6 is IPv4, and a zone is left out.
+    IPv4 mapped into IPv6 becomes IPv4; a zone is dropped.
     """
     text = text.strip().strip('"')
     if len(text) > _MAX_CHARACTERS:
@@ -23,41 +23,41 @@ def parse_address(text: str) -> _Address | None:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        found = ipaddress.ip_address(text.partition("%")[0])
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def client_key(address: str) -> str:
-    """What a client is counted under: its address, or the /64 that an IPv6 client has to itself."""
-    found = parse_address(address)
-    if found is None:
+    """Return the key of a client: its IPv4 address, or its IPv6 /64 network."""
+    parsed = parse_address(address)
+    if parsed is None:
         return address[:_MAX_CHARACTERS]
-    if found.version == 6 and not found.is_loopback:
-        return str(ipaddress.ip_network((int(found), 64), strict=False))
-    return str(found)
+    if parsed.version == 6 and not parsed.is_loopback:
+        return str(ipaddress.ip_network((int(parsed), 64), strict=False))
+    return str(parsed)
 
 
 def is_loopback_address(address: str) -> bool:
-    """True for a client on this machine."""
-    found = parse_address(address)
-    return found is not None and found.is_loopback
+    """Return True for a client on this PC."""
+    parsed = parse_address(address)
+    return parsed is not None and parsed.is_loopback
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Networks out of `10.0.0.7`, `10.0.0.0/24`, `fd00::/8`.
+    """Parse addresses and networks such as `10.0.0.7`, `10.0.0.0/24`, `fd00::/8`.
 
     Raises:
-        ValueError: One is neither an address nor a network.
+        ValueError: A text is neither an address nor a network.
     """
     return tuple(ipaddress.ip_network(text.strip(), strict=True) for text in texts)
 
 
 def is_in_networks(address: str, networks: Sequence[Network]) -> bool:
-    """True if a client's address lies in one of them."""
-    found = parse_address(address)
-    return found is not None and any(
-        found.version == network.version and found in network for network in networks
+    """Return True if a client's address is in one of the networks."""
+    parsed = parse_address(address)
+    return parsed is not None and any(
+        parsed.version == network.version and parsed in network for network in networks
     )

@@ -1,9 +1,8 @@
-"""Connections: how many a client may hold, from the moment the kernel gives them out.
+"""Limits the connections of each client, from the moment they are accepted.
 
-Counted where they are accepted, so that a socket on which nobody ever speaks, or whose TLS
-handshake never ends, counts like any other. Who has too many loses the one on which the client
-has owed something longest; one that is being answered is never taken away. So a client that
-holds many idle sockets costs nobody else anything, and not even itself.
+Silent sockets and unfinished TLS handshakes count too. A client beyond its limit loses its
+longest idle connection; a connection with a request in progress is never closed. So many idle
+sockets of one client affect no other client.
 """
 
 from __future__ import annotations
@@ -27,33 +26,33 @@ _REFUSED_BODY = b'{"problem": "too many connections", "overload": "connections"}
 
 
 class CountedSocket(socket.socket):
-    """A client's socket, which is counted until it is closed."""
+    """A client's socket, counted until it is closed."""
 
     on_close: Callable[[CountedSocket], None] | None = None
-    """Called once, when it is closed."""
+    """Called once, at close."""
     client_key = ""
-    """What its client is counted under."""
+    """Key of its client; see `client_address.client_key`."""
     peer: object = None
-    """The client's address, as asyncio tells it too."""
+    """The client's address, as asyncio reports it."""
     idle_since_s: float | None = None
-    """Since when the client has owed bytes; None while it is being answered."""
+    """Since when the server waits for the client; None during a request."""
 
     def close(self) -> None:
-        """Close it, and count it no more."""
-        left, self.on_close = self.on_close, None
-        if left is not None:
-            left(self)
+        """Close the socket, and stop counting it."""
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close(self)
         super().close()
 
 
 class ConnectionLimiter:
-    """Who may be connected. One loop.
+    """Admits connections within limits. One event loop.
 
     Args:
-        most: Connections in all.
-        most_each: Connections of one address; a proxy that is trusted has no limit of its own.
-        trusts: True for the address of such a proxy.
-        secure: True where TLS is spoken: then a refusal has no words.
+        max_connections: Limit of all connections.
+        max_per_client: Limit for one client; trusted proxies have none.
+        is_trusted_proxy: Returns True for the address of a trusted proxy.
+        is_tls: With TLS, refused connections get no response.
     """
 
     def __init__(
@@ -71,30 +70,31 @@ class ConnectionLimiter:
         self._by_client: dict[str, dict[CountedSocket, None]] = defaultdict(dict)
         self._by_peer: dict[object, CountedSocket] = {}
         self.refused_count = 0
-        """Connections that were turned away or taken back."""
+        """Connections that were refused or closed as idle."""
 
     def __len__(self) -> int:
         return len(self._by_peer)
 
     def admit(self, accepted: CountedSocket, address: str) -> bool:
-        """Count a new connection, at the price of an idle one if need be; False if it is refused.
+        """Count a new connection, closing an idle one if needed; return False if refused.
 
-        What is refused has been answered and closed.
+        A refused connection has been answered and closed.
         """
-        loopback = is_loopback_address(address)
+        limit = self._max_connections
+        if not is_loopback_address(address):
+            limit -= _RESERVED_FOR_LOOPBACK
         key = client_key(address)
-        most = self._max_connections if loopback else self._max_connections - _RESERVED_FOR_LOOPBACK
         if len(self._by_client.get(key, ())) >= self._max_per_client and not self._is_trusted_proxy(
             address
         ):
-            fits = self._close_longest_idle(key)
-        elif len(self) >= most:
-            fits = self._close_longest_idle(
+            is_admitted = self._close_longest_idle(key)
+        elif len(self) >= limit:
+            is_admitted = self._close_longest_idle(
                 max(self._by_client, key=lambda each: len(self._by_client[each]))
             )
         else:
-            fits = True
-        if not fits:
+            is_admitted = True
+        if not is_admitted:
             self.refused_count += 1
             self._refuse(accepted)
             return False
@@ -106,20 +106,20 @@ class ConnectionLimiter:
         return True
 
     def find(self, peer: object) -> CountedSocket | None:
-        """The connection of a peer's address, as asyncio tells it."""
+        """Return the connection of a peer address."""
         return self._by_peer.get(peer)
 
     def _release(self, accepted: CountedSocket) -> None:
-        held = self._by_client.get(accepted.client_key)
-        if held is not None:
-            held.pop(accepted, None)
-            if not held:
+        sockets = self._by_client.get(accepted.client_key)
+        if sockets is not None:
+            sockets.pop(accepted, None)
+            if not sockets:
                 del self._by_client[accepted.client_key]
         if self._by_peer.get(accepted.peer) is accepted:
             del self._by_peer[accepted.peer]
 
     def _close_longest_idle(self, key: str) -> bool:
-        """Close the connection of an address on which it has owed us something longest."""
+        """Close the connection of a client that has been idle longest; False if none is idle."""
         idle = [each for each in self._by_client.get(key, ()) if each.idle_since_s is not None]
         if not idle:
             return False
@@ -127,7 +127,7 @@ class ConnectionLimiter:
         oldest.on_close = None
         self._release(oldest)
         self.refused_count += 1
-        with contextlib.suppress(OSError):  # the loop hears the end, and closes it
+        with contextlib.suppress(OSError):  # asyncio sees the end, and closes it
             oldest.shutdown(socket.SHUT_RDWR)
         return True
 
@@ -140,11 +140,11 @@ class ConnectionLimiter:
 
 
 class LimitedListener(socket.socket):
-    """A listening socket whose `accept` gives out only what a gate admits.
+    """A listening socket whose `accept` returns only admitted connections.
 
     Args:
-        bound: The socket that it takes over.
-        gate: Who may be connected.
+        bound: The bound socket to take over.
+        limiter: Decides which connections are admitted.
     """
 
     def __init__(self, bound: socket.socket, limiter: ConnectionLimiter) -> None:
@@ -154,11 +154,11 @@ class LimitedListener(socket.socket):
         self._accepted_in_batch = 0
 
     def accept(self) -> tuple[socket.socket, object]:
-        """The next client that is admitted.
+        """Return the next admitted connection.
 
         Raises:
-            BlockingIOError: Nobody waits, or so many came at once that the loop shall first see
-                to those it has.
+            BlockingIOError: No connection is pending, or the batch is full: the event loop
+                handles the accepted ones first.
         """
         if self._accepted_in_batch >= _ACCEPT_BATCH_SIZE:
             self._accepted_in_batch = 0
@@ -170,7 +170,7 @@ class LimitedListener(socket.socket):
                 accepted = CountedSocket(self.family, self.type, self.proto, fileno=handle)
                 accepted.setblocking(False)
                 accepted.peer = address
-                with contextlib.suppress(OSError):  # what waits for a slow client is bounded
+                with contextlib.suppress(OSError):  # bounds the data queued for a slow client
                     accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
                 if self._limiter.admit(accepted, str(address[0])):
                     return accepted, address

@@ -1,4 +1,4 @@
-"""Turns: how many requests a second are answered, and whose is the next."""
+"""Limits requests per second, fairly between clients."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from collections import OrderedDict, deque
 
 _BURST = 40
-"""Requests at once before any waits: a browser that opens the page asks for some twenty."""
+"""Requests without delay: a browser that opens the HMI sends about twenty."""
 _MAX_WAIT_S = 5.0
 
 
 class FairRateLimiter:
-    """Gives each request its turn, one address after the other, so that none can take them all.
+    """Grants requests round-robin between clients. One event loop.
 
-    One loop. At most five seconds' worth of requests wait, and of one address half of that: what
-    is beyond is refused, and where all places are taken the address with the most gives one up.
+    At most five seconds' worth of requests wait, half of that from one client; more are refused.
+    When the queue is full, the client with the most waiting requests loses one.
 
     Args:
-        requests_per_s: What all addresses together get.
+        requests_per_s: Limit of all clients together.
     """
 
     def __init__(self, requests_per_s: float) -> None:
@@ -29,7 +29,7 @@ class FairRateLimiter:
         self._timer: asyncio.TimerHandle | None = None
 
     async def acquire(self, key: str) -> bool:
-        """Wait for a turn; False if there is none within five seconds."""
+        """Wait for a slot; return False if the request is refused."""
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         if not self._count:
@@ -39,15 +39,15 @@ class FairRateLimiter:
                 return True
         if not self._make_room(key):
             return False
-        mine: asyncio.Future[bool] = loop.create_future()
-        self._waiting.setdefault(key, deque()).append(mine)
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiting.setdefault(key, deque()).append(future)
         self._count += 1
         if self._timer is None:
             self._timer = loop.call_later(max(0.0, self._next_grant_s - now_s), self._grant_next)
         try:
-            return await mine
+            return await future
         except asyncio.CancelledError:
-            self._remove(key, mine)
+            self._remove(key, future)
             raise
 
     def _make_room(self, key: str) -> bool:
@@ -65,29 +65,29 @@ class FairRateLimiter:
         return True
 
     def _grant_next(self) -> None:
-        """One turn, to the address whose turn it is."""
+        """Grant the next waiting request."""
         self._timer = None
         if not self._count:
             return
         key, queue = next(iter(self._waiting.items()))
-        mine = queue.popleft()
+        future = queue.popleft()
         self._count -= 1
         if queue:
             self._waiting.move_to_end(key)
         else:
             del self._waiting[key]
-        loop = mine.get_loop()
+        loop = future.get_loop()
         now_s = loop.time()
         self._next_grant_s = max(self._next_grant_s, now_s - self._period_s) + self._period_s
-        if not mine.done():
-            mine.set_result(True)
+        if not future.done():
+            future.set_result(True)
         if self._count:
             self._timer = loop.call_later(max(0.0, self._next_grant_s - now_s), self._grant_next)
 
-    def _remove(self, key: str, mine: asyncio.Future[bool]) -> None:
+    def _remove(self, key: str, future: asyncio.Future[bool]) -> None:
         queue = self._waiting.get(key)
-        if queue is not None and mine in queue:
-            queue.remove(mine)
+        if queue is not None and future in queue:
+            queue.remove(future)
             self._count -= 1
             if not queue:
                 del self._waiting[key]

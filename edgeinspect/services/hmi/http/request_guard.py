@@ -1,8 +1,7 @@
-"""The fence: what every request must pass before it reaches a route, and every answer carries.
+"""Middleware: checks every request before it reaches a route, and adds security headers.
 
-Who asks and under which name (`proxies.py`), method, size of the body, for actions the origin
-and the kind of the body (against other sites' forms), and whose turn it is. No request gets a
-traceback, and none writes one into the log more than once a second.
+Checks host name, method, body size and rate; for actions also origin and content type, against
+forms of other sites. A failure is answered without a traceback and logged at most once a second.
 Source: OWASP's cheat sheets on CSRF prevention and HTTP headers; the CSP is level 3.
 """
 
@@ -48,23 +47,23 @@ RESPONSE_HEADERS: dict[str, str] = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-"""On every answer."""
+"""On every response."""
 _HSTS = "max-age=15552000"
-"""Half a year; of this name alone, for others of the plant may speak no TLS."""
+"""Half a year, without subdomains: other hosts of the plant may have no TLS."""
 _OVERLOAD_HEADER = "Edgeinspect-Overload"
 _PROXY_REMEDY = (
-    "If a reverse proxy stands in front of the page, let it pass the browser's own Host and scheme "
+    "If a reverse proxy is in front of the HMI, let it forward the browser's Host and scheme "
     "(nginx: proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;) and "
-    "name it under `proxies` in the page's file: docs/hmi.md, Behind a reverse proxy"
+    "name it under `proxies` in the HMI's file: docs/hmi.md, Behind a reverse proxy"
 )
 
 
 class BodyTooLargeError(Exception):
-    """A body went on after its limit. Raised where it is read, so that the app answers it."""
+    """A chunked body exceeds the limit. Raised where the application reads it."""
 
 
 def overload_response(what: str, message: str, retry_after_s: int) -> Response:
-    """The answer to too much: 429, never the 503 of a line that is not inspected."""
+    """Return a 429 response; 503 is reserved for a line that is not inspected."""
     return JSONResponse(
         {"problem": message, "overload": what},
         429,
@@ -73,15 +72,14 @@ def overload_response(what: str, message: str, retry_after_s: int) -> Response:
 
 
 class RequestGuard:
-    """ASGI middleware. One loop.
+    """ASGI middleware. One event loop.
 
     Args:
-        app: What is behind it.
-        hosts: Names by which it may be asked, lower case, without a port.
-        requests_per_s: More than these wait for their turn: what the page can cost the PC
-            is bounded, whoever asks.
-        proxies: Those that are believed.
-        clock: For the log's rate.
+        app: The application.
+        hosts: Host names that requests may use, lower case, without port.
+        requests_per_s: More requests wait: bounds the load on the PC.
+        proxies: Trusted reverse proxies.
+        clock: Throttles the log.
     """
 
     def __init__(
@@ -99,45 +97,45 @@ class RequestGuard:
         self._throttled_log = RateLimitedLogger(_log, clock or SystemClock())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        asked = self._proxies.resolve(scope)
-        begun = False
+        original = self._proxies.resolve(scope)
+        has_started = False
 
-        async def answer(message: Message) -> None:
-            nonlocal begun
+        async def send_with_headers(message: Message) -> None:
+            nonlocal has_started
             if message["type"] == "http.response.start":
-                begun = True
+                has_started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in RESPONSE_HEADERS.items():
                     headers.setdefault(name, value)
-                if asked.scheme == "https" and asked.is_scheme_known:
+                if original.scheme == "https" and original.is_scheme_known:
                     headers.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)
 
-        scope = self._rewrite_scope(scope, asked)
+        scope = self._rewrite_scope(scope, original)
         try:
-            refused = self._check_request(scope, asked) or await self._wait_for_slot(scope, asked)
-            await (refused or self._app)(scope, _count_body(receive), answer)
-        except ClientDisconnect:  # nobody is there any more to be answered
+            refusal = self._check_request(scope, original)
+            refusal = refusal or await self._wait_for_slot(scope, original)
+            await (refusal or self._app)(scope, _count_body(receive), send_with_headers)
+        except ClientDisconnect:  # the client is gone
             pass
         except Exception as error:
             self._throttled_log.error(
                 log_events.REQUEST_FAILED,
                 path=scope["path"][:200],
-                address=asked.client,
+                address=original.client,
                 exc_info=error,
             )
-            if not begun:
-                await _error_response(500, "the page failed; its log says how")(
-                    scope, receive, answer
-                )
+            if not has_started:
+                response = _error_response(500, "internal error; see the HMI's log")
+                await response(scope, receive, send_with_headers)
 
     def _rewrite_scope(self, scope: Scope, original: OriginalRequest) -> Scope:
-        """The scope with the browser's own address and scheme, and the prefix as ASGI has it."""
+        """Return the scope with the browser's address and scheme, and the prefix as `root_path`."""
         port = scope["client"][1] if scope.get("client") else 0
         path = strip_prefix(scope["path"], original.prefix)
         return {
@@ -150,10 +148,9 @@ class RequestGuard:
         }
 
     async def _wait_for_slot(self, scope: Scope, original: OriginalRequest) -> Response | None:
-        """The request's turn; refused when that is too far away.
+        """Wait for the rate limiter; return the response if it refuses.
 
-        A program that looks after the page has a turn of its own beside the browsers of its
-        address.
+        Monitoring programs are counted apart from the browsers at their address.
         """
         kind = " program" if strip_prefix(scope["path"], original.prefix) in _PROGRAM_PATHS else ""
         if await self._rate_limiter.acquire(client_key(original.client) + kind):
@@ -161,7 +158,7 @@ class RequestGuard:
         return overload_response("requests", "too many requests; try again", 5)
 
     def _is_own_host(self, name: str) -> bool:
-        """A number cannot be rebound by a foreign name server; a name must be ours."""
+        """Return True for an IP address or a configured name, against DNS rebinding."""
         try:
             ipaddress.ip_address(name)
         except ValueError:
@@ -171,16 +168,14 @@ class RequestGuard:
     def _check_request(self, scope: Scope, original: OriginalRequest) -> Response | None:
         headers = Headers(scope=scope)
         if not self._is_own_host(hostname_of(original.host)):
-            return _error_response(
-                421, "this page is not known under that name; see `hosts` in docs/hmi.md"
-            )
+            return _error_response(421, "unknown host name; see `hosts` in docs/hmi.md")
         if scope["method"] not in _METHODS:
-            return _error_response(405, "only GET and POST")
+            return _error_response(405, "only GET and POST are allowed")
         if "transfer-encoding" in headers and "content-length" in headers:
-            # Two programs may take another of them for the body's end (RFC 9112, 6.3).
-            refused = _error_response(400, "a body has one length")
-            refused.headers["Connection"] = "close"
-            return refused
+            # Proxies may disagree on the end of the body (RFC 9112, 6.3).
+            refusal = _error_response(400, "a body has one length")
+            refusal.headers["Connection"] = "close"
+            return refusal
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdecimal()) or int(length[:18]) > MAX_BODY_BYTES:
             return _error_response(413, "the body is too large")
@@ -192,30 +187,31 @@ class RequestGuard:
 
 
 def _check_action(headers: Headers, original: OriginalRequest) -> Response | None:
-    """An action comes from our own page, as JSON: no form of another site can send that."""
+    """Refuse an action unless it is JSON from the same origin, which other sites cannot send."""
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        return _error_response(403, "actions come from this page alone")
+        return _error_response(403, "actions are accepted from the HMI's own origin only")
     origin = headers.get("origin")
     if origin is not None and not is_same_origin(origin, original):
-        words = f"actions come from this page alone: it was asked for as {original.host}"
+        problem = f"actions are accepted from the HMI's own origin only: {original.host}"
         if original.is_scheme_known:
-            words += f" by {original.scheme}"
-        return _error_response(403, f"{words}, which is not the browser's origin. {_PROXY_REMEDY}")
+            problem += f" by {original.scheme}"
+        problem += f", which is not the browser's origin. {_PROXY_REMEDY}"
+        return _error_response(403, problem)
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return _error_response(415, "an action is JSON")
+        return _error_response(415, "an action must be JSON")
     return None
 
 
 def _count_body(receive: Receive) -> Receive:
-    """A chunked body says no length: it is counted as it comes."""
-    seen = 0
+    """Limit a chunked body, which has no length header."""
+    received_bytes = 0
 
     async def counted() -> Message:
-        nonlocal seen
+        nonlocal received_bytes
         message = await receive()
         if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY_BYTES:
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > MAX_BODY_BYTES:
                 raise BodyTooLargeError
         return message
 
@@ -223,7 +219,7 @@ def _count_body(receive: Receive) -> Receive:
 
 
 async def body_too_large_response(_request: Request, _error: Exception) -> Response:
-    """The answer to a `BodyTooLargeError`."""
+    """Return the response to a `BodyTooLargeError`."""
     return _error_response(413, "the body is too large")
 
 

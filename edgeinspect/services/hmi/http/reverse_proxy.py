@@ -1,7 +1,7 @@
-"""Reverse proxies: who asked, under which name and prefix, when a proxy asks for somebody else.
+"""Resolves client address, scheme, host and prefix of requests that come through a proxy.
 
-Only a proxy that the configuration names is believed. Everything it passes on may still come
-from a browser, so each value is checked here, and none is repeated in an answer unchecked.
+Only proxies named in the configuration are trusted. Their headers may still contain what a
+browser sent, so each value is validated, and none is reflected unchecked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.types import Scope
 from edgeinspect.services.hmi.http.client_address import Network, is_in_networks, parse_address
 
 PREFIX_PATTERN = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._~-]{0,63}){1,8}")
-"""What a path in front of the page's own may be: no empty or dotted part, nothing encoded."""
+"""A valid path prefix: no empty or dotted part, nothing encoded."""
 RESERVED_PATHS = ("api", "mask", "metrics", "picture", "static", "stream", "thumb")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(:[0-9]{1,5})?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -32,30 +32,30 @@ _FORWARDED_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class OriginalRequest:
-    """A request as the browser made it."""
+    """Properties of a request as the browser sent it."""
 
     client: str
-    """The browser's address, as far as it is known."""
+    """The browser's address, if known; else the peer's."""
     scheme: str
-    """`http` or `https`, of the browser's own connection."""
+    """`http` or `https`, of the browser's connection."""
     is_scheme_known: bool
-    """False where a proxy that is not named may stand in front with TLS."""
+    """False if an unnamed proxy with TLS may be in front."""
     host: str
-    """Name with its port, as in the browser's address bar; empty if unusable."""
+    """Host with port, as in the browser's address bar; empty if invalid."""
     is_port_known: bool
-    """False if a proxy passes the name on without its port."""
+    """False if a proxy forwards the host without its port."""
     prefix: str
-    """In front of the page's own paths, as `/line7`; empty for none."""
+    """Path prefix, such as `/line7`; empty for none."""
     is_proxied: bool
-    """True if it came through a proxy that the configuration names."""
+    """True if it came through a trusted proxy."""
 
 
 class TrustedProxies:
-    """Those that are believed.
+    """The trusted reverse proxies.
 
     Args:
         networks: Their addresses.
-        prefix: The path under which they show the page, as `/line7`; empty for none.
+        prefix: Path under which they publish the HMI, such as `/line7`; empty for none.
     """
 
     def __init__(self, networks: Sequence[Network] = (), prefix: str = "") -> None:
@@ -63,59 +63,58 @@ class TrustedProxies:
         self._prefix = prefix
 
     def is_trusted(self, address: str) -> bool:
-        """True for the address of a proxy."""
+        """Return True for the address of a trusted proxy."""
         return is_in_networks(address, self._networks)
 
     def resolve(self, scope: Scope) -> OriginalRequest:
-        """What a request says, and a trusted proxy adds."""
+        """Return the properties of a request, with a trusted proxy's headers."""
         headers = Headers(scope=scope)
         peer = scope["client"][0] if scope.get("client") else ""
         host = headers.get("host", "")
-        secure = scope.get("scheme") == "https"
+        is_tls = scope.get("scheme") == "https"
         path: str = scope["path"]
-        proxied = self.is_trusted(peer) and any(name in headers for name in _FORWARDED_HEADERS)
-        if not proxied:
+        is_proxied = self.is_trusted(peer) and any(name in headers for name in _FORWARDED_HEADERS)
+        if not is_proxied:
             prefix = self._prefix if _has_prefix(path, self._prefix) else ""
             return OriginalRequest(
-                peer, "https" if secure else "http", secure, _valid_host(host), True, prefix, False
+                peer, "https" if is_tls else "http", is_tls, _valid_host(host), True, prefix, False
             )
         proto = _last_value(headers, "x-forwarded-proto").lower()
-        named = proto in ("http", "https")
-        told = _last_value(headers, "x-forwarded-host")
-        outside = _valid_host(told or host)
+        has_proto = proto in ("http", "https")
+        original_host = _valid_host(_last_value(headers, "x-forwarded-host") or host)
         port = _last_value(headers, "x-forwarded-port")
-        with_port = _has_port(outside)
-        if not with_port and outside and _PORT.fullmatch(port):
-            outside, with_port = f"{outside}:{port}", True
+        has_port = _has_port(original_host)
+        if not has_port and original_host and _PORT.fullmatch(port):
+            original_host, has_port = f"{original_host}:{port}", True
         prefix = _last_value(headers, "x-forwarded-prefix").rstrip("/")
         if not PREFIX_PATTERN.fullmatch(prefix):
             prefix = self._prefix
         return OriginalRequest(
             self._client(headers, peer),
-            proto if named else "https" if secure else "http",
-            named or secure,
-            outside,
-            with_port,
+            proto if has_proto else "https" if is_tls else "http",
+            has_proto or is_tls,
+            original_host,
+            has_port,
             prefix,
             True,
         )
 
     def _client(self, headers: Headers, peer: str) -> str:
-        """The right-most address that is no proxy of ours: what is left of it anybody can write."""
+        """Return the right-most untrusted address; clients can forge those to its left."""
         text = ",".join(headers.getlist("x-forwarded-for"))[-_MAX_CHARACTERS:]
         client = peer
         for hop in text.split(",")[: -_MAX_HOPS - 1 : -1]:
-            found = parse_address(hop)
-            if found is None:
+            address = parse_address(hop)
+            if address is None:
                 break
-            client = str(found)
+            client = str(address)
             if not self.is_trusted(client):
                 break
         return client
 
 
 def is_same_origin(origin: str, original: OriginalRequest) -> bool:
-    """True if a browser's Origin header names the page itself, as the browser sees it."""
+    """Return True if an Origin header matches the request as the browser sent it."""
     scheme, mark, rest = origin.partition("://")
     if not mark or scheme not in ("http", "https") or not original.host:
         return False
@@ -125,14 +124,14 @@ def is_same_origin(origin: str, original: OriginalRequest) -> bool:
     own_name, own_port = _split_port(original.host)
     if name != own_name:
         return False
-    usual = "443" if scheme == "https" else "80"
+    default_port = "443" if scheme == "https" else "80"
     if own_port is None and not original.is_port_known:
         return True
-    return (port or usual) == (own_port or usual)
+    return (port or default_port) == (own_port or default_port)
 
 
 def hostname_of(host: str) -> str:
-    """A Host header's name without its port, in lower case."""
+    """Return a Host header's name without its port, in lower case."""
     return _split_port(host)[0]
 
 
@@ -154,7 +153,7 @@ def _has_port(host: str) -> bool:
 
 
 def _last_value(headers: Headers, name: str) -> str:
-    """What the nearest proxy said: the last of a list."""
+    """Return the last value of a list: the nearest proxy's."""
     return ",".join(headers.getlist(name))[-_MAX_CHARACTERS:].rpartition(",")[2].strip()
 
 
@@ -163,5 +162,5 @@ def _has_prefix(path: str, prefix: str) -> bool:
 
 
 def strip_prefix(path: str, prefix: str) -> str:
-    """The page's own path out of one with or without its prefix."""
+    """Return a path without its prefix, if it has one."""
     return path[len(prefix) :] or "/" if _has_prefix(path, prefix) else path

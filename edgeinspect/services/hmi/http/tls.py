@@ -1,7 +1,7 @@
-"""TLS: what the page proves itself with, checked before it is used and again when it is renewed.
+"""TLS certificate and key, reloaded when they are renewed.
 
-A handshake takes the newest good pair. A pair that is renewed on the disk is read into a
-context of its own first, so a half-written or broken one changes nothing.
+Each handshake uses the newest valid pair. A renewed pair is loaded into a new context first, so a
+partial or broken one changes nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import anyio
 import structlog
 
+from edgeinspect.config import Section
 from edgeinspect.errors import ConfigError, ConfigFault, DataError
 from edgeinspect.services.hmi.alarm_remedies import CERTIFICATE_REFUSED
-from edgeinspect.services.hmi.http.config import TlsConfig
 from edgeinspect.system import log_events
 
 _log = structlog.get_logger()
@@ -28,8 +28,18 @@ _MAX_PEM_BYTES = 1 << 20
 _PEM_BEGIN = b"-----BEGIN "
 
 
+class TlsConfig(Section, frozen=True):
+    """The certificate of the HTTP server."""
+
+    certificate: str
+    """PEM file."""
+    key: str
+    """PEM file with the private key, without a password; mode 0600, or 0640 with the HMI's
+    group."""
+
+
 def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
-    """A context that proves itself with a certificate and its key; TLS 1.2 at least.
+    """Return a server context with a certificate and its key; TLS 1.2 or newer.
 
     Raises:
         DataError: A file cannot be read, others can read the key, it needs a password, or it is
@@ -40,15 +50,15 @@ def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
     mode, text = _read_pem(key)
     if mode & 0o007:
         raise DataError(
-            "can be read by everybody",
+            "is readable by all users",
             where=str(key),
-            remedy=f"chmod 600 {key}, or 640 with the page's own group",
+            remedy=f"chmod 600 {key}, or 640 with the HMI's group",
         )
-    asked = False
+    has_asked = False
 
     def no_password() -> str:
-        nonlocal asked
-        asked = True
+        nonlocal has_asked
+        has_asked = True
         return ""
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -57,9 +67,9 @@ def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password=no_password)
     except ssl.SSLError as error:
-        if asked:
+        if has_asked:
             raise DataError(
-                "needs a password, and nobody is there to give one",
+                "is protected by a password",
                 where=str(key),
                 remedy=f"openssl pkey -in {key} -out PLAIN.key, mode 0600",
             ) from error
@@ -67,15 +77,15 @@ def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
             raise DataError(f"is not the key of {certificate}", where=str(key)) from error
         broken = key if _PEM_BEGIN not in text else certificate
         raise DataError(
-            f"holds nothing that TLS can use ({error.reason or 'not whole'})",
+            f"contains nothing that TLS can use ({error.reason or 'incomplete'})",
             where=str(broken),
-            remedy="A certificate and its key are whole PEM files",
+            remedy="Certificate and key must be complete PEM files",
         ) from error
     return context
 
 
 def _read_pem(path: Path) -> tuple[int, bytes]:
-    """(mode, bytes) of a small regular file."""
+    """Return (mode, content) of a small regular file."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
@@ -91,13 +101,13 @@ def _read_pem(path: Path) -> tuple[int, bytes]:
 
 
 class RenewableCertificate:
-    """The pair in use. `run` looks for a renewed one; the loop's own otherwise.
+    """The pair in use; `run` checks for a renewed one. One event loop.
 
     Args:
-        tls: Where it is.
+        tls: The files.
 
     Raises:
-        ConfigError: It cannot be used.
+        ConfigError: The pair cannot be used.
     """
 
     def __init__(self, tls: TlsConfig) -> None:
@@ -108,35 +118,35 @@ class RenewableCertificate:
         except DataError as error:
             raise ConfigError([ConfigFault("tls", str(error))], where=tls.certificate) from error
         self.context = load_tls_context(tls)
-        """For the server: takes each handshake's pair from here."""
+        """For the server; each handshake switches to the newest pair."""
         self.context.sni_callback = self._on_handshake
         self._check_requested = asyncio.Event()
         self._refused_stamp: object = None
         self.problem = ""
-        """Why a renewed pair was not taken; empty while all is well."""
+        """Why a renewed pair cannot be used; empty for none."""
 
     def alarm(self) -> str:
-        """What a person must be told; empty while all is well."""
+        """Return the text of the active alarm; empty for none."""
         return f"{CERTIFICATE_REFUSED}: {self.problem}" if self.problem else ""
 
     def request_check(self) -> None:
-        """Look now, and say at once what is wrong."""
+        """Check for a renewed pair now, and report a problem at once."""
         self._check_requested.set()
 
     async def run(self) -> None:
-        """The task, until cancelled."""
+        """Check for a renewed pair every ten seconds, until cancelled."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._check_requested.wait(), _CHECK_PERIOD_S)
-            asked = self._check_requested.is_set()
+            is_requested = self._check_requested.is_set()
             self._check_requested.clear()
-            await self.reload(report_now=asked)
+            await self.reload(report_now=is_requested)
 
     async def reload(self, *, report_now: bool = False) -> None:
-        """Take a renewed pair, if there is one.
+        """Load a renewed pair, if there is one.
 
         Args:
-            at_once: Say what is wrong with it now, not when it is still so at the next look.
+            report_now: Report a problem now, not only if it persists until the next check.
         """
         stamp = await anyio.to_thread.run_sync(self._file_stamp)
         if stamp == self._loaded_stamp:
@@ -145,7 +155,7 @@ class RenewableCertificate:
         try:
             self._current_context = await anyio.to_thread.run_sync(load_tls_context, self._tls)
         except DataError as error:
-            # Certificate and key are renewed one after the other: said when it stays so.
+            # Certificate and key are renewed one after the other: reported only if it persists.
             if (report_now or stamp == self._refused_stamp) and self.problem != str(error):
                 self.problem = str(error)
                 _log.error(log_events.CERTIFICATE_REFUSED, problem=self.problem)
@@ -158,12 +168,12 @@ class RenewableCertificate:
         handshake.context = self._current_context
 
     def _file_stamp(self) -> tuple[object, ...]:
-        """What changes when one of the files does."""
-        found: list[object] = []
+        """Return a value that changes with the files."""
+        stamp: list[object] = []
         for path in (self._tls.certificate, self._tls.key):
             try:
                 status = os.stat(path)
-                found.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode))
+                stamp.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode))
             except OSError as error:
-                found.append(error.errno)
-        return tuple(found)
+                stamp.append(error.errno)
+        return tuple(stamp)

@@ -1,1 +1,1 @@
-"""Login: sessions, throttling of guesses, known browsers."""
+"""Login: sessions, throttling of failed attempts, device cookies."""

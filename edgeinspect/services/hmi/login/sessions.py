@@ -1,4 +1,4 @@
-"""Logins: sessions in memory. One thread: the server's loop."""
+"""Login sessions, in memory."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _MAX_SESSIONS = 500
 
 @dataclass(slots=True)
 class LoginSession:
-    """One login."""
+    """One session."""
 
     name: str
     user: User
     csrf: str
-    """To be sent in a header with every action: another site cannot know it."""
+    """Sent in a header with every action; unknown to other sites."""
     created_at_ns: int
     used_at_ns: int
 
     @property
     def role(self) -> Role:
-        """What may be done."""
+        """The user's role."""
         return self.user.role
 
 
 class LoginSessions:
-    """Who is logged in. A session ends after a pause, after 12 hours, or by logging out.
+    """All sessions. One ends when idle, after 12 hours, or at logout. One event loop.
 
     Args:
-        idle_ns: The pause.
-        clock: For both.
+        idle_ns: Idle time after which a session ends.
+        clock: Measures idle time and age.
     """
 
     def __init__(self, idle_ns: int, clock: Clock) -> None:
@@ -44,7 +44,7 @@ class LoginSessions:
         self._sessions: OrderedDict[str, LoginSession] = OrderedDict()
 
     def create(self, name: str, user: User) -> tuple[str, LoginSession]:
-        """(token, session) of somebody who has given the right password."""
+        """Create a session for an authenticated user; return (token, session)."""
         now_ns = self._clock.now_ns()
         token = secrets.token_urlsafe(32)
         session = LoginSession(name, user, secrets.token_urlsafe(32), now_ns, now_ns)
@@ -54,7 +54,7 @@ class LoginSessions:
         return token, session
 
     def find(self, token: str | None) -> LoginSession | None:
-        """The session of a token, if it has not ended; touches nothing."""
+        """Return the session of a token, unless it has ended; does not count as activity."""
         session = self._sessions.get(token) if token else None
         if token is None or session is None:
             return None
@@ -68,9 +68,9 @@ class LoginSessions:
         return session
 
     def touch(self, session: LoginSession) -> None:
-        """Somebody did something: the pause begins anew."""
+        """Note activity: restart the idle time."""
         session.used_at_ns = self._clock.now_ns()
 
     def remove(self, token: str | None) -> None:
-        """Log out; harmless for a token that is none."""
+        """End a session; an unknown token is ignored."""
         self._sessions.pop(token or "", None)

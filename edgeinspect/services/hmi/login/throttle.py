@@ -1,9 +1,8 @@
-"""The brake on guessing: wrong passwords are slowed down, right ones never are.
+"""Throttles password guessing: failed attempts cause delays, successful ones never do.
 
-Failures alone count, and fade: half of them in half an hour, by the monotonic clock. They are
-counted three times: for a name from an address, for an address, and for a name wherever it is
-tried from. A browser in which the person has logged in before is known by a cookie
-(`devices.py`) and is counted by itself, so nobody else's failures can lock it out.
+Failures decay by half in 30 minutes, by the monotonic clock. Each counts three times: for a name
+from an address, for the address, and for the name from anywhere. A browser with a device cookie
+(`device_cookie`) is counted by itself, so failures elsewhere cannot lock it out.
 Source: OWASP's authentication cheat sheet, and its "device cookies".
 """
 
@@ -22,30 +21,30 @@ _MAX_ENTRIES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class _ThrottleRule:
-    """When failures make a key wait."""
+    """When failures delay further attempts."""
 
     free_failures: int
-    """Failures before any wait."""
+    """Failures without delay."""
     max_wait_ns: int
-    """Of a wait; each further failure doubles it up to this."""
+    """Longest delay; each further failure doubles it up to this."""
 
 
 _PAIR_RULE = _ThrottleRule(5, 15 * 60 * NS_PER_S)
 _DEVICE_RULE = _ThrottleRule(5, 15 * 60 * NS_PER_S)
-# Many people may sit behind one address, and anybody may try anybody's name: these waits
-# slow down guessing over many names or from many addresses, and keep no person out for long.
+# Many users may share one address, and anyone may try any name: these delays throttle guessing
+# over many names or from many addresses, and do not lock a user out for long.
 _ADDRESS_RULE = _ThrottleRule(20, 60 * NS_PER_S)
 _NAME_RULE = _ThrottleRule(20, 10 * NS_PER_S)
 
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """Who tries to log in."""
+    """The origin of a login attempt."""
 
     address: str
     name: str
     device: str = ""
-    """Id of the browser, if this person has logged in with it before."""
+    """Id in the device cookie; empty without one."""
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ class _FailedLogins:
 
 
 class _FailureTable:
-    """Failures by key under one rule; the oldest is forgotten when there are too many."""
+    """Failures by key under one rule; bounded, the oldest is dropped."""
 
     def __init__(self, rule: _ThrottleRule, clock: Clock) -> None:
         self._rule = rule
@@ -67,20 +66,20 @@ class _FailureTable:
         return len(self._entries)
 
     def wait_ns(self, key: str) -> int:
-        found = self._entries.get(key)
-        return max(0, found.blocked_until_ns - self._clock.now_ns()) if found is not None else 0
+        entry = self._entries.get(key)
+        return max(0, entry.blocked_until_ns - self._clock.now_ns()) if entry is not None else 0
 
     def record_failure(self, key: str) -> None:
         now_ns = self._clock.now_ns()
-        guesser = self._entries.setdefault(key, _FailedLogins(at_ns=now_ns))
+        entry = self._entries.setdefault(key, _FailedLogins(at_ns=now_ns))
         self._entries.move_to_end(key)
-        faded = 0.5 ** ((now_ns - guesser.at_ns) / _HALF_LIFE_NS)
-        guesser.failures = guesser.failures * faded + 1
-        guesser.at_ns = now_ns
-        over = round(guesser.failures) - self._rule.free_failures
-        if over >= 0:
-            pause_ns = min(self._rule.max_wait_ns, _FIRST_WAIT_NS << min(over, 10))
-            guesser.blocked_until_ns = now_ns + pause_ns
+        decay = 0.5 ** ((now_ns - entry.at_ns) / _HALF_LIFE_NS)
+        entry.failures = entry.failures * decay + 1
+        entry.at_ns = now_ns
+        excess = round(entry.failures) - self._rule.free_failures
+        if excess >= 0:
+            wait_ns = min(self._rule.max_wait_ns, _FIRST_WAIT_NS << min(excess, 10))
+            entry.blocked_until_ns = now_ns + wait_ns
         while len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
 
@@ -89,9 +88,9 @@ class _FailureTable:
 
 
 class LoginThrottle:
-    """Says how long somebody must wait before a password is looked at. One loop.
+    """Returns the delay before a password is checked. One event loop.
 
-    In memory: a restart of the page forgets all failures, and no browser that is known.
+    Failures are in memory: a restart forgets them.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -101,17 +100,17 @@ class LoginThrottle:
         self._by_name = _FailureTable(_NAME_RULE, clock)
 
     def wait_s(self, attempt: LoginAttempt) -> int:
-        """Seconds until a try is heard; 0 for now."""
+        """Return the seconds until an attempt is allowed; 0 for now."""
         wait_ns = max(table.wait_ns(key) for table, key in self._keys(attempt))
         return -(-wait_ns // NS_PER_S)
 
     def record_failure(self, attempt: LoginAttempt) -> None:
-        """A wrong password."""
+        """Count a wrong password."""
         for table, key in self._keys(attempt):
             table.record_failure(key)
 
     def record_success(self, attempt: LoginAttempt) -> None:
-        """The right one: the person's own failures there are forgotten, no others are."""
+        """Forget the failures of this user at this address or browser."""
         table, key = self._keys(attempt)[0]
         table.forget(key)
 

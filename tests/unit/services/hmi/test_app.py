@@ -71,7 +71,7 @@ def test_example_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"bind": "line-7:8480"}, "without encryption"),
         ({"bind": "127.0.0.1"}, "HOST:PORT"),
         ({"bind": "127.0.0.1:99999"}, "65535"),
-        ({"silent_ms": 120}, "three heartbeats"),
+        ({"silent_ms": 120}, "three heartbeat periods"),
         ({"silent_ms": 5000}, "700"),
         ({"shifts": ["25:00"]}, "shifts"),
         ({"colour": "red"}, "colour"),
@@ -154,7 +154,7 @@ def test_reads_without_a_running_line(tmp_path: Path) -> None:
         *(f"/{each}" + "9" * 5_000 + end for each, end in NUMBERED),
     ):
         assert http_request(page.app, path).status == 404, path
-    assert http_request(page.app, "/api/search").status == 503, "this line keeps no ledger"
+    assert http_request(page.app, "/api/search").status == 503, "this line has no ledger"
     assert http_request(page.app, "/metrics").status == 200
     told = http_request(page.app, "/api/engines").json()
     assert [one["name"] for one in told] == ["strip-gate", "strip-segmenter"]
@@ -398,7 +398,7 @@ def test_without_a_ledger_actions_are_refused(tmp_path: Path) -> None:
     finally:
         feeder.close()
     assert not answer.accepted
-    assert "keeps no ledger" in answer.problem
+    assert "has no ledger" in answer.problem
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeinspect.domain.alarm import AlarmCode, alarm_code
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.services.hmi import shift_counters
-from edgeinspect.services.hmi.alarm_remedies import DAEMON_SILENT, WIRE_VERSION_MISMATCH, remedy_for
-from edgeinspect.services.hmi.line_state import WAITING_FOR_DAEMON
+from edgeinspect.services.hmi.alarm_remedies import (
+    ARCHIVE_FAILED,
+    ARCHIVE_SILENT,
+    CERTIFICATE_REFUSED,
+    DAEMON_SILENT,
+    FORGED_MESSAGES,
+    WIRE_VERSION_MISMATCH,
+    remedy_for,
+)
+from edgeinspect.services.hmi.line_state import NO_CAMERA, WAITING_FOR_DAEMON
 from edgeinspect.services.hmi.shift_counters import (
     CHALLENGE_LABEL,
     SEVERAL_CLASSES_LABEL,
@@ -22,61 +31,61 @@ from tests.unit.services.hmi.builders import HOUR_NS, make_heartbeat, make_line_
 
 def test_silence_is_not_inspected_within_a_second() -> None:
     clock = ManualClock()
-    seen = make_line_state(clock)
-    assert seen.current_status().state == "not_inspected"
-    assert seen.current_status().reason == WAITING_FOR_DAEMON
-    seen.on_heartbeat(make_heartbeat())
-    assert seen.current_status().state == "inspecting"
+    state = make_line_state(clock)
+    assert state.current_status().state == "not_inspected"
+    assert state.current_status().reason == WAITING_FOR_DAEMON
+    state.on_heartbeat(make_heartbeat())
+    assert state.current_status().state == "inspecting"
     clock.advance(499 * NS_PER_MS)
-    assert seen.current_status().state == "inspecting"
+    assert state.current_status().state == "inspecting"
     clock.advance(NS_PER_MS)
-    standing = seen.current_status()
+    standing = state.current_status()
     assert (standing.state, standing.reason) == ("not_inspected", DAEMON_SILENT)
-    assert seen.alarms_payload()[0]["text"] == DAEMON_SILENT
-    seen.on_heartbeat(make_heartbeat())
-    assert seen.current_status().state == "inspecting"
-    assert seen.alarms_payload()[0]["cleared_ms"]
+    assert state.alarms_payload()[0]["text"] == DAEMON_SILENT
+    state.on_heartbeat(make_heartbeat())
+    assert state.current_status().state == "inspecting"
+    assert state.alarms_payload()[0]["cleared_ms"]
 
 
 def test_missing_daemon_is_an_alarm_after_the_grace_period() -> None:
     clock = ManualClock()
-    seen = make_line_state(clock)
-    seen.current_status()
-    assert seen.alarms_payload() == []
+    state = make_line_state(clock)
+    state.current_status()
+    assert state.alarms_payload() == []
     clock.advance(3 * NS_PER_S)
-    assert seen.current_status().reason == DAEMON_SILENT
-    assert seen.alarms_payload()[0]["text"] == DAEMON_SILENT
+    assert state.current_status().reason == DAEMON_SILENT
+    assert state.alarms_payload()[0]["text"] == DAEMON_SILENT
 
 
 def test_shows_the_daemon_status() -> None:
-    seen = make_line_state(ManualClock())
-    seen.on_heartbeat(make_heartbeat(alarm="at least 20 rejects in a row"))
-    assert seen.current_status().state == "alarm"
-    seen.on_heartbeat(make_heartbeat(inspecting=False, alarm="camera top is lost"))
-    standing = seen.current_status()
+    state = make_line_state(ManualClock())
+    state.on_heartbeat(make_heartbeat(alarm="at least 20 rejects in a row"))
+    assert state.current_status().state == "alarm"
+    state.on_heartbeat(make_heartbeat(inspecting=False, alarm="camera top is lost"))
+    standing = state.current_status()
     assert (standing.state, standing.reason) == ("not_inspected", "camera top is lost")
-    seen.on_heartbeat(make_heartbeat(inspecting=False))
-    assert seen.current_status().reason.startswith("the daemon says so")
-    seen.on_protocol_error(WIRE_VERSION_MISMATCH)
-    assert seen.current_status().reason == WIRE_VERSION_MISMATCH
+    state.on_heartbeat(make_heartbeat(inspecting=False))
+    assert state.current_status().reason == NO_CAMERA
+    state.on_protocol_error(WIRE_VERSION_MISMATCH)
+    assert state.current_status().reason == WIRE_VERSION_MISMATCH
 
 
 def test_alarm_of_the_line_precedes_service_alarms() -> None:
     told = [""]
-    seen = make_line_state(ManualClock(), service_alarm=lambda: told[0])
+    state = make_line_state(ManualClock(), service_alarm=lambda: told[0])
     told[0] = "the archive is silent"
-    assert seen.current_status().state == "not_inspected"
-    seen.on_heartbeat(make_heartbeat())
-    assert (seen.current_status().state, seen.current_status().reason) == (
+    assert state.current_status().state == "not_inspected"
+    state.on_heartbeat(make_heartbeat())
+    assert (state.current_status().state, state.current_status().reason) == (
         "alarm",
         "the archive is silent",
     )
-    seen.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
-    assert seen.current_status().reason == "camera top is lost"
-    seen.on_heartbeat(make_heartbeat())
+    state.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
+    assert state.current_status().reason == "camera top is lost"
+    state.on_heartbeat(make_heartbeat())
     told[0] = ""
-    assert seen.current_status().state == "inspecting"
-    assert [alarm["text"] for alarm in seen.alarms_payload()] == [
+    assert state.current_status().state == "inspecting"
+    assert [alarm["text"] for alarm in state.alarms_payload()] == [
         "camera top is lost",
         "the archive is silent",
     ]
@@ -84,19 +93,19 @@ def test_alarm_of_the_line_precedes_service_alarms() -> None:
 
 def test_alarm_keeps_its_acknowledgement_until_another_is_active() -> None:
     clock = ManualClock()
-    seen = make_line_state(clock)
-    seen.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
-    assert not seen.current_status().is_acknowledged
-    seen.acknowledge("anna")
-    assert seen.current_status().is_acknowledged
-    seen.on_heartbeat(make_heartbeat(alarm="at least 20 rejects in a row"))
-    assert not seen.current_status().is_acknowledged
-    assert [alarm["by"] for alarm in seen.alarms_payload()] == ["", "anna"]
+    state = make_line_state(clock)
+    state.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
+    assert not state.current_status().is_acknowledged
+    state.acknowledge("anna")
+    assert state.current_status().is_acknowledged
+    state.on_heartbeat(make_heartbeat(alarm="at least 20 rejects in a row"))
+    assert not state.current_status().is_acknowledged
+    assert [alarm["by"] for alarm in state.alarms_payload()] == ["", "anna"]
 
 
 def test_loads_alarms_from_the_ledger() -> None:
-    seen = make_line_state(ManualClock())
-    seen.load_alarms(
+    state = make_line_state(ManualClock())
+    state.load_alarms(
         [
             StoredEvent(
                 4, 1, "operator.acted", "anna", '{"action":"acknowledge","detail":"camera"}'
@@ -107,9 +116,9 @@ def test_loads_alarms_from_the_ledger() -> None:
             StoredEvent(0, 1, "operator.acted", "anna", "damaged"),
         ]
     )
-    seen.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
-    assert seen.current_status().is_acknowledged
-    assert [(a["text"], a["by"]) for a in seen.alarms_payload()] == [
+    state.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
+    assert state.current_status().is_acknowledged
+    assert [(a["text"], a["by"]) for a in state.alarms_payload()] == [
         ("camera top is lost", "anna"),
         ("x", ""),
     ]
@@ -122,8 +131,8 @@ def test_shift_balances_for_any_split_between_ledger_and_wire(
 ) -> None:
     """A ledger that lags, and a wire that overlaps it: each frame counts once."""
     clock = ManualClock()
-    seen = make_line_state(clock)
-    start = seen.shift_payload()["start_ms"] * NS_PER_MS
+    state = make_line_state(clock)
+    start = state.shift_payload()["start_ms"] * NS_PER_MS
     known = min(known, len(decisions))
     behind = min(known, 7)
     kept = ShiftCounters(start, start + 8 * HOUR_NS)
@@ -132,9 +141,9 @@ def test_shift_balances_for_any_split_between_ledger_and_wire(
         if seq <= known:
             kept.count_verdict(seq, start + seq, decision.value, one.reason.value, ())
         if seq > known - behind:
-            seen.on_verdict(one, encode_message(one), replayed=False)
-    seen.set_shift(kept, known)
-    told = seen.shift_payload()
+            state.on_verdict(one, encode_message(one), replayed=False)
+    state.set_shift(kept, known)
+    told = state.shift_payload()
     assert told["holds"]
     assert told["captured"] == len(decisions)
     for name, decision in (("pass", Decision.PASS), ("reject", Decision.REJECT)):
@@ -142,43 +151,43 @@ def test_shift_balances_for_any_split_between_ledger_and_wire(
 
 
 def test_lost_verdict_unbalances_the_shift_until_read_from_the_ledger() -> None:
-    seen = make_line_state(ManualClock())
-    start = seen.shift_payload()["start_ms"] * NS_PER_MS
-    seen.on_verdict(make_verdict(1, at_utc_ns=start), b"", replayed=False)
-    seen.on_lost(2, 4)
-    seen.on_verdict(make_verdict(5, at_utc_ns=start), b"", replayed=False)
-    told = seen.shift_payload()
+    state = make_line_state(ManualClock())
+    start = state.shift_payload()["start_ms"] * NS_PER_MS
+    state.on_verdict(make_verdict(1, at_utc_ns=start), b"", replayed=False)
+    state.on_lost(2, 4)
+    state.on_verdict(make_verdict(5, at_utc_ns=start), b"", replayed=False)
+    told = state.shift_payload()
     assert (told["captured"], told["pass"], told["unknown"], told["holds"]) == (5, 2, 3, False)
-    assert seen.should_read_ledger()
+    assert state.should_read_ledger()
     whole = ShiftCounters(start, start + 8 * HOUR_NS)
     for seq in range(1, 5):
         whole.count_verdict(seq, start, "PASS", "clean", ())
-    seen.set_shift(whole, 4)
-    assert seen.shift_payload()["holds"]
-    assert seen.shift_payload()["captured"] == 5
+    state.set_shift(whole, 4)
+    assert state.shift_payload()["holds"]
+    assert state.shift_payload()["captured"] == 5
 
 
 def test_new_shift_starts_with_its_first_frame() -> None:
     clock = ManualClock()
-    seen = make_line_state(clock, hours=1)
-    start = seen.shift_payload()["start_ms"] * NS_PER_MS
-    seen.on_verdict(make_verdict(7, at_utc_ns=start + 1), b"", replayed=False)
-    seen.on_verdict(make_verdict(8, at_utc_ns=start + HOUR_NS + 1), b"", replayed=False)
-    seen.on_verdict(
+    state = make_line_state(clock, hours=1)
+    start = state.shift_payload()["start_ms"] * NS_PER_MS
+    state.on_verdict(make_verdict(7, at_utc_ns=start + 1), b"", replayed=False)
+    state.on_verdict(make_verdict(8, at_utc_ns=start + HOUR_NS + 1), b"", replayed=False)
+    state.on_verdict(
         make_verdict(9, at_utc_ns=start + HOUR_NS - 1), b"", replayed=False
     )  # a slower camera
-    told = seen.shift_payload()
+    told = state.shift_payload()
     assert (told["captured"], told["holds"]) == (2, True)
     assert told["start_ms"] * NS_PER_MS == start + HOUR_NS
 
 
 def test_forgets_old_verdicts() -> None:
-    seen = make_line_state(ManualClock())
+    state = make_line_state(ManualClock())
     for seq in range(1, 2_502):
-        seen.on_verdict(make_verdict(seq), b"x", replayed=False)
-    assert seen.verdict_json(1) is None
-    assert seen.verdict_json(2_501) == b"x"
-    assert len(seen._verdicts_json) == 2_000
+        state.on_verdict(make_verdict(seq), b"x", replayed=False)
+    assert state.verdict_json(1) is None
+    assert state.verdict_json(2_501) == b"x"
+    assert len(state._verdicts_json) == 2_000
 
 
 @given(st.integers(0, 4 * 10**18), st.lists(st.times(), min_size=1, max_size=5))
@@ -202,20 +211,50 @@ def test_each_reject_has_one_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alarm", "word"),
+    ("code", "text", "word"),
     [
-        (DAEMON_SILENT, "systemctl status edgeinspect@strip"),
-        (WIRE_VERSION_MISMATCH, "versions"),
-        ("camera top is lost", "cable"),
-        ("challenge part camera.png was not rejected", "known defect"),
-        ("at least 20 frames in a row without a verdict", "reasons"),
-        ("at least 50 frames in a row judged by the gate alone", "too slow"),
-        ("at least 50 rejects in a row", "lens"),
-        ("new engines were refused: no space on the disk", "old ones judge on"),
-        ("ledger cannot be written: disk I/O error", "Free space"),
-        ("ledger is 3000 verdicts behind; the spool holds 4096", "too slow"),
-        ("ledger has lost 3 verdicts", "not on record"),
+        (AlarmCode.DAEMON_SILENT, DAEMON_SILENT, "systemctl status edgeinspect@strip"),
+        (AlarmCode.WIRE_VERSION_MISMATCH, WIRE_VERSION_MISMATCH, "versions"),
+        (AlarmCode.FORGED_MESSAGES, FORGED_MESSAGES, "edgeinspect-hmi@strip"),
+        (AlarmCode.ARCHIVE_SILENT, ARCHIVE_SILENT, "edgeinspect-archive@strip"),
+        (AlarmCode.ARCHIVE_FAILED, f"{ARCHIVE_FAILED}: no space", "Free space"),
+        (AlarmCode.CERTIFICATE_REFUSED, f"{CERTIFICATE_REFUSED}: x", "certificate"),
+        (AlarmCode.CAMERA_LOST, "camera top is lost", "cable"),
+        (
+            AlarmCode.CHALLENGE_MISSED,
+            "challenge part camera.png was not rejected",
+            "known defect",
+        ),
+        (
+            AlarmCode.NO_VERDICT_RUN,
+            "at least 20 frames in a row without a verdict",
+            "reasons",
+        ),
+        (
+            AlarmCode.DEGRADED_RUN,
+            "at least 50 frames in a row judged by the gate alone",
+            "too slow",
+        ),
+        (AlarmCode.REJECT_RUN, "at least 50 rejects in a row", "lens"),
+        (
+            AlarmCode.RELOAD_REFUSED,
+            "new engines were refused: no space on the disk",
+            "old ones inspect on",
+        ),
+        (AlarmCode.LEDGER_FAILED, "ledger cannot be written: disk I/O error", "Free space"),
+        (
+            AlarmCode.LEDGER_SLOW,
+            "ledger is 3000 verdicts behind; the spool holds 4096",
+            "too slow",
+        ),
+        (AlarmCode.LEDGER_LOST, "ledger has lost 3 verdicts", "not on record"),
     ],
 )
-def test_every_alarm_has_a_remedy(alarm: str, word: str) -> None:
-    assert word in remedy_for(alarm, "strip")
+def test_alarm_texts_have_codes_and_remedies(code: AlarmCode, text: str, word: str) -> None:
+    assert alarm_code(text) is code
+    assert word in remedy_for(code, "strip")
+
+
+@pytest.mark.parametrize("code", AlarmCode)
+def test_every_alarm_code_has_a_remedy(code: AlarmCode) -> None:
+    assert remedy_for(code, "strip").endswith(".")

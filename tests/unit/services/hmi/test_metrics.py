@@ -23,7 +23,7 @@ from edgeinspect.services.hmi.drift import (
     stability_index,
 )
 from edgeinspect.services.hmi.host_sensors import HostState, read_host_state
-from edgeinspect.services.hmi.metrics import Metrics
+from edgeinspect.services.hmi.metrics import Metrics, MetricSources
 from edgeinspect.storage.archive.status import ArchiveStatus, write_status
 from tests.unit.services.hmi.builders import (
     GATE,
@@ -39,9 +39,9 @@ HOST = HostState({"cpu-0": 61.5}, 3, 0.8)
 
 def measures(window: int = 300) -> Metrics:
     """Everything that can be told is told."""
-    seen = make_line_state(ManualClock())
-    seen.on_heartbeat(make_heartbeat())
-    seen.on_heartbeat(
+    state = make_line_state(ManualClock())
+    state.on_heartbeat(make_heartbeat())
+    state.on_heartbeat(
         make_status(captured=20, passed=15, reject=3, no_verdict=1, open=1, late=1, degraded=2)
     )
     drift = DriftMonitor("strip", 200, 200, None)
@@ -56,18 +56,12 @@ def measures(window: int = 300) -> Metrics:
         archive = ArchiveMonitor(Path(folder), clock)
         archive.poll()
         assert archive.alarm() == ""
-    made = Metrics(
-        seen,
-        drift,
-        cameras=("top",),
-        budget_ms=150,
-        read_host_state=lambda: HOST,
-        archive_monitor=archive,
-    )
+    sources = MetricSources(state, drift, ("top",), 150, lambda: HOST, archive_monitor=archive)
+    made = Metrics(sources)
     for seq in range(1, 20):
         decision = Decision.NO_VERDICT if seq == 19 else Decision.PASS
         one = make_verdict(seq, decision)
-        seen.on_verdict(one, b"", replayed=False)
+        state.on_verdict(one, b"", replayed=False)
         made.on_verdict(one)
     return made
 
@@ -106,17 +100,11 @@ def test_exports_the_daemon_status() -> None:
 
 
 def test_exports_without_any_message() -> None:
-    seen, drift = make_line_state(ManualClock()), DriftMonitor("strip", 200, 200, None)
-    made = Metrics(
-        seen,
-        drift,
-        cameras=("top",),
-        budget_ms=150,
-        read_host_state=lambda: HostState({}, None, None),
-    )
-    found = names(made)
-    assert "edgeinspect_inspected" in found
-    assert "edgeinspect_frames_captured_total" not in found
+    state, drift = make_line_state(ManualClock()), DriftMonitor("strip", 200, 200, None)
+    sources = MetricSources(state, drift, ("top",), 150, lambda: HostState({}, None, None))
+    exported_names = names(Metrics(sources))
+    assert "edgeinspect_inspected" in exported_names
+    assert "edgeinspect_frames_captured_total" not in exported_names
 
 
 def exported() -> set[str]:

@@ -10,7 +10,7 @@ import pytest
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.services.hmi.config import load_hmi_config
-from edgeinspect.services.hmi.login import known_browsers
+from edgeinspect.services.hmi.login import device_cookie
 from edgeinspect.services.hmi.login.throttle import LoginAttempt, LoginThrottle
 from edgeinspect.services.hmi.service import HmiService
 from edgeinspect.system.user_file import Role, User, UserFile
@@ -68,7 +68,7 @@ def test_guessing_from_one_address_does_not_lock_out_others() -> None:
     assert brake.wait_s(LoginAttempt(THERE, "otto")) == 0
 
 
-def test_distributed_guessing_is_throttled_except_known_browsers() -> None:
+def test_distributed_guessing_is_throttled_except_device_cookie() -> None:
     """A name tried from a thousand addresses: a try in ten seconds, but none for her panel."""
     clock = ManualClock()
     brake = LoginThrottle(clock)
@@ -104,27 +104,27 @@ def test_throttle_memory_is_bounded() -> None:
 def test_device_cookie_is_bound_to_the_password_hash() -> None:
     anna, otto = User(Role.OPERATOR, "", "hash-a"), User(Role.OPERATOR, "", "hash-o")
     cookies = {
-        known_browsers.device_cookie_name("anna"): known_browsers.make_device_cookie("anna", anna)
+        device_cookie.device_cookie_name("anna"): device_cookie.make_device_cookie("anna", anna)
     }
-    device = known_browsers.known_device_id(cookies, "anna", anna)
+    device = device_cookie.known_device_id(cookies, "anna", anna)
     assert device
     assert (
-        known_browsers.known_device_id(cookies, "anna", User(Role.OPERATOR, "", "another password"))
+        device_cookie.known_device_id(cookies, "anna", User(Role.OPERATOR, "", "another password"))
         == ""
     )
     assert (
-        known_browsers.known_device_id(
-            {known_browsers.device_cookie_name("otto"): cookies["edgeinspect_device_anna"]},
+        device_cookie.known_device_id(
+            {device_cookie.device_cookie_name("otto"): cookies["edgeinspect_device_anna"]},
             "otto",
             otto,
         )
         == ""
     )
-    assert known_browsers.known_device_id(cookies, "anna", None) == ""
+    assert device_cookie.known_device_id(cookies, "anna", None) == ""
     for forged in ("", ".", "x" * 22, f"{device}.", f"{device}.\u00e9", "." * 5_000):
         assert (
-            known_browsers.known_device_id(
-                {known_browsers.device_cookie_name("anna"): forged}, "anna", anna
+            device_cookie.known_device_id(
+                {device_cookie.device_cookie_name("anna"): forged}, "anna", anna
             )
             == ""
         )

@@ -14,8 +14,7 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.errors import ConfigError, DataError
-from edgeinspect.services.hmi.http.config import TlsConfig
-from edgeinspect.services.hmi.http.tls import RenewableCertificate, load_tls_context
+from edgeinspect.services.hmi.http.tls import RenewableCertificate, TlsConfig, load_tls_context
 from tests.unit.services.hmi.builders import write_hmi_config
 
 OPENSSL = shutil.which("openssl")
@@ -79,7 +78,7 @@ def test_names_the_unusable_file(tmp_path: Path) -> None:
     for name, data in (("empty", b""), ("text", b"no PEM"), ("half", b"-----BEGIN PRIVATE KEY---")):
         (tmp_path / name).write_bytes(data)
         (tmp_path / name).chmod(0o600)
-        with pytest.raises(DataError, match="holds nothing"):
+        with pytest.raises(DataError, match="contains nothing"):
             load_tls_context(TlsConfig(certificate=one.certificate, key=str(tmp_path / name)))
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(DataError, match="is not a file"):

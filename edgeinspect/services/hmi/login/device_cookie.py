@@ -1,8 +1,8 @@
-"""Browsers in which a person has logged in before, known by a cookie.
+"""Device cookies: recognise browsers in which a user has logged in before.
 
-The cookie is signed with the person's own password hash, so the page keeps nothing, a restart
-forgets nobody, and another password ends it. It lets nobody in: it only frees from the waits
-that other people's wrong passwords cause.
+A cookie is signed with the user's password hash, so the HMI stores nothing, cookies survive a
+restart, and a new password revokes them. A cookie does not log in: its browser is only exempt
+from delays that other clients' wrong passwords cause.
 Source: OWASP, "Slow Down Online Guessing Attacks with Device Cookies".
 """
 
@@ -21,24 +21,24 @@ _ID_CHARACTERS = 22
 
 
 def device_cookie_name(name: str) -> str:
-    """Of one person; a panel may be known to several."""
+    """Return the cookie name of one user; several may share a panel."""
     return _COOKIE + name
 
 
 def make_device_cookie(name: str, user: User) -> str:
-    """A new cookie's value."""
+    """Return the value of a new cookie."""
     device = secrets.token_urlsafe(16)
     return f"{device}.{_sign(device, name, user)}"
 
 
 def known_device_id(cookies: Mapping[str, str], name: str, user: User | None) -> str:
-    """The id of the browser if this person has logged in with it before, else empty."""
+    """Return the browser's id if this user has logged in with it before, else an empty text."""
     value = cookies.get(device_cookie_name(name), "")
     device, _, signature = value.partition(".")
     if user is None or len(device) != _ID_CHARACTERS:
         return ""
-    good = hmac.compare_digest(signature.encode(), _sign(device, name, user).encode())
-    return device if good else ""
+    is_valid = hmac.compare_digest(signature.encode(), _sign(device, name, user).encode())
+    return device if is_valid else ""
 
 
 def _sign(device: str, name: str, user: User) -> str:
