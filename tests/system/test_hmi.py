@@ -314,4 +314,4 @@ def test_exits_with_zero_on_sigterm(rig: HmiHarness, browser: Browser) -> None:
     """With a browser that watches: the stream does not hold it up."""
     rig.hmi_process.send_signal(signal.SIGTERM)
     assert rig.hmi_process.wait(15) == 0
-    assert '"page.stopped"' in (rig.folder / "page.log").read_text(encoding="utf-8")
+    assert '"page.stopped"' in (rig.folder / "hmi.log").read_text(encoding="utf-8")
