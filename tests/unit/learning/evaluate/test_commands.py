@@ -12,7 +12,7 @@ import pytest
 from edgeinspect.cli.main import main
 from tests import graphs
 from tests.unit.learning.evaluate.small_datasets import write_dataset
-from tests.unit.learning.evaluate.test_reports import check_document
+from tests.unit.learning.reporting.html_checker import check_document
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
 
