@@ -1,4 +1,4 @@
-"""What the archive's tests stand at: verdicts, a configuration, a camera whose pictures tell."""
+"""Verdicts, a configuration, a camera with labelled images and a running archive for tests."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ class RunningArchive:
     """An archive in a thread, with a line in this process."""
 
     def __init__(self, folder: Path, line: Line, more: str = "") -> None:
-        made = config(folder, more, line="rig")
+        archive_config = config(folder, more, line="rig")
         feed = {"verdicts": line.publisher.address, "replay": line.replay_server.address}
-        self.archive = archive_at(made, feed)
+        self.archive = archive_at(archive_config, feed)
         self.failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -183,12 +183,12 @@ class RunningArchive:
         assert not self.failures
 
 
-def archive_at(made: ArchiveConfig, feed: dict[str, str]) -> ArchiverService:
+def archive_at(archive_config: ArchiveConfig, feed: dict[str, str]) -> ArchiverService:
     """An archive that connects to the given addresses."""
     import msgspec
 
-    source = msgspec.structs.replace(made.feed, **feed)
-    return ArchiverService(msgspec.structs.replace(made, feed=source), SystemClock())
+    source = msgspec.structs.replace(archive_config.feed, **feed)
+    return ArchiverService(msgspec.structs.replace(archive_config, feed=source), SystemClock())
 
 
 def archived_frames(root: Path) -> dict[int, tuple[Category, NDArray[Any]]]:

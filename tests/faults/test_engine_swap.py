@@ -302,7 +302,7 @@ def many_keys(plant: ReloadableLine) -> None:
     ("harm", "words"),
     [
         (corrupt, "has the SHA-256"),
-        (tamper, "was changed after it was accepted"),
+        (tamper, "was changed after it was approved"),
         (open_to_all, "can be written by all users"),
         (own_no_graph, "cannot be loaded"),
         (other_device, "was built for NVIDIA Orin; this machine has NVIDIA H200"),

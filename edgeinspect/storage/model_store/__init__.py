@@ -1,9 +1,8 @@
 """The model store: folders `<name>/<version>/` with a manifest and a model file.
 
-A model is used only if its file is the one the manifest names, byte for byte, and nobody
-but root or the daemon's user can have put it there: an engine is native code, and its hash
-is what a verdict carries and an auditor is shown. Which version of a model is live stands
-beside the versions, in `state.json`.
+A model is used only if its file is the one that the manifest names, byte for byte, and only
+root or the daemon's user can have written it: an engine is native code, and its hash is part of
+every verdict. `state.json` beside the versions records which of them is live.
 Source: docs/models.md, docs/decisions/0010-model-store.md
 """
 

@@ -1,7 +1,7 @@
-"""Golden frames: pictures whose outputs are known, which an engine must give before it judges.
+"""Golden frames: images with known outputs, which an engine must reproduce before it inspects.
 
-They are kept with the version, made by an engine that was accepted. Where there are none,
-plain pictures at least show that outputs are finite, in range and of the right shape.
+They are stored with the version, made by an accepted engine. Without them synthetic images at
+least verify that outputs are finite, in range and of the right shape.
 """
 
 from __future__ import annotations
@@ -34,50 +34,50 @@ MAX_FRAMES = 16
 Outputs = tuple[NDArray[np.generic], ...]
 
 _PROB_TOLERANCE = {Precision.FP32: 0.005, Precision.FP16: 0.02, Precision.INT8: 0.08}
-"""Largest difference of a probability; another backend rounds otherwise, an INT8 one more."""
+"""Largest difference of a probability; backends round differently, with INT8 most."""
 _CELL_TOLERANCE = {Precision.FP32: 0.002, Precision.FP16: 0.005, Precision.INT8: 0.02}
-"""Largest share of a class map's cells that may differ."""
+"""Largest fraction of a class map's cells that may differ."""
 
 
 def verify_engine(engine: Engine, wait: Callable[[], None] = lambda: None, rounds: int = 3) -> str:
-    """Warm an engine up and hold it against what it must give.
+    """Warm an engine up and compare its outputs with the golden frames.
 
     Args:
-        engine: Used by nobody else yet.
-        wait: Called before each inference, to leave the machine to whom it belongs.
-        rounds: Inferences to warm up with.
+        engine: Not in use elsewhere.
+        wait: Called before each inference, to give way to the running line.
+        rounds: Number of warm-up inferences.
 
     Returns:
-        What was shown, in words.
+        What was verified, for a person.
 
     Raises:
-        ModelError: It fails, or gives something else.
+        ModelError: It fails, or its outputs differ.
     """
     spec = engine.spec
     try:
-        for picture in _synthetic_images(spec, rounds):
+        for image in _synthetic_images(spec, rounds):
             wait()
-            _check_output(spec, engine.infer(picture))
+            _check_output(spec, engine.infer(image))
         if spec.golden is None:
-            return f"outputs are sound on {rounds} plain pictures; it has no golden frames"
-        images, wanted = read_golden_frames(spec)
+            return f"outputs are valid on {rounds} synthetic images; it has no golden frames"
+        images, expected_outputs = read_golden_frames(spec)
         for index, image in enumerate(images):
             wait()
             outputs = engine.infer(image)
             _check_output(spec, outputs)
-            _compare_output(spec, index, outputs, [expected[index] for expected in wanted])
+            _compare_output(spec, index, outputs, [output[index] for output in expected_outputs])
     except EngineFault as fault:
         raise ModelError(
             f"{spec.id} fails on its first frames: {fault}", where=str(spec.path)
         ) from fault
-    return f"gives what it must on {len(images)} golden frames"
+    return f"matches the reference outputs on {len(images)} golden frames"
 
 
 def create_golden_frames(engine: Engine, images: Sequence[Pixels]) -> Path:
-    """Keep pictures and what this engine gives on them with its version.
+    """Store images and this engine's outputs for them with its version.
 
     Raises:
-        DataError: Too many or none, or of another shape.
+        DataError: There are none, too many, or of another shape.
         ModelError: The folder cannot be written.
     """
     spec = engine.spec
@@ -106,7 +106,7 @@ def create_golden_frames(engine: Engine, images: Sequence[Pixels]) -> Path:
 
 
 def update_manifest(folder: Path, **keys: Any) -> None:
-    """Put keys into a manifest, in one rename; its comments are lost.
+    """Set keys of a manifest atomically; its comments are lost.
 
     Raises:
         ModelError: It cannot be written.
@@ -120,10 +120,10 @@ def update_manifest(folder: Path, **keys: Any) -> None:
 
 
 def read_golden_frames(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArray[Any], ...]]:
-    """The pictures (N, H, W, C) and the outputs, each with N first.
+    """Return the images (N, H, W, C) and the outputs, each (N, ...).
 
     Raises:
-        ModelError: The file is not what it should be.
+        ModelError: The file is unreadable or does not fit the model.
     """
     assert spec.golden is not None
     count = 1 if spec.kind is ModelKind.GATE else 3
@@ -144,13 +144,13 @@ def read_golden_frames(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArra
 def _synthetic_images(spec: ModelSpec, rounds: int) -> list[Pixels]:
     dims = spec.shape.dims
     noise = np.random.default_rng(0)
-    pictures: list[Pixels] = []
+    images: list[Pixels] = []
     for index in range(rounds):
         if index % 3 == 2:
-            pictures.append(noise.integers(0, 256, dims, np.uint8))
+            images.append(noise.integers(0, 256, dims, np.uint8))
         else:
-            pictures.append(np.full(dims, 255 * (index % 3), np.uint8))
-    return pictures
+            images.append(np.full(dims, 255 * (index % 3), np.uint8))
+    return images
 
 
 def _check_output(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> None:
@@ -160,7 +160,7 @@ def _check_output(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> None:
 
 
 def _output_problem(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
-    """What is impossible about outputs, in words; empty if nothing is."""
+    """Return what is invalid about outputs; empty if nothing is."""
     if spec.kind is ModelKind.GATE:
         prob = outputs[0]
         if prob.shape != (1,):
@@ -182,21 +182,25 @@ def _output_problem(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
 
 
 def _compare_output(
-    spec: ModelSpec, index: int, outputs: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]]
+    spec: ModelSpec,
+    index: int,
+    outputs: Sequence[NDArray[Any]],
+    expected: Sequence[NDArray[Any]],
 ) -> None:
-    limit = _PROB_TOLERANCE[spec.precision]
     if spec.kind is ModelKind.GATE:
-        off = abs(float(outputs[0][0]) - float(wanted[0][0]))
-        words = f"probability {float(outputs[0][0]):.4f} instead of {float(wanted[0][0]):.4f}"
+        limit = _PROB_TOLERANCE[spec.precision]
+        prob, expected_prob = float(outputs[0][0]), float(expected[0][0])
+        error = abs(prob - expected_prob)
+        difference = f"probability {prob:.4f} instead of {expected_prob:.4f}"
     else:
-        off = float(np.mean(outputs[0] != wanted[0]))
         limit = _CELL_TOLERANCE[spec.precision]
-        words = f"another class in {off:.2%} of the cells"
-    if not off <= limit:
+        error = float(np.mean(outputs[0] != expected[0]))
+        difference = f"another class in {error:.2%} of the cells"
+    if not error <= limit:
         raise ModelError(
-            f"{spec.id} gives {words} on golden frame {index}",
+            f"{spec.id} gives {difference} on golden frame {index}",
             where=str(spec.golden),
-            remedy="It does not compute what was accepted on this machine: do not use it",
+            remedy="On this machine it does not compute what was accepted: do not use it",
         )
 
 

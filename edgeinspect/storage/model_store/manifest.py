@@ -1,4 +1,4 @@
-"""A model's manifest: what stands in it, and whether its file is the one it names."""
+"""A model's manifest: its fields, and the verification of the files that it names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ManifestInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The frame a model takes."""
+    """The frame that a model takes."""
 
     height_px: Annotated[int, Meta(ge=1, le=65_536)]
     width_px: Annotated[int, Meta(ge=1, le=65_536)]
@@ -43,7 +43,7 @@ class ManifestInput(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class ManifestBuilt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What made a model file, and where."""
+    """How a model file was built, and where."""
 
     by: str = ""
     """Program and version."""
@@ -53,8 +53,8 @@ class ManifestBuilt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     at: str = ""
     """When, in UTC."""
     device: str = ""
-    """The one kind of device that the file runs on, by its driver's name; empty for a graph,
-    which runs anywhere. A plan is refused on any other."""
+    """The kind of device that the file runs on, by its driver's name; empty for a graph, which
+    runs anywhere. A plan is refused on any other."""
 
 
 class ManifestLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +69,7 @@ class ManifestLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ManifestGolden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file of golden frames; see `store.golden`."""
+    """The file of golden frames; see `golden_frames`."""
 
     file: _FileName
     sha256: _Sha256
@@ -77,7 +77,7 @@ class ManifestGolden(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model's manifest, as it stands beside its file."""
+    """The manifest beside a model file."""
 
     schema: Literal[1]
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -97,20 +97,20 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     output_stride: Annotated[int, Meta(ge=1, le=64)] = 1
     """Input pixels per class-map pixel, each way."""
     thresholds: dict[str, Any] = {}
-    """What the training proposes; the line decides."""
+    """Thresholds that the training proposes; the line's configuration decides."""
     training: Any = None
-    """Where the weights come from."""
+    """Origin of the weights."""
     accuracy: Any = None
-    """Figures on unseen data."""
+    """Scores on unseen data."""
     created: str = ""
     calibration: str | None = None
     """Calibration id of an INT8 model."""
     built: ManifestBuilt | None = None
-    """What made the file, and where."""
+    """How the file was built, and where."""
     latency: list[ManifestLatency] = []
-    """What one inference took, where it was measured."""
+    """Measured inference times."""
     golden: ManifestGolden | None = None
-    """Frames whose outputs are known; an engine must give them before it may judge."""
+    """Frames with known outputs, which an engine must reproduce before it inspects."""
 
 
 def read_model(folder: Path) -> ModelSpec:
@@ -177,7 +177,7 @@ def _check_consistency(collector: Validator, manifest: ModelManifest) -> None:
         collector.add_fault("classes", "must be at most 255: the class map is uint8")
     if manifest.contract != MODEL_CONTRACT_VERSION:
         collector.add_fault(
-            "contract", f"must be {MODEL_CONTRACT_VERSION}: this program knows no other"
+            "contract", f"must be {MODEL_CONTRACT_VERSION}: this program supports no other"
         )
     stride = manifest.output_stride
     if manifest.input.height_px % stride or manifest.input.width_px % stride:
@@ -185,27 +185,27 @@ def _check_consistency(collector: Validator, manifest: ModelManifest) -> None:
 
 
 def _check_device(folder: Path, manifest: ModelManifest) -> None:
-    """A plan runs where it was built, and on no other kind of device."""
-    wanted = manifest.built.device if manifest.built is not None else ""
-    if not wanted:
+    """Refuse a plan that was built for another kind of device."""
+    device = manifest.built.device if manifest.built is not None else ""
+    if not device:
         return
-    here = gpu_names()
-    if wanted not in here:
+    available = gpu_names()
+    if device not in available:
         raise ModelError(
-            f"was built for {wanted}; this machine has {', '.join(here) or 'no GPU'}",
+            f"was built for {device}; this machine has {', '.join(available) or 'no GPU'}",
             where=str(folder),
             remedy="Build it on this machine: edgeinspect models build",
         )
 
 
 def _verify_file(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
-    """The path of one of the version's files, its owner, mode, size and hash checked."""
+    """Return the path of a version's file after checking owner, mode, size and hash."""
     path = (folder / name).resolve()
     if path.parent != folder.resolve() or Path(name).name != name:
         raise ModelError(
             f"its manifest names '{yaml_document.shorten(name)}', which is outside",
             where=str(folder),
-            remedy="A model file stands in the folder of its manifest, and is no link",
+            remedy="Put the model file itself, not a link, into the folder of its manifest",
         )
     check_permissions(path)
     digest = hashlib.sha256()
@@ -227,13 +227,13 @@ def _verify_file(folder: Path, name: str, size_bytes: int, sha256: str) -> Path:
         raise ModelError(f"is larger than {MAX_MODEL_BYTES >> 20} MiB", where=str(path))
     if size != size_bytes:
         raise ModelError(
-            f"has {size} bytes; its manifest says {size_bytes}",
+            f"has {size} bytes; its manifest requires {size_bytes}",
             where=str(path),
             remedy="The file is not the one that was accepted: copy the model again",
         )
     if digest.hexdigest() != sha256:
         raise ModelError(
-            f"has the SHA-256 {digest.hexdigest()[:12]}…; its manifest says {sha256[:12]}…",
+            f"has the SHA-256 {digest.hexdigest()[:12]}…; its manifest requires {sha256[:12]}…",
             where=str(path),
             remedy="The file is not the one that was accepted: copy the model again",
         )

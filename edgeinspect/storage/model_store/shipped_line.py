@@ -1,4 +1,4 @@
-"""The line that ships with the project: both strip models and their thresholds."""
+"""The line that ships with the project: the two strip models and their thresholds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ spool: {{folder: {folder}}}
 
 
 def _model_reference(store: ModelStore, name: str, backend: str) -> str:
-    """The live version, INT8 as shipped; under ONNX Runtime, where Q/DQ are slower, an FP32 one."""
+    """Return the live version (INT8); for ONNX Runtime, where Q/DQ are slow, an FP32 one."""
     if backend == "ort":
         for number in reversed(store.versions(name)):
             manifest = read_manifest(store.root / name / str(number) / MANIFEST_FILE)
@@ -49,24 +49,24 @@ def shipped_line_config(
     line: str = "demo",
     overrides: Sequence[str] = (),
 ) -> LoadedConfig:
-    """A line of the shipped models, with the thresholds that their training proposed.
+    """Return a line of the shipped models, with the thresholds that their training proposed.
 
     Args:
-        folder: Of spool and ring.
+        folder: For spool and frame ring.
         budget_ms: Budget per frame.
         backend: A backend's name.
         line: Its name.
-        overrides: `key.of.a.table=VALUE`, put over it.
+        overrides: `key.of.a.table=VALUE`, applied to it.
     """
     store = ModelStore(default_root())
     gate, segmenter = (_model_reference(store, name, backend) for name in (GATE, SEGMENTER))
-    wanted = msgspec.convert(store.resolve(gate).thresholds, dict[str, float])
+    gate_thresholds = msgspec.convert(store.resolve(gate).thresholds, dict[str, float])
     classes = msgspec.convert(store.resolve(segmenter).thresholds, dict[str, dict[str, float]])
     decide = {
         "gate": {
-            "suspect_at": wanted["suspect"],
-            "reject_at": wanted["reject"],
-            "degraded_reject_at": wanted["degraded"],
+            "suspect_at": gate_thresholds["suspect"],
+            "reject_at": gate_thresholds["reject"],
+            "degraded_reject_at": gate_thresholds["degraded"],
             "reject_code": 99,
         },
         "classes": {

@@ -1,4 +1,4 @@
-"""The store: models by name, each verified before it is handed out."""
+"""The model store: models by name, each verified before it is returned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INSTALLED_ROOT = Path("/var/lib/edgeinspect/engines")
 
 
 def default_root() -> Path:
-    """Where models are when nobody says otherwise.
+    """Return the root of the store that is used if none is configured.
 
     `EDGEINSPECT_STORE`, else the machine's store, else the checkout's `engines/`, else the
     models that were installed with the package.
@@ -30,14 +30,14 @@ def default_root() -> Path:
     shipped = Path(sys.prefix) / "share" / "edgeinspect" / "engines"
     if _INSTALLED_ROOT.is_dir():
         return _INSTALLED_ROOT
-    # A folder `engines` beside site-packages' parent would be somebody else's.
+    # Without setup.cfg, a folder `engines` there belongs to something else.
     if (checkout / "setup.cfg").is_file() and (checkout / "engines").is_dir():
         return checkout / "engines"
     return shipped
 
 
 class ModelStore:
-    """Models by name. Stateless but for its root; thread-safe.
+    """Models by name. All state is below its root; thread-safe.
 
     Args:
         root: Folder of the models; `default_root()` when absent.
@@ -47,16 +47,16 @@ class ModelStore:
         self.root = root or default_root()
 
     def names(self) -> tuple[str, ...]:
-        """The models that the store holds, sorted; none if there is no store."""
+        """Return the models in the store, sorted; none if there is no store."""
         folders = {path.parent.parent for path in self.root.glob(f"*/*/{MANIFEST_FILE}")}
         return tuple(sorted(folder.name for folder in folders if ModelVersions(folder).versions()))
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """The versions of one model, oldest first."""
+        """Return the versions of one model, oldest first."""
         return self.model_versions(name).versions()
 
     def model_versions(self, name: str) -> ModelVersions:
-        """One model's versions and their states; it need not exist."""
+        """Return one model's versions with their state; it need not exist."""
         return ModelVersions(self.root / name)
 
     def stage_of(self, name: str, version: int) -> Stage:
@@ -64,7 +64,7 @@ class ModelStore:
         return self.model_versions(name).read_state().stage_of(version)
 
     def parse_reference(self, ref: str) -> tuple[str, int]:
-        """Name and version of `NAME` (its live version) or `NAME/VERSION`.
+        """Return name and version of `NAME` (its live version) or `NAME/VERSION`.
 
         Raises:
             ModelError: It names no model of this store.
@@ -72,7 +72,7 @@ class ModelStore:
         match = _REFERENCE.fullmatch(ref)
         if match is None:
             raise ModelError(
-                f"'{yaml_document.shorten(ref)}' does not name a model",
+                f"'{yaml_document.shorten(ref)}' is not the name of a model",
                 remedy="Write NAME, NAME/VERSION, or a folder's path with a leading / or ./",
             )
         name = match["name"]
@@ -91,7 +91,7 @@ class ModelStore:
         return name, version
 
     def resolve(self, ref: str) -> ModelSpec:
-        """Find and verify a model.
+        """Return a verified model.
 
         Args:
             ref: `strip-gate` (its live version), `strip-gate/1`, or the path of a folder
@@ -99,23 +99,23 @@ class ModelStore:
 
         Raises:
             ModelError: There is no such model, its manifest has faults or was changed after
-                it was accepted, its file is not the one the manifest names, somebody else
-                may have written it, or it was built for another device.
+                its approval, its file is not the one that the manifest names, another user can
+                write it, or it was built for another device.
         """
         if ref.startswith(("/", "./", "../")):
             return read_model(Path(ref))
         name, version = self.parse_reference(ref)
         check_permissions(self.root, parent=True)
-        shelf = self.model_versions(name)
-        check_permissions(shelf.folder)
-        register = shelf.read_state()
-        spec = read_model(shelf.folder / str(version))
-        shelf.check_approved(version, register)
+        model = self.model_versions(name)
+        check_permissions(model.folder)
+        state = model.read_state()
+        spec = read_model(model.folder / str(version))
+        model.check_approved(version, state)
         if (spec.id.name, spec.id.version) != (name, version):
             raise ModelError(
-                f"its manifest says {spec.id}",
-                where=str(shelf.folder / str(version)),
-                remedy="Move the folder to where its manifest says, or correct the manifest",
+                f"its manifest is of {spec.id}",
+                where=str(model.folder / str(version)),
+                remedy="Rename the folder as its manifest requires, or correct the manifest",
             )
         return spec
 
@@ -124,5 +124,5 @@ class ModelStore:
             return "Its versions are: " + ", ".join(str(version) for version in versions)
         names = self.names()
         if not names:
-            return "The store is empty; name another with `store:` or EDGEINSPECT_STORE"
+            return "The store is empty; set another with `store:` or EDGEINSPECT_STORE"
         return f"The store has: {', '.join(names)}{suggest_spelling(name, names)}"

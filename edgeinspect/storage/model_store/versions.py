@@ -1,8 +1,7 @@
-"""One model's versions, and the small file that says which of them is live.
+"""The versions of one model, and the file `state.json` that records which of them is live.
 
-`state.json` stands beside the versions. It is written to another name, flushed to the disk
-and renamed, under a lock, so that a reader sees the old one or the new one and a power cut
-leaves one of the two.
+It is replaced atomically under a lock, so that a reader sees the old state or the new one and a
+power cut leaves one of the two.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from edgeinspect.system import (
 
 STATE_FILE = "state.json"
 ACTOR_VARIABLE = "EDGEINSPECT_ACTOR"
-"""Environment variable: the person for whom a program changes the store."""
+"""Environment variable: the person on whose behalf a program changes the store."""
 _LOCK_FILE = ".state.lock"
 _VERSION = re.compile("[1-9][0-9]{0,8}")
 _MAX_PREVIOUS = 64
@@ -44,14 +43,14 @@ _MAX_HISTORY = 1000
 
 
 class Stage(str, Enum):
-    """What a version may do."""
+    """The stage of a version."""
 
     CANDIDATE = "candidate"
-    """Nothing yet."""
+    """Not in use."""
     SHADOW = "shadow"
-    """Judges in slack time what the live one judged; nobody acts on it."""
+    """Inspects in idle time what the live version inspected, without effect."""
     LIVE = "live"
-    """Judges. One version of each model."""
+    """Inspects. One version of each model."""
 
 
 class StateChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,31 +62,31 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True):
     did: Literal["promote", "rollback", "shadow", "unshadow", "reseal", "remove"]
     version: Int64
     live: Int64
-    """The live version after it."""
+    """The live version after the change."""
     why: str = ""
 
 
 class VersionState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `state.json` says."""
+    """The content of `state.json`."""
 
     schema: Literal[1] = 1
     live: Int64
     shadow: Int64 | None = None
     before: tuple[Int64, ...] = ()
-    """Versions that were live before, the last one last: what `rollback` goes back to."""
+    """Previous live versions, the latest last: `rollback` returns to it."""
     seals: dict[Int64, str] = {}
-    """SHA-256 of the manifest of each version that was promoted or put into shadow."""
+    """SHA-256 of the manifest of each version that was approved, for live or shadow."""
     history: tuple[StateChange, ...] = ()
 
     def stage_of(self, version: int) -> Stage:
-        """What one version may do."""
+        """Return the stage of a version."""
         if version == self.live:
             return Stage.LIVE
         return Stage.SHADOW if version == self.shadow else Stage.CANDIDATE
 
 
 class ModelVersions:
-    """The versions of one model. Stateless but for its folder; changes are locked.
+    """The versions of one model. All state is in its folder; changes are locked.
 
     Args:
         folder: `<store>/<name>`.
@@ -98,15 +97,15 @@ class ModelVersions:
         self.name = folder.name
 
     def versions(self) -> tuple[int, ...]:
-        """Versions that have a manifest, oldest first."""
-        found = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
-        return tuple(sorted(int(name) for name in found if _VERSION.fullmatch(name)))
+        """Return the versions that have a manifest, oldest first."""
+        names = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
+        return tuple(sorted(int(name) for name in names if _VERSION.fullmatch(name)))
 
     def read_state(self) -> VersionState:
-        """What the state file says; without one, the highest version is live.
+        """Read the state file; without one the highest version is live.
 
         Raises:
-            ModelError: There is no version, or the file is damaged or not to be trusted.
+            ModelError: There is no version, or the file is damaged or writable by others.
         """
         path = self.folder / STATE_FILE
         check_permissions(path)
@@ -118,44 +117,44 @@ class ModelVersions:
             raise ModelError(
                 f"the state of {self.name} cannot be read: {error}",
                 where=str(path),
-                remedy="Restore it, or remove it and promote the version that shall be live",
+                remedy="Restore it, or remove it and promote the version to be live",
             ) from error
         versions = self.versions()
         if not versions:
             raise ModelError(f"there is no version of {self.name}", where=str(self.folder))
         return VersionState(live=versions[-1])
 
-    def check_approved(self, version: int, register: VersionState) -> None:
-        """Refuse a version whose manifest was changed after it was promoted.
+    def check_approved(self, version: int, state: VersionState) -> None:
+        """Refuse a version whose manifest was changed after its approval.
 
         Raises:
             ModelError: It was.
         """
-        if not self.is_approved(version, register):
+        if not self.is_approved(version, state):
             raise ModelError(
-                f"the manifest of {self.name}/{version} was changed after it was accepted",
+                f"the manifest of {self.name}/{version} was changed after it was approved",
                 where=str(self.folder / str(version) / MANIFEST_FILE),
-                remedy=f"Restore it, or accept what it says now: "
+                remedy=f"Restore it, or approve it as it is: "
                 f"edgeinspect models promote {self.name}/{version}",
             )
 
-    def is_approved(self, version: int, register: VersionState) -> bool:
-        """False if a version's manifest was changed after it was accepted."""
-        sealed = register.seals.get(version)
-        return sealed is None or sealed == self._manifest_digest(version)
+    def is_approved(self, version: int, state: VersionState) -> bool:
+        """Return False if a version's manifest was changed after its approval."""
+        approved = state.seals.get(version)
+        return approved is None or approved == self._manifest_digest(version)
 
     # -- changes --------------------------------------------------------------------
 
     def pin_live(self) -> None:
-        """Write down which version is live now, before a new one is added.
+        """Store which version is live now, before a new one is added.
 
-        Without a state file the highest version is live; a new candidate would be at once.
+        Without a state file the highest version is live, so a new candidate would go live.
         """
         if self.versions() and not (self.folder / STATE_FILE).exists():
-            with self._locked_state() as register:
-                self._write_state(register)
+            with self._locked_state() as state:
+                self._write_state(state)
 
-    def promote(self, version: int, why: str = "", who: str = "") -> VersionState:
+    def promote(self, version: int, reason: str = "", actor: str = "") -> VersionState:
         """Make a version live; the caller has verified it.
 
         Raises:
@@ -175,22 +174,22 @@ class ModelVersions:
                 shadow=None if old.shadow == version else old.shadow,
                 seals={**seals, version: self._manifest_digest(version)},
             )
-            return self._record_change(new, "promote", version, why, who)
+            return self._record_change(new, "promote", version, reason, actor)
 
-    def rollback(self, why: str = "", who: str = "") -> VersionState:
-        """Make the version live that was before this one.
+    def rollback(self, reason: str = "", actor: str = "") -> VersionState:
+        """Make the previous live version live again.
 
         Raises:
-            ModelError: None was, or it is not there any more.
+            ModelError: There is none that still exists.
         """
         with self._locked_state() as old:
-            there = self.versions()
-            before = [version for version in old.before if version in there]
+            existing = self.versions()
+            before = [version for version in old.before if version in existing]
             if not before:
                 raise ModelError(
-                    f"{self.name} has no earlier live version to go back to",
+                    f"{self.name} has no previous live version",
                     where=str(self.folder),
-                    remedy=f"Promote one of: {', '.join(map(str, there))}",
+                    remedy=f"Promote one of: {', '.join(map(str, existing))}",
                 )
             live = before[-1]
             new = msgspec.structs.replace(
@@ -199,10 +198,10 @@ class ModelVersions:
                 before=tuple(before[:-1]),
                 shadow=None if old.shadow == live else old.shadow,
             )
-            return self._record_change(new, "rollback", live, why, who)
+            return self._record_change(new, "rollback", live, reason, actor)
 
-    def set_shadow(self, version: int | None, why: str = "", who: str = "") -> VersionState:
-        """Let a version judge in shadow; None ends it.
+    def set_shadow(self, version: int | None, reason: str = "", actor: str = "") -> VersionState:
+        """Run a version in shadow; None ends it.
 
         Raises:
             ModelError: There is no such version, or it is the live one.
@@ -211,7 +210,7 @@ class ModelVersions:
             if version is None:
                 ended = old.shadow or old.live
                 new = msgspec.structs.replace(old, shadow=None)
-                return self._record_change(new, "unshadow", ended, why, who)
+                return self._record_change(new, "unshadow", ended, reason, actor)
             self._check_exists(version)
             if version == old.live:
                 raise ModelError(
@@ -220,28 +219,28 @@ class ModelVersions:
                 )
             seals = {**old.seals, version: self._manifest_digest(version)}
             new = msgspec.structs.replace(old, shadow=version, seals=seals)
-            return self._record_change(new, "shadow", version, why, who)
+            return self._record_change(new, "shadow", version, reason, actor)
 
-    def reapprove(self, version: int, why: str, who: str = "") -> None:
-        """Accept a manifest that we changed ourselves; nothing for one without a seal."""
+    def reapprove(self, version: int, reason: str, actor: str = "") -> None:
+        """Approve a manifest that this program changed; ignored if it was not approved before."""
         with self._locked_state() as old:
             if version in old.seals:
                 seals = {**old.seals, version: self._manifest_digest(version)}
                 new = msgspec.structs.replace(old, seals=seals)
-                self._record_change(new, "reseal", version, why, who)
+                self._record_change(new, "reseal", version, reason, actor)
 
     def removable(self, keep: int) -> tuple[int, ...]:
-        """Versions that may go: not live, not shadow, not what `rollback` needs, not newer.
+        """Return removable versions: not live, shadow, needed for `rollback`, or newer.
 
         Args:
-            keep: So many of those that were live before stay.
+            keep: Number of previous live versions to keep.
         """
-        register = self.read_state()
-        needed = {register.live, register.shadow, *register.before[len(register.before) - keep :]}
-        return tuple(v for v in self.versions() if v not in needed and v < register.live)
+        state = self.read_state()
+        needed = {state.live, state.shadow, *state.before[len(state.before) - keep :]}
+        return tuple(v for v in self.versions() if v not in needed and v < state.live)
 
-    def remove(self, version: int, who: str = "") -> int:
-        """Remove a version from the disk; returns the bytes that were freed.
+    def remove(self, version: int, actor: str = "") -> int:
+        """Remove a version from the disk; return the number of bytes freed.
 
         Raises:
             ModelError: It is live or in shadow, or the disk refuses.
@@ -260,7 +259,7 @@ class ModelVersions:
                 before=tuple(each for each in old.before if each != version),
                 seals={key: seal for key, seal in old.seals.items() if key != version},
             )
-            self._record_change(new, "remove", version, "", who)
+            self._record_change(new, "remove", version, "", actor)
             return size
 
     # -- inside ---------------------------------------------------------------------
@@ -277,19 +276,19 @@ class ModelVersions:
             return ""
 
     def _record_change(
-        self, new: VersionState, did: str, version: int, why: str, who: str
+        self, new: VersionState, action: str, version: int, reason: str, actor: str
     ) -> VersionState:
         change = msgspec.convert(
             {
                 "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "who": who
+                "who": actor
                 or os.environ.get(ACTOR_VARIABLE)
                 or os.environ.get("SUDO_USER")
                 or _user_name(),
-                "did": did,
+                "did": action,
                 "version": version,
                 "live": new.live,
-                "why": why,
+                "why": reason,
             },
             StateChange,
         )
@@ -297,9 +296,9 @@ class ModelVersions:
         self._write_state(new)
         return new
 
-    def _write_state(self, register: VersionState) -> None:
+    def _write_state(self, state: VersionState) -> None:
         path = self.folder / STATE_FILE
-        text = msgspec.json.format(msgspec.json.encode(register), indent=2) + b"\n"
+        text = msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n"
         try:
             write_atomic(path, text, mode=0o644, durable=True)
         except OSError as error:

@@ -70,7 +70,7 @@ def test_promote_list_and_roll_back(run: Run, root: Path) -> None:
     assert ModelStore(root).resolve("tiny-gate").id.version == 3
     code, _, err = run("rollback", "tiny-gate")
     assert code == 65
-    assert "no earlier live version" in err
+    assert "no previous live version" in err
 
 
 def test_a_version_that_fails_verification_is_not_promoted(run: Run, root: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_version_that_fails_verification_is_not_promoted(run: Run, root: Path)
     path.write_bytes(path.read_bytes() + b"x")
     code, _, err = run("promote", "tiny-gate/2", "--backend", "none")
     assert code == 65
-    assert "its manifest says" in err
+    assert "its manifest requires" in err
     code, out, _ = run("verify", "--backend", "none")
     assert code == 65
     assert out.count("good") == 2
@@ -102,7 +102,7 @@ def test_promoting_again_approves_a_changed_manifest(run: Run, root: Path) -> No
     path.write_text(path.read_text().replace("created: '2026-11-22'", "created: '2026-11-23'"))
     code, out, _ = run("list")
     assert code == 65
-    assert "was changed after it was accepted" in out
+    assert "was changed after it was approved" in out
     assert run("promote", "tiny-gate/2", "--backend", "ort")[0] == 0
     assert run("list")[0] == 0
 

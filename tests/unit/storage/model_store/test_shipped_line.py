@@ -38,7 +38,7 @@ def test_manifest_and_file_agree(name: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["strip-gate", "strip-segmenter"])
-def test_the_int8_version_is_its_parents_and_has_its_papers(name: str) -> None:
+def test_the_int8_version_names_its_parent_and_has_reports(name: str) -> None:
     store = ModelStore(ROOT)
     parent, child = store.resolve(f"{name}/1"), store.resolve(f"{name}/2")
     assert child.thresholds == parent.thresholds
@@ -59,7 +59,7 @@ def test_the_int8_version_is_its_parents_and_has_its_papers(name: str) -> None:
         for name in plugin_names("backend")
     ],
 )
-def test_line_on_unseen_pictures(backend: str, version: str) -> None:
+def test_the_line_on_unseen_images(backend: str, version: str) -> None:
     module = load_plugin("backend", backend)
     for package, _extra in getattr(module, "REQUIRES", ()):
         pytest.importorskip(package, reason=f"{package} is not installed")

@@ -77,7 +77,7 @@ def test_a_folder_is_a_reference(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert str(ModelStore().resolve("../1").id) == "tiny-gate/1"
 
 
-def test_what_is_not_there(root: Path) -> None:
+def test_a_missing_model_is_reported(root: Path) -> None:
     assert "The store is empty" in refused(root)
     graphs.install(root, BYTES)
     assert "did you mean `tiny-gate`?" in refused(root, "tiny-gat")
@@ -102,12 +102,12 @@ def test_what_is_not_there(root: Path) -> None:
         "~/models",
     ],
 )
-def test_what_is_no_reference(root: Path, ref: str) -> None:
+def test_an_invalid_reference_is_refused(root: Path, ref: str) -> None:
     graphs.install(root, BYTES)
-    assert "does not name a model" in refused(root, ref)
+    assert "is not the name of a model" in refused(root, ref)
 
 
-def test_one_changed_byte(root: Path) -> None:
+def test_one_changed_byte_is_refused(root: Path) -> None:
     folder = graphs.install(root, BYTES)
     (folder / "model.onnx").write_bytes(b"N" + BYTES[1:])
     message = refused(root)
@@ -115,13 +115,13 @@ def test_one_changed_byte(root: Path) -> None:
     assert "copy the model again" in message
 
 
-def test_another_size(root: Path) -> None:
+def test_another_size_is_refused(root: Path) -> None:
     folder = graphs.install(root, BYTES)
     (folder / "model.onnx").write_bytes(BYTES + b"x")
     assert f"has {len(BYTES) + 1} bytes" in refused(root)
 
 
-def test_no_model_file(root: Path) -> None:
+def test_a_missing_model_file_is_refused(root: Path) -> None:
     folder = graphs.install(root, BYTES)
     (folder / "model.onnx").unlink()
     assert "the model file is missing" in refused(root)
@@ -130,14 +130,14 @@ def test_no_model_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../secret.onnx", "/etc/hostname", "sub/model.onnx", ".."])
-def test_a_path_that_escapes(root: Path, name: str) -> None:
+def test_a_path_outside_the_folder_is_refused(root: Path, name: str) -> None:
     (root / "secret.onnx").parent.mkdir(parents=True)
     (root / "secret.onnx").write_bytes(BYTES)
     graphs.install(root, BYTES, file=name)
     assert "which is outside" in refused(root)
 
 
-def test_a_link_that_escapes(root: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused(root: Path) -> None:
     folder = graphs.install(root, BYTES)
     outside = root / "outside.onnx"
     (folder / "model.onnx").rename(outside)
@@ -153,7 +153,7 @@ def test_a_file_that_is_too_large(root: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_manifest_in_the_wrong_folder(root: Path) -> None:
     graphs.install(root, BYTES, version=1).rename(root / "tiny-gate" / "7")
-    assert "its manifest says tiny-gate/1" in refused(root, "tiny-gate/7")
+    assert "its manifest is of tiny-gate/1" in refused(root, "tiny-gate/7")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_default_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert default_root().parts[-1] == "engines"
 
 
-def test_shipped_models_are_what_their_manifests_say() -> None:
+def test_shipped_models_match_their_manifests() -> None:
     engines = Path(__file__).parents[4] / "engines"
     paths = sorted(engines.glob("*/*/manifest.yaml"))
     assert {"strip-gate", "strip-segmenter"} <= {path.parts[-3] for path in paths}
@@ -216,7 +216,7 @@ def test_shipped_models_are_what_their_manifests_say() -> None:
 
 
 @pytest.mark.parametrize("part", ["model.onnx", "manifest.yaml", ".", "..", "../.."])
-@pytest.mark.parametrize(("mode", "who"), [(0o002, "everybody"), (0o020, "the group")])
+@pytest.mark.parametrize(("mode", "who"), [(0o002, "all users"), (0o020, "the group")])
 def test_what_others_can_write_is_refused(
     root: Path, part: str, mode: int, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +231,7 @@ def test_what_others_can_write_is_refused(
     ModelStore(root).resolve("tiny-gate")
 
 
-def test_the_users_own_group_is_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_private_group_of_a_user_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     user = pwd.struct_passwd(("ann", "x", 1000, 1000, "", "/", "/bin/sh"))
     groups = {
         1000: trust_module.grp.struct_group(("ann", "x", 1000, [])),
@@ -245,7 +245,7 @@ def test_the_users_own_group_is_nobody_else(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("part", ["model.onnx", "manifest.yaml", ".", ".."])
-def test_what_belongs_to_somebody_else_is_refused(
+def test_files_of_another_user_are_refused(
     root: Path, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = graphs.install(root, BYTES)
@@ -266,10 +266,10 @@ def test_a_manifest_that_is_a_link_is_refused(root: Path) -> None:
 
 def test_a_plan_for_another_device(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs.install(root, BYTES, built={"by": "x", "device": "NVIDIA Orin"})
-    monkeypatch.setattr(manifest_module, "devices", lambda: ("NVIDIA H200",))
+    monkeypatch.setattr(manifest_module, "gpu_names", lambda: ("NVIDIA H200",))
     message = refused(root)
     assert "was built for NVIDIA Orin; this machine has NVIDIA H200" in message
-    monkeypatch.setattr(manifest_module, "devices", lambda: ("NVIDIA Orin",))
+    monkeypatch.setattr(manifest_module, "gpu_names", lambda: ("NVIDIA Orin",))
     ModelStore(root).resolve("tiny-gate")
 
 
@@ -277,7 +277,7 @@ def test_a_plan_for_another_device(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def shelf(root: Path) -> ModelVersions:
+def model(root: Path) -> ModelVersions:
     for version in (1, 2, 3):
         graphs.install(root, BYTES, version=version)
     return ModelStore(root).model_versions("tiny-gate")
@@ -287,59 +287,59 @@ def live(root: Path) -> int:
     return ModelStore(root).resolve("tiny-gate").id.version
 
 
-def test_promote_and_roll_back(root: Path, shelf: ModelVersions) -> None:
+def test_promote_and_roll_back(root: Path, model: ModelVersions) -> None:
     assert live(root) == 3
-    shelf.promote(1, "first")
+    model.promote(1, "first")
     assert live(root) == 1
     assert ModelStore(root).stage_of("tiny-gate", 3) is Stage.CANDIDATE
-    shelf.promote(2, "better", who="ann")
-    assert shelf.rollback("worse").live == 1
-    assert shelf.rollback().live == 3
-    with pytest.raises(ModelError, match="no earlier live version"):
-        shelf.rollback()
-    history = shelf.read_state().history
+    model.promote(2, "better", actor="ann")
+    assert model.rollback("worse").live == 1
+    assert model.rollback().live == 3
+    with pytest.raises(ModelError, match="no previous live version"):
+        model.rollback()
+    history = model.read_state().history
     assert [change.did for change in history] == ["promote", "promote", "rollback", "rollback"]
     assert (history[1].who, history[1].why, history[1].live) == ("ann", "better", 2)
 
 
-def test_a_pinned_model_is_not_changed_by_a_new_version(root: Path, shelf: ModelVersions) -> None:
-    shelf.pin_live()
+def test_a_pinned_model_is_not_changed_by_a_new_version(root: Path, model: ModelVersions) -> None:
+    model.pin_live()
     graphs.install(root, BYTES, version=4)
     assert live(root) == 3
 
 
-def test_shadow_is_one_version_and_never_the_live_one(root: Path, shelf: ModelVersions) -> None:
-    shelf.promote(1)
-    shelf.set_shadow(2)
-    assert shelf.set_shadow(3).stage_of(3) is Stage.SHADOW
-    assert shelf.read_state().stage_of(2) is Stage.CANDIDATE
+def test_shadow_is_one_version_and_never_the_live_one(root: Path, model: ModelVersions) -> None:
+    model.promote(1)
+    model.set_shadow(2)
+    assert model.set_shadow(3).stage_of(3) is Stage.SHADOW
+    assert model.read_state().stage_of(2) is Stage.CANDIDATE
     with pytest.raises(ModelError, match="is the live version"):
-        shelf.set_shadow(1)
-    assert shelf.promote(3).shadow is None
-    assert shelf.set_shadow(None).shadow is None
+        model.set_shadow(1)
+    assert model.promote(3).shadow is None
+    assert model.set_shadow(None).shadow is None
 
 
-def test_gc_keeps_what_is_needed(root: Path, shelf: ModelVersions) -> None:
+def test_gc_keeps_needed_versions(root: Path, model: ModelVersions) -> None:
     for version in (4, 5):
         graphs.install(root, BYTES, version=version)
     for version in (1, 2, 4):
-        shelf.promote(version)
-    assert shelf.removable(keep=1) == (1, 3)  # 2 was live before, 5 is newer
-    assert shelf.removable(keep=0) == (1, 2, 3)
-    assert shelf.remove(1) > len(BYTES)
-    assert shelf.versions() == (2, 3, 4, 5)
-    assert 1 not in shelf.read_state().before
+        model.promote(version)
+    assert model.removable(keep=1) == (1, 3)  # 2 was live before, 5 is newer
+    assert model.removable(keep=0) == (1, 2, 3)
+    assert model.remove(1) > len(BYTES)
+    assert model.versions() == (2, 3, 4, 5)
+    assert 1 not in model.read_state().before
     with pytest.raises(ModelError, match="live"):
-        shelf.remove(4)
+        model.remove(4)
 
 
-def test_a_manifest_changed_after_it_was_accepted(root: Path, shelf: ModelVersions) -> None:
-    shelf.promote(2)
-    path = shelf.folder / "2" / "manifest.yaml"
+def test_a_manifest_changed_after_approval_is_refused(root: Path, model: ModelVersions) -> None:
+    model.promote(2)
+    path = model.folder / "2" / "manifest.yaml"
     text = path.read_text()
     path.write_text(text.replace("suspect_at: 0.5", "suspect_at: 0.9"))
-    assert "was changed after it was accepted" in refused(root)
-    shelf.promote(2)
+    assert "was changed after it was approved" in refused(root)
+    model.promote(2)
     assert live(root) == 2
 
 
@@ -354,30 +354,30 @@ def test_a_manifest_changed_after_it_was_accepted(root: Path, shelf: ModelVersio
         '{"schema": 1, "live": 1, "extra": 2}',
     ],
 )
-def test_a_damaged_state_file(root: Path, shelf: ModelVersions, text: str) -> None:
-    (shelf.folder / "state.json").write_text(text)
+def test_a_damaged_state_file(root: Path, model: ModelVersions, text: str) -> None:
+    (model.folder / "state.json").write_text(text)
     assert "the state of tiny-gate cannot be read" in refused(root)
 
 
-def test_a_state_file_that_names_what_is_gone(root: Path, shelf: ModelVersions) -> None:
-    shelf.promote(1)
-    (shelf.folder / "1").rename(root / "elsewhere")
+def test_a_state_file_that_names_a_missing_version(root: Path, model: ModelVersions) -> None:
+    model.promote(1)
+    (model.folder / "1").rename(root / "elsewhere")
     assert "there is no model tiny-gate/1, which is live" in refused(root)
 
 
 def test_a_write_that_fails_leaves_the_old_state(
-    root: Path, shelf: ModelVersions, monkeypatch: pytest.MonkeyPatch
+    root: Path, model: ModelVersions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf.promote(1)
+    model.promote(1)
 
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ModelError, match="No space left"):
-        shelf.promote(2)
+        model.promote(2)
     assert live(root) == 1
-    assert sorted(path.name for path in shelf.folder.iterdir()) == [
+    assert sorted(path.name for path in model.folder.iterdir()) == [
         ".state.lock",
         "1",
         "2",
@@ -388,29 +388,29 @@ def test_a_write_that_fails_leaves_the_old_state(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([1, 2, 3, "back", "s1", "s2", "none"]), max_size=12))
-def test_any_history_goes_back_the_way_it_came(
+def test_any_history_is_rolled_back_in_reverse(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
 ) -> None:
     root = tmp_path_factory.mktemp("store")
     for version in (1, 2, 3):
         graphs.install(root, BYTES, version=version)
-    shelf = ModelVersions(root / "tiny-gate")
+    model = ModelVersions(root / "tiny-gate")
     path = [3]
     for step in steps:
         if step == "back":
             if len(path) > 1:
                 path.pop()
-                shelf.rollback()
+                model.rollback()
         elif step == "none":
-            shelf.set_shadow(None)
+            model.set_shadow(None)
         elif isinstance(step, str):
             if int(step[1]) != path[-1]:
-                shelf.set_shadow(int(step[1]))
+                model.set_shadow(int(step[1]))
         else:
             if step != path[-1]:
                 path.append(step)
-            shelf.promote(step)
-        register = shelf.read_state()
+            model.promote(step)
+        register = model.read_state()
         assert (*register.before, register.live) == tuple(path)
         assert register.shadow != register.live
         assert ModelStore(root).resolve("tiny-gate").id.version == path[-1]
@@ -426,7 +426,7 @@ def golden_engine(root: Path, **changes: Any) -> Any:
     return engine
 
 
-def test_golden_frames_are_made_and_held(root: Path) -> None:
+def test_golden_frames_are_created_and_compared(root: Path) -> None:
     engine = golden_engine(root)
     assert "no golden frames" in verify_engine(engine)
     pictures = [np.full(graphs.SHAPE.dims, level, np.uint8) for level in (10, 200)]
@@ -443,7 +443,7 @@ def test_golden_frames_are_made_and_held(root: Path) -> None:
         create_golden_frames(engine, [np.zeros((2, 2, 1), np.uint8)])
 
 
-def test_golden_frames_that_were_exchanged_are_refused(root: Path) -> None:
+def test_replaced_golden_frames_are_refused(root: Path) -> None:
     create_golden_frames(golden_engine(root), [np.zeros(graphs.SHAPE.dims, np.uint8)])
     path = root / "tiny-gate" / "1" / "golden.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -451,16 +451,16 @@ def test_golden_frames_that_were_exchanged_are_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("prob", [float("nan"), -0.1, 1.5])
-def test_an_impossible_probability_is_refused(prob: float) -> None:
+def test_an_invalid_probability_is_refused(prob: float) -> None:
     engine = brightness_gate(graphs.SHAPE)
     engine._outputs = lambda image: (np.array([prob], np.float32),)
     with pytest.raises(ModelError, match="gives a probability of"):
         verify_engine(engine)
 
 
-def test_impossible_segments_are_refused() -> None:
+def test_invalid_segmentations_are_refused() -> None:
     sound = pixel_segmenter(graphs.SHAPE)
-    assert "outputs are sound" in verify_engine(sound)
+    assert "outputs are valid" in verify_engine(sound)
     for position, value, words in ((0, 9, "class 9 of 2"), (1, 1e9, "areas"), (2, 7, "scores")):
         engine = pixel_segmenter(graphs.SHAPE)
 
