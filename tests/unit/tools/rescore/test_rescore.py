@@ -1,4 +1,4 @@
-"""Rescoring: exactly one result per frame, over kills, broken pictures and workers that repeat."""
+"""Rescoring: exactly one result per frame, over kills, broken images and workers that repeat."""
 
 from __future__ import annotations
 
