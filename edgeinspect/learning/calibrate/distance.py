@@ -64,7 +64,7 @@ def distance_from_labels(
     """
     if spec.kind is ModelKind.GATE:
         probs = np.clip([float(each[0][0]) for each in actual], _MIN_PROB, 1 - _MIN_PROB)
-        bad = np.array([truth.is_defective for truth in labels], np.bool_)
+        bad = np.array([label.is_defective for label in labels], np.bool_)
         loss = -np.log(np.where(bad, probs, 1 - probs))
         return Distance(float(loss.mean()), (), "log loss")
     maps = [outputs[0][0] for outputs in actual]

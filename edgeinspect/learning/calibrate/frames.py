@@ -72,13 +72,13 @@ class FrameSet:
     def subset(self, indices: Sequence[int]) -> FrameSet:
         """Return some of the frames, in the given order."""
         index = [int(each) for each in indices]
-        truth = self.read_label
+        read_label = self.read_label
         return FrameSet(
             self.where,
             [self.names[each] for each in index],
             lambda number: self.read(index[number]),
             lambda number: self.digest(index[number]),
-            None if truth is None else lambda number: truth(index[number]),
+            None if read_label is None else lambda number: read_label(index[number]),
             self.classes,
         )
 
@@ -148,7 +148,7 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
     def pixels(number: int) -> Pixels:
         return render(number).image[:, :, None].copy()
 
-    def truth(number: int) -> FrameLabel:
+    def read_label(number: int) -> FrameLabel:
         image = render(number)
         return FrameLabel(image.has_defect, image.mask)
 
@@ -158,7 +158,7 @@ def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:
         names,
         pixels,
         lambda n: _sha256(pixels(n).tobytes()),
-        truth,
+        read_label,
         synthetic_strip.CLASS_NAMES,
     )
 
@@ -227,7 +227,7 @@ def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: boo
         image = one(number).images[0]
         return np.ascontiguousarray(image[..., ::-1] if spec.color == "rgb" else image)
 
-    def truth(number: int) -> FrameLabel:
+    def read_label(number: int) -> FrameLabel:
         arrays = one(number)
         mask = None if table is None else table[arrays.masks[0]]
         return FrameLabel(bool(arrays.defective[0]), mask)
@@ -237,7 +237,7 @@ def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: boo
         [sample.name for sample in samples],
         pixels,
         lambda number: _sha256(read_verified_bytes(samples[number].path).tobytes()),
-        truth if labelled else None,
+        read_label if labelled else None,
         spec.classes if segmenting else (),
         data.skipped,
     )

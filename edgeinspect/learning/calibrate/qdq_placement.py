@@ -61,8 +61,8 @@ class QdqPlacement:
     @property
     def tensors(self) -> tuple[str, ...]:
         """Activations that need a scale, in the order of the graph, each once."""
-        wanted = [layer.input for layer in self.layers if layer.quantized]
-        return tuple(dict.fromkeys([*wanted, *self.residual_branches.values()]))
+        inputs = [layer.input for layer in self.layers if layer.quantized]
+        return tuple(dict.fromkeys([*inputs, *self.residual_branches.values()]))
 
     @property
     def int8_layers(self) -> tuple[QuantizableLayer, ...]:
@@ -229,17 +229,17 @@ def insert_qdq(model: Any, placement: QdqPlacement, clip_values: Mapping[str, fl
         value = clip_values.get(tensor)
         if value is None or not np.isfinite(value) or value < 0:
             raise ModelError(f"has no valid clip value for the tensor '{tensor}': {value}")
-    made = copy_model(model)
-    writer = _QdqWriter(made)
+    quantized = copy_model(model)
+    writer = _QdqWriter(quantized)
     for tensor in placement.tensors:
         writer.add_activation(tensor, clip_values[tensor])
     for layer in placement.int8_layers:
         writer.add_weight(layer)
     writer.rewire(placement)
     writer.finish()
-    drop_unused_initializers(made)
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    drop_unused_initializers(quantized)
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized
 
 
 class _QdqWriter:
@@ -325,13 +325,13 @@ class _QdqWriter:
                 nodes += self._after.get(name, [])
         from onnx import NodeProto
 
-        kept = []
+        copies = []
         for node in nodes:
-            fresh = NodeProto()
-            fresh.CopyFrom(node)
-            kept.append(fresh)
+            duplicate = NodeProto()
+            duplicate.CopyFrom(node)
+            copies.append(duplicate)
         del self._model.graph.node[:]
-        self._model.graph.node.extend(kept)
+        self._model.graph.node.extend(copies)
 
 
 def int8_scale(max_abs: float) -> NDArray[np.float32]:

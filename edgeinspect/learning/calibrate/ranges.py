@@ -199,22 +199,22 @@ def collect_histograms(
     """
     if not len(frames):
         raise DataError("the sample is empty", where=frames.where)
-    found = {name: Histogram() for name in tensors}
-    start = _restore(checkpoint, found)
-    inner = TensorProbe(model, tensors)
+    histograms = {name: Histogram() for name in tensors}
+    start = _restore(checkpoint, histograms)
+    probe = TensorProbe(model, tensors)
     for number in range(start, len(frames)):
         progress(STAGE, number, len(frames))
-        for name, values in zip(tensors, inner.run(frames.read(number)), strict=True):
+        for name, values in zip(tensors, probe.run(frames.read(number)), strict=True):
             try:
-                found[name].add(values)
+                histograms[name].add(values)
             except ValueError as error:
                 raise ModelError(
                     f"{error} in the tensor '{name}'", where=frames.names[number]
                 ) from error
         if (number + 1) % checkpoint_interval == 0 or number + 1 == len(frames):
-            checkpoint.save(STAGE, _to_state(found, number + 1))
+            checkpoint.save(STAGE, _to_state(histograms, number + 1))
     progress(STAGE, len(frames), len(frames))
-    return found
+    return histograms
 
 
 def _to_state(histograms: Mapping[str, Histogram], done: int) -> dict[str, Any]:
@@ -292,14 +292,14 @@ def compare_methods(
         done += 1
         progress(_METHODS_STAGE, done, total)
 
-    wanted = run_frames(parent, held_out, backend, counted)
-    found = {}
+    expected = run_frames(parent, held_out, backend, counted)
+    distances = {}
     for method, graph in graphs.items():
         spec = write_temporary_model(parent, graph, folder, method)
-        found[method] = distance_from_reference(
-            parent, run_frames(spec, held_out, backend, counted), wanted
+        distances[method] = distance_from_reference(
+            parent, run_frames(spec, held_out, backend, counted), expected
         )
-    return found
+    return distances
 
 
 def best_method(distances: Mapping[str, Distance]) -> str:

@@ -137,13 +137,13 @@ def select_frames(metrics: FrameMetrics, count: int, held_out: int, seed: int) -
     # Every n-th of a round-robin order: both parts have all strata.
     step = len(order) / held_out
     chosen = {int((index + 0.5) * step) for index in range(held_out)}
-    kept = [number for place, number in enumerate(order) if place not in chosen]
+    calibration = [number for place, number in enumerate(order) if place not in chosen]
     out = [number for place, number in enumerate(order) if place in chosen]
-    return FrameSelection(tuple(sorted(kept)), tuple(sorted(out)))
+    return FrameSelection(tuple(sorted(calibration)), tuple(sorted(out)))
 
 
 def _round_robin(
-    strata: NDArray[np.int64], usable: Sequence[int], wanted: int, rng: np.random.Generator
+    strata: NDArray[np.int64], usable: Sequence[int], count: int, rng: np.random.Generator
 ) -> list[int]:
     """Return frames from the strata in round-robin order, shuffled within each stratum."""
     queues = []
@@ -151,9 +151,9 @@ def _round_robin(
         members = [number for number in usable if strata[number] == kind]
         queues.append([members[place] for place in rng.permutation(len(members))])
     order: list[int] = []
-    while len(order) < wanted:
+    while len(order) < count:
         for queue in queues:
-            if queue and len(order) < wanted:
+            if queue and len(order) < count:
                 order.append(queue.pop())
     return order
 

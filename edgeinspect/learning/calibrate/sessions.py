@@ -39,12 +39,12 @@ class TensorProbe:
             import onnxruntime
         except ImportError as error:
             raise MissingExtraError("cpu", "onnxruntime") from error
-        made = copy_model(model)
-        own = [value.name for value in made.graph.output]
+        extended = copy_model(model)
+        outputs = [value.name for value in extended.graph.output]
         for name in dict.fromkeys(tensors):
-            if name not in own:
-                made.graph.output.append(onnx.ValueInfoProto(name=name))
-        self._output_names = [*(own if with_outputs else []), *tensors]
+            if name not in outputs:
+                extended.graph.output.append(onnx.ValueInfoProto(name=name))
+        self._output_names = [*(outputs if with_outputs else []), *tensors]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = THREADS
@@ -54,7 +54,7 @@ class TensorProbe:
         options.enable_cpu_mem_arena = False
         try:
             self._session = onnxruntime.InferenceSession(
-                made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                extended.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base class
             reason = " ".join(str(error).split())[:200]

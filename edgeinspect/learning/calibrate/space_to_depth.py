@@ -56,9 +56,9 @@ def space_to_depth_stem(model: Any) -> str | None:
         ),
     )
     node.input[0], node.input[1] = blocks, name
-    kept = [e for e in node.attribute if e.name not in ("pads", "strides", "kernel_shape")]
+    attributes = [e for e in node.attribute if e.name not in ("pads", "strides", "kernel_shape")]
     del node.attribute[:]
-    node.attribute.extend(kept)
+    node.attribute.extend(attributes)
     node.attribute.extend(
         [
             helper.make_attribute("pads", new_pads),

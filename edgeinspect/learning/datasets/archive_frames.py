@@ -147,17 +147,17 @@ def archive_dataset(
     """
     labelled = list(frames)
     classes = _class_names(labelled, corrections, root)
-    samples, left_out = [], Counter[str]()
+    samples, skipped = [], Counter[str]()
     missing = dict(corrections)
     for path, sidecar in labelled:
         name = frame_name(sidecar.verdict)
         correction = missing.pop(name, None)
         if correction is not None and correction.label == DROP:
-            left_out["dropped by a correction"] += 1
+            skipped["dropped by a correction"] += 1
         elif correction is None and sidecar.kind is Category.SIMULATED:
-            left_out["challenge parts"] += 1
+            skipped["challenge parts"] += 1
         elif correction is None and sidecar.verdict.decision is Decision.NO_VERDICT:
-            left_out["without a verdict"] += 1
+            skipped["without a verdict"] += 1
         else:
             samples.append(_make_sample(path, sidecar, correction, classes))
     if missing:
@@ -168,7 +168,7 @@ def archive_dataset(
         )
     bare = sum(sample.is_defective and sample.mask is None for sample in samples)
     bad = sum(sample.is_defective for sample in samples)
-    notes = [f"{count} frames are skipped: {why}" for why, count in left_out.items()]
+    notes = [f"{count} frames are skipped: {why}" for why, count in skipped.items()]
     notes.append(f"labels are the line's own verdicts, except for {len(corrections)} corrections")
     if 0 < bare < bad:
         notes.append(f"{bare} of {bad} defective frames have no mask, so masks are not used")
@@ -232,7 +232,7 @@ def _class_names(
         if sidecar.mask is not None:
             top = max([top, *sidecar.mask.runs])
     top = max([top, *names])
-    found = [names.get(i, f"class_{i}") for i in range(1, top + 1)]
+    class_names = [names.get(i, f"class_{i}") for i in range(1, top + 1)]
     labels = {each.label for each in corrections.values()} - {GOOD, DROP}
-    found += sorted(labels - set(found))
-    return tuple(found) or ("defect",)
+    class_names += sorted(labels - set(class_names))
+    return tuple(class_names) or ("defect",)

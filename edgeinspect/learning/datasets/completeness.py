@@ -56,32 +56,30 @@ def with_unread_skipped(
         and escape_name(path) not in skipped_names
         and not _is_in_annotation_folder(path, root)
     ]
-    shown = {(path.parent, normalize_name(path.stem)) for path in used}
-    strange = unsupported_below(root)
-    _check_unread_masks(data, strange, root)
+    used_stems = {(path.parent, normalize_name(path.stem)) for path in used}
+    unsupported = unsupported_below(root)
+    _check_unread_masks(data, unsupported, root)
     other_kinds = [
         path
-        for path in strange
+        for path in unsupported
         if path.suffix.lower() in UNSUPPORTED_SUFFIXES
-        and (path.parent, normalize_name(path.stem)) not in shown
+        and (path.parent, normalize_name(path.stem)) not in used_stems
         and not _is_in_annotation_folder(path, root)
     ]
     unread += other_kinds
     if not unread:
         return data
     if not is_layout_given and len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(data)):
-        count = Counter(_folder_name(path, root) for path in unread)
-        folders = ", ".join(f"{name} ({number})" for name, number in count.most_common(_MAX_NAMES))
-        read = Counter(_folder_name(sample.path, root) for sample in data.samples)
-        taken = ", ".join(f"{name} ({number})" for name, number in read.most_common(_MAX_NAMES))
+        read = _count_folders((sample.path for sample in data.samples), root)
         more = "".join(f"; --layout {name} reads it as that layout" for name in other_layouts)
         raise DataError(
-            f"is read only in part by layout {data.layout}: it reads {taken}, and skips {folders}",
+            f"is read only in part by layout {data.layout}: it reads {read}, "
+            f"and skips {_count_folders(unread, root)}",
             where=str(root),
             remedy="Move away what does not belong to the set; "
             f"--layout {data.layout} reads it like this{more}",
         )
-    left_out = [
+    skipped = [
         SkippedImage(
             escape_name(path.relative_to(data.root) if path.is_relative_to(data.root) else path),
             _skip_reason(path, data),
@@ -89,7 +87,7 @@ def with_unread_skipped(
         )
         for path in unread
     ]
-    return data.with_skipped(*left_out)
+    return data.with_skipped(*skipped)
 
 
 def check_images(data: Dataset, *, is_layout_given: bool) -> None:
@@ -182,7 +180,7 @@ def without_same_stem(data: Dataset) -> Dataset:
     twins = [group for group in groups.values() if len(group) > 1 and _has_several_suffixes(group)]
     if not twins:
         return data
-    left_out = []
+    skipped = []
     for group in twins:
         first, *others = sorted(group, key=_preference)
         for other in others:
@@ -195,10 +193,10 @@ def without_same_stem(data: Dataset) -> Dataset:
                     remedy="Keep the file that the label belongs to",
                 )
             why = f"is {first.name} again, under another suffix"
-            left_out.append(SkippedImage(other.name, why))
-    names = {one.name for one in left_out}
+            skipped.append(SkippedImage(other.name, why))
+    names = {one.name for one in skipped}
     kept = [sample for sample in data.samples if sample.name not in names]
-    return data.with_samples(kept).with_skipped(*left_out)
+    return data.with_samples(kept).with_skipped(*skipped)
 
 
 def _describe_label(sample: Sample) -> str:
@@ -235,3 +233,8 @@ def _is_in_annotation_folder(path: Path, root: Path) -> bool:
 def _folder_name(path: Path, root: Path) -> str:
     parts = path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
     return f"{'/'.join(parts)}/" if parts else "its own folder"
+
+
+def _count_folders(paths: Iterable[Path], root: Path) -> str:
+    count = Counter(_folder_name(path, root) for path in paths)
+    return ", ".join(f"{name} ({number})" for name, number in count.most_common(_MAX_NAMES))

@@ -115,13 +115,13 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
 
 def _leaked_pairs(scan: DatasetScan) -> tuple[ScannedImage, ...]:
     """Return duplicates across splits, the highest correlation first, no image twice."""
-    shown: dict[int, ScannedImage] = {}
+    chosen: dict[int, ScannedImage] = {}
     for pair in sorted(scan.leaks(), key=lambda pair: -pair.correlation):
-        if not {pair.first, pair.second} & shown.keys():
-            shown |= {index: scan.images[index] for index in (pair.first, pair.second)}
-        if len(shown) >= 2 * _MAX_PAIRS:
+        if not {pair.first, pair.second} & chosen.keys():
+            chosen |= {index: scan.images[index] for index in (pair.first, pair.second)}
+        if len(chosen) >= 2 * _MAX_PAIRS:
             break
-    return tuple(shown.values())
+    return tuple(chosen.values())
 
 
 def _evenly_spaced(images: Sequence[ScannedImage], count: int) -> tuple[ScannedImage, ...]:
@@ -135,9 +135,9 @@ def _cell_size(scan: DatasetScan) -> tuple[int, int]:
     """Return height and width of a cell: the median proportions, a fixed area."""
     sizes = [seen.size for seen in scan.images if seen.size]
     ratio = float(np.median([width / height for height, width in sizes])) if sizes else 1.0
-    wanted = int(np.clip((_CELL_AREA * ratio) ** 0.5, 160, 570))
+    ideal_width = int(np.clip((_CELL_AREA * ratio) ** 0.5, 160, 570))
     room = _WIDTH - 2 * _MARGIN + _GAP
-    width = room // (room // (wanted + _GAP)) - _GAP  # no empty margin at the right
+    width = room // (room // (ideal_width + _GAP)) - _GAP  # no empty margin at the right
     return int(np.clip(width / ratio, 70, 380)), width
 
 

@@ -124,9 +124,9 @@ class Dataset:
         """Return the set with other samples."""
         return replace(self, samples=tuple(samples))
 
-    def with_skipped(self, *left_out: SkippedImage) -> Dataset:
+    def with_skipped(self, *skipped: SkippedImage) -> Dataset:
         """Return the set with more skipped images."""
-        return replace(self, skipped=(*self.skipped, *left_out))
+        return replace(self, skipped=(*self.skipped, *skipped))
 
     def with_notes(self, *notes: str) -> Dataset:
         """Return the set with more notes."""

@@ -144,8 +144,8 @@ def _orientations(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.float3
 def _similar_aspect(one: ImageFingerprint, other: ImageFingerprint) -> bool:
     """Return whether two images have the same aspect ratio, or that of a quarter turn."""
     ratio = one.height_px / one.width_px
-    for wanted in (other.height_px / other.width_px, other.width_px / other.height_px):
-        if 1 / ASPECT_RATIO <= ratio / wanted <= ASPECT_RATIO:
+    for other_ratio in (other.height_px / other.width_px, other.width_px / other.height_px):
+        if 1 / ASPECT_RATIO <= ratio / other_ratio <= ASPECT_RATIO:
             return True
     return False
 
@@ -160,10 +160,10 @@ def _subtract_common(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.fl
     stack = np.asarray(thumbnails, np.float32).reshape(-1, THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX)
     if len(stack) < _MIN_FOR_COMMON:
         return stack
-    shown = stack.mean(axis=0, keepdims=True)
-    own = stack - np.mean(list(_orientations(shown)), axis=0)
-    length = np.sqrt((own**2).sum(axis=(1, 2), keepdims=True))
-    return np.asarray(own / np.maximum(length, 1e-6), np.float32)
+    mean = stack.mean(axis=0, keepdims=True)
+    difference = stack - np.mean(list(_orientations(mean)), axis=0)
+    length = np.sqrt((difference**2).sum(axis=(1, 2), keepdims=True))
+    return np.asarray(difference / np.maximum(length, 1e-6), np.float32)
 
 
 def _correlated(

@@ -95,9 +95,9 @@ class FileNameIndex:
 
     def _find_similar(self, name: str) -> str | None:
         stem, suffix = split_suffix(name)
-        wanted = stem.split("/")
+        parts = stem.split("/")
         found = [
-            each for each in self._by_stem.get(wanted[-1], ()) if _is_same_path_end(each, wanted)
+            each for each in self._by_stem.get(parts[-1], ()) if _is_same_path_end(each, parts)
         ]
         exact = [each for each in found if split_suffix(each)[1] == suffix]
         found = exact or found
@@ -116,11 +116,11 @@ def _is_same_name(first: str, second: str) -> bool:
     return one[0] == other[0] and (one[1] == other[1] or "" in (one[1], other[1]))
 
 
-def _is_same_path_end(file: str, wanted: Sequence[str]) -> bool:
+def _is_same_path_end(file: str, parts: Sequence[str]) -> bool:
     """Return whether one of two paths ends in the other."""
     has = split_suffix(file)[0].split("/")
-    count = min(len(has), len(wanted))
-    return has[-count:] == list(wanted[-count:])
+    count = min(len(has), len(parts))
+    return has[-count:] == list(parts[-count:])
 
 
 def check_missing_images(missing: Mapping[str, str], total: int, where: Path, folder: Path) -> None:

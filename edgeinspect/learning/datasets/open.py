@@ -83,9 +83,9 @@ def load_layout(name: str) -> LayoutModule:
             f"there is no layout '{name}'", remedy=f"There are: {', '.join(layout_names())}"
         )
     module = importlib.import_module(f"{package.__name__}.{name}")
-    for wanted in ("NEEDS", "RANK", "recognise", "read"):
-        if not hasattr(module, wanted):
-            raise InternalError(f"does not define `{wanted}`", where=module.__name__)
+    for attribute in ("NEEDS", "RANK", "recognise", "read"):
+        if not hasattr(module, attribute):
+            raise InternalError(f"does not define `{attribute}`", where=module.__name__)
     return cast(LayoutModule, module)
 
 
@@ -162,9 +162,9 @@ def _with_printable_names(data: Dataset) -> Dataset:
         )
         for each in data.samples
     )
-    left_out = tuple(replace(one, name=escape_name(one.name)) for one in data.skipped)
+    skipped = tuple(replace(one, name=escape_name(one.name)) for one in data.skipped)
     return replace(
-        data, samples=samples, classes=tuple(map(escape_name, data.classes)), skipped=left_out
+        data, samples=samples, classes=tuple(map(escape_name, data.classes)), skipped=skipped
     )
 
 

@@ -55,11 +55,11 @@ def split_dataset(
     if own and (why := _split_problem(data)):
         data = data.with_notes(f"the set's split is not used: {why}")
         own = False
-    wanted = dict(zip(SPLITS, shares, strict=True))
+    targets = dict(zip(SPLITS, shares, strict=True))
     if not own:
-        return _assign_splits(data, list(data.samples), families, seed, wanted)
+        return _assign_splits(data, list(data.samples), families, seed, targets)
     if missing := [sample for sample in data.samples if not sample.split]:
-        data = _assign_splits(data, missing, families, seed, wanted)
+        data = _assign_splits(data, missing, families, seed, targets)
     if shares[1] and not data.in_splits(VAL):
         ratio = shares[1] / (shares[0] + shares[1])
         cut = {TRAIN: 1 - ratio, VAL: ratio}
@@ -109,10 +109,10 @@ def _assign_splits(
     members: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         members[group_of[sample.name]].append(sample)
-    wanted = {name: share for name, share in shares.items() if share > 0}
-    if len(members) < len(wanted):
+    targets = {name: share for name, share in shares.items() if share > 0}
+    if len(members) < len(targets):
         raise DataError(
-            f"has {len(members)} groups for {len(wanted)} splits",
+            f"has {len(members)} groups for {len(targets)} splits",
             where=str(data.root),
             remedy="Images of one group (or near duplicates) stay in one split; add more images",
         )
@@ -127,19 +127,19 @@ def _assign_splits(
     shuffled = [keys[index] for index in np.random.default_rng(seed).permutation(len(keys))]
     # Large groups first: the small ones can still balance them.
     order = sorted(shuffled, key=lambda key: (totals[rarest[key]], -len(members[key])))
-    have: dict[str, Counter[str]] = {name: Counter() for name in wanted}
+    assigned: dict[str, Counter[str]] = {name: Counter() for name in targets}
     size: Counter[str] = Counter()
     split_of: dict[str, str] = {}
     for place, key in enumerate(order):
-        empty = [name for name in wanted if not size[name]]
-        options = empty if len(order) - place <= len(empty) else list(wanted)
+        empty = [name for name in targets if not size[name]]
+        options = empty if len(order) - place <= len(empty) else list(targets)
 
         def need(name: str, stratum: str = rarest[key]) -> tuple[float, float]:
-            missing = wanted[name] * totals[stratum] - have[name][stratum]
-            return missing, wanted[name] * len(samples) - size[name]
+            missing = targets[name] * totals[stratum] - assigned[name][stratum]
+            return missing, targets[name] * len(samples) - size[name]
 
         best = max(options, key=need)
-        have[best].update(loads[key])
+        assigned[best].update(loads[key])
         size[best] += len(members[key])
         split_of.update((sample.name, best) for sample in members[key])
     return data.with_samples(
@@ -203,9 +203,9 @@ def read_split(path: Path, data: Dataset) -> Dataset:
         raise DataError(f"is not a split file: {error}", where=str(path), remedy=remedy) from error
     if len(splits) < len(pairs):
         count = Counter(name for name, _split in pairs)
-        twice = [name for name, times in count.items() if times > 1]
+        repeated = [name for name, times in count.items() if times > 1]
         raise DataError(
-            f"names {len(twice)} images more than once: {', '.join(map(str, twice[:3]))}",
+            f"names {len(repeated)} images more than once: {', '.join(map(str, repeated[:3]))}",
             where=str(path),
             remedy="An image is in one split: remove it from the others",
         )

@@ -83,8 +83,8 @@ def parse_rows(
         if len(header) > _MAX_COLUMNS:
             raise DataError(f"has {len(header)} columns", where=where)
         folded = [name.casefold() for name in header]
-        if twice := [name for name in header if name and folded.count(name.casefold()) > 1]:
-            raise DataError(f"has two columns {twice[0][:40]!r}", where=where)
+        if repeated := [name for name in header if name and folded.count(name.casefold()) > 1]:
+            raise DataError(f"has two columns {repeated[0][:40]!r}", where=where)
         for cells in reader:
             if allow_short_rows and any(cells):
                 cells += [""] * (len(header) - len(cells))

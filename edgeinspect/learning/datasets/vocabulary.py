@@ -102,8 +102,8 @@ def is_mask_folder(name: str) -> bool:
 
     A defect class may contain such a word too (`solder_mask_damage`), but among others.
     """
-    telling = set(split_words(name)) - _NEUTRAL_WORDS
-    return bool(telling & _MASK_WORDS) and telling <= _MASK_WORDS | _VISUALIZATION_WORDS
+    informative = set(split_words(name)) - _NEUTRAL_WORDS
+    return bool(informative & _MASK_WORDS) and informative <= _MASK_WORDS | _VISUALIZATION_WORDS
 
 
 def is_visualization_folder(name: str) -> bool:

@@ -226,12 +226,12 @@ def _is_uninformative(name: str) -> bool:
 
 def class_group_split(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
     """Return (class, group, split) of an image by its folders; None if they name no class."""
-    telling = [part for part in parts if not is_neutral_folder(part)]
-    if not telling or any(is_annotation_folder(part) for part in parts):
+    informative = [part for part in parts if not is_neutral_folder(part)]
+    if not informative or any(is_annotation_folder(part) for part in parts):
         return None
-    group = "/".join(telling) if len(telling) > 1 else ""
+    group = "/".join(informative) if len(informative) > 1 else ""
     return (
-        telling[0],
+        informative[0],
         group,
         find_split_name([word for part in parts for word in (part, *split_words(part))]),
     )

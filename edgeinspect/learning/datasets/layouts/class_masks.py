@@ -72,34 +72,37 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         by_key[normalize_name(place[0]), normalize_name(file.stem)].append(file)
         by_stem[normalize_name(file.stem)].append((file, place[0]))
     check_no_masks_as_images(path, [(file, place[0]) for file, place in placed], hints)
-    found: dict[Path, Path] = {}
-    lost = []
+    mask_of: dict[Path, Path] = {}
+    orphans = []
     files = images_below(masks)
     for mask in files:
         images = _images_of_mask(mask, masks, by_key, by_stem, hints)
         for image in images:
-            if image in found:
+            if image in mask_of:
                 raise DataError(
-                    f"could have two masks: {found[image].name} and {mask.name}",
+                    f"could have two masks: {mask_of[image].name} and {mask.name}",
                     where=str(image),
                     remedy="Remove the wrong one",
                 )
-            found[image] = mask
-        lost += [] if images else [mask]
-    some = ", ".join(str(mask.relative_to(path)) for mask in lost[:_MAX_NAMES])
-    if len(lost) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(files)):
+            mask_of[image] = mask
+        orphans += [] if images else [mask]
+    some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
+    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(files)):
         raise DataError(
-            f"{len(lost)} of {len(files)} masks have no image: {some}",
+            f"{len(orphans)} of {len(files)} masks have no image: {some}",
             where=str(path),
             remedy="Name masks after the images of the defective classes",
         )
     pairs = [
-        ImageMaskPair(file, (("", found[file]),) if file in found else (), name, split)
+        ImageMaskPair(file, (("", mask_of[file]),) if file in mask_of else (), name, split)
         for file, (name, _group, split) in placed
     ]
     data = dataset_from_pairs(path, "class_masks", pairs, hints)
     return data.with_skipped(
-        *(SkippedImage(str(mask.relative_to(path)), "is a mask without a image") for mask in lost)
+        *(
+            SkippedImage(str(mask.relative_to(path)), "is a mask without an image")
+            for mask in orphans
+        )
     )
 
 

@@ -88,10 +88,10 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         )
         return data.with_skipped(*missing)
     index = _Index(csv_path, rows, names, classes, hints.good_classes)
-    found = read_mask_contents(list(files.values()))
+    contents = read_mask_contents(list(files.values()))
     # With binary masks, the label gives the class of white pixels.
-    white = len(classes) > 1 and set().union(*(v.values for v in found.values())) == {UNLABELLED}
-    meaning = BINARY_ENCODING
+    white = len(classes) > 1 and set().union(*(v.values for v in contents.values())) == {UNLABELLED}
+    encoding = BINARY_ENCODING
     if files and not white:
         if by_name and len(classes) > 1:
             raise DataError(
@@ -99,38 +99,38 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 where=str(csv_path),
                 remedy="Add a column class_id, or a classes.txt beside it: one name per line",
             )
-        meaning = _infer_encoding(found, classes, csv_path)
+        encoding = _infer_encoding(contents, classes, csv_path)
     samples = [
-        _make_sample(index, row, line, files, None if white else meaning) for line, row in rows
+        _make_sample(index, row, line, files, None if white else encoding) for line, row in rows
     ]
-    _check_class_ids(samples, found, meaning, csv_path)
+    _check_class_ids(samples, contents, encoding, csv_path)
     if not classes and any(sample.is_defective for sample in samples):
         classes = ("defect",)
     data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(files))
-    there = {str(file.relative_to(images)) for file in images_below(images)}
-    lost = there - {str(sample.path.relative_to(images)) for sample in samples}
-    left_out = [
+    existing = {str(file.relative_to(images)) for file in images_below(images)}
+    unlisted = existing - {str(sample.path.relative_to(images)) for sample in samples}
+    skipped = [
         *missing,
-        *(SkippedImage(name, "is not in the index", True) for name in sorted(lost)),
+        *(SkippedImage(name, "is not in the index", True) for name in sorted(unlisted)),
     ]
-    data = data.with_skipped(*left_out).with_notes(
+    data = data.with_skipped(*skipped).with_notes(
         *([] if files else _note_unlabelled_rows(rows, csv_path, hints))
     )
-    return data.with_notes(f"{len(lost)} images are not in the index") if lost else data
+    return data.with_notes(f"{len(unlisted)} images are not in the index") if unlisted else data
 
 
 def _check_class_ids(
-    samples: Sequence[Sample], contents: MaskContents, meaning: MaskEncoding, path: Path
+    samples: Sequence[Sample], contents: MaskContents, encoding: MaskEncoding, path: Path
 ) -> None:
     """Check that the labels of the index and the masks number the classes alike."""
     both = [
         (sample, ids)
         for sample in samples
         if isinstance(sample.mask, MaskFile)
-        and not meaning.is_soft
+        and not encoding.is_soft
         and sample.class_ids
         and (
-            ids := {meaning.ids.get(value, 0) for value in contents[sample.mask.path].values} - {0}
+            ids := {encoding.ids.get(value, 0) for value in contents[sample.mask.path].values} - {0}
         )
     ]
     against = [sample for sample, ids in both if not ids & set(sample.class_ids)]

@@ -74,11 +74,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
 
 def _class_and_part(parts: tuple[str, ...]) -> tuple[str, str]:
     """Return the class or group folder, and the folder of a single part below it."""
-    telling = [part for part in parts if part.lower() not in _NEUTRAL_NAMES]
-    whole = "/".join(telling)
-    while len(telling) > 1 and _PART_FOLDER.fullmatch(telling[-1]):
-        telling.pop()
-    folder = "/".join(telling)
+    informative = [part for part in parts if part.lower() not in _NEUTRAL_NAMES]
+    whole = "/".join(informative)
+    while len(informative) > 1 and _PART_FOLDER.fullmatch(informative[-1]):
+        informative.pop()
+    folder = "/".join(informative)
     return folder, whole if whole != folder else ""
 
 
@@ -92,7 +92,7 @@ def _pair_files(path: Path) -> dict[Path, Path | None]:
         if file.suffix.lower() in _JPEG_SUFFIXES:
             jpegs[file.parent, normalize_name(file.stem)] = file
     masks: dict[Path, Path] = {}
-    taken: set[Path] = set()
+    mask_files: set[Path] = set()
     for file in files:
         stem = normalize_name(file.stem)
         named = MASK_NAME.fullmatch(stem)
@@ -111,5 +111,5 @@ def _pair_files(path: Path) -> dict[Path, Path | None]:
                     remedy="Remove the wrong one",
                 )
             masks[image] = file
-            taken.add(file)
-    return {file: masks.get(file) for file in files if file not in taken}
+            mask_files.add(file)
+    return {file: masks.get(file) for file in files if file not in mask_files}

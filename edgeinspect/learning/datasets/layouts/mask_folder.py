@@ -55,12 +55,12 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             values cannot be classes.
     """
     pairs: list[ImageMaskPair] = []
-    lost: list[Path] = []
+    orphans: list[Path] = []
     count = 0
     for images, masks, direct in _folder_pairs(path):
         more, unused, seen = _pair_masks(path, images, masks, direct)
         pairs += more
-        lost += unused
+        orphans += unused
         count += seen
     if not any(pair.masks for pair in pairs):
         raise DataError(
@@ -68,20 +68,20 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             where=str(path),
             remedy="Name them alike: images/a.jpg and masks/a.png",
         )
-    some = ", ".join(str(mask.relative_to(path)) for mask in lost[:_MAX_NAMES])
-    some += ", …" if lost[_MAX_NAMES:] else ""
-    if len(lost) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * count):
+    some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
+    some += ", …" if orphans[_MAX_NAMES:] else ""
+    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * count):
         raise DataError(
-            f"{len(lost)} of {count} masks have no image: {some}",
+            f"{len(orphans)} of {count} masks have no image: {some}",
             where=str(path),
             remedy="Name masks after their images, or add the missing images",
         )
     data = dataset_from_pairs(path, "mask_folder", pairs, hints)
-    left_out = [
-        SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in lost
+    skipped = [
+        SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in orphans
     ]
-    data = data.with_skipped(*left_out)
-    return data.with_notes(f"{len(lost)} masks have no image: {some}") if lost else data
+    data = data.with_skipped(*skipped)
+    return data.with_notes(f"{len(orphans)} masks have no image: {some}") if orphans else data
 
 
 def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:

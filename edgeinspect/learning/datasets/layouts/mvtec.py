@@ -41,24 +41,24 @@ _PRIVATE_PREFIX = "test_private"
 
 def recognise(path: Path) -> bool:
     """Return whether a folder has a test folder and a ground_truth/ with a folder per defect."""
-    test, truth = _test_and_mask_folders(path)
-    if not (truth.is_dir() and test.is_dir() and (path / "train").is_dir()):
+    test, masks = _test_and_mask_folders(path)
+    if not (masks.is_dir() and test.is_dir() and (path / "train").is_dir()):
         return False
-    return bool({f.name for f in subfolders(test)} & {f.name for f in subfolders(truth)})
+    return bool({f.name for f in subfolders(test)} & {f.name for f in subfolders(masks)})
 
 
 def _test_and_mask_folders(path: Path) -> tuple[Path, Path]:
     """Return the folder of test images and that of their masks."""
     for name in _TEST_FOLDERS:
-        for truth in (path / name / _MASK_FOLDER, path / _MASK_FOLDER):
-            if truth.is_dir() and (path / name).is_dir():
-                return path / name, truth
+        for masks in (path / name / _MASK_FOLDER, path / _MASK_FOLDER):
+            if masks.is_dir() and (path / name).is_dir():
+                return path / name, masks
     return path / _TEST_FOLDERS[0], path / _MASK_FOLDER
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """Read the samples; a defective image without a mask is an error."""
-    test, truth = _test_and_mask_folders(path)
+    test, mask_root = _test_and_mask_folders(path)
     tops = [folder for folder in subfolders(path) if folder.name.lower() in SPLIT_NAMES]
     tops = [*(top for top in tops if top != test), test]
     files = [
@@ -70,7 +70,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     names = unique_names(path, files)
     masked = {
         folder.name
-        for folder in subfolders(truth)
+        for folder in subfolders(mask_root)
         if contains_images(folder)
         and not (is_good_class(folder.name, hints.good_classes) and _has_empty_masks(folder))
     }
@@ -93,7 +93,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 "test"
                 if file.is_relative_to(test)
                 else find_split_name(file.relative_to(path).parts),
-                _find_mask(truth / kind, file, class_id) if class_id else None,
+                _find_mask(mask_root / kind, file, class_id) if class_id else None,
                 (class_id,) if class_id else (),
             )
         )

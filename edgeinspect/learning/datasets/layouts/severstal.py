@@ -82,19 +82,19 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     folder = _image_folder(root, rows)
     files = images_below(folder)
     names = unique_names(folder, files)
-    found = {name: file for file, name in names.items()}
-    labels, missing = _labels_by_image(csv_path, rows, found, folder)
+    files_by_name = {name: file for file, name in names.items()}
+    labels, missing = _labels_by_image(csv_path, rows, files_by_name, folder)
     top = max((i for each in labels.values() for i in each.codes), default=0)
     samples = []
     classes = _class_names(hints, root, top)
-    for name in sorted(found, key=lambda name: natural_key(Path(name))):
+    for name in sorted(files_by_name, key=lambda name: natural_key(Path(name))):
         label = labels.get(name, _ImageLabels())
         codes = {i: at for i, at in sorted(label.codes.items()) if at[0]}
         ids = tuple(codes)
         samples.append(
             Sample(
                 name,
-                found[name],
+                files_by_name[name],
                 bool(ids),
                 classes[ids[0] - 1] if len(ids) == 1 else None,
                 label.group or name,
@@ -104,26 +104,26 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             )
         )
     _check_run_direction(csv_path, samples)
-    bare = [name for name in found if name not in labels]
+    bare = [name for name in files_by_name if name not in labels]
     _check_other_tables(csv_path, bare)
-    left_out = tuple(
+    skipped = tuple(
         SkippedImage(name, f"{row} names it, but the image does not exist")
         for name, row in missing.items()
     )
-    if _are_clean_listed(csv_path, bare, labels, len(found)):
+    if _are_clean_listed(csv_path, bare, labels, len(files_by_name)):
         samples = [sample for sample in samples if sample.name in labels]
         why = "has no row, while good images have an empty one"
-        left_out += tuple(SkippedImage(name, why) for name in bare)
+        skipped += tuple(SkippedImage(name, why) for name in bare)
         bare = []
-    notes = [f"{len(bare)} of {len(found)} images have no row: taken as good"] if bare else []
+    note = f"{len(bare)} of {len(files_by_name)} images have no row: taken as good"
     return Dataset(
         root,
         "severstal",
         classes,
         tuple(samples),
         has_masks=True,
-        notes=tuple(notes),
-        skipped=left_out,
+        notes=(note,) if bare else (),
+        skipped=skipped,
     )
 
 
@@ -143,11 +143,11 @@ def _labels_by_image(
 ) -> tuple[dict[str, _ImageLabels], dict[str, str]]:
     """Return the labels by image file, and the names without an image."""
     names = FileNameIndex(found, str(path))
-    meant = {name: names.find(name) for name in dict.fromkeys(row.name for row in rows)}
+    matches = {name: names.find(name) for name in dict.fromkeys(row.name for row in rows)}
     labels: dict[str, _ImageLabels] = {}
     missing: dict[str, str] = {}
     for row in rows:
-        name = meant[row.name]
+        name = matches[row.name]
         if name is None:
             missing.setdefault(row.name, row.where)
             continue
@@ -172,7 +172,7 @@ def _labels_by_image(
                 remedy="Join the codes of an image and class in one row",
             )
         label.codes[row.class_id] = (row.code, row.where)
-    check_missing_images(missing, len(meant), path, folder)
+    check_missing_images(missing, len(matches), path, folder)
     return labels, missing
 
 
@@ -187,11 +187,11 @@ def _check_other_tables(path: Path, bare: Sequence[str]) -> None:
             continue
         names = FileNameIndex(bare, str(other))
         coded = (row.name for row in _read_codes(other) if row.code)
-        lost = {name for each in dict.fromkeys(coded) if (name := names.find(each)) is not None}
-        if lost:
+        contradicted = {name for each in dict.fromkeys(coded) if (name := names.find(each))}
+        if contradicted:
             raise DataError(
-                f"has no row for {len(lost)} images that are defective in {other.name}: "
-                f"{', '.join(sorted(lost)[:3])}",
+                f"has no row for {len(contradicted)} images that are defective in {other.name}: "
+                f"{', '.join(sorted(contradicted)[:3])}",
                 where=str(path),
                 remedy="Join the tables, with train, val or test in a column `split`, or give each "
                 "its own image folder; move away tables that are not labels",

@@ -174,9 +174,9 @@ def _from_label_map(
         listing = ", ".join(
             f"{value} is {name}" for value, name in zip(ordered, names, strict=True)
         )
-        meaning = MaskEncoding({value: i for i, value in enumerate(ordered, 1)})
+        encoding = MaskEncoding({value: i for i, value in enumerate(ordered, 1)})
         return InferredEncoding(
-            meaning, names, f"mask values are classes in ascending order: {listing}"
+            encoding, names, f"mask values are classes in ascending order: {listing}"
         )
     return _refuse_unnamed(bare, contents, label_map, root)
 
@@ -239,11 +239,11 @@ def _class_per_value(values: set[int], pattern: str, more: str = "") -> Inferred
     ordered = sorted(values)
     colors = pattern.startswith("rgb")
     names = tuple(pattern.format(_hex(value) if colors else value) for value in ordered)
-    shown = ", ".join(names[:8]) + (", …" if names[8:] else "")
+    listed = ", ".join(names[:8]) + (", …" if names[8:] else "")
     return InferredEncoding(
         MaskEncoding({value: i for i, value in enumerate(ordered, 1)}),
         names,
-        f"there is no label map, so each mask value is a class: {shown}{more}",
+        f"there is no label map, so each mask value is a class: {listed}{more}",
     )
 
 

@@ -74,26 +74,28 @@ def read_label_map(root: Path) -> LabelMap | None:
         return parse_labelmap(read_table_text(root / LABELMAP, _MAX_BYTES), str(root / LABELMAP))
     splits = [folder for folder in subfolders(root) if folder.name.lower() in SPLIT_NAMES]
     tables = [base / VALUE_TABLE for base in (root, *splits) if (base / VALUE_TABLE).exists()]
-    found = [one for table in tables if (one := _read_value_table(table)) is not None]
-    if not found:
+    label_maps = [one for table in tables if (one := _read_value_table(table)) is not None]
+    if not label_maps:
         lists = [root / name for name in CLASS_LISTS if (root / name).exists()]
-        found = [parse_class_list(read_table_text(path, _MAX_BYTES), str(path)) for path in lists]
-    found = [one for one in found if one.names]
-    for one in found[1:]:
-        if (one.names, one.ids) != (found[0].names, found[0].ids):
+        label_maps = [
+            parse_class_list(read_table_text(path, _MAX_BYTES), str(path)) for path in lists
+        ]
+    label_maps = [one for one in label_maps if one.names]
+    for one in label_maps[1:]:
+        if (one.names, one.ids) != (label_maps[0].names, label_maps[0].ids):
             raise DataError(
-                f"names other classes than {found[0].source}: {', '.join(one.names[:5])} "
-                f"instead of {', '.join(found[0].names[:5])}",
+                f"names other classes than {label_maps[0].source}: {', '.join(one.names[:5])} "
+                f"instead of {', '.join(label_maps[0].names[:5])}",
                 where=one.source,
                 remedy="Keep the correct one",
             )
-    return found[0] if found else None
+    return label_maps[0] if label_maps else None
 
 
 def read_class_names(root: Path) -> tuple[str, ...]:
     """Return the names of classes 1..K that a set declares; empty if it declares none."""
-    naming = read_label_map(root)
-    return naming.names if naming else ()
+    label_map = read_label_map(root)
+    return label_map.names if label_map else ()
 
 
 def parse_labelmap(text: str, where: str) -> LabelMap:
@@ -105,7 +107,7 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
     names: list[str] = []
     ids: dict[int, int] = {}
     void: set[int] = set()
-    taken: dict[int, str] = {}
+    names_by_color: dict[int, str] = {}
     for line, words in _numbered_lines(text, where):
         if words.startswith("#"):
             continue
@@ -124,13 +126,13 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
                 f"colour component {max(rgb)} is above 255", where=at, remedy="Use 0 to 255"
             )
         value = color_value(*rgb)
-        if value in taken:
+        if value in names_by_color:
             raise DataError(
-                f"{name!r} has the colour of {taken[value]!r}",
+                f"{name!r} has the colour of {names_by_color[value]!r}",
                 where=at,
                 remedy="Give each label its own colour",
             )
-        taken[value] = name
+        names_by_color[value] = name
         if name.casefold() in _BACKGROUND:
             ids[value] = 0
         elif name.casefold() in _IGNORED or (name.casefold() == "void" and rgb == _VOC_VOID):

@@ -67,19 +67,19 @@ def dataset_from_pairs(
         DataError: Mask values cannot be classes.
     """
     files = [path for pair in pairs for _name, path in pair.masks]
-    naming = (
+    label_map = (
         label_map_in_order(hints.classes, "the classes given")
         if hints.classes
         else read_label_map(root)
     )
-    found = read_mask_contents(files, colors=naming is not None and naming.uses_colors)
+    contents = read_mask_contents(files, colors=label_map is not None and label_map.uses_colors)
     folders = {pair.folder for pair in pairs} - {""}
     grouped = len({re.sub(r"\d+", "#", name) for name in folders}) <= 1
-    named = naming.names if naming else ()
+    named = label_map.names if label_map else ()
     by_class = sorted({name for pair in pairs for name, _path in pair.masks if name})
     if len(by_class) == 1 and (
         _is_mask_word(by_class[0])
-        or has_several_ids(set().union(*(v.values for v in found.values())))
+        or has_several_ids(set().union(*(v.values for v in contents.values())))
     ):
         pairs = [
             replace(pair, masks=tuple(("", path) for _n, path in pair.masks)) for pair in pairs
@@ -87,39 +87,39 @@ def dataset_from_pairs(
         by_class = []  # `NAME_lab.png` for all: a word for masks, not a class
     pairs, by_class = _resolve_mask_classes(pairs, by_class, root)
     notes = []
-    meaning = BINARY_ENCODING
+    encoding = BINARY_ENCODING
     if by_class:
-        check_binary_masks(found, root)
+        check_binary_masks(contents, root)
         classes = named if set(named) >= set(by_class) else tuple(by_class)
     else:
-        encoding = infer_encoding(found, naming, root)
-        meaning, classes = encoding.encoding, encoding.classes
-        notes += [encoding.note] if encoding.note else []
-        if encoding.is_binary and folders and not grouped:
+        inferred = infer_encoding(contents, label_map, root)
+        encoding, classes = inferred.encoding, inferred.classes
+        notes += [inferred.note] if inferred.note else []
+        if inferred.is_binary and folders and not grouped:
             classes = tuple(
                 sorted(name for name in folders if not is_good_class(name, hints.good_classes))
             )
             by_class = list(classes)
     names = unique_names(root, [pair.path for pair in pairs])
-    lost = _unlabelled_pairs(pairs, found, grouped, root)
-    left_out = [
+    unlabelled = _unlabelled_pairs(pairs, contents, grouped, root)
+    skipped = [
         SkippedImage(
             str(pair.path.relative_to(root)),
             "has no mask file, while good images have an empty one",
         )
-        for pair in lost
+        for pair in unlabelled
     ]
-    pairs = [pair for pair in pairs if pair not in lost]
+    pairs = [pair for pair in pairs if pair not in unlabelled]
     made = [
         _make_sample(
-            pair, names[pair.path], classes, meaning, found, grouped, bool(by_class), hints
+            pair, names[pair.path], classes, encoding, contents, grouped, bool(by_class), hints
         )
         for pair in pairs
     ]
     notes += _note_missing_masks([pair for pair in pairs if grouped or not pair.folder], root)
     samples = sorted(made, key=lambda sample: natural_key(Path(sample.name)))
     data = Dataset(root, layout, classes, tuple(samples), has_masks=True, notes=tuple(notes))
-    return data.with_skipped(*left_out)
+    return data.with_skipped(*skipped)
 
 
 def _make_sample(
