@@ -19,7 +19,7 @@ from edgeinspect.client.sockets import Socket, SocketSetup
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import AddressError, DataError
 from edgeinspect.services.gateway.journal import Journal
-from edgeinspect.services.gateway.service import build_gateway, make_socket_setup
+from edgeinspect.services.gateway.service import build_gateway
 from edgeinspect.wire import curve_authenticator, curve_keys, slow_clients
 from edgeinspect.wire.requests import ReplayRequest, TriggerRequest, encode_body
 from tests.faults.harness import RunningLine, wait_for
@@ -310,7 +310,7 @@ def test_a_gateway_with_keys(keyed: CurveFixture, tmp_path: Path) -> None:
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
     journal = Journal(tmp_path / "j", name="plc-1", capacity=100_000)
     link = FakeLink()
-    gateway = build_gateway(config, link, journal, SystemClock(), prepare=make_socket_setup(config))
+    gateway = build_gateway(config, link, journal, SystemClock())
     thread = threading.Thread(target=gateway.run)
     thread.start()
     time.sleep(0.5)
@@ -334,7 +334,7 @@ def test_a_gateways_secret_that_others_can_read_is_refused(tmp_path: Path) -> No
     config = msgspec.structs.replace(CONFIG, feed=msgspec.structs.replace(CONFIG.feed, curve=curve))
     journal = Journal(tmp_path / "j", name="plc-1", capacity=64)
     with pytest.raises(DataError, match="read by others"):
-        build_gateway(config, FakeLink(), journal, SystemClock(), prepare=make_socket_setup(config))
+        build_gateway(config, FakeLink(), journal, SystemClock())
     journal.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from edgeinspect.client import SocketSetup, VerdictFeed, client_keys_setup, no_encryption
+from edgeinspect.client import VerdictFeed, client_keys_setup
 from edgeinspect.domain import Clock, SystemClock
 from edgeinspect.errors import InternalError
 from edgeinspect.ports import PlcLink
@@ -32,32 +32,31 @@ def run_gateway(path: Path) -> None:
         DeviceLostError: The journal is locked by another process, or cannot be written.
     """
     loaded = load_config(path)
-    clock = SystemClock()
+    config, clock = loaded.config, SystemClock()
     link = make_link(loaded, clock)
-    journal = Journal(
-        Path(loaded.config.cursor), name=loaded.config.gateway, capacity=loaded.config.journal
-    )
-    with ExitStack() as held:
-        held.callback(journal.close)
-        memory = open_part_memory(loaded.config)
-        held.callback(memory.close)
-        _log_lost_state(journal, memory, loaded.config)
-        gateway = _build_with_triggers(loaded.config, link, journal, memory, clock, held)
+    with ExitStack() as stack:
+        journal = Journal(Path(config.cursor), name=config.gateway, capacity=config.journal)
+        stack.callback(journal.close)
+        memory = open_part_memory(config)
+        stack.callback(memory.close)
+        _log_lost_state(journal, memory, config)
+        triggers, counter = _make_triggers(config, memory, clock)
+        for each in (triggers, counter):
+            if each is not None:
+                stack.callback(each.close)
+        gateway = build_gateway(
+            config, link, journal, clock, memory=memory, triggers=triggers, counter=counter
+        )
         with signal_handlers(gateway.stop):
-            gateway.run(_make_watchdog_callback(clock, loaded.config.feed.line))
+            gateway.run(_make_watchdog_callback(clock, config.feed.line))
             sd_notify("STOPPING=1")
 
 
-def _build_with_triggers(
-    config: GatewayConfig,
-    link: PlcLink,
-    journal: Journal,
-    memory: PartMemory,
-    clock: Clock,
-    stack: ExitStack,
-) -> Gateway:
-    """Build the gateway with what forwards the PLC's triggers; `stack` closes that."""
-    prepare, address = client_keys_setup(config.feed.curve), config.feed.find().replay
+def _make_triggers(
+    config: GatewayConfig, memory: PartMemory, clock: Clock
+) -> tuple[TriggerForwarder | None, TriggerCountReporter | None]:
+    """Return what forwards, and what counts, the PLC's triggers; None if not configured."""
+    setup_socket, address = client_keys_setup(config.feed.curve), config.feed.find().replay
     triggers: TriggerForwarder | None = None
     counter: TriggerCountReporter | None = None
     if config.trigger_camera is not None:
@@ -68,13 +67,12 @@ def _build_with_triggers(
             memory,
             max_age_ms=config.trigger_max_age_ms,
             repeats_after_ns=config.part_id_repeats_after_ns,
-            prepare=prepare,
+            setup_socket=setup_socket,
         )
-        stack.callback(triggers.close)
     if config.trigger_count_of is not None:
-        counter = TriggerCountReporter(address, config.trigger_count_of, clock, prepare=prepare)
-        stack.callback(counter.close)
-    return build_gateway(config, link, journal, clock, triggers, prepare, counter, memory)
+        camera = config.trigger_count_of
+        counter = TriggerCountReporter(address, camera, clock, setup_socket=setup_socket)
+    return triggers, counter
 
 
 def open_part_memory(config: GatewayConfig) -> PartMemory:
@@ -90,9 +88,9 @@ def open_part_memory(config: GatewayConfig) -> PartMemory:
 
 def _log_lost_state(journal: Journal, memory: PartMemory, config: GatewayConfig) -> None:
     """Log stored state that is damaged or missing."""
-    for held, path in ((journal, config.cursor), (memory, f"{config.cursor}.memory")):
-        if held.damaged_records:
-            problem = f"{held.damaged_records} invalid records are ignored"
+    for stored, path in ((journal, config.cursor), (memory, f"{config.cursor}.memory")):
+        if stored.damaged_records:
+            problem = f"{stored.damaged_records} invalid records are ignored"
             _log.warning(log_events.GATEWAY_FORGOT, problem=problem, path=path)
     if memory.is_new and not journal.is_new:
         problem = "there is a journal but no part memory: part ids that did not pass are lost"
@@ -101,16 +99,16 @@ def _log_lost_state(journal: Journal, memory: PartMemory, config: GatewayConfig)
 
 def _make_watchdog_callback(clock: Clock, line: str) -> Callable[[], None]:
     """Return a callback that reports readiness to systemd once and notifies its watchdog."""
-    pulse = WatchdogNotifier(clock)
+    watchdog = WatchdogNotifier(clock)
     is_ready_sent = False
 
-    def each_turn() -> None:
+    def on_iteration() -> None:
         nonlocal is_ready_sent
         if not is_ready_sent:
             is_ready_sent = sd_notify("READY=1", f"STATUS=carries the verdicts of {line}") or True
-        pulse.notify()
+        watchdog.notify()
 
-    return each_turn
+    return on_iteration
 
 
 def build_gateway(
@@ -118,12 +116,13 @@ def build_gateway(
     link: PlcLink,
     journal: Journal,
     clock: Clock,
-    triggers: TriggerForwarder | None = None,
-    prepare: SocketSetup = no_encryption,
-    counter: TriggerCountReporter | None = None,
+    *,
     memory: PartMemory | None = None,
+    triggers: TriggerForwarder | None = None,
+    counter: TriggerCountReporter | None = None,
 ) -> Gateway:
     """Build a gateway on a feed of its line, not yet running."""
+    setup_socket = client_keys_setup(config.feed.curve)
 
     def subscribe(cursor: int | None) -> VerdictFeed:
         source = config.feed.find()
@@ -133,7 +132,7 @@ def build_gateway(
             name=config.gateway,
             line=config.feed.line,
             cursor=cursor,
-            setup_socket=prepare,
+            setup_socket=setup_socket,
             clock=clock,
             high_water_mark=config.feed.high_water_mark,
             verifier=source.verifier(),

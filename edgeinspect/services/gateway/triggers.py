@@ -56,7 +56,7 @@ class TriggerForwarder:
         *,
         max_age_ms: float = 300,
         repeats_after_ns: int | None = None,
-        prepare: SocketSetup = no_encryption,
+        setup_socket: SocketSetup = no_encryption,
     ) -> None:
         """Start the thread.
 
@@ -67,13 +67,13 @@ class TriggerForwarder:
             memory: Keeps the triggers across restarts.
             max_age_ms: Longest time from the PLC's request to the exposure.
             repeats_after_ns: Age after which a part id denotes another part; None for never.
-            prepare: Sets CURVE keys on the socket.
+            setup_socket: Sets CURVE keys on the socket.
         """
         self._address = address
         self._camera = camera
         self._clock = clock
         self._memory = memory
-        self._prepare = prepare
+        self._setup_socket = setup_socket
         self._repeats_after_ns = repeats_after_ns
         self._throttled_log = RateLimitedLogger(_log, clock)
         self._repeated_id: int | None = None
@@ -160,7 +160,9 @@ class TriggerForwarder:
             context.destroy(0)
 
     def _connect(self, context: zmq.Context[Socket]) -> Socket:
-        return connect_socket(context, zmq.DEALER, self._address, self._prepare, immediate=True)
+        return connect_socket(
+            context, zmq.DEALER, self._address, self._setup_socket, immediate=True
+        )
 
     def _forward(self, socket: Socket, request: FrameRequest) -> bool | None:
         """Send a request to the line and save the answer; None if the line did not answer."""
@@ -234,7 +236,7 @@ class TriggerCountReporter:
     """
 
     def __init__(
-        self, address: str, camera: str, clock: Clock, *, prepare: SocketSetup = no_encryption
+        self, address: str, camera: str, clock: Clock, *, setup_socket: SocketSetup = no_encryption
     ) -> None:
         """Connect.
 
@@ -242,13 +244,15 @@ class TriggerCountReporter:
             address: The line's ROUTER.
             camera: Name of the camera that the PLC triggers.
             clock: Limits the rate of the reports.
-            prepare: Sets CURVE keys on the socket.
+            setup_socket: Sets CURVE keys on the socket.
         """
         self._camera = camera
         self._clock = clock
         self._next_report_ns = 0
         self._context: zmq.Context[Socket] = zmq.Context()
-        self._socket = connect_socket(self._context, zmq.DEALER, address, prepare, immediate=True)
+        self._socket = connect_socket(
+            self._context, zmq.DEALER, address, setup_socket, immediate=True
+        )
 
     def report(self, inputs: PlcInputs) -> None:
         """Send the PLC's count, at most twice a second, while the PLC is connected."""
