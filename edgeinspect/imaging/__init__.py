@@ -3,8 +3,13 @@
 from edgeinspect.imaging.blobs import Blobs, find_blobs
 from edgeinspect.imaging.class_colors import CLASS_COLORS, class_color, class_color_bgr
 from edgeinspect.imaging.depth_declaration import check_depth_declared, declared_depth_warning
-from edgeinspect.imaging.formats.image_size import DATASET_PIXELS_MAX, LINE_PIXELS_MAX, check_size
-from edgeinspect.imaging.formats.stored_bit_depth import StoredBitDepth, read_stored_bit_depth
+from edgeinspect.imaging.formats.detection import (
+    DATASET_PIXELS_MAX,
+    LINE_PIXELS_MAX,
+    StoredBitDepth,
+    check_size,
+    read_stored_bit_depth,
+)
 from edgeinspect.imaging.image_file import (
     read_image,
     read_image_bytes,
@@ -49,7 +54,7 @@ __all__ = [
     # depth declaration
     "check_depth_declared",
     "declared_depth_warning",
-    # formats: image size
+    # formats: limits of the size
     "DATASET_PIXELS_MAX",
     "LINE_PIXELS_MAX",
     "check_size",

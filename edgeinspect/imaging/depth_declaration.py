@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
+from edgeinspect.imaging.formats.detection import read_stored_bit_depth
 from edgeinspect.imaging.image_file import read_native
 from edgeinspect.imaging.read_settings import BIT_DEPTHS, DECLARATION_FILE, smallest_bit_depth
 from edgeinspect.system import escape_name

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import bmp, pnm, tiff
-from edgeinspect.imaging.formats.detection import check_is_image, verify_image
+from edgeinspect.imaging.formats.detection import (
+    DATASET_PIXELS_MAX,
+    FILE_BYTES_MAX,
+    check_is_image,
+    check_size,
+    read_image_size,
+    verify_image,
+)
 from edgeinspect.imaging.formats.image_info import (
     DECLARE_FLAT_END,
     ImageFileError,
@@ -25,12 +32,6 @@ from edgeinspect.imaging.formats.image_info import (
     check_missing_blocks,
     named_errors,
     unsupported,
-)
-from edgeinspect.imaging.formats.image_size import (
-    DATASET_PIXELS_MAX,
-    FILE_BYTES_MAX,
-    check_size,
-    read_image_size,
 )
 from edgeinspect.imaging.read_settings import ReadSettings
 from edgeinspect.system import escape_name, read_regular

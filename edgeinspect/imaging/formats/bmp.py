@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 
 from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, truncated, unsupported
 
+SIGNATURE = b"BM"
 _UNCOMPRESSED, _RLE8, _RLE4, _BIT_FIELDS, _ALPHA_BIT_FIELDS = 0, 1, 2, 3, 6
 _OS2_HEADERS = frozenset((12, 64))
 _HEADERS = frozenset((12, 40, 52, 56, 64, 108, 124))
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width)."""
+    (header_bytes,) = struct.unpack_from("<I", data, 14)
+    code = "<HH" if header_bytes == 12 else "<ii"
+    width_px, height_px = struct.unpack_from(code, data, 18)
+    return abs(height_px), width_px
 
 
 def read_info(data: bytes) -> ImageInfo:

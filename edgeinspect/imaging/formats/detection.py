@@ -1,9 +1,16 @@
-"""Selects the image format by the signature of a file, never by its name."""
+"""Selects the image format by the signature of a file, and checks its size and completeness.
+
+A file of a few megabytes may expand to gigabytes. OpenCV allocates first, and its own limit
+(2^30 pixels) is far above what a line can handle: check the size before decoding.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff
 from edgeinspect.imaging.formats.image_info import (
@@ -12,6 +19,60 @@ from edgeinspect.imaging.formats.image_info import (
     invalid_header,
     truncated,
     unsupported,
+)
+from edgeinspect.system import open_regular
+
+DATASET_PIXELS_MAX = 200_000_000
+"""Largest image of a data set."""
+LINE_PIXELS_MAX = 64_000_000
+"""Largest image on a line, where decoding takes time from other frames."""
+FILE_BYTES_MAX = 1 << 29
+"""Largest image file that is read: 200 Mpx of 16 bits fit."""
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSize:
+    """The size of an image by its header, without its orientation."""
+
+    height_px: int
+    width_px: int
+
+    @property
+    def pixels(self) -> int:
+        """Return height times width."""
+        return self.height_px * self.width_px
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBitDepth:
+    """The bit depth of one file."""
+
+    bits: int
+    """8 or 16, as decoded."""
+    significant_bits: int | None = None
+    """How many of 16 bits are used; None if the file does not state it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """The functions of one format. They raise `struct.error` or `IndexError` on truncated data."""
+
+    name: str
+    signatures: tuple[bytes, ...]
+    read_size: Callable[[bytes], tuple[int, int]]
+    """Returns (height, width) as a decoder allocates it."""
+    read_info: Callable[[bytes], ImageInfo]
+    verify: Callable[[bytes], None] = lambda data: None
+    """Checks what `read_info` does not."""
+
+
+_FORMATS = (
+    _Format("PNG", (png.SIGNATURE,), png.read_size, png.read_info, png.verify),
+    _Format("JPEG", (jpeg.SIGNATURE,), jpeg.read_size, jpeg.read_info, jpeg.verify),
+    _Format("BMP", (bmp.SIGNATURE,), bmp.read_size, bmp.read_info),
+    _Format("TIFF", tiff.SIGNATURES, tiff.read_size, tiff.read_info),
+    _Format("PNM", pnm.SIGNATURES, pnm.read_size, pnm.read_info),
 )
 
 
@@ -24,13 +85,49 @@ def check_is_image(data: bytes) -> None:
     _find_format(data)
 
 
+def read_image_size(data: bytes) -> ImageSize:
+    """Return the size of an image, of which the first bytes of the file may be enough.
+
+    For a tiled TIFF this is at least one tile, as decoders allocate whole tiles.
+
+    Raises:
+        ImageFileError: The format is not supported, or the header is cut off or damaged.
+    """
+    image_format = _find_format(data)
+    with _truncation_errors(image_format.name):
+        height_px, width_px = image_format.read_size(data)
+    if height_px < 1 or width_px < 1:
+        raise invalid_header(image_format.name)
+    return ImageSize(height_px, width_px)
+
+
+def check_size(data: bytes, pixels_max: int) -> None:
+    """Check that an image may be decoded.
+
+    Raises:
+        ImageFileError: As `read_image_size`, or it has more than `pixels_max` pixels.
+    """
+    size = read_image_size(data)
+    if size.pixels > pixels_max:
+        raise ImageFileError(
+            f"is an image of {size.width_px}x{size.height_px} px, more than the "
+            f"limit of {pixels_max} px",
+            remedy="Check the file, or cut it into smaller images",
+        )
+
+
 def read_info(data: bytes) -> ImageInfo:
     """Parse the headers of an image file.
 
     Raises:
         ImageFileError: It is not a supported image, or is cut off.
     """
-    return _read_checked(data, lambda form: None)
+    image_format = _find_format(data)
+    with _truncation_errors(image_format.name):
+        info = image_format.read_info(data)
+    if info.height_px < 1 or info.width_px < 1:
+        raise invalid_header(image_format.name)
+    return info
 
 
 def verify_image(data: bytes) -> ImageInfo:
@@ -39,43 +136,47 @@ def verify_image(data: bytes) -> ImageInfo:
     Raises:
         ImageFileError: As `read_info`, or a part is missing or does not match its checksum.
     """
-
-    def check(form: ImageInfo) -> None:
-        if form.format == "png":
-            png.verify(data)
-        elif form.format == "jpeg":
-            jpeg.verify(data)
-
-    return _read_checked(data, check)
+    info = read_info(data)
+    image_format = _find_format(data)
+    with _truncation_errors(image_format.name):
+        image_format.verify(data)
+    return info
 
 
-def _read_checked(data: bytes, check: Callable[[ImageInfo], None]) -> ImageInfo:
-    name, read = _find_format(data)
+def read_stored_bit_depth(path: Path) -> StoredBitDepth | None:
+    """Return the depth of a file by a few of its bytes; None if it is not a readable image."""
     try:
-        form = read(data)
-        if form.height_px < 1 or form.width_px < 1:
-            raise invalid_header(name)
-        check(form)
+        with open_regular(path) as file:
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(png.SIGNATURE):
+                return StoredBitDepth(16 if head[24] == 16 else 8)
+            if head.startswith((jpeg.SIGNATURE, bmp.SIGNATURE)):
+                return StoredBitDepth(8)
+            if head.startswith(tiff.SIGNATURES):
+                return StoredBitDepth(*tiff.read_bit_depth(file))
+            if head[:2] in (b"P4", b"P5", b"P6"):
+                return StoredBitDepth(*pnm.read_bit_depth(head))
+    except (OSError, ImageFileError, struct.error, IndexError):
+        pass
+    return None
+
+
+@contextmanager
+def _truncation_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except (struct.error, IndexError) as error:
         raise truncated(f"within the header of a {name}") from error
-    return form
 
 
-def _find_format(data: bytes) -> tuple[str, Callable[[bytes], ImageInfo]]:
-    if data[:8] == png.SIGNATURE:
-        return "PNG", png.read_info
-    if data[:3] == b"\xff\xd8\xff":
-        return "JPEG", jpeg.read_info
-    if data[:2] == b"BM":
-        return "BMP", bmp.read_info
-    if data[:4] in tiff.SIGNATURES:
-        return "TIFF", tiff.read_info
-    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
-        return "PNM", pnm.read_info
+def _find_format(data: bytes) -> _Format:
+    for image_format in _FORMATS:
+        if data.startswith(image_format.signatures):
+            return image_format
     for start, name in _UNSUPPORTED_SIGNATURES:
         if data[: len(start)] == start or data[4 : 4 + len(start)] == start:
             raise unsupported(f"is a {name} file, which is not supported")
-    for start in (png.SIGNATURE, b"\xff\xd8\xff"):
+    for start in (png.SIGNATURE, jpeg.SIGNATURE):
         if data and start.startswith(data):
             raise truncated("within its first bytes")
     if not data.strip(b"\0"):

@@ -29,7 +29,7 @@ _MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _COEFFICIENTS = 64
 _RESTART = frozenset(range(0xD0, 0xD8))
 _SEGMENTS_MAX = 10_000
-_SIGNATURE = b"\xff\xd8\xff"
+SIGNATURE = b"\xff\xd8\xff"
 _TRAILING_IMAGES_MAX = 64
 _HEADER_BYTES = 1 << 20
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -63,6 +63,26 @@ class _JpegFile:
     end: int = 0
     """First byte after the end marker."""
     scans: list[_Scan] = field(default_factory=list)
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) from the first frame header."""
+    at = 2
+    for _ in range(_SEGMENTS_MAX):
+        found = _MARKER.search(data, at)  # decoders skip bytes between segments
+        if found is None or found[1][0] in (_EOI, _SOS):
+            break
+        code, at = found[1][0], found.end()
+        if code in _STANDALONE_MARKERS or code == _SOI:
+            continue
+        (length,) = struct.unpack_from(">H", data, at)
+        if length < 2:
+            break
+        if code in _FRAMES:
+            height_px, width_px = struct.unpack_from(">HH", data, at + 3)
+            return height_px, width_px
+        at += length
+    raise invalid_header("JPEG")
 
 
 def read_info(data: bytes) -> ImageInfo:
@@ -121,7 +141,7 @@ def _check_no_second_image(data: bytes, parsed: _JpegFile) -> None:
     """
     at = parsed.end
     for _ in range(_TRAILING_IMAGES_MAX):
-        at = data.find(_SIGNATURE, at)
+        at = data.find(SIGNATURE, at)
         if at < 0:
             return
         try:
@@ -132,7 +152,7 @@ def _check_no_second_image(data: bytes, parsed: _JpegFile) -> None:
             raise unsupported(
                 "has a second image after its end", "Save each image as a separate file"
             )
-        at += len(_SIGNATURE)
+        at += len(SIGNATURE)
 
 
 def _parse_segments(data: bytes, *, scans: bool) -> _JpegFile:

@@ -62,6 +62,14 @@ def iter_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     raise truncated("a PNG without its end")
 
 
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width)."""
+    if data[12:16] != b"IHDR":
+        raise invalid_header("PNG")
+    width_px, height_px = struct.unpack_from(">II", data, 16)
+    return height_px, width_px
+
+
 def read_info(data: bytes) -> ImageInfo:
     """Parse the headers; see `detection.read_info`. The file may be cut off after them."""
     if data[12:16] != b"IHDR":

@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, truncated, unsupported
 
 _HEADER_BYTES = 4096
-_NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})")
+SIGNATURES = tuple(b"P%d%c" % (kind, blank) for kind in range(1, 8) for blank in b" \t\n\v\f\r")
+_NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]+|#[^\n]*\n)*([0-9]{1,9})(?![0-9])")
 _BITS_BY_MAX_VALUE = {2**bits - 1: bits for bits in (10, 12, 14)}
 _UNSPECIFIED_DEPTH = 65_535
 """Written by many programs for any depth above 8 bits: it does not state the depth."""
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width)."""
+    width_px, at = _read_number(data[:_HEADER_BYTES], 2)
+    height_px, _at = _read_number(data[:_HEADER_BYTES], at)
+    return height_px, width_px
 
 
 def read_info(data: bytes) -> ImageInfo:
@@ -58,11 +66,8 @@ def _read_header(data: bytes) -> tuple[int, int, int, int, int]:
         )
     head, at, numbers = data[:_HEADER_BYTES], 2, []
     for _ in range(2 if kind == 4 else 3):
-        found = _NUMBER.match(head, at)
-        if found is None:
-            raise invalid_header("PNM")
-        numbers.append(int(found[1]))
-        at = found.end()
+        number, at = _read_number(head, at)
+        numbers.append(number)
     width_px, height_px = numbers[:2]
     top = 1 if kind == 4 else numbers[2]
     if not width_px or not height_px or not 1 <= top <= 65_535 or not head[at : at + 1].isspace():
@@ -73,6 +78,14 @@ def _read_header(data: bytes) -> tuple[int, int, int, int, int]:
             "Save it with a maximum value of 255, 1023, 4095, 16383 or 65535",
         )
     return kind, height_px, width_px, top, at + 1
+
+
+def _read_number(head: bytes, at: int) -> tuple[int, int]:
+    """Return the next number of the header, and the position after it."""
+    found = _NUMBER.match(head, at)
+    if found is None:
+        raise invalid_header("PNM")
+    return int(found[1]), found.end()
 
 
 def _plain_text_max_value(data: bytes) -> int:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ class _Tag(IntEnum):
 
 _READ_TAGS = frozenset(_Tag)
 _TYPE_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
+_INTEGER_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
+_LAYOUTS = {False: ("I", "H", 12, 8), True: ("Q", "Q", 20, 12)}
+"""Of TIFF and BigTIFF: codes of a pointer and a count, bytes of an entry, offset of its value."""
 _UNCOMPRESSED, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _READ_COMPRESSIONS = {_UNCOMPRESSED, _LZW, _JPEG, _DEFLATE, _DEFLATE_OLD, _PACKBITS}
 _FIXED_FILL_ORDER = frozenset((_JPEG, _DEFLATE, _DEFLATE_OLD))
@@ -66,6 +69,8 @@ _PACKED_BITS = (1, 8, 10, 12, 14, 16)
 """Bits of a sample that are supported without compression."""
 _PAGES_MAX = 64
 _TAGS_MAX = 4096
+_DIRECTORY_BYTES = 1 << 16
+"""Longest directory that `read_bit_depth` reads."""
 _ITEMS_MAX = 1 << 20
 _OVERLAPS_MAX = 4
 """Strips may share bytes; all together they are at most this many times the file."""
@@ -176,6 +181,35 @@ class _TileGrid:
             )
 
 
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width), at least of one tile; of repeated tags the largest value."""
+    largest: dict[int, int] = {}
+    for tag, value in _iter_integers(data):
+        largest[tag] = max(largest.get(tag, 0), value)
+    height_px, width_px = largest.get(_Tag.HEIGHT, 0), largest.get(_Tag.WIDTH, 0)
+    if height_px < 1 or width_px < 1 or largest.get(_Tag.SAMPLES_PER_PIXEL, 1) > 16:
+        raise invalid_header("TIFF")
+    tile_height_px = largest.get(_Tag.TILE_HEIGHT, 0)
+    return max(height_px, tile_height_px), max(width_px, largest.get(_Tag.TILE_WIDTH, 0))
+
+
+def _iter_integers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (tag, value) of the entries with one integer in the first directory."""
+    order, is_big = _read_header(data)
+    pointer, count_code, entry_bytes, value_at = _LAYOUTS[is_big]
+    (at,) = struct.unpack_from(order + pointer, data, 8 if is_big else 4)
+    (count,) = struct.unpack_from(order + count_code, data, at)
+    at += struct.calcsize(count_code)
+    if count > _TAGS_MAX:
+        raise invalid_header("TIFF")
+    for _ in range(count):
+        tag, kind = struct.unpack_from(order + "HH", data, at)
+        code = _INTEGER_CODES.get(kind)
+        if code is not None and struct.calcsize(code) <= entry_bytes - value_at:
+            yield tag, struct.unpack_from(order + code, data, at + value_at)[0]
+        at += entry_bytes
+
+
 def read_info(data: bytes) -> ImageInfo:
     """Parse the directory; see `detection.read_info`."""
     pages = _iter_pages(data)
@@ -208,6 +242,31 @@ def read_info(data: bytes) -> ImageInfo:
         row_bytes=_row_bytes(min(grid.tile_width_px, grid.width_px), bits * grid.channels),
         pixel_ranges=pixel_ranges if bits > 1 else (),  # black rows are common in bitmaps
     )
+
+
+def read_bit_depth(file: BinaryIO) -> tuple[int, int | None]:
+    """Return (8 or 16, significant bits of 16 if stated) from the first directory of a file."""
+    file.seek(0)
+    head = file.read(16)
+    order, is_big = _read_header(head)
+    pointer, count_code, entry_bytes, value_at = _LAYOUTS[is_big]
+    (at,) = struct.unpack_from(order + pointer, head, 8 if is_big else 4)
+    file.seek(at)
+    directory = file.read(_DIRECTORY_BYTES)
+    (count,) = struct.unpack_from(order + count_code, directory)
+    at = struct.calcsize(count_code)
+    for _ in range(min(count, _TAGS_MAX)):
+        tag, kind, items = struct.unpack_from(order + "HH" + pointer, directory, at)
+        if (tag, kind) == (_Tag.BITS_PER_SAMPLE, 3):
+            value = directory[at + value_at : at + entry_bytes]
+            if items * 2 > len(value):
+                (offset,) = struct.unpack_from(order + pointer, value)
+                file.seek(offset)
+                value = file.read(2)
+            (bits,) = struct.unpack_from(order + "H", value)
+            return 16 if bits > 8 else 8, bits if 8 < bits < 16 else None
+        at += entry_bytes
+    return 8, None
 
 
 def normalize(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
@@ -288,10 +347,14 @@ def _is_grey(page: TiffPage) -> bool:
     return all(blue == green == red for blue, green, red in _read_palette(page))
 
 
+def _read_header(data: bytes) -> tuple[str, bool]:
+    """Return (byte order as a `struct` code, whether it is a BigTIFF)."""
+    return ("<" if data[:1] == b"I" else ">"), data[2:4] in (b"+\0", b"\0+")
+
+
 def _iter_pages(data: bytes) -> Iterator[TiffPage]:
-    order = "<" if data[:1] == b"I" else ">"
-    is_big = data[2:4] in (b"+\0", b"\0+")
-    (at,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
+    order, is_big = _read_header(data)
+    (at,) = struct.unpack_from(order + _LAYOUTS[is_big][0], data, 8 if is_big else 4)
     offsets: set[int] = set()
     while at or not offsets:
         if at in offsets or len(offsets) >= _PAGES_MAX:
@@ -303,8 +366,8 @@ def _iter_pages(data: bytes) -> Iterator[TiffPage]:
 
 def _read_page(data: bytes, offset: int, byte_order: str, *, is_big: bool) -> tuple[TiffPage, int]:
     """Return the page at an offset, and the offset of the next one; 0 after the last."""
-    count_code, entry_bytes, head, room = ("Q", 20, 8, 8) if is_big else ("H", 12, 2, 4)
-    pointer = "Q" if is_big else "I"
+    pointer, count_code, entry_bytes, value_at = _LAYOUTS[is_big]
+    head, room = struct.calcsize(count_code), entry_bytes - value_at
     if offset < 8 or offset + head > len(data):
         raise truncated("a TIFF without its directory")
     (count,) = struct.unpack_from(byte_order + count_code, data, offset)
@@ -320,7 +383,7 @@ def _read_page(data: bytes, offset: int, byte_order: str, *, is_big: bool) -> tu
             raise invalid_header("TIFF")
         if code is not None and items:
             size = items * struct.calcsize(code)
-            at = offset + entry_bytes - room
+            at = offset + value_at
             if size > room:
                 (at,) = struct.unpack_from(byte_order + pointer, data, at)
             else:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.formats.image_size import check_size, read_image_size
+from edgeinspect.imaging.formats.detection import check_size, read_image_size
 
 SUFFIXES = (".png", ".jpg", ".bmp", ".tif", ".pgm", ".ppm")
 
@@ -60,7 +60,8 @@ def test_a_decoded_image_is_never_larger_than_its_header_states(
         mutated[min(at, len(mutated) - 1)] = value
     mutation = bytes(mutated[: max(keep, 1)]) if keep < 100 else bytes(mutated)
     try:
-        size = check_size(mutation, 4_000_000)
+        check_size(mutation, 4_000_000)
+        size = read_image_size(mutation)
     except DataError:
         return
     try:
@@ -141,5 +142,5 @@ def test_a_huge_image_is_refused_by_its_header(data: bytes) -> None:
     ],
 )
 def test_a_file_that_is_not_an_image_is_refused(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"is (not an image|cut off|damaged)"):
+    with pytest.raises(DataError, match=r"is (not an image|cut off|damaged|a .* file, which is not)"):
         check_size(data, 1000)

@@ -15,8 +15,7 @@ import pytest
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import ReadSettings, read_image
-from edgeinspect.imaging.formats.detection import verify_image
-from edgeinspect.imaging.formats.stored_bit_depth import read_stored_bit_depth
+from edgeinspect.imaging.formats.detection import read_stored_bit_depth, verify_image
 from edgeinspect.imaging.image_file import decode_native
 from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 
