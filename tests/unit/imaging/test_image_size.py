@@ -142,5 +142,5 @@ def test_a_huge_image_is_refused_by_its_header(data: bytes) -> None:
     ],
 )
 def test_a_file_that_is_not_an_image_is_refused(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"is (not an image|cut off|damaged|a .* file, which is not)"):
+    with pytest.raises(DataError, match=r"is (not an image|cut off|damaged|a .* file)"):
         check_size(data, 1000)
