@@ -32,8 +32,8 @@ class UnsupportedFormat:
 def detect_unsupported_format(root: Path) -> UnsupportedFormat | None:
     """Return the unsupported format of a folder; None if none is recognised."""
     folders = list(_folders(root))
-    for name, remedy, fits in _FORMATS:
-        if any(map(fits, folders)):
+    for name, remedy, is_format in _FORMATS:
+        if any(map(is_format, folders)):
             return UnsupportedFormat(name, remedy)
     return None
 
@@ -45,70 +45,34 @@ def _folders(root: Path, depth: int = 0) -> Iterable[Path]:
             yield from _folders(folder, depth + 1)
 
 
-def _labelme(folder: Path) -> bool:
-    return any(
-        _contains_words(file, b'"shapes"', b'"imagePath"')
-        for file in _files_with_suffix(folder, ".json")
-    )
+def _has_file(suffix: str, *keywords: bytes) -> Callable[[Path], bool]:
+    """Return a test whether a folder has a file of this suffix with all keywords."""
+
+    def test(folder: Path) -> bool:
+        files = _files_with_suffix(folder, suffix)
+        return any(all(word in _read_ends(file) for word in keywords) for file in files)
+
+    return test
 
 
-def _coco(folder: Path) -> bool:
-    words = (b'"annotations"', b'"categories"', b'"images"')
-    return any(_contains_words(file, *words) for file in _files_with_suffix(folder, ".json"))
-
-
-def _supervisely(folder: Path) -> bool:
-    return any(
-        _contains_words(file, b'"objects"', b'"classTitle"')
-        for file in _files_with_suffix(folder, ".json")
-    )
-
-
-def _via(folder: Path) -> bool:
-    return any(
-        _contains_words(file, b'"regions"', b'"shape_attributes"')
-        for file in _files_with_suffix(folder, ".json")
-    )
-
-
-def _label_studio(folder: Path) -> bool:
+def _is_label_studio(folder: Path) -> bool:
     return any(
         is_image_name(file.name) and file.name.startswith("task-") and "-annotation-" in file.name
         for file in files_in(folder)[:_FILES]
-    ) or any(
-        _contains_words(file, b'"annotations"', b'"from_name"')
-        for file in _files_with_suffix(folder, ".json")
-    )
+    ) or _has_file(".json", b'"annotations"', b'"from_name"')(folder)
 
 
-def _voc(folder: Path) -> bool:
-    return any(
-        _contains_words(file, b"<annotation", b"<object")
-        for file in _files_with_suffix(folder, ".xml")
-    )
-
-
-def _cvat_xml(folder: Path) -> bool:
-    return any(
-        _contains_words(file, b"<annotations", b"<image ")
-        for file in _files_with_suffix(folder, ".xml")
-    )
-
-
-def _yolo(folder: Path) -> bool:
+def _is_yolo(folder: Path) -> bool:
+    texts = _files_with_suffix(folder, ".txt")
     if folder.name.lower() not in ("labels", "label") and folder.parent.name.lower() != "labels":
-        yamls = _files_with_suffix(folder, ".yaml", ".yml")
-        if any(_contains_words(file, b"names:", b"train:") for file in yamls):
+        if any(_has_file(suffix, b"names:", b"train:")(folder) for suffix in (".yaml", ".yml")):
             return True
         stems = {file.stem for file in files_in(folder) if is_image_name(file.name)}
-        return any(
-            file.stem in stems and _contains_boxes(file)
-            for file in _files_with_suffix(folder, ".txt")
-        )
-    return any(_contains_boxes(file) for file in _files_with_suffix(folder, ".txt"))
+        texts = [file for file in texts if file.stem in stems]
+    return any(map(_contains_boxes, texts))
 
 
-def _roboflow_labels(folder: Path) -> bool:
+def _is_roboflow(folder: Path) -> bool:
     return any(
         file.name == "_classes.csv" and _read_ends(file).lower().startswith(b"filename")
         for file in files_in(folder)
@@ -120,50 +84,56 @@ _FORMATS: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
         "Label Studio's export",
         "Its masks are named after tasks, not images: rename each after "
         "its image, masks/<class>/NAME.png (its JSON maps tasks to images)",
-        _label_studio,
+        _is_label_studio,
     ),
     (
         "labelme's JSON files",
         "Convert them with labelme's examples/semantic_segmentation/"
         "labelme2voc.py --labels labels.txt; its output is supported",
-        _labelme,
+        _has_file(".json", b'"shapes"', b'"imagePath"'),
     ),
     (
         "COCO's JSON",
         "Draw its polygons into masks (pycocotools: COCO.annToMask), one value per "
         f"category, with classes.txt. {_MASKS}",
-        _coco,
+        _has_file(".json", b'"annotations"', b'"categories"', b'"images"'),
     ),
-    ("Supervisely's JSON files", f"{_MASKS}; Supervisely: 'Export as masks'", _supervisely),
-    ("VGG Image Annotator's JSON", _MASKS, _via),
-    ("CVAT's XML", "Export the task again as 'Segmentation mask 1.1'", _cvat_xml),
+    (
+        "Supervisely's JSON files",
+        f"{_MASKS}; Supervisely: 'Export as masks'",
+        _has_file(".json", b'"objects"', b'"classTitle"'),
+    ),
+    (
+        "VGG Image Annotator's JSON",
+        _MASKS,
+        _has_file(".json", b'"regions"', b'"shape_attributes"'),
+    ),
+    (
+        "CVAT's XML",
+        "Export the task again as 'Segmentation mask 1.1'",
+        _has_file(".xml", b"<annotations", b"<image "),
+    ),
     (
         "Pascal VOC's XML of boxes",
         f"Boxes are not masks: a gate can be trained on a folder per class. {_MASKS}",
-        _voc,
+        _has_file(".xml", b"<annotation", b"<object"),
     ),
     (
         "YOLO's text files",
         "Boxes are not masks, and polygons must be rendered: a gate can be trained "
         f"on a folder per class. {_MASKS}",
-        _yolo,
+        _is_yolo,
     ),
     (
         "Roboflow's table of labels",
         "Export it as a folder per class, or as 'Semantic Segmentation Masks'",
-        _roboflow_labels,
+        _is_roboflow,
     ),
 )
 
 
-def _files_with_suffix(folder: Path, *suffixes: str) -> list[Path]:
-    found = [file for file in files_in(folder) if file.suffix.lower() in suffixes]
-    return found[:_FILES]
-
-
-def _contains_words(file: Path, *words: bytes) -> bool:
-    text = _read_ends(file)
-    return all(word in text for word in words)
+def _files_with_suffix(folder: Path, suffix: str) -> list[Path]:
+    return [file for file in files_in(folder) if file.suffix.lower() == suffix][:_FILES]
 
 
 def _contains_boxes(file: Path) -> bool:

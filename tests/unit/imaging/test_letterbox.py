@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.errors import DataError
+from edgeinspect.imaging.letterbox import letterbox, upsample_class_map
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([None, 1, 3]))
@@ -29,3 +31,14 @@ def test_same_size_is_unchanged() -> None:
     frame, scale, left, top = letterbox(image, 40, 64)
     assert np.array_equal(frame, image)
     assert (scale, left, top) == (1.0, 0, 0)
+
+
+def test_a_class_map_is_upsampled_by_its_stride_and_cropped() -> None:
+    class_map = np.array([[0, 1], [2, 3]], np.uint8)
+    assert upsample_class_map(class_map, 2, 3, 4).tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [2, 2, 3, 3],
+    ]
+    with pytest.raises(DataError, match="the class map is 4 x 4 px, its image 5 x 4 px"):
+        upsample_class_map(class_map, 2, 5, 4)
