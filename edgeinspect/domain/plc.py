@@ -159,15 +159,6 @@ class PlcResult:
         """True if the verdict is no longer stored anywhere."""
         return self.cause == CAUSE_LOST
 
-    @property
-    def key(self) -> str:
-        """By what the PLC identifies the part: part id, else encoder count, else seq."""
-        if self.part_id:
-            return f"part:{self.part_id}"
-        if self.encoder_count is not None:
-            return f"encoder:{self.encoder_count}"
-        return f"seq:{self.seq}"
-
 
 @dataclass(frozen=True, slots=True)
 class ProcessImage:

@@ -103,7 +103,8 @@ PEER_FAILED = "peer.failed"
 """A message of a PLC, client or broker raised an unexpected error and was dropped. Fields:
 problem, address, faults, suppressed."""
 LINK_WARNED = "link.warned"
-"""The link's configuration permits everyone, or no one. Fields: problem."""
+"""The link's configuration permits everyone or no one, or a file in `pki` is not valid.
+Fields: problem."""
 PLC_TOLD = "plc.told"
 """The error code at the PLC changed. Fields: error, online."""
 LINE_RENUMBERED = "line.renumbered"

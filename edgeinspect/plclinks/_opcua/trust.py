@@ -14,6 +14,7 @@ import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import MD5, SHA1
@@ -28,12 +29,14 @@ from edgeinspect.plclinks._opcua.identity import (
     certificate_uris,
     parse_certificate,
 )
-from edgeinspect.system import FileReadError, read_regular
+from edgeinspect.system import FileReadError, log_events, read_regular
 
 UNKNOWN_CERTIFICATE = "unknown certificate"
 REJECTED_MAX = 64
 """Certificates kept in `rejected`; one more removes the oldest."""
 _FILES_MAX = 1_000
+
+_log = structlog.get_logger()
 
 
 def thumbprint(der: bytes) -> str:
@@ -45,9 +48,7 @@ class TrustList:
     """The certificates of a folder. Thread-safe; its methods read files."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Use `folder`; None trusts no certificate. Invalid files are ignored, see `problems`."""
-        self.problems: list[str] = []
-        """Files that were not valid when the folder was last read."""
+        """Use `folder`; None trusts no certificate. Invalid files are logged and ignored."""
         self._folder = folder
         self._lock = threading.Lock()
         self._last_listing: object = None
@@ -118,31 +119,25 @@ class TrustList:
         if self._folder is None:
             return
         with self._lock:
-            trusted, lists = (
-                _list_files(self._folder / "trusted"),
-                _list_files(self._folder / "crl"),
-            )
-            if (trusted, lists) == self._last_listing:
+            listing = [_list_files(self._folder / name) for name in ("trusted", "crl")]
+            if listing == self._last_listing:
                 return
-            problems: list[str] = []
+            self._last_listing = listing
             certificates = []
-            for path, *_ in trusted:
+            for path, *_ in listing[0]:
                 try:
-                    certificates.append(
-                        parse_certificate(read_regular(path, CERTIFICATE_BYTES_MAX))
-                    )
+                    data = read_regular(path, CERTIFICATE_BYTES_MAX)
+                    certificates.append(parse_certificate(data))
                 except (FileReadError, ValueError) as error:
-                    problems.append(f"{path}: {error}")
+                    _log.warning(log_events.LINK_WARNED, problem=f"{path} is ignored: {error}")
             self._authorities = [each for each in certificates if _is_authority(each)]
             self._trusted = frozenset(each.public_bytes(Encoding.DER) for each in certificates)
             self._revoked = []
-            for path, *_ in lists:
+            for path, *_ in listing[1]:
                 try:
                     self._add_revocation_list(read_regular(path, CERTIFICATE_BYTES_MAX))
                 except Exception as error:  # the library has many exceptions
-                    problems.append(f"{path}: {error}")
-            self.problems = problems
-            self._last_listing = (trusted, lists)
+                    _log.warning(log_events.LINK_WARNED, problem=f"{path} is ignored: {error}")
 
     def _add_revocation_list(self, data: bytes) -> None:
         pem = b"-----BEGIN" in data

@@ -15,7 +15,7 @@ takes none twice. Pure: the time and the PLC's inputs are arguments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -189,12 +189,6 @@ class Handshake:
         """Number of results not yet applied."""
         return len(self._waiting) + (self._current is not None)
 
-    def pending_results(self) -> Iterator[PlcResult]:
-        """Yield the results not yet applied, the next one first."""
-        if self._current is not None:
-            yield self._current.result
-        yield from (item.result for item in self._waiting if isinstance(item, PendingResult))
-
     def enqueue(self, pending: PendingResult) -> None:
         """Add the next result in order."""
         self._waiting.append(pending)
@@ -215,10 +209,10 @@ class Handshake:
         self._process_commands(inputs.commands or NO_COMMANDS)
         applied: list[CompletedResult] = []
         if self._current is not None:
-            how = self._completion_of(self._current, inputs, now_ns)
-            if how is not None:
+            completion = self._completion_of(self._current, inputs, now_ns)
+            if completion is not None:
                 part_id = self._current.pending.result.part_id
-                applied.append(self._complete(self._current.result, how, part_id))
+                applied.append(self._complete(self._current.result, completion, part_id))
                 self._current = None
         if self._current is None:
             while self._waiting and isinstance(self._waiting[0], _SequenceReset):
@@ -268,19 +262,19 @@ class Handshake:
         """Return the result to show; None if none may be shown."""
         if len(self) > self.settings.buffer_size:
             self._latched_errors.add(PlcError.OVERRUN)
-        shown = self._current
+        current = self._current
         if not status.online:
-            if shown is not None and shown.delivered_at_ns is None:
-                shown.revision = None
+            if current is not None and current.delivered_at_ns is None:
+                current.revision = None
             return None
-        if shown is None and self._waiting and isinstance(self._waiting[0], PendingResult):
-            shown = self._current = _CurrentResult(self._waiting[0], now_ns, self._filter)
+        if current is None and self._waiting and isinstance(self._waiting[0], PendingResult):
+            current = self._current = _CurrentResult(self._waiting[0], now_ns, self._filter)
             self._waiting.popleft()
-        if shown is None:
+        if current is None:
             return None
-        if shown.delivered_at_ns is None:
-            shown.refresh(now_ns)
-        return shown.result
+        if current.delivered_at_ns is None:
+            current.refresh(now_ns)
+        return current.result
 
     def extend_ack_deadline(self, ns: int) -> None:
         """Extend the time for an acknowledgement by a pause of this process."""
@@ -288,33 +282,33 @@ class Handshake:
             self._current.delivered_at_ns += ns
 
     def _completion_of(
-        self, shown: _CurrentResult, inputs: PlcInputs, now_ns: int
+        self, current: _CurrentResult, inputs: PlcInputs, now_ns: int
     ) -> Completion | None:
         """Return how the current result has been applied; None if it has not."""
         ack = self._commands.results_ack
-        answers = ack == shown.result.result_id and ack != self._stale_ack
+        answers = ack == current.result.result_id and ack != self._stale_ack
         if (
             answers
-            and shown.lost_delivery is not None
-            and shown.was_acked_before_disconnect(self._commands)
+            and current.lost_delivery is not None
+            and current.was_acked_before_disconnect(self._commands)
         ):
-            shown.result = shown.lost_delivery[1]  # as the PLC read it
+            current.result = current.lost_delivery[1]  # as the PLC read it
             return Completion.ACKED
-        if shown.delivered_at_ns is None:
-            if shown.revision is None or inputs.delivered_revision < shown.revision:
+        if current.delivered_at_ns is None:
+            if current.revision is None or inputs.delivered_revision < current.revision:
                 return None
-            shown.delivered_at_ns = now_ns
+            current.delivered_at_ns = now_ns
         if not self.settings.acknowledges:
             return Completion.DELIVERED
         if answers:
             return Completion.ACKED
-        if ack is not None and ack != self._stale_ack and _is_newer(ack, shown.result.result_id):
+        if ack is not None and ack != self._stale_ack and _is_newer(ack, current.result.result_id):
             self._latched_errors.add(PlcError.ACK_AHEAD)
         if not inputs.is_connected:
             # No PLC to acknowledge it: the time starts again with the next connection.
-            shown.on_disconnect()
+            current.on_disconnect()
             return None
-        if now_ns - shown.delivered_at_ns >= self.settings.ack_timeout_ns:
+        if now_ns - current.delivered_at_ns >= self.settings.ack_timeout_ns:
             self._latched_errors.add(PlcError.ACK_TIMEOUT)
             return Completion.FORCED
         return None
@@ -333,11 +327,11 @@ class Handshake:
 
     def _is_answer(self, commands: PlcCommands) -> bool:
         """Whether the first ack received answers the current result."""
-        shown = self._current
-        if shown is None or shown.revision is None:
+        current = self._current
+        if current is None or current.revision is None:
             return False
-        is_its = commands.results_ack == shown.result.result_id
-        return is_its and commands.ack_after >= shown.revision
+        is_its = commands.results_ack == current.result.result_id
+        return is_its and commands.ack_after >= current.revision
 
     def _complete(self, result: PlcResult, completion: Completion, part_id: str) -> CompletedResult:
         lost = result.frames_covered if result.is_lost else 0

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edgeinspect import registry
 from edgeinspect.errors import ConfigError, DeviceLostError, UsageError
@@ -108,8 +109,10 @@ def test_the_folder_of_trusted_certificates(tmp_path: Path) -> None:
     assert trust.check(der) == "unknown certificate"
     (pki / "trusted" / "junk.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\nx")
     (pki / "trusted" / "folder").mkdir()
-    assert trust.check(der) == "unknown certificate"
-    assert len(trust.problems) == 2
+    with capture_logs() as logs:
+        assert trust.check(der) == "unknown certificate"
+        assert trust.check(der) == "unknown certificate"
+    assert [each["event"] for each in logs] == ["link.warned"] * 2, "each invalid file once"
 
 
 def test_an_authority_issues_and_revokes(tmp_path: Path) -> None:
