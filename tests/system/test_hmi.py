@@ -23,7 +23,7 @@ from tests.browser import Browser
 from tests.system.hmi_harness import HmiHarness
 from tests.system.plant import wait_for
 
-SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "page"
+SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "hmi"
 PANEL, PHONE = (1280, 800), (390, 844)
 pytestmark = pytest.mark.timeout(180)
 
@@ -78,7 +78,7 @@ def test_running_line(rig: HmiHarness, browser: Browser) -> None:
     browser.wait("!document.querySelector('.frame-picture').hidden")
     browser.wait("!document.querySelector('.frame-mask').hidden", 30)
     assert browser.run("document.getElementById('band-word').textContent") == "INSPECTING"
-    law = browser.run("document.querySelector('.law').textContent")
+    law = browser.run("document.querySelector('.balance').textContent")
     assert "=" in law
     assert "✓" in law
     # All of it on one screen: nobody scrolls a panel on a wall.
@@ -148,7 +148,7 @@ def test_keyboard_login_and_missed_challenge_part_raises_an_alarm(
     both_sizes(browser, "alarm")
 
     browser.click(".alarm-card .primary")
-    browser.wait("document.querySelector('.alarm-card').innerText.includes('Seen by anna')")
+    browser.wait("document.querySelector('.alarm-card').innerText.includes('Acknowledged by anna')")
     acted = [("anna", "acknowledge"), ("anna", "challenge")]
     until = time.monotonic() + 10
     while True:  # the ledger is behind the wire by a batch
@@ -306,7 +306,7 @@ def test_recovers_after_kill(rig: HmiHarness, browser: Browser) -> None:
     assert refused.status == 503, "what cannot be recorded is not done"
     rig.restart_daemon()
     browser.wait("!document.getElementById('band').className.includes('not_inspected')", 60)
-    shift = browser.wait("document.querySelector('.law.holds')?.textContent", 20)
+    shift = browser.wait("document.querySelector('.balance.holds')?.textContent", 20)
     assert "=" in shift
 
 

@@ -15,7 +15,7 @@ from edgeinspect.domain.verdict import Decision
 from tests.browser import Browser
 from tests.system.hmi_scene import PASSWORD, USER, HmiScene
 
-SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "page"
+SHOTS = Path(os.environ.get("EDGEINSPECT_ARTEFACTS", "build/artefacts")) / "hmi"
 SIZES = [(1024, 600), (800, 480), (768, 1024), (1280, 800), (1920, 1080), (390, 844)]
 LONG = "new engines were refused: strip-segmenter/12: the graph gives 5 classes, the line names 4 "
 ALARMS = {"words": (LONG * 6)[:500], "letters": "x" * 500, "wide": "W" * 40, "none": ""}

@@ -1,6 +1,6 @@
-// The page's frame: the state, the stream that tells it, and the views.
+// The frame of the page: the line's state, the event stream, and the views.
 
-import { ago, clock, h, say, WORDS, zone } from "./dom.js";
+import { ago, clock, h, setText, WORDS, zone } from "./dom.js";
 import { session } from "./session.js";
 import * as line from "./view_line.js";
 import * as verdict from "./view_verdict.js";
@@ -19,85 +19,85 @@ const STATES = {
 };
 const at = (id) => document.getElementById(id);
 
-const known = { beat: null, board: null, live: {}, heardAt: -Infinity };
+const latest = { beat: null, board: null, live: {}, receivedAt: -Infinity };
 let view = null;
 
-// -- the state: from the server while it speaks, from this clock when it does not ------------
+// -- state: from the server, or from this clock while the server is silent ------------------
 
-function truth() {
-  const silence = performance.now() - known.heardAt;
-  const beat = known.beat;
+function currentStatus() {
+  const silence = performance.now() - latest.receivedAt;
+  const beat = latest.beat;
   if (!beat || silence > SERVER_SILENT_MS) {
-    return { state: "not_inspected", why: "This page has lost its server. The line may run: look at the PC.", remedy: "systemctl status edgeinspect-hmi@LINE", side: null };
+    return { state: "not_inspected", why: "No connection to the HMI server. The line may be running: check the PC.", remedy: "systemctl status edgeinspect-hmi@LINE", side: null };
   }
-  // The age of the heartbeat goes on counting here, whatever the server said last.
+  // The age of the heartbeat increases here, independent of the last message.
   if (beat.state !== "not_inspected" && beat.silent_ms + silence > beat.silent_after_ms + SERVER_SILENT_MS) {
     return { ...beat, state: "not_inspected", why: "the daemon is silent" };
   }
   return beat;
 }
 
-function sentence(text) {
+function capitalize(text) {
   return text ? text[0].toUpperCase() + text.slice(1) : "";
 }
 
-function showState() {
-  const now = truth();
+function renderStatus() {
+  const now = currentStatus();
   const [word, icon] = STATES[now.state];
   const band = at("band");
   const name = `band ${now.state}${now.seen ? " seen" : ""}`;
   if (band.className !== name) band.className = name;
-  say(at("band-word"), now.state === "alarm" ? "INSPECTING" : word);
-  say(at("band-icon"), icon);
+  setText(at("band-word"), now.state === "alarm" ? "INSPECTING" : word);
+  setText(at("band-icon"), icon);
   document.body.classList.toggle("not-inspected", now.state === "not_inspected");
   const silent = now.state === "not_inspected" && now.silent_ms > 1500 ? ` for ${ago(now.silent_ms)}` : "";
-  say(at("band-why"), now.state === "inspecting" ? "" : `${now.state === "alarm" ? "Alarm: " : ""}${sentence(now.why)}${silent}`);
+  setText(at("band-why"), now.state === "inspecting" ? "" : `${now.state === "alarm" ? "Alarm: " : ""}${capitalize(now.why)}${silent}`);
   const side = at("band-side");
-  const beat = known.beat;
+  const beat = latest.beat;
   if (!side.firstChild) side.append(h("p", {}), h("p", {}), h("p", {}));
   const [first, second, third] = side.children;
-  if (!beat || now.side === null) { say(first, ""); say(second, ""); say(third, ""); return; }
-  const status = known.board && known.board.status;
-  say(first, `since ${clock(beat.since_ms)}`);
-  say(second, now.state !== "not_inspected" && status ? `${status.rate_hz.toFixed(1)} parts/s` : "");
-  say(third, beat.last ? `last: ${WORDS[beat.last.decision].toLowerCase()}, ${ago(beat.now_ms - beat.last.at_ms)} ago` : "no part yet");
-  document.title = `${now.state === "inspecting" ? "✓" : now.state === "alarm" ? "!" : "✕"} ${(known.board && known.board.line) || "edgeinspect"}`;
+  if (!beat || now.side === null) { setText(first, ""); setText(second, ""); setText(third, ""); return; }
+  const status = latest.board && latest.board.status;
+  setText(first, `since ${clock(beat.since_ms)}`);
+  setText(second, now.state !== "not_inspected" && status ? `${status.rate_hz.toFixed(1)} parts/s` : "");
+  setText(third, beat.last ? `last: ${WORDS[beat.last.decision].toLowerCase()}, ${ago(beat.now_ms - beat.last.at_ms)} ago` : "no part yet");
+  document.title = `${now.state === "inspecting" ? "✓" : now.state === "alarm" ? "!" : "✕"} ${(latest.board && latest.board.line) || "edgeinspect"}`;
 }
 
-// Every time on the page is of this zone, unless it says another.
+// All times on the page are in this zone.
 function showClock(ms) {
   const element = at("clock");
   if (!element.firstChild) element.append(h("strong", {}), " ", h("span", {}));
-  say(element.firstChild, clock(ms));
-  say(element.lastChild, `UTC${zone(ms)}`);
+  setText(element.firstChild, clock(ms));
+  setText(element.lastChild, `UTC${zone(ms)}`);
 }
 
-function listen() {
+function connect() {
   const stream = new EventSource("stream");
-  const hear = (name, take) => stream.addEventListener(name, (event) => {
-    known.heardAt = performance.now();
-    take(JSON.parse(event.data));
+  const on = (name, handle) => stream.addEventListener(name, (event) => {
+    latest.receivedAt = performance.now();
+    handle(JSON.parse(event.data));
   });
-  hear("beat", (beat) => {
-    known.beat = beat;
-    showState();
+  on("beat", (beat) => {
+    latest.beat = beat;
+    renderStatus();
     showClock(beat.now_ms);
     view?.beat?.(beat);
   });
-  hear("board", (board) => {
-    known.board = board;
-    say(at("line-name"), board.line);
-    const standing = board.alarms.some((alarm) => !alarm.cleared_ms);
-    at("nav").querySelector('[data-view="alarms"]').classList.toggle("marked", standing);
+  on("board", (board) => {
+    latest.board = board;
+    setText(at("line-name"), board.line);
+    const hasAlarm = board.alarms.some((alarm) => !alarm.cleared_ms);
+    at("nav").querySelector('[data-view="alarms"]').classList.toggle("marked", hasAlarm);
     view?.board?.(board);
   });
-  hear("live", (live) => {
-    known.live = live;
+  on("live", (live) => {
+    latest.live = live;
     view?.live?.(live);
   });
-  // A refused or ended stream is not tried again by every browser.
+  // Not every browser reconnects a refused or ended stream.
   stream.addEventListener("error", () => {
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 1000);
+    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 1000);
   });
 }
 
@@ -107,23 +107,23 @@ function route() {
   const [name, argument] = location.hash.replace(/^#\/?/, "").split("/");
   const chosen = Object.hasOwn(VIEWS, name) ? name : "line";
   view?.close?.();
-  view = VIEWS[chosen].make(argument ? decodeURIComponent(argument) : "", known);
+  view = VIEWS[chosen].make(argument ? decodeURIComponent(argument) : "", latest);
   at("main").replaceChildren(view.element);
   for (const tab of at("nav").children) {
     const here = tab.dataset.view === chosen;
     if (here) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }
-  if (known.board) view.board?.(known.board);
-  if (known.beat) view.beat?.(known.beat);
-  if (known.live) view.live?.(known.live);
+  if (latest.board) view.board?.(latest.board);
+  if (latest.beat) view.beat?.(latest.beat);
+  if (latest.live) view.live?.(latest.live);
   scrollTo(0, 0);
 }
 
-at("nav").append(...TABS.map(([name, words]) => h("a", { href: `#/${name}`, "data-view": name, text: words })));
+at("nav").append(...TABS.map(([name, text]) => h("a", { href: `#/${name}`, "data-view": name, text })));
 addEventListener("hashchange", () => { route(); at("main").focus({ preventScroll: true }); });
-session.watch(() => { if (known.board) view?.board?.(known.board); view?.session?.(); });
-session.begin(at("who"), at("toast"));
-setInterval(showState, 100);
+session.onChange(() => { if (latest.board) view?.board?.(latest.board); view?.session?.(); });
+session.start(at("who"), at("toast"));
+setInterval(renderStatus, 100);
 route();
-listen();
+connect();

@@ -1,38 +1,38 @@
-// A picture of a frame with what was found in it laid over: class map and boxes.
+// The image of a frame with class map and boxes on top.
 
 import { h, svg } from "./dom.js";
 
 // `colors`: class name to colour. Returns the element and `show(seq, verdict, size)`.
 export function overlay(label) {
-  const picture = h("img", { alt: label, class: "frame-picture", hidden: true });
+  const image = h("img", { alt: label, class: "frame-picture", hidden: true });
   const mask = h("img", { alt: "", class: "frame-mask", hidden: true });
   const boxes = svg("svg", { class: "frame-boxes", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const none = h("p", { class: "frame-none", text: "No picture" });
-  const element = h("div", { class: "frame" }, picture, mask, boxes, none);
-  let wanted = 0;
+  const none = h("p", { class: "frame-none", text: "No image" });
+  const element = h("div", { class: "frame" }, image, mask, boxes, none);
+  let newest = 0;
 
-  async function show(told, colors) {
-    const turn = ++wanted;
-    const load = async (path) => { const image = new Image(); image.src = path; await image.decode(); return image.src; };
+  async function show(frame, colors) {
+    const request = ++newest;
+    const load = async (path) => { const loaded = new Image(); loaded.src = path; await loaded.decode(); return loaded.src; };
     let sources;
     try {
       sources = await Promise.all([
-        load(`picture/${told.seq}.jpg`),
-        told.mask ? load(`mask/${told.seq}.png`).catch(() => "") : "",
+        load(`picture/${frame.seq}.jpg`),
+        frame.mask ? load(`mask/${frame.seq}.png`).catch(() => "") : "",
       ]);
     } catch {
-      return; // overwritten meanwhile: the one before stays
+      return; // overwritten meanwhile: the previous one stays
     }
-    if (turn !== wanted) return;
-    picture.src = sources[0];
-    picture.hidden = false;
+    if (request !== newest) return;
+    image.src = sources[0];
+    image.hidden = false;
     none.hidden = true;
-    element.style.setProperty("aspect-ratio", `${told.width_px} / ${told.height_px}`);
-    element.style.setProperty("--ratio", told.width_px / told.height_px);
+    element.style.setProperty("aspect-ratio", `${frame.width_px} / ${frame.height_px}`);
+    element.style.setProperty("--ratio", frame.width_px / frame.height_px);
     if (sources[1]) mask.src = sources[1];
     mask.hidden = !sources[1];
-    boxes.setAttribute("viewBox", `0 0 ${told.width_px} ${told.height_px}`);
-    const regions = (told.verdict && told.verdict.regions) || [];
+    boxes.setAttribute("viewBox", `0 0 ${frame.width_px} ${frame.height_px}`);
+    const regions = (frame.verdict && frame.verdict.regions) || [];
     boxes.replaceChildren(...regions.map((region) => {
       const [x, y, width, height] = region.box;
       return svg("rect", { x, y, width, height, class: region.fatal ? "fatal" : "mild", stroke: colors[region.class_name] || "#ffffff", "vector-effect": "non-scaling-stroke" });

@@ -1,38 +1,38 @@
-// Who is logged in, and the actions that need it.
+// The login session, and the actions that need it.
 
-import { h, say } from "./dom.js";
+import { h, setText } from "./dom.js";
 
 const RANK = { "": 0, viewer: 0, operator: 1, engineer: 2 };
-let now = { name: "", role: "", csrf: "", logins: false, challenges: [] };
+let current = { name: "", role: "", csrf: "", logins: false, challenges: [] };
 let button, toast, timer;
-const watchers = [];
+const listeners = [];
 
 async function post(path, body) {
   const response = await fetch(path, {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-CSRF-Token": now.csrf },
+    headers: { "Content-Type": "application/json", "X-CSRF-Token": current.csrf },
     body: JSON.stringify(body),
   });
   const text = await response.text();
-  let told = null;
-  try { told = JSON.parse(text); } catch { /* the fence answers in plain words */ }
+  let data = null;
+  try { data = JSON.parse(text); } catch { /* the request guard answers in plain text */ }
   if (!response.ok) {
     if (response.status === 401 && path !== "api/login") await refresh();
-    throw new Error((told && told.problem) || text);
+    throw new Error((data && data.problem) || text);
   }
-  return told;
+  return data;
 }
 
 async function refresh() {
   const response = await fetch("api/session");
-  if (response.ok) now = await response.json();
-  button.hidden = !now.logins;
-  say(button, now.name ? `${now.name} · log out` : "Log in");
-  watchers.forEach((tell) => tell());
+  if (response.ok) current = await response.json();
+  button.hidden = !current.logins;
+  setText(button, current.name ? `${current.name} · log out` : "Log in");
+  listeners.forEach((listener) => listener());
 }
 
-function notify(words) {
-  say(toast, words);
+function notify(message) {
+  setText(toast, message);
   toast.hidden = false;
   clearTimeout(timer);
   timer = setTimeout(() => { toast.hidden = true; }, 6000);
@@ -42,16 +42,16 @@ function field(label, name, type, complete) {
   return h("label", {}, h("span", { text: label }), h("input", { name, type, autocomplete: complete, required: true, maxlength: 128 }));
 }
 
-// A dialog with its own words; resolves to the fields, or null.
-export function dialog(title, fields, yes, send) {
+// Open a dialog; `send` receives its fields.
+export function dialog(title, fields, submitLabel, send) {
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
-  const go = h("button", { type: "submit", class: "primary", text: yes });
+  const submit = h("button", { type: "submit", class: "primary", text: submitLabel });
   const form = h("form", { method: "dialog" }, h("h2", { text: title }), ...fields, problem,
-    h("div", { class: "buttons" }, h("button", { type: "button", text: "Cancel", onclick: () => box.close() }), go));
+    h("div", { class: "buttons" }, h("button", { type: "button", text: "Cancel", onclick: () => box.close() }), submit));
   const box = h("dialog", { "aria-label": title }, form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    go.disabled = true;
+    submit.disabled = true;
     problem.hidden = true;
     try {
       await send(Object.fromEntries(new FormData(form)));
@@ -60,7 +60,7 @@ export function dialog(title, fields, yes, send) {
       problem.textContent = error.message;
       problem.hidden = false;
     }
-    go.disabled = false;
+    submit.disabled = false;
   });
   box.addEventListener("close", () => box.remove());
   document.body.append(box);
@@ -68,15 +68,15 @@ export function dialog(title, fields, yes, send) {
 }
 
 export const session = {
-  get name() { return now.name; },
-  get challenges() { return now.challenges; },
-  may(role) { return RANK[now.role] >= RANK[role] && now.name !== ""; },
-  watch(tell) { watchers.push(tell); },
+  get name() { return current.name; },
+  get challenges() { return current.challenges; },
+  may(role) { return RANK[current.role] >= RANK[role] && current.name !== ""; },
+  onChange(listener) { listeners.push(listener); },
 
-  begin(who, message) {
-    button = who;
-    toast = message;
-    button.addEventListener("click", () => (now.name ? this.logout() : this.login()));
+  start(loginButton, toastElement) {
+    button = loginButton;
+    toast = toastElement;
+    button.addEventListener("click", () => (current.name ? this.logout() : this.login()));
     refresh().catch(() => {});
   },
 
@@ -84,7 +84,7 @@ export const session = {
     dialog("Log in", [field("Name", "name", "text", "username"), field("Password", "password", "password", "current-password")], "Log in", async (fields) => {
       await post("api/login", fields);
       await refresh();
-      notify(`Logged in as ${now.name}`);
+      notify(`Logged in as ${current.name}`);
     });
   },
 

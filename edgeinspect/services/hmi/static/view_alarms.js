@@ -1,16 +1,16 @@
-// Alarms with their times and remedies; what else happened; and the challenge part.
+// Alarms with times and remedies, events of the line, and the challenge part.
 
-import { ask, failure, h, when, zone } from "./dom.js";
+import { fetchJson, failure, h, when, zone } from "./dom.js";
 import { dialog, session } from "./session.js";
 import { describe } from "./view_line.js";
 
-export function make(_argument, known) {
+export function make(_argument, latest) {
   const list = h("ul", { class: "alarms" });
   const tools = h("div", { class: "tools" });
   const table = h("tbody", {});
-  const happened = h("section", { class: "panel", "aria-labelledby": "events-head" }, h("h2", { id: "events-head", text: "What happened to the line" }),
+  const history = h("section", { class: "panel", "aria-labelledby": "events-head" }, h("h2", { id: "events-head", text: "Events of the line" }),
     h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "events-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...[`Time, UTC${zone()}`, "What", "By", "Detail"].map((text) => h("th", { scope: "col", text })))), table)));
-  const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "alarms-head" }, h("h2", { id: "alarms-head", text: "Alarms" }), list, tools), happened);
+  const element = h("div", { class: "stack" }, h("section", { class: "panel", "aria-labelledby": "alarms-head" }, h("h2", { id: "alarms-head", text: "Alarms" }), list, tools), history);
   let key = "";
 
   function showTools() {
@@ -19,9 +19,9 @@ export function make(_argument, known) {
       : h("p", { class: "quiet", text: session.name ? "" : "Log in to acknowledge alarms or to send a challenge part." }));
   }
 
-  ask("api/events").then((events) => {
+  fetchJson("api/events").then((events) => {
     table.replaceChildren(...events.map((one) => h("tr", {}, h("td", { class: "when", text: when(one.at_ms) }), h("td", { text: one.kind }), h("td", { text: one.actor }), h("td", { class: "detail", text: plain(one.detail) }))));
-  }).catch((error) => happened.append(failure(error)));
+  }).catch((error) => history.append(failure(error)));
   showTools();
 
   return {
@@ -48,7 +48,7 @@ function plain(detail) {
 function challenge() {
   const select = h("select", { name: "picture", required: true }, ...session.challenges.map((name) => h("option", { value: name, text: name })));
   dialog("Send a challenge part", [
-    h("p", { text: "A picture of a known defect goes through the line in place of the next frame. Its verdict is marked; if it is not a reject, an alarm is raised." }),
-    h("label", {}, h("span", { text: "Picture" }), select),
+    h("p", { text: "An image of a known defect goes through the line in place of the next frame. Its verdict is marked; if it is not a reject, an alarm is raised." }),
+    h("label", {}, h("span", { text: "Image" }), select),
   ], "Send it", async (fields) => session.notify((await session.post("api/challenge", fields)).words));
 }

@@ -1,16 +1,16 @@
-// The models' versions, and how a candidate judged in shadow.
+// The models' versions, and the results of candidates in shadow.
 
-import { ask, count, failure, h, millis } from "./dom.js";
+import { fetchJson, count, failure, h, millis } from "./dom.js";
 import { dialog, session } from "./session.js";
 
 const STATE = { live: "Live", shadow: "In shadow", candidate: "Candidate" };
 
 export function make() {
-  const element = h("div", { class: "stack" }, h("p", { class: "panel quiet", text: "Looking into the store …" }));
-  let told = null;
-  const show = () => told && element.replaceChildren(...told.map(model));
-  const look = () => ask("api/engines").then((found) => { told = found; show(); }).catch((error) => element.replaceChildren(failure(error)));
-  look();
+  const element = h("div", { class: "stack" }, h("p", { class: "panel quiet", text: "Loading …" }));
+  let data = null;
+  const show = () => data && element.replaceChildren(...data.map(model));
+  const load = () => fetchJson("api/engines").then((response) => { data = response; show(); }).catch((error) => element.replaceChildren(failure(error)));
+  load();
 
   function model(one) {
     const head = `engine-${one.name}`;
@@ -31,9 +31,9 @@ export function make() {
   }
 
   function comparison(one) {
-    const differ = one.only_live_rejects + one.only_shadow_rejects;
-    return h("dl", { class: "shadow" }, ...[["Judged in shadow", `${count(one.frames)} frames`], ["Decided otherwise", `${count(differ)} (${one.frames ? ((100 * differ) / one.frames).toFixed(2) : "0"} %)`], ["Only the live one rejects", count(one.only_live_rejects)], ["Only this one rejects", count(one.only_shadow_rejects)], ["p99", `${millis(one.p99_us)} ms`]]
-      .map(([words, value]) => h("div", {}, h("dt", { text: words }), h("dd", { text: value }))));
+    const differences = one.only_live_rejects + one.only_shadow_rejects;
+    return h("dl", { class: "shadow" }, ...[["Inspected in shadow", `${count(one.frames)} frames`], ["Different decisions", `${count(differences)} (${one.frames ? ((100 * differences) / one.frames).toFixed(2) : "0"} %)`], ["Only the live one rejects", count(one.only_live_rejects)], ["Only this one rejects", count(one.only_shadow_rejects)], ["p99", `${millis(one.p99_us)} ms`]]
+      .map(([label, value]) => h("div", {}, h("dt", { text: label }), h("dd", { text: value }))));
   }
 
   function promote(ref) {
@@ -42,7 +42,7 @@ export function make() {
       h("label", {}, h("span", { text: "Why" }), h("input", { name: "why", required: true, maxlength: 200, autocomplete: "off" })),
     ], "Make it live", async (fields) => {
       session.notify((await session.post("api/promote", { model: ref, why: fields.why })).words);
-      await look();
+      await load();
     });
   }
 

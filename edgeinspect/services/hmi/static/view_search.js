@@ -1,13 +1,13 @@
-// The ledger's search.
+// Search in the ledger.
 
-import { ask, chip, failure, h, millis, reason, when, zone } from "./dom.js";
+import { fetchJson, chip, failure, h, millis, reason, when, zone } from "./dom.js";
 
-const field = (words, input) => h("label", {}, h("span", { text: words }), input);
+const field = (label, input) => h("label", {}, h("span", { text: label }), input);
 const options = (pairs) => pairs.map(([value, text]) => h("option", { value, text }));
 let last = "";
 
-export function make(_argument, known) {
-  const board = known.board;
+export function make(_argument, latest) {
+  const board = latest.board;
   const classes = Object.keys((board && board.classes) || {});
   const result = h("div", {});
   const form = h("form", { class: "search", role: "search", "aria-label": "Ledger" },
@@ -26,24 +26,24 @@ export function make(_argument, known) {
 }
 
 async function find(form, result) {
-  const words = new FormData(form);
-  const asked = new URLSearchParams();
-  for (const [name, value] of words) {
+  const fields = new FormData(form);
+  const query = new URLSearchParams();
+  for (const [name, value] of fields) {
     if (!value) continue;
-    if (name === "since" || name === "until") asked.set(`${name}_ms`, String(new Date(value).getTime()));
-    else asked.set(name, value.trim());
+    if (name === "since" || name === "until") query.set(`${name}_ms`, String(new Date(value).getTime()));
+    else query.set(name, value.trim());
   }
-  last = new URLSearchParams(words).toString();
+  last = new URLSearchParams(fields).toString();
   try {
-    const told = await ask(`api/search?${asked}`);
-    result.replaceChildren(table(told));
+    const data = await fetchJson(`api/search?${query}`);
+    result.replaceChildren(table(data));
   } catch (error) {
     result.replaceChildren(failure(error));
   }
 }
 
-function table(told) {
-  const rows = told.rows.map((row) => h("tr", {},
+function table(data) {
+  const rows = data.rows.map((row) => h("tr", {},
     h("td", {}, h("a", { href: `#/verdict/${row.seq}`, text: String(row.seq) })),
     h("td", { class: "when", text: when(row.at_ms) }),
     h("td", {}, chip(row.decision)),
@@ -52,7 +52,7 @@ function table(told) {
     h("td", { class: "wide", text: row.camera }),
     h("td", { class: "number", text: row.defect_prob === null ? "" : row.defect_prob.toFixed(2) }),
     h("td", { class: "number", text: millis(row.total_us) })));
-  const words = rows.length ? `${rows.length === told.most ? `The newest ${rows.length}` : rows.length} verdicts` : "No verdict is like that.";
-  return h("section", { class: "panel", "aria-labelledby": "found-head" }, h("h2", { id: "found-head", text: words }),
-    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "found-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Frame", `Captured, UTC${zone()}`, "Decision", "Why", "Part or picture", "Camera", "Gate", "ms"].map((text, index) => h("th", { scope: "col", class: index > 5 ? "number" : index === 5 ? "wide" : "", text })))), h("tbody", {}, ...rows))));
+  const title = rows.length ? `${rows.length === data.most ? `The newest ${rows.length}` : rows.length} verdicts` : "No matching verdict.";
+  return h("section", { class: "panel", "aria-labelledby": "found-head" }, h("h2", { id: "found-head", text: title }),
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "found-head" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Frame", `Captured, UTC${zone()}`, "Decision", "Why", "Part or image", "Camera", "Gate", "ms"].map((text, index) => h("th", { scope: "col", class: index > 5 ? "number" : index === 5 ? "wide" : "", text })))), h("tbody", {}, ...rows))));
 }

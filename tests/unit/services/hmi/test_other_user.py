@@ -64,4 +64,4 @@ def test_read_only_user_reads_the_ledger_in_each_state(open_to_all: Path) -> Non
     desk.dispose()
     folder.chmod(0o700)
     assert "True" in read_as_another(desk.path)
-    assert "to write there is not needed" in read_as_another(desk.path)
+    assert "Give this user read permission" in read_as_another(desk.path)
