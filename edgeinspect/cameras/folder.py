@@ -113,13 +113,8 @@ class FolderCamera(ImageFileCamera, DelayReportingCamera):
         self._keys_by_frame_id: dict[int, FileKey] = {}
         self._watcher: FolderWatcher | None = None
         if options.watch:
-            self._watcher = FolderWatcher(
-                options.path,
-                options.settle_ms,
-                options.complete_within_ms,
-                clock,
-                self._decode_image,
-            )
+            times_ms = (options.settle_ms, options.complete_within_ms)
+            self._watcher = FolderWatcher(options.path, *times_ms, clock, self._decode_image)
 
     # -- for the capture thread -------------------------------------------------------
 

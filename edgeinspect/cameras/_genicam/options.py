@@ -74,32 +74,22 @@ def list_features(options: GenicamOptions) -> list[FeatureSetting]:
     The offsets are set to 0 before the size, as a valid size could be refused otherwise.
     """
     out = [FeatureSetting(name, value) for name, value in options.features.items()]
-    if options.pixel_format is not None:
-        out.append(FeatureSetting("PixelFormat", options.pixel_format))
-    if options.width is not None:
-        out.append(FeatureSetting("OffsetX", 0, is_optional=True))
-    if options.height is not None:
-        out.append(FeatureSetting("OffsetY", 0, is_optional=True))
-    region = (
-        ("Width", options.width),
-        ("Height", options.height),
-        ("OffsetX", options.offset_x),
-        ("OffsetY", options.offset_y),
-    )
-    out += [FeatureSetting(name, value) for name, value in region if value is not None]
+
+    def add(name: str, value: FeatureValue | None, *preparation: tuple[str, FeatureValue]) -> None:
+        if value is not None:
+            out.extend(FeatureSetting(*each, is_optional=True) for each in preparation)
+            out.append(FeatureSetting(name, value))
+
+    add("PixelFormat", options.pixel_format)
+    add("Width", options.width, ("OffsetX", 0))
+    add("Height", options.height, ("OffsetY", 0))
+    add("OffsetX", options.offset_x)
+    add("OffsetY", options.offset_y)
     out.append(FeatureSetting("TriggerSelector", "FrameStart", is_optional=True))
-    out.append(
-        FeatureSetting("TriggerMode", options.is_triggered, is_optional=not options.is_triggered)
-    )
-    if options.trigger_source is not None:
-        out.append(FeatureSetting("TriggerSource", options.trigger_source))
-    if options.frame_rate is not None:
-        out.append(FeatureSetting("AcquisitionFrameRateEnable", True, is_optional=True))
-        out.append(FeatureSetting("AcquisitionFrameRate", options.frame_rate))
-    if options.exposure_time is not None:
-        out.append(FeatureSetting("ExposureAuto", "Off", is_optional=True))
-        out.append(FeatureSetting("ExposureTime", options.exposure_time))
-    if options.gain is not None:
-        out.append(FeatureSetting("GainAuto", "Off", is_optional=True))
-        out.append(FeatureSetting("Gain", options.gain))
+    is_triggered = options.is_triggered
+    out.append(FeatureSetting("TriggerMode", is_triggered, is_optional=not is_triggered))
+    add("TriggerSource", options.trigger_source)
+    add("AcquisitionFrameRate", options.frame_rate, ("AcquisitionFrameRateEnable", True))
+    add("ExposureTime", options.exposure_time, ("ExposureAuto", "Off"))
+    add("Gain", options.gain, ("GainAuto", "Off"))
     return out

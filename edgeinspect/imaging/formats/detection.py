@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff
+from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff, tiff_directory
 from edgeinspect.imaging.formats.image_info import (
     ImageFileError,
     ImageInfo,
@@ -71,7 +71,7 @@ _FORMATS = (
     _Format("PNG", (png.SIGNATURE,), png.read_size, png.read_info, png.verify),
     _Format("JPEG", (jpeg.SIGNATURE,), jpeg.read_size, jpeg.read_info, jpeg.verify),
     _Format("BMP", (bmp.SIGNATURE,), bmp.read_size, bmp.read_info),
-    _Format("TIFF", tiff.SIGNATURES, tiff.read_size, tiff.read_info),
+    _Format("TIFF", tiff_directory.SIGNATURES, tiff_directory.read_size, tiff.read_info),
     _Format("PNM", pnm.SIGNATURES, pnm.read_size, pnm.read_info),
 )
 
@@ -152,8 +152,8 @@ def read_stored_bit_depth(path: Path) -> StoredBitDepth | None:
                 return StoredBitDepth(16 if head[24] == 16 else 8)
             if head.startswith((jpeg.SIGNATURE, bmp.SIGNATURE)):
                 return StoredBitDepth(8)
-            if head.startswith(tiff.SIGNATURES):
-                return StoredBitDepth(*tiff.read_bit_depth(file))
+            if head.startswith(tiff_directory.SIGNATURES):
+                return StoredBitDepth(*tiff_directory.read_bit_depth(file))
             if head[:2] in (b"P4", b"P5", b"P6"):
                 return StoredBitDepth(*pnm.read_bit_depth(head))
     except (OSError, ImageFileError, struct.error, IndexError):

@@ -16,7 +16,7 @@ import pytest
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import ReadSettings, read_image, read_image_bytes
 from edgeinspect.imaging.formats.detection import read_stored_bit_depth
-from edgeinspect.imaging.formats.tiff import SIGNATURES
+from edgeinspect.imaging.formats.tiff_directory import SIGNATURES
 from edgeinspect.imaging.image_file import decode_native
 from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 from edgeinspect.system.regular_file import _NonBlockingFile
