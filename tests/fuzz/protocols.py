@@ -73,7 +73,7 @@ def sparkplug(data: bytes, _folder: Path) -> None:
     payload.decode_payload(data)
 
 
-def _board() -> LineState:
+def _line_state() -> LineState:
     return LineState(
         "strip",
         clock=ManualClock(),
@@ -82,43 +82,33 @@ def _board() -> LineState:
     )
 
 
-def board(data: bytes, _folder: Path) -> None:
-    """A verdict on the page, and in the archive's names."""
+def verdict_in_hmi(data: bytes, _folder: Path) -> None:
+    """A verdict in the HMI, and in the archive's file names."""
     verdict = decode_verdict(data)
-    shown = LineState(
-        "strip",
-        clock=ManualClock(),
-        silence_timeout_ns=1,
-        shift_bounds=lambda at: shift_bounds(at, ["06:00"]),
-    )
-    shown.on_verdict(verdict, data, replayed=False)
-    shown.add_past_reject(verdict, data)
+    state = _line_state()
+    state.on_verdict(verdict, data, replayed=False)
+    state.add_past_reject(verdict, data)
     json_response(
         [
-            shown.heartbeat_payload(),
-            shown.shift_payload(),
-            shown.trend_payload(),
-            shown.rejects_payload(),
+            state.heartbeat_payload(),
+            state.shift_payload(),
+            state.trend_payload(),
+            state.rejects_payload(),
         ]
     )
     frame_folder(verdict)
     frame_name(verdict)
 
 
-def beat(data: bytes, _folder: Path) -> None:
+def heartbeat_in_hmi(data: bytes, _folder: Path) -> None:
     message = decode_message(data)
-    shown = LineState(
-        "strip",
-        clock=ManualClock(),
-        silence_timeout_ns=1,
-        shift_bounds=lambda at: shift_bounds(at, ["06:00"]),
-    )
+    state = _line_state()
     if isinstance(message, (Heartbeat, Status)):
-        shown.on_heartbeat(message)
-    json_response([shown.heartbeat_payload(), shown.alarms_payload()])
+        state.on_heartbeat(message)
+    json_response([state.heartbeat_payload(), state.alarms_payload()])
 
 
-def body(data: bytes, _folder: Path) -> None:
+def request_body(data: bytes, _folder: Path) -> None:
     for kind in (_LoginBody, _ChallengeBody, _PromoteBody):
         try:
             decode_json(data, kind)
@@ -126,7 +116,7 @@ def body(data: bytes, _folder: Path) -> None:
             continue
 
 
-def detail(data: bytes, _folder: Path) -> None:
+def alarm_detail(data: bytes, _folder: Path) -> None:
     _parse_detail(data.decode("utf-8", "replace"))
 
 
@@ -152,8 +142,12 @@ TARGETS = [
     Target("protocol: PLC's block", block, [bytes(range(2 * _register_map.INPUT_WORDS))]),
     Target("protocol: protobuf", protobuf, [_PAYLOAD], (ValueError,)),
     Target("protocol: Sparkplug", sparkplug, [_PAYLOAD], (ValueError,)),
-    Target("page: verdict", board, VERDICTS),
-    Target("page: heartbeat", beat, BEATS),
-    Target("page: body of a request", body, [b'{"name":"anna","password":"a long password"}']),
-    Target("page: detail of an event", detail, [b'{"alarm":"camera top is lost","by":"anna"}']),
+    Target("HMI: verdict", verdict_in_hmi, VERDICTS),
+    Target("HMI: heartbeat", heartbeat_in_hmi, BEATS),
+    Target(
+        "HMI: body of a request", request_body, [b'{"name":"anna","password":"a long password"}']
+    ),
+    Target(
+        "HMI: detail of an event", alarm_detail, [b'{"alarm":"camera top is lost","by":"anna"}']
+    ),
 ]

@@ -63,7 +63,7 @@ class Host:
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
         self.kinds: list[str] = []
-        self.heard: list[tuple[str, _sparkplug.Payload]] = []
+        self.messages: list[tuple[str, _sparkplug.Payload]] = []
         self.wrong: list[str] = []
         """Messages with a wrong QoS, or retained."""
         self.deaths: list[float] = []
@@ -88,7 +88,7 @@ class Host:
             return
         payload = _sparkplug.decode_payload(message.payload)
         self.kinds.append(kind)
-        self.heard.append((kind, payload))
+        self.messages.append((kind, payload))
         if message.retain or message.qos != (1 if kind == "NDEATH" else 0):
             self.wrong.append(kind)
         if kind == "NDEATH":
@@ -115,7 +115,7 @@ class Host:
     def results(self) -> list[dict[str, _sparkplug.Metric]]:
         """Return the metrics of each DDATA with a result."""
         found = []
-        for kind, payload in list(self.heard):
+        for kind, payload in list(self.messages):
             metrics = {metric.name: metric for metric in payload.metrics}
             if kind == "DDATA" and "ResultId" in metrics and metrics["ResultsValid"].value:
                 found.append(metrics)
@@ -125,7 +125,7 @@ class Host:
         """Return the bdSeq of each birth and death of the node."""
         return [
             (kind, metric.value)
-            for kind, payload in list(self.heard)
+            for kind, payload in list(self.messages)
             for metric in payload.metrics
             if metric.name == "bdSeq"
         ]

@@ -156,8 +156,8 @@ class AccessControl:
             raise ConnectionRejected(
                 ua.StatusCodes.BadSecurityChecksFailed, "no certificate was sent"
             )
-        ours = bytes.fromhex(thumbprint(identity.der))
-        if head.ReceiverCertificateThumbPrint != ours:
+        own_thumbprint = bytes.fromhex(thumbprint(identity.der))
+        if head.ReceiverCertificateThumbPrint != own_thumbprint:
             problem = "the client has another certificate of this server"
             raise ConnectionRejected(ua.StatusCodes.BadCertificateInvalid, problem)
         problem = await asyncio.to_thread(self._trust.check, der)

@@ -101,7 +101,7 @@ class NotPassedPart(RecordTime):
 
 
 def digest_part_id(part_id: str) -> bytes:
-    """Return the 16-byte digest that stands for a part id."""
+    """Return the 16-byte digest of a part id."""
     return hashlib.blake2b(part_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

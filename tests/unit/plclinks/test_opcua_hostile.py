@@ -128,12 +128,12 @@ def test_services_without_permission(served: RunningServer) -> None:
         item = ua.AddNodesItem()
         item.ParentNodeId, item.BrowseName = ua.NodeId(85), ua.QualifiedName("x", 2)
         reference = ua.AddReferencesItem()
-        gone = ua.DeleteNodesItem()
-        gone.NodeId = ua.NodeId("Inputs.Enable", 2)
+        item = ua.DeleteNodesItem()
+        item.NodeId = ua.NodeId("Inputs.Enable", 2)
         for request in (
             client.uaclient.add_nodes([item]),
             client.uaclient.add_references([reference]),
-            client.uaclient.delete_nodes(ua.DeleteNodesParameters([gone])),
+            client.uaclient.delete_nodes(ua.DeleteNodesParameters([item])),
             client.uaclient.delete_references([ua.DeleteReferencesItem()]),
             client.uaclient.register_server(ua.RegisteredServer()),
         ):
@@ -278,8 +278,8 @@ def test_values_have_time_stamps_and_namespaces_have_metadata(served: RunningSer
         await asyncio.to_thread(wait_for, lambda: len(changes) > 30)
         assert all(each.SourceTimestamp and each.ServerTimestamp for each in changes)
         namespaces = await client.nodes.server.get_child("0:Namespaces")
-        ours = await namespaces.get_child(f"2:{NAMESPACE}")
-        assert await (await ours.get_child("0:NamespaceUri")).read_value() == NAMESPACE
+        metadata = await namespaces.get_child(f"2:{NAMESPACE}")
+        assert await (await metadata.get_child("0:NamespaceUri")).read_value() == NAMESPACE
         await disconnect(client)
 
     run_async(work)

@@ -107,8 +107,8 @@ def test_a_result_has_its_capture_time_and_a_delayed_one_is_historical() -> None
     live = named(messages(node, online(2), BORN_MS + 20)[0])
     assert live["ResultId"].timestamp_ms == BORN_MS + 5
     assert not live["ResultId"].is_historical
-    gone = named(messages(node, online(), BORN_MS + 30)[0])
-    assert gone["ResultsValid"].timestamp_ms == BORN_MS + 30
+    after_result = named(messages(node, online(), BORN_MS + 30)[0])
+    assert after_result["ResultsValid"].timestamp_ms == BORN_MS + 30
     other = named(messages(node, replace(online(), buffered=4), BORN_MS + 40)[0])
     assert {name: metric.timestamp_ms for name, metric in other.items()} == {
         "Buffered": BORN_MS + 40
@@ -128,7 +128,7 @@ def test_any_order_of_images_is_in_sequence(steps: list[str | int]) -> None:
     node = EdgeNode(0, BORN_MS)
     expected: int | None = None
     alive = False
-    told: list[int] = []
+    sent: list[int] = []
     for step in steps:
         if step == "rebirth":
             node.request_rebirth()
@@ -145,13 +145,13 @@ def test_any_order_of_images_is_in_sequence(steps: list[str | int]) -> None:
             if message.kind == "DDATA":
                 assert alive
                 if "ResultId" in named(message) and named(message)["ResultsValid"].value:
-                    told.append(int(named(message)["ResultId"].value))
+                    sent.append(int(named(message)["ResultId"].value))
             alive = {"DBIRTH": True, "DDEATH": False}.get(message.kind, alive)
             expected = (seq + 1) % 256
     # A result that was hidden and shown again is sent again, with the same id.
     shown = [step for step in steps if isinstance(step, int)]
-    assert _changes(told) == _changes(shown)
-    assert len(told) <= len(shown)
+    assert _changes(sent) == _changes(shown)
+    assert len(sent) <= len(shown)
 
 
 def _changes(ids: list[int]) -> list[int]:

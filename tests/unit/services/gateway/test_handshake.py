@@ -448,9 +448,9 @@ def test_a_block_of_a_result_and_its_successor_is_not_taken() -> None:
     plc.deliver(shown)
     plc.cycle()
     plc.now_ns = ACK_TIMEOUT_NS
-    gone = plc.cycle()[0]
-    assert (gone.result_id, gone.results_valid) == (1, False)
-    old, new = _register_codec.encode_outputs(shown), _register_codec.encode_outputs(gone)
+    without_result = plc.cycle()[0]
+    assert (without_result.result_id, without_result.results_valid) == (1, False)
+    old, new = _register_codec.encode_outputs(shown), _register_codec.encode_outputs(without_result)
     for words in range(1, _register_map.OUTPUT_WORDS):
         torn = old[: 2 * words] + new[2 * words :]
         program = PlcProgram()
