@@ -49,7 +49,7 @@ def test_waits_for_the_line(
     assert isinstance(items[1], RecordedConfiguration)
     assert isinstance(items[-1], RecordingEnd)
     assert main(words) == 64
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main(["replay", str(out)]) == 65
     assert "contains no frame" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""A recorded shift: what is in the file, and how it is written and read.
+"""Recordings of a line: their messages, and how they are written and read.
 
 Source: docs/decisions/0014-recordings.md
 """

@@ -1,8 +1,9 @@
-"""The messages of an MCAP file in their order, read as if it were hostile.
+"""Reads the messages of an MCAP file in order, as untrusted input.
 
-The container's own reader believes lengths before it has the bytes and knows no cut end; this
-one takes no more memory than the file has bytes, or one chunk may have, and tells a cut from
-damage. Source: https://mcap.dev/spec
+The reader of the library mcap (1.6) was weighed and left out. It trusts lengths before it has the
+bytes, accepts a chunk without a checksum, and raises the same errors for a truncated file, which
+is normal after a crash, and for a damaged one. This reader needs no more memory than the file, or
+one chunk, has bytes. Source: https://mcap.dev/spec
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from edgeinspect.system import open_regular
 
 MAGIC = b"\x89MCAP0\r\n"
 MAX_RECORD_BYTES = 512 << 20
-"""Longest record or chunk that is believed."""
+"""Longest record or chunk that is read."""
 
 _RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
@@ -31,7 +32,7 @@ _MAX_CHANNELS = 4096
 
 @dataclass(frozen=True, slots=True)
 class McapMessage:
-    """One message as it lies in the file."""
+    """One message of the file, undecoded."""
 
     topic: str
     encoding: str
@@ -42,7 +43,8 @@ class McapMessage:
 class McapReader:
     """Reads one file from its beginning, once. One thread.
 
-    `cut` says, after the last message, how the file ends if it was not ended in order.
+    After the last message `truncation` describes how the file ends; it is empty if the file
+    was finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,7 +53,7 @@ class McapReader:
         self._channels: dict[int, tuple[str, str]] = {}
 
     def messages(self) -> Iterator[McapMessage]:
-        """Every message, up to the file's end or to where it was cut.
+        """Yield every message up to the end of the file or its truncation.
 
         Raises:
             DataError: It cannot be read, is no MCAP file, or is damaged before its end.
@@ -62,23 +64,23 @@ class McapReader:
                 head = file.read(len(MAGIC))
                 if head != MAGIC:
                     if MAGIC.startswith(head.rstrip(b"\0")):
-                        self.truncation = "nothing was written before it was cut"
+                        self.truncation = "nothing was written before it was truncated"
                         return
                     raise self._error("is not a recording: it is no MCAP file")
                 file.seek(max(len(MAGIC), size - len(MAGIC)))
-                ended = file.read(len(MAGIC)) == MAGIC
+                finished = file.read(len(MAGIC)) == MAGIC
                 file.seek(len(MAGIC))
-                for chunk, at in self._read_chunks(file, size, ended):
+                for chunk, at in self._read_chunks(file, size, finished):
                     yield from self._parse_chunk(chunk, at)
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror}") from error
 
     def _read_chunks(
-        self, file: BinaryIO, size: int, ended: bool
+        self, file: BinaryIO, size: int, finished: bool
     ) -> Iterator[tuple[memoryview, int]]:
-        """The records of each chunk, and where it stands.
+        """Yield the records of each chunk, and its offset.
 
-        A file that was ended has its magic at its end too: what looks cut there is damage.
+        A finished file also ends with the magic: then what looks like a truncation is damage.
         """
         at = len(MAGIC)
         while True:
@@ -89,13 +91,13 @@ class McapReader:
                 return
             problem = ""
             if len(head) < _RECORD_HEAD.size:
-                problem = f"cut at byte {at}"
+                problem = f"truncated at byte {at}"
             elif opcode == 0 and _is_all_zeros(file, head):
-                problem = f"cut at byte {at}: nothing but zeros from there"
+                problem = f"truncated at byte {at}: only zeros follow"
             elif end > size:
-                problem = f"cut at byte {at}, in the middle of a record"
+                problem = f"truncated at byte {at}, within a record"
             elif opcode in (_CHANNEL_OP, _MESSAGE_OP):
-                raise self._error("has records outside chunks, which no checksum vouches for", at)
+                raise self._error("has records outside chunks, which have no checksum", at)
             elif opcode != _CHUNK_OP:
                 file.seek(end)
             elif length > MAX_RECORD_BYTES:
@@ -105,18 +107,18 @@ class McapReader:
                 if chunk is not None:
                     yield chunk, at
                 elif end == size or _is_all_zeros(file, b""):
-                    problem = f"cut at byte {at}, in the middle of a chunk"
+                    problem = f"truncated at byte {at}, within a chunk"
                 else:
-                    raise self._error("is damaged: a checksum does not hold", at)
-            if problem and ended:
-                raise self._error("is damaged: it was ended in order, and breaks off before", at)
+                    raise self._error("is damaged: a checksum differs", at)
+            if problem and finished:
+                raise self._error("is damaged: it was finished, and breaks off before its end", at)
             if problem:
                 self.truncation = problem
                 return
             at = end
 
     def _read_chunk(self, body: memoryview, at: int) -> memoryview | None:
-        """The records of a chunk; None if its checksum does not hold."""
+        """Return the records of a chunk; None if its checksum differs."""
         try:
             _start, _end, size, crc = _CHUNK.unpack_from(body)
             compression, after = _read_string(body, _CHUNK.size)
@@ -132,7 +134,7 @@ class McapReader:
             raise self._error(
                 f"has chunks packed with {compression[:20]!r}",
                 at,
-                remedy="Pack it anew with zstd, as `mcap compress` does",
+                remedy="Convert it to zstd: `mcap compress`",
             )
         if zlib.crc32(data) != crc:
             return None
@@ -143,7 +145,7 @@ class McapReader:
 
         try:
             if zstandard.get_frame_parameters(data).content_size != size:
-                raise self._error("is damaged: a chunk is not as long as it says", at)
+                raise self._error("is damaged: a chunk has another length than its header", at)
             return memoryview(zstandard.ZstdDecompressor().decompress(data))
         except zstandard.ZstdError as error:
             raise self._error(f"is damaged: {error}", at) from error
@@ -182,7 +184,7 @@ class McapReader:
 
 
 def _read_string(body: memoryview, at: int) -> tuple[str, int]:
-    """A string with its length before it, and where the next thing begins."""
+    """Return a length-prefixed string, and the offset after it."""
     (length,) = struct.unpack_from("<I", body, at)
     data = bytes(body[at + 4 : at + 4 + length])
     if len(data) != length:
@@ -191,7 +193,7 @@ def _read_string(body: memoryview, at: int) -> tuple[str, int]:
 
 
 def _is_all_zeros(file: BinaryIO, head: bytes) -> bool:
-    """True if from here to the file's end there are only zeros; as a power cut leaves it."""
+    """Return whether only zeros follow, as a power cut leaves them."""
     while True:
         if any(head):
             return False

@@ -1,11 +1,10 @@
-"""Reading recordings: one file, or a folder of files that follow one another."""
+"""Reads recordings: one file, or a folder of consecutive files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -39,12 +38,11 @@ _TYPES: dict[str, type[msgspec.Struct]] = {
     TOPIC_END: RecordingEnd,
 }
 _decode_frame: Decoder[FrameRecord] = msgpack_decoder(FrameRecord)
-Body = TypeVar("Body")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedFrame:
-    """One frame as it was recorded."""
+    """One recorded frame."""
 
     verdict: Verdict
     record: FrameRecord
@@ -52,10 +50,11 @@ class RecordedFrame:
 
     @property
     def has_image(self) -> bool:
+        """False if the recorder could not copy the image."""
         return self.record.dims is not None
 
     def pixels(self) -> Pixels | None:
-        """The camera's own picture, unpacked anew at each call; None if there is none.
+        """Unpack and return the camera's image; None if there is none.
 
         Raises:
             DataError: It is damaged.
@@ -82,18 +81,18 @@ RecordingItem = (
 
 @dataclass(slots=True)
 class Recording:
-    """The files of one recording, in the order in which they were written. One thread."""
+    """The files of one recording, in the order of writing. One thread."""
 
     files: list[Path]
     truncations: list[tuple[Path, str]] = field(default_factory=list)
-    """After `items`: files that were not ended in order, and where each was cut."""
+    """After `items`: the files that were not finished, and how each ends."""
 
     def items(self) -> Iterator[RecordingItem]:
-        """Everything of all files in its order; may be called again.
+        """Yield the content of all files in order; may be called again.
 
         Raises:
-            DataError: A file is none of ours, damaged before its end, or two contradict
-                each other.
+            DataError: A file is not a recording, damaged before its end, or contradicts the
+                one before.
         """
         self.truncations.clear()
         line = ""
@@ -103,66 +102,68 @@ class Recording:
                 if isinstance(item, RecordingInfo):
                     if line and item.line != line:
                         raise DataError(
-                            f"is of line {item.line}, the file before of {line}",
+                            f"is of line {item.line}, the previous file of {line}",
                             where=str(path),
                             remedy="Replay one line at a time",
                         )
                     line = item.line
                 elif isinstance(item, RecordedFrame):
-                    place = (item.verdict.epoch, item.verdict.seq)
-                    if not _may_follow(place, last):
+                    position = (item.verdict.epoch, item.verdict.seq)
+                    if not _may_follow(position, last):
                         raise DataError(
-                            f"has frame {place[1]} of epoch {place[0]} after frame "
+                            f"has frame {position[1]} of epoch {position[0]} after frame "
                             f"{last[1]} of epoch {last[0]}",
                             where=str(path),
-                            remedy="Give each recording once, and folders that hold one line only",
+                            remedy="Give each recording once, and folders with one line only",
                         )
-                    last = place
+                    last = position
                 yield item
 
     def _read_file(self, path: Path) -> Iterator[RecordingItem]:
         reader = McapReader(path)
-        begun = ended = False
+        has_info = has_end = False
         for message in reader.messages():
             item = _decode_item(message, str(path))
             if item is None:
                 continue
-            if not begun and not isinstance(item, RecordingInfo):
+            if not has_info and not isinstance(item, RecordingInfo):
                 raise DataError("is an MCAP file, but no recording of edgeinspect", where=str(path))
-            begun = True
-            ended = isinstance(item, RecordingEnd)
+            has_info = True
+            has_end = isinstance(item, RecordingEnd)
             yield item
-        if not begun and not reader.truncation:
+        if not has_info and not reader.truncation:
             raise DataError("is an MCAP file, but no recording of edgeinspect", where=str(path))
-        if reader.truncation or not ended:
-            self.truncations.append((path, reader.truncation or "cut before its end was written"))
+        if reader.truncation or not has_end:
+            self.truncations.append(
+                (path, reader.truncation or "truncated before its end was written")
+            )
 
 
 def open_recording(path: Path) -> Recording:
-    """A recording file, or a folder of them; nothing is read yet.
+    """Return the recording of a file, or of a folder of files, without reading it.
 
     Raises:
         DataError: There is none.
     """
     files = sorted(path.glob(f"*{RECORDING_SUFFIX}")) if path.is_dir() else [path]
     if not files:
-        raise DataError(f"holds no recording (*{RECORDING_SUFFIX})", where=str(path))
+        raise DataError(f"has no recording (*{RECORDING_SUFFIX})", where=str(path))
     if not files[0].is_file():
         raise DataError("there is no such recording", where=str(path))
     return Recording(files)
 
 
-def _may_follow(place: tuple[int, int], last: tuple[int, int]) -> bool:
-    """True if a frame may come after another: verdicts are recorded in the order of seq.
+def _may_follow(position: tuple[int, int], last: tuple[int, int]) -> bool:
+    """Return whether a frame may follow another: verdicts are recorded in the order of seq.
 
-    A line that lost its spool counts anew in a later epoch, and what a dead daemon left open
-    keeps the dead epoch; so each number alone may stand, but not both go back.
+    A line that lost its spool restarts its seqs in a later epoch, and frames that a previous
+    daemon left open keep its epoch; so one of the two may decrease or stay, but not both.
     """
-    return place[0] > last[0] or place[1] > last[1]
+    return position[0] > last[0] or position[1] > last[1]
 
 
 def _decode_item(message: McapMessage, where: str) -> RecordingItem | None:
-    """One message decoded; None if it is of a topic that is not known here."""
+    """Decode one message; None if its topic is unknown."""
     kind, _, _camera = message.topic.partition(".")
     try:
         if kind == TOPIC_FRAME and message.encoding == "msgpack":

@@ -1,7 +1,7 @@
-"""Writing one recording file: an MCAP file whose every chunk is whole or not there.
+"""Writes one recording: an MCAP file of chunks with a CRC each.
 
-Each frame leaves in a chunk with its own CRC and in one stream of writes to the page cache, so
-`kill -9` at any instant costs what was not yet written and at most cuts the last chunk.
+Chunks go to the page cache in order, so `kill -9` at any instant loses only what was not written
+yet and truncates at most the last chunk.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from edgeinspect.storage.recording.messages import (
 )
 
 _CHUNK_BYTES = 64 << 10
-"""A chunk is written when it has become longer: for most cameras with each frame."""
+"""A chunk is written when it is longer: for most cameras with each frame."""
 _INDEX_RESERVE_BYTES = 1 << 20
-"""Kept free for the index at the end."""
+"""Space for the index at the end."""
 _to_json = msgspec.json.Encoder().encode
 _to_msgpack = msgspec.msgpack.Encoder().encode
 
@@ -41,11 +41,11 @@ class RecordingWriter:
     """One file being written. One thread."""
 
     def __init__(self, path: Path, about: RecordingInfo) -> None:
-        """Make the file.
+        """Create the file.
 
         Raises:
             UsageError: There is a file of that name.
-            StorageError: It cannot be made.
+            StorageError: It cannot be created.
             ModuleNotFoundError: The extra `record` is not installed.
         """
         from mcap.writer import CompressionType, Writer
@@ -53,7 +53,7 @@ class RecordingWriter:
         self.path = path
         self.frames = 0
         self._file = _UnbufferedFile(path)
-        self._writer: Any = Writer(  # its types know no stream but a buffered one
+        self._writer: Any = Writer(  # its annotations allow a buffered stream only
             cast(Any, self._file), chunk_size=_CHUNK_BYTES, compression=CompressionType.NONE
         )
         self._channels: dict[str, int] = {}
@@ -62,23 +62,23 @@ class RecordingWriter:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes in the file by now, with what its end will need."""
+        """Size of the file if it is finished now."""
         return self._file.size_bytes + _INDEX_RESERVE_BYTES
 
     def write_configuration(self, configuration: RecordedConfiguration, utc_ns: int) -> None:
-        """Keep a configuration; before the first verdict that names it."""
+        """Write a configuration; before the first verdict that names it."""
         self._write_json(TOPIC_CONFIGURATION, configuration, utc_ns)
 
     def write_clock(self, reading: ClockReading) -> None:
-        """Keep a reading of both clocks."""
+        """Write a reading of both clocks."""
         self._write_json(TOPIC_CLOCK, reading, reading.utc_ns)
 
     def write_missed(self, missed: MissedVerdicts, utc_ns: int) -> None:
-        """Say which verdicts are not in this recording."""
+        """Write which verdicts are not in this recording."""
         self._write_json(TOPIC_MISSED, missed, utc_ns)
 
     def write_frame(self, record: FrameRecord, camera: str, seq: int, utc_ns: int) -> None:
-        """Keep a frame with its verdict; frames come in the order of their verdicts."""
+        """Write a frame with its verdict; frames come in the order of their verdicts."""
         topic = f"{TOPIC_FRAME}.{camera}"
         channel = self._channel_id(topic, "msgpack")
         self._write_message(channel, _to_msgpack(record), utc_ns, seq & 0xFFFF_FFFF)
@@ -94,24 +94,24 @@ class RecordingWriter:
             self._file.close()
 
     def flush(self, *, to_disk: bool = False) -> None:
-        """Write what a chunk still holds back; `to_disk` waits until no power cut can take it."""
+        """Write the open chunk; `to_disk` waits until it survives a power cut."""
         self._writer.flush()
         if to_disk:
             self._file.sync()
 
     def close_unfinished(self) -> None:
-        """Close the file as it is: after the disk has failed."""
+        """Close the file as it is, after a failure of the disk."""
         self._file.close()
 
     def _write_json(self, topic: str, message: msgspec.Struct, utc_ns: int) -> None:
         self._write_message(self._channel_id(topic, "json"), _to_json(message), utc_ns)
 
     def _channel_id(self, topic: str, encoding: str) -> int:
-        known = self._channels.get(topic)
-        if known is None:
-            known = self._writer.register_channel(topic, encoding, schema_id=0)
-            self._channels[topic] = known
-        return known
+        channel = self._channels.get(topic)
+        if channel is None:
+            channel = self._writer.register_channel(topic, encoding, schema_id=0)
+            self._channels[topic] = channel
+        return channel
 
     def _write_message(self, channel: int, data: bytes, utc_ns: int, sequence: int = 0) -> None:
         at_ns = max(0, utc_ns)
@@ -119,7 +119,7 @@ class RecordingWriter:
 
 
 class _UnbufferedFile:
-    """A file without a buffer of ours: what is written is in the page cache."""
+    """A file without a buffer in this process: writes go to the page cache."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -129,33 +129,33 @@ class _UnbufferedFile:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         except FileExistsError:
             raise UsageError(
-                "is there already",
+                "exists already",
                 where=str(path),
-                remedy="Give another name: no recording is overwritten",
+                remedy="Choose another name: no recording is overwritten",
             ) from None
         except OSError as error:
-            raise StorageError(f"cannot be made: {error.strerror}", where=str(path)) from error
+            raise StorageError(f"cannot be created: {error.strerror}", where=str(path)) from error
 
     def write(self, data: bytes) -> int:
-        left = memoryview(data)
-        while left:
+        remaining = memoryview(data)
+        while remaining:
             try:
-                done = os.write(self._file, left)
+                written = os.write(self._file, remaining)
             except OSError as error:
                 raise StorageError(
                     f"cannot be written: {error.strerror}",
                     where=str(self._path),
-                    remedy="What was recorded by now can be replayed",
+                    remedy="The recording up to here can be replayed",
                 ) from error
-            self.size_bytes += done
-            left = left[done:]
+            self.size_bytes += written
+            remaining = remaining[written:]
         return len(data)
 
     def tell(self) -> int:
         return self.size_bytes
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: there is no buffer."""
 
     def sync(self) -> None:
         try:

@@ -86,7 +86,7 @@ def frames(items: list[RecordingItem]) -> list[int]:
     return [item.verdict.seq for item in items if isinstance(item, RecordedFrame)]
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_a_recording_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     writer = RecordingWriter(path, ABOUT)
     writer.write_configuration(CONFIGURATION, 6)
@@ -116,7 +116,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert second.record.why_not == "none came"
 
 
-def test_the_containers_own_library_reads_it(tmp_path: Path) -> None:
+def test_the_library_mcap_reads_a_recording(tmp_path: Path) -> None:
     from mcap.reader import make_reader
 
     write(tmp_path / "a.mcap", range(1, 6))
@@ -132,7 +132,7 @@ def test_the_containers_own_library_reads_it(tmp_path: Path) -> None:
     assert summary.statistics.message_count == 13
 
 
-def test_cut_anywhere_it_is_read_up_to_there(tmp_path: Path) -> None:
+def test_a_file_truncated_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mcap"
     write(whole, range(1, 4), end=False)
     data = whole.read_bytes()
@@ -151,7 +151,7 @@ def test_cut_anywhere_it_is_read_up_to_there(tmp_path: Path) -> None:
     assert seen == {0, 1, 2, 3}
 
 
-def test_an_ended_file_that_breaks_off_is_damaged(tmp_path: Path) -> None:
+def test_a_finished_file_that_breaks_off_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
     write(path, range(1, 4))
     data = path.read_bytes()
@@ -182,7 +182,7 @@ def test_a_changed_byte_never_changes_a_frame(tmp_path: Path, place: int, flip: 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300), st.booleans())
-def test_anything_else_is_refused_or_empty(tmp_path: Path, data: bytes, with_magic: bool) -> None:
+def test_any_other_file_is_refused_or_empty(tmp_path: Path, data: bytes, with_magic: bool) -> None:
     path = tmp_path / "any.mcap"
     path.write_bytes((b"\x89MCAP0\r\n" if with_magic else b"") + data)
     try:
@@ -210,14 +210,14 @@ def chunk(records: bytes, size: int | None = None, compression: bytes = b"") -> 
         (b"\5\0", "ends within a record"),
     ],
 )
-def test_a_lie_inside_a_chunk_is_refused(tmp_path: Path, inside: bytes, words: str) -> None:
+def test_invalid_records_in_a_chunk_are_refused(tmp_path: Path, inside: bytes, words: str) -> None:
     path = tmp_path / "a.mcap"
     path.write_bytes(b"\x89MCAP0\r\n" + chunk(inside) + struct.pack("<BQ", 15, 4) + bytes(4))
     with pytest.raises(DataError, match=words):
         read(path)
 
 
-def test_a_chunk_that_claims_too_much_takes_no_memory(tmp_path: Path) -> None:
+def test_a_chunk_that_claims_too_much_allocates_no_memory(tmp_path: Path) -> None:
     import zstandard
 
     path = tmp_path / "a.mcap"
@@ -228,7 +228,7 @@ def test_a_chunk_that_claims_too_much_takes_no_memory(tmp_path: Path) -> None:
             read(path)
 
 
-def test_an_mcap_file_of_others_is_none_of_ours(tmp_path: Path) -> None:
+def test_another_mcap_file_is_not_a_recording(tmp_path: Path) -> None:
     from mcap.writer import Writer
 
     with (tmp_path / "a.mcap").open("wb") as file:
@@ -241,7 +241,7 @@ def test_an_mcap_file_of_others_is_none_of_ours(tmp_path: Path) -> None:
         read(tmp_path / "a.mcap")
 
 
-def test_a_folder_is_read_in_order_and_one_line_only(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_and_has_one_line(tmp_path: Path) -> None:
     write(tmp_path / "strip-1.mcap", range(1, 3))
     write(tmp_path / "strip-2.mcap", range(3, 5), end=False)
     items, cuts = read(tmp_path)
@@ -255,9 +255,9 @@ def test_a_folder_is_read_in_order_and_one_line_only(tmp_path: Path) -> None:
     assert frames(read(tmp_path)[0]) == [1, 2, 3, 4, 1, 2]
 
 
-def test_nothing_is_overwritten_and_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_a_full_disk_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.mcap", range(1, 2))
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         RecordingWriter(tmp_path / "a.mcap", ABOUT)
     with pytest.raises(DataError, match="there is no such"):
         open_recording(tmp_path / "b.mcap")

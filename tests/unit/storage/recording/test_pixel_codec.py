@@ -14,14 +14,14 @@ from edgeinspect.errors import DataError
 from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker, unpack_pixels
 
 PACKER = PixelPacker()
-PICTURES = arrays.arrays(
+IMAGES = arrays.arrays(
     np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 4))
 )
 
 
 @settings(deadline=None)
-@given(PICTURES)
-def test_what_is_packed_comes_back(pixels: np.ndarray) -> None:
+@given(IMAGES)
+def test_packed_pixels_are_unpacked(pixels: np.ndarray) -> None:
     dims = pixels.shape
     assert len(dims) == 3
     back = unpack_pixels(LEFT_ZSTD, PACKER.pack(pixels), dims)
@@ -30,23 +30,23 @@ def test_what_is_packed_comes_back(pixels: np.ndarray) -> None:
     assert back.flags.writeable
 
 
-def test_a_view_that_is_not_contiguous_comes_back() -> None:
+def test_a_view_that_is_not_contiguous_is_packed() -> None:
     pixels = np.arange(2 * 8 * 12, dtype=np.uint8).reshape(8, 12, 2)[::2, ::-3, :1]
     assert np.array_equal(unpack_pixels(LEFT_ZSTD, PACKER.pack(pixels), (4, 4, 1)), pixels)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(DataError):
         unpack_pixels(LEFT_ZSTD, data, (4, 4, 1))
 
 
-def test_it_is_not_more_memory_than_told() -> None:
+def test_no_more_memory_than_announced_is_allocated() -> None:
     import zstandard
 
     bomb = zstandard.ZstdCompressor().compress(bytes(1 << 28))
-    with pytest.raises(DataError, match="268435456 bytes where 4x4x1"):
+    with pytest.raises(DataError, match="268435456 bytes instead of 4x4x1"):
         unpack_pixels(LEFT_ZSTD, bomb, (4, 4, 1))
     with pytest.raises(DataError, match="more than"):
         unpack_pixels(LEFT_ZSTD, bomb, (65_536, 65_536, 1))
@@ -54,7 +54,7 @@ def test_it_is_not_more_memory_than_told() -> None:
         unpack_pixels("jpeg", bomb, (4, 4, 1))
 
 
-def test_a_changed_byte_is_seen() -> None:
+def test_a_changed_byte_is_detected() -> None:
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (16, 32, 1), np.uint8)
     packed = bytearray(PACKER.pack(pixels))
