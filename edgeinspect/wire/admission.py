@@ -1,11 +1,11 @@
-"""How many clients get to a bound socket: so many at once, and so many a second.
+"""Limits how many clients connect to a bound socket, at once and per second.
 
-Without keys anybody who reaches a socket may connect, and each connection costs the threads
-of ZeroMQ: what it subscribes to is built into a tree and taken out again when it ends. So a
-client waits in its handshake until there was a look at those let in before it (`zap.py`):
-a few are unknown at any time, however many come, and where a flood came from it is one at a
-time. Too many in a second, and the door is shut for newcomers for a moment; who is in stays
-in, and who waits outside tries again by itself. Under CURVE nobody gets in without a known key.
+Without keys any host that reaches a socket may connect, and each connection costs ZeroMQ's
+threads: its subscriptions are added to a tree and removed when it ends. So a client waits in its
+handshake (`zap.py`) until the clients admitted before it were checked: only a few are unchecked
+at any time, and from the origin of a flood only one. If too many connect in a second, accepting
+is paused for a moment: connected clients stay, and others retry by themselves. With CURVE a
+client needs a known key instead.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from edgeinspect.wire.tcp_connections import (
 from edgeinspect.wire.zap import ZAP_ACCEPT, HandshakeRequest, ZapHandler
 
 CLIENT_BURST = 40
-"""Clients that may connect in a burst: all of a line's own when it starts."""
+"""Clients that may connect in a burst: all that belong to a line, when it starts."""
 CLIENTS_PER_S = 8
 """Clients that may connect in a second after that."""
 CLIENTS_MAX = 400
-"""Clients of a socket; beyond them who has asked for nothing has to go."""
+"""Clients of a socket; beyond that, clients that requested nothing are disconnected."""
 _IDLE_AFTER_NS = 10 * NS_PER_S
 _RESUME_TOKENS = 2
 _POLL_MS = 100
 _POLL_BUSY_MS = 5
 _BUSY_NS = 2 * NS_PER_S
-"""How long after a client came there is looked more often."""
+"""How long after a client connected the checks are more frequent."""
 _DISCONNECT_INTERVAL_NS = 50 * NS_PER_MS
 _ADMITTED_PER_POLL = 2
-"""Clients let in between two looks at who sends too much."""
+"""Clients admitted between two checks for floods."""
 FLOOD_ADMIT_INTERVAL_NS = 100 * NS_PER_MS
-"""Time between two clients from where a flood came, of them all."""
+"""Time between two admissions from the origins of floods."""
 _FLOOD_MEMORY_NS = 10 * NS_PER_S
-"""How long a flood is held against where it came from."""
+"""How long an origin counts as that of a flood."""
 _HANDSHAKE_NS = HANDSHAKE_MS * NS_PER_MS
 _ORIGINS_MAX = 256
 _MONITORED_EVENTS = zmq.EVENT_ACCEPTED.value | zmq.EVENT_DISCONNECTED.value
@@ -57,10 +57,10 @@ _log = structlog.get_logger()
 
 
 class AdmissionControl:
-    """Follows who comes and goes at one socket, in a thread of its own.
+    """Tracks the connections of one socket, in a thread of its own.
 
-    Made before the socket is bound, and `start`ed after it; until then nobody gets in.
-    `close` is the owner's.
+    To be created before the socket is bound, and started after it; until then no client is
+    admitted. The owner calls `close`.
     """
 
     def __init__(
@@ -73,22 +73,22 @@ class AdmissionControl:
         client_monitors: ClientMonitors,
         unread_max: int = 0,
     ) -> None:
-        """Begin to watch, before anybody can have connected.
+        """Start monitoring, before any client can have connected.
 
         Args:
-            context: The socket's; nothing else is bound in it.
+            context: The socket's; no other socket is bound in it.
             socket: Not bound yet, without CURVE.
             has_asked: Whether the client of a descriptor has asked for anything. Called from
                 the thread.
             clock: For the rates.
-            watched: Sees who does not read, or sends without an end.
-            unread_max: Bytes that a client may have sent ahead of what was read; who has more
-                is let go. 0 for as many as it likes.
+            client_monitors: Find clients that do not read, or send endless messages.
+            unread_max: Bytes that a client may have sent and that are unread; beyond that it is
+                disconnected. 0 for no limit.
         """
         self.disconnected_count = 0
-        """Clients that were let go for what they sent."""
+        """Number of clients disconnected for what they sent."""
         self.pause_count = 0
-        """How often the door was shut."""
+        """How often accepting was paused."""
         self._bound = BoundEndpoint("")
         self._socket = socket
         self._has_requested = has_requested
@@ -103,15 +103,15 @@ class AdmissionControl:
         self._counted_at_ns = clock.now_ns()
         self._clients: dict[int, int] = {}
         self._waiting: OrderedDict[str, deque[HandshakeRequest]] = OrderedDict()
-        """By where they come from, whose turn it is first."""
+        """Handshakes by origin, the next origin first."""
         self._floods: dict[str, int] = {}
-        """When a flood came from where."""
+        """When a flood came from which origin."""
         self._admitted_at_ns = 0
         self._is_paused = False
         self._stop = False
         self._zap = ZapHandler(context, socket)
         self._monitor = context.socket(zmq.PAIR)
-        # Without a limit: a full one would block libzmq's own thread, and with it verdicts.
+        # Unlimited: a full queue would block libzmq's own thread, and with it verdicts.
         self._monitor.rcvhwm = 0
         address = f"inproc://admission-{id(self)}"
         socket.monitor(address, _MONITORED_EVENTS)
@@ -122,7 +122,7 @@ class AdmissionControl:
         self._thread = threading.Thread(target=self._run, name="admission", daemon=True)
 
     def start(self, bound: BoundEndpoint) -> None:
-        """Let clients in, at the bound socket's door."""
+        """Admit clients to the bound socket."""
         self._bound = bound
         self._thread.start()
 
@@ -139,10 +139,10 @@ class AdmissionControl:
     def _run(self) -> None:
         try:
             while not self._stop:
-                young = self._draining or self._clock.now_ns() < self._busy_until_ns
-                if young:  # a look is no sooner for one more that comes
+                busy = self._draining or self._clock.now_ns() < self._busy_until_ns
+                if busy:  # one more client does not make the next check earlier
                     self._clock.sleep_until(self._clock.now_ns() + _POLL_BUSY_MS * NS_PER_MS)
-                self._poller.poll(0 if young else _POLL_MS)
+                self._poller.poll(0 if busy else _POLL_MS)
                 while self._monitor.poll(0):
                     self._on_monitor_event()
                 if self._unread_max:
@@ -150,7 +150,7 @@ class AdmissionControl:
                 self._check_clients()
                 self._refill_tokens()
                 self._admit()
-        except zmq.ZMQError:  # its context has ended: a start that failed
+        except zmq.ZMQError:  # its context was terminated: a failed start
             pass
 
     def _on_monitor_event(self) -> None:
@@ -178,7 +178,7 @@ class AdmissionControl:
         self._throttled_log.warning(
             log_events.CLIENT_CUT,
             address=self._bound.address,
-            problem="too many clients connect: the next ones wait",
+            problem="too many clients connect: further ones wait",
             cut=self.pause_count,
         )
 
@@ -196,7 +196,7 @@ class AdmissionControl:
             self._bound.resume_accepting()
 
     def disconnect_flooding(self, client: int) -> None:
-        """Take nothing more from a client that floods, and end it soon. Thread-safe."""
+        """Stop reading from a client that floods, and disconnect it soon. Thread-safe."""
         self._floods[peer_origin(client)] = self._clock.now_ns()
         if drop_input(client):
             self._draining.append(client)
@@ -204,10 +204,10 @@ class AdmissionControl:
             disconnect(client)
 
     def _check_floods(self) -> None:
-        """Take nothing more from who sends faster than is read, and end them one by one.
+        """Stop reading from clients that send faster than is read; disconnect them one by one.
 
-        ZeroMQ walks the whole tree of subscriptions for each one that ends, in the thread that
-        sends verdicts: all at once would silence the heartbeat.
+        For each disconnected client ZeroMQ walks the whole tree of subscriptions, in the thread
+        that sends verdicts: all at once would stop the heartbeat.
         """
         for client in tuple(self._clients):
             if receive_queue_bytes(client) <= self._unread_max or client in self._draining:
@@ -226,50 +226,52 @@ class AdmissionControl:
             disconnect(self._draining.popleft())
 
     def _check_clients(self) -> None:
-        """End who does not read, or sends without an end."""
-        for client, why in self._client_monitors.check(self._clients):
+        """Disconnect clients that do not read, or send endless messages."""
+        for client, reason in self._client_monitors.check(self._clients):
             self.disconnected_count += 1
             disconnect(client)
             self._throttled_log.warning(
                 log_events.CLIENT_CUT,
                 address=self._bound.address,
-                problem=why,
+                problem=reason,
                 cut=self.disconnected_count,
             )
         if self._client_monitors.unfinished_messages.has_suspect:
             self._busy_until_ns = self._clock.now_ns() + _BUSY_NS
 
     def _admit(self) -> None:
-        """Let a few newcomers in, each origin in its turn."""
+        """Admit a few clients, the origins in turn."""
         now_ns = self._clock.now_ns()
-        while (newcomer := self._zap.next_request(now_ns)) is not None:
-            self._waiting.setdefault(newcomer.origin, deque()).append(newcomer)
+        while (handshake := self._zap.next_request(now_ns)) is not None:
+            self._waiting.setdefault(handshake.origin, deque()).append(handshake)
             self._busy_until_ns = now_ns + _BUSY_NS
         self._floods = {
             origin: at_ns
             for origin, at_ns in tuple(self._floods.items())[-_ORIGINS_MAX:]
             if now_ns - at_ns < _FLOOD_MEMORY_NS
         }
-        left = _ADMITTED_PER_POLL
+        remaining = _ADMITTED_PER_POLL
         for origin in tuple(self._waiting):
-            queue = self._waiting[origin]
-            while queue and now_ns - queue[0].received_at_ns > _HANDSHAKE_NS:
-                queue.popleft()  # ZeroMQ has ended it
-            if not queue:
+            handshakes = self._waiting[origin]
+            while handshakes and now_ns - handshakes[0].received_at_ns > _HANDSHAKE_NS:
+                handshakes.popleft()  # ZeroMQ has disconnected it
+            if not handshakes:
                 del self._waiting[origin]
                 continue
-            # "": a client that was gone before it could be seen whose it was
+            # "": a client that was gone before its origin was known
             flooded = origin in self._floods or "" in self._floods
-            if not left or (flooded and now_ns - self._admitted_at_ns < FLOOD_ADMIT_INTERVAL_NS):
+            if not remaining or (
+                flooded and now_ns - self._admitted_at_ns < FLOOD_ADMIT_INTERVAL_NS
+            ):
                 continue
-            left -= 1
+            remaining -= 1
             if flooded:
                 self._admitted_at_ns = now_ns
-            self._zap.reply(queue.popleft(), ZAP_ACCEPT)
+            self._zap.reply(handshakes.popleft(), ZAP_ACCEPT)
             self._waiting.move_to_end(origin)
 
     def _disconnect_idle(self, now_ns: int) -> None:
-        """End who has asked for nothing, one at a time, the one that came first first."""
+        """Disconnect a client that has requested nothing, the oldest first."""
         for client, since_ns in self._clients.items():
             if now_ns - since_ns < _IDLE_AFTER_NS:
                 return

@@ -1,8 +1,8 @@
-"""The doorkeeper: only clients whose public keys are in the line's folder get in.
+"""Admits only clients whose public keys are in the line's folder (CURVE).
 
-A client that is added is let in within one `refresh`. One that is removed is kept out from
-then on: ZeroMQ has no call that ends one peer's connection, so all connections of the line
-are ended; whoever is still known is back within some 50 ms and is given again what it missed.
+An added client is admitted after the next `refresh`, a removed one is excluded after it. ZeroMQ
+has no call that ends one peer's connection, so all connections of the line are ended; clients
+that are still authorized reconnect within some 50 ms and are sent again what they missed.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _HANDSHAKE_FAILED = (
 )
 _MONITORED_EVENTS = _HANDSHAKE_FAILED | zmq.EVENT_ACCEPTED.value | zmq.EVENT_DISCONNECTED.value
 HANDSHAKES_MAX = 256
-"""Connections of one socket that may be shaking hands; the oldest has to go for one more.
-Each costs a file descriptor, and nobody needs a key to connect."""
+"""Connections of one socket that may be in their handshake; for one more the oldest is ended.
+Each costs a file descriptor, and connecting needs no key."""
 KEY_CONNECTION_BURST = 40
 """Connections that clients with one key may make in a burst, to each socket."""
 KEY_CONNECTIONS_PER_S = 4
-"""The same in a second after that. Who comes more often is told to come later, and does."""
+"""The same per second after that. Other connections are told to retry later, and do."""
 _HANDSHAKE_NS = HANDSHAKE_MS * NS_PER_MS
 _POLL_MS = 20
 _UNKNOWN_KEY = "unknown key"
@@ -53,28 +53,28 @@ _FOLDER_UNREADABLE = "the folder of keys cannot be read"
 _RATE_EXCEEDED = "one key connects too often"
 _REASONS = (_UNKNOWN_KEY, _NO_KEY, _FOLDER_UNREADABLE, _RATE_EXCEEDED)
 ServerSocketSetup = Callable[[zmq.Context[Socket], Socket, ClientMonitors], None]
-"""Puts CURVE on a socket before it is bound, if the line has keys; may see whom it watches."""
+"""Sets up CURVE on a socket before it is bound, if the line has keys, and monitors its clients."""
 
 
 def no_encryption(_context: zmq.Context[Socket], _socket: Socket, _watched: ClientMonitors) -> None:
-    """No CURVE."""
+    """Leave the socket without CURVE."""
 
 
 class CurveAuthenticator:
-    """Lets known clients into a line's sockets, and counts and logs the others.
+    """Admits authorized clients to a line's sockets, and counts and logs the others.
 
-    `prepare` before a socket is bound; `refresh` now and then from any one thread; `close`
-    when the sockets' threads have ended, before the sockets are closed.
+    `secure_socket` before a socket is bound; `refresh` periodically from any one thread; `close`
+    after the sockets' threads have ended, before the sockets are closed.
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
-        """Read the server's keys, and who is let in.
+        """Read the server's keys and the clients' public keys.
 
         Raises:
-            DataError: The server's keys are missing, or their secret can be read by others.
+            DataError: The server's keys are missing, or others can read the secret key.
         """
         self.rejected_count = 0
-        """Clients that were turned away."""
+        """Number of rejected clients."""
         self._public, self._secret = read_server_keys(folder)
         self._clients = folder / "clients"
         self._authorized_keys: frozenset[bytes] = frozenset()
@@ -82,15 +82,15 @@ class CurveAuthenticator:
         self._clock = clock
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="doors", daemon=True)
-        self._throttled_logs = {why: RateLimitedLogger(_log, clock) for why in _REASONS}
+        self._thread = threading.Thread(target=self._run, name="curve", daemon=True)
+        self._throttled_logs = {reason: RateLimitedLogger(_log, clock) for reason in _REASONS}
         self._monitors: list[_ConnectionMonitor] = []
         self._read_clients()
 
     def secure_socket(
         self, context: zmq.Context[Socket], socket: Socket, client_monitors: ClientMonitors
     ) -> None:
-        """Make a socket a CURVE server that only known clients get into; one per context."""
+        """Make a socket a CURVE server for authorized clients only; one per context."""
         socket.curve_server = True
         socket.curve_secretkey = self._secret
         socket.curve_publickey = self._public
@@ -99,69 +99,69 @@ class CurveAuthenticator:
             self._thread.start()
 
     def is_authorized(self, key: str) -> bool:
-        """Is this public key let in? Thread-safe; who is not is counted and logged."""
-        known = key.encode() in self._authorized_keys
-        if not known:
+        """Return whether a public key is authorized; if not, count and log it. Thread-safe."""
+        authorized = key.encode() in self._authorized_keys
+        if not authorized:
             self._reject(_UNKNOWN_KEY, key)
-        return known
+        return authorized
 
     def refresh(self) -> None:
-        """Take in changes of the folder, and count who came without a key."""
+        """Read changes of the folder, and count clients without a key."""
         before = self._authorized_keys
         self._read_clients()
-        for door in self._monitors:
-            door.drain_events()
-            for _ in range(door.pop_failed_handshakes()):
+        for monitor in self._monitors:
+            monitor.drain_events()
+            for _ in range(monitor.pop_failed_handshakes()):
                 self._reject(_NO_KEY)
             if before - self._authorized_keys:
-                door.disconnect_all()
+                monitor.disconnect_all()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop admitting clients."""
         self._closing.set()
         if self._thread.ident:
             self._thread.join(5)
-        for door in self._monitors:
-            door.close()
+        for monitor in self._monitors:
+            monitor.close()
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            doors = tuple(self._monitors)
+            monitors = tuple(self._monitors)
             poller = zmq.Poller()
-            for door in doors:
-                poller.register(door.zap.socket, zmq.POLLIN)
+            for monitor in monitors:
+                poller.register(monitor.zap.socket, zmq.POLLIN)
             poller.poll(_POLL_MS)
-            for door in doors:
+            for monitor in monitors:
                 waiting = []
-                while (newcomer := door.zap.next_request(self._clock.now_ns())) is not None:
-                    waiting.append(newcomer)
-                door.drain_events()  # first: who had its descriptor before is forgotten
-                for newcomer in waiting:
-                    door.zap.reply(newcomer, self._decide(door, newcomer))
-                door.check_clients()
+                while (handshake := monitor.zap.next_request(self._clock.now_ns())) is not None:
+                    waiting.append(handshake)
+                monitor.drain_events()  # first: forget the previous client of the descriptor
+                for handshake in waiting:
+                    monitor.zap.reply(handshake, self._decide(monitor, handshake))
+                monitor.check_clients()
 
-    def _decide(self, door: _ConnectionMonitor, newcomer: HandshakeRequest) -> bytes:
-        if not self.is_authorized(newcomer.key):
+    def _decide(self, monitor: _ConnectionMonitor, handshake: HandshakeRequest) -> bytes:
+        if not self.is_authorized(handshake.key):
             return ZAP_REJECT
-        if door.exceeds_rate(newcomer.key):
-            self._reject(_RATE_EXCEEDED, newcomer.key)
+        if monitor.exceeds_rate(handshake.key):
+            self._reject(_RATE_EXCEEDED, handshake.key)
             return ZAP_RETRY_LATER
         return ZAP_ACCEPT
 
-    def _reject(self, why: str, key: str = "") -> None:
+    def _reject(self, reason: str, key: str = "") -> None:
         with self._lock:
             self.rejected_count += 1
             refused = self.rejected_count
-        self._throttled_logs[why].warning(
-            log_events.CLIENT_REFUSED, problem=why, key=key, refused=refused
+        self._throttled_logs[reason].warning(
+            log_events.CLIENT_REFUSED, problem=reason, key=key, refused=refused
         )
 
     def _read_clients(self) -> None:
-        """Read the folder again if it changed; a file that holds no key lets nobody in."""
-        seen = []
+        """Read the folder again if it changed; a file without a valid key is logged."""
+        files = []
         try:
             paths = sorted(self._clients.glob("*.key"))
-        except OSError as error:  # no handle free, or a folder that is away: as before
+        except OSError as error:  # no free descriptor, or no folder: keep the keys
             self._throttled_logs[_FOLDER_UNREADABLE].error(
                 log_events.CLIENT_REFUSED,
                 problem=f"{self._clients}: {error.strerror}",
@@ -171,15 +171,15 @@ class CurveAuthenticator:
             return
         for path in paths:
             try:
-                seen.append((path, path.stat().st_ctime_ns))
-            except OSError:  # gone between the two looks
+                files.append((path, path.stat().st_ctime_ns))
+            except OSError:  # removed meanwhile
                 continue
-        if seen == self._key_files:
+        if files == self._key_files:
             return
-        known = set()
-        for path, _changed in seen:
+        authorized = set()
+        for path, _changed in files:
             try:
-                known.add(read_key_file(path)[0])
+                authorized.add(read_key_file(path)[0])
             except DataError as error:
                 _log.error(
                     log_events.CLIENT_REFUSED,
@@ -187,32 +187,32 @@ class CurveAuthenticator:
                     key="",
                     refused=self.rejected_count,
                 )
-        self._authorized_keys = frozenset(known)
-        self._key_files = seen
+        self._authorized_keys = frozenset(authorized)
+        self._key_files = files
 
 
 class _ConnectionMonitor:
-    """What happens at one bound socket, as libzmq's monitor tells it."""
+    """Tracks the connections of one bound socket by libzmq's monitor events."""
 
     def __init__(
         self, context: zmq.Context[Socket], socket: Socket, watched: ClientMonitors, clock: Clock
     ) -> None:
         self.zap = ZapHandler(context, socket)
-        """For the doorkeeper's own thread."""
+        """Only for the authenticator's thread."""
         self._socket = socket
         self._client_monitors = watched
         self._tokens: dict[str, tuple[float, int]] = {}
-        """Of a key: connections that it may make at once, as of when."""
+        """By key: connections that it may make now, and when that was computed."""
         self._disconnected_count = 0
         self._throttled_log = RateLimitedLogger(_log, clock)
         self._clock = clock
         self._lock = threading.Lock()
         self._failed_handshakes = 0
         self._handshakes: dict[int, int] = {}
-        """Connections that may be shaking hands, and when they came."""
-        address = f"inproc://door-{id(self)}"
+        """Connections that may be in their handshake, and when they connected."""
+        address = f"inproc://monitor-{id(self)}"
         self._monitor = context.socket(zmq.PAIR)
-        # Without a limit: a full one would block libzmq's own thread, and with it verdicts.
+        # Unlimited: a full queue would block libzmq's own thread, and with it verdicts.
         self._monitor.rcvhwm = 0
         socket.monitor(address, _MONITORED_EVENTS)
         self._monitor.connect(address)
@@ -220,38 +220,39 @@ class _ConnectionMonitor:
         self._connected_at_ns: dict[int, int] = {}
 
     def drain_events(self) -> None:
-        """Follow who came and went. Thread-safe."""
+        """Process connections and disconnections. Thread-safe."""
         with self._lock:
             while not self._monitor.closed and self._monitor.poll(0):
                 self._on_event(parse_monitor_message(self._monitor.recv_multipart()))
 
     def exceeds_rate(self, key: str) -> bool:
-        """Count a connection of a key that is let in; True if it may not be yet."""
+        """Count a connection of a key; return whether the key connects too often."""
         now_ns = self._clock.now_ns()
-        left, at_ns = self._tokens.get(key, (float(KEY_CONNECTION_BURST), now_ns))
-        left = min(
-            float(KEY_CONNECTION_BURST), left + (now_ns - at_ns) / NS_PER_S * KEY_CONNECTIONS_PER_S
+        tokens, at_ns = self._tokens.get(key, (float(KEY_CONNECTION_BURST), now_ns))
+        tokens = min(
+            float(KEY_CONNECTION_BURST),
+            tokens + (now_ns - at_ns) / NS_PER_S * KEY_CONNECTIONS_PER_S,
         )
-        too_often = left < 1
-        self._tokens[key] = (left if too_often else left - 1, now_ns)
-        return too_often
+        is_too_often = tokens < 1
+        self._tokens[key] = (tokens if is_too_often else tokens - 1, now_ns)
+        return is_too_often
 
     def check_clients(self) -> None:
-        """End who does not read, or sends without an end."""
+        """Disconnect clients that do not read, or send endless messages."""
         with self._lock:
-            for descriptor, why in self._client_monitors.check(self._connected_at_ns):
+            for descriptor, reason in self._client_monitors.check(self._connected_at_ns):
                 address = self._connections[descriptor]
                 _disconnect_if_current(descriptor, address)
                 self._disconnected_count += 1
                 self._throttled_log.warning(
                     log_events.CLIENT_CUT,
                     address=address,
-                    problem=why,
+                    problem=reason,
                     cut=self._disconnected_count,
                 )
 
     def pop_failed_handshakes(self) -> int:
-        """How many could not shake hands since the last call."""
+        """Return the number of failed handshakes since the last call."""
         with self._lock:
             failed, self._failed_handshakes = self._failed_handshakes, 0
         return failed
@@ -264,7 +265,7 @@ class _ConnectionMonitor:
             now_ns = self._connected_at_ns[descriptor] = self._clock.now_ns()
             self._handshakes.pop(descriptor, None)
             self._handshakes[descriptor] = now_ns
-            # ZeroMQ ends who takes longer than that; whoever is older is known.
+            # ZeroMQ ends longer handshakes, so older connections are authenticated.
             while now_ns - next(iter(self._handshakes.values())) > _HANDSHAKE_NS:
                 self._handshakes.pop(next(iter(self._handshakes)))
             if len(self._handshakes) > HANDSHAKES_MAX:
@@ -280,7 +281,7 @@ class _ConnectionMonitor:
             self._failed_handshakes += 1
 
     def disconnect_all(self) -> None:
-        """End every connection, see `connections.hang_up`."""
+        """End every connection; see `tcp_connections.disconnect`."""
         for descriptor, endpoint in dict(self._connections).items():
             _disconnect_if_current(descriptor, endpoint)
 
@@ -296,13 +297,13 @@ def _disconnect_if_current(descriptor: int, endpoint: str) -> None:
         with sockets.socket(fileno=os.dup(descriptor)) as connection:
             if not _belongs_to(connection, endpoint):
                 return
-    except OSError:  # closed since, and not a socket any more
+    except OSError:  # closed meanwhile
         return
     disconnect(descriptor)
 
 
 def _belongs_to(connection: sockets.socket, endpoint: str) -> bool:
-    """Whether a descriptor is a connection of this endpoint; numbers are used again."""
+    """Return whether a descriptor is a connection of this endpoint: numbers are reused."""
     name = connection.getsockname()
     if isinstance(name, tuple):
         return endpoint.rpartition(":")[2] == str(name[1])

@@ -1,10 +1,10 @@
-"""CURVE keys: a folder with the server's pair and the public keys of the clients let in.
+"""CURVE keys: a folder with the server's key pair and the public keys of authorized clients.
 
     <folder>/server.key          the server's public key, to give to clients
     <folder>/server.key_secret   its secret, mode 0600
-    <folder>/clients/NAME.key    one public key per client that may connect
+    <folder>/clients/NAME.key    one public key per authorized client
 
-`doorkeeper.py` is the line's side of it: who is let in, and who is kept out.
+`curve_authenticator.py` admits clients by these keys.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _ACL_ATTRIBUTE = "system.posix_acl_access"
 
 
 def create_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a key pair `NAME.key`, `NAME.key_secret`.
+    """Create a key pair `NAME.key`, `NAME.key_secret`.
 
     Returns:
-        (public, secret) files; the secret is readable by its owner alone.
+        The (public, secret) files; only its owner can read the secret one.
 
     Raises:
-        UsageError: The name is not one, or the pair exists: keys are never overwritten.
+        UsageError: The name is invalid, or the pair exists: keys are never overwritten.
     """
     _check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,25 +56,23 @@ def create_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def create_server_keys(folder: Path) -> Path:
-    """Make a line's key folder; returns the public key that clients need."""
+    """Create a line's key folder; return the public key file that clients need."""
     public, _secret = create_key_pair(folder, _SERVER)
     (folder / "clients").mkdir(exist_ok=True)
     return public
 
 
 def add_client(folder: Path, public: Path, name: str | None = None) -> Path:
-    """Let a client in, by its public key file.
+    """Authorize a client by its public key file.
 
     Raises:
-        DataError: The file holds no public key, or a secret one: that must stay where it is.
+        DataError: The file has no public key, or a secret one, which must not be copied.
     """
     name = name or public.stem
     _check_name(name)
     key, secret = read_key_file(public)
     if secret is not None:
-        raise DataError(
-            "holds a secret key", where=str(public), remedy="Give the public file (.key)"
-        )
+        raise DataError("has a secret key", where=str(public), remedy="Give the public file (.key)")
     clients = folder / "clients"
     clients.mkdir(parents=True, exist_ok=True)
     target = clients / f"{name}.key"
@@ -83,27 +81,26 @@ def add_client(folder: Path, public: Path, name: str | None = None) -> Path:
 
 
 def read_clients(folder: Path) -> dict[str, str]:
-    """Name to public key of every client that is let in.
+    """Return the public key of every authorized client by its name.
 
     Raises:
-        DataError: There is no such folder, or a file in it holds no key.
+        DataError: There is no such folder, or a file in it has no key.
     """
     if not folder.is_dir():
         raise DataError(
-            "is no folder", where=str(folder), remedy="Make it with `edgeinspect keys new`"
+            "is no folder", where=str(folder), remedy="Create it with `edgeinspect keys new`"
         )
-    found = {}
+    keys = {}
     for path in sorted((folder / "clients").glob("*.key")):
-        found[path.stem] = read_key_file(path)[0].decode()
-    return found
+        keys[path.stem] = read_key_file(path)[0].decode()
+    return keys
 
 
 def use_client_keys(own_secret: Path, server_public: Path, socket: Socket) -> None:
-    """Put a client's keys on a socket, before it connects.
+    """Set a client's keys on a socket before it connects.
 
     Raises:
-        DataError: A file cannot be read, holds no such key, or is a secret that others can
-            read.
+        DataError: A file cannot be read, has no such key, or is a secret that others can read.
     """
     public, secret = read_secret_key(own_secret)
     socket.curve_publickey = public
@@ -112,17 +109,17 @@ def use_client_keys(own_secret: Path, server_public: Path, socket: Socket) -> No
 
 
 def read_server_keys(folder: Path) -> tuple[bytes, bytes]:
-    """The line's own (public, secret) key; as `read_secret`.
+    """Return the line's own (public, secret) key; raises as `read_secret_key`.
 
     A credential of the systemd unit comes first: then the secret in the folder may belong to
-    root, and no service can read it there.
+    root, where no service can read it.
     """
     name = f"{_SERVER}.key_secret"
     return read_secret_key(credential_path(name) or folder / name)
 
 
 def credential_path(name: str) -> Path | None:
-    """A credential that the unit was given; None without systemd, or if it says `none`.
+    """Return the path of a credential of the unit; None without one, or if it is `none`.
 
     Source: systemd.exec(5), LoadCredential= and SetCredential=
     """
@@ -134,18 +131,18 @@ def credential_path(name: str) -> Path | None:
 
 
 def read_secret_key(path: Path) -> tuple[bytes, bytes]:
-    """A pair out of a secret file.
+    """Read a key pair from a secret file.
 
     Raises:
-        DataError: It cannot be read, holds no secret key, or can be read by others.
+        DataError: It cannot be read, has no secret key, or can be read by others.
     """
     public, secret = read_key_file(path)
     if secret is None:
         raise DataError(
-            "holds no secret key", where=str(path), remedy="Give the file NAME.key_secret"
+            "has no secret key", where=str(path), remedy="Give the file NAME.key_secret"
         )
     mode = path.stat().st_mode
-    # Where there is an access list the group's bits are its mask: systemd's credentials.
+    # With an access list, as of systemd's credentials, the group's bits are its mask.
     if mode & 0o007 or (mode & 0o070 and _ACL_ATTRIBUTE not in os.listxattr(path)):
         raise DataError(
             "can be read by others than its owner", where=str(path), remedy=f"chmod 600 {path}"
@@ -156,26 +153,26 @@ def read_secret_key(path: Path) -> tuple[bytes, bytes]:
 def _check_name(name: str) -> None:
     if not _KEY_NAME.fullmatch(name):
         raise UsageError(
-            "is no name for a key", where=name, remedy="Use letters, digits, '.', '_' and '-'"
+            "is not a valid key name", where=name, remedy="Use letters, digits, '.', '_' and '-'"
         )
 
 
 def read_key_file(path: Path) -> tuple[bytes, bytes | None]:
-    """The public key of a file, and the secret one if it has any, as Z85 text.
+    """Read the public key of a file, and its secret one if it has one, as Z85 text.
 
     Raises:
-        DataError: It cannot be read or holds no key.
+        DataError: It cannot be read or has no key.
     """
     try:
-        read_regular(path, _FILE_BYTES_MAX)  # it waits for nobody, and is no larger
+        read_regular(path, _FILE_BYTES_MAX)  # regular and not too large
         public, secret = zmq.auth.load_certificate(path)
         for key in (public, secret):
             if key is not None and (len(key) != _KEY_CHARACTERS or len(z85.decode(key)) != 32):
                 raise ValueError(f"a key has {_KEY_CHARACTERS} characters of Z85")
     except (OSError, ValueError, LookupError, struct.error) as error:
         raise DataError(
-            f"is no key: {error}",
+            f"is not a key: {error}",
             where=str(path),
-            remedy="Make one with `edgeinspect keys new`",
+            remedy="Create one with `edgeinspect keys new`",
         ) from error
     return public, secret

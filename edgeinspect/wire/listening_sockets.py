@@ -1,8 +1,8 @@
-"""Binding a line's sockets: what the system has, what it says, and who is in the way.
+"""Binds a line's sockets, and explains why an address cannot be bound.
 
-The listening sockets are made here and handed to ZeroMQ (ZMQ_USE_FD): then the file of a
-Unix socket has a mode, a dead daemon's file goes and a living one's stays, and an address
-that the PC does not have yet is bound all the same (IP_FREEBIND).
+The listening sockets are created here and passed to ZeroMQ (ZMQ_USE_FD): so the file of a Unix
+socket gets a mode, a dead daemon's file is removed and a living one's is not, and an address
+that the PC does not have yet is bound anyway (IP_FREEBIND).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from edgeinspect.wire.tcp_connections import drop_packets, drop_resets
 
 Socket = zmq.Socket[bytes]
 _SocketAddress = tuple[Any, ...]
-"""What `socket.bind` takes; of IPv6 with the scope."""
+"""The argument of `socket.bind`; for IPv6 with the scope."""
 _PAUSED_SUFFIX = ".shut"
-"""Behind the name of a Unix socket's file while nobody is let in."""
+"""Suffix of a Unix socket's file while accepting is paused."""
 SOCKET_MODE = 0o660
-"""Of a Unix socket's file: the group of its folder may connect."""
+"""Mode of a Unix socket's file: the group of its folder may connect."""
 _TCP = re.compile(r"tcp://(\[[^\]]+\]|[^:/\[\]]+):(\d{1,5}|\*)")
 _BIND_ATTEMPTS = 10
 _RETRY_INTERVAL_S = 0.05
-"""A predecessor that was killed this moment still has its sockets."""
+"""The sockets of a daemon that was just killed exist for a moment."""
 _BACKLOG = 16
-"""More at once try again after a second: what comes in between two looks is bounded."""
+"""Further clients retry after a second, which limits the new ones between two checks."""
 HANDSHAKE_MS = 5_000
-"""Who has connected and not said what it is for so long is let go."""
+"""A connection without a complete handshake is ended after this time."""
 # Source: man 7 netdevice, linux/if.h (struct ifreq)
 _SIOCGIFADDR = 0x8915
 _IFREQ_BYTES = 40
@@ -57,7 +57,7 @@ _log = structlog.get_logger()
 
 
 class BoundEndpoint:
-    """The door of a bound socket. Thread-safe."""
+    """A bound address, at which accepting can be paused. Thread-safe."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class BoundEndpoint:
     ) -> None:
         self.address = address
         self._listener = listener
-        """Of TCP, beside ZeroMQ's own descriptor of it."""
+        """Of TCP, in addition to ZeroMQ's own descriptor."""
         self._file = file
-        """Of a Unix socket: its path, and which file it is."""
+        """Of a Unix socket: its path, device and inode."""
 
     def pause_accepting(self) -> None:
-        """Let nobody in from now on; who is in stays in, and newcomers try again."""
+        """Accept no new clients; connected ones stay, and new ones retry."""
         with contextlib.suppress(OSError):
             if self._listener is not None:
                 drop_packets(self._listener)
@@ -80,7 +80,7 @@ class BoundEndpoint:
                 os.rename(self._file[0], self._file[0] + _PAUSED_SUFFIX)
 
     def resume_accepting(self) -> None:
-        """Let newcomers in again."""
+        """Accept new clients again."""
         with contextlib.suppress(OSError):
             if self._listener is not None:
                 drop_resets(self._listener)
@@ -88,13 +88,13 @@ class BoundEndpoint:
                 os.rename(self._file[0] + _PAUSED_SUFFIX, self._file[0])
 
     def release(self) -> None:
-        """Let go of the address, and remove the socket's file, when the socket is closed."""
+        """Release the address and remove the socket's file, after the socket was closed."""
         if self._listener is not None:
             self._listener.close()
         if self._file is not None:
-            path, made = self._file
-            _remove_own_socket(path, made)
-            _remove_own_socket(path + _PAUSED_SUFFIX, made)
+            path, identity = self._file
+            _remove_own_socket(path, identity)
+            _remove_own_socket(path + _PAUSED_SUFFIX, identity)
 
 
 def bind(socket: Socket, address: str, key: str, *, receive_bytes: int = 0) -> BoundEndpoint:
@@ -103,22 +103,21 @@ def bind(socket: Socket, address: str, key: str, *, receive_bytes: int = 0) -> B
     Args:
         socket: Prepared, not bound.
         address: As in the configuration.
-        key: The address's own, for messages.
-        receive_bytes: What the kernel may hold of a TCP client that has not been read; as
-            much as it likes when 0.
+        key: The address's configuration key, for messages.
+        receive_bytes: Size of the kernel's receive buffer of a TCP client; 0 for its default.
 
     Returns:
-        Its door; release it when the socket is closed.
+        The bound address, to be released when the socket is closed.
 
     Raises:
-        AddressError: It is in use, or not there yet.
+        AddressError: It is in use, or does not exist yet.
         ConfigError: It can never be bound.
     """
-    for left in reversed(range(_BIND_ATTEMPTS)):
+    for remaining in reversed(range(_BIND_ATTEMPTS)):
         try:
             return _bind(socket, address, key, receive_bytes)
         except (OSError, zmq.ZMQError) as error:
-            if error.errno == errno.EADDRINUSE and left:
+            if error.errno == errno.EADDRINUSE and remaining:
                 time.sleep(_RETRY_INTERVAL_S)
                 continue
             raise _bind_error(error, address, key) from error
@@ -130,43 +129,43 @@ def _bind(socket: Socket, address: str, key: str, receive_bytes: int) -> BoundEn
     match = _TCP.fullmatch(address)
     if path != address and not path.startswith("@"):
         listener = _listen_on_unix(Path(path), key)
-        made = os.lstat(path)
+        status = os.lstat(path)
         _bind_descriptor(socket, listener, address)
-        return BoundEndpoint(address, file=(path, (made.st_dev, made.st_ino)))
-    place = _resolve(match[1], match[2]) if match else None
-    if place is None:  # inproc, an abstract name, or what nobody can resolve
+        return BoundEndpoint(address, file=(path, (status.st_dev, status.st_ino)))
+    address_info = _resolve(match[1], match[2]) if match else None
+    if address_info is None:  # inproc, an abstract name, or not resolvable
         socket.bind(address)
         return BoundEndpoint(address)
-    listener = _listen_on_tcp(*place, address, receive_bytes)
+    listener = _listen_on_tcp(*address_info, address, receive_bytes)
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    display_host = f"[{host}]" if ":" in host else host
     socket.ipv6 = ":" in host
-    door = listener.dup()
+    duplicate = listener.dup()
     try:
-        _bind_descriptor(socket, listener, f"tcp://{shown}:{port}")
+        _bind_descriptor(socket, listener, f"tcp://{display_host}:{port}")
     except BaseException:
-        door.close()
+        duplicate.close()
         raise
-    return BoundEndpoint(address, listener=door)
+    return BoundEndpoint(address, listener=duplicate)
 
 
 def _bind_descriptor(socket: Socket, listener: sockets.socket, address: str) -> None:
     with listener:
         listener.setblocking(False)
         socket.setsockopt(zmq.USE_FD, listener.fileno())
-        socket.ipv6 = "[" in address  # libzmq reads addresses of IPv4 alone unless it is told
+        socket.ipv6 = "[" in address  # libzmq parses only IPv4 by default
         socket.bind(address)
         listener.detach()  # ZeroMQ closes it
 
 
 def _resolve(host: str, port: str) -> tuple[sockets.AddressFamily, _SocketAddress] | None:
-    """Family and address of a TCP host or network interface; None if it is neither."""
+    """Return family and address of a TCP host or network interface; None if it is neither."""
     number = 0 if port == "*" else int(port)
     if host == "*":
         return sockets.AF_INET, ("0.0.0.0", number)
     with contextlib.suppress(OSError, UnicodeError):
-        found = sockets.getaddrinfo(host.strip("[]"), None, flags=sockets.AI_NUMERICHOST)
-        family, (name, _port, *scope) = found[0][0], found[0][4]
+        resolved = sockets.getaddrinfo(host.strip("[]"), None, flags=sockets.AI_NUMERICHOST)
+        family, (name, _port, *scope) = resolved[0][0], resolved[0][4]
         return family, (name, number, *scope)
     with contextlib.suppress(OSError), sockets.socket() as any_socket:
         interface = host.encode()
@@ -178,23 +177,23 @@ def _resolve(host: str, port: str) -> tuple[sockets.AddressFamily, _SocketAddres
 
 
 def _listen_on_tcp(
-    family: sockets.AddressFamily, place: _SocketAddress, address: str, receive_bytes: int
+    family: sockets.AddressFamily, address_info: _SocketAddress, address: str, receive_bytes: int
 ) -> sockets.socket:
     listener = sockets.socket(family, sockets.SOCK_STREAM)
     try:
         listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
-        if receive_bytes:  # whoever is accepted has the same
+        if receive_bytes:  # inherited by accepted connections
             listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, receive_bytes)
         drop_resets(listener)
         try:
-            listener.bind(place)
+            listener.bind(address_info)
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
             if family == sockets.AF_INET6:
                 listener.setsockopt(sockets.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
             listener.setsockopt(sockets.IPPROTO_IP, _IP_FREEBIND, 1)
-            listener.bind(place)
+            listener.bind(address_info)
             _log.warning(log_events.ADDRESS_MISSING, address=address)
         listener.listen(_BACKLOG)
     except BaseException:
@@ -212,7 +211,7 @@ def _listen_on_unix(path: Path, key: str) -> sockets.socket:
         except OSError as error:
             if "too long" not in str(error):
                 raise
-            problem = "the socket's path is longer than 107 bytes, Linux's limit"
+            problem = "the socket's path is longer than 107 bytes, the limit of Linux"
             raise ConfigError([ConfigFault(key, problem, str(path))]) from error
         os.chmod(path, SOCKET_MODE)
         listener.listen(_BACKLOG)
@@ -223,17 +222,17 @@ def _listen_on_unix(path: Path, key: str) -> sockets.socket:
 
 
 def _remove_stale_socket(path: Path, key: str) -> None:
-    """Remove the file of a socket at which nobody listens any more.
+    """Remove the file of a Unix socket without a listener.
 
     Raises:
-        ConfigError: Something else lies there, or it is somebody else's.
-        OSError: Somebody listens there (EADDRINUSE).
+        ConfigError: It is another kind of file, or belongs to another user.
+        OSError: It has a listener (EADDRINUSE).
     """
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode):
+    if not stat.S_ISSOCK(status.st_mode):
         raise ConfigError(
             [ConfigFault(key, "there is a file that is no socket: remove it", str(path))]
         )
@@ -243,7 +242,7 @@ def _remove_stale_socket(path: Path, key: str) -> None:
             probe.connect(str(path))
         except ConnectionRefusedError:
             pass
-        except BlockingIOError:  # its queue is full: somebody lives there
+        except BlockingIOError:  # its queue is full: it has a listener
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
         except PermissionError:
             pass
@@ -252,51 +251,51 @@ def _remove_stale_socket(path: Path, key: str) -> None:
     try:
         os.unlink(path)
     except PermissionError as error:
-        problem = f"there is a socket of {user_name(found.st_uid)}: remove it"
+        problem = f"there is a socket of {user_name(status.st_uid)}: remove it"
         raise ConfigError([ConfigFault(key, problem, str(path))]) from error
 
 
-def _remove_own_socket(path: str, made: tuple[int, int]) -> None:
+def _remove_own_socket(path: str, identity: tuple[int, int]) -> None:
     with contextlib.suppress(OSError):
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino) == made:
+        status = os.lstat(path)
+        if (status.st_dev, status.st_ino) == identity:
             os.unlink(path)
 
 
 def _bind_error(error: OSError | zmq.ZMQError, address: str, key: str) -> EdgeInspectError:
-    words = error.strerror or os.strerror(error.errno or 0)
+    reason = error.strerror or os.strerror(error.errno or 0)
     if error.errno == errno.EADDRINUSE:
         return AddressError(
-            f"{address} cannot be bound: {words}{process_holding(address)}",
+            f"{address} cannot be bound: {reason}{process_holding(address)}",
             where=key,
             remedy="Is the line running already? Stop the other program, or choose another address",
         )
     if error.errno in _RETRYABLE_ERRNOS:
         return AddressError(
-            f"{address} cannot be bound: {words}", where=key, remedy="Is its network up?"
+            f"{address} cannot be bound: {reason}", where=key, remedy="Is its network up?"
         )
-    return ConfigError([ConfigFault(key, f"cannot be bound: {words}", address)])
+    return ConfigError([ConfigFault(key, f"cannot be bound: {reason}", address)])
 
 
 def process_holding(address: str) -> str:
-    """`, by NAME (pid 12, user anna)` for who has an address, as far as /proc tells."""
+    """Return `, by NAME (pid 12, user anna)` for the process that has an address, from /proc."""
     inode, uid = _listening_inode(address)
     if not inode:
         return ""
-    wanted = f"socket:[{inode}]"
+    target = f"socket:[{inode}]"
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             for handle in os.listdir(process / "fd"):
-                if os.readlink(process / "fd" / handle) == wanted:
+                if os.readlink(process / "fd" / handle) == target:
                     name = (process / "comm").read_text("utf-8", "replace").strip()
                     return f", by {name} (pid {process.name}, {user_name(uid or 0)})"
     return "" if uid is None else f", by a process of {user_name(uid)}"
 
 
 def _listening_inode(address: str) -> tuple[str, int | None]:
-    """Inode and user of the socket that listens at an address."""
+    """Return inode and user of the socket that listens at an address."""
     path = address.removeprefix("ipc://")
     with contextlib.suppress(OSError, ValueError, IndexError):
         if path != address:
@@ -309,6 +308,6 @@ def _listening_inode(address: str) -> tuple[str, int | None]:
         for table in ("/proc/net/tcp", "/proc/net/tcp6"):
             for line in Path(table).read_text("ascii").splitlines()[1:]:
                 fields = line.split()
-                if fields[1].endswith(port) and fields[3] == "0A":  # it listens
+                if fields[1].endswith(port) and fields[3] == "0A":  # listening
                     return fields[9], int(fields[7])
     return "", None

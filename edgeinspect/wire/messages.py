@@ -1,6 +1,6 @@
-"""The wire: topics, message bodies and their encoding.
+"""The published messages: topics, bodies and their encoding.
 
-Multipart: topic, JSON body, and for a live verdict with masks on, the run-length mask.
+Multipart: topic, JSON body, and for a live verdict, if masks are published, the mask.
 Source: docs/wire.md, docs/decisions/0004-order-on-the-wire.md
 """
 
@@ -34,12 +34,12 @@ PART_TOPIC = "part"
 class Heartbeat(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=HEARTBEAT_SCHEMA
 ):
-    """Sent every few ms, verdicts or not: silence means that nobody inspects."""
+    """Sent every few ms, with or without verdicts: silence means that nothing is inspected."""
 
     line: str
     epoch: Count
     last_seq: Count
-    """Last verdict sent; a subscriber that has not seen it has lost the tail."""
+    """Last verdict sent; a subscriber that has not received it has missed the latest ones."""
     beat: Count
     """Counts heartbeats of this epoch."""
     utc_ns: UtcNs
@@ -47,17 +47,17 @@ class Heartbeat(
     inspecting: bool
     """True while every camera delivers and engines answer."""
     alarm: str = ""
-    """The alarm that stands, in words; empty for none."""
+    """The active alarm as text; empty for none."""
     clock_stepped: bool = False
-    """True while the daemon's wall clock is not to be trusted, for it was set lately. Verdicts
-    from before the step, which a replay gives, are then stamped by another clock."""
+    """True while the daemon's wall clock is not reliable, because it was set recently. Replayed
+    verdicts from before the step have time stamps of another clock."""
     spool: str = ""
-    """The line's spool on its own PC: with it a client there sees that it is the line that
-    speaks. Empty where it is not told."""
+    """The line's spool on its own PC, by which a client there verifies that the line is the
+    sender. Empty if it is not published."""
 
 
 class VerdictCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The law's counters since the start of the epoch, of closed and open frames."""
+    """The line's counters since the start of the epoch, of closed and open frames."""
 
     captured: Count
     passed: Count
@@ -71,7 +71,7 @@ class VerdictCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=STATUS_SCHEMA):
-    """The summary of a second."""
+    """The summary that is published once a second."""
 
     line: str
     epoch: Count
@@ -84,7 +84,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     cameras: dict[str, str]
     """Camera name to its state: `live`, `lost`, `finished`."""
     camera_counts: dict[str, CameraCounts] = {}
-    """Camera name to what it counted since the start of the epoch."""
+    """Camera name to its counters since the start of the epoch."""
     gate: str | None = None
     segmenter: str | None = None
     config_hash: str = ""
@@ -101,7 +101,7 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MA
     stride: Int64
     """Frame pixels per class-map pixel."""
     runs: dict[Int64, list[Int64]]
-    """Class id to its runs."""
+    """Class id to runs."""
 
 
 WireMessage = Verdict | Heartbeat | Status | PartVerdict
@@ -113,27 +113,27 @@ _mask_decoder: Decoder[Mask] = json_decoder(Mask)
 
 
 def encode_message(message: WireMessage | Mask) -> bytes:
-    """The JSON body of a message. Thread-safe."""
+    """Return the JSON body of a message. Thread-safe."""
     return _encoder.encode(message)
 
 
 def decode_message(body: bytes | memoryview) -> WireMessage:
-    """A message from its JSON body.
+    """Decode a message from its JSON body.
 
     Raises:
-        msgspec.ValidationError: The body is of another schema or breaks it.
+        msgspec.ValidationError: The body is of another schema or violates it.
         msgspec.DecodeError: The body is not JSON, or nested too deeply.
     """
     return _message_decoder(body)
 
 
 def decode_verdict(body: bytes | memoryview) -> Verdict:
-    """A verdict from its JSON body; raises as `decode`."""
+    """Decode a verdict from its JSON body; raises as `decode_message`."""
     return _verdict_decoder(body)
 
 
 def decode_mask(body: bytes | memoryview) -> Mask:
-    """A mask from its JSON body; raises as `decode`."""
+    """Decode a mask from its JSON body; raises as `decode_message`."""
     return _mask_decoder(body)
 
 

@@ -1,6 +1,6 @@
-"""The replay dialogue: what a DEALER may ask the ROUTER and what it is answered.
+"""Requests of a client's DEALER to the line's ROUTER, and the replies.
 
-Every request gets an answer; what is no longer held is said to be gone, never left out.
+Every request for verdicts gets a reply; verdicts that are no longer held are named in it.
 Source: docs/wire.md
 """
 
@@ -24,14 +24,14 @@ ShortText = Annotated[str, Meta(min_length=1, max_length=64)]
 class ReplayRequest(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.replay/1"
 ):
-    """Asks for the verdicts from `from_seq` on."""
+    """Requests the verdicts from `from_seq` on."""
 
     from_seq: Seq
     limit: Annotated[int, Meta(ge=1, le=4096)] = 256
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.ack/1"):
-    """Says that a subscriber has applied everything up to `seq`. Not answered."""
+    """Reports that a subscriber has applied everything up to `seq`. Without a reply."""
 
     name: ShortText
     seq: Seq
@@ -40,7 +40,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="ed
 class TriggerRequest(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.trigger/1"
 ):
-    """Asks a camera in trigger mode for one frame."""
+    """Requests one frame from a camera in trigger mode."""
 
     camera: ShortText
     part_id: ShortText | None = None
@@ -48,10 +48,10 @@ class TriggerRequest(
     simulated: bool = False
     """True for a challenge part."""
     expires_monotonic_ns: Int64 | None = None
-    """No frame is taken from this instant on: CLOCK_MONOTONIC of the PC and start that
-    `boot_id` names. Counts where that is the line's own, and no step of a clock moves it."""
+    """No frame is captured from this instant on: CLOCK_MONOTONIC of the PC and boot that
+    `boot_id` names. Used if that is the line's own; no step of the wall clock affects it."""
     boot_id: ShortText | None = None
-    """Whose monotonic clock it is: `/proc/sys/kernel/random/boot_id`, a slash, and the number
+    """The monotonic clock's origin: `/proc/sys/kernel/random/boot_id`, a slash, and the number
     of the time namespace (`/proc/self/ns/time`)."""
     expires_utc_ns: UtcNs | None = None
     """The same instant as wall time, for a line on another PC."""
@@ -60,28 +60,28 @@ class TriggerRequest(
 class TriggerCount(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.trigger_count/1"
 ):
-    """Says how often the PLC triggered a camera by wire, to be compared with its frames. Not
-    answered: a difference is an alarm. A step back begins the comparison anew.
+    """Reports how often the PLC triggered a camera by wire, to be compared with its frames.
+    Without a reply: a difference raises an alarm. A lower count restarts the comparison.
     """
 
     camera: ShortText
     count: Annotated[int, Meta(ge=0, lt=1 << 32)]
-    """Any count that goes up by one at each trigger."""
+    """Any count that increases by one at each trigger."""
     modulo: Annotated[int, Meta(ge=4096, le=1 << 32)] = 1 << 16
-    """It wraps to 0 here."""
+    """The count wraps to 0 at this value."""
     within_ms: Annotated[float, Meta(ge=1, le=10_000)] = 500
-    """The PLC had counted so much at most so long before, or after, it was read."""
+    """The PLC reached this count at most this long before, or after, it was read."""
     read_at_utc_ns: UtcNs | None = None
-    """When it was read from the PLC; when it is heard, if absent."""
+    """When it was read from the PLC; if absent, when it is received."""
 
 
 class ChallengeRequest(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.challenge/1"
 ):
-    """Asks for a known-bad picture of the line's challenge folder to be judged."""
+    """Requests the inspection of a known-bad image of the line's challenge folder."""
 
     picture: Annotated[str, Meta(min_length=1, max_length=1024)]
-    r"""File name in `capture.challenge_folder`, or its whole path; what is no UTF-8 as `\xE4`."""
+    r"""File name in `capture.challenge_folder`, or its full path; non-UTF-8 bytes as `\xE4`."""
     camera: ShortText | None = None
     """The first camera when absent."""
 
@@ -89,14 +89,14 @@ class ChallengeRequest(
 class OperatorRequest(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.operator/1"
 ):
-    """Asks for an entry in the line's ledger: what a person does to the line, and who."""
+    """Requests an entry in the line's ledger: an action of a person on the line."""
 
     actor: ShortText
-    """Who, as the sender knows it."""
+    """The person, as the sender identifies them."""
     action: ShortText
-    """What, in a word: `acknowledge`, `challenge`, `promote`."""
+    """The action in one word: `acknowledge`, `challenge`, `promote`."""
     detail: Annotated[str, Meta(max_length=500)] = ""
-    """To what, and why."""
+    """Its object and reason."""
 
 
 LineRequest = (
@@ -107,49 +107,49 @@ LineRequest = (
 class ReplayComplete(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.replayed/1"
 ):
-    """Ends the answer to a replay request, after its verdicts."""
+    """Ends the reply to a replay request, after its verdicts."""
 
     epoch: Count
     from_seq: Count
     to_seq: Int64
     """Last verdict that was sent; `from_seq - 1` if none."""
     last_seq: Count
-    """Last verdict that there is."""
+    """Last verdict of the line."""
 
 
 class NoLongerHeld(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.gone/1"
 ):
-    """Some of what was asked for is no longer held: treat every such part as a reject."""
+    """Some requested verdicts are no longer held: treat every such part as a reject."""
 
     epoch: Count
     from_seq: Count
     oldest_seq: Count
-    """The first verdict that is still held; ask again from here."""
+    """The first verdict that is still held; request again from here."""
 
 
 class ReplayBusy(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.busy/1"
 ):
-    """Answers a replay request that is not taken now: an earlier one of the same client is not
-    done, or too many clients are given something again. Ask again after 200 ms.
+    """Refuses a replay request for now: an earlier one of the same client is not complete, or
+    too many clients are being replayed to. Request again after 200 ms.
     """
 
     epoch: Int64
     from_seq: Int64
-    """First seq asked for."""
+    """First requested seq."""
 
 
 class CommandResult(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.triggered/1"
 ):
-    """Answers a trigger or challenge request."""
+    """Reply to a trigger, a challenge or an operator entry."""
 
     accepted: bool
     problem: str = ""
     seq: Int64 | None = None
-    """The verdict that will judge the triggered frame; null for anything else, and if the
-    camera has not answered within 400 ms (its frame gets a verdict all the same)."""
+    """Seq of the triggered frame's verdict; null for other requests, and if the camera has not
+    delivered within 400 ms (its frame gets a verdict anyway)."""
 
 
 LineReply = ReplayComplete | NoLongerHeld | ReplayBusy | CommandResult
@@ -160,10 +160,10 @@ _reply_decoder: Decoder[LineReply] = json_decoder(LineReply)
 
 
 def decode_request(body: bytes) -> LineRequest:
-    """A request; raises msgspec.DecodeError for anything else."""
+    """Decode a request; raises msgspec.DecodeError for anything else."""
     return _request_decoder(body)
 
 
 def decode_reply(body: bytes) -> LineReply:
-    """An answer; raises msgspec.DecodeError for anything else."""
+    """Decode a reply; raises msgspec.DecodeError for anything else."""
     return _reply_decoder(body)

@@ -1,4 +1,4 @@
-"""One client's connection, by its descriptor: ZeroMQ itself has no call for it."""
+"""Operations on one client's connection by its descriptor, for which ZeroMQ has no call."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _RST = 0x04
 def _socket_filter(
     *instructions: tuple[int, int, int, int],
 ) -> tuple[ctypes.Array[ctypes.c_char], bytes]:
-    """A socket filter from (code, jt, jf, k), and the struct sock_fprog that points to it.
+    """Return a socket filter from (code, jt, jf, k), and the struct sock_fprog that points to it.
 
-    Source: man 7 socket; linux/filter.h. It reads a TCP segment from its header on.
+    Source: man 7 socket; linux/filter.h. It is applied to a TCP segment with header.
     """
     words = ctypes.create_string_buffer(
         b"".join(struct.pack("HBBI", *each) for each in instructions)
@@ -43,18 +43,18 @@ _TIOCOUTQ = 0x5411
 
 
 def drop_packets(connection: sockets.socket) -> None:
-    """Have the kernel drop whatever comes for a TCP socket from now on."""
+    """Have the kernel drop everything that arrives for a TCP socket from now on."""
     connection.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL_FILTER)
 
 
 def drop_resets(listener: sockets.socket) -> None:
     """Have the kernel drop TCP resets for a listening socket and all that it accepts.
 
-    A reset would be seen by libzmq at once, even while it holds back what came before: then
-    a PING among that ends the process (https://github.com/zeromq/libzmq/issues/4364). A peer
-    that ends in order, or is not there any more (TCP's keepalive), is seen after what it sent.
+    libzmq would process a reset at once, before input that it has not read yet: then a PING in
+    that input ends the process (https://github.com/zeromq/libzmq/issues/4364). A peer that
+    closes in order, or vanishes (TCP keepalive), is processed after its input.
 
-    Some kernels let nobody but root filter: then resets are seen, and the rest is as it is.
+    Some kernels allow filters only to root: then resets are not dropped.
     """
     with contextlib.suppress(OSError):
         listener.setsockopt(sockets.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_RESETS_FILTER)
@@ -64,24 +64,24 @@ def drop_resets(listener: sockets.socket) -> None:
 
 
 def receive_queue_bytes(connection: int) -> int:
-    """What has come and has not been read; 0 of what is no connection any more."""
+    """Return the number of received bytes that are unread; 0 for a closed connection."""
     return _queue_bytes(connection, _FIONREAD)
 
 
 def send_queue_bytes(connection: int) -> int:
-    """What was sent and the peer has not taken; 0 of what is no connection any more."""
+    """Return the number of sent bytes that are unacknowledged; 0 for a closed connection."""
     return _queue_bytes(connection, _TIOCOUTQ)
 
 
-def _queue_bytes(connection: int, what: int) -> int:
+def _queue_bytes(connection: int, request: int) -> int:
     try:
-        return int.from_bytes(fcntl.ioctl(connection, what, bytes(4)), sys.byteorder)
+        return int.from_bytes(fcntl.ioctl(connection, request, bytes(4)), sys.byteorder)
     except OSError:
         return 0
 
 
 def peer_origin(connection: int) -> str:
-    """`user 1000` at the other end of a Unix socket, else its address; empty if it has gone."""
+    """Return `user 1000` for the peer of a Unix socket, else its address; empty if it is gone."""
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
             if copy.family == sockets.AF_UNIX:
@@ -93,7 +93,7 @@ def peer_origin(connection: int) -> str:
 
 
 def drop_input(connection: int) -> bool:
-    """Take nothing from a TCP connection any more, without ending it; False if that cannot be."""
+    """Drop all further input of a TCP connection without ending it; False if not possible."""
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
             if copy.family not in (sockets.AF_INET, sockets.AF_INET6):
@@ -105,21 +105,21 @@ def drop_input(connection: int) -> bool:
 
 
 def disconnect(connection: int) -> None:
-    """End a connection by its descriptor; ZeroMQ notices when it has read what it holds.
+    """End a connection by its descriptor; ZeroMQ notices when it has read all input.
 
-    Its input alone, where what comes can be dropped: a shutdown of both directions is to libzmq
-    what a reset is, see `drop_resets`.
+    Only the input is shut down, if it can be dropped: to libzmq a shutdown of both directions is
+    like a reset, see `drop_resets`.
     """
     try:
         with sockets.socket(fileno=os.dup(connection)) as copy:
             how = sockets.SHUT_RD
             if copy.family in (sockets.AF_INET, sockets.AF_INET6):
-                # TCP takes data after that too; who sends it faster than it is read would stay.
+                # TCP accepts data after that; a client that sends fast enough would stay.
                 how = sockets.SHUT_RD if drop_input(connection) else sockets.SHUT_RDWR
             if copy.family in (sockets.AF_UNIX, sockets.AF_INET, sockets.AF_INET6):
                 copy.shutdown(how)
-                # What the kernel holds can still be read after that, and would be.
+                # Discard what the kernel has received, or ZeroMQ would read it.
                 while copy.recv(1 << 16, sockets.MSG_DONTWAIT):
                     pass
-    except OSError:  # closed since, and not a socket any more
+    except OSError:  # closed meanwhile
         pass

@@ -1,7 +1,7 @@
-"""Before a handshake ends libzmq asks here whether the client is let in (ZAP).
+"""ZAP, by which libzmq requests before the end of a handshake whether to accept the client.
 
-It asks for every client of a context that has a `ZapHandler`, also without CURVE; until it is
-answered, nothing that the client sends is accepted. Source: RFC 27, rfc.zeromq.org/spec/27
+It does so for every client of a context with a `ZapHandler`, also without CURVE, and reads nothing
+from the client before the reply. Source: RFC 27, rfc.zeromq.org/spec/27
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Socket = zmq.Socket[bytes]
 ZAP_DOMAIN = "edgeinspect"
 ZAP_ACCEPT = b"200"
 ZAP_RETRY_LATER = b"300"
-"""Without a word of refusal: its handshake's time ends, and it tries again by itself."""
+"""The client is not notified: its handshake times out, and it retries by itself."""
 ZAP_REJECT = b"400"
 _ADDRESS = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
@@ -23,37 +23,37 @@ _VERSION = b"1.0"
 
 @dataclass(frozen=True, slots=True)
 class HandshakeRequest:
-    """A client whose handshake waits for an answer."""
+    """A client whose handshake waits for a reply."""
 
     envelope: tuple[bytes, bytes]
-    """Whom to answer, and which question."""
+    """Routing identity and request id of the reply."""
     origin: str
-    """`user 1000` of a Unix socket's client, else the address that it comes from."""
+    """`user 1000` for a client of a Unix socket, else its address."""
     key: str
     """Its CURVE key; empty without."""
     received_at_ns: int
 
 
 class ZapHandler:
-    """The one who answers, of one context. Made before the context's socket is bound."""
+    """The ZAP handler of one context; to be created before the context's socket is bound."""
 
     def __init__(self, context: zmq.Context[Socket], socket: Socket) -> None:
-        """Have libzmq ask about each client of a socket."""
+        """Have libzmq request the acceptance of each client of a socket."""
         self.socket = context.socket(zmq.ROUTER)
-        """To poll; ready when there is somebody to `take`."""
+        """For polling: readable if `next_request` returns one."""
         self.socket.linger = 0
-        self.socket.rcvhwm = self.socket.sndhwm = 0  # libzmq's own thread must never wait here
+        self.socket.rcvhwm = self.socket.sndhwm = 0  # libzmq's own thread must never block
         try:
             self.socket.bind(_ADDRESS)
-        except zmq.ZMQError:  # another socket of this context has one
+        except zmq.ZMQError:  # another socket of this context has a handler
             self.socket.close(0)
             raise
         socket.zap_domain = ZAP_DOMAIN.encode()
-        # Without this, libzmq lets everybody in when nobody answers.
+        # Without this, libzmq accepts every client if there is no handler.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def next_request(self, now_ns: int) -> HandshakeRequest | None:
-        """The next client that waits; None if there is none."""
+        """Return the next waiting client; None if there is none."""
         try:
             frames = self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
@@ -63,19 +63,19 @@ class ZapHandler:
         address = frames[5].decode("ascii", "replace")
         return HandshakeRequest((frames[0], frames[3]), client_origin(address), key, now_ns)
 
-    def reply(self, newcomer: HandshakeRequest, code: bytes) -> None:
-        """Let a client in or not; harmless if it has gone."""
-        identity, request = newcomer.envelope
-        user = newcomer.key.encode() if code == ZAP_ACCEPT else b""
+    def reply(self, handshake: HandshakeRequest, code: bytes) -> None:
+        """Accept or reject a client; harmless if it is gone."""
+        identity, request = handshake.envelope
+        user = handshake.key.encode() if code == ZAP_ACCEPT else b""
         self.socket.send_multipart([identity, b"", _VERSION, request, code, b"", user, b""])
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop replying."""
         self.socket.close(0)
 
 
 def client_origin(address: str) -> str:
-    """Where a client comes from, of what ZAP says: `host:uid:gid:pid` for a Unix socket's."""
+    """Return the origin of a client by its ZAP address, `host:uid:gid:pid` for a Unix socket."""
     host, *numbers = address.rsplit(":", 3)
     is_user = len(numbers) == 3 and ":" not in host and all(map(str.isdigit, numbers))
-    return f"user {numbers[0]}" if is_user else address  # an address of IPv6 has more colons
+    return f"user {numbers[0]}" if is_user else address  # an IPv6 address has more colons

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "keys"
 
 
-def test_the_secret_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_secret_key_for_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         public, secret = curve_keys.create_key_pair(tmp_path, "gateway-1")
@@ -39,7 +39,7 @@ def test_keys_are_never_overwritten(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a" * 65, "a\nb"])
-def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
+def test_a_key_name_is_not_a_path(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="no name"):
         curve_keys.create_key_pair(tmp_path, name)
 
@@ -54,7 +54,7 @@ def test_a_secret_that_others_can_read_is_refused(folder: Path, mode: int) -> No
     CurveAuthenticator(folder, ManualClock())
 
 
-def test_the_clients_of_a_folder(folder: Path, tmp_path: Path) -> None:
+def test_clients_are_read_from_the_folder(folder: Path, tmp_path: Path) -> None:
     public, secret = curve_keys.create_key_pair(tmp_path, "gateway-1")
     curve_keys.add_client(folder, public)
     curve_keys.add_client(folder, public, "also")
@@ -69,26 +69,26 @@ def test_the_clients_of_a_folder(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "nothing", 'curve\n public-key = "short"\n', f'public-key = "{"~" * 40}"\n']
 )
-def test_a_file_that_holds_no_key(folder: Path, tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_key_is_refused(folder: Path, tmp_path: Path, text: str) -> None:
     bad = tmp_path / "bad.key"
     bad.write_text(text)
-    with pytest.raises(DataError, match="is no key"):
+    with pytest.raises(DataError, match="is not a key"):
         curve_keys.add_client(folder, bad)
 
 
-def test_one_bad_file_in_the_folder_lets_nobody_in_and_shuts_nobody_out(
+def test_an_invalid_file_in_the_folder_does_not_affect_other_clients(
     folder: Path, tmp_path: Path
 ) -> None:
     good = curve_keys.add_client(folder, curve_keys.create_key_pair(tmp_path, "good")[0])
     (folder / "clients" / "bad.key").write_text("half a fi")
-    door = CurveAuthenticator(folder, ManualClock())
+    endpoint = CurveAuthenticator(folder, ManualClock())
     key = curve_keys.read_key_file(good)[0].decode()
-    assert door.is_authorized(key)
-    assert not door.is_authorized("half a fi")
+    assert endpoint.is_authorized(key)
+    assert not endpoint.is_authorized("half a fi")
     good.unlink()
-    door.refresh()
-    assert not door.is_authorized(key)
-    assert door.rejected_count == 2
+    endpoint.refresh()
+    assert not endpoint.is_authorized(key)
+    assert endpoint.rejected_count == 2
 
 
 def test_the_command_line(
@@ -112,7 +112,7 @@ def test_the_command_line(
     [
         (["new", "{0}/keys"], 64, "exists already"),
         (["new", "{0}", "--client", "a/b"], 64, "no name"),
-        (["allow", "{0}/keys", "{0}/absent.key"], 65, "is no key"),
+        (["allow", "{0}/keys", "{0}/absent.key"], 65, "is not a key"),
         (["allow", "{0}/keys", "{0}/keys/server.key_secret"], 65, "secret"),
         (["list", "{0}/absent"], 65, "is no folder"),
         (["lock"], 64, "lock"),
@@ -130,7 +130,7 @@ def test_exit_codes(
     assert said in capsys.readouterr().err
 
 
-def test_a_credential_of_the_unit_comes_before_the_folder(
+def test_a_credential_of_the_unit_takes_precedence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curve_keys.create_server_keys(tmp_path / "folder")

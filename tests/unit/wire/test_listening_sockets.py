@@ -1,4 +1,4 @@
-"""Binding: what ends with 75 and says why, what is cleared away, and who gets in."""
+"""Binding: exit codes and messages, stale sockets, and pausing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answers(router: Socket, address: str) -> bool:
         return bool(router.poll(2_000)) and router.recv_multipart()[-1] == b"x"
 
 
-def test_a_port_in_use_ends_with_75_and_who_has_it(router: Socket) -> None:
+def test_a_port_in_use_exits_with_75_and_names_its_process(router: Socket) -> None:
     with sockets.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -46,7 +46,7 @@ def test_a_port_in_use_ends_with_75_and_who_has_it(router: Socket) -> None:
     assert f"pid {os.getpid()}" in str(caught.value)
 
 
-def test_an_address_that_is_not_there_yet_is_bound(router: Socket) -> None:
+def test_an_address_that_does_not_exist_yet_is_bound(router: Socket) -> None:
     bound = listening_sockets.bind(router, "tcp://203.0.113.9:*", "publish.verdicts")
     endpoint = router.last_endpoint
     assert isinstance(endpoint, bytes)
@@ -54,7 +54,7 @@ def test_an_address_that_is_not_there_yet_is_bound(router: Socket) -> None:
     bound.release()
 
 
-def test_an_interface_that_is_not_there_ends_with_75(router: Socket) -> None:
+def test_a_missing_interface_exits_with_75(router: Socket) -> None:
     with pytest.raises((AddressError, ConfigError)) as caught:
         listening_sockets.bind(router, "tcp://nosuchif0:23456", "publish.verdicts")
     assert caught.value.exit_code == 75
@@ -71,7 +71,7 @@ def test_every_kind_of_host_is_bound(router: Socket, host: str) -> None:
     bound.release()
 
 
-def test_a_socket_file_is_the_groups_and_goes_at_the_end(router: Socket, tmp_path: Path) -> None:
+def test_a_socket_file_is_for_the_group_and_is_removed(router: Socket, tmp_path: Path) -> None:
     path = tmp_path / "s"
     bound = listening_sockets.bind(router, f"ipc://{path}", "publish.verdicts")
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
@@ -81,7 +81,7 @@ def test_a_socket_file_is_the_groups_and_goes_at_the_end(router: Socket, tmp_pat
     assert not path.exists()
 
 
-def test_a_dead_socket_is_cleared_and_a_living_one_is_not(router: Socket, tmp_path: Path) -> None:
+def test_a_stale_socket_is_removed_and_a_living_one_is_not(router: Socket, tmp_path: Path) -> None:
     path = tmp_path / "s"
     dead = sockets.socket(UNIX)
     dead.bind(str(path))
@@ -95,7 +95,7 @@ def test_a_dead_socket_is_cleared_and_a_living_one_is_not(router: Socket, tmp_pa
     bound.release()
 
 
-def test_what_is_no_socket_is_left_alone(router: Socket, tmp_path: Path) -> None:
+def test_a_file_that_is_no_socket_is_kept(router: Socket, tmp_path: Path) -> None:
     (tmp_path / "s").write_text("mine")
     with pytest.raises(ConfigError, match="no socket"):
         listening_sockets.bind(router, f"ipc://{tmp_path}/s", "publish.verdicts")
@@ -105,7 +105,7 @@ def test_what_is_no_socket_is_left_alone(router: Socket, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
-def test_a_shut_door_keeps_who_is_in_and_opens_again(
+def test_pausing_keeps_connected_clients_and_can_be_resumed(
     router: Socket, tmp_path: Path, kind: str
 ) -> None:
     address = "tcp://127.0.0.1:*" if kind == "tcp" else f"ipc://{tmp_path}/s"

@@ -1,4 +1,4 @@
-"""Who waits in a handshake, and where it comes from."""
+"""ZAP: clients wait in their handshake, and their origin is known."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from edgeinspect.wire.zap import ZAP_ACCEPT, ZapHandler, client_origin
         ("", ""),
     ],
 )
-def test_where_a_client_comes_from(address: str, where: str) -> None:
+def test_the_origin_of_a_client(address: str, where: str) -> None:
     assert client_origin(address) == where
 
 
-def test_a_client_is_not_heard_before_it_was_let_in(tmp_path: Path) -> None:
+def test_nothing_is_read_from_a_client_before_it_is_accepted(tmp_path: Path) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.XPUB)
     zap = ZapHandler(context, socket)

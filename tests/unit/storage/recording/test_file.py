@@ -1,4 +1,4 @@
-"""A recording file: what is written is read, a cut is clean, and damage is told from a cut."""
+"""A recording file: it is read back, and a truncated file is distinguished from a damaged one."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_a_recording_is_read_back(tmp_path: Path) -> None:
     )
     end = RecordingEnd(why="stopped", frames=2, without_picture=1, missed=3)
     writer.finish(end, 10)
-    items, cuts = read(path)
-    assert cuts == []
+    items, truncations = read(path)
+    assert truncations == []
     assert [items[0], items[1], items[2], items[-1]] == [
         ABOUT,
         CONFIGURATION,
@@ -138,16 +138,16 @@ def test_a_file_truncated_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
     data = whole.read_bytes()
     assert frames(read(whole)[0]) == [1, 2, 3]
     seen = set()
-    cut = tmp_path / "cut.mcap"
+    truncated = tmp_path / "cut.mcap"
     for size in range(0, len(data), 3):
-        cut.write_bytes(data[:size])
-        items, cuts = read(cut)
+        truncated.write_bytes(data[:size])
+        items, truncations = read(truncated)
         assert frames(items) == list(range(1, len(frames(items)) + 1))
-        assert len(cuts) == 1
+        assert len(truncations) == 1
         seen.add(len(frames(items)))
         if size % 15 == 0:  # as a power cut may leave it
-            cut.write_bytes(data[:size] + bytes(5000))
-            assert frames(read(cut)[0]) == frames(items)
+            truncated.write_bytes(data[:size] + bytes(5000))
+            assert frames(read(truncated)[0]) == frames(items)
     assert seen == {0, 1, 2, 3}
 
 
@@ -170,7 +170,7 @@ def test_a_changed_byte_never_changes_a_frame(tmp_path: Path, place: int, flip: 
     data[place % len(data)] ^= flip
     path.write_bytes(data)
     try:
-        items, _cuts = read(path)
+        items, _truncations = read(path)
         for number, item in enumerate(each for each in items if isinstance(each, RecordedFrame)):
             assert item.verdict == verdict(number + 1)
             got = item.pixels()
@@ -244,9 +244,9 @@ def test_another_mcap_file_is_not_a_recording(tmp_path: Path) -> None:
 def test_a_folder_is_read_in_order_and_has_one_line(tmp_path: Path) -> None:
     write(tmp_path / "strip-1.mcap", range(1, 3))
     write(tmp_path / "strip-2.mcap", range(3, 5), end=False)
-    items, cuts = read(tmp_path)
+    items, truncations = read(tmp_path)
     assert frames(items) == [1, 2, 3, 4]
-    assert len(cuts) == 1
+    assert len(truncations) == 1
     write(tmp_path / "strip-3.mcap", range(2, 4))
     with pytest.raises(DataError, match="after frame"):
         read(tmp_path)
@@ -262,7 +262,7 @@ def test_nothing_is_overwritten_and_a_full_disk_is_reported(tmp_path: Path) -> N
     with pytest.raises(DataError, match="there is no such"):
         open_recording(tmp_path / "b.mcap")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no recording"):
+    with pytest.raises(DataError, match="has no recording"):
         open_recording(tmp_path / "empty")
     full = Path("/dev/full")
     if full.exists():
