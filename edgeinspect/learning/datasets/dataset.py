@@ -138,7 +138,7 @@ class LayoutHints:
     """What the user states instead of a layout's rules."""
 
     good_classes: tuple[str, ...] = ()
-    """Names of the good classes; empty for the rule of `class_names.py`."""
+    """Names of the good classes; empty for the rule of `vocabulary.py`."""
     classes: tuple[str, ...] = ()
     """Names of the classes 1..K of masks that contain ids only."""
     layout: str | None = None

@@ -102,7 +102,7 @@ def open_dataset(
         path: Its folder, or the CSV file of the `severstal` layout. A folder that contains a
             single data set is accepted too.
         layout: Name of its layout; recognised when absent.
-        good_classes: Names of the good classes, instead of the rule in `class_names.py`.
+        good_classes: Names of the good classes, instead of the rule in `vocabulary.py`.
         classes: Names of classes 1..K of masks that contain ids only.
 
     Raises:

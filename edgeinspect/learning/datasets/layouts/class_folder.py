@@ -2,7 +2,7 @@
 
 `ok_front/`, `def_front/` (casting), `crazing/`, `inclusion/` … (NEU), optionally below `train/`,
 `val/`, `test/`, and with `images/` in between. Three or more folders in a class are groups. Which
-classes are good is decided by `class_names.py`, or `--good-class NAME`.
+classes are good is decided by `vocabulary.py`, or `--good-class NAME`.
 """
 
 from __future__ import annotations

@@ -100,85 +100,86 @@ def dataset_from_pairs(
                 sorted(name for name in folders if not is_good_class(name, hints.good_classes))
             )
             by_class = list(classes)
-    names = unique_names(root, [pair.path for pair in pairs])
     unlabelled = _unlabelled_pairs(pairs, contents, grouped, root)
-    skipped = [
-        SkippedImage(
-            str(pair.path.relative_to(root)),
-            "has no mask file, while good images have an empty one",
-        )
-        for pair in unlabelled
-    ]
+    reason = "has no mask file, while good images have an empty one"
+    skipped = [SkippedImage(str(pair.path.relative_to(root)), reason) for pair in unlabelled]
+    names = unique_names(root, [pair.path for pair in pairs])
     pairs = [pair for pair in pairs if pair not in unlabelled]
-    made = [
-        _make_sample(
-            pair, names[pair.path], classes, encoding, contents, grouped, bool(by_class), hints
-        )
-        for pair in pairs
-    ]
     notes += _note_missing_masks([pair for pair in pairs if grouped or not pair.folder], root)
-    samples = sorted(made, key=lambda sample: natural_key(Path(sample.name)))
+    reader = _PairReader(classes, encoding, contents, grouped, bool(by_class), hints.good_classes)
+    samples = [reader.make_sample(pair, names[pair.path]) for pair in pairs]
+    samples.sort(key=lambda sample: natural_key(Path(sample.name)))
     data = Dataset(root, layout, classes, tuple(samples), has_masks=True, notes=tuple(notes))
     return data.with_skipped(*skipped)
 
 
-def _make_sample(
-    pair: ImageMaskPair,
-    name: str,
-    classes: tuple[str, ...],
-    encoding: MaskEncoding,
-    contents: MaskContents,
-    grouped: bool,
-    by_class: bool,
-    hints: LayoutHints,
-) -> Sample:
-    folder = "" if grouped else pair.folder
-    bad_folder = bool(folder) and not is_good_class(folder, hints.good_classes)
-    ids: set[int] = set()
-    broken = any(bool(contents[path].problem) for _name, path in pair.masks)
-    mask: MaskFile | MaskPerClass | None = None
+@dataclass(frozen=True, slots=True)
+class _PairReader:
+    """Makes samples of pairs once the encoding of their masks is known."""
 
-    def is_drawn(path: Path) -> bool:
-        return contents[path].has_set_pixels and not contents[path].values <= encoding.void
+    classes: tuple[str, ...]
+    encoding: MaskEncoding
+    contents: MaskContents
+    is_grouped: bool
+    """Folders are groups, not classes."""
+    by_class: bool
+    """Each mask file has one class, named by the file or its folder."""
+    good_classes: tuple[str, ...]
 
-    if by_class:
-        files = []
+    def make_sample(self, pair: ImageMaskPair, name: str) -> Sample:
+        folder = "" if self.is_grouped else pair.folder
+        is_bad_folder = bool(folder) and not is_good_class(folder, self.good_classes)
+        is_broken = any(bool(self.contents[path].problem) for _name, path in pair.masks)
+        mask, ids = self._read_masks(pair, folder)
+        only_class = self.classes[min(ids) - 1] if len(ids) == 1 < len(self.classes) else None
+        return Sample(
+            name,
+            pair.path,
+            bool(ids) or is_bad_folder or is_broken,
+            folder or only_class,
+            pair.part_folder or (pair.folder if self.is_grouped else "") or name,
+            pair.split,
+            mask,
+            tuple(sorted(ids)),
+        )
+
+    def _read_masks(
+        self, pair: ImageMaskPair, folder: str
+    ) -> tuple[MaskFile | MaskPerClass | None, set[int]]:
+        """Return the mask of an image, and the ids of the classes in it."""
+        if self.by_class:
+            return self._read_class_masks(pair, folder)
+        if not pair.masks:
+            return None, set()
+        encoding, path = self.encoding, pair.masks[0][1]
+        content = self.contents[path]
+        if encoding.is_soft and content.reaches_threshold:
+            return MaskFile(path, encoding), {1}
+        ids = {encoding.ids.get(value, 0) for value in content.values} - {0}
+        return MaskFile(path, encoding), ids
+
+    def _read_class_masks(
+        self, pair: ImageMaskPair, folder: str
+    ) -> tuple[MaskFile | MaskPerClass | None, set[int]]:
+        void = self.encoding.void
+        ids: set[int] = set()
+        files: list[tuple[int, Path]] = []
+        empty: MaskFile | None = None
         for word, path in pair.masks:
+            content = self.contents[path]
+            is_drawn = content.has_set_pixels and not content.values <= void
             class_name = word or folder
-            if class_name in classes:
-                files.append((classes.index(class_name) + 1, path))
-                if is_drawn(path):
+            if class_name in self.classes:
+                files.append((self.classes.index(class_name) + 1, path))
+                if is_drawn:
                     ids.add(files[-1][0])
-            elif is_drawn(path):
+            elif is_drawn:
                 raise DataError(
                     "has defect pixels, but its folder is a good class", where=str(path)
                 )
             else:  # of a good image: read too, so that its size is checked
-                empty = (
-                    MaskEncoding({}, void=encoding.void)
-                    if encoding.void
-                    else MaskEncoding({}, is_soft=True)
-                )
-                mask = MaskFile(path, empty)
-        if files:
-            mask = MaskPerClass(tuple(sorted(files)), encoding.void)
-    elif pair.masks:
-        mask = MaskFile(pair.masks[0][1], encoding)
-        found = contents[mask.path]
-        ids = {encoding.ids.get(value, 0) for value in found.values} - {0}
-        if encoding.is_soft and found.reaches_threshold:
-            ids = {1}
-    alone = classes[min(ids) - 1] if len(ids) == 1 and len(classes) > 1 else None
-    return Sample(
-        name,
-        pair.path,
-        bool(ids) or bad_folder or broken,
-        folder or alone,
-        pair.part_folder or (pair.folder if grouped else "") or name,
-        pair.split,
-        mask,
-        tuple(sorted(ids)),
-    )
+                empty = MaskFile(path, MaskEncoding({}, is_soft=not void, void=void))
+        return (MaskPerClass(tuple(sorted(files)), void) if files else empty), ids
 
 
 def _unlabelled_pairs(
