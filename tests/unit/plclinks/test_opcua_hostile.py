@@ -128,12 +128,12 @@ def test_services_without_permission(served: RunningServer) -> None:
         item = ua.AddNodesItem()
         item.ParentNodeId, item.BrowseName = ua.NodeId(85), ua.QualifiedName("x", 2)
         reference = ua.AddReferencesItem()
-        item = ua.DeleteNodesItem()
-        item.NodeId = ua.NodeId("Inputs.Enable", 2)
+        deleted = ua.DeleteNodesItem()
+        deleted.NodeId = ua.NodeId("Inputs.Enable", 2)
         for request in (
             client.uaclient.add_nodes([item]),
             client.uaclient.add_references([reference]),
-            client.uaclient.delete_nodes(ua.DeleteNodesParameters([item])),
+            client.uaclient.delete_nodes(ua.DeleteNodesParameters([deleted])),
             client.uaclient.delete_references([ua.DeleteReferencesItem()]),
             client.uaclient.register_server(ua.RegisteredServer()),
         ):
