@@ -22,8 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from edgeinspect.cameras import synthetic
-from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.cameras import FramePacer, synthetic
 from edgeinspect.client import Subscriber
 from edgeinspect.config import load_config
 from edgeinspect.domain import Decision, Grab, Part, Pixels, SystemClock, Verdict

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.cameras import FramePacer
 from edgeinspect.config import load_config
 from edgeinspect.domain import Grab, ModelSpec, Part, Pixels, SystemClock
 from edgeinspect.errors import EdgeInspectError, EngineFault

@@ -70,7 +70,7 @@ def daemon(folder: Path) -> None:
     """Run the line until it is killed or stopped."""
     import numpy as np
 
-    from edgeinspect.cameras._frame_rate import FramePacer
+    from edgeinspect.cameras import FramePacer
     from edgeinspect.config import parse_config
     from edgeinspect.domain import FrameShape, Grab, Part, SystemClock
     from edgeinspect.pipeline.line import Line, WorkerEngines

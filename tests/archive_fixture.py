@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.cameras import FramePacer
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.domain.manual_clock import EPOCH_UTC_NS

@@ -95,8 +95,7 @@ def save_golden_frames(
     """
     import numpy as np
 
-    from edgeinspect.imaging import ReadDeclaration, load_declaration, read_image
-    from edgeinspect.imaging.letterbox import letterbox
+    from edgeinspect.imaging import ReadDeclaration, letterbox_image, load_declaration, read_image
     from edgeinspect.learning.datasets import find_bit_depth
 
     spec = store.resolve(ref)
@@ -110,7 +109,7 @@ def save_golden_frames(
         spec.color
     )
     for path in image_paths:
-        frame = letterbox(read_image(path, settings), height, width)[0]
+        frame = letterbox_image(read_image(path, settings), height, width)[0]
         images.append(np.ascontiguousarray(frame.reshape(spec.shape.dims)))
     engine = load_engine(store, spec, backend)
     try:

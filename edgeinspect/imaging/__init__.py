@@ -17,7 +17,12 @@ from edgeinspect.imaging.image_file import (
     read_verified_bytes,
 )
 from edgeinspect.imaging.image_names import IMAGE_SUFFIXES, image_label, is_hidden, is_image_name
-from edgeinspect.imaging.letterbox import fit_into, letterbox_mask, upsample_class_map
+from edgeinspect.imaging.letterbox import (
+    fit_into,
+    letterbox_image,
+    letterbox_mask,
+    upsample_class_map,
+)
 from edgeinspect.imaging.mask_file import COLOR_FLAG, read_mask_values
 from edgeinspect.imaging.read_settings import (
     BIT_DEPTHS,
@@ -73,6 +78,7 @@ __all__ = [
     "is_image_name",
     # letterbox
     "fit_into",
+    "letterbox_image",
     "letterbox_mask",
     "upsample_class_map",
     # mask file

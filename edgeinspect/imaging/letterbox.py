@@ -10,7 +10,7 @@ from edgeinspect.domain import Letterbox, Pixels
 from edgeinspect.errors import DataError
 
 
-def letterbox(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:
+def letterbox_image(image: Pixels, height_px: int, width_px: int) -> tuple[Pixels, float, int, int]:
     """Scale an image to fit, centred, and fill the rest with 0.
 
     Args:
@@ -48,7 +48,7 @@ def fit_into(target: Pixels, image: Pixels) -> Letterbox | None:
     if image.shape == target.shape:
         np.copyto(target, image)
         return None
-    fitted, scale, left_px, top_px = letterbox(image, target.shape[0], target.shape[1])
+    fitted, scale, left_px, top_px = letterbox_image(image, target.shape[0], target.shape[1])
     np.copyto(target, fitted.reshape(target.shape))
     return Letterbox(scale, left_px, top_px)
 
@@ -61,7 +61,7 @@ def letterbox_mask(
     height_px: int,
     width_px: int,
 ) -> NDArray[np.uint8]:
-    """Return (height_px, width_px) class ids, placed as `letterbox` places the image."""
+    """Return (height_px, width_px) class ids, placed as `letterbox_image` places the image."""
     frame = np.zeros((height_px, width_px), np.uint8)
     height = max(1, min(height_px, round(mask.shape[0] * scale)))
     width = max(1, min(width_px, round(mask.shape[1] * scale)))

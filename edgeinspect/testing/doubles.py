@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.cameras import FramePacer
 from edgeinspect.domain import (
     FrameShape,
     Grab,

@@ -11,8 +11,13 @@ import numpy as np
 
 from edgeinspect.domain import ModelKind
 from edgeinspect.errors import DataError, ModelError
-from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings, read_image, upsample_class_map
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import (
+    COLOR_AS_STORED,
+    ReadSettings,
+    letterbox_image,
+    read_image,
+    upsample_class_map,
+)
 from edgeinspect.learning.datasets import (
     LABELS_FILE,
     ClassMap,
@@ -161,7 +166,7 @@ def _with_predicted_masks(data: Dataset, engine: Engine) -> Dataset:
     def draw(path: Path) -> ClassMap:
         image = read_image(path, ReadSettings(spec.color, 8, flat_end=True))
         if image.shape != spec.shape.dims:
-            image = letterbox(image, spec.shape.height_px, spec.shape.width_px)[0]
+            image = letterbox_image(image, spec.shape.height_px, spec.shape.width_px)[0]
         outputs = engine.infer(np.ascontiguousarray(image.reshape(spec.shape.dims)))
         cells = table[np.asarray(outputs[0][0], np.uint8)]
         return upsample_class_map(

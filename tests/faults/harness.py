@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.cameras._frame_rate import FramePacer
+from edgeinspect.cameras import FramePacer
 from edgeinspect.client import Subscriber
 from edgeinspect.client.sockets import SocketSetup, no_encryption
 from edgeinspect.config.loader import parse_config

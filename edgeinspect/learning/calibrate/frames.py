@@ -16,12 +16,12 @@ from edgeinspect.domain import ModelKind, ModelSpec, Pixels
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging import (
     ReadSettings,
+    letterbox_image,
     load_declaration,
     read_image,
     read_verified_bytes,
     synthetic_strip,
 )
-from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets import (
     Dataset,
     ImageArrays,
@@ -194,7 +194,7 @@ def read_letterboxed(path: Path, spec: ModelSpec, settings: ReadSettings) -> Pix
     """
     image = read_image(path, settings)
     if image.shape[:2] != (spec.shape.height_px, spec.shape.width_px):
-        image = letterbox(image, spec.shape.height_px, spec.shape.width_px)[0]
+        image = letterbox_image(image, spec.shape.height_px, spec.shape.width_px)[0]
     return np.ascontiguousarray(image.reshape(spec.shape.dims))
 
 

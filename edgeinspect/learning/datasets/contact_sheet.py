@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import class_color_bgr, read_image, to_channels
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import class_color_bgr, letterbox_image, read_image, to_channels
 from edgeinspect.learning.datasets.dataset import VOID
 from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
@@ -191,7 +190,7 @@ def _image_cell(
     if image.size is not None:
         try:
             pixels = read_image(sample.path, scan.data.read_settings())
-            frame, scale, left, top = letterbox(to_channels(pixels, 3), height, width)
+            frame, scale, left, top = letterbox_image(to_channels(pixels, 3), height, width)
             if not image.problem:
                 mask = sample.read_mask(*image.size)
                 _draw_outlines(frame, mask, scale, left, top)

@@ -15,8 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.imaging import ReadSettings, letterbox_mask, read_image, to_channels
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import (
+    ReadSettings,
+    letterbox_image,
+    letterbox_mask,
+    read_image,
+    to_channels,
+)
 from edgeinspect.learning.datasets.archive_frames import BinaryMask
 from edgeinspect.learning.datasets.arrays import ImageArrays
 from edgeinspect.learning.datasets.dataset import Dataset, Sample, SkippedImage, has_class
@@ -152,7 +157,7 @@ def _decode(
 ) -> _DecodedSample:
     image = read_image(sample.path, reading)
     mask = sample.read_mask(image.shape[0], image.shape[1])
-    frame, scale, left_px, top_px = letterbox(to_channels(image, channels), height, width)
+    frame, scale, left_px, top_px = letterbox_image(to_channels(image, channels), height, width)
     placed = letterbox_mask(mask, scale, left_px, top_px, height, width)
     return _DecodedSample(frame, placed, sample.is_defective or has_class(mask))
 

@@ -11,8 +11,13 @@ import numpy as np
 
 from edgeinspect.domain import NS_PER_S, Clock, FrameShape, Grab, Part, Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import IMAGE_SUFFIXES, load_declaration, read_image, render_strip
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import (
+    IMAGE_SUFFIXES,
+    letterbox_image,
+    load_declaration,
+    read_image,
+    render_strip,
+)
 from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.system import escape_name
 
@@ -121,6 +126,6 @@ def folder_images(folder: Path, count: int, shape: FrameShape, color: str) -> li
     for path in paths:
         image = read_image(path, settings)
         if image.shape != shape.dims:
-            image = letterbox(image, shape.height_px, shape.width_px)[0]
+            image = letterbox_image(image, shape.height_px, shape.width_px)[0]
         images.append(np.ascontiguousarray(image.reshape(shape.dims)))
     return images

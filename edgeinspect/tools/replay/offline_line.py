@@ -26,7 +26,7 @@ from edgeinspect.domain import (
     Verdict,
 )
 from edgeinspect.errors import CameraLostError, DataError, EngineFault, InternalError
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import letterbox_image
 from edgeinspect.pipeline.capture import CaptureThread, capture_rules
 from edgeinspect.pipeline.inspection import FrameInspector, InspectionWorker, UntimedResult
 from edgeinspect.pipeline.verdicts import (
@@ -196,7 +196,7 @@ class OfflineLine:
         if pixels.shape != shape.dims:
             if self.config.capture.wrong_shape != "letterbox" or 0 in pixels.shape:
                 return None
-            pixels = letterbox(pixels, shape.height_px, shape.width_px)[0].reshape(shape.dims)
+            pixels = letterbox_image(pixels, shape.height_px, shape.width_px)[0].reshape(shape.dims)
         return inspector.inspect_untimed(pixels)
 
     def close(self) -> None:

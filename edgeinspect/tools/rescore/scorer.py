@@ -12,8 +12,7 @@ import numpy as np
 
 from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.errors import DataError, EngineFault
-from edgeinspect.imaging import ReadSettings, read_image
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import ReadSettings, letterbox_image, read_image
 from edgeinspect.ports import Engine
 from edgeinspect.system import decode_json, unescape_name
 from edgeinspect.tools.rescore.plan import RescoreFrame
@@ -87,7 +86,7 @@ class FrameScorer:
         image = read_image(path, ReadSettings(spec.color, frame.bits, frame.flat_end))
         height, width = spec.shape.height_px, spec.shape.width_px
         if image.shape[:2] != (height, width):
-            image = letterbox(image, height, width)[0]
+            image = letterbox_image(image, height, width)[0]
         return np.ascontiguousarray(image.reshape(spec.shape.dims))
 
 

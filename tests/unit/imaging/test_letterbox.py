@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.letterbox import letterbox, upsample_class_map
+from edgeinspect.imaging.letterbox import upsample_class_map
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([None, 1, 3]))
 def test_any_size_fits_inside(height: int, width: int, channels: int | None) -> None:
     shape = (height, width) if channels is None else (height, width, channels)
-    frame, scale, left, top = letterbox(np.full(shape, 200, np.uint8), 40, 64)
+    frame, scale, left, top = letterbox_image(np.full(shape, 200, np.uint8), 40, 64)
     assert frame.shape == (40, 64, *shape[2:])
     assert scale == min(40 / height, 64 / width)
     filled = frame.reshape(40, 64, -1)[:, :, 0] > 0
@@ -28,7 +28,7 @@ def test_any_size_fits_inside(height: int, width: int, channels: int | None) -> 
 
 def test_same_size_is_unchanged() -> None:
     image = np.arange(40 * 64, dtype=np.uint8).reshape(40, 64)
-    frame, scale, left, top = letterbox(image, 40, 64)
+    frame, scale, left, top = letterbox_image(image, 40, 64)
     assert np.array_equal(frame, image)
     assert (scale, left, top) == (1.0, 0, 0)
 

@@ -18,11 +18,11 @@ from edgeinspect.imaging import (
     class_color_bgr,
     image_label,
     is_image_name,
+    letterbox_image,
     load_declaration,
     read_image,
     upsample_class_map,
 )
-from edgeinspect.imaging.letterbox import letterbox
 from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
@@ -135,7 +135,7 @@ def read_frames(paths: Sequence[Path], spec: ModelSpec) -> Iterator[tuple[str, N
     settings = depth.read_settings(spec.color)
     for file in files:
         image = read_image(file, settings)
-        frame = letterbox(image, spec.shape.height_px, spec.shape.width_px)
+        frame = letterbox_image(image, spec.shape.height_px, spec.shape.width_px)
         yield image_label(file.name), np.ascontiguousarray(frame[0]).reshape(spec.shape.dims)
 
 

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelKind, Pixels
 from edgeinspect.errors import DataError, EdgeInspectError, ModelError, StorageError, UsageError
-from edgeinspect.imaging import IMAGE_SUFFIXES, load_declaration, read_image
-from edgeinspect.imaging.letterbox import letterbox
+from edgeinspect.imaging import IMAGE_SUFFIXES, letterbox_image, load_declaration, read_image
 from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.learning.onnx_graphs.graph import (
     copy_model,
@@ -212,7 +211,7 @@ def read_samples(
         except DataError as error:
             first_error = first_error or error
             continue
-        frame, _scale, _left, _top = letterbox(image, request.height_px, request.width_px)
+        frame, _scale, _left, _top = letterbox_image(image, request.height_px, request.width_px)
         frames.append((escape_name(path.relative_to(folder)), np.ascontiguousarray(frame)))
     if not frames:
         raise DataError(
