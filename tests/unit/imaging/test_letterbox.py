@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging.letterbox import upsample_class_map
+from edgeinspect.imaging import letterbox_image, upsample_class_map
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([None, 1, 3]))
