@@ -68,8 +68,8 @@ def distance_from_labels(
         loss = -np.log(np.where(bad, probs, 1 - probs))
         return Distance(float(loss.mean()), (), "log loss")
     maps = [outputs[0][0] for outputs in actual]
-    size = (spec.shape.height_px, spec.shape.width_px)
-    masks = np.stack([np.zeros(size, np.uint8) if t.mask is None else t.mask for t in labels])
+    empty = np.zeros((spec.shape.height_px, spec.shape.width_px), np.uint8)
+    masks = np.stack([empty if label.mask is None else label.mask for label in labels])
     return _dice_distance(maps, downsample_masks(masks, spec.output_stride), spec, "1 - mean Dice")
 
 
@@ -78,7 +78,7 @@ def _dice_distance(
 ) -> Distance:
     matrix = confusion_matrix(maps, targets, len(spec.classes))
     _iou, dice = iou_and_dice(matrix)
-    there = (matrix.sum(0) + matrix.sum(1))[1:] > 0
-    losses = np.where(there, 1 - np.array(dice[1:]), 0.0)
-    total = float(losses[there].mean()) if there.any() else 0.0
+    is_present = (matrix.sum(0) + matrix.sum(1))[1:] > 0
+    losses = np.where(is_present, 1 - np.array(dice[1:]), 0.0)
+    total = float(losses[is_present].mean()) if is_present.any() else 0.0
     return Distance(total, tuple(float(each) for each in losses), words)

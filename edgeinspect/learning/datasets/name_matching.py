@@ -19,7 +19,7 @@ MAX_MISSING_COUNT = 2
 """This many names without an image are accepted in any set, however small."""
 MAX_MISSING_RATIO = 0.2
 """With a higher ratio of names without an image, the table belongs to other images."""
-MIN_CLEAN_FACTOR = 3
+MIN_EMPTY_LABEL_FACTOR = 3
 """If the images labelled as empty outnumber those without a label by this factor, the set labels
 its good images, and an image without a label is unlabelled instead of good."""
 _MAX_NAMES = 3

@@ -30,7 +30,7 @@ from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, MaskRuns
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
-    MIN_CLEAN_FACTOR,
+    MIN_EMPTY_LABEL_FACTOR,
     FileNameIndex,
     check_missing_images,
 )
@@ -104,25 +104,25 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             )
         )
     _check_run_direction(csv_path, samples)
-    bare = [name for name in files_by_name if name not in labels]
-    _check_other_tables(csv_path, bare)
+    unlisted = [name for name in files_by_name if name not in labels]
+    _check_other_tables(csv_path, unlisted)
     skipped = tuple(
         SkippedImage(name, f"{row} names it, but the image does not exist")
         for name, row in missing.items()
     )
-    if _are_clean_listed(csv_path, bare, labels, len(files_by_name)):
+    if _do_good_images_have_rows(csv_path, unlisted, labels, len(files_by_name)):
         samples = [sample for sample in samples if sample.name in labels]
         why = "has no row, while good images have an empty one"
-        skipped += tuple(SkippedImage(name, why) for name in bare)
-        bare = []
-    note = f"{len(bare)} of {len(files_by_name)} images have no row: taken as good"
+        skipped += tuple(SkippedImage(name, why) for name in unlisted)
+        unlisted = []
+    note = f"{len(unlisted)} of {len(files_by_name)} images have no row: taken as good"
     return Dataset(
         root,
         "severstal",
         classes,
         tuple(samples),
         has_masks=True,
-        notes=(note,) if bare else (),
+        notes=(note,) if unlisted else (),
         skipped=skipped,
     )
 
@@ -176,16 +176,16 @@ def _labels_by_image(
     return labels, missing
 
 
-def _check_other_tables(path: Path, bare: Sequence[str]) -> None:
+def _check_other_tables(path: Path, unlisted: Sequence[str]) -> None:
     """Check that images without a row have no code in another table beside this one.
 
     Raises:
         DataError: They do, such as in `val.csv`; by `train.csv` alone they would be good.
     """
-    for other in _find_tables(path.parent) if bare else ():
+    for other in _find_tables(path.parent) if unlisted else ():
         if other.name == path.name or "submission" in other.name.lower():
             continue
-        names = FileNameIndex(bare, str(other))
+        names = FileNameIndex(unlisted, str(other))
         coded = (row.name for row in _read_codes(other) if row.code)
         contradicted = {name for each in dict.fromkeys(coded) if (name := names.find(each))}
         if contradicted:
@@ -198,23 +198,23 @@ def _check_other_tables(path: Path, bare: Sequence[str]) -> None:
             )
 
 
-def _are_clean_listed(
-    path: Path, bare: Sequence[str], labels: Mapping[str, _ImageLabels], total: int
+def _do_good_images_have_rows(
+    path: Path, unlisted: Sequence[str], labels: Mapping[str, _ImageLabels], total: int
 ) -> bool:
     """Return whether good images have rows too: then an image without a row is unlabelled.
 
     Raises:
         DataError: More than a few are without a row.
     """
-    clean = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
-    if clean and len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
+    empty = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
+    if empty and len(unlisted) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         raise DataError(
-            f"has empty codes for good images, such as {clean[0]}, but no row for {len(bare)} "
-            f"others: {', '.join(bare[:3])}, …",
+            f"has empty codes for good images, such as {empty[0]}, but no row for {len(unlisted)} "
+            f"others: {', '.join(unlisted[:3])}, …",
             where=str(path),
             remedy="Add a row for every image, or move those without one away",
         )
-    return bool(bare) and len(clean) >= MIN_CLEAN_FACTOR * len(bare)
+    return bool(unlisted) and len(empty) >= MIN_EMPTY_LABEL_FACTOR * len(unlisted)
 
 
 def _check_run_direction(path: Path, samples: Sequence[Sample]) -> None:

@@ -32,7 +32,7 @@ from edgeinspect.learning.datasets.masks.sources import (
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
-    MIN_CLEAN_FACTOR,
+    MIN_EMPTY_LABEL_FACTOR,
 )
 from edgeinspect.learning.datasets.vocabulary import is_good_class, is_mask_folder, split_words
 
@@ -194,7 +194,7 @@ def _unlabelled_pairs(
     empty = [
         pair for pair in pairs if pair.masks and not any(contents[p].values for _n, p in pair.masks)
     ]
-    if not bare or len(empty) < MIN_CLEAN_FACTOR * len(bare):
+    if not bare or len(empty) < MIN_EMPTY_LABEL_FACTOR * len(bare):
         return []
     if len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(pairs)):
         some = ", ".join(str(pair.path.relative_to(root)) for pair in bare[:_MAX_NAMES])
