@@ -16,10 +16,11 @@ import hashlib
 import struct
 import threading
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from edgeinspect.domain import TriggerRefusal
 from edgeinspect.errors import DataError, DeviceLostError
@@ -39,7 +40,7 @@ _LAST_TRIGGER_RECORD = struct.Struct("<QHBB16s")
 _PART_RECORD = struct.Struct("<Q16sQQIB")
 _TRIGGER_RECORD = struct.Struct("<Q16sQQI")
 _CRC = struct.Struct("<I")
-_PARTS_AT = 3 * CELL_BYTES
+_RINGS_AT = 3 * CELL_BYTES
 _TRIGGER_CRC_SEED = zlib.crc32(b"trigger")
 """Initial value of the CRC in the ring of triggers, so that its records are invalid as parts."""
 TRIGGERS_MAX = 1_024
@@ -105,6 +106,80 @@ def digest_part_id(part_id: str) -> bytes:
     return hashlib.blake2b(part_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+R = TypeVar("R", bound=RecordTime)
+
+
+class _Ring(Generic[R]):
+    """A ring of cells in the file with the newest records, one per key."""
+
+    def __init__(
+        self,
+        first_cell: int,
+        capacity: int,
+        layout: struct.Struct,
+        make: Callable[..., R | None],
+        crc_seed: int = 0,
+    ) -> None:
+        """Create an empty ring.
+
+        Args:
+            first_cell: Index of its first cell in the file.
+            capacity: Number of its cells.
+            layout: Of a record: its count, its key and the fields of an `R`.
+            make: Makes a record from these fields; None withdraws the key's record.
+            crc_seed: Distinguishes its cells from those of another ring.
+        """
+        self.records: dict[bytes, R] = {}
+        """The oldest first."""
+        self._count = 0
+        self._first_cell = first_cell
+        self._capacity = capacity
+        self._layout = layout
+        self._make = make
+        self._crc_seed = crc_seed
+
+    def put(self, key: bytes, record: R) -> tuple[int, bytes]:
+        """Store a record; return the offset and content of its cell."""
+        self.records.pop(key, None)
+        if len(self.records) >= self._capacity:
+            self.records.pop(next(iter(self.records)))
+        self.records[key] = record
+        return self._next_cell(key, record)
+
+    def withdraw(self, key: bytes, withdrawal: R) -> tuple[int, bytes]:
+        """Remove a record; return the offset and content of the cell that withdraws it."""
+        del self.records[key]
+        return self._next_cell(key, withdrawal)
+
+    def load(self, data: bytes) -> None:
+        """Load the records from the cells of a file, of any capacity."""
+        cells = (_check_crc(cell, self._crc_seed) for cell in _cells(data[_RINGS_AT:]))
+        for fields in sorted(self._layout.unpack_from(body) for body in cells if body is not None):
+            self._count, key, *rest = fields
+            self.records.pop(key, None)
+            record = self._make(*rest)
+            if record is not None:
+                self.records[key] = record
+        while len(self.records) > self._capacity:
+            self.records.pop(next(iter(self.records)))
+
+    def cells(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the offset and content of each record's cell, for a new file."""
+        # The newest keep their counts, so that the ring continues after them.
+        first = self._count - len(self.records) + 1
+        for count, (key, record) in enumerate(self.records.items(), first):
+            yield self._cell(count, key, record)
+
+    def _next_cell(self, key: bytes, record: R) -> tuple[int, bytes]:
+        self._count += 1
+        return self._cell(self._count, key, record)
+
+    def _cell(self, count: int, key: bytes, record: R) -> tuple[int, bytes]:
+        at = (self._first_cell + count % self._capacity) * CELL_BYTES
+        body = self._layout.pack(count, key, *astuple(record))
+        return at, _add_crc(body, self._crc_seed)
+
+
 class PartMemory:
     """The open part memory of one gateway, under the journal's lock. Thread-safe."""
 
@@ -124,9 +199,11 @@ class PartMemory:
         self._lock = threading.Lock()
         self._capacity = capacity
         self._boot_crc = zlib.crc32((boot.boot_id() or "").encode())
-        self._parts: dict[bytes, NotPassedPart] = {}
-        self._triggers: dict[bytes, RecordTime] = {}
-        self._part_count = self._last_trigger_count = self._trigger_count = 0
+        self._parts = _Ring(3, capacity, _PART_RECORD, _make_part)
+        self._triggers = _Ring(
+            3 + capacity, TRIGGERS_MAX, _TRIGGER_RECORD, RecordTime, _TRIGGER_CRC_SEED
+        )
+        self._last_trigger_count = 0
         self._last_trigger: LastTrigger | None = None
         self._file: SyncedFile | None = None
         self.damaged_records = 0
@@ -164,7 +241,7 @@ class PartMemory:
                 trigger.refusal,
                 trigger.part_digest,
             )
-            self._write(CELL_BYTES * (1 + self._last_trigger_count % 2), body)
+            self._write(CELL_BYTES * (1 + self._last_trigger_count % 2), _add_crc(body))
 
     def save_not_passed(
         self, part: bytes, reason: NotPassedReason, now_ns: int, utc_ns: int
@@ -175,17 +252,11 @@ class PartMemory:
             DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
-            previous = self._parts.pop(part, None)
+            previous = self._parts.records.get(part)
+            if previous is not None:
+                reason = max(reason, previous.reason)
             record = NotPassedPart(now_ns, utc_ns, self._boot_crc, reason)
-            if previous is not None and previous.reason > reason:
-                record = replace(record, reason=previous.reason)
-            if len(self._parts) >= self._capacity:
-                self._parts.pop(next(iter(self._parts)))
-            self._parts[part] = record
-            self._part_count += 1
-            self._write(
-                self._part_offset(self._part_count), _pack_part(self._part_count, part, record)
-            )
+            self._write(*self._parts.put(part, record))
 
     def clear_refused(self, part: bytes) -> None:
         """Withdraw `REFUSED` of a part: the line accepted a later trigger of it.
@@ -194,19 +265,15 @@ class PartMemory:
             DeviceLostError: It cannot be written: the gateway must stop.
         """
         with self._lock:
-            previous = self._parts.get(part)
+            previous = self._parts.records.get(part)
             if previous is not None and previous.reason is NotPassedReason.REFUSED:
-                del self._parts[part]
-                self._part_count += 1
-                record = replace(previous, reason=NotPassedReason.NONE)
-                self._write(
-                    self._part_offset(self._part_count), _pack_part(self._part_count, part, record)
-                )
+                withdrawal = replace(previous, reason=NotPassedReason.NONE)
+                self._write(*self._parts.withdraw(part, withdrawal))
 
     def find_not_passed(self, part: bytes) -> NotPassedPart | None:
         """Return the record of a part that did not pass; None if there is none."""
         with self._lock:
-            return self._parts.get(part)
+            return self._parts.records.get(part)
 
     def save_trigger(
         self, trigger_id: int, part: bytes, now_ns: int, utc_ns: int
@@ -218,16 +285,9 @@ class PartMemory:
         """
         key = hashlib.blake2b(trigger_id.to_bytes(2, "little") + part, digest_size=16).digest()
         with self._lock:
-            previous = self._triggers.pop(key, None)
-            if len(self._triggers) >= TRIGGERS_MAX:
-                self._triggers.pop(next(iter(self._triggers)))
-            self._triggers[key] = record = RecordTime(now_ns, utc_ns, self._boot_crc)
-            self._trigger_count += 1
-            self._write(
-                self._trigger_offset(self._trigger_count),
-                _pack_trigger(self._trigger_count, key, record),
-                _TRIGGER_CRC_SEED,
-            )
+            previous = self._triggers.records.get(key)
+            record = RecordTime(now_ns, utc_ns, self._boot_crc)
+            self._write(*self._triggers.put(key, record))
             return previous
 
     def age_ns(self, record: RecordTime, now_ns: int, utc_ns: int) -> int:
@@ -240,18 +300,12 @@ class PartMemory:
             self._file.close()
             self._file = None
 
-    def _part_offset(self, count: int) -> int:
-        return _PARTS_AT + count % self._capacity * CELL_BYTES
-
-    def _trigger_offset(self, count: int) -> int:
-        return _PARTS_AT + (self._capacity + count % TRIGGERS_MAX) * CELL_BYTES
-
-    def _write(self, at: int, body: bytes, seed: int = 0) -> None:
+    def _write(self, at: int, cell: bytes) -> None:
         if self._file is not None:
-            self._file.write(at, _add_crc(body, seed))
+            self._file.write(at, cell)
 
     def _open(self, path: Path, name: str) -> None:
-        size = _PARTS_AT + (self._capacity + TRIGGERS_MAX) * CELL_BYTES
+        size = _RINGS_AT + (self._capacity + TRIGGERS_MAX) * CELL_BYTES
         try:
             data = read_regular(path, TEXT_BYTES_MAX)
         except FileNotFoundError:
@@ -267,26 +321,16 @@ class PartMemory:
                     remedy="Move it away; the part ids that did not pass are then lost",
                 ) from error
         if len(data) != size:
-            header = _HEADER.pack(MAGIC, name.encode(), self._capacity)
-            blank = bytearray(size)
-            blank[: len(header)] = header
-            blank[CELL_BYTES:_PARTS_AT] = data[CELL_BYTES:_PARTS_AT].ljust(2 * CELL_BYTES, b"\0")
-            # The newest keep their counts, so that the ring continues after them.
-            first = self._part_count - len(self._parts) + 1
-            for count, (part, record) in enumerate(self._parts.items(), first):
-                at = self._part_offset(count)
-                blank[at : at + CELL_BYTES] = _add_crc(_pack_part(count, part, record))
-            first = self._trigger_count - len(self._triggers) + 1
-            for count, (key, when) in enumerate(self._triggers.items(), first):
-                at = self._trigger_offset(count)
-                blank[at : at + CELL_BYTES] = _add_crc(
-                    _pack_trigger(count, key, when), _TRIGGER_CRC_SEED
-                )
-            write_atomic(path, bytes(blank), durable=True)
+            header = _HEADER.pack(MAGIC, name.encode(), self._capacity).ljust(CELL_BYTES, b"\0")
+            last_triggers = data[CELL_BYTES:_RINGS_AT].ljust(2 * CELL_BYTES, b"\0")
+            new = bytearray((header + last_triggers).ljust(size, b"\0"))
+            for at, cell in (*self._parts.cells(), *self._triggers.cells()):
+                new[at : at + CELL_BYTES] = cell
+            write_atomic(path, bytes(new), durable=True)
         self._file = SyncedFile(path, "part memory")
 
     def _load(self, data: bytes, path: Path, name: str) -> None:
-        if len(data) < _PARTS_AT or not data.startswith(MAGIC):
+        if len(data) < _RINGS_AT or not data.startswith(MAGIC):
             raise DataError(
                 "is not a gateway's part memory",
                 where=str(path),
@@ -311,35 +355,20 @@ class PartMemory:
                     trigger_id, TriggerState(state), TriggerRefusal(refusal), part
                 )
         self.damaged_records = _count_damaged(data)
-        self._load_parts(_records(data, _PART_RECORD))
-        for count, key, monotonic_ns, utc_ns, boot_crc in _records(
-            data, _TRIGGER_RECORD, _TRIGGER_CRC_SEED
-        ):
-            self._trigger_count = count
-            self._triggers.pop(key, None)
-            self._triggers[key] = RecordTime(monotonic_ns, utc_ns, boot_crc)
-        while len(self._triggers) > TRIGGERS_MAX:
-            self._triggers.pop(next(iter(self._triggers)))
-
-    def _load_parts(self, records: list[tuple[Any, ...]]) -> None:
-        for count, part, monotonic_ns, utc_ns, boot_crc, kind in records:
-            self._part_count = count
-            self._parts.pop(part, None)
-            if kind:
-                self._parts[part] = NotPassedPart(
-                    monotonic_ns, utc_ns, boot_crc, NotPassedReason(kind)
-                )
-        while len(self._parts) > self._capacity:
-            self._parts.pop(next(iter(self._parts)))
+        self._parts.load(data)
+        self._triggers.load(data)
 
 
-def _records(data: bytes, layout: struct.Struct, seed: int = 0) -> list[tuple[Any, ...]]:
-    """Return the records of one ring, ordered by count; the CRC seed selects the ring."""
-    cells = (
-        _check_crc(data[at : at + CELL_BYTES], seed)
-        for at in range(_PARTS_AT, len(data) - CELL_BYTES + 1, CELL_BYTES)
-    )
-    return sorted(layout.unpack_from(body) for body in cells if body is not None)
+def _make_part(monotonic_ns: int, utc_ns: int, boot_crc: int, reason: int) -> NotPassedPart | None:
+    if reason == NotPassedReason.NONE:
+        return None
+    return NotPassedPart(monotonic_ns, utc_ns, boot_crc, NotPassedReason(reason))
+
+
+def _cells(data: bytes) -> Iterator[bytes]:
+    """Yield the complete cells of `data`."""
+    for at in range(0, len(data) - CELL_BYTES + 1, CELL_BYTES):
+        yield data[at : at + CELL_BYTES]
 
 
 def _count_damaged(data: bytes) -> int:
@@ -349,16 +378,6 @@ def _count_damaged(data: bytes) -> int:
         any(cell) and not any(_check_crc(cell, seed) for seed in (0, _TRIGGER_CRC_SEED))
         for cell in cells
     )
-
-
-def _pack_part(count: int, part: bytes, record: NotPassedPart) -> bytes:
-    return _PART_RECORD.pack(
-        count, part, record.monotonic_ns, record.utc_ns, record.boot_crc, record.reason
-    )
-
-
-def _pack_trigger(count: int, key: bytes, record: RecordTime) -> bytes:
-    return _TRIGGER_RECORD.pack(count, key, record.monotonic_ns, record.utc_ns, record.boot_crc)
 
 
 def _add_crc(body: bytes, seed: int = 0) -> bytes:
