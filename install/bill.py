@@ -1,9 +1,9 @@
-"""What a line PC's environment consists of: a bill of materials, licences, and exact versions.
+"""The bill of materials, licences and exact versions of a line PC's environment.
 
     .venv/bin/python install/bill.py                  CycloneDX 1.5, as JSON
     .venv/bin/python install/bill.py --constraints    the versions, for install/constraints.txt
 
-No time and no random id stands in it: equal environments give equal bytes.
+It has no time and no random id: equal environments give equal bytes.
 Source: https://cyclonedx.org/docs/1.5/json/; PEP 639 (licence expressions).
 """
 
@@ -29,22 +29,22 @@ from edgeinspect import __version__  # noqa: E402
 
 
 def main() -> int:
-    """Print the one or the other."""
+    """Print the bill of materials or the constraints."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--constraints", action="store_true")
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     names = sorted(required())
-    print("\n".join(constraints(names)) if wanted.constraints else bill(names))
+    print("\n".join(constraints(names)) if options.constraints else bill(names))
     return 0
 
 
 def constraints(names: Iterable[str]) -> list[str]:
-    """`name==version` of each distribution of this environment."""
+    """Return `name==version` of each distribution of this environment."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in names if name not in TOOLS]
 
 
 def bill(names: Iterable[str]) -> str:
-    """The bill of materials as JSON."""
+    """Return the bill of materials as JSON."""
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -58,40 +58,40 @@ def bill(names: Iterable[str]) -> str:
 
 
 def licence_table(names: Iterable[str]) -> str:
-    """Name, version and licence of each distribution, for the package's copyright file."""
+    """Return name, version and licence of each distribution, for the package's copyright file."""
     rows = []
     for name in names:
-        found = importlib.metadata.distribution(name)
-        rows.append(f"  {name:<28} {found.version:<16} {licence(found)}")
+        distribution = importlib.metadata.distribution(name)
+        rows.append(f"  {name:<28} {distribution.version:<16} {licence(distribution)}")
     return "\n".join(rows)
 
 
-def licence(found: Distribution) -> str:
-    """A distribution's licence in a line, from the newest field that says it."""
-    said = found.metadata.get("License-Expression")
-    if said:
-        return str(said)
+def licence(distribution: Distribution) -> str:
+    """Return a distribution's licence, from the newest metadata field that has it."""
+    expression = distribution.metadata.get("License-Expression")
+    if expression:
+        return str(expression)
     classified = [
         text.rpartition(" :: ")[2]
-        for text in found.metadata.get_all("Classifier") or ()
+        for text in distribution.metadata.get_all("Classifier") or ()
         if text.startswith("License :: OSI Approved :: ")
     ]
     if classified:
         return ", ".join(classified)
-    text = str(found.metadata.get("License") or "").strip()
+    text = str(distribution.metadata.get("License") or "").strip()
     return text.splitlines()[0][:60] if text else "see its folder"
 
 
-def _component(found: Distribution) -> dict[str, Any]:
-    name, version = found.metadata["Name"], found.version
-    record = found.read_text("RECORD") or ""
+def _component(distribution: Distribution) -> dict[str, Any]:
+    name, version = distribution.metadata["Name"], distribution.version
+    record = distribution.read_text("RECORD") or ""
     return {
         "type": "library",
         "name": name,
         "version": version,
         "purl": f"pkg:pypi/{name.lower().replace('_', '-')}@{version}",
-        "licenses": [{"license": {"name": licence(found)}}],
-        # Of the list of its files with their hashes, without what was compiled here.
+        "licenses": [{"license": {"name": licence(distribution)}}],
+        # Hash of the list of its files with their hashes, without files compiled here.
         "hashes": [{"alg": "SHA-256", "content": sha256(_shipped(record).encode()).hexdigest()}],
     }
 

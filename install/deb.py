@@ -1,8 +1,8 @@
-"""Make a Debian package of what `layout.py` lays out: `make deb`.
+"""Build a Debian package of the tree that `layout.py` creates: `make deb`.
 
     .venv/bin/python install/deb.py --out dist
 
-Only dpkg-deb is needed. Configuration files are conffiles: dpkg keeps what was changed.
+Only dpkg-deb is needed. Configuration files are conffiles: dpkg keeps local changes.
 
 Source: Debian policy, chapters 5 to 7 and appendix E; dpkg-deb(1), deb-control(5).
 """
@@ -29,33 +29,33 @@ SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
 
 
 def main() -> int:
-    """Read the arguments and make the package; prints its path."""
+    """Parse the arguments, build the package and print its path."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--compress", default="zstd", help="as dpkg-deb's -Z")
     parser.add_argument("--fast", action="store_true", help="for tests: link, do not compress")
     layout.add_options(parser)
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     if shutil.which("dpkg-deb") is None:
-        sys.exit("deb: dpkg-deb is not here; this works on Debian and Ubuntu")
-    return layout.told(lambda: make(wanted))
+        sys.exit("deb: dpkg-deb is not installed; it is part of Debian and Ubuntu")
+    return layout.run_step(lambda: make_package(options))
 
 
-def make(wanted: argparse.Namespace) -> None:
-    """Lay out beside the result and pack it; prints the package's path."""
-    choice = layout.choose(wanted, link=wanted.fast)
-    wanted.out.mkdir(parents=True, exist_ok=True)
-    # Beside the result: libraries can be linked where it is the same file system.
-    with tempfile.TemporaryDirectory(dir=wanted.out) as folder:
+def make_package(options: argparse.Namespace) -> None:
+    """Create the tree beside the result, pack it and print the package's path."""
+    environment = layout.environment_options(options, link=options.fast)
+    options.out.mkdir(parents=True, exist_ok=True)
+    # Beside the result: libraries can be hard-linked on the same file system.
+    with tempfile.TemporaryDirectory(dir=options.out) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir(mode=0o755)
-        layout.lay_out(tree, "/opt/edgeinspect", choice)
-        compress = "none" if wanted.fast else wanted.compress
-        print(build(tree, wanted.out, choice.interpreter, compress))
+        layout.install_tree(tree, "/opt/edgeinspect", environment)
+        compress = "none" if options.fast else options.compress
+        print(build(tree, options.out, environment.interpreter, compress))
 
 
 def build(tree: Path, out: Path, interpreter: str, compress: str) -> Path:
-    """The package of a laid-out tree."""
+    """Pack a tree; return the path of the package."""
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(describe(tree, interpreter), encoding="utf-8")
@@ -65,24 +65,24 @@ def build(tree: Path, out: Path, interpreter: str, compress: str) -> Path:
         shutil.copy(ROOT / "install" / "debian" / name, target)
         target.chmod(0o755)
     target = out / f"edgeinspect_{version()}_{architecture()}.deb"
-    words = ["dpkg-deb", "--root-owner-group", f"-Z{compress}", "--build", str(tree), str(target)]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    command = ["dpkg-deb", "--root-owner-group", f"-Z{compress}", "--build", str(tree), str(target)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return target
 
 
 def version() -> str:
-    """As Debian sorts them: a development version comes before its release."""
+    """Return the version as Debian sorts it: a development version is before its release."""
     return __version__.replace(".dev", "~dev").replace("rc", "~rc")
 
 
 def architecture() -> str:
-    """The machine's: the libraries inside are compiled."""
-    words = ["dpkg", "--print-architecture"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    """Return the architecture of this machine: the package contains compiled libraries."""
+    command = ["dpkg", "--print-architecture"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def describe(tree: Path, interpreter: str) -> str:
-    """The control file."""
+    """Return the control file."""
     name = os.path.basename(os.path.realpath(interpreter))
     python = f"{name}, " if interpreter.startswith("/usr/bin/") else ""
     size_kib = sum(path.lstat().st_size for path in tree.rglob("*")) // 1024
@@ -107,7 +107,7 @@ def describe(tree: Path, interpreter: str) -> str:
 
 
 def conffiles(tree: Path) -> Iterator[str]:
-    """Files that an upgrade must not overwrite."""
+    """Yield the files that an upgrade must not overwrite."""
     for path in sorted((tree / "etc").rglob("*")):
         if path.is_file():
             yield f"/{path.relative_to(tree)}"

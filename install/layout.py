@@ -1,9 +1,9 @@
-"""Lay edgeinspect out as it stands on a line PC: `make install`, and the inside of `make deb`.
+"""Install edgeinspect for a line PC: `make install`, and the content of `make deb`.
 
     .venv/bin/python install/layout.py --destdir /
 
-The virtual environment it makes holds the very distributions of the one it runs in, so it has
-the versions that passed the tests, and nothing is downloaded.
+The virtual environment it creates has the same distributions as the one it runs in: the
+versions that passed the tests, without a download.
 
 Source: the folders are those of hier(7) and systemd's file-hierarchy(7).
 """
@@ -33,21 +33,23 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("edgeinspect", "engines", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 UNITS = "usr/lib/systemd/system"
 NEVER = ("/root/", "/home/")
-"""Where no service may look (ProtectHome=)."""
+"""Folders that services cannot read (ProtectHome=)."""
 
 
 def main() -> int:
-    """Read the arguments and lay out."""
+    """Parse the arguments and install."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--destdir", type=Path, default=Path("/"))
     parser.add_argument("--prefix", default="/opt/edgeinspect", help="of the environment")
     add_options(parser)
-    wanted = parser.parse_args()
-    return told(lambda: lay_out(wanted.destdir, wanted.prefix, choose(wanted)))
+    options = parser.parse_args()
+    return run_step(
+        lambda: install_tree(options.destdir, options.prefix, environment_options(options))
+    )
 
 
-def told(work: Callable[[], None]) -> int:
-    """Do it; what fails is said in two lines, with the exit code of a failure."""
+def run_step(work: Callable[[], None]) -> int:
+    """Run a step; print a failure and return an exit code."""
     try:
         work()
     except subprocess.CalledProcessError as error:
@@ -56,45 +58,45 @@ def told(work: Callable[[], None]) -> int:
         print(f"install: {error.filename}: {error.strerror}", file=sys.stderr)
     else:
         return 0
-    print("install: what was laid out is not complete; run it again", file=sys.stderr)
+    print("install: the installation is incomplete; run it again", file=sys.stderr)
     return 1
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How the environment is made."""
+class EnvironmentOptions:
+    """How the virtual environment is created."""
 
     interpreter: str
     extras: tuple[str, ...] = EXTRAS
     system_packages: bool = False
-    """True if it sees the system's packages: a Jetson's TensorRT is there and nowhere else."""
+    """Include the system's packages, for a Jetson, whose TensorRT is only there."""
     link: bool = False
-    """Link libraries instead of copying them; for a package, whose copy nobody changes."""
+    """Hard-link libraries instead of copying them; for a package, whose tree is not changed."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What `make install` and `make deb` both take."""
-    parser.add_argument("--python", help="interpreter that the services run")
-    parser.add_argument("--extra", action="append", default=[], help="one more extra, as trt")
+    """Add the options of both `make install` and `make deb`."""
+    parser.add_argument("--python", help="interpreter for the services")
+    parser.add_argument("--extra", action="append", default=[], help="one more extra, such as trt")
     parser.add_argument("--system-site-packages", action="store_true", help="for a Jetson")
 
 
-def choose(wanted: argparse.Namespace, *, link: bool = False) -> Choice:
-    """What the arguments say."""
-    return Choice(
-        wanted.python or find_interpreter(),
-        (*EXTRAS, *wanted.extra),
-        wanted.system_site_packages,
+def environment_options(options: argparse.Namespace, *, link: bool = False) -> EnvironmentOptions:
+    """Return the environment's options from the arguments."""
+    return EnvironmentOptions(
+        options.python or find_interpreter(),
+        (*EXTRAS, *options.extra),
+        options.system_site_packages,
         link,
     )
 
 
-def lay_out(destdir: Path, prefix: str, choice: Choice) -> None:
-    """Put everything under `destdir`; files of /etc that are there already are kept."""
-    make_environment(destdir, prefix, choice)
-    put_units(destdir, prefix)
-    put_examples(destdir)
-    put_manual(destdir)
+def install_tree(destdir: Path, prefix: str, environment: EnvironmentOptions) -> None:
+    """Install everything under `destdir`; existing files in /etc are kept."""
+    create_environment(destdir, prefix, environment)
+    install_units(destdir, prefix)
+    install_examples(destdir)
+    install_manual(destdir)
     program = destdir / "usr/bin/edgeinspect"
     program.parent.mkdir(parents=True, exist_ok=True)
     program.unlink(missing_ok=True)
@@ -105,7 +107,7 @@ def lay_out(destdir: Path, prefix: str, choice: Choice) -> None:
 
 
 def find_interpreter() -> str:
-    """An interpreter of this one's version that a service can reach."""
+    """Return an interpreter of the running version that services can read."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     own = os.path.realpath(sys.executable)
     for path in (f"/usr/bin/{version}", f"/usr/local/bin/{version}", own):
@@ -117,56 +119,56 @@ def find_interpreter() -> str:
     )
 
 
-def make_environment(destdir: Path, prefix: str, choice: Choice) -> None:
-    """A virtual environment at the prefix with edgeinspect and what it requires."""
-    names = sorted(required(choice.extras))
-    with tempfile.TemporaryDirectory() as folder:  # first: if it fails, nothing is touched
+def create_environment(destdir: Path, prefix: str, environment: EnvironmentOptions) -> None:
+    """Create a virtual environment at the prefix with edgeinspect and its requirements."""
+    names = sorted(required(environment.extras))
+    with tempfile.TemporaryDirectory() as folder:  # first: a failure changes nothing
         wheel = build_wheel(Path(folder))
-        fill_environment(destdir / prefix.lstrip("/"), prefix, choice, names, wheel)
+        fill_environment(destdir / prefix.lstrip("/"), prefix, environment, names, wheel)
 
 
 def fill_environment(
-    target: Path, prefix: str, choice: Choice, names: Iterable[str], wheel: Path
+    target: Path, prefix: str, environment: EnvironmentOptions, names: Iterable[str], wheel: Path
 ) -> None:
-    """Make it anew, with the distributions of these names and a wheel of ours."""
+    """Create the environment from scratch, with these distributions and the wheel."""
     if target.exists():
         shutil.rmtree(target)
-    words = ["--without-pip"]
-    if choice.system_packages:
-        words.append("--system-site-packages")
-    subprocess.run([choice.interpreter, "-m", "venv", *words, str(target)], check=True)
+    arguments = ["--without-pip"]
+    if environment.system_packages:
+        arguments.append("--system-site-packages")
+    subprocess.run([environment.interpreter, "-m", "venv", *arguments, str(target)], check=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = target / "lib" / version / "site-packages"
     for name in names:
-        copy_distribution(name, site, target / "bin", link=choice.link)
-    words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
-    environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
+        copy_distribution(name, site, target / "bin", link=environment.link)
+    arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    variables = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
     python = str(target / "bin" / "python")
-    subprocess.run([python, *words, str(wheel)], check=True, env=environment)
-    # No service may write here, so what is not compiled now is compiled at every start.
-    words = ["-m", "compileall", "-q", "-j0", "-s", str(target), "-p", prefix, str(site)]
-    subprocess.run([python, *words], check=True)
+    subprocess.run([python, *arguments, str(wheel)], check=True, env=variables)
+    # Services cannot write here, so modules not compiled now would be compiled at every start.
+    arguments = ["-m", "compileall", "-q", "-j0", "-s", str(target), "-p", prefix, str(site)]
+    subprocess.run([python, *arguments], check=True)
     move_scripts(target, prefix)
 
 
 def copy_distribution(name: str, site: Path, scripts: Path, *, link: bool) -> None:
-    """Copy one installed distribution, file by file as its record lists them."""
-    found = importlib.metadata.distribution(name)
-    base = Path(str(found.locate_file(""))).resolve()
-    for file in found.files or ():
+    """Copy the files of one installed distribution."""
+    distribution = importlib.metadata.distribution(name)
+    base = Path(str(distribution.locate_file(""))).resolve()
+    for file in distribution.files or ():
         source = Path(os.path.normpath(base / file))
-        compiled = "__pycache__" in file.parts  # with the paths of this environment inside
-        if not source.is_file() or (compiled and not link):
+        is_compiled = "__pycache__" in file.parts  # contains paths of this environment
+        if not source.is_file() or (is_compiled and not link):
             continue
         if source.is_relative_to(base):
             copy(source, site / source.relative_to(base), link=link)
         elif source.parent.name == "bin" and name in TOOLS:
             copy(source, scripts / source.name)
-        # The rest lies in share/ or is another library's program.
+        # Other files are in share/ or are scripts of libraries.
 
 
 def copy(source: Path, target: Path, *, link: bool = False) -> None:
-    """One file, readable by all; linked only where nobody changes the copy (a package)."""
+    """Copy one file, readable by all; hard-link it if `link`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
         try:
@@ -179,7 +181,7 @@ def copy(source: Path, target: Path, *, link: bool = False) -> None:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Our own wheel, built from a copy of the sources with the tools at hand."""
+    """Build the project's wheel from a copy of the sources, without a download."""
     tree = folder / "tree"
     tree.mkdir()
     for name in SOURCES:
@@ -189,28 +191,28 @@ def build_wheel(folder: Path) -> Path:
             shutil.copytree(source, tree / name, ignore=ignore)
         else:
             shutil.copy(source, tree / name)
-    words = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([sys.executable, *words, "-w", str(folder), str(tree)], check=True)
+    arguments = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([sys.executable, *arguments, "-w", str(folder), str(tree)], check=True)
     return next(folder.glob("*.whl"))
 
 
 def move_scripts(target: Path, prefix: str) -> None:
-    """Let scripts and activation name the prefix, not the folder they were made in."""
+    """Replace the build folder by the prefix in scripts."""
     for path in (target / "bin").iterdir():
         if path.is_symlink() or not path.is_file():
             continue
-        words = path.read_bytes()
-        words = re.sub(rb"\A#!\S*/bin/python[0-9.]*", f"#!{prefix}/bin/python".encode(), words)
-        path.write_bytes(words.replace(str(target).encode(), prefix.encode()))
+        content = path.read_bytes()
+        content = re.sub(rb"\A#!\S*/bin/python[0-9.]*", f"#!{prefix}/bin/python".encode(), content)
+        path.write_bytes(content.replace(str(target).encode(), prefix.encode()))
     config = target / "pyvenv.cfg"
     config.write_text(config.read_text().replace(str(target), prefix))
 
 
-# -- the rest ----------------------------------------------------------------------------
+# -- units, examples, manual -------------------------------------------------------------
 
 
-def put_units(destdir: Path, prefix: str) -> None:
-    """Units, user and folders."""
+def install_units(destdir: Path, prefix: str) -> None:
+    """Install units, users and folders."""
     for path in sorted((ROOT / "systemd").glob("*@.*")):
         text = path.read_text(encoding="utf-8").replace("/opt/edgeinspect", prefix)
         write(destdir / UNITS / path.name, text)
@@ -220,14 +222,14 @@ def put_units(destdir: Path, prefix: str) -> None:
         copy(ROOT / "systemd" / f"edgeinspect.{kind}", target)
     for path in sorted((ROOT / "systemd" / "drop-ins").glob("*.conf")):
         copy(path, destdir / "usr/share/edgeinspect/drop-ins" / path.name)
-    # Not in modules-load.d: a PC without a GPU would fail there at each start.
+    # Not in modules-load.d: it would fail at each start of a PC without a GPU.
     copy(ROOT / "systemd/gpu/nvidia-uvm.conf", destdir / "usr/share/edgeinspect/nvidia-uvm.conf")
     name = "edgeinspect-nvidia.service"
     copy(ROOT / "systemd/gpu" / name, destdir / UNITS / name)
 
 
-def put_examples(destdir: Path) -> None:
-    """Pictures, examples, and in /etc the files of the line `example`."""
+def install_examples(destdir: Path) -> None:
+    """Install images, examples, and the files of the line `example` in /etc."""
     share = destdir / "usr/share/edgeinspect"
     for path in sorted((ROOT / "examples" / "pictures").glob("*.png")):
         copy(path, share / "pictures" / path.name)
@@ -240,12 +242,12 @@ def put_examples(destdir: Path) -> None:
 
 
 def configuration() -> Iterator[Path]:
-    """What becomes /etc/edgeinspect/*.yaml."""
+    """Yield the files for /etc/edgeinspect."""
     yield from sorted((ROOT / "examples" / "service").glob("*.yaml"))
 
 
-def put_manual(destdir: Path) -> None:
-    """The manual page and the shell's completion, both from the command line itself."""
+def install_manual(destdir: Path) -> None:
+    """Write the manual page and shell completion, generated from the command line."""
     from edgeinspect.cli._man_page import bash_completion, man_page
 
     page = destdir / "usr/share/man/man1/edgeinspect.1.gz"
@@ -255,28 +257,28 @@ def put_manual(destdir: Path) -> None:
     document = destdir / "usr/share/doc/edgeinspect"
     for name in ("CHANGELOG.md", "README.md"):
         copy(ROOT / name, document / name)
-    put_licences(document)
+    write_licences(document)
 
 
-def put_licences(document: Path) -> None:
-    """Our licence, those of the libraries that are shipped with it, and the bill of materials."""
+def write_licences(document: Path) -> None:
+    """Write the licences of the project and its libraries, and the bill of materials."""
     names = sorted(required())
     own = (ROOT / "LICENSE").read_text(encoding="utf-8")
     head = (
         "edgeinspect is under the Apache License 2.0, whose text follows. Its environment in\n"
-        "/opt/edgeinspect holds these libraries, each under a licence of its own, whose text\n"
-        "stands in its .dist-info folder there:\n\n"
+        "/opt/edgeinspect holds these libraries, each under its own licence, whose text\n"
+        "is in its .dist-info folder there:\n\n"
     )
-    beside = (
+    bundled = (
         "\n\nInside them: OpenCV's wheel has FFmpeg (LGPL-2.1) and OpenSSL, pyzmq's has libzmq\n"
         "(MPL-2.0), each as a shared library.\n\n"
     )
-    write(document / "copyright", head + bill.licence_table(names) + beside + own)
+    write(document / "copyright", head + bill.licence_table(names) + bundled + own)
     write(document / "bill-of-materials.cdx.json", bill.bill(names) + "\n")
 
 
 def write(target: Path, text: str) -> None:
-    """One text file, readable by all."""
+    """Write one text file, readable by all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     target.chmod(0o644)
