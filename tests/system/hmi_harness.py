@@ -1,4 +1,4 @@
-"""A line and its page, each a real process, for the page's system tests."""
+"""A line and its HMI as real processes, for system tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSWORD = "four unlike words here"
 
 @dataclass
 class ReceivedResponse:
-    """What an HTTP request got."""
+    """The response to an HTTP request."""
 
     status: int
     headers: dict[str, str]
@@ -49,7 +49,7 @@ class HmiHarness:
         self.line_file, self.hmi_file = folder / "strip.yaml", folder / "strip.hmi.yaml"
         line = yaml.safe_load((ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8"))
         line["cameras"]["top"] |= {"pictures": 8, "rate_hz": 8}
-        line["budget_ms"] = 2_000  # a busy machine is not what is tested here
+        line["budget_ms"] = 2_000  # tolerates a busy PC
         line["act_by"] = {"travel_ms": 4_000}
         line["capture"]["challenge_folder"] = str(self.challenge_folder)
         line["publish"] |= {
@@ -65,7 +65,7 @@ class HmiHarness:
             "bind": f"127.0.0.1:{self.port}",
             "users": str(folder / "users.json"),
             "nice": 0,
-            "live_hz": 3,  # eight pictures at 8 Hz: each is shown in its turn
+            "live_hz": 3,  # eight images at 8 Hz: each is shown
             **page,
         }
         self.hmi_file.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -91,14 +91,14 @@ class HmiHarness:
             )
 
     def restart_daemon(self) -> None:
-        """After it was killed."""
+        """Start the daemon again after it was killed."""
         self.daemon_process.wait(10)
         self.daemon_process = self._start("run", self.line_file)
 
     def request(
         self, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
     ) -> ReceivedResponse:
-        """One request, its path sent as it is."""
+        """Send one request; the path is not normalised."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         sent = dict(headers or {})
         data = None
@@ -115,7 +115,7 @@ class HmiHarness:
             connection.close()
 
     def state(self) -> str:
-        """What the page says of the line; empty while it does not answer."""
+        """Return the state of the line by the HMI; empty while it does not respond."""
         try:
             told: str = self.request("/api/state").json()["state"]
         except (OSError, http.client.HTTPException):
@@ -123,14 +123,14 @@ class HmiHarness:
         return told
 
     def login(self, name: str) -> dict[str, str]:
-        """Headers of somebody who is logged in."""
+        """Log in and return the session's headers."""
         answer = self.request("/api/login", {"name": name, "password": PASSWORD})
         assert answer.status == 200, answer.body
         cookie = answer.headers["set-cookie"].partition(";")[0]
         return {"Cookie": cookie, "X-CSRF-Token": answer.json()["csrf"]}
 
     def close(self) -> None:
-        """End both."""
+        """Stop both processes."""
         for child in (self.hmi_process, self.daemon_process):
             if child.poll() is None:
                 child.send_signal(signal.SIGCONT)
@@ -144,7 +144,7 @@ class HmiHarness:
                 child.wait(10)
 
     def logs(self) -> str:
-        """The end of what both said."""
+        """Return the end of both logs."""
         return "\n".join(
             (self.folder / f"{name}.log").read_text(encoding="utf-8")[-2_000:]
             for name in ("run", "hmi")

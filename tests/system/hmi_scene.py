@@ -1,4 +1,4 @@
-"""The page's server alone, told by the test what its line says: for states that no line is in."""
+"""The HMI's server with messages from the test, for states that no line reaches."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.unit.services.hmi.builders import (
 )
 
 LINE = "strip-line-7-of-hall-3-south-b12"
-"""As long as a line's name may be."""
+"""The longest permitted name of a line."""
 USER = "anna-katharina.oberhuber-schmidt"
 PASSWORD = "four unlike words"
 
 
 class HmiScene:
-    """A page on loopback whose board is filled by the test. `close` ends it."""
+    """An HMI on loopback whose line state is filled by the test."""
 
     def __init__(self, folder: Path, line: str = LINE, **keys: Any) -> None:
         users = UserFile(folder / "users.json")
@@ -68,11 +68,11 @@ class HmiScene:
             time.sleep(0.05)
 
     def status(self) -> Status:
-        """What the line tells of itself once a second."""
+        """Return the status message of the line."""
         return make_status(captured=10_000_000, passed=9_999_000, reject=900, no_verdict=100)
 
     def add_verdict(self, seq: int, decision: Decision = Decision.PASS, **changes: Any) -> Verdict:
-        """One verdict, now."""
+        """Add one verdict, captured now."""
         import msgspec
 
         one = make_verdict(seq, decision, at_utc_ns=time.time_ns())
@@ -81,7 +81,7 @@ class HmiScene:
         return one
 
     def close(self) -> None:
-        """End the server, and what speaks to it."""
+        """Stop the server and the message thread."""
         self._server.should_exit = True
         for thread in self._threads:
             thread.join(20)

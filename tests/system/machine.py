@@ -1,4 +1,4 @@
-"""A PC of its own for a test: a real systemd as PID 1 of private namespaces.
+"""A machine for a test: a real systemd as PID 1 of private namespaces.
 
 Its root is an overlay over this machine's, so it has all that is installed here and changes
 nothing. It has its own processes, network, host name and cgroup tree, journald and D-Bus.
@@ -46,7 +46,7 @@ After=systemd-journald.service dbus.socket
 AllowIsolate=yes
 """
 _POWER_OFF = signal.SIGRTMIN + 14
-"""To systemd: power off at once, units stopped in order."""
+"""Signal to systemd: power off now, stopping units in order."""
 
 
 _HIDDEN = (
@@ -72,7 +72,7 @@ _USERS = ("passwd", "group", "shadow", "gshadow")
 
 
 def hide(lowers: list[Path], upper: Path) -> None:
-    """Let a machine have nothing of what an earlier use of the product left on this one.
+    """Hide files of an earlier installation on this PC from the machine.
 
     Args:
         lowers: Its root's layers beneath, the uppermost first.
@@ -83,7 +83,7 @@ def hide(lowers: list[Path], upper: Path) -> None:
             target = upper / path.relative_to(lower)
             if not os.path.lexists(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                os.mknod(target, stat.S_IFCHR, os.makedev(0, 0))  # to overlayfs: it is not there
+                os.mknod(target, stat.S_IFCHR, os.makedev(0, 0))  # a whiteout for overlayfs
     for name in _USERS:
         _rewrite(f"etc/{name}", lowers, upper, "\n", lambda line: line.startswith("edgeinspect"))
     ours = re.compile(r"^Package: edgeinspect$", re.MULTILINE)
@@ -93,7 +93,7 @@ def hide(lowers: list[Path], upper: Path) -> None:
 def _rewrite(
     name: str, lowers: list[Path], upper: Path, between: str, drop: Callable[[str], bool]
 ) -> None:
-    """A text file without some of its parts."""
+    """Write a text file to the upper layer without some of its parts."""
     source = next((lower / name for lower in lowers if (lower / name).is_file()), None)
     if source is None:
         return
@@ -106,7 +106,7 @@ def _rewrite(
 
 
 def missing_requirement() -> str:
-    """What is missing for a machine; empty if one can be booted."""
+    """Return what is missing to boot a machine; empty if nothing is."""
     if os.geteuid() != 0:
         return "needs root"
     for name in ("unshare", "nsenter", "systemctl", "dbus-daemon", "journalctl"):
@@ -121,7 +121,7 @@ class Machine:
     """One booted machine. Use as a context; `run` and `start` are commands inside."""
 
     def __init__(self, folder: Path, lower_root: Path | None = None) -> None:
-        """Nothing is started. `folder` must not lie on an overlay file system.
+        """Start nothing. `folder` must not be on an overlay file system.
 
         Args:
             folder: New; for all that the machine writes.
@@ -130,7 +130,7 @@ class Machine:
         self.folder = folder
         self._lowers = [Path("/")] if lower_root is None else [lower_root, Path("/")]
         self.upper = folder / "upper"
-        """What the machine's root has beyond this one's; may be filled before the boot."""
+        """The machine's own layer; may be filled before the boot."""
         for name in ("upper", "work", "root"):
             (folder / name).mkdir(parents=True)
         self._outer: subprocess.Popen[bytes] | None = None
@@ -201,7 +201,7 @@ class Machine:
 
     @staticmethod
     def _child(pid: int) -> int:
-        """unshare's one child: PID 1 inside."""
+        """Return the child of unshare: PID 1 inside."""
         until = time.monotonic() + 10
         while time.monotonic() < until:
             found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -231,24 +231,24 @@ class Machine:
     def _rmdir(path: Path) -> None:
         try:
             path.rmdir()
-        except OSError:  # a process in it still ends
+        except OSError:  # a process in it is still exiting
             pass
 
     def path(self, name: str) -> Path:
-        """A file inside, as this machine reaches it."""
+        """Return the path of a file inside, as seen from outside."""
         return Path(f"/proc/{self._pid}/root", name.lstrip("/"))
 
     # -- inside ---------------------------------------------------------------------
 
     def run(self, command: str, *, check: bool = True, timeout_s: float = 60) -> str:
-        """What a shell command says on stdout and stderr; fails if it does, unless told not to."""
+        """Run a shell command; return its output, and fail if it fails unless `check` is False."""
         done = self.call(command, timeout_s=timeout_s)
         said = done.stdout + done.stderr
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{said}"
         return said
 
     def call(self, command: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """A shell command with its exit code."""
+        """Run a shell command; return output and exit code."""
         return subprocess.run(
             [
                 "nsenter",
@@ -274,5 +274,5 @@ class Machine:
         )
 
     def show(self, unit: str, name: str) -> str:
-        """One property of a unit."""
+        """Return a property of a unit."""
         return self.run(f"systemctl show -P {name} {unit}").strip()

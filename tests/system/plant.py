@@ -1,4 +1,4 @@
-"""A small plant on loopback: a feeder and a gateway, each its own process, and a PLC's log."""
+"""A small plant on loopback: a feeder and a gateway as processes, and the log of a PLC."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.flow.frame_source import ledger_verdicts
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAIL_SAFE_MS = 300
 MARGIN_MS = 120
-"""Beyond fail_safe_ms, for the peer's own reading and a loaded machine."""
+"""Added to fail_safe_ms, for the peer's polling and a busy PC."""
 
 
 def free_port() -> int:
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 15.0, what: str = "") -> Any:
-    """Until `condition` gives something; fails with `what`."""
+    """Wait until `condition` returns a true value; fail with `what`."""
     until = time.monotonic() + timeout_s
     while not (got := condition()):
         if time.monotonic() > until:
@@ -74,12 +74,12 @@ class Process:
         self.child.send_signal(number)
 
     def kill(self) -> None:
-        """`kill -9`, and gone when this returns."""
+        """Kill the process with SIGKILL and wait for its end."""
         self.child.kill()
         self.end()
 
     def end(self, timeout_s: float = 10.0) -> int:
-        """Its exit code, once its input is closed."""
+        """Close the process's input and return its exit code."""
         for pipe in (self.child.stdin, self.child.stdout):
             if pipe is not None:
                 pipe.close()
@@ -88,7 +88,7 @@ class Process:
 
 @dataclass
 class Plant:
-    """One line, one gateway."""
+    """One line and one gateway."""
 
     folder: Path
     link: dict[str, Any]
@@ -123,18 +123,18 @@ class Plant:
         self.gateway = Process(arguments, self.folder / "gateway.log")
 
     def request_verdicts(self, count: int, rate_hz: float) -> None:
-        """Have `count` verdicts made; returns at once, `judged` waits."""
+        """Request `count` verdicts; return at once, `wait_for_verdicts` waits."""
         self.feeder.send_line(f"judge {count} {rate_hz}")
 
     def wait_for_verdicts(self) -> int:
-        """The last seq, once what was asked for is done."""
+        """Wait for the requested verdicts; return the last seq."""
         return int(self.feeder.read_line().removeprefix("done "))
 
     def verdicts_written(self) -> list[Verdict]:
         return ledger_verdicts(self.folder)
 
     def journal(self) -> list[JournalRecord]:
-        """What the gateway says it has applied; only while it does not run."""
+        """Return the gateway's journal; only while it does not run."""
         journal = Journal(self.folder / "plc-1.journal", name="plc-1", capacity=100_000)
         records = journal.read_records()
         journal.close()
@@ -143,7 +143,7 @@ class Plant:
     def heartbeat_stops(
         self, is_fail_safe: Callable[[], bool], is_online: Callable[[], bool]
     ) -> float:
-        """SIGSTOP the daemon; ms until the peer sees fail-safe. Then let it live again."""
+        """Stop the daemon with SIGSTOP and continue it; return the ms until fail-safe."""
         wait_for(is_online, what="online before the daemon stops")
         self.feeder.signal(signal.SIGSTOP)
         started = time.monotonic()
@@ -170,7 +170,7 @@ class Plant:
 
 @contextmanager
 def plant(folder: Path, link: dict[str, Any], **options: Any) -> Iterator[Plant]:
-    """A running plant; what its processes said is shown when the test fails."""
+    """Run a plant; print the logs of its processes when the test fails."""
     built = Plant(folder, link, options)
     try:
         yield built
@@ -183,5 +183,5 @@ def plant(folder: Path, link: dict[str, Any], **options: Any) -> Iterator[Plant]
 
 
 def expected(verdicts: list[Verdict]) -> list[PlcResultRecord]:
-    """What a PLC must have taken for these verdicts, none of them late."""
+    """Return what a PLC must have received for these verdicts, none of them late."""
     return [PlcResultRecord.expected_for(verdict) for verdict in verdicts]

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a real line: what a technician sees at night."""
+"""The HMI in a real browser, on a running line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiHarness]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiHarness]:
     made = HmiHarness(tmp_path_factory.mktemp("rig"))
     try:
         yield made
@@ -39,11 +39,11 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiHarness]:
 
 
 @pytest.fixture(scope="module")
-def browser(rig: HmiHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(harness: HmiHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     made = Browser(tmp_path_factory.mktemp("browser"))
     try:
         made.size(*PANEL)
-        made.open(rig.address)
+        made.open(harness.address)
         made.wait("document.readyState === 'complete'")
         yield made
     finally:
@@ -60,7 +60,7 @@ def go(browser: Browser, view: str, ready: str) -> None:
 
 
 def both_sizes(browser: Browser, name: str, *, light: bool = False) -> None:
-    """A picture at each size, and what must be true of each."""
+    """Take a screenshot at each size and check it."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     for size, device in ((PANEL, "panel"), (PHONE, "phone")):
         browser.size(*size, phone=device == "phone", light=light)
@@ -72,7 +72,7 @@ def both_sizes(browser: Browser, name: str, *, light: bool = False) -> None:
     browser.size(*PANEL)
 
 
-def test_running_line(rig: HmiHarness, browser: Browser) -> None:
+def test_running_line(harness: HmiHarness, browser: Browser) -> None:
     browser.wait("document.getElementById('band').className === 'band inspecting'")
     browser.wait("document.querySelectorAll('.strip img').length >= 3", 40)
     browser.wait("!document.querySelector('.frame-picture').hidden")
@@ -81,13 +81,13 @@ def test_running_line(rig: HmiHarness, browser: Browser) -> None:
     law = browser.run("document.querySelector('.balance').textContent")
     assert "=" in law
     assert "✓" in law
-    # All of it on one screen: nobody scrolls a panel on a wall.
+    # All of it on one screen: a wall panel is not scrolled.
     assert browser.run("document.documentElement.scrollHeight") <= PANEL[1]
     both_sizes(browser, "running")
     both_sizes(browser, "running-light", light=True)
 
 
-def test_reject_detail(rig: HmiHarness, browser: Browser) -> None:
+def test_reject_detail(harness: HmiHarness, browser: Browser) -> None:
     go(browser, "line", "!!document.querySelector('.strip a img')")
     href = browser.run("document.querySelector('.strip a:has(img)').getAttribute('href')")
     go(browser, href.removeprefix("#/"), "!!document.querySelector('.facts.long')")
@@ -106,7 +106,7 @@ def test_reject_detail(rig: HmiHarness, browser: Browser) -> None:
     both_sizes(browser, "reject")
 
 
-def test_search_shift_and_engines(rig: HmiHarness, browser: Browser) -> None:
+def test_search_shift_and_engines(harness: HmiHarness, browser: Browser) -> None:
     go(browser, "search", "document.querySelectorAll('tbody tr').length > 3")
     both_sizes(browser, "search")
     browser.run("document.querySelector('[name=decision]').value = 'REJECT'")
@@ -122,9 +122,9 @@ def test_search_shift_and_engines(rig: HmiHarness, browser: Browser) -> None:
 
 
 def test_keyboard_login_and_missed_challenge_part_raises_an_alarm(
-    rig: HmiHarness, browser: Browser
+    harness: HmiHarness, browser: Browser
 ) -> None:
-    """Log in by keyboard, send a clean picture as a challenge, see the alarm, acknowledge it."""
+    """Log in by keyboard, send a clean image as a challenge part, acknowledge the alarm."""
     go(browser, "alarms", "!!document.querySelector('.tools')")
     browser.run("document.getElementById('who').focus()")
     browser.key("Enter", 13)
@@ -152,7 +152,7 @@ def test_keyboard_login_and_missed_challenge_part_raises_an_alarm(
     acted = [("anna", "acknowledge"), ("anna", "challenge")]
     until = time.monotonic() + 10
     while True:  # the ledger is behind the wire by a batch
-        with closing(open_ledger(rig.ledger / "strip.ledger.sqlite")) as base:
+        with closing(open_ledger(harness.ledger / "strip.ledger.sqlite")) as base:
             found = [event for event in read_events(base, 50) if event.kind == "operator.acted"]
         if len(found) >= len(acted) or time.monotonic() > until:
             break
@@ -165,9 +165,9 @@ Families = dict[str, list[Sample]]
 STAGES = {"queue", "gate", "segmenter", "regions"}
 
 
-def read_metrics(rig: HmiHarness) -> Families:
-    """What a scrape tells, by family."""
-    answer = rig.request("/metrics")
+def read_metrics(harness: HmiHarness) -> Families:
+    """Return the metric families of a scrape."""
+    answer = harness.request("/metrics")
     assert answer.status == 200
     told = text_string_to_metric_families(answer.body.decode())
     return {family.name: family.samples for family in told}
@@ -186,9 +186,9 @@ def is_complete(families: Families) -> bool:
     return any(s.value for s in captured) and bool(brightness) and stages(families) >= STAGES
 
 
-def test_prometheus_scrape(rig: HmiHarness) -> None:
-    wait_for(lambda: is_complete(read_metrics(rig)), 30, "a status, a picture and every stage")
-    families = read_metrics(rig)
+def test_prometheus_scrape(harness: HmiHarness) -> None:
+    wait_for(lambda: is_complete(read_metrics(harness)), 30, "a status, a picture and every stage")
+    families = read_metrics(harness)
     assert families["edgeinspect_inspected"][0].value == 1
     captured = families["edgeinspect_frames_captured"][0].value
     decided = sum(sample.value for sample in families["edgeinspect_verdicts"])
@@ -211,49 +211,52 @@ def test_prometheus_scrape(rig: HmiHarness) -> None:
         "/api/verdict/../../../etc/passwd",
     ],
 )
-def test_no_path_traversal(rig: HmiHarness, path: str) -> None:
-    answer = rig.request(path)
+def test_no_path_traversal(harness: HmiHarness, path: str) -> None:
+    answer = harness.request(path)
     assert answer.status in (400, 404)
     assert b"root:" not in answer.body
     assert b"import" not in answer.body
 
 
-def test_actions_need_login_token_role_and_origin(rig: HmiHarness) -> None:
+def test_actions_need_login_token_role_and_origin(harness: HmiHarness) -> None:
     wanted = {"picture": "scratches.png"}
-    assert rig.request("/api/challenge", wanted).status == 401
-    assert rig.request("/api/login", {"name": "anna", "password": "wrong one"}).status == 401
-    anna = rig.login("anna")
+    assert harness.request("/api/challenge", wanted).status == 401
+    assert harness.request("/api/login", {"name": "anna", "password": "wrong one"}).status == 401
+    anna = harness.login("anna")
     cookie = {"Cookie": anna["Cookie"]}
-    assert rig.request("/api/challenge", wanted, cookie).status == 403
-    assert rig.request("/api/challenge", wanted, {**cookie, "X-CSRF-Token": "x" * 43}).status == 403
-    foreign = {**anna, "Origin": "http://evil.example"}
-    assert rig.request("/api/challenge", wanted, foreign).status == 403
+    assert harness.request("/api/challenge", wanted, cookie).status == 403
     assert (
-        rig.request("/api/challenge", wanted, {**anna, "Sec-Fetch-Site": "cross-site"}).status
+        harness.request("/api/challenge", wanted, {**cookie, "X-CSRF-Token": "x" * 43}).status
+        == 403
+    )
+    foreign = {**anna, "Origin": "http://evil.example"}
+    assert harness.request("/api/challenge", wanted, foreign).status == 403
+    assert (
+        harness.request("/api/challenge", wanted, {**anna, "Sec-Fetch-Site": "cross-site"}).status
         == 403
     )
     form = {**anna, "Content-Type": "application/x-www-form-urlencoded"}
-    assert rig.request("/api/challenge", b"picture=scratches.png", form).status == 415
-    assert rig.request("/api/challenge", {"picture": "../strip.yaml"}, anna).status == 404
+    assert harness.request("/api/challenge", b"picture=scratches.png", form).status == 415
+    assert harness.request("/api/challenge", {"picture": "../strip.yaml"}, anna).status == 404
     promotion = {"model": "strip-gate/1", "why": "because"}
-    assert rig.request("/api/promote", promotion, anna).status == 403
-    assert rig.request("/api/challenge", wanted, anna).status == 200
-    assert rig.request("/api/logout", {}, anna).status == 200
-    assert rig.request("/api/challenge", wanted, anna).status == 401
+    assert harness.request("/api/promote", promotion, anna).status == 403
+    assert harness.request("/api/challenge", wanted, anna).status == 200
+    assert harness.request("/api/logout", {}, anna).status == 200
+    assert harness.request("/api/challenge", wanted, anna).status == 401
 
 
-def test_overload_is_refused(rig: HmiHarness) -> None:
-    assert rig.request("/api/login", b"{" + b" " * 5_000).status == 413
+def test_overload_is_refused(harness: HmiHarness) -> None:
+    assert harness.request("/api/login", b"{" + b" " * 5_000).status == 413
     chunked = {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}
     body = b"".join(b"400\r\n" + b" " * 1024 + b"\r\n" for _ in range(8)) + b"0\r\n\r\n"
-    assert rig.request("/api/login", body, chunked).status == 413
-    assert rig.request("/api/search?part=" + "a" * 100).status == 400
-    assert rig.request("/api/state", headers={"Host": "evil.example"}).status == 421
-    assert rig.request("/", method="PUT").status == 405
+    assert harness.request("/api/login", body, chunked).status == 413
+    assert harness.request("/api/search?part=" + "a" * 100).status == 400
+    assert harness.request("/api/state", headers={"Host": "evil.example"}).status == 421
+    assert harness.request("/", method="PUT").status == 405
 
 
 def flips(browser: Browser, act: float) -> float:
-    """Seconds from an instant of this PC's clock until the browser showed NOT INSPECTED."""
+    """Return the seconds from an instant until the browser showed NOT INSPECTED."""
     browser.wait("window.flippedAt > 0", 10)
     return float(browser.run("window.flippedAt")) / 1000 - act
 
@@ -270,13 +273,13 @@ window.watcher.observe(document.getElementById('band'), {attributes: true});
 
 
 def test_dead_daemon_or_hmi_shows_not_inspected_within_a_second(
-    rig: HmiHarness, browser: Browser
+    harness: HmiHarness, browser: Browser
 ) -> None:
-    """Stopped, three times; the fastest counts, since a busy machine may stop anybody else."""
+    """Stop each process three times; the fastest counts, since a busy PC may delay the others."""
     go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
     took = {"daemon": [], "page": []}
     for _ in range(3):
-        for name, child in (("daemon", rig.daemon_process), ("page", rig.hmi_process)):
+        for name, child in (("daemon", harness.daemon_process), ("page", harness.hmi_process)):
             browser.run(WATCH)
             stopped_at = time.time()
             child.send_signal(signal.SIGSTOP)
@@ -288,12 +291,12 @@ def test_dead_daemon_or_hmi_shows_not_inspected_within_a_second(
     assert min(took["page"]) <= 1.0
 
 
-def test_recovers_after_kill(rig: HmiHarness, browser: Browser) -> None:
+def test_recovers_after_kill(harness: HmiHarness, browser: Browser) -> None:
     go(browser, "line", "!document.getElementById('band').className.includes('not_inspected')")
     browser.run(WATCH)
-    rig.daemon_process.kill()
+    harness.daemon_process.kill()
     flips(browser, time.time())
-    assert rig.request("/api/state").status == 503
+    assert harness.request("/api/state").status == 503
     browser.wait("document.querySelector('.alarm-card.standing') !== null")
     word, side = (
         browser.run(f"document.getElementById('{name}').getBoundingClientRect().{edge}")
@@ -301,17 +304,17 @@ def test_recovers_after_kill(rig: HmiHarness, browser: Browser) -> None:
     )
     assert word <= side, "the state is written over"
     both_sizes(browser, "not-inspected")
-    anna = rig.login("anna")
-    refused = rig.request("/api/acknowledge", {"alarm": "the daemon is silent"}, anna)
+    anna = harness.login("anna")
+    refused = harness.request("/api/acknowledge", {"alarm": "the daemon is silent"}, anna)
     assert refused.status == 503, "what cannot be recorded is not done"
-    rig.restart_daemon()
+    harness.restart_daemon()
     browser.wait("!document.getElementById('band').className.includes('not_inspected')", 60)
     shift = browser.wait("document.querySelector('.balance.holds')?.textContent", 20)
     assert "=" in shift
 
 
-def test_exits_with_zero_on_sigterm(rig: HmiHarness, browser: Browser) -> None:
-    """With a browser that watches: the stream does not hold it up."""
-    rig.hmi_process.send_signal(signal.SIGTERM)
-    assert rig.hmi_process.wait(15) == 0
-    assert '"page.stopped"' in (rig.folder / "hmi.log").read_text(encoding="utf-8")
+def test_exits_with_zero_on_sigterm(harness: HmiHarness, browser: Browser) -> None:
+    """With a connected browser: its stream does not delay the exit."""
+    harness.hmi_process.send_signal(signal.SIGTERM)
+    assert harness.hmi_process.wait(15) == 0
+    assert '"page.stopped"' in (harness.folder / "hmi.log").read_text(encoding="utf-8")

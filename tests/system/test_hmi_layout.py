@@ -1,4 +1,4 @@
-"""The page on small panels, with the longest texts: nothing is printed over another."""
+"""The HMI on small panels with the longest texts: texts do not overlap."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ BOXES = """
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiScene]:
-    made = HmiScene(tmp_path_factory.mktemp("stage"))
+    scene = HmiScene(tmp_path_factory.mktemp("stage"))
     try:
         for seq in range(1, 30):
             decision = Decision.REJECT if seq % 3 == 0 else Decision.PASS
-            made.add_verdict(seq, decision, part_id="P" * 64, label="<b>x</b>/" * 12 + "a.png")
-        yield made
+            scene.add_verdict(seq, decision, part_id="P" * 64, label="<b>x</b>/" * 12 + "a.png")
+        yield scene
     finally:
-        made.close()
+        scene.close()
 
 
 @pytest.fixture(scope="module")
 def browser(stage: HmiScene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("browser"))
+    scene = Browser(tmp_path_factory.mktemp("browser"))
     try:
-        made.open(stage.address)
-        made.wait("document.getElementById('who')?.hidden === false")
+        scene.open(stage.address)
+        scene.wait("document.getElementById('who')?.hidden === false")
         body = f"JSON.stringify({{name: '{USER}', password: '{PASSWORD}'}})"
         headers = "{'Content-Type': 'application/json'}"
-        made.run(f"fetch('api/login', {{method: 'POST', headers: {headers}, body: {body}}})")
-        made.open(stage.address)
-        made.wait(f"document.getElementById('who')?.textContent.startsWith('{USER}')")
-        yield made
+        scene.run(f"fetch('api/login', {{method: 'POST', headers: {headers}, body: {body}}})")
+        scene.open(stage.address)
+        scene.wait(f"document.getElementById('who')?.textContent.startsWith('{USER}')")
+        yield scene
     finally:
-        made.close()
+        scene.close()
 
 
 def settle(browser: Browser) -> None:
@@ -78,15 +78,15 @@ def settle(browser: Browser) -> None:
 
 
 def overprinted(boxes: list[list[Any]]) -> list[tuple[str, str]]:
-    """Pairs of texts of which one lies over the other, by more than a hair."""
-    found = []
+    """Return pairs of texts that overlap."""
+    overlaps = []
     for index, (one, left, top, right, bottom) in enumerate(boxes):
         for other, left2, top2, right2, bottom2 in boxes[index + 1 :]:
             wide = min(right, right2) - max(left, left2)
             high = min(bottom, bottom2) - max(top, top2)
             if wide > 2 and high > 4 and one != other:  # lines of one text touch
-                found.append((one, other))
-    return found
+                overlaps.append((one, other))
+    return overlaps
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
@@ -138,7 +138,7 @@ def test_remedy_of_a_long_alarm_is_visible(stage: HmiScene, browser: Browser, al
 
 
 def test_line_texts_are_never_markup(stage: HmiScene, browser: Browser) -> None:
-    """Markup in a part id, a label, a class or an alarm stays what it is: letters."""
+    """Markup in a part id, a label, a class or an alarm is shown as text."""
     evil = "<img src=x onerror=window.owned=1>"
     stage.alarm, stage.is_inspecting = f"{evil}</script><script>window.owned=2</script>", True
     stage.add_verdict(100, Decision.REJECT, part_id=evil, label=f"javascript:{evil}")

@@ -1,4 +1,4 @@
-"""The page behind a real nginx, as docs/hmi.md says to set one up."""
+"""The HMI behind a real nginx, configured as in docs/hmi.md."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ http {{
 
 
 class NginxFront:
-    """A page with nginx before it."""
+    """An HMI with nginx in front."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -80,7 +80,7 @@ class NginxFront:
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             sent |= {"Content-Type": "application/json", "Origin": f"http://{NAME}:{port}"}
-        # Not the address of the proxy itself, which would be believed.
+        # Not the proxy's own address, which is trusted.
         connection = http.client.HTTPConnection(
             "127.0.0.1", port, timeout=20, source_address=("127.0.0.9", 0)
         )
@@ -142,11 +142,11 @@ def test_rewritten_host_is_reported(front: NginxFront) -> None:
 
 
 def test_wrong_passwords_lock_out_only_their_browser(front: NginxFront) -> None:
-    """What a browser writes into the header itself is not believed: nginx appends the truth."""
+    """A forwarded header from the browser is ignored: nginx appends the real address."""
     wrong = {"name": "otto", "password": "wrong one here"}
-    found = [
+    match = [
         front.request(front.whole, "/api/login", wrong, X_Forwarded_For=f"10.9.9.{i}")[0]
         for i in range(7)
     ]
-    assert found == [401] * 5 + [429] * 2
+    assert match == [401] * 5 + [429] * 2
     assert front.rig.request("/api/login", {"name": "anna", "password": PASSWORD}).status == 200

@@ -1,4 +1,4 @@
-"""`edgeinspect record` as a person runs it: what it refuses, and how it ends."""
+"""The command `edgeinspect record`: refusals and exit."""
 
 from __future__ import annotations
 

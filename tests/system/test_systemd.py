@@ -34,7 +34,7 @@ USERS = {
 }
 CONFIG = "/etc/edgeinspect/example.yaml"
 TRIES = 3
-"""A time is the best of so many: the machine that runs the tests does other things too."""
+"""A time is the best of this many: the PC that runs the tests is busy with other work too."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def machine() -> Iterator[Machine]:
 
 
 def leftovers(folder: Path) -> Path:
-    """What an earlier use of the product may have left: it would make these tests fail."""
+    """Write leftovers of an earlier installation, which must not affect these tests."""
     status = Path("/var/lib/dpkg/status").read_text(encoding="utf-8").rstrip("\n")
     status += "\n\nPackage: edgeinspect\nStatus: install ok installed\nVersion: 0.0\n\n"
     users = Path("/etc/passwd").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def leftovers(folder: Path) -> Path:
 
 
 def roomy_folder() -> str:
-    """Memory if there is plenty of it: half a gigabyte is written several times."""
+    """Return a memory file system if it is large enough for several gigabytes."""
     free = shutil.disk_usage("/dev/shm").free
     available_kib = int(re.findall(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[0])
     return "/dev/shm" if min(free, available_kib * 1024) > 6 << 30 else "/var/tmp"
@@ -101,12 +101,12 @@ def main_pid(machine: Machine) -> int:
 
 
 def instant_s(machine: Machine, name: str) -> float:
-    """One of the unit's times, on the monotonic clock."""
+    """Return one of the unit's timestamps, on the monotonic clock."""
     return int(machine.show(UNIT, f"{name}TimestampMonotonic")) / 1e6
 
 
 def wait_active_again(machine: Machine, pid: int) -> None:
-    """Until another process than `pid` is the unit's, and ready."""
+    """Wait until the unit is active with another process than `pid`."""
 
     def again() -> bool:
         return main_pid(machine) not in (0, pid) and machine.show(UNIT, "ActiveState") == "active"
@@ -115,13 +115,13 @@ def wait_active_again(machine: Machine, pid: int) -> None:
 
 
 def waited_s(machine: Machine) -> float:
-    """How long the unit's main thread, since its start, could run and had no processor."""
-    found = machine.run(f"cat /proc/{main_pid(machine)}/schedstat").split()
-    return int(found[1]) / 1e9
+    """Return how long the unit's main thread has waited for a processor since its start."""
+    report = machine.run(f"cat /proc/{main_pid(machine)}/schedstat").split()
+    return int(report[1]) / 1e9
 
 
 def best_of(machine: Machine, limit_s: float, what: str, measure: Callable[[], float]) -> None:
-    """Hold the time `measure` gives against a limit, less what others took of the processors."""
+    """Compare the time of `measure`, less waits for a processor, with a limit."""
     times, own = [], []
     for _ in range(TRIES):
         times.append(measure())
@@ -134,23 +134,23 @@ def best_of(machine: Machine, limit_s: float, what: str, measure: Callable[[], f
 
 
 def account(machine: Machine) -> dict[str, Any]:
-    """What `ledger verify` says of the example line, spool and all."""
+    """Return the report of `ledger verify` for the example line, with its spool."""
     ledger = "/var/lib/edgeinspect/ledger/example.ledger.sqlite"
     spool = "/run/edgeinspect/example/example.spool"
     done = machine.call(f"edgeinspect ledger verify {ledger} --spool {spool} --json")
     assert done.returncode in (0, 65), done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def captured(machine: Machine) -> int:
-    """Frames that the ledger has by now, as the spool tells; read from outside, for it is quick."""
+    """Return the number of captured frames, read from the spool: it is faster than the ledger."""
     scan = scan_spool(machine.path("/run/edgeinspect/example/example.spool"))
     return scan.ledgered_seq if scan else 0
 
 
 def page_commands(heading: str) -> list[str]:
-    """The commands of one section of docs/install.md, as they stand there."""
+    """Return the commands of one section of docs/install.md."""
     text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     section = re.split(r"^## ", text.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
     blocks = re.findall(r"^```sh\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
@@ -164,7 +164,7 @@ def write(machine: Machine, path: str, text: str) -> None:
 
 
 def change(machine: Machine, path: str, **values: Any) -> None:
-    """The example's configuration with other values, as another file or the same."""
+    """Write the example's configuration with other values."""
     config = yaml.safe_load((ROOT / "examples/service/example.yaml").read_text(encoding="utf-8"))
     for name, value in values.items():
         config[name] = config.get(name, {}) | value if isinstance(value, dict) else value
@@ -182,9 +182,9 @@ def journal(machine: Machine, words: str) -> list[dict[str, Any]]:
 @pytest.mark.timeout(180)
 def test_package_installs(machine: Machine) -> None:
     install, doctor = page_commands("Install")
-    said = machine.run(install, timeout_s=150)
+    output = machine.run(install, timeout_s=150)
     assert machine.call(doctor).returncode in (0, 78)
-    assert "systemctl enable --now edgeinspect@example" in said
+    assert "systemctl enable --now edgeinspect@example" in output
     assert machine.run("stat -c %U:%a /var/lib/edgeinspect/engines").strip() == "root:755"
     assert machine.run("stat -c %U:%G:%a /etc/edgeinspect").strip() == "root:edgeinspect:750"
     assert machine.run("edgeinspect --version").startswith("edgeinspect ")
@@ -249,9 +249,9 @@ def test_watchdog_restarts_a_hung_line(machine: Machine) -> None:
         return instant_s(machine, "ActiveEnter") - stopped_s
 
     best_of(machine, 4.0, "hang to active again, at WatchdogSec=2", measure)
-    said = machine.run(f"journalctl --no-pager -u {UNIT}")
-    assert "Watchdog timeout (limit 2s)" in said
-    assert 'File "' in said  # where each thread stood
+    output = machine.run(f"journalctl --no-pager -u {UNIT}")
+    assert "Watchdog timeout (limit 2s)" in output
+    assert 'File "' in output  # the stack of each thread
     assert account(machine)["holds"]
 
 
@@ -260,8 +260,8 @@ def test_refused_reload_keeps_the_old_configuration(machine: Machine) -> None:
     good = machine.run(f"cat {CONFIG}")
     change(machine, CONFIG, decide={"max_regions": -1})
     refused = machine.call(f"systemctl reload {UNIT}")
-    assert refused.returncode != 0  # seen by whoever asked
-    machine.run(f"kill -HUP {pid}")  # and if nobody checks before
+    assert refused.returncode != 0  # reported to the caller
+    machine.run(f"kill -HUP {pid}")  # without the check before
     wait_for(lambda: "refused" in machine.show(UNIT, "StatusText"), "the refusal in its status")
     before = captured(machine)
     wait_for(lambda: captured(machine) > before, "the old configuration judging on")
@@ -277,9 +277,9 @@ def test_refused_reload_keeps_the_old_configuration(machine: Machine) -> None:
 def test_stop_closes_open_frames(machine: Machine) -> None:
     machine.run(f"systemctl stop {UNIT}")
     assert machine.show(UNIT, "Result") == "success"
-    found = account(machine)
-    assert found["holds"], found["problems"]
-    last = found["epochs"][-1]
+    report = account(machine)
+    assert report["holds"], report["problems"]
+    last = report["epochs"][-1]
     assert last["captured"] == last["passed"] + last["reject"] + last["no_verdict"] > 0
     machine.run(f"systemctl start {UNIT}")
 
@@ -314,8 +314,8 @@ def test_restarts_only_after_recoverable_failures(
     else:
         wait_for(lambda: machine.show(unit, "ActiveState") == "failed", "its end")
         assert machine.show(unit, "NRestarts") == "0"
-    said = machine.run(f"journalctl --no-pager -u {unit}")
-    assert f"status={status}" in said
+    output = machine.run(f"journalctl --no-pager -u {unit}")
+    assert f"status={status}" in output
     machine.run(f"systemctl stop {unit}; rm {path}")
 
 
@@ -331,16 +331,16 @@ def test_journal_fields(machine: Machine) -> None:
     assert entry["SYSLOG_IDENTIFIER"] == "edgeinspect"
     assert entry["PRIORITY"] == "6"
     alarms = journal(machine, f"-u {UNIT} PRIORITY=3 MESSAGE=alarm.raised")
-    assert any("refused" in alarm["EI_ALARM"] for alarm in alarms)  # among a busy PC's own
+    assert any("refused" in alarm["EI_ALARM"] for alarm in alarms)  # besides those of a busy PC
     refusal = journal(machine, f"-u {UNIT} MESSAGE=engine.refused")[-1]["EI_PROBLEM"]
-    assert "decide.max_regions" in refusal  # of several lines, and still one field
+    assert "decide.max_regions" in refusal  # several lines in one field
 
 
 def test_frames_are_not_logged(machine: Machine) -> None:
     invocation = machine.show(UNIT, "InvocationID")
     words = f"_SYSTEMD_INVOCATION_ID={invocation} SYSLOG_IDENTIFIER=edgeinspect"
 
-    def logged() -> int:  # a folder's pictures are named, a camera's frames are not
+    def logged() -> int:  # files of a folder camera are logged, frames are not
         entries = journal(machine, words)
         return sum(entry["MESSAGE"] != "picture.judged" for entry in entries)
 
@@ -348,7 +348,7 @@ def test_frames_are_not_logged(machine: Machine) -> None:
     before, frames = logged(), captured(machine)
     wait_for(lambda: captured(machine) >= frames + 12, "frames")
     lines = logged() - before
-    assert lines <= (time.monotonic() - started_s) * 1.5 + 2  # one summary a second, no more
+    assert lines <= (time.monotonic() - started_s) * 1.5 + 2  # at most one summary a second
 
 
 # -- beside the line ---------------------------------------------------------------------
@@ -358,14 +358,14 @@ def test_target_starts_configured_services(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
     active = "systemctl is-active edgeinspect-hmi@example edgeinspect-archive@example"
     wait_for(lambda: machine.call(active).returncode == 0, "page and archive")
-    # No gateway is configured yet: passed over, not failed.
+    # No gateway is configured yet: skipped, not failed.
     assert machine.show("edgeinspect-gateway@example", "ActiveState") == "inactive"
     ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8480/', timeout=5).status)"
     answers = f'/opt/edgeinspect/bin/python -c "{ask}"'
     for name, user in (("hmi", "edgeinspect-hmi"), ("archive", "edgeinspect-archive")):
         pid = machine.show(f"edgeinspect-{name}@example", "MainPID")
         assert machine.run(f"ps -o user:32= -p {pid}").strip() == user
-        # In its own view of the files, with its own rights: it reads, and writes nothing.
+        # In its own mount namespace, with its own rights: it reads, and writes nothing.
         inside = f"nsenter -t {pid} -m setpriv --reuid {user} --regid edgeinspect --clear-groups"
         ledger = "/var/lib/edgeinspect/ledger"
         machine.run(f"{inside} cat {ledger}/example.ledger.sqlite > /dev/null")
@@ -432,7 +432,7 @@ def test_real_time_drop_in(machine: Machine) -> None:
     )
     unit = "edgeinspect@quick"
     machine.call(f"systemctl start {unit}")
-    assert machine.show(unit, "ExecMainStatus") == "78"  # refused, and said so
+    assert machine.show(unit, "ExecMainStatus") == "78"  # refused
     folder = f"/etc/systemd/system/{unit}.service.d"
     machine.run(
         f"install -D -m 644 /usr/share/edgeinspect/drop-ins/realtime.conf {folder}/realtime.conf"
@@ -455,20 +455,20 @@ SECTIONS = (
     "Keys",
 )
 MAY_SAY = {"edgeinspect doctor": "", "edgeinspect check": "cannot be met on this machine"}
-"""Commands that may find that the PC which runs the tests is no line PC; and in which words."""
+"""Commands that may report that the test PC is no line PC, and their text."""
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_documented_commands(machine: Machine, heading: str) -> None:
     if heading == "Keys":
-        machine.run("rm -r /etc/edgeinspect/keys/*")  # made by a test before
+        machine.run("rm -r /etc/edgeinspect/keys/*")  # created by an earlier test
     for command in page_commands(heading):
         done = machine.call(command)
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         excuse = [words for start, words in MAY_SAY.items() if command.startswith(start)]
-        unfit = done.returncode == 78 and excuse and excuse[0] in said
-        assert done.returncode == 0 or unfit, f"{command}\n{said}"
+        unfit = done.returncode == 78 and excuse and excuse[0] in output
+        assert done.returncode == 0 or unfit, f"{command}\n{output}"
 
 
 def test_all_documented_commands_are_run() -> None:
@@ -489,7 +489,7 @@ def test_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
     machine.run(*page_commands("Upgrade"), timeout_s=150)
     assert machine.run(f"sha256sum {CONFIG} {state}") == config
     loaded = {entry["EI_MODEL"] for entry in journal(machine, "MESSAGE=engine.loaded")[-2:]}
-    assert "strip-gate/1" in loaded  # what was promoted, not what came with the package
+    assert "strip-gate/1" in loaded  # the promoted version, not the one in the package
     assert main_pid(machine) != pid
     wait_for(lambda: captured(machine) > before, "the line judging on")
 
@@ -536,10 +536,10 @@ def test_upgrade_replaces_the_page_unit(machine: Machine) -> None:
 
 def test_every_frame_has_a_verdict(machine: Machine) -> None:
     machine.run(f"systemctl stop {UNIT}")
-    found = account(machine)
-    assert found["holds"], found["problems"]
-    firsts = [epoch["first_seq"] for epoch in found["epochs"] if epoch["captured"]]
-    lasts = [epoch["last_seq"] for epoch in found["epochs"] if epoch["captured"]]
+    report = account(machine)
+    assert report["holds"], report["problems"]
+    firsts = [epoch["first_seq"] for epoch in report["epochs"] if epoch["captured"]]
+    lasts = [epoch["last_seq"] for epoch in report["epochs"] if epoch["captured"]]
     print(f"{len(firsts)} runs, {lasts[-1]} frames, every one with its verdict")
     assert len(firsts) >= 5
     assert firsts == [1, *(last + 1 for last in lasts[:-1])]

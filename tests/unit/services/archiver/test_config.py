@@ -1,4 +1,4 @@
-"""The archive's file and pages: every fault at once, and documentation that runs."""
+"""The archiver's configuration, examples and documentation."""
 
 from __future__ import annotations
 
@@ -23,22 +23,28 @@ ROOT = Path(__file__).resolve().parents[4]
 def test_example_is_valid_and_matches_the_example_line() -> None:
     from edgeinspect.config.loader import load_config as load_line
 
-    made = load_archive_config(ROOT / "examples" / "archive.yaml")
+    config_file = load_archive_config(ROOT / "examples" / "archive.yaml")
     line = load_line(ROOT / "examples" / "strip.yaml").config
-    assert made.feed.line == line.line
-    assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
-    assert made.near is not None
-    assert made.near.low < made.near.high
+    assert config_file.feed.line == line.line
+    assert (config_file.feed.verdicts, config_file.feed.replay) == (
+        line.publish.verdicts,
+        line.publish.replay,
+    )
+    assert config_file.near is not None
+    assert config_file.near.low < config_file.near.high
 
 
 def test_service_example_matches_its_line() -> None:
     from edgeinspect.config.loader import load_config as load_line
 
-    made = load_archive_config(ROOT / "examples" / "service" / "example.archive.yaml")
+    config_file = load_archive_config(ROOT / "examples" / "service" / "example.archive.yaml")
     line = load_line(ROOT / "examples" / "service" / "example.yaml").config
-    assert made.feed.line == line.line
-    assert made.ring in (None, line.spool.folder)
-    assert (made.feed.verdicts, made.feed.replay) == (line.publish.verdicts, line.publish.replay)
+    assert config_file.feed.line == line.line
+    assert config_file.ring in (None, line.spool.folder)
+    assert (config_file.feed.verdicts, config_file.feed.replay) == (
+        line.publish.verdicts,
+        line.publish.replay,
+    )
 
 
 def test_lists_every_fault() -> None:
@@ -87,9 +93,9 @@ def test_gateway_example_in_plant_docs_is_valid() -> None:
 def test_failed_connection_releases_the_folder(tmp_path: Path) -> None:
     import msgspec
 
-    made = config(tmp_path)
-    bad = msgspec.structs.replace(made.feed, replay="nonsense")
-    for _turn in range(2):  # the second would be refused if the first still held the folder
+    config_file = config(tmp_path)
+    bad = msgspec.structs.replace(config_file.feed, replay="nonsense")
+    for _turn in range(2):  # the second try would fail if the first still locked the folder
         with pytest.raises(Exception, match="is not an address"):
-            ArchiverService(msgspec.structs.replace(made, feed=bad), SystemClock())
+            ArchiverService(msgspec.structs.replace(config_file, feed=bad), SystemClock())
     assert sqlite3.connect(tmp_path / "archive" / "index.sqlite").close() is None

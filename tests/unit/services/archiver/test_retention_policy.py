@@ -1,4 +1,4 @@
-"""What is kept and what goes first: the order, the shares, the sampling."""
+"""The retention policy: categories, quotas, sampling."""
 
 from __future__ import annotations
 

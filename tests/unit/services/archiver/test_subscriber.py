@@ -1,4 +1,4 @@
-"""The ear: each frame is caught once, whichever subscription is quicker, and by its own picture."""
+"""The subscriber: each frame is copied once, with its own pixels, by the faster subscription."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHAPE = FrameShape(16, 32, 1)
 
 
 class ScriptedLine:
-    """A ring with pictures in it, and two subscriptions that a test speaks on."""
+    """A ring with frames, and two subscriptions whose messages the test queues."""
 
     def __init__(self, folder: Path, cursor: int | None = 0, room: int = 1 << 20) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class ScriptedLine:
         self._live.append(DataError("cannot be read"))
 
     def step(self) -> list[int]:
-        """The seqs that wait after a turn, each with the picture of its own."""
+        """Return the seqs in the write queue after one step; each has its own pixels."""
         while self.catcher.step(0):
             pass
         seqs = []
@@ -103,7 +103,7 @@ class ScriptedLine:
 
 
 class ScriptedFeed:
-    """The other end of `Line.queue_live`."""
+    """The feed that `ScriptedLine.queue_event` fills."""
 
     def __init__(self, line: ScriptedLine) -> None:
         self._line = line
@@ -156,7 +156,7 @@ def test_verdict_of_another_epoch_gets_no_pixels_of_this_one(tmp_path: Path) -> 
     again = line.ring_of(8)
     line.capture(2, again)
     line.capture(3, again)
-    # What the dead daemon left open: its memory is attached still, and has it.
+    # The dead daemon left it open: its ring is still attached and holds it.
     line.queue_live(
         verdict(2, Decision.NO_VERDICT, reason=Reason.RESTART), rejected_verdict(3, epoch=8)
     )

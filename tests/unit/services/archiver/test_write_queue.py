@@ -1,4 +1,4 @@
-"""What waits in memory is bounded; what became of every frame is known over restarts."""
+"""The write queue is bounded; the fate of every frame is known across restarts."""
 
 from __future__ import annotations
 
@@ -21,45 +21,47 @@ SHARE = Quotas().quota_of
 
 
 def test_get_returns_the_oldest_of_the_most_useful() -> None:
-    waiting = WriteQueue(100 * ONE, SHARE)
+    queue = WriteQueue(100 * ONE, SHARE)
     for seq, kind in enumerate(
         [Category.PASS, Category.REJECT, Category.NEAR, Category.REJECT, Category.SIMULATED]
     ):
-        assert not waiting.put(pending_frame(seq, kind))
-    order = [waiting.get(0) for _ in range(5)]
+        assert not queue.put(pending_frame(seq, kind))
+    order = [queue.get(0) for _ in range(5)]
     assert [frame.key[1] for frame in order if frame] == [2, 1, 3, 0, 4]
-    assert waiting.get(0) is None
-    assert waiting.size_bytes == 0
+    assert queue.get(0) is None
+    assert queue.size_bytes == 0
 
 
 def test_reject_evicts_passes_and_not_the_reverse() -> None:
-    waiting = WriteQueue(10 * ONE, SHARE)
+    queue = WriteQueue(10 * ONE, SHARE)
     for seq in range(10):
-        assert not waiting.put(pending_frame(seq, Category.PASS))
+        assert not queue.put(pending_frame(seq, Category.PASS))
     for seq in range(10, 19):
-        (dropped,) = waiting.put(pending_frame(seq, Category.REJECT))
+        (dropped,) = queue.put(pending_frame(seq, Category.REJECT))
         assert dropped.kind is Category.PASS
-    (dropped,) = waiting.put(pending_frame(19, Category.REJECT))  # the one pass left is its share
+    (dropped,) = queue.put(
+        pending_frame(19, Category.REJECT)
+    )  # the one remaining pass is within its quota
     assert (dropped.kind, dropped.key[1]) == (Category.REJECT, 10)
-    (dropped,) = waiting.put(pending_frame(20, Category.PASS))
+    (dropped,) = queue.put(pending_frame(20, Category.PASS))
     assert (dropped.kind, dropped.key[1]) == (Category.PASS, 9)
 
 
 def test_frame_larger_than_the_capacity_is_evicted_itself() -> None:
-    waiting = WriteQueue(ONE // 2, SHARE)
+    queue = WriteQueue(ONE // 2, SHARE)
     frame = pending_frame(1)
-    assert waiting.put(frame) == [frame]
+    assert queue.put(frame) == [frame]
 
 
 def test_get_wakes_for_a_frame_and_for_close() -> None:
-    waiting = WriteQueue(10 * ONE, SHARE)
+    queue = WriteQueue(10 * ONE, SHARE)
     got: list[PendingFrame | None] = []
-    thread = threading.Thread(target=lambda: got.extend([waiting.get(60), waiting.get(60)]))
+    thread = threading.Thread(target=lambda: got.extend([queue.get(60), queue.get(60)]))
     thread.start()
     time.sleep(0.05)
-    waiting.put(pending_frame(1))
+    queue.put(pending_frame(1))
     time.sleep(0.05)
-    waiting.close()
+    queue.close()
     thread.join(30)
     assert not thread.is_alive()
     assert [frame.key[1] if frame else None for frame in got] == [1, None]
@@ -68,18 +70,18 @@ def test_get_wakes_for_a_frame_and_for_close() -> None:
 @given(st.lists(st.tuples(st.sampled_from(Category), st.booleans()), max_size=60))
 @settings(deadline=None)
 def test_every_evicted_frame_is_returned(steps: list[tuple[Category, bool]]) -> None:
-    waiting = WriteQueue(5 * ONE, SHARE)
+    queue = WriteQueue(5 * ONE, SHARE)
     inside: set[int] = set()
     for seq, (kind, take) in enumerate(steps):
         inside.add(seq)
-        for dropped in waiting.put(pending_frame(seq, kind)):
+        for dropped in queue.put(pending_frame(seq, kind)):
             inside.remove(dropped.key[1])
         if take:
-            frame = waiting.get(0)
+            frame = queue.get(0)
             assert frame is not None
             inside.remove(frame.key[1])
-        assert len(waiting) == len(inside)
-        assert waiting.size_bytes <= 5 * ONE
+        assert len(queue) == len(inside)
+        assert queue.size_bytes <= 5 * ONE
 
 
 # -- the account ----------------------------------------------------------------------------

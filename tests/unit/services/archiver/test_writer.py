@@ -1,4 +1,4 @@
-"""The archive's folder: bounded, whole after any crash, and its index made again when lost."""
+"""The archive folder: bounded, consistent after a crash, its index rebuilt when lost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from tests.archive_fixture import (
 
 
 class ArchiveFixture:
-    """A writer on a clock by hand."""
+    """An archive writer on a manual clock."""
 
     def __init__(self, folder: Path, more: str = "", max_mib: float = 100) -> None:
         self.clock = ManualClock()
@@ -87,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kill(archive: ArchiveFixture) -> None:
-    """As `kill -9`: nothing is committed, the lock is gone."""
+    """Simulate `kill -9`: nothing is committed, the lock is released."""
     archive.writer._file_lock.release()
     archive.writer._index._db.rollback()
     archive.writer._index._db.close()
@@ -135,7 +135,7 @@ def test_jpeg_is_smaller_and_similar(folder: Path) -> None:
 
 LARGE = (128, 200, 1)
 MANY = 30
-"""About so many of these fit into 1 MiB."""
+"""Approximate number of these frames in 1 MiB."""
 
 
 def test_evicts_the_least_useful_frames_first(folder: Path) -> None:
@@ -210,7 +210,7 @@ def test_clock_jump_removes_no_frame(
 
 
 def test_frame_dated_1970_is_not_evicted_first(folder: Path) -> None:
-    """Saved last, with the RTC's battery dead: its stamp is the oldest, and it is the newest."""
+    """Saved last, with a dead RTC battery: its timestamp is the oldest, and it is the newest."""
     archive = ArchiveFixture(folder, max_mib=1.0)
     archive.save(*range(1, 2 * MANY), shape=LARGE)
     archive.clock.advance(NS_PER_S)
@@ -294,7 +294,7 @@ def test_crash_at_any_point_leaves_no_partial_frame(folder: Path, point: str) ->
         (hour / f"{name}.json{PARTIAL_SUFFIX}").write_bytes(b'{"schema"')
     elif point == "half":  # a power cut: the sidecar reached the disk, its picture did not
         (hour / "t.top.7.2.png").write_bytes(b"")
-    else:  # killed while it removed frame 2
+    else:  # killed while removing frame 2
         (hour / "t.top.7.2.json").unlink()
     (hour / "notes.txt").write_text("a person's")
     kill(archive)
@@ -464,7 +464,7 @@ def test_rebuilds_an_index_that_is_damaged_while_running(folder: Path) -> None:
     archive.writer._index.commit = fail  # type: ignore[assignment]
     archive.save(201)
     archive.writer.progress.record_loss(202, 0, "reject", LossReason.TOO_LATE)
-    archive.commit(202)  # no error: it was mended
+    archive.commit(202)  # no error: it was rebuilt
     archive.commit()
     assert archive.indexed_seqs() == {*range(200), 201}
     assert sum(count for *_words, count in read_losses(archive.root)) == 1
@@ -511,7 +511,7 @@ def test_failed_commit_loses_no_entry(folder: Path) -> None:
     archive.save(1)
     archive.commit(1)
     base = archive.writer._index._db
-    base.execute("PRAGMA max_page_count = 1")  # as many pages as there are, and no more
+    base.execute("PRAGMA max_page_count = 1")  # no more pages than there are
     archive.save(*range(2, 200))
     archive.writer.progress.record_loss(200, 0, "reject", LossReason.EVICTED)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Verdicts, heartbeats and a page's parts, made for tests."""
+"""Builders of verdicts, messages, HMI files and requests for tests."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def make_status(**counts: int) -> Status:
 def make_line_state(
     clock: ManualClock, *, hours: int = 8, service_alarm: Callable[[], str] = lambda: ""
 ) -> LineState:
-    """A board whose shifts are `hours` long, counted from 1970."""
+    """Return a line state whose shifts are `hours` long, counted from 1970."""
 
     def bounds(utc_ns: int) -> tuple[int, int]:
         start = utc_ns // (hours * HOUR_NS) * hours * HOUR_NS
@@ -116,7 +116,7 @@ def make_line_state(
 
 
 def write_hmi_config(folder: Path, **keys: Any) -> Path:
-    """A page's file for the example line, with keys of its own."""
+    """Write an HMI file for the example line, with the given keys."""
     line = (ROOT / "examples" / "strip.yaml").read_text(encoding="utf-8")
     (folder / "strip.yaml").write_text(line, encoding="utf-8")
     path = folder / "strip.hmi.yaml"
@@ -126,7 +126,7 @@ def write_hmi_config(folder: Path, **keys: Any) -> Path:
 
 
 class ReceivedResponse:
-    """The answer to one request."""
+    """The response to one request."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -139,7 +139,7 @@ class ReceivedResponse:
 
 
 def http_request(app: ASGIApp, path: str, **request: Any) -> ReceivedResponse:
-    """One request to an ASGI app, without a socket; as `ask_async`."""
+    """Send one request to an ASGI app, without a socket; as `send_request_async`."""
 
     async def run() -> ReceivedResponse:
         return await http_request_async(app, path, **request)
@@ -156,7 +156,7 @@ async def http_request_async(
     body: bytes | list[bytes] = b"",
     query: str = "",
 ) -> ReceivedResponse:
-    """One request; a list is a body in pieces, of no length."""
+    """Send one request; a list is a chunked body without a length."""
     sent = {"host": "localhost", **(headers or {})}
     pieces = body if isinstance(body, list) else [body]
     if not isinstance(body, list):

@@ -1,4 +1,4 @@
-"""Who may do what: users, sessions, the brake on guessing, the fence."""
+"""Access: users, sessions, and the checks of the request guard."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_session_ends_when_idle_old_or_logged_out() -> None:
     assert sessions.find(token) is session
     assert sessions.find("x" * 43) is None
     assert sessions.find(None) is None
-    for _ in range(23):  # watching alone does not keep it alive; doing does
+    for _ in range(23):  # reading does not keep it alive; actions do
         clock.advance(29 * 60 * NS_PER_S)
         assert sessions.find(token) is session
         sessions.touch(session)
@@ -190,7 +190,7 @@ def test_limits_bodies_with_and_without_a_length() -> None:
 
 
 def test_static_files_reference_no_other_host() -> None:
-    """Works offline: no address outside of it in any of its files."""
+    """The HMI works offline: its files contain no foreign address."""
     from edgeinspect.services.hmi.read_routes import STATIC
 
     files = list(STATIC.iterdir())

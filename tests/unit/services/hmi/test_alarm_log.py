@@ -1,4 +1,4 @@
-"""One cause is one alarm, whatever it is called meanwhile."""
+"""The alarm log: one cause is one alarm while its text changes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ LOST, LATE = "camera top is lost", "camera top: waits for a3.png"
 RUN = "at least 5 frames in a row without a verdict"
 
 
-def told(*said: tuple[float, str]) -> list[dict[str, object]]:
+def logged_alarms(*updates: tuple[float, str]) -> list[dict[str, object]]:
     alarms = AlarmLog("strip")
-    for at_s, text in said:
+    for at_s, text in updates:
         alarms.update(text, round(at_s * NS_PER_S))
     return alarms.to_list()
 
@@ -25,18 +25,18 @@ def test_alarm_key() -> None:
 
 
 def test_camera_that_disconnects_and_returns_is_one_alarm() -> None:
-    """Delayed, lost, back but still without a verdict: one cause, its end when all is well."""
-    (alarm,) = told((1, LATE), (2, LOST), (5, RUN), (6, ""))
+    """Delayed, lost, back without a verdict yet: one alarm until all alarms are cleared."""
+    (alarm,) = logged_alarms((1, LATE), (2, LOST), (5, RUN), (6, ""))
     assert (alarm["raised_ms"], alarm["cleared_ms"]) == (1_000, 6_000)
     assert alarm["text"] == RUN
     assert alarm["began_as"] == LATE
 
 
 def test_flickering_alarm_is_counted_once() -> None:
-    said = [(i, LOST if i % 2 == 0 else "") for i in range(20)]
-    (alarm,) = told(*said)
+    updates = [(i, LOST if i % 2 == 0 else "") for i in range(20)]
+    (alarm,) = logged_alarms(*updates)
     assert alarm["times"] == 10
-    assert len(told((0, LOST), (1, ""), (60, LOST))) == 2
+    assert len(logged_alarms((0, LOST), (1, ""), (60, LOST))) == 2
 
 
 def test_changing_numbers_keep_the_alarm_and_its_acknowledgement() -> None:
@@ -56,22 +56,27 @@ def test_changing_numbers_keep_the_alarm_and_its_acknowledgement() -> None:
 
 def test_different_causes_are_different_alarms() -> None:
     assert (
-        len(told((1, LOST), (2, "camera side is lost"), (3, "the ledger cannot be written"))) == 3
+        len(
+            logged_alarms(
+                (1, LOST), (2, "camera side is lost"), (3, "the ledger cannot be written")
+            )
+        )
+        == 3
     )
-    assert len(told((1, ""), (2, ""))) == 0
+    assert len(logged_alarms((1, ""), (2, ""))) == 0
 
 
 ARCHIVE = "the archive is silent"
 
 
 def test_superseded_alarm_stays_the_same() -> None:
-    """It never ended: the page shows one alarm at a time, the worst."""
-    said = [(1, ARCHIVE), (2, LOST), (40, ARCHIVE), (50, "the daemon is silent"), (90, ARCHIVE)]
-    found = told(*said)
+    """It was active all the time: the HMI shows one alarm at a time, the most urgent."""
+    updates = [(1, ARCHIVE), (2, LOST), (40, ARCHIVE), (50, "the daemon is silent"), (90, ARCHIVE)]
+    found = logged_alarms(*updates)
     assert [each["text"] for each in found] == [ARCHIVE, "the daemon is silent", LOST]
     assert (found[0]["raised_ms"], found[0]["cleared_ms"], found[0]["times"]) == (1_000, None, 1)
-    assert len(told(*said, (91, ""), (120, ARCHIVE))) == 4, "it was away: another"
-    assert len(told((1, ARCHIVE), (2, LOST), (3, ""), (30, ARCHIVE))) == 3
+    assert len(logged_alarms(*updates, (91, ""), (120, ARCHIVE))) == 4, "it was away: another"
+    assert len(logged_alarms((1, ARCHIVE), (2, LOST), (3, ""), (30, ARCHIVE))) == 3
 
 
 def test_acknowledgement_survives_a_worse_alarm() -> None:

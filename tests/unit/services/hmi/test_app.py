@@ -1,4 +1,4 @@
-"""The whole page without sockets: its file, its answers, its actions."""
+"""The HMI without sockets: configuration, responses, actions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ POST = {"content-type": "application/json"}
 GOOD = "four unlike words"
 
 
-def made(folder: Path, **keys: Any) -> HmiService:
+def make_service(folder: Path, **keys: Any) -> HmiService:
     return HmiService(load_hmi_config(write_hmi_config(folder, **keys)), ManualClock())
 
 
@@ -130,7 +130,7 @@ def test_command_changes_users(tmp_path: Path) -> None:
 
 
 def test_reads_without_a_running_line(tmp_path: Path) -> None:
-    page = made(tmp_path)
+    page = make_service(tmp_path)
     assert http_request(page.app, "/api/state").status == 503, "not inspected"
     page.line_state.on_heartbeat(make_heartbeat())
     assert http_request(page.app, "/api/state").status == 200
@@ -156,8 +156,8 @@ def test_reads_without_a_running_line(tmp_path: Path) -> None:
         assert http_request(page.app, path).status == 404, path
     assert http_request(page.app, "/api/search").status == 503, "this line has no ledger"
     assert http_request(page.app, "/metrics").status == 200
-    told = http_request(page.app, "/api/engines").json()
-    assert [one["name"] for one in told] == ["strip-gate", "strip-segmenter"]
+    payload = http_request(page.app, "/api/engines").json()
+    assert [one["name"] for one in payload] == ["strip-gate", "strip-segmenter"]
 
 
 @pytest.mark.parametrize(
@@ -178,56 +178,56 @@ def test_reads_without_a_running_line(tmp_path: Path) -> None:
     ],
 )
 def test_refuses_invalid_search_criteria(tmp_path: Path, query: str) -> None:
-    got = http_request(made(tmp_path).app, "/api/search", query=query)
-    assert got.status == 400, got.body
+    response = http_request(make_service(tmp_path).app, "/api/search", query=query)
+    assert response.status == 400, response.body
 
 
 def test_shows_a_received_verdict(tmp_path: Path) -> None:
-    page = made(tmp_path)
+    page = make_service(tmp_path)
     one = make_verdict(7, Decision.REJECT)
     page.line_state.on_verdict(one, encode_message(one), replayed=False)
-    told = http_request(page.app, "/api/verdict/7").json()
-    assert told["verdict"]["regions"][0]["class_name"] == "scratch"
-    assert (told["picture"], told["mask"]) == (False, False)
+    payload = http_request(page.app, "/api/verdict/7").json()
+    assert payload["verdict"]["regions"][0]["class_name"] == "scratch"
+    assert (payload["picture"], payload["mask"]) == (False, False)
 
 
 def test_stream_drops_a_slow_browser() -> None:
-    told = EventStream(lambda: {"n": 1}, lambda: {"board": 1}, dict, 1)
+    payload = EventStream(lambda: {"n": 1}, lambda: {"board": 1}, dict, 1)
 
     async def watch() -> int:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(told.run)
-            heard = 0
-            async for _event in told.subscribe("192.0.2.1"):
-                heard += 1
-                if heard == 3:
-                    assert told.is_full("192.0.2.2")
+            tasks.start_soon(payload.run)
+            received = 0
+            async for _event in payload.subscribe("192.0.2.1"):
+                received += 1
+                if received == 3:
+                    assert payload.is_full("192.0.2.2")
                     for _ in range(40):  # it does not read
-                        told._broadcast(b"x")
-                if heard > 60:
+                        payload._broadcast(b"x")
+                if received > 60:
                     raise AssertionError("it was never let go")
             tasks.cancel_scope.cancel()
-        return heard
+        return received
 
     assert anyio.run(watch) < 60
-    assert told.subscriber_count == 0
+    assert payload.subscriber_count == 0
 
 
 # -- its actions -------------------------------------------------------------------------------
 
 
 def test_unrecorded_action_is_refused(tmp_path: Path) -> None:
-    """Nobody answers at the line's address: nothing is sent, nothing is promoted."""
+    """The line does not respond: nothing is sent or promoted."""
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("otto", Role.ENGINEER, GOOD)
-    page = made(tmp_path, users=str(tmp_path / "users.json"))
+    page = make_service(tmp_path, users=str(tmp_path / "users.json"))
     body = b'{"name":"otto","password":"four unlike words"}'
-    got = http_request(page.app, "/api/login", method="POST", headers=POST, body=body)
-    assert got.status == 200
-    cookie = got.headers["set-cookie"]
+    response = http_request(page.app, "/api/login", method="POST", headers=POST, body=body)
+    assert response.status == 200
+    cookie = response.headers["set-cookie"]
     for word in ("edgeinspect_session_strip=", "HttpOnly", "SameSite=strict", "Path=/"):
         assert word in cookie
-    headers = {**POST, "cookie": cookie.partition(";")[0], "x-csrf-token": got.json()["csrf"]}
+    headers = {**POST, "cookie": cookie.partition(";")[0], "x-csrf-token": response.json()["csrf"]}
     who = http_request(page.app, "/api/session", headers={"cookie": headers["cookie"]}).json()
     assert (who["name"], who["role"]) == ("otto", "engineer")
     body = b'{"model":"strip-gate/1","why":"test"}'
@@ -251,7 +251,7 @@ def test_unrecorded_action_is_refused(tmp_path: Path) -> None:
 def test_throttles_wrong_passwords(tmp_path: Path) -> None:
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("anna", Role.OPERATOR, GOOD)
-    page = made(tmp_path, users=str(tmp_path / "users.json"))
+    page = make_service(tmp_path, users=str(tmp_path / "users.json"))
 
     def login(password: str) -> int:
         body = b'{"name":"anna","password":"%s"}' % password.encode()
@@ -262,7 +262,7 @@ def test_throttles_wrong_passwords(tmp_path: Path) -> None:
 
 
 def test_login_needs_a_users_file(tmp_path: Path) -> None:
-    page = made(tmp_path)
+    page = make_service(tmp_path)
     assert http_request(page.app, "/api/session").json()["logins"] is False
     body = b'{"name":"anna","password":"four unlike words"}'
     assert (
@@ -279,9 +279,11 @@ def test_promotion_records_the_actor(tmp_path: Path) -> None:
     assert "strip-gate/1 is live" in words
     change = store.model_versions("strip-gate").read_state().history[-1]
     assert (change.who, change.why, change.live) == ("otto", "a test", 1)
-    told = model_versions.describe_versions(store, ("strip-gate", "none"), tmp_path / "no.record")
-    assert [each["state"] for each in told[0]["versions"]] == ["candidate", "live"]
-    assert told[1]["problem"]
+    payload = model_versions.describe_versions(
+        store, ("strip-gate", "none"), tmp_path / "no.record"
+    )
+    assert [each["state"] for each in payload[0]["versions"]] == ["candidate", "live"]
+    assert payload[1]["problem"]
     with pytest.raises(ModelError, match="was not promoted"):
         model_versions.promote(store, "strip-gate/9", "otto", "x", "none")
     with pytest.raises(ModelError, match="not reloaded"):
@@ -381,10 +383,10 @@ def test_shows_shadow_figures_of_a_candidate(tmp_path: Path) -> None:
         )
         record.add(judged, other, 900)
     record.close()
-    told = model_versions.describe_versions(store, ("strip-gate",), tmp_path / "r.sqlite")[0][
+    payload = model_versions.describe_versions(store, ("strip-gate",), tmp_path / "r.sqlite")[0][
         "versions"
     ]
-    shadows = {each["ref"]: each["shadow"] for each in told}
+    shadows = {each["ref"]: each["shadow"] for each in payload}
     assert shadows["strip-gate/2"] == []
     (found,) = shadows["strip-gate/1"]
     assert (found["frames"], found["only_live_rejects"], found["both_reject"]) == (3, 1, 2)

@@ -1,4 +1,4 @@
-"""Connections on a real server: those that are idle, slow, half, or too many."""
+"""Connections on a real server: idle, slow, incomplete, too many."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def still(_request: Request) -> Response:
 
 
 class LimitedServer:
-    """A fenced app on a port of its own."""
+    """An app behind the request guard, on its own port."""
 
     def __init__(self, most: int, most_each: int, trusted: tuple[str, ...] = ()) -> None:
         networks = parse_networks(trusted)
@@ -102,7 +102,7 @@ def wait_for(true: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 
 def ends(client: socket.socket) -> bytes:
-    """What a client is sent until it is let go."""
+    """Return what a client receives until it is disconnected."""
     client.settimeout(20)
     got = bytearray()
     with contextlib.suppress(ConnectionError):
@@ -133,7 +133,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_idle_connections_of_one_client_do_not_affect_others(
     served: LimitedServer, data: bytes
 ) -> None:
-    """Not the others, not the client's own next request: the oldest idle one is given up."""
+    """All clients are served: the oldest idle connection of the busy client is closed."""
     clients = [served.connect(data) for _ in range(250)]
     assert served.request() == 200
     assert served.request("127.0.0.2") == 200
@@ -256,5 +256,5 @@ def test_disconnects_and_invalid_heads_log_no_traceback(
             client.close()
     wait_for(lambda: len(served.gate) == 0)
     assert served.request() == 200
-    told = capfd.readouterr()
-    assert "Traceback" not in told.out + told.err
+    received = capfd.readouterr()
+    assert "Traceback" not in received.out + received.err

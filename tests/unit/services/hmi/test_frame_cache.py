@@ -34,7 +34,7 @@ SHAPE = FrameShape(32, 64, 1)
 
 
 class RingFixture:
-    """A daemon's ring, and the page that looks into it."""
+    """A daemon's ring, and a frame cache that reads it."""
 
     def __init__(self, folder: Path, slots: int = 4) -> None:
         self.path = folder / "strip.top.ring"
@@ -64,12 +64,12 @@ class RingFixture:
 
 
 def test_keeps_live_frames_with_masks_at_the_configured_rate(tmp_path: Path) -> None:
-    desk = RingFixture(tmp_path)
+    fixture = RingFixture(tmp_path)
     mask = Mask(seq=1, height_px=8, width_px=16, stride=4, runs={3: [1, 4]})
     for seq in (1, 2):
-        desk.capture(seq)
-        desk.receive_verdict(seq, mask=mask if seq == 1 else None)
-    newest = desk.pictures.newest_live()["top"]
+        fixture.capture(seq)
+        fixture.receive_verdict(seq, mask=mask if seq == 1 else None)
+    newest = fixture.pictures.newest_live()["top"]
     assert newest.seq == 1, "the second came too soon"
     shown = cv2.imdecode(np.frombuffer(newest.jpeg, np.uint8), cv2.IMREAD_UNCHANGED)
     assert shown.shape == (32, 64)
@@ -77,67 +77,67 @@ def test_keeps_live_frames_with_masks_at_the_configured_rate(tmp_path: Path) -> 
     colors = cv2.imdecode(np.frombuffer(newest.mask_png, np.uint8), cv2.IMREAD_UNCHANGED)
     assert tuple(colors[0, 0, :3]) == class_color_bgr(3)
     assert colors[:, :, 3].astype(bool).sum() == 4
-    assert desk.drift.image_stats["top"] == (90.0, 0.0)
-    desk.clock.advance(NS_PER_S)
-    desk.capture(3)
-    desk.receive_verdict(3)
-    assert desk.pictures.newest_live()["top"].seq == 3
+    assert fixture.drift.image_stats["top"] == (90.0, 0.0)
+    fixture.clock.advance(NS_PER_S)
+    fixture.capture(3)
+    fixture.receive_verdict(3)
+    assert fixture.pictures.newest_live()["top"].seq == 3
 
 
 def test_frame_overwritten_while_reading_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = RingFixture(tmp_path, slots=2)
-    slot = desk.capture(1)
-    desk.receive_verdict(1)
-    desk.clock.advance(NS_PER_S)
-    assert "top" in desk.pictures._readers
+    fixture = RingFixture(tmp_path, slots=2)
+    slot = fixture.capture(1)
+    fixture.receive_verdict(1)
+    fixture.clock.advance(NS_PER_S)
+    assert "top" in fixture.pictures._readers
     read = os.preadv
 
     def torn(handle: int, into: list[np.ndarray], at: int) -> int:
         taken_bytes = read(handle, into, at)
-        desk.ring._seqs[slot] = 0  # the daemon takes the slot in the middle of the copy
+        fixture.ring._seqs[slot] = 0  # the daemon reuses the slot during the copy
         return taken_bytes
 
     monkeypatch.setattr(os, "preadv", torn)
-    desk.receive_verdict(1, Decision.REJECT)
-    assert not desk.pictures._reject_frames
-    desk.receive_verdict(99, Decision.REJECT)
-    assert desk.pictures.find(99) is None, "a frame the ring does not have"
+    fixture.receive_verdict(1, Decision.REJECT)
+    assert not fixture.pictures._reject_frames
+    fixture.receive_verdict(99, Decision.REJECT)
+    assert fixture.pictures.find(99) is None, "a frame the ring does not have"
 
 
 def test_keeps_rejects_up_to_a_rate_and_a_number(tmp_path: Path) -> None:
-    desk = RingFixture(tmp_path)
+    fixture = RingFixture(tmp_path)
     for seq in range(1, 11):
-        desk.capture(seq)
-        desk.receive_verdict(seq, Decision.REJECT)
-    assert len(desk.pictures._reject_frames) == 4, "four a second"
+        fixture.capture(seq)
+        fixture.receive_verdict(seq, Decision.REJECT)
+    assert len(fixture.pictures._reject_frames) == 4, "four a second"
     for seq in range(11, 60):
-        desk.clock.advance(NS_PER_S // 4)
-        desk.capture(seq)
-        desk.receive_verdict(seq, Decision.REJECT)
-    assert len(desk.pictures._reject_frames) == 24
-    kept = desk.pictures.find(59)
-    assert kept is not None
-    assert kept.thumbnail_jpeg is not None
-    desk.pictures.clear()
-    assert desk.pictures.find(59) is None
+        fixture.clock.advance(NS_PER_S // 4)
+        fixture.capture(seq)
+        fixture.receive_verdict(seq, Decision.REJECT)
+    assert len(fixture.pictures._reject_frames) == 24
+    cached = fixture.pictures.find(59)
+    assert cached is not None
+    assert cached.thumbnail_jpeg is not None
+    fixture.pictures.clear()
+    assert fixture.pictures.find(59) is None
 
 
 def test_attaches_to_a_new_ring_and_tolerates_none(tmp_path: Path) -> None:
-    desk = RingFixture(tmp_path)
-    desk.ring.remove_file()
-    desk.receive_verdict(1, Decision.REJECT)
-    desk.clock.advance(2 * NS_PER_S)
-    desk.make()
-    desk.capture(2)
-    desk.receive_verdict(2)
-    assert desk.pictures.newest_live()["top"].seq == 2
-    desk.make()
-    desk.clock.advance(2 * NS_PER_S)
-    desk.capture(3)
-    desk.receive_verdict(3)
-    assert desk.pictures.newest_live()["top"].seq == 3
+    fixture = RingFixture(tmp_path)
+    fixture.ring.remove_file()
+    fixture.receive_verdict(1, Decision.REJECT)
+    fixture.clock.advance(2 * NS_PER_S)
+    fixture.make()
+    fixture.capture(2)
+    fixture.receive_verdict(2)
+    assert fixture.pictures.newest_live()["top"].seq == 2
+    fixture.make()
+    fixture.clock.advance(2 * NS_PER_S)
+    fixture.capture(3)
+    fixture.receive_verdict(3)
+    assert fixture.pictures.newest_live()["top"].seq == 3
 
 
 def test_refuses_a_mask_that_contradicts_its_size() -> None:
@@ -179,7 +179,7 @@ def test_finds_an_archived_frame_by_its_verdict(tmp_path: Path) -> None:
     huge[16:24] = (100_000).to_bytes(4, "big") * 2
     (folder / name).write_bytes(huge)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cv2, "imdecode", None)  # not even asked: it would take 10 GB
+        patch.setattr(cv2, "imdecode", None)  # not called: it would need 10 GB
         assert archive_frames.find_archived_frame(tmp_path, one) is None
     (folder / name).write_bytes(data.tobytes())
     assert archive_frames.find_archived_frame(tmp_path, one) is not None

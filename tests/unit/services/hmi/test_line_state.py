@@ -39,8 +39,8 @@ def test_silence_is_not_inspected_within_a_second() -> None:
     clock.advance(499 * NS_PER_MS)
     assert state.current_status().state == "inspecting"
     clock.advance(NS_PER_MS)
-    standing = state.current_status()
-    assert (standing.state, standing.reason) == ("not_inspected", DAEMON_SILENT)
+    status = state.current_status()
+    assert (status.state, status.reason) == ("not_inspected", DAEMON_SILENT)
     assert state.alarms_payload()[0]["text"] == DAEMON_SILENT
     state.on_heartbeat(make_heartbeat())
     assert state.current_status().state == "inspecting"
@@ -62,8 +62,8 @@ def test_shows_the_daemon_status() -> None:
     state.on_heartbeat(make_heartbeat(alarm="at least 20 rejects in a row"))
     assert state.current_status().state == "alarm"
     state.on_heartbeat(make_heartbeat(inspecting=False, alarm="camera top is lost"))
-    standing = state.current_status()
-    assert (standing.state, standing.reason) == ("not_inspected", "camera top is lost")
+    status = state.current_status()
+    assert (status.state, status.reason) == ("not_inspected", "camera top is lost")
     state.on_heartbeat(make_heartbeat(inspecting=False))
     assert state.current_status().reason == NO_CAMERA
     state.on_protocol_error(WIRE_VERSION_MISMATCH)
@@ -71,9 +71,9 @@ def test_shows_the_daemon_status() -> None:
 
 
 def test_alarm_of_the_line_precedes_service_alarms() -> None:
-    told = [""]
-    state = make_line_state(ManualClock(), service_alarm=lambda: told[0])
-    told[0] = "the archive is silent"
+    payload = [""]
+    state = make_line_state(ManualClock(), service_alarm=lambda: payload[0])
+    payload[0] = "the archive is silent"
     assert state.current_status().state == "not_inspected"
     state.on_heartbeat(make_heartbeat())
     assert (state.current_status().state, state.current_status().reason) == (
@@ -83,7 +83,7 @@ def test_alarm_of_the_line_precedes_service_alarms() -> None:
     state.on_heartbeat(make_heartbeat(alarm="camera top is lost"))
     assert state.current_status().reason == "camera top is lost"
     state.on_heartbeat(make_heartbeat())
-    told[0] = ""
+    payload[0] = ""
     assert state.current_status().state == "inspecting"
     assert [alarm["text"] for alarm in state.alarms_payload()] == [
         "camera top is lost",
@@ -129,25 +129,25 @@ def test_loads_alarms_from_the_ledger() -> None:
 def test_shift_balances_for_any_split_between_ledger_and_wire(
     decisions: list[Decision], known: int
 ) -> None:
-    """A ledger that lags, and a wire that overlaps it: each frame counts once."""
+    """The ledger lags and the wire overlaps it: each frame counts once."""
     clock = ManualClock()
     state = make_line_state(clock)
     start = state.shift_payload()["start_ms"] * NS_PER_MS
     known = min(known, len(decisions))
     behind = min(known, 7)
-    kept = ShiftCounters(start, start + 8 * HOUR_NS)
+    bodies = ShiftCounters(start, start + 8 * HOUR_NS)
     for seq, decision in enumerate(decisions, 1):
         one = make_verdict(seq, decision, at_utc_ns=start + seq)
         if seq <= known:
-            kept.count_verdict(seq, start + seq, decision.value, one.reason.value, ())
+            bodies.count_verdict(seq, start + seq, decision.value, one.reason.value, ())
         if seq > known - behind:
             state.on_verdict(one, encode_message(one), replayed=False)
-    state.set_shift(kept, known)
-    told = state.shift_payload()
-    assert told["holds"]
-    assert told["captured"] == len(decisions)
+    state.set_shift(bodies, known)
+    payload = state.shift_payload()
+    assert payload["holds"]
+    assert payload["captured"] == len(decisions)
     for name, decision in (("pass", Decision.PASS), ("reject", Decision.REJECT)):
-        assert told[name] == decisions.count(decision)
+        assert payload[name] == decisions.count(decision)
 
 
 def test_lost_verdict_unbalances_the_shift_until_read_from_the_ledger() -> None:
@@ -156,8 +156,13 @@ def test_lost_verdict_unbalances_the_shift_until_read_from_the_ledger() -> None:
     state.on_verdict(make_verdict(1, at_utc_ns=start), b"", replayed=False)
     state.on_lost(2, 4)
     state.on_verdict(make_verdict(5, at_utc_ns=start), b"", replayed=False)
-    told = state.shift_payload()
-    assert (told["captured"], told["pass"], told["unknown"], told["holds"]) == (5, 2, 3, False)
+    payload = state.shift_payload()
+    assert (payload["captured"], payload["pass"], payload["unknown"], payload["holds"]) == (
+        5,
+        2,
+        3,
+        False,
+    )
     assert state.should_read_ledger()
     whole = ShiftCounters(start, start + 8 * HOUR_NS)
     for seq in range(1, 5):
@@ -176,9 +181,9 @@ def test_new_shift_starts_with_its_first_frame() -> None:
     state.on_verdict(
         make_verdict(9, at_utc_ns=start + HOUR_NS - 1), b"", replayed=False
     )  # a slower camera
-    told = state.shift_payload()
-    assert (told["captured"], told["holds"]) == (2, True)
-    assert told["start_ms"] * NS_PER_MS == start + HOUR_NS
+    payload = state.shift_payload()
+    assert (payload["captured"], payload["holds"]) == (2, True)
+    assert payload["start_ms"] * NS_PER_MS == start + HOUR_NS
 
 
 def test_forgets_old_verdicts() -> None:
@@ -200,12 +205,12 @@ def test_shift_bounds_contain_the_instant(utc_ns: int, times: list[object]) -> N
 
 
 def test_each_reject_has_one_label() -> None:
-    made = ShiftCounters(0, 8 * HOUR_NS)
-    made.count_verdict(1, 0, "REJECT", "defect", ["pit", "scratch"])
-    made.count_verdict(2, 0, "REJECT", "gate", [])
-    made.count_verdict(3, 0, "REJECT", "defect", ["pit"], simulated=True)
-    made.count_verdict(4, HOUR_NS, "PASS", "clean", [], times=3)
-    buckets = made.trend_payload()["buckets"]
+    shift = ShiftCounters(0, 8 * HOUR_NS)
+    shift.count_verdict(1, 0, "REJECT", "defect", ["pit", "scratch"])
+    shift.count_verdict(2, 0, "REJECT", "gate", [])
+    shift.count_verdict(3, 0, "REJECT", "defect", ["pit"], simulated=True)
+    shift.count_verdict(4, HOUR_NS, "PASS", "clean", [], times=3)
+    buckets = shift.trend_payload()["buckets"]
     assert buckets[0]["classes"] == {SEVERAL_CLASSES_LABEL: 1, CHALLENGE_LABEL: 1, "gate": 1}
     assert buckets[1] == {"index": 4, "PASS": 3, "classes": {}}
 

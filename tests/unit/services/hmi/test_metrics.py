@@ -38,7 +38,7 @@ HOST = HostState({"cpu-0": 61.5}, 3, 0.8)
 
 
 def measures(window: int = 300) -> Metrics:
-    """Everything that can be told is told."""
+    """Return metrics with every family present."""
     state = make_line_state(ManualClock())
     state.on_heartbeat(make_heartbeat())
     state.on_heartbeat(
@@ -71,7 +71,7 @@ def families(made: Metrics) -> dict[str, object]:
 
 
 def names(made: Metrics) -> set[str]:
-    """Every name a query may use."""
+    """Return every name that a query may use."""
     text = made.render().decode()
     return {s.name for f in text_string_to_metric_families(text) for s in f.samples}
 
@@ -117,8 +117,10 @@ def queried(text: str) -> set[str]:
 
 def test_dashboard_and_alerts_use_exported_metrics() -> None:
     dashboard = json.loads((ROOT / "examples/grafana/edgeinspect.json").read_text("utf-8"))
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    assert len(asked) > 12
+    queries = [
+        target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])
+    ]
+    assert len(queries) > 12
     rules = yaml.safe_load((ROOT / "examples/prometheus/alerts.yaml").read_text("utf-8"))
     alerts = [rule for group in rules["groups"] for rule in group["rules"]]
     assert len(alerts) > 8
@@ -126,9 +128,9 @@ def test_dashboard_and_alerts_use_exported_metrics() -> None:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["remedy"]
         assert rule["labels"]["severity"] in {"page", "ticket"}
-        asked.append(rule["expr"])
+        queries.append(rule["expr"])
     known = exported()
-    for expression in asked:
+    for expression in queries:
         for name in queried(expression):
             assert name in known, f"{name} in {expression}"
 

@@ -1,4 +1,4 @@
-"""Whose request is next, when there are more than are answered."""
+"""The rate limiter: order and refusal of waiting requests."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def test_serves_a_burst_then_delays() -> None:
 
 
 def test_clients_are_served_in_turn() -> None:
-    """It has two hundred waiting; the other's one is answered second at the latest."""
+    """One client has 200 waiting requests; another client's one is served second at the latest."""
 
     async def run() -> tuple[list[bool], int]:
         turns, order = FairRateLimiter(50), []
 
         async def one(key: str) -> bool:
-            got = await turns.acquire(key)
+            granted = await turns.acquire(key)
             order.append(key)
-            return got
+            return granted
 
         greedy = [asyncio.create_task(one("greedy")) for _ in range(200)]
         await asyncio.sleep(0)
@@ -38,9 +38,9 @@ def test_clients_are_served_in_turn() -> None:
             task.cancel()
         return [task.result() for task in greedy if task.done() and not task.cancelled()], place
 
-    heard, place = asyncio.run(run())
-    assert False in heard, "more than half of what may wait is refused at once"
-    assert place <= 75 + 2  # those that were refused, and one that was answered
+    granted_keys, place = asyncio.run(run())
+    assert False in granted_keys, "more than half of what may wait is refused at once"
+    assert place <= 75 + 2  # the refused ones, and one that was served
 
 
 def test_full_queue_drops_from_the_client_with_the_most() -> None:

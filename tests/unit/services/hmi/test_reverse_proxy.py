@@ -1,4 +1,4 @@
-"""A page behind a reverse proxy: who is believed, and what of it."""
+"""Trusted reverse proxies and their headers."""
 
 from __future__ import annotations
 
@@ -41,18 +41,20 @@ def read(
 
 
 def test_ignores_headers_of_untrusted_peers() -> None:
-    asked = read(
+    original = read(
         "192.0.2.9",
         x_forwarded_for="1.2.3.4",
         x_forwarded_proto="https",
         x_forwarded_host=NAME,
         x_forwarded_prefix="/evil",
     )
-    assert asked == OriginalRequest("192.0.2.9", "http", False, "127.0.0.1:8480", True, "", False)
+    assert original == OriginalRequest(
+        "192.0.2.9", "http", False, "127.0.0.1:8480", True, "", False
+    )
 
 
 @pytest.mark.parametrize(
-    ("told", "client"),
+    ("forwarded", "client"),
     [
         ("198.51.100.7", "198.51.100.7"),
         ("6.6.6.6, 198.51.100.7", "198.51.100.7"),
@@ -72,8 +74,8 @@ def test_ignores_headers_of_untrusted_peers() -> None:
         ("9" * 5_000, "127.0.0.1"),
     ],
 )
-def test_client_is_the_rightmost_untrusted_address(told: str, client: str) -> None:
-    assert read("127.0.0.1", x_forwarded_for=told).client == client
+def test_client_is_the_rightmost_untrusted_address(forwarded: str, client: str) -> None:
+    assert read("127.0.0.1", x_forwarded_for=forwarded).client == client
 
 
 def test_repeated_header_is_one_list() -> None:
@@ -107,11 +109,11 @@ def test_ignores_an_invalid_prefix(prefix: str) -> None:
 
 
 def test_reads_host_scheme_and_prefix_of_a_proxy() -> None:
-    asked = read(
+    original = read(
         "127.0.0.1", x_forwarded_host=NAME, x_forwarded_proto="https", x_forwarded_prefix="/line8/"
     )
-    told = (asked.host, asked.scheme, asked.prefix, asked.is_scheme_known)
-    assert told == (NAME, "https", "/line8", True)
+    forwarded = (original.host, original.scheme, original.prefix, original.is_scheme_known)
+    assert forwarded == (NAME, "https", "/line8", True)
     assert read("127.0.0.1", x_forwarded_proto="javascript").scheme == "http"
     for bad in ("evil\r\nSet-Cookie: a=b", "a b", "<x>", "a" * 300, "a:b", "x/y", "user@host"):
         assert read("127.0.0.1", x_forwarded_host=bad).host == ""
@@ -133,17 +135,17 @@ def test_reads_host_scheme_and_prefix_of_a_proxy() -> None:
     )
 )
 def test_validates_every_forwarded_header(headers: dict[str, str]) -> None:
-    asked = read("127.0.0.1", **headers)
-    assert parse_address(asked.client) is not None
-    assert asked.scheme in ("http", "https")
-    assert asked.prefix == "" or PREFIX_PATTERN.fullmatch(asked.prefix)
-    assert set(asked.host) <= set(
+    original = read("127.0.0.1", **headers)
+    assert parse_address(original.client) is not None
+    assert original.scheme in ("http", "https")
+    assert original.prefix == "" or PREFIX_PATTERN.fullmatch(original.prefix)
+    assert set(original.host) <= set(
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]"
     )
 
 
 @pytest.mark.parametrize(
-    ("origin", "asked", "same"),
+    ("origin", "original", "same"),
     [
         ("http://line-7", OriginalRequest("", "http", False, "line-7", True, "", False), True),
         ("https://line-7", OriginalRequest("", "http", False, "line-7", True, "", False), True),
@@ -178,9 +180,9 @@ def test_validates_every_forwarded_header(headers: dict[str, str]) -> None:
     ],
 )
 def test_origin_is_compared_with_the_original_request(
-    origin: str, asked: OriginalRequest, same: bool
+    origin: str, original: OriginalRequest, same: bool
 ) -> None:
-    assert is_same_origin(origin, asked) is same
+    assert is_same_origin(origin, original) is same
 
 
 def test_client_key() -> None:
@@ -230,14 +232,14 @@ def login(
 def test_tls_at_the_proxy_sets_secure_cookies_below_the_prefix(
     page: HmiService,
 ) -> None:
-    told = {"host": NAME, "x_forwarded_proto": "https", "origin": f"https://{NAME}"}
-    got = login(page, **told, x_forwarded_for="198.51.100.7")
-    assert got.status == 200, got.body
-    session = next(each for each in got.cookies if "session" in each)
+    forwarded = {"host": NAME, "x_forwarded_proto": "https", "origin": f"https://{NAME}"}
+    resolved = login(page, **forwarded, x_forwarded_for="198.51.100.7")
+    assert resolved.status == 200, resolved.body
+    session = next(each for each in resolved.cookies if "session" in each)
     assert "Secure" in session
     assert "Path=/line7/" in session
-    assert "strict-transport-security" in got.headers
-    assert login(page, **{**told, "origin": f"http://{NAME}"}).status == 403
+    assert "strict-transport-security" in resolved.headers
+    assert login(page, **{**forwarded, "origin": f"http://{NAME}"}).status == 403
     plain = login(page, host="localhost")
     assert "Secure" not in plain.cookies[0]
     assert "Path=/;" in plain.cookies[-1], "asked directly it is at the root"
@@ -247,21 +249,21 @@ def test_serves_paths_with_and_without_the_prefix(page: HmiService) -> None:
     for path in ("/", "/static/app.js", "/api/engines", "/metrics"):
         assert http_request(page.app, path).status == 200
         assert http_request(page.app, f"/line7{path}").status == 200
-    got = http_request(page.app, "/line7")
-    assert (got.status, got.headers["location"]) == (308, "/line7/")
+    resolved = http_request(page.app, "/line7")
+    assert (resolved.status, resolved.headers["location"]) == (308, "/line7/")
     assert http_request(page.app, "/line8/").status == 404
     assert http_request(page.app, "/line7/line7/").status == 404
 
 
 def test_host_of_the_proxy_is_not_reflected(page: HmiService) -> None:
-    told = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
+    forwarded = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
     for host in ("evil.example", "[", "a b", "x:y:z"):
         for path in ("/", "/api/state/", "/line7", "/static", "/none/"):
-            got = http_request(page.app, path, headers={**told, "host": host})
-            assert got.status in (200, 308, 404)
-            assert host not in got.headers.get("location", "/")
+            resolved = http_request(page.app, path, headers={**forwarded, "host": host})
+            assert resolved.status in (200, 308, 404)
+            assert host not in resolved.headers.get("location", "/")
         assert (
-            login(page, **{k.replace("-", "_"): v for k, v in told.items()}, host=host).status
+            login(page, **{k.replace("-", "_"): v for k, v in forwarded.items()}, host=host).status
             == 200
         )
 
@@ -276,10 +278,10 @@ def test_links_are_relative() -> None:
 
 
 def test_rewritten_host_is_refused_with_a_remedy(page: HmiService) -> None:
-    got = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
-    assert got.status == 403
+    resolved = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
+    assert resolved.status == 403
     for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/hmi.md"):
-        assert word in got.body
+        assert word in resolved.body
 
 
 def test_failed_logins_count_for_the_browser_address(page: HmiService) -> None:

@@ -1,4 +1,4 @@
-"""The shift's chart and its table are the same numbers, wherever they come from."""
+"""Shift counters: plot and table agree, from wire and ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JUDGED = st.fixed_dictionaries(
 )
 
 
-def told(shift: ShiftCounters, judged: list[dict[str, Any]]) -> None:
+def totals(shift: ShiftCounters, judged: list[dict[str, Any]]) -> None:
     for seq, one in enumerate(judged, 1):
         shift.count_verdict(
             seq,
@@ -40,7 +40,7 @@ def test_every_frame_has_one_bucket_and_every_reject_one_label(
     judged: list[dict[str, Any]], quarters: int
 ) -> None:
     shift = ShiftCounters(START, START + quarters * BUCKET_NS - 7)
-    told(shift, judged)
+    totals(shift, judged)
     plot, table = shift.trend_payload(), shift.payload()
     buckets = plot["buckets"]
     assert (plot["start_ms"], plot["end_ms"]) == (table["start_ms"], table["end_ms"])
@@ -58,12 +58,12 @@ def test_every_frame_has_one_bucket_and_every_reject_one_label(
 
 @given(st.lists(JUDGED, max_size=60))
 def test_grouped_counts_equal_single_counts(judged: list[dict[str, Any]]) -> None:
-    """As `history.load` does: by bucket and kind, with the last seq of each group."""
+    """Group as `LedgerHistory.count_shift` does: by bucket and kind, with the last seq of each."""
     one, grouped = (
         ShiftCounters(START, START + 8 * HOUR_NS),
         ShiftCounters(START, START + 8 * HOUR_NS),
     )
-    told(one, judged)
+    totals(one, judged)
     groups: dict[Any, list[int]] = {}
     for seq, each in enumerate(judged, 1):
         bucket = int(each["after_ns"] / BUCKET_NS)  # SQLite's division is towards zero

@@ -1,4 +1,4 @@
-"""Guessing is slowed down; a right password locks nobody out, whoever else is wrong."""
+"""Login throttling: guessing is delayed, other users are not locked out."""
 
 from __future__ import annotations
 
@@ -28,76 +28,76 @@ HERE, THERE = "192.0.2.1", "198.51.100.7"
 
 def test_five_failures_delay_further_attempts_and_decay() -> None:
     clock = ManualClock()
-    brake, anna = LoginThrottle(clock), LoginAttempt(HERE, "anna")
+    throttle, anna = LoginThrottle(clock), LoginAttempt(HERE, "anna")
     for _ in range(4):
-        brake.record_failure(anna)
-    assert brake.wait_s(anna) == 0
-    brake.record_failure(anna)
-    assert brake.wait_s(anna) == 30
-    assert brake.wait_s(LoginAttempt(THERE, "anna")) == 0, "from elsewhere she can still log in"
+        throttle.record_failure(anna)
+    assert throttle.wait_s(anna) == 0
+    throttle.record_failure(anna)
+    assert throttle.wait_s(anna) == 30
+    assert throttle.wait_s(LoginAttempt(THERE, "anna")) == 0, "from elsewhere she can still log in"
     clock.advance(31 * NS_PER_S)
-    assert brake.wait_s(anna) == 0
-    brake.record_failure(anna)
-    assert brake.wait_s(anna) == 60
+    assert throttle.wait_s(anna) == 0
+    throttle.record_failure(anna)
+    assert throttle.wait_s(anna) == 60
     for _ in range(30):
-        brake.record_failure(anna)
-    assert brake.wait_s(anna) == 900
+        throttle.record_failure(anna)
+    assert throttle.wait_s(anna) == 900
     clock.advance(6 * 3600 * NS_PER_S)
     for _ in range(4):
-        brake.record_failure(anna)
-    assert brake.wait_s(anna) == 0, "what was six hours ago counts no more"
+        throttle.record_failure(anna)
+    assert throttle.wait_s(anna) == 0, "what was six hours ago counts no more"
 
 
 def test_successful_logins_are_never_throttled() -> None:
-    brake = LoginThrottle(ManualClock())
+    throttle = LoginThrottle(ManualClock())
     for index in range(1_000):
         guess = LoginAttempt(HERE, f"user{index % 3}")
-        assert brake.wait_s(guess) == 0
-        brake.record_success(guess)
+        assert throttle.wait_s(guess) == 0
+        throttle.record_success(guess)
 
 
 def test_guessing_from_one_address_does_not_lock_out_others() -> None:
     clock = ManualClock()
-    brake = LoginThrottle(clock)
+    throttle = LoginThrottle(clock)
     for index in range(2_000):
         guess = LoginAttempt(HERE, ("anna", "otto", f"x{index}")[index % 3])
-        if not brake.wait_s(guess):
-            brake.record_failure(guess)
+        if not throttle.wait_s(guess):
+            throttle.record_failure(guess)
         clock.advance(NS_PER_S)
-    assert brake.wait_s(LoginAttempt(THERE, "anna")) == 0
-    assert brake.wait_s(LoginAttempt(THERE, "otto")) == 0
+    assert throttle.wait_s(LoginAttempt(THERE, "anna")) == 0
+    assert throttle.wait_s(LoginAttempt(THERE, "otto")) == 0
 
 
 def test_distributed_guessing_is_throttled_except_device_cookie() -> None:
-    """A name tried from a thousand addresses: a try in ten seconds, but none for her panel."""
+    """A name tried from a thousand addresses: one attempt in ten seconds, but no delay here."""
     clock = ManualClock()
-    brake = LoginThrottle(clock)
-    heard = 0
+    throttle = LoginThrottle(clock)
+    accepted = 0
     for index in range(1_000):
         guess = LoginAttempt(f"203.0.{index // 250}.{index % 250}", "anna")
-        if not brake.wait_s(guess):
-            brake.record_failure(guess)
-            heard += 1
+        if not throttle.wait_s(guess):
+            throttle.record_failure(guess)
+            accepted += 1
         clock.advance(NS_PER_S)
-    assert heard <= 20 + 1_000 // 10 + 1
-    assert brake.wait_s(LoginAttempt(THERE, "anna")) <= 10, "nobody is kept out for long"
-    assert brake.wait_s(LoginAttempt(THERE, "anna", "her-panel")) == 0
+    assert accepted <= 20 + 1_000 // 10 + 1
+    assert throttle.wait_s(LoginAttempt(THERE, "anna")) <= 10, "nobody is kept out for long"
+    assert throttle.wait_s(LoginAttempt(THERE, "anna", "her-panel")) == 0
 
 
 def test_ipv6_network_is_one_client() -> None:
-    brake = LoginThrottle(ManualClock())
+    throttle = LoginThrottle(ManualClock())
     for index in range(5):
-        brake.record_failure(LoginAttempt(f"2001:db8::{index:x}", "anna"))
-    assert brake.wait_s(LoginAttempt("2001:db8::ffff", "anna")) > 0
-    assert brake.wait_s(LoginAttempt("2001:db8:0:1::1", "anna")) == 0
+        throttle.record_failure(LoginAttempt(f"2001:db8::{index:x}", "anna"))
+    assert throttle.wait_s(LoginAttempt("2001:db8::ffff", "anna")) > 0
+    assert throttle.wait_s(LoginAttempt("2001:db8:0:1::1", "anna")) == 0
 
 
 def test_throttle_memory_is_bounded() -> None:
-    brake = LoginThrottle(ManualClock())
+    throttle = LoginThrottle(ManualClock())
     for index in range(5_000):
-        brake.record_failure(LoginAttempt(f"10.0.{index // 250}.{index % 250}", f"x{index}", ""))
-        brake.record_failure(LoginAttempt("", "", f"device-{index}"))
-    for table in (brake._by_pair, brake._by_address, brake._by_name, brake._by_device):
+        throttle.record_failure(LoginAttempt(f"10.0.{index // 250}.{index % 250}", f"x{index}", ""))
+        throttle.record_failure(LoginAttempt("", "", f"device-{index}"))
+    for table in (throttle._by_pair, throttle._by_address, throttle._by_name, throttle._by_device):
         assert len(table) <= 2_000
 
 
@@ -170,15 +170,15 @@ def test_known_browser_logs_in_despite_failures_at_its_address(
 
 
 def test_fifty_concurrent_successful_logins(page: HmiService) -> None:
-    """They stand in line; nobody is told that there were too many wrong passwords."""
-    found: list[int] = []
+    """They wait for hashing; none is refused because of wrong passwords."""
+    device_id: list[int] = []
 
     async def one(name: str) -> None:
         body = b'{"name":"%s","password":"four unlike words"}' % name.encode()
-        got = await http_request_async(
+        response = await http_request_async(
             page.app, "/api/login", method="POST", headers=POST, body=body
         )
-        found.append(got.status)
+        device_id.append(response.status)
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
@@ -186,18 +186,18 @@ def test_fifty_concurrent_successful_logins(page: HmiService) -> None:
                 tasks.start_soon(one, ("anna", "otto")[index % 2])
 
     anyio.run(run)
-    assert found == [200] * 50
+    assert device_id == [200] * 50
 
 
 def test_concurrent_failures_are_throttled(page: HmiService) -> None:
-    found: list[int] = []
+    device_id: list[int] = []
 
     async def one() -> None:
         body = b'{"name":"anna","password":"wrong"}'
-        got = await http_request_async(
+        response = await http_request_async(
             page.app, "/api/login", method="POST", headers=POST, body=body
         )
-        found.append(got.status)
+        device_id.append(response.status)
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
@@ -205,5 +205,5 @@ def test_concurrent_failures_are_throttled(page: HmiService) -> None:
                 tasks.start_soon(one)
 
     anyio.run(run)
-    assert 5 <= found.count(401) <= 6, "two are judged at once"
-    assert found.count(429) == 50 - found.count(401)
+    assert 5 <= device_id.count(401) <= 6, "two are judged at once"
+    assert device_id.count(429) == 50 - device_id.count(401)

@@ -1,4 +1,4 @@
-"""What the page proves itself with: checked at the start, renewed while it runs."""
+"""The TLS certificate: validation at the start, and renewal while running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl is not installe
 
 
 def issue(folder: Path, name: str = "page", *, password: str = "") -> TlsConfig:
-    """A certificate that signs itself, with its key of mode 0600."""
+    """Write a self-signed certificate and its key with mode 0600."""
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     secret = ["-passout", f"pass:{password}"] if password else ["-nodes"]
     subprocess.run(
@@ -101,7 +101,7 @@ def test_service_does_not_start_with_an_unusable_pair(
 
 
 async def shown(context: ssl.SSLContext, name: str | None) -> bytes:
-    """The certificate that a handshake is shown, by SNI or without."""
+    """Return the certificate of a handshake, with or without SNI."""
     server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,4 +1,4 @@
-"""The bound of a recording: a file that is full, a folder whose oldest make room."""
+"""The size limit of a recording: a full file, a folder that removes its oldest files."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def record(seq: int) -> FrameRecord:
     return FrameRecord(verdict=encode_message(verdict(seq)), dims=(1, 1, 1), pixels=bytes(200_000))
 
 
-def fill(reel: RotatingWriter, seqs: range) -> int:
-    """The frames that were taken."""
+def fill(writer: RotatingWriter, seqs: range) -> int:
+    """Write frames until the recording is full; return how many fit."""
     for count, seq in enumerate(seqs):
-        if not reel.has_room_for(record_size_bytes(record(seq)), seq):
+        if not writer.has_room_for(record_size_bytes(record(seq)), seq):
             return count
-        reel.write_frame(record(seq), "top", seq, seq)
+        writer.write_frame(record(seq), "top", seq, seq)
     return len(seqs)
 
 
@@ -48,26 +48,26 @@ def seqs_in(path: Path) -> list[int]:
 
 def test_stops_at_the_size_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.mcap"
-    reel = RotatingWriter(path, "a", 16 * MIB, about)
-    reel.open_first_file(1)
-    taken = fill(reel, range(1, 200))
-    reel.write_missed(MissedVerdicts(from_seq=500, to_seq=501), 2)
-    reel.finish("full", 3)
-    assert 70 < taken < 79
+    writer = RotatingWriter(path, "a", 16 * MIB, about)
+    writer.open_first_file(1)
+    written = fill(writer, range(1, 200))
+    writer.write_missed(MissedVerdicts(from_seq=500, to_seq=501), 2)
+    writer.finish("full", 3)
+    assert 70 < written < 79
     assert path.stat().st_size <= 16 * MIB
-    assert seqs_in(path) == list(range(1, taken + 1))
+    assert seqs_in(path) == list(range(1, written + 1))
     last = list(open_recording(path).items())[-1]
-    assert last == RecordingEnd(why="full", frames=taken, without_picture=0, missed=2)
+    assert last == RecordingEnd(why="full", frames=written, without_picture=0, missed=2)
 
 
 def test_folder_removes_its_oldest_files(tmp_path: Path) -> None:
     other = tmp_path / "b-20260101T000000.000000000Z.mcap"
     other.write_bytes(b"another line's")
-    reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
-    reel.open_first_file(1)
-    reel.write_configuration(RecordedConfiguration(hash="h", text="{}"), 1)
-    assert fill(reel, range(1, 400)) == 399
-    reel.finish("stopped", 10**18)
+    writer = RotatingWriter(tmp_path, "a", 32 * MIB, about)
+    writer.open_first_file(1)
+    writer.write_configuration(RecordedConfiguration(hash="h", text="{}"), 1)
+    assert fill(writer, range(1, 400)) == 399
+    writer.finish("stopped", 10**18)
     other.unlink()
     files = sorted(tmp_path.glob("*.mcap"))
     assert len(files) >= 5
@@ -83,34 +83,34 @@ def test_folder_removes_its_oldest_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("later_utc_ns", [1, 4 * 10**18])
 def test_removes_the_oldest_file_after_a_clock_change(tmp_path: Path, later_utc_ns: int) -> None:
-    """A run at some date, and one with the clock in 1970, or far ahead, and one set right."""
+    """Recordings with a correct clock, one in 1970 or far ahead, and a corrected one."""
     for turn, utc_ns in enumerate((18 * 10**17, later_utc_ns, 18 * 10**17 + 999_999_999)):
-        reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
-        reel.open_first_file(utc_ns)
+        writer = RotatingWriter(tmp_path, "a", 32 * MIB, about)
+        writer.open_first_file(utc_ns)
         for seq in range(turn * 100, turn * 100 + 90):
-            assert reel.has_room_for(record_size_bytes(record(seq)), utc_ns)
-            reel.write_frame(record(seq), "top", seq, utc_ns)
-        reel.finish("stopped", utc_ns)
+            assert writer.has_room_for(record_size_bytes(record(seq)), utc_ns)
+            writer.write_frame(record(seq), "top", seq, utc_ns)
+        writer.finish("stopped", utc_ns)
     seqs = seqs_in(tmp_path)
-    kept = [*range(90), *range(100, 190), *range(200, 290)]
-    assert seqs == kept[-len(seqs) :]
+    remaining = [*range(90), *range(100, 190), *range(200, 290)]
+    assert seqs == remaining[-len(seqs) :]
     assert 100 < len(seqs) < 200
 
 
 def test_ignores_files_of_a_line_with_the_same_prefix(tmp_path: Path) -> None:
     other = tmp_path / "a-2-20200101T000000.000000000Z.mcap"
     other.write_bytes(bytes(MIB))
-    reel = RotatingWriter(tmp_path, "a", 32 * MIB, about)
-    reel.open_first_file(1)
-    assert fill(reel, range(1, 400)) == 399
-    reel.finish("stopped", 10**18)
+    writer = RotatingWriter(tmp_path, "a", 32 * MIB, about)
+    writer.open_first_file(1)
+    assert fill(writer, range(1, 400)) == 399
+    writer.finish("stopped", 10**18)
     assert other.exists()
 
 
 def test_removes_a_file_that_failed_before_its_first_frame(tmp_path: Path) -> None:
     for name, frames in (("none.mcap", 0), ("one.mcap", 1)):
-        reel = RotatingWriter(tmp_path / name, "a", 16 * MIB, about)
-        reel.open_first_file(1)
-        fill(reel, range(1, 1 + frames))
-        reel.finish("failed", 2)
+        writer = RotatingWriter(tmp_path / name, "a", 16 * MIB, about)
+        writer.open_first_file(1)
+        fill(writer, range(1, 1 + frames))
+        writer.finish("failed", 2)
         assert (tmp_path / name).exists() == bool(frames)

@@ -1,4 +1,4 @@
-"""The recorder against a spool and a ring: its configuration, its bounds, its two clocks."""
+"""The recorder on a spool and a ring: configuration, limits, clocks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SHAPE = FrameShape(4, 6, 1)
 
 
 class RecordedLine:
-    """What a recorder sees of a line."""
+    """The files of a line that a recorder reads."""
 
     def __init__(self, folder: Path) -> None:
         self.config = folder / "line.yaml"
@@ -66,7 +66,7 @@ class RecordedLine:
         self.spool.mark_published(seq)
 
     def record(self, deliver: Callable[[], None], **settings: Any) -> Any:
-        """Record until `deliver`, which another thread calls once it is attached, has ended."""
+        """Record until `deliver`, called in another thread after attaching, has returned."""
         limits = RecordingLimits(**{"max_bytes": 16 << 20, "buffer_bytes": 1 << 20, **settings})
         recorder = Recorder(self.config, (), self.out, limits, SystemClock())
 
@@ -108,7 +108,7 @@ def test_records_frames_and_configuration(line: RecordedLine) -> None:
 def test_refuses_a_configuration_that_the_line_does_not_run(line: RecordedLine) -> None:
     with pytest.raises(ConfigError, match="the line runs with configuration other"):
         line.record(lambda: line.frame("other"), max_frames=1)
-    assert not line.out.exists()  # so that the next try may have its name
+    assert not line.out.exists()  # so that the next try can use the name
 
 
 def test_records_a_reload(line: RecordedLine) -> None:
@@ -139,7 +139,7 @@ def test_dumped_configuration_has_the_same_hash(line: RecordedLine) -> None:
     for path in (line.config, *sorted(examples.glob("*.yaml"))):
         try:
             loaded = load_config(path)
-        except ConfigError:  # not every example is a line's
+        except ConfigError:  # some examples are not lines
             continue
         assert parse_config(dump_canonical(loaded)).hash == loaded.hash, path
 

@@ -1,4 +1,4 @@
-"""Following a spool from outside: every verdict once, what is gone is said, restarts are met."""
+"""Reading a spool from outside: every verdict once, gaps reported, across restarts."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def spool_at(folder: Path, epoch_ms: int = 1000, slots: int = 8) -> Spool:
 
 
 def read_all(verdicts: VerdictReader) -> list[bytes | MissedVerdicts]:
-    found = []
+    item = []
     while (one := verdicts.read_next()) is not None:
-        found.append(one)
-    return found
+        item.append(one)
+    return item
 
 
 def test_returns_each_closed_frame_once_and_in_order(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_returns_each_closed_frame_once_and_in_order(tmp_path: Path) -> None:
     assert read_all(verdicts) == []
     second, third = spool.open(RECORD), spool.open(RECORD)
     spool.close(third, b"3")
-    assert read_all(verdicts) == []  # the second is open: order is the wire's
+    assert read_all(verdicts) == []  # the second is open: verdicts come in order
     spool.close(second, b"2")
     assert read_all(verdicts) == [b"2", b"3"]
     assert read_all(verdicts) == []
@@ -65,9 +65,9 @@ def test_reports_overwritten_verdicts(tmp_path: Path) -> None:
         seq = spool.open(RECORD)
         spool.close(seq, b"%d" % seq)
         spool.mark_published(seq)
-    found = read_all(verdicts)
-    assert found[0] == MissedVerdicts(from_seq=1, to_seq=13)
-    assert found[1:] == [b"%d" % seq for seq in range(14, 22)]
+    item = read_all(verdicts)
+    assert item[0] == MissedVerdicts(from_seq=1, to_seq=13)
+    assert item[1:] == [b"%d" % seq for seq in range(14, 22)]
     spool.release()
 
 
@@ -89,7 +89,7 @@ def test_continues_after_a_restart_and_a_lost_spool(tmp_path: Path) -> None:
     assert read_all(verdicts) == [b"restart", b"3"]
     spool.release()
     (tmp_path / "a.spool").unlink()
-    spool = spool_at(tmp_path, 3000)  # it counts anew
+    spool = spool_at(tmp_path, 3000)  # its sequence is reset
     assert verdicts.attach()
     spool.close(spool.open(RECORD), b"new 1")
     assert read_all(verdicts) == [b"new 1"]
@@ -164,56 +164,56 @@ def put(ring: FrameRing, seq: int) -> None:
 
 def test_holds_frames_until_their_verdict(tmp_path: Path) -> None:
     clock = ManualClock()
-    pictures = FrameCollector(tmp_path, "a", ("top",), 1 << 20, clock)
-    assert not pictures.attach()
+    collector = FrameCollector(tmp_path, "a", ("top",), 1 << 20, clock)
+    assert not collector.attach()
     ring = FrameRing(tmp_path / "a.top.ring", 2, SHAPE)
-    assert pictures.attach()
+    assert collector.attach()
     put(ring, 1)
-    pictures.poll(1)
-    for seq in (2, 3, 4):  # 2 is overwritten before the next look
+    collector.poll(1)
+    for seq in (2, 3, 4):  # 2 is overwritten before the next poll
         put(ring, seq)
-    pictures.poll(1)
-    taken = {seq: pictures.pop(verdict(seq)) for seq in (1, 2, 3, 4)}
+    collector.poll(1)
+    taken = {seq: collector.pop(verdict(seq)) for seq in (1, 2, 3, 4)}
     for seq in (1, 3, 4):
         picture, why = taken[seq]
         assert picture is not None
         assert not why
         assert (picture == seq).all()
     assert taken[2] == (None, OVERWRITTEN)
-    assert pictures.pop(verdict(5, Reason.CAPTURE_LOST)) == (None, NOT_DELIVERED)
-    pictures.close()
+    assert collector.pop(verdict(5, Reason.CAPTURE_LOST)) == (None, NOT_DELIVERED)
+    collector.close()
 
 
 def test_reads_unconverted_frames_from_the_side_buffer(tmp_path: Path) -> None:
     clock = ManualClock()
-    pictures = FrameCollector(tmp_path, "a", ("top",), 1 << 20, clock)
+    collector = FrameCollector(tmp_path, "a", ("top",), 1 << 20, clock)
     ring = FrameRing(tmp_path / "a.top.ring", 2, SHAPE)
-    pictures.attach()
+    collector.attach()
     aside = SideBuffer(tmp_path / "a.top.aside")
     assert aside.store(1, np.full((2, 5, 1), 9, np.uint8), clock.now_ns())
     put(ring, 1)
-    pictures.poll(1)
-    picture, _why = pictures.pop(verdict(1, letterboxed=True))
+    collector.poll(1)
+    picture, _why = collector.pop(verdict(1, letterboxed=True))
     assert picture is not None
     assert picture.shape == (2, 5, 1)
-    assert pictures.pop(verdict(2, Reason.SHAPE)) == (None, NOT_IN_SIDE_BUFFER)
-    pictures.close()
+    assert collector.pop(verdict(2, Reason.SHAPE)) == (None, NOT_IN_SIDE_BUFFER)
+    collector.close()
     assert not (tmp_path / "a.top.aside").exists()
 
 
 def test_memory_is_bounded_and_a_new_daemon_is_attached(tmp_path: Path) -> None:
-    pictures = FrameCollector(tmp_path, "a", ("top",), 2 * SHAPE.size_bytes, ManualClock())
+    collector = FrameCollector(tmp_path, "a", ("top",), 2 * SHAPE.size_bytes, ManualClock())
     ring = FrameRing(tmp_path / "a.top.ring", 4, SHAPE)
-    pictures.attach()
+    collector.attach()
     for seq in (1, 2, 3):
         put(ring, seq)
-    pictures.poll(1)
-    assert sorted(pictures._frames) == [2, 3]
+    collector.poll(1)
+    assert sorted(collector._frames) == [2, 3]
     ring = FrameRing(tmp_path / "a.top.ring", 4, SHAPE)
     put(ring, 7)
-    pictures.attach()
-    pictures.poll(4)
-    picture, _why = pictures.pop(verdict(7))
+    collector.attach()
+    collector.poll(4)
+    picture, _why = collector.pop(verdict(7))
     assert picture is not None
     assert (picture == 7).all()
-    assert not pictures._frames
+    assert not collector._frames
