@@ -177,11 +177,13 @@ def without_same_stem(data: Dataset) -> Dataset:
     groups: dict[tuple[Path, str], list[Sample]] = defaultdict(list)
     for sample in data.samples:
         groups[sample.path.parent, normalize_name(sample.path.stem)].append(sample)
-    twins = [group for group in groups.values() if len(group) > 1 and _has_several_suffixes(group)]
-    if not twins:
+    repeated = [
+        group for group in groups.values() if len(group) > 1 and _has_several_suffixes(group)
+    ]
+    if not repeated:
         return data
     skipped = []
-    for group in twins:
+    for group in repeated:
         first, *others = sorted(group, key=_preference)
         for other in others:
             if (first.is_defective, first.class_ids) != (other.is_defective, other.class_ids):

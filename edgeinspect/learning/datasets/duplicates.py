@@ -6,10 +6,10 @@ signs, so all eight orientations are compared without rendering them. Textures a
 hash of 63 bits, so a candidate counts only if the thumbnails correlate, after the mean image of
 the set is subtracted.
 
-The library ImageHash 4.3.2 (BSD-2) was weighed and left out: it has the same hash of one orientation
-at a time, but neither the subtraction nor the correlation, so that different castings of the tests
-are only 8 of 64 bits apart. It would replace about 15 lines here (`_hash`, `_count_bits`) and add
-Pillow, PyWavelets (together 32 MB installed) and SciPy.
+The library ImageHash 4.3.2 (BSD-2) was weighed and left out: it has the same hash, of one
+orientation at a time, but neither the subtraction nor the correlation, so that different castings
+of the tests are only 8 of 64 bits apart. It would replace about 15 lines here (`_hash`,
+`_count_bits`) and add Pillow, PyWavelets (together 32 MB installed) and SciPy.
 
 Source: Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010
 """

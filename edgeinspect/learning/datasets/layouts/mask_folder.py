@@ -93,7 +93,7 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
         DataError: Two folders could be the images of a split, or its masks.
     """
     bases = [path, *(f for f in subfolders(path) if f.name.lower() in SPLIT_NAMES)]
-    twins = []
+    pairs = []
     for base in bases:
         kinds: dict[str, dict[str, list[Path]]] = {"image": {}, "mask": {}}
         for folder in subfolders(base):
@@ -105,10 +105,10 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
             kinds["image"][""] = [base]
         for which, images in kinds["image"].items():
             if masks := kinds["mask"].get(which):
-                twins.append(
+                pairs.append(
                     (_single_folder(images, "image"), _single_folder(masks, "mask"), direct)
                 )
-    return twins
+    return pairs
 
 
 def _single_folder(folders: list[Path], kind: str) -> Path:
