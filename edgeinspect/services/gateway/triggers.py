@@ -98,9 +98,9 @@ class TriggerForwarder:
         """
         if self.failure is not None:
             raise self.failure
-        found = self._validator.check(commands, self._clock.now_ns())
-        if found is not None:
-            self._queue.put(found)
+        decision = self._validator.check(commands, self._clock.now_ns())
+        if decision is not None:
+            self._queue.put(decision)
 
     def close(self) -> None:
         """End the thread."""
@@ -112,28 +112,26 @@ class TriggerForwarder:
         so the result of its part must not pass.
         """
         last, clock = self._memory.last_trigger, self._clock
-        if last is not None and any(
-            last.part_digest
-        ):  # a memory without triggers, of an older version
-            self._memory.save_trigger(
-                last.trigger_id, last.part_digest, clock.now_ns(), clock.utc_ns()
-            )
-        if last is not None and last.state is TriggerState.REQUESTED:
-            self._mark_refused(last.part_digest)
-            self._memory.save_last_trigger(
-                replace(last, state=TriggerState.REFUSED, refusal=TriggerRefusal.LINE)
-            )
+        if last is None:
+            return
+        part = last.part_digest
+        if any(part):  # the ring of triggers is missing in a memory of an older version
+            self._memory.save_trigger(last.trigger_id, part, clock.now_ns(), clock.utc_ns())
+        if last.state is TriggerState.REQUESTED:
+            self._mark_refused(part)
+            refused = replace(last, state=TriggerState.REFUSED, refusal=TriggerRefusal.LINE)
+            self._memory.save_last_trigger(refused)
 
     def _is_repeat(self, trigger_id: int, part_id: str) -> bool:
         """Save this trigger of this part; return whether it was received before."""
         now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
         before = self._memory.save_trigger(trigger_id, digest_part_id(part_id), now_ns, utc_ns)
-        again = before is not None and (
+        is_repeat = before is not None and (
             self._repeats_after_ns is None
             or self._memory.age_ns(before, now_ns, utc_ns) < self._repeats_after_ns
         )
-        self._repeated_id = trigger_id if again else None
-        return again
+        self._repeated_id = trigger_id if is_repeat else None
+        return is_repeat
 
     def _mark_refused(self, part: bytes) -> None:
         if any(part):
@@ -186,37 +184,36 @@ class TriggerForwarder:
         self._memory.save_last_trigger(LastTrigger(answer.trigger_id, state, answer.refusal, part))
         self.answer = answer
         if answer.refused:
-            again = (
-                answer.refusal is TriggerRefusal.STALE and answer.trigger_id == self._repeated_id
-            )
-            reason = "again" if again else answer.refusal.name.lower()
+            is_stale = answer.refusal is TriggerRefusal.STALE
+            is_repeat = is_stale and answer.trigger_id == self._repeated_id
+            reason = "again" if is_repeat else answer.refusal.name.lower()
             self._throttled_log.warning(
                 log_events.TRIGGER_REFUSED, trigger_id=answer.trigger_id, reason=reason
             )
 
-    def _request_frame(self, socket: Socket, ask: FrameRequest) -> bool | None:
+    def _request_frame(self, socket: Socket, frame_request: FrameRequest) -> bool | None:
         """Return whether the line accepted the trigger; None if that is not known."""
-        clock, commands = self._clock, ask.commands
+        clock, commands = self._clock, frame_request.commands
         try:
             while socket.poll(0):  # an answer that came too late
                 socket.recv_multipart()
-            left_ns = ask.expires_at_ns - clock.now_ns()
+            left_ns = frame_request.expires_at_ns - clock.now_ns()
             if left_ns <= 0 or not socket.poll(max(1, left_ns // NS_PER_MS), zmq.POLLOUT):
                 return False  # no line to send it to
             request = TriggerRequest(
                 camera=self._camera,
                 part_id=commands.trigger_part_id or None,
                 encoder_count=commands.trigger_encoder,
-                expires_monotonic_ns=ask.expires_at_ns,
+                expires_monotonic_ns=frame_request.expires_at_ns,
                 boot_id=boot_id.boot_id(),
-                expires_utc_ns=ask.expires_at_ns + read_utc_offset_ns(clock),
+                expires_utc_ns=frame_request.expires_at_ns + read_utc_offset_ns(clock),
             )
             socket.send(encode_body(request), zmq.NOBLOCK)
         except zmq.Again:  # disconnected meanwhile; it was not sent
             return False
         except zmq.ZMQError:
             return None
-        return self._receive_answer(socket, ask.expires_at_ns + _ANSWER_TIMEOUT_NS)
+        return self._receive_answer(socket, frame_request.expires_at_ns + _ANSWER_TIMEOUT_NS)
 
     def _receive_answer(self, socket: Socket, until_ns: int) -> bool | None:
         try:
