@@ -1,18 +1,16 @@
-"""Listening to a line: the subscriber's end of the wire.
+"""The client's end of the wire: subscribing to a line, and requests to it.
 
-`Listener` hears what is said now. `Feed` gets every verdict once and in order, whatever
-the network or either process does, and says so where a verdict is gone for good.
+`Subscriber` receives what is published now. `VerdictFeed` delivers every verdict once and in
+order, whatever the network or either process does, and reports verdicts that are lost for good.
 
     line = find_line("strip")
-    with Feed(line.verdicts, line.replay, name="gateway-1", line="strip", cursor=stored,
-              proof=line.proof()) as feed:
+    with VerdictFeed(line.verdicts, line.replay, name="gateway-1", line="strip", cursor=stored,
+                     verifier=line.verifier()) as feed:
         for event in feed:
-            if isinstance(event, Delivered):
+            if isinstance(event, VerdictReceived):
                 apply(event.verdict)
                 feed.ack(event.verdict.seq)
 """
-
-from __future__ import annotations
 
 from edgeinspect.client.feed import VerdictFeed
 from edgeinspect.client.feed_events import (
@@ -41,8 +39,6 @@ from edgeinspect.client.sockets import (
 from edgeinspect.client.subscriber import Subscriber
 
 __all__ = [
-    #
-    "annotations",
     # feed
     "VerdictFeed",
     # feed events

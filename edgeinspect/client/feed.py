@@ -1,4 +1,4 @@
-"""`Feed`: every verdict of a line once and in order, whatever breaks in between."""
+"""`VerdictFeed`: delivers every verdict of a line once and in order, across failures."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ from edgeinspect.wire import (
 
 _REQUEST_INTERVAL_NS = 200 * NS_PER_MS
 _SHUTDOWN_GRACE_NS = 500 * NS_PER_MS
-"""How long what a dead daemon said may still be under way."""
+"""How long messages of a stopped daemon may still arrive."""
 _ACK_INTERVAL_NS = 20 * NS_PER_MS
 
 
 class VerdictFeed:
     """Every verdict of one line, once and in order. Not thread-safe.
 
-    Verdicts come from the PUB; a gap, or a heartbeat that names a later seq, is filled over
-    the ROUTER. `receive` never blocks longer than it is told to.
+    Verdicts come from the PUB; after a gap, or a heartbeat with a later seq, the missing ones are
+    requested from the ROUTER. `receive` never blocks longer than its timeout.
     """
 
     def __init__(
@@ -75,25 +75,25 @@ class VerdictFeed:
         Args:
             verdicts: The line's PUB address.
             replay: The line's ROUTER address.
-            name: This subscriber's, for acknowledgements.
+            name: Name of this subscriber, for acknowledgements.
             line: The line to follow, when several share an address.
-            cursor: Last seq applied, from the caller's own store; None to begin after the
-                last verdict sent before the first heartbeat that comes.
-            prepare: Puts CURVE keys on a socket.
+            cursor: Last seq applied, stored by the caller; None to start after the last
+                verdict before the first heartbeat.
+            setup_socket: Sets CURVE keys on a socket.
             clock: For tests.
-            high_water_mark: Messages queued here before the newest are lost and replayed.
-            proof: Sees whether it is the line that speaks; whoever does is believed when
-                None. Closed with the feed.
+            high_water_mark: Messages queued here before the newest are dropped and replayed.
+            verifier: Verifies that messages are from the line; None accepts all. Closed with
+                the feed.
 
         Raises:
             DataError: An address is not one.
         """
         self.cursor = cursor
-        """Last seq delivered."""
+        """The last delivered seq."""
         self.epoch = 0
-        """Newest epoch heard of."""
+        """The newest known epoch."""
         self.replayed = 0
-        """Verdicts that came by replay."""
+        """Number of replayed verdicts."""
         self._name = name
         self._clock: Clock = clock or SystemClock()
         self._heartbeat_at_ns = self._clock.now_ns()
@@ -117,10 +117,10 @@ class VerdictFeed:
 
     def _connect(self) -> None:
         verdicts, replay = self._addresses
-        prepare, mark = self._setup_socket, self._high_water_mark
-        sub = connect_socket(self._context, zmq.SUB, verdicts, prepare, mark)
+        setup, mark = self._setup_socket, self._high_water_mark
+        sub = connect_socket(self._context, zmq.SUB, verdicts, setup, mark)
         try:
-            dealer = connect_socket(self._context, zmq.DEALER, replay, prepare, mark)
+            dealer = connect_socket(self._context, zmq.DEALER, replay, setup, mark)
         except BaseException:
             sub.close(0)
             raise
@@ -135,20 +135,21 @@ class VerdictFeed:
         for socket in (sub, dealer, *(each.socket for each in self._auth_failures)):
             self._poller.register(socket, zmq.POLLIN)
 
-    def _reconnect_if_needed(self, *, quiet: bool) -> None:
-        """New sockets, if the line turned these away, or is not heard: it may have changed."""
+    def _reconnect_if_needed(self, *, is_silent: bool) -> None:
+        """Create new sockets if the line rejected these, or is silent."""
         now_ns = self._clock.now_ns()
-        for refusals in self._auth_failures:
-            refusals.drain(now_ns)
-        deaf = (
-            quiet and now_ns - max(self._heartbeat_at_ns, self._opened_at_ns) > RECONNECT_AFTER_NS
+        for failures in self._auth_failures:
+            failures.drain(now_ns)
+        timed_out = (
+            is_silent
+            and now_ns - max(self._heartbeat_at_ns, self._opened_at_ns) > RECONNECT_AFTER_NS
         )
-        if deaf or any(refusals.should_reconnect(now_ns) for refusals in self._auth_failures):
+        if timed_out or any(failures.should_reconnect(now_ns) for failures in self._auth_failures):
             old = self._auth_failures
             self._connect()
             self._requested_at_ns = 0
-            for refusals in old:
-                refusals.close()
+            for failures in old:
+                failures.close()
 
     @property
     def silence_ms(self) -> float:
@@ -156,10 +157,10 @@ class VerdictFeed:
         return (self._clock.now_ns() - self._heartbeat_at_ns) / NS_PER_MS
 
     def receive(self, timeout_ms: int = 100) -> FeedEvent | None:
-        """The next event; None if there is none in `timeout_ms`.
+        """Return the next event; None after `timeout_ms`.
 
         Raises:
-            DataError: A message breaks the wire's schema, or a heartbeat is not the line's.
+            DataError: A message violates the schema, or a heartbeat is not from the line.
         """
         self._request_missing()
         self._flush_ack()
@@ -170,24 +171,24 @@ class VerdictFeed:
             event = self._next_message(ready)
             if event is not None:
                 return event
-            self._reconnect_if_needed(quiet=not ready)
+            self._reconnect_if_needed(is_silent=not ready)
             self._request_missing()
             self._flush_ack()
             if left_ms <= 0 and not ready:
                 return None
 
     def _next_message(self, ready: dict[Socket, int]) -> FeedEvent | None:
-        """One message from one of the sockets that has any, in turn."""
+        """Process one message of a readable socket, the two in turn."""
         self._next_first ^= 1
-        order = (self._sub, self._dealer) if self._next_first else (self._dealer, self._sub)
-        for socket in order:
+        sockets = (self._sub, self._dealer) if self._next_first else (self._dealer, self._sub)
+        for socket in sockets:
             if socket in ready:
                 parts = socket.recv_multipart()
                 return self._on_pub(parts) if socket is self._sub else self._on_replay(parts)
         return None
 
     def ack(self, seq: int) -> None:
-        """Say that everything up to `seq` is applied; sent within 20 ms, the newest only."""
+        """Acknowledge that everything up to `seq` is applied; sent within 20 ms."""
         self._unsent_ack = seq
         self._flush_ack()
 
@@ -200,9 +201,9 @@ class VerdictFeed:
         beat = message.message
         if isinstance(beat, PartVerdict):  # not subscribed to
             return None
-        if self._line and beat.line != self._line:  # a line whose name begins like ours
+        if self._line and beat.line != self._line:  # a line whose name has the same beginning
             return None
-        if beat.epoch < self.epoch:  # a dead daemon's last words
+        if beat.epoch < self.epoch:  # of a stopped daemon
             return None
         if not self._is_trusted(beat):
             return None
@@ -212,9 +213,9 @@ class VerdictFeed:
         if isinstance(beat, Heartbeat):
             if self.cursor is None:
                 self.cursor = beat.last_seq
-            # A daemon sends all it holds before its first heartbeat, so a lower seq in that
-            # one is no delay: its spool and ledger are gone. In a later one it only says
-            # that replay was quicker than this heartbeat.
+            # A daemon sends all it holds before its first heartbeat, so a lower seq in that one
+            # means that spool and ledger are lost. In a later one it means only that replay
+            # was faster than the heartbeat.
             if new_daemon and beat.last_seq < self.cursor:
                 self.cursor = 0
                 self._is_behind = beat.last_seq > 0
@@ -223,10 +224,10 @@ class VerdictFeed:
         return StatusReceived(beat)
 
     def _is_trusted(self, beat: Heartbeat | Status) -> bool:
-        """False for what a daemon that has just ended may still have said.
+        """Return False for a late message of a daemon that has just stopped.
 
         Raises:
-            DataError: It is not the line that speaks.
+            DataError: The message is not from the line.
         """
         problem = self._verifier.problem_with(beat) if self._verifier is not None else ""
         if not problem:
@@ -237,17 +238,17 @@ class VerdictFeed:
             if self._distrusted_since_ns is None:
                 self._distrusted_since_ns = now_ns
             if now_ns - self._distrusted_since_ns < _SHUTDOWN_GRACE_NS:
-                # Its last word; for longer nobody may say that the line still lives.
+                # Only its last message: no other may report that the line is alive.
                 return isinstance(beat, Heartbeat) and not beat.inspecting
         raise forged_error(beat.line, problem)
 
     def _accept_in_order(
         self, verdict: Verdict, body: bytes, *, replayed: bool, mask: Mask | None = None
     ) -> FeedEvent | None:
-        """Deliver the next in order; a later one waits in the spool until asked for."""
+        """Deliver the next verdict in order; a later one is requested when its turn comes."""
         if self._line and verdict.line != self._line:
             return None
-        if self.cursor is None:  # maybe the last value, long past: a heartbeat must say
+        if self.cursor is None:  # possibly an old resent verdict: wait for a heartbeat
             return None
         if verdict.seq > self.cursor + 1:
             self._is_behind = True
@@ -255,7 +256,7 @@ class VerdictFeed:
         if verdict.seq <= self.cursor:
             return None
         if self._verifier is not None and not self._verifier.is_in_spool(verdict.seq, body):
-            self._is_behind = True  # somebody else's, or gone from the spool: asked for again
+            self._is_behind = True  # forged, or no longer in the spool: request it again
             return None
         self.cursor = verdict.seq
         self.epoch = max(self.epoch, verdict.epoch)
@@ -266,28 +267,28 @@ class VerdictFeed:
         if len(parts) == 2:
             message = parse_message(parts)
             if isinstance(message.message, Verdict):
-                # Progress: the answer is still coming, so do not ask again yet.
+                # The reply is still arriving, so do not request again yet.
                 self._requested_at_ns = self._clock.now_ns()
                 return self._accept_in_order(message.message, message.body, replayed=True)
             return None
-        answer = _parse_reply(parts[-1])
-        if isinstance(answer, ReplayComplete):
+        reply = _parse_reply(parts[-1])
+        if isinstance(reply, ReplayComplete):
             self._requested_at_ns = 0
-            self._is_behind = self.cursor is not None and self.cursor < answer.last_seq
-        elif isinstance(answer, ReplayBusy):
+            self._is_behind = self.cursor is not None and self.cursor < reply.last_seq
+        elif isinstance(reply, ReplayBusy):
             self._requested_at_ns = self._clock.now_ns()
-        elif isinstance(answer, NoLongerHeld) and self.cursor is not None:
+        elif isinstance(reply, NoLongerHeld) and self.cursor is not None:
             self._requested_at_ns = 0
             first = self.cursor + 1
-            if answer.oldest_seq > first and (
+            if reply.oldest_seq > first and (
                 self._verifier is None or self._verifier.is_missing(first)
             ):
-                self.cursor = answer.oldest_seq - 1
+                self.cursor = reply.oldest_seq - 1
                 return VerdictsLost(first, self.cursor)
         return None
 
     def _request_missing(self) -> None:
-        """Ask for what is missing, once per answer or every 200 ms."""
+        """Request the missing verdicts, once per reply or every 200 ms."""
         if not self._is_behind or self.cursor is None:
             return
         now_ns = self._clock.now_ns()
@@ -307,7 +308,7 @@ class VerdictFeed:
     def _send(self, body: bytes) -> bool:
         try:
             self._dealer.send(body, zmq.NOBLOCK)
-        except zmq.ZMQError:  # nobody there for long; asked again later
+        except zmq.ZMQError:  # not connected; requested again later
             return False
         return True
 
@@ -318,10 +319,10 @@ class VerdictFeed:
                 yield event
 
     def close(self) -> None:
-        """Disconnect; harmless when done already."""
+        """Disconnect; harmless if done already."""
         if not self._context.closed:
-            for refusals in self._auth_failures:
-                refusals.close()
+            for failures in self._auth_failures:
+                failures.close()
             self._context.destroy(0)
         if self._verifier is not None:
             self._verifier.close()
@@ -342,4 +343,4 @@ def _parse_reply(body: bytes) -> LineReply:
     try:
         return decode_reply(body)
     except msgspec.DecodeError as error:
-        raise DataError(f"an answer to replay cannot be read: {error}") from error
+        raise DataError(f"an reply to replay cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""What a `Feed` says."""
+"""The events of a `VerdictFeed`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class VerdictReceived:
     verdict: Verdict
     body: bytes
     replayed: bool
-    """True if it came by replay: it may be past its act-by."""
+    """True if it was replayed: its act-by time may have passed."""
     mask: Mask | None = None
-    """Its class map, if the line sends masks; a replayed verdict has none."""
+    """Its class map, if the line publishes masks; a replayed verdict has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictsLost:
-    """Verdicts that nobody holds any more: treat each as a reject."""
+    """Verdicts that are no longer held anywhere: treat each as a reject."""
 
     from_seq: int
     to_seq: int
@@ -37,7 +37,7 @@ class StatusReceived:
 
 @dataclass(frozen=True, slots=True)
 class SequenceReset:
-    """The line lost its spool and counts from a lower seq: what was open then is lost."""
+    """The line lost its spool and counts from a lower seq: frames open at that time are lost."""
 
     epoch: int
     last_seq: int

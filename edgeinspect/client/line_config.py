@@ -1,4 +1,4 @@
-"""Configuration sections that name a line: its addresses, its keys, its spool."""
+"""Configuration sections of a connection to a line: addresses, keys, spool."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edgeinspect.wire import use_client_keys
 
 
 class ClientKeysConfig(Section, frozen=True):
-    """Keys for a line on another machine; make them with `edgeinspect keys`."""
+    """Keys for a line on another machine; create them with `edgeinspect keys`."""
 
     secret: str
-    """File with this gateway's own secret key."""
+    """File with this client's secret key."""
     server: str
     """File with the line's public key."""
 
@@ -32,7 +32,7 @@ def client_keys_setup(keys: ClientKeysConfig | None) -> SocketSetup:
 
 
 class LineConnectionConfig(Section, frozen=True):
-    """The line that is listened to."""
+    """The line to connect to."""
 
     line: Name
     verdicts: str | None = None
@@ -40,21 +40,21 @@ class LineConnectionConfig(Section, frozen=True):
     replay: str | None = None
     """Its ROUTER address; likewise."""
     high_water_mark: Annotated[int, Meta(ge=10, le=1_000_000)] = 10_000
-    """Messages queued here before the newest are dropped, to be asked for again later."""
+    """Messages queued here before the newest are dropped and requested again later."""
     curve: ClientKeysConfig | None = None
     spool: str | None = None
-    """The line's `spool.folder`. On this PC and without `curve`, nothing is believed that does
-    not stand in the line's spool. When absent the folder is where the line's heartbeat says,
-    or where it is by default."""
+    """The line's `spool.folder`. On this PC and without `curve`, only messages that agree with
+    the line's spool are accepted. When absent, the folder is the one in the line's heartbeat, or
+    the default one."""
     owner: str | None = None
-    """User whose spool is believed, beside root, this program's own user, and whoever root has
-    given a folder to, as systemd does."""
+    """User whose spool is trusted, in addition to root, this program's user, and the owner of a
+    folder that root created for them, as systemd does."""
     unproven: bool = False
-    """Believe whoever speaks at these addresses. Written out where neither the line's spool can
-    be seen (another PC, a container) nor `curve` is there, or such a line is refused."""
+    """Accept any sender at these addresses. Required where the line's spool is not accessible
+    (another PC, a container) and `curve` is not set; otherwise such a line is refused."""
 
     def find(self, spool: str | None = None) -> LineEndpoint:
-        """The line as it is found now; `spool` is its folder if that is known elsewhere."""
+        """Return the line's current endpoint; `spool` is its folder if known otherwise."""
         return find_line(
             self.line,
             self.verdicts,
@@ -67,7 +67,7 @@ class LineConnectionConfig(Section, frozen=True):
 
 
 def check_line_connection(collector: Validator, table: dict[str, Node]) -> None:
-    """What must be written out of a line that cannot be seen to be the line."""
+    """Require explicit settings for a line that cannot be verified by its spool."""
     curve, unproven = collector.value_at("feed.curve"), collector.value_at("feed.unproven")
     for name in ("verdicts", "replay"):
         address = collector.value_at(f"feed.{name}")

@@ -1,4 +1,4 @@
-"""Where a client finds a line, and how it sees that it is the line."""
+"""Finds a line's addresses, and decides how a client verifies the line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeinspect.system import find_user_id
 
 @dataclass(frozen=True, slots=True)
 class LineEndpoint:
-    """A line as one client's file names it."""
+    """The addresses of a line, and how it is verified."""
 
     line: str
     verdicts: str
@@ -22,14 +22,14 @@ class LineEndpoint:
     replay: str
     """Its ROUTER address."""
     folder: Path | None = None
-    """Of its spool, where that is named."""
+    """Folder of its spool, if configured."""
     owner: str | None = None
-    """User beside root and our own whose spool is believed."""
+    """User, in addition to root and the own one, whose spool is trusted."""
     is_spool_checked: bool = True
-    """False if its key proves it, or nothing does."""
+    """False if the line is verified by its key, or not at all."""
 
     def verifier(self) -> LineVerifier | None:
-        """A new look into the line's spool; None where it is not wanted."""
+        """Return a new verifier by the line's spool; None if the spool is not checked."""
         if not self.is_spool_checked:
             return None
         owner = find_user_id(self.owner) if self.owner else None
@@ -46,19 +46,19 @@ def find_line(
     has_keys: bool = False,
     unproven: bool = False,
 ) -> LineEndpoint:
-    """A line by its name, with what else is known of it.
+    """Return the endpoint of a line by its name and further settings.
 
     Args:
         line: Its name.
-        verdicts: Its PUB address; the socket in the line's folder when None.
+        verdicts: Its PUB address; by default the socket in the line's folder.
         replay: Its ROUTER address; likewise.
-        spool: The line's `spool.folder`; looked for by default.
-        owner: User whose spool is believed, beside root and our own.
-        has_keys: Its key proves it (CURVE).
-        unproven: Believe whoever speaks at these addresses.
+        spool: The line's `spool.folder`; by default it is searched.
+        owner: User, in addition to root and the own one, whose spool is trusted.
+        has_keys: The line is verified by its key (CURVE).
+        unproven: Accept any sender at these addresses.
     """
     folder = Path(spool) if spool else None
     sockets = default_addresses(folder or find_line_folder(line), line)
     addresses = (verdicts or sockets[0], replay or sockets[1])
-    proven = not has_keys and not unproven and all(map(is_local, addresses))
-    return LineEndpoint(line, *addresses, folder=folder, owner=owner, is_spool_checked=proven)
+    has_spool = not has_keys and not unproven and all(map(is_local, addresses))
+    return LineEndpoint(line, *addresses, folder=folder, owner=owner, is_spool_checked=has_spool)

@@ -1,4 +1,4 @@
-"""One order to a line over its replay address."""
+"""Sends one request to a line's ROUTER."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def send_request(
     setup_socket: SocketSetup = no_encryption,
     timeout_ms: int = 2_000,
 ) -> CommandResult:
-    """Send one trigger, challenge or entry for the ledger and wait for the line's word.
+    """Send one trigger, challenge or operator entry and wait for the line's reply.
 
     Raises:
-        DeviceLostError: Nobody answers at that address.
+        DeviceLostError: There is no reply from that address.
     """
     context: zmq.Context[Socket] = zmq.Context()
     try:
@@ -35,15 +35,15 @@ def send_request(
         socket.sndtimeo = timeout_ms  # the send waits for a connection
         if _send(socket, encode_body(request)) and socket.poll(timeout_ms):
             try:
-                answer = decode_reply(socket.recv_multipart()[-1])
+                reply = decode_reply(socket.recv_multipart()[-1])
             except msgspec.DecodeError:
-                answer = None
-            if isinstance(answer, CommandResult):
-                return answer
+                reply = None
+            if isinstance(reply, CommandResult):
+                return reply
     finally:
         context.destroy(0)
     raise DeviceLostError(
-        f"no answer within {timeout_ms} ms", where=address, remedy="Is the line running?"
+        f"no reply within {timeout_ms} ms", where=address, remedy="Is the line running?"
     )
 
 

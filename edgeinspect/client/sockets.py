@@ -1,4 +1,4 @@
-"""What both kinds of subscriber share: connecting and reading one message."""
+"""Client sockets: connecting, detecting rejected keys, and parsing one message."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from edgeinspect.wire import Mask, WireMessage, decode_mask, decode_message
 
 Socket = zmq.Socket[bytes]
 MESSAGE_BYTES_MAX = 1 << 26
-"""Larger than any mask; who sends more is no line, and is disconnected by the socket itself."""
+"""Larger than any mask; the socket disconnects a sender of larger messages."""
 SocketSetup = Callable[[Socket], None]
-"""Puts CURVE keys on a socket before it connects; see `wire.curve_keys.use_client_keys`."""
+"""Sets CURVE keys on a socket before it connects; see `wire.use_client_keys`."""
 
 
 def no_encryption(_socket: Socket) -> None:
-    """No CURVE."""
+    """Leave the socket without CURVE."""
 
 
 _AUTH_FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH.value | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL.value
 _RETRY_INTERVAL_NS = 500 * NS_PER_MS
 RECONNECT_AFTER_NS = 2_000 * NS_PER_MS
-"""Silence after which a client makes new sockets: a line speaks every 100 ms, and what it
-knows of our subscriptions may be wrong (libzmq mixes them up when a peer sends it junk)."""
+"""Silence after which a client reconnects: a line publishes every 100 ms, and its record of the
+subscriptions may be wrong (libzmq confuses them if a peer sends invalid data)."""
 
 
 class AuthFailureMonitor:
-    """Hears that a socket was turned away: by CURVE, for good, as libzmq sees it.
+    """Detects that the server rejected a socket's CURVE key.
 
-    It never tries again by itself, yet a key may be let in while the client runs. So whoever
-    owns the socket makes a new one when `due`.
+    libzmq never retries after that, although the key may be authorized later. So the owner of
+    the socket creates a new one when `should_reconnect`.
     """
 
     def __init__(self, context: zmq.Context[Socket], socket: Socket) -> None:
         self.socket = context.socket(zmq.PAIR)
-        """To poll; ready when there is something to `hear`."""
+        """For polling: readable if `drain` has something to read."""
         self._monitored = socket
         self._reconnect_at_ns: int | None = None
         address = f"inproc://refusals-{id(self)}"
@@ -47,13 +47,13 @@ class AuthFailureMonitor:
         self.socket.connect(address)
 
     def drain(self, now_ns: int) -> None:
-        """Take what there is."""
+        """Read the pending events."""
         while self.socket.poll(0):
             self.socket.recv_multipart()
             self._reconnect_at_ns = now_ns + _RETRY_INTERVAL_NS
 
     def should_reconnect(self, now_ns: int) -> bool:
-        """True if it was turned away, and it is time for a new socket; again if that fails."""
+        """Return whether to create a new socket now; again later if that one is rejected."""
         if self._reconnect_at_ns is None or now_ns < self._reconnect_at_ns:
             return False
         self._reconnect_at_ns = now_ns + _RETRY_INTERVAL_NS
@@ -61,19 +61,19 @@ class AuthFailureMonitor:
 
     def close(self) -> None:
         """Close both sockets."""
-        self._monitored.disable_monitor()  # first: libzmq's thread waits for a lost listener
+        self._monitored.disable_monitor()  # first: libzmq's thread would wait for a closed listener
         self.socket.close(0)
         self._monitored.close(0)
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """One message off the wire."""
+    """One received message."""
 
     topic: str
     message: WireMessage
     body: bytes
-    """The JSON as it came."""
+    """The JSON as received."""
     mask: Mask | None = None
 
 
@@ -86,39 +86,39 @@ def connect_socket(
     *,
     immediate: bool = False,
 ) -> Socket:
-    """A connected socket that notices a peer which vanished.
+    """Return a connected socket that detects a vanished peer.
 
     Args:
         context: The socket's.
         kind: SUB or DEALER.
         address: The line's.
-        prepare: Puts CURVE keys on it.
-        high_water_mark: Messages that wait here.
-        immediate: A DEALER sends to a line that is there now, or not at all; only for one that
-            hears messages of one part, for libzmq aborts the process if the line goes between
-            two parts (https://github.com/zeromq/libzmq/issues/3663).
+        setup_socket: Sets CURVE keys on it.
+        high_water_mark: Length of the receive queue.
+        immediate: A DEALER sends only to a connected line; only for one that receives
+            messages of one part, since libzmq aborts the process if the line goes between two
+            parts (https://github.com/zeromq/libzmq/issues/3663).
 
     Raises:
-        DataError: `address` is none, or `prepare` found no key.
+        DataError: `address` is invalid, or `setup_socket` found no key.
     """
     socket = context.socket(kind)
     socket.linger = 0
-    socket.ipv6 = "[" in address  # libzmq knows IPv4 alone unless it is told
+    socket.ipv6 = "[" in address  # libzmq parses only IPv4 by default
     socket.rcvhwm = high_water_mark
     socket.maxmsgsize = MESSAGE_BYTES_MAX
     if kind == zmq.DEALER:
         socket.immediate = immediate
         socket.sndhwm = 16
-    # A peer that vanished without a word is noticed and reconnected to: by the kernel. With its
-    # own heartbeat libzmq aborts the process if the peer dies while it holds back what came
+    # The kernel detects a peer that vanished, and ZeroMQ reconnects. With its own heartbeat
+    # libzmq aborts the process if the peer dies while received messages are unread
     # (https://github.com/zeromq/libzmq/issues/4364).
     socket.tcp_keepalive = 1
     socket.tcp_keepalive_idle = socket.tcp_keepalive_intvl = 1
     socket.tcp_keepalive_cnt = 3
     socket.tcp_maxrt = 3_000
-    # Short and constant: a line that starts is heard before its first frame.
+    # Short and constant, to be connected to a starting line before its first frame.
     socket.reconnect_ivl = 50
-    socket.connect_timeout = 1_000  # a door that was shut for a moment is tried again soon
+    socket.connect_timeout = 1_000  # retry soon after a pause in accepting
     try:
         setup_socket(socket)
         socket.connect(address)
@@ -136,10 +136,10 @@ def connect_socket(
 
 
 def parse_message(parts: list[bytes]) -> ReceivedMessage:
-    """One message from its parts.
+    """Parse one message from its parts.
 
     Raises:
-        DataError: It breaks the wire's schema: another version is talking.
+        DataError: It violates the schema: the sender may be of another version.
     """
     topic = parts[0][:200].decode("utf-8", "replace")
     try:

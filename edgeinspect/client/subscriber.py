@@ -1,4 +1,4 @@
-"""`Listener`: what a line says now, without replay."""
+"""`Subscriber`: receives what a line publishes, without replay."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from edgeinspect.domain import NS_PER_MS, SystemClock, Verdict
 from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, WireMessage
 
 _CHECK_INTERVAL_MS = 250
-"""How long it waits before it looks whether the line turned it away."""
+"""Time between two checks whether the line rejected the key."""
 
 
 class Subscriber:
-    """A subscription to one or more lines, as things happen; it does not ask for replay.
+    """A subscription to one or more lines, without replay.
 
-    Not thread-safe. Iterate it, or call `receive`. Gaps show in `missed`.
+    Not thread-safe. Iterate it, or call `receive`. `missed` counts gaps.
     """
 
     def __init__(
@@ -39,23 +39,23 @@ class Subscriber:
         setup_socket: SocketSetup = no_encryption,
         verifier: LineVerifier | LineVerifiers | None = None,
     ) -> None:
-        """Connect (and reconnect for ever, as ZeroMQ does).
+        """Connect; ZeroMQ reconnects indefinitely.
 
         Args:
             address: The line's PUB address.
             topics: Prefixes to subscribe to.
-            prepare: Puts CURVE keys on the socket.
-            proof: Sees whether it is the line that speaks, and has what others say passed
-                over; whoever speaks is believed when None. Closed with the listener.
+            setup_socket: Sets CURVE keys on the socket.
+            verifier: Messages that are not from the line are ignored; None accepts all. Closed
+                with the subscriber.
 
         Raises:
             DataError: The address is not one.
         """
         self.missed = 0
-        """Verdicts that were published and did not arrive, as far as seq tells. Meaningful
-        only when all verdicts are subscribed to."""
+        """Verdicts that were published and not received, by their seqs. Meaningful only if all
+        verdicts are subscribed to."""
         self.rejection_reason = ""
-        """Why the last message was passed over: it is not the line that speaks."""
+        """Why the last message was ignored: it is not from the line."""
         self._verifier = verifier
         self._last_seq: dict[tuple[str, int], int] = {}
         self._context: zmq.Context[Socket] = zmq.Context()
@@ -77,10 +77,10 @@ class Subscriber:
         self._received_at_ns = self._clock.now_ns()
 
     def receive(self, timeout_ms: int | None = None) -> ReceivedMessage | None:
-        """The next message; None when none came in time.
+        """Return the next message; None after `timeout_ms`.
 
         Raises:
-            DataError: A message breaks the wire's schema: another version is talking.
+            DataError: A message violates the schema: the sender may be of another version.
         """
         until_ns = None if timeout_ms is None else self._clock.now_ns() + timeout_ms * NS_PER_MS
         while True:
@@ -92,7 +92,7 @@ class Subscriber:
             if self._socket.poll(left_ms):
                 self._received_at_ns = self._clock.now_ns()
                 received = parse_message(self._socket.recv_multipart())
-                if self._is_trusted(received) and self._is_new(received.message):
+                if self._is_trusted(received) and not self._is_duplicate(received.message):
                     return received
                 if until_ns is None or self._clock.now_ns() < until_ns:
                     continue
@@ -102,44 +102,44 @@ class Subscriber:
                 self._auth_failures.should_reconnect(now_ns)
                 or now_ns - self._received_at_ns > RECONNECT_AFTER_NS
             ):
-                refusals = self._auth_failures
+                old_failures = self._auth_failures
                 self._connect()
-                refusals.close()
+                old_failures.close()
             if until_ns is not None and now_ns >= until_ns:
                 return None
 
     def _is_trusted(self, received: ReceivedMessage) -> bool:
-        """False for what is not the line's."""
+        """Return whether a message is from the line."""
         message = received.message
         if self._verifier is None:
             return True
-        proof = self._verifier.for_line(message.line)
-        if proof is None:
+        verifier = self._verifier.for_line(message.line)
+        if verifier is None:
             return False
         if isinstance(message, Verdict):
-            if not proof.is_in_spool(message.seq, received.body):
-                self.rejection_reason = f"verdict {message.seq} does not stand in the line's spool"
+            if not verifier.is_in_spool(message.seq, received.body):
+                self.rejection_reason = f"verdict {message.seq} is not in the line's spool"
                 return False
         else:
-            problem = proof.problem_with(message)
+            problem = verifier.problem_with(message)
             if problem:
                 self.rejection_reason = problem
                 return False
         self.rejection_reason = ""
         return True
 
-    def _is_new(self, verdict: WireMessage) -> bool:
-        """False for a repeat: the last value may come to all when a newcomer goes at once."""
+    def _is_duplicate(self, verdict: WireMessage) -> bool:
+        """Return whether a verdict is repeated: for a new client the last one may be resent."""
         if not isinstance(verdict, Verdict):
-            return True
+            return False
         key = (verdict.line, verdict.epoch)
         last = self._last_seq.get(key, 0)
         if verdict.seq <= last:
-            return False
+            return True
         if last:
             self.missed += verdict.seq - last - 1
         self._last_seq[key] = verdict.seq
-        return True
+        return False
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
         while True:
@@ -148,7 +148,7 @@ class Subscriber:
                 yield received
 
     def close(self) -> None:
-        """Disconnect; harmless when done already."""
+        """Disconnect; harmless if done already."""
         if not self._context.closed:
             self._auth_failures.close()
             self._context.destroy(0)

@@ -68,7 +68,7 @@ def hear(feed: VerdictFeed) -> None:
         assert time.monotonic() < end
 
 
-def test_in_order_whatever_the_order_of_closing(feeder: FakeLine) -> None:
+def test_verdicts_are_in_order_for_any_order_of_closing(feeder: FakeLine) -> None:
     frames = []
     with feed_on(feeder) as feed:
         hear(feed)
@@ -85,7 +85,7 @@ def test_in_order_whatever_the_order_of_closing(feeder: FakeLine) -> None:
         assert seqs(found) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_cursor_is_filled_by_replay_and_the_tail_by_heartbeat(feeder: FakeLine) -> None:
+def test_replay_fills_from_the_cursor_and_up_to_a_heartbeat(feeder: FakeLine) -> None:
     feeder.close_frames(700, 1e9)
     with feed_on(feeder, cursor=100) as feed:
         found = events(feed, lambda e: len(e) >= 600)
@@ -110,7 +110,7 @@ def test_a_small_queue_and_stalls_lose_nothing(feeder: FakeLine) -> None:
         assert got == list(range(1, 1601))
 
 
-def test_what_is_overwritten_is_lost_by_name(tmp_path: Path) -> None:
+def test_overwritten_verdicts_are_reported_as_lost(tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path, slots=64)
     feeder.close_frames(200, 1e9)
     with feed_on(feeder, cursor=10) as feed:
@@ -120,7 +120,7 @@ def test_what_is_overwritten_is_lost_by_name(tmp_path: Path) -> None:
     feeder.close()
 
 
-def test_a_new_daemon_on_the_same_spool_goes_on(tmp_path: Path) -> None:
+def test_a_new_daemon_on_the_same_spool_continues(tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path)
     verdicts, replay = feeder.publisher.address, feeder.replay_server.address
     with feed_on(feeder, cursor=0) as feed:
@@ -135,7 +135,7 @@ def test_a_new_daemon_on_the_same_spool_goes_on(tmp_path: Path) -> None:
         again.close()
 
 
-def test_a_lost_spool_is_said(tmp_path: Path) -> None:
+def test_a_lost_spool_is_reported(tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path)
     verdicts, replay = feeder.publisher.address, feeder.replay_server.address
     with feed_on(feeder, cursor=0) as feed:
@@ -175,7 +175,7 @@ def test_stale_heartbeats_and_other_lines_change_nothing(feeder: FakeLine) -> No
         assert feed.cursor == 100
 
 
-def test_without_a_cursor_the_past_is_not_delivered(feeder: FakeLine) -> None:
+def test_without_a_cursor_earlier_verdicts_are_not_delivered(feeder: FakeLine) -> None:
     feeder.close_frames(20, 1e9)
     time.sleep(0.1)
     with feed_on(feeder) as feed:
@@ -184,13 +184,13 @@ def test_without_a_cursor_the_past_is_not_delivered(feeder: FakeLine) -> None:
         assert seqs(events(feed, lambda e: len(e) >= 1)) == [seq]
 
 
-def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: FakeLine) -> None:
+def test_new_clients_get_the_last_value_without_effect_on_others(feeder: FakeLine) -> None:
     with Subscriber(feeder.publisher.address, topics=("verdict",)) as first:
         feeder.close_frame(ASSESSMENTS[1])
         got = first.receive(5000)
         assert got is not None
         newcomers = []
-        heard: list[int] = []
+        received: list[int] = []
         for _ in range(60):
             newcomers.append(Subscriber(feeder.publisher.address, topics=("verdict.press.top.",)))
             feeder.close_frame(ASSESSMENTS[0])
@@ -198,8 +198,8 @@ def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: FakeL
                 newcomers.pop(0).close()
         while (got := first.receive(1000)) is not None:
             assert isinstance(got.message, Verdict)
-            heard.append(got.message.seq)
-        assert heard == list(range(2, 62))
+            received.append(got.message.seq)
+        assert received == list(range(2, 62))
         late = Subscriber(feeder.publisher.address, topics=("verdict",))
         last = late.receive(5000)
         assert last is not None
@@ -209,7 +209,7 @@ def test_newcomers_get_the_last_value_and_take_nothing_from_others(feeder: FakeL
             listener.close()
 
 
-def test_a_flood_of_junk_to_the_publisher_keeps_no_client_out(feeder: FakeLine) -> None:
+def test_a_flood_of_invalid_data_excludes_no_client(feeder: FakeLine) -> None:
     """libzmq forgets whose subscription is whose while junk is queued before it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     flooder = context.socket(zmq.XSUB)
@@ -244,18 +244,18 @@ def test_a_flood_of_junk_to_the_publisher_keeps_no_client_out(feeder: FakeLine) 
         context.destroy(0)
 
 
-def test_orders_are_answered(feeder: FakeLine) -> None:
+def test_requests_get_a_reply(feeder: FakeLine) -> None:
     address = feeder.replay_server.address
     assert send_request(address, TriggerRequest(camera="top", part_id="p")).accepted
     refused = send_request(address, TriggerRequest(camera="side"))
     assert not refused.accepted
     assert "no camera" in refused.problem
     assert send_request(address, ChallengeRequest(picture="x.png")).accepted
-    with pytest.raises(DeviceLostError, match="no answer"):
+    with pytest.raises(DeviceLostError, match="no reply"):
         send_request("tcp://127.0.0.1:1", TriggerRequest(camera="top"), timeout_ms=200)
 
 
-def test_bad_addresses_and_foreign_messages() -> None:
+def test_invalid_addresses_and_messages() -> None:
     with pytest.raises(DataError, match="not an address"):
         Subscriber("nonsense")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

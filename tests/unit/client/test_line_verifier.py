@@ -1,4 +1,4 @@
-"""Who speaks: nothing is believed that does not stand in the line's spool."""
+"""Only messages that agree with the line's spool are trusted."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def forger() -> Iterator[Forger]:
     one.context.destroy(0)
 
 
-def feed_on(place: FakeLine | Forger, proof: LineVerifier, **more: object) -> VerdictFeed:
+def feed_on(place: FakeLine | Forger, verifier: LineVerifier, **more: object) -> VerdictFeed:
     if isinstance(place, FakeLine):
         addresses = place.publisher.address, place.replay_server.address
     else:
         addresses = place.verdicts, place.replay
-    return VerdictFeed(*addresses, name="t", line="press", verifier=proof, **more)  # type: ignore[arg-type]
+    return VerdictFeed(*addresses, name="t", line="press", verifier=verifier, **more)  # type: ignore[arg-type]
 
 
 def until(
@@ -96,7 +96,7 @@ def until(
 
 
 def refused(feed: VerdictFeed, turn: Callable[[], None]) -> str:
-    """What the feed says of what somebody else sends."""
+    """Return the feed's error about messages of another sender."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
         turn()
@@ -105,17 +105,17 @@ def refused(feed: VerdictFeed, turn: Callable[[], None]) -> str:
         except ImpersonationError as error:
             assert error.where == "heartbeat.press"
             return str(error)
-        assert event is None, "something was believed"
+        assert event is None, "a forged message was trusted"
     raise AssertionError("nothing was refused")
 
 
-def test_the_line_is_believed_live_and_by_replay(feeder: FakeLine, tmp_path: Path) -> None:
+def test_the_line_is_trusted_live_and_by_replay(feeder: FakeLine, tmp_path: Path) -> None:
     feeder.close_frames(100, 1e9)
-    for proof in (
+    for verifier in (
         LineVerifier("press"),
         LineVerifier("press", tmp_path),
-    ):  # told by the heartbeat, or named
-        with feed_on(feeder, proof, cursor=0) as feed:
+    ):  # folder from the heartbeat, or configured
+        with feed_on(feeder, verifier, cursor=0) as feed:
             for seq in range(1, feeder.spool.last_seq + 1):
                 event = until(feed, lambda event: isinstance(event, VerdictReceived))
                 assert isinstance(event, VerdictReceived)
@@ -126,29 +126,29 @@ def test_the_line_is_believed_live_and_by_replay(feeder: FakeLine, tmp_path: Pat
             assert (event.verdict.seq, event.replayed) == (seq, False)
 
 
-@pytest.mark.parametrize("told", ["", "/nowhere/press.spool", "its own", "\0", "x" * 5_000])
-def test_an_epoch_that_the_spool_does_not_know_is_refused(
-    forger: Forger, feeder: FakeLine, tmp_path: Path, told: str
+@pytest.mark.parametrize("announced", ["", "/nowhere/press.spool", "its own", "\0", "x" * 5_000])
+def test_an_epoch_that_is_not_in_the_spool_is_refused(
+    forger: Forger, feeder: FakeLine, tmp_path: Path, announced: str
 ) -> None:
-    where = str(feeder.spool.path) if told == "its own" else told
+    where = str(feeder.spool.path) if announced == "its own" else announced
     with feed_on(forger, LineVerifier("press")) as feed:
-        words = refused(feed, lambda: forger.beat(feeder.spool.epoch + 1, 7, spool=where))
-        assert "not seen to be the line" in words
+        message = refused(feed, lambda: forger.beat(feeder.spool.epoch + 1, 7, spool=where))
+        assert "another program sends messages" in message
         assert (feed.cursor, feed.epoch) == (None, 0)
 
 
-def test_an_epoch_whose_daemon_is_dead_is_refused(forger: Forger, tmp_path: Path) -> None:
+def test_an_epoch_of_a_stopped_daemon_is_refused(forger: Forger, tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path)
     feeder.close_frames(5, 1e9)
     epoch = feeder.spool.epoch
     feeder.close()
     spool = str(feeder.spool.path)
     with feed_on(forger, LineVerifier("press", tmp_path)) as feed:
-        assert "does not know" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
+        assert "is not of the daemon" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
 
 
-def test_a_daemon_that_was_killed_is_refused_by_its_lock(forger: Forger, feeder: FakeLine) -> None:
-    """The cell still says its epoch, and nobody holds the lock any more."""
+def test_a_killed_daemon_is_refused_by_its_lock(forger: Forger, feeder: FakeLine) -> None:
+    """The spool still has its epoch, and its lock is not held."""
     epoch = feeder.spool.epoch
     feeder.spool._file_lock.release()
     spool = str(feeder.spool.path)
@@ -156,10 +156,10 @@ def test_a_daemon_that_was_killed_is_refused_by_its_lock(forger: Forger, feeder:
         assert "no daemon holds" in refused(feed, lambda: forger.beat(epoch, 7, spool=spool))
 
 
-def test_a_forged_verdict_of_the_living_epoch_is_not_delivered(
+def test_a_forged_verdict_of_the_current_epoch_is_not_delivered(
     forger: Forger, feeder: FakeLine
 ) -> None:
-    """Whoever could inject under the true epoch still has to write the spool."""
+    """A sender that uses the true epoch still cannot write the spool."""
     feeder.close_frames(3, 1e9)
     body = feeder.spool.read(3)
     assert body is not None
@@ -191,7 +191,7 @@ def test_a_forged_verdict_of_the_living_epoch_is_not_delivered(
         assert feed.cursor == 0
 
 
-def test_a_restart_is_believed_with_its_first_heartbeat(tmp_path: Path) -> None:
+def test_a_restarted_daemon_is_trusted_from_its_first_heartbeat(tmp_path: Path) -> None:
     first = FakeLine(tmp_path)
     address, replay = first.publisher.address, first.replay_server.address
     with feed_on(first, LineVerifier("press", tmp_path)) as feed:
@@ -214,7 +214,7 @@ def test_a_restart_is_believed_with_its_first_heartbeat(tmp_path: Path) -> None:
     second.close()
 
 
-def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> None:
+def test_the_last_message_of_a_daemon_is_delivered(forger: Forger, tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path)
     epoch, spool = feeder.spool.epoch, str(feeder.spool.path)
     with feed_on(forger, LineVerifier("press", tmp_path)) as feed:
@@ -234,11 +234,11 @@ def test_the_last_word_of_a_daemon_is_heard(forger: Forger, tmp_path: Path) -> N
         assert isinstance(event, StatusReceived)
         assert isinstance(event.message, Heartbeat)
         assert not event.message.inspecting
-        heard = feed.silence_ms
-        forger.beat(epoch, 0, spool=spool)  # it went on for a moment: not believed, no error
+        silence_ms = feed.silence_ms
+        forger.beat(epoch, 0, spool=spool)  # a late message: neither trusted nor an error
         assert feed.receive(100) is None
-        assert feed.silence_ms > heard
-        with pytest.raises(ImpersonationError):  # somebody who keeps a dead line alive
+        assert feed.silence_ms > silence_ms
+        with pytest.raises(ImpersonationError):  # another sender that imitates a running line
             until(
                 feed,
                 lambda _event: False,
@@ -253,24 +253,24 @@ def test_a_gateway_is_fail_safe_with_an_alarm_at_once() -> None:
     assert not watch.status(0).online
 
 
-def test_a_listener_passes_over_what_is_not_the_lines(forger: Forger, feeder: FakeLine) -> None:
+def test_a_subscriber_ignores_messages_of_other_senders(forger: Forger, feeder: FakeLine) -> None:
     feeder.close_frames(2, 1e9)
     body = feeder.spool.read(1)
     assert body is not None
-    for proof in (LineVerifier("press"), LineVerifiers()):
-        with Subscriber(forger.verdicts, verifier=proof) as listener:
+    for verifier in (LineVerifier("press"), LineVerifiers()):
+        with Subscriber(forger.verdicts, verifier=verifier) as subscriber:
             end = time.monotonic() + 10
-            while not listener.rejection_reason:
+            while not subscriber.rejection_reason:
                 assert time.monotonic() < end
                 forger.verdict(decode_verdict(body))
                 forger.beat(feeder.spool.epoch + 1, 9)
-                assert listener.receive(20) is None
-    with Subscriber(feeder.publisher.address, verifier=LineVerifiers()) as listener:
-        assert listener.receive(5_000) is not None
+                assert subscriber.receive(20) is None
+    with Subscriber(feeder.publisher.address, verifier=LineVerifiers()) as subscriber:
+        assert subscriber.receive(5_000) is not None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_spool_of_somebody_elses_proves_nothing(forger: Forger, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can chown files")
+def test_a_spool_of_another_user_is_not_trusted(forger: Forger, tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
     feeder = FakeLine(base / "memory")
@@ -288,7 +288,7 @@ def test_a_spool_of_somebody_elses_proves_nothing(forger: Forger, tmp_path: Path
     feeder.close()
 
 
-def test_a_line_is_proven_where_it_can_be() -> None:
+def test_a_line_is_verified_where_possible() -> None:
     assert find_line("press").verifier() is not None
     assert find_line("press", "tcp://127.0.0.1:1", "tcp://localhost:2").verifier() is not None
     assert find_line("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2").verifier() is None

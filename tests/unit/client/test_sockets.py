@@ -1,4 +1,4 @@
-"""A client whose line dies while it is behind, as a process of its own: libzmq may abort it."""
+"""A client with a backlog whose line dies, in its own process, which libzmq could abort."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import zmq
 
 CLIENT = """
 import sys, time, zmq
-from edgeinspect.client.sockets import connect, plain
+from edgeinspect.client.sockets import connect_socket, no_encryption
 kind, address, mark = sys.argv[1:]
-socket = connect(zmq.Context(), int(kind), address, plain, high_water_mark=int(mark))
+socket = connect_socket(zmq.Context(), int(kind), address, no_encryption, int(mark))
 if int(kind) == zmq.SUB:
     socket.subscribe(b"")
 else:
@@ -32,7 +32,7 @@ except zmq.Again:
 
 
 @pytest.mark.parametrize(("kind", "mark"), [(zmq.SUB, 50), (zmq.DEALER, 50), (zmq.DEALER, 100_000)])
-def test_a_line_that_dies_takes_no_client_with_it_that_was_behind(kind: int, mark: int) -> None:
+def test_a_line_that_dies_aborts_no_client_with_a_backlog(kind: int, mark: int) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     line = context.socket(zmq.XPUB if kind == zmq.SUB else zmq.ROUTER)
     line.sndhwm = 0
@@ -50,11 +50,11 @@ def test_a_line_that_dies_takes_no_client_with_it_that_was_behind(kind: int, mar
         to = line.recv_multipart()[:-1]
         for _ in range(20_000):
             line.send_multipart([*to, b"verdict.press.top.pass", bytes(200)])
-        time.sleep(0.5)  # until it holds back what comes
+        time.sleep(0.5)  # until its queue is full
         context.destroy(0)
-        said, errors = client.communicate("\n", timeout=30)
+        count, errors = client.communicate("\n", timeout=30)
     finally:
         client.kill()
         client.wait()
     assert client.returncode == 0, errors
-    assert int(said) >= 50, "what had come is read"
+    assert int(count) >= 50, "received messages are read"

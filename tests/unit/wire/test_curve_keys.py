@@ -40,7 +40,7 @@ def test_keys_are_never_overwritten(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a" * 65, "a\nb"])
 def test_a_key_name_is_not_a_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="not a valid key name"):
         curve_keys.create_key_pair(tmp_path, name)
 
 
@@ -111,7 +111,7 @@ def test_the_command_line(
     ("words", "code", "said"),
     [
         (["new", "{0}/keys"], 64, "exists already"),
-        (["new", "{0}", "--client", "a/b"], 64, "no name"),
+        (["new", "{0}", "--client", "a/b"], 64, "not a valid key name"),
         (["allow", "{0}/keys", "{0}/absent.key"], 65, "is not a key"),
         (["allow", "{0}/keys", "{0}/keys/server.key_secret"], 65, "secret"),
         (["list", "{0}/absent"], 65, "is no folder"),
