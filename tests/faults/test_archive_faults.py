@@ -155,7 +155,7 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
             wait_for(lambda: (process.cursor or 0) > 20)
             fill(disk / "filler")
             # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log
-            # and in its state, which the page shows and which needs no room.
+            # and in its status file, which the HMI shows and which needs no free space.
             wait_for(lambda: "ledger" in rig.line.alarms.text)
             wait_for(lambda: "archive.failed" in process.log)
             assert "No space left" in process.log

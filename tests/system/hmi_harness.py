@@ -74,7 +74,7 @@ class HmiHarness:
         users.add_or_update("otto", Role.ENGINEER, PASSWORD)
         self.daemon_process = self._start("run", self.line_file)
         self.hmi_process = self._start("hmi", self.hmi_file)
-        wait_for(lambda: self.state() == "inspecting", 60, "the page to see the line inspected")
+        wait_for(lambda: self.state() == "inspecting", 60, "the HMI to show the line inspected")
 
     @property
     def address(self) -> str:

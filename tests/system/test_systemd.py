@@ -149,7 +149,7 @@ def captured(machine: Machine) -> int:
     return scan.ledgered_seq if scan else 0
 
 
-def page_commands(heading: str) -> list[str]:
+def documented_commands(heading: str) -> list[str]:
     """Return the commands of one section of docs/install.md."""
     text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
     section = re.split(r"^## ", text.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
@@ -181,7 +181,7 @@ def journal(machine: Machine, words: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(180)
 def test_package_installs(machine: Machine) -> None:
-    install, doctor = page_commands("Install")
+    install, doctor = documented_commands("Install")
     output = machine.run(install, timeout_s=150)
     assert machine.call(doctor).returncode in (0, 78)
     assert "systemctl enable --now edgeinspect@example" in output
@@ -357,7 +357,7 @@ def test_frames_are_not_logged(machine: Machine) -> None:
 def test_target_starts_configured_services(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
     active = "systemctl is-active edgeinspect-hmi@example edgeinspect-archive@example"
-    wait_for(lambda: machine.call(active).returncode == 0, "page and archive")
+    wait_for(lambda: machine.call(active).returncode == 0, "HMI and archive")
     # No gateway is configured yet: skipped, not failed.
     assert machine.show("edgeinspect-gateway@example", "ActiveState") == "inactive"
     ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8480/', timeout=5).status)"
@@ -372,7 +372,7 @@ def test_target_starts_configured_services(machine: Machine) -> None:
         for target in (f"{ledger}/x", "/run/edgeinspect/example/x", "/etc/edgeinspect/x"):
             assert machine.call(f"{inside} touch {target}").returncode != 0
         assert machine.call(f"{inside} test -w {ledger}/example.ledger.sqlite").returncode != 0
-    wait_for(lambda: machine.call(answers).stdout.strip() == "200", "the page")
+    wait_for(lambda: machine.call(answers).stdout.strip() == "200", "the HMI")
     wait_for(lambda: machine.run("ls /var/lib/edgeinspect/archive/example"), "the archive")
     for name in ("edgeinspect-hmi", "edgeinspect-archive"):
         assert machine.show(f"{name}@example", "NRestarts") == "0"
@@ -463,7 +463,7 @@ MAY_SAY = {"edgeinspect doctor": "", "edgeinspect check": "cannot be met on this
 def test_documented_commands(machine: Machine, heading: str) -> None:
     if heading == "Keys":
         machine.run("rm -r /etc/edgeinspect/keys/*")  # created by an earlier test
-    for command in page_commands(heading):
+    for command in documented_commands(heading):
         done = machine.call(command)
         output = done.stdout + done.stderr
         excuse = [words for start, words in MAY_SAY.items() if command.startswith(start)]
@@ -486,7 +486,7 @@ def test_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
     state = "/var/lib/edgeinspect/engines/strip-gate/state.json"  # strip-gate/1 was promoted
     config += machine.run(f"sha256sum {state}")
     before, pid = captured(machine), main_pid(machine)
-    machine.run(*page_commands("Upgrade"), timeout_s=150)
+    machine.run(*documented_commands("Upgrade"), timeout_s=150)
     assert machine.run(f"sha256sum {CONFIG} {state}") == config
     loaded = {entry["EI_MODEL"] for entry in journal(machine, "MESSAGE=engine.loaded")[-2:]}
     assert "strip-gate/1" in loaded  # the promoted version, not the one in the package
@@ -518,7 +518,7 @@ def test_upgrade_replaces_the_page_unit(machine: Machine) -> None:
     ):
         machine.run(command)
     assert machine.show(f"{old}@example", "ActiveState") == "active"
-    machine.run(*page_commands("Upgrade"), timeout_s=150)
+    machine.run(*documented_commands("Upgrade"), timeout_s=150)
     wait_for(lambda: machine.show(f"{new}@example", "ActiveState") == "active", "the HMI")
     assert machine.show(f"{old}@example", "ActiveState") == "inactive"
     assert machine.run(f"systemctl is-enabled {new}@example").strip() == "enabled"
@@ -549,7 +549,7 @@ def test_every_frame_has_a_verdict(machine: Machine) -> None:
 def test_removal_keeps_ledger_and_models(machine: Machine) -> None:
     machine.run("systemctl start edgeinspect-line@example.target")
     wait_for(lambda: machine.show(UNIT, "ActiveState") == "active", "the line of the target")
-    machine.run(*page_commands("Remove"), timeout_s=90)
+    machine.run(*documented_commands("Remove"), timeout_s=90)
     running = "systemctl list-units --state=active --plain --no-legend 'edgeinspect*.service'"
     assert machine.run(running) == ""
     assert machine.call("ls /opt/edgeinspect /usr/bin/edgeinspect").returncode != 0

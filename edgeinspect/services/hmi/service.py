@@ -84,7 +84,7 @@ def run_hmi(path: Path) -> None:
         _serve(loaded, service)
     finally:
         service.stop()
-        _log.info(log_events.PAGE_STOPPED, line=loaded.line.config.line)
+        _log.info(log_events.HMI_STOPPED, line=loaded.line.config.line)
 
 
 def lower_priority(nice: int) -> None:
@@ -214,7 +214,7 @@ class HmiService:
             try:
                 target()
             except BaseException:  # a dead thread leaves stale state: exit
-                _log.exception(log_events.PAGE_FAILED, thread=name)
+                _log.exception(log_events.HMI_FAILED, thread=name)
                 os._exit(DeviceLostError.exit_code)
 
         thread = threading.Thread(target=body, name=name, daemon=True)
@@ -320,7 +320,7 @@ def _serve(loaded: LoadedHmiConfig, service: HmiService) -> None:
     except SystemExit as stop:  # raised by uvicorn when it cannot bind
         raise _bind_error(loaded.config.bind, stop.__context__) from stop.__context__
     _log.info(
-        log_events.PAGE_STARTED,
+        log_events.HMI_STARTED,
         line=loaded.line.config.line,
         bind=loaded.config.bind,
         tls=certificate is not None,

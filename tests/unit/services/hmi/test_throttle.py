@@ -130,7 +130,7 @@ def test_device_cookie_is_bound_to_the_password_hash() -> None:
         )
 
 
-# -- the page's own login ------------------------------------------------------------------------
+# -- login routes -------------------------------------------------------------------------------
 
 
 @pytest.fixture
