@@ -30,7 +30,7 @@ EVERY = 5
 class ArchiverProcess:
     """`edgeinspect archive run` as it runs in a plant."""
 
-    def __init__(self, folder: Path, rig: RunningLine, disk: Path) -> None:
+    def __init__(self, folder: Path, running: RunningLine, disk: Path) -> None:
         self.root = disk / "archive"
         self._log_path = folder / "archive.log"
         self._file = folder / "archive.yaml"
@@ -39,8 +39,8 @@ schema: 1
 archive: a1
 feed:
   line: rig
-  verdicts: {rig.line.publisher.address}
-  replay: {rig.line.replay_server.address}
+  verdicts: {running.line.publisher.address}
+  replay: {running.line.replay_server.address}
 folder: {self.root}
 max_mib: 100
 min_free_mib: 0
@@ -140,54 +140,54 @@ def account(process: ArchiverProcess, camera: LabelledCamera, verdicts: list[Ver
 def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
     camera = LabelledCamera(100, 1_000_000, {EVERY: REJECT})
     with tmpfs(tmp_path / "disk", "12m") as disk:
-        rig = RunningLine(
+        running = RunningLine(
             tmp_path,
             camera=camera,
             budget_ms=1500,
             capture="{ring_slots: 64}",
             more=f"ledger: {{folder: {disk / 'ledger'}}}",
         )
-        process = ArchiverProcess(tmp_path, rig, disk)
+        process = ArchiverProcess(tmp_path, running, disk)
         try:
-            rig.line.start()
+            running.line.start()
             wait_for(lambda: process.cursor is not None)
             camera.begin.set()
             wait_for(lambda: (process.cursor or 0) > 20)
             fill(disk / "filler")
             # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log
             # and in its status file, which the HMI shows and which needs no free space.
-            wait_for(lambda: "ledger" in rig.line.alarms.text)
+            wait_for(lambda: "ledger" in running.line.alarms.text)
             wait_for(lambda: "archive.failed" in process.log)
             assert "No space left" in process.log
             wait_for(lambda: "No space left" in archive_problem(process.root))
             stuck = camera.sent
             wait_for(lambda: camera.sent > stuck + 100)
             (disk / "filler").unlink()
-            wait_for(lambda: not rig.line.alarms.text)
+            wait_for(lambda: not running.line.alarms.text)
             wait_for(lambda: "archive.recovered" in process.log)
             wait_for(lambda: not archive_problem(process.root))
             camera.finish()
-            assert rig.ended.wait(30)
+            assert running.ended.wait(30)
             wait_for(lambda: (process.cursor or 0) >= camera.sent)
-            counts = rig.stop()
+            counts = running.stop()
             process.stop()
         finally:
             process.end()
         assert counts.late == 0
         assert "deadline" not in counts.reasons
-        assert rig.line.publisher.past_deadline.count == 0, "a verdict was published late"
+        assert running.line.publisher.past_deadline.count == 0, "a verdict was published late"
         held = verify_ledger(disk / "ledger" / "rig.ledger.sqlite", tmp_path / "rig.spool")
         assert held.is_consistent, held.problems
         assert held.epochs[0].captured == counts.captured
-        assert account(process, camera, rig.verdicts) > 40
+        assert account(process, camera, running.verdicts) > 40
 
 
-def test_kill_9_leaves_no_half_picture_and_forgets_no_reject(tmp_path: Path) -> None:
+def test_kill_9_leaves_no_partial_image_and_loses_no_reject(tmp_path: Path) -> None:
     camera = LabelledCamera(100, 1_000_000, {EVERY: REJECT, 7: NEAR})
-    rig = RunningLine(tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}")
-    process = ArchiverProcess(tmp_path, rig, tmp_path)
+    running = RunningLine(tmp_path, camera=camera, budget_ms=1500, capture="{ring_slots: 64}")
+    process = ArchiverProcess(tmp_path, running, tmp_path)
     try:
-        rig.line.start()
+        running.line.start()
         wait_for(lambda: process.cursor is not None)
         camera.begin.set()
         for turn in range(3):
@@ -197,10 +197,10 @@ def test_kill_9_leaves_no_half_picture_and_forgets_no_reject(tmp_path: Path) -> 
             process.kill()
             process.start()
         camera.finish()
-        assert rig.ended.wait(30)
+        assert running.ended.wait(30)
         wait_for(lambda: (process.cursor or 0) >= camera.sent)
-        rig.stop()
+        running.stop()
         process.stop()
     finally:
         process.end()
-    assert account(process, camera, rig.verdicts) > 10
+    assert account(process, camera, running.verdicts) > 10

@@ -57,8 +57,8 @@ def version_of(spec: Any, version: int) -> Any:
     return dataclasses.replace(spec, id=ModelId(spec.id.name, version, "0" * 64))
 
 
-def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> None:
-    rig = RunningLine(
+def test_a_hundred_swaps_and_each_verdict_names_its_models(tmp_path: Path) -> None:
+    running = RunningLine(
         tmp_path,
         rate_hz=400,
         frames=1_000_000,
@@ -66,21 +66,23 @@ def test_a_hundred_swaps_and_each_verdict_names_who_judged(tmp_path: Path) -> No
         capture="{ring_slots: 512}",
         more=f"ledger: {{folder: {tmp_path}}}",
     )
-    old: list[ScriptedEngine] = [rig.engine]
-    rig.line.start()
+    old: list[ScriptedEngine] = [running.engine]
+    running.line.start()
     for version in range(2, 102):
         fresh = gate(version % 90)
-        rig.line.engine_swap.apply(rig.line.config, f"hash-{version}", [WorkerEngines(fresh, None)])
+        running.line.engine_swap.apply(
+            running.line.config, f"hash-{version}", [WorkerEngines(fresh, None)]
+        )
         assert old[-1].is_closed
         assert not fresh.is_closed
         old.append(fresh)
-    counts = rig.stop()
+    counts = running.stop()
     assert counts.no_verdict == 0
     assert counts.late == 0
-    assert not rig.failures
-    judged_by = {verdict.config_hash for verdict in rig.verdicts}
+    assert not running.failures
+    judged_by = {verdict.config_hash for verdict in running.verdicts}
     assert len(judged_by) > 20
-    for verdict in rig.verdicts:
+    for verdict in running.verdicts:
         assert verdict.gate is not None
         if verdict.config_hash.startswith("hash-"):
             version = int(verdict.config_hash[5:]) % 90
@@ -115,40 +117,40 @@ def fails(_image: Pixels) -> Any:
 def test_what_fails_its_first_frames_is_refused(
     tmp_path: Path, break_it: Callable[[Any], None], words: str
 ) -> None:
-    rig = RunningLine(tmp_path, frames=1_000_000)
-    rig.line.start()
+    running = RunningLine(tmp_path, frames=1_000_000)
+    running.line.start()
     bad = gate(9)
     break_it(bad)
     with pytest.raises(ModelError, match=words):
-        rig.line.engine_swap.apply(rig.line.config, "new", [WorkerEngines(bad, None)])
+        running.line.engine_swap.apply(running.line.config, "new", [WorkerEngines(bad, None)])
     assert bad.is_closed
-    assert not rig.engine.is_closed
-    before = rig.line.closer.counters.counts().captured
-    wait_for(lambda: rig.line.closer.counters.counts().captured > before + 10)
-    counts = rig.stop()
+    assert not running.engine.is_closed
+    before = running.line.closer.counters.counts().captured
+    wait_for(lambda: running.line.closer.counters.counts().captured > before + 10)
+    counts = running.stop()
     assert counts.passed == counts.captured
-    assert {verdict.config_hash for verdict in rig.verdicts} == {
-        rig.line.closer.provenance.config_hash
+    assert {verdict.config_hash for verdict in running.verdicts} == {
+        running.line.closer.provenance.config_hash
     }
 
 
-def test_a_swap_during_a_hang_waits_for_nobody_else(tmp_path: Path) -> None:
+def test_a_swap_during_a_hang_does_not_wait_for_the_hung_worker(tmp_path: Path) -> None:
     """The worker hangs in its old engine: deadlines hold, and it comes back to the new one."""
     hang = threading.Event()
-    rig = RunningLine(tmp_path, rate_hz=100, frames=1_000_000, capture="{ring_slots: 64}")
-    rig.engine._take_time = lambda: time.sleep(0.4) if hang.is_set() else None
-    rig.line.start()
-    wait_for(lambda: rig.camera.sent_count > 10)
+    running = RunningLine(tmp_path, rate_hz=100, frames=1_000_000, capture="{ring_slots: 64}")
+    running.engine._take_time = lambda: time.sleep(0.4) if hang.is_set() else None
+    running.line.start()
+    wait_for(lambda: running.camera.sent_count > 10)
     hang.set()
     time.sleep(0.05)
-    rig.line.engine_swap.apply(rig.line.config, "after", [WorkerEngines(gate(5), None)])
-    assert rig.engine.is_closed
-    before = rig.line.closer.counters.counts().passed
-    wait_for(lambda: rig.line.closer.counters.counts().passed > before + 20)
-    counts = rig.stop()
+    running.line.engine_swap.apply(running.line.config, "after", [WorkerEngines(gate(5), None)])
+    assert running.engine.is_closed
+    before = running.line.closer.counters.counts().passed
+    wait_for(lambda: running.line.closer.counters.counts().passed > before + 20)
+    counts = running.stop()
     assert counts.reasons["deadline"] > 10
-    assert rig.verdicts[-1].gate is not None
-    assert rig.verdicts[-1].gate.version == 5
+    assert running.verdicts[-1].gate is not None
+    assert running.verdicts[-1].gate.version == 5
 
 
 def test_workers_that_differ_are_refused() -> None:
@@ -241,61 +243,61 @@ ledger: {{folder: {self.folder}/ledger}}
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Iterator[ReloadableLine]:
+def reloadable(tmp_path: Path) -> Iterator[ReloadableLine]:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
-    plant = ReloadableLine(tmp_path)
-    yield plant
-    plant.stop()
+    reloadable = ReloadableLine(tmp_path)
+    yield reloadable
+    reloadable.stop()
 
 
-def test_promote_and_roll_back_by_reload(plant: ReloadableLine) -> None:
-    assert plant.live() == 1
+def test_promote_and_roll_back_by_reload(reloadable: ReloadableLine) -> None:
+    assert reloadable.live() == 1
     for _ in range(10):
-        plant.shelf.promote(2)
-        assert plant.reloader.reload_now()
-        assert plant.live() == 2
-        plant.shelf.rollback()
-        assert plant.reloader.reload_now()
-        assert plant.live() == 1
-    plant.write(suspect_at=0.8)
-    before = plant.line.closer.provenance.config_hash
-    assert plant.reloader.reload_now()
-    assert plant.line.closer.provenance.config_hash != before
+        reloadable.shelf.promote(2)
+        assert reloadable.reloader.reload_now()
+        assert reloadable.live() == 2
+        reloadable.shelf.rollback()
+        assert reloadable.reloader.reload_now()
+        assert reloadable.live() == 1
+    reloadable.write(suspect_at=0.8)
+    before = reloadable.line.closer.provenance.config_hash
+    assert reloadable.reloader.reload_now()
+    assert reloadable.line.closer.provenance.config_hash != before
 
 
-def corrupt(plant: ReloadableLine) -> None:
-    path = plant.shelf.folder / "2" / "model.onnx"
+def corrupt(reloadable: ReloadableLine) -> None:
+    path = reloadable.shelf.folder / "2" / "model.onnx"
     path.write_bytes(path.read_bytes()[:-3] + b"xyz")
 
 
-def tamper(plant: ReloadableLine) -> None:
-    path = plant.shelf.folder / "2" / "manifest.yaml"
+def tamper(reloadable: ReloadableLine) -> None:
+    path = reloadable.shelf.folder / "2" / "manifest.yaml"
     path.write_text(path.read_text().replace("suspect_at: 0.5", "suspect_at: 0.99"))
 
 
-def open_to_all(plant: ReloadableLine) -> None:
-    (plant.shelf.folder / "2").chmod(0o777)
+def open_to_all(reloadable: ReloadableLine) -> None:
+    (reloadable.shelf.folder / "2").chmod(0o777)
 
 
-def own_no_graph(plant: ReloadableLine) -> None:
+def own_no_graph(reloadable: ReloadableLine) -> None:
     """Its hash is right, and it is no graph."""
-    folder = plant.shelf.folder / "2"
+    folder = reloadable.shelf.folder / "2"
     (folder / "manifest.yaml").unlink()
     (folder / "model.onnx").unlink()
     folder.rmdir()
-    graphs.install(plant.store.root, b"not a graph", version=2, shape=SHAPE)
-    plant.shelf.promote(2)
+    graphs.install(reloadable.store.root, b"not a graph", version=2, shape=SHAPE)
+    reloadable.shelf.promote(2)
 
 
-def other_device(plant: ReloadableLine) -> None:
-    folder = plant.shelf.folder / "2"
+def other_device(reloadable: ReloadableLine) -> None:
+    folder = reloadable.shelf.folder / "2"
     text = (folder / "manifest.yaml").read_text()
     (folder / "manifest.yaml").write_text(text + "built: {device: NVIDIA Orin}\n")
-    plant.shelf.promote(2)
+    reloadable.shelf.promote(2)
 
 
-def many_keys(plant: ReloadableLine) -> None:
-    plant.write(budget_ms=500)
+def many_keys(reloadable: ReloadableLine) -> None:
+    reloadable.write(budget_ms=500)
 
 
 @pytest.mark.parametrize(
@@ -309,32 +311,32 @@ def many_keys(plant: ReloadableLine) -> None:
         (many_keys, "budget_ms: cannot be changed while the line runs"),
     ],
 )
-def test_what_is_wrong_is_refused_while_the_line_goes_on(
-    plant: ReloadableLine,
+def test_bad_engines_are_refused_while_the_line_continues(
+    reloadable: ReloadableLine,
     harm: Callable[[ReloadableLine], None],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(manifest_module, "gpu_names", lambda: ("NVIDIA H200",))
-    plant.shelf.promote(2)
-    harm(plant)
-    assert not plant.reloader.reload_now()
-    assert plant.live() == 1
-    assert words in plant.line.engine_swap.problem
-    wait_for(lambda: words in plant.line.alarms.text)
-    before = plant.line.closer.counters.counts().passed
-    wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
-    (plant.shelf.folder / "2").chmod(0o755)
-    plant.write()
-    plant.shelf.promote(1)
-    assert plant.reloader.reload_now()
-    wait_for(lambda: not plant.line.alarms.text)
-    with open_ledger(plant.folder / "ledger" / "plant.ledger.sqlite") as base:
+    reloadable.shelf.promote(2)
+    harm(reloadable)
+    assert not reloadable.reloader.reload_now()
+    assert reloadable.live() == 1
+    assert words in reloadable.line.engine_swap.problem
+    wait_for(lambda: words in reloadable.line.alarms.text)
+    before = reloadable.line.closer.counters.counts().passed
+    wait_for(lambda: reloadable.line.closer.counters.counts().passed > before + 20)
+    (reloadable.shelf.folder / "2").chmod(0o755)
+    reloadable.write()
+    reloadable.shelf.promote(1)
+    assert reloadable.reloader.reload_now()
+    wait_for(lambda: not reloadable.line.alarms.text)
+    with open_ledger(reloadable.folder / "ledger" / "plant.ledger.sqlite") as base:
         wait_for(lambda: "engine.refused" in {event.kind for event in read_events(base, 100)})
 
 
-def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
-    plant: ReloadableLine, monkeypatch: pytest.MonkeyPatch
+def test_a_reload_that_hangs_is_an_alarm_and_inspection_continues(
+    reloadable: ReloadableLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgeinspect.pipeline.inspection.engine_swap._RELOAD_ALARM_NS", 50_000_000)
     free, read = threading.Event(), reload.load_config
@@ -344,37 +346,37 @@ def test_a_reload_that_does_not_end_is_an_alarm_and_parts_are_judged_on(
         return read(*arguments)
 
     monkeypatch.setattr(reload, "load_config", hang)
-    plant.reloader.start()
+    reloadable.reloader.start()
     try:
-        plant.reloader.request_reload()
-        wait_for(lambda: "new engines are not loaded" in plant.line.alarms.text)
-        before = plant.line.closer.counters.counts().passed
-        wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
-        assert plant.line.alarms.check()[0]
+        reloadable.reloader.request_reload()
+        wait_for(lambda: "new engines are not loaded" in reloadable.line.alarms.text)
+        before = reloadable.line.closer.counters.counts().passed
+        wait_for(lambda: reloadable.line.closer.counters.counts().passed > before + 20)
+        assert reloadable.line.alarms.check()[0]
         free.set()
-        wait_for(lambda: not plant.line.alarms.text)
+        wait_for(lambda: not reloadable.line.alarms.text)
     finally:
         free.set()
-        plant.reloader.stop()
+        reloadable.reloader.stop()
 
 
-def test_a_reload_that_meets_an_unforeseen_error_leaves_the_line(
-    plant: ReloadableLine, monkeypatch: pytest.MonkeyPatch
+def test_an_unexpected_error_in_a_reload_does_not_affect_the_line(
+    reloadable: ReloadableLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_args: Any) -> None:
         raise RuntimeError("out of device memory")
 
     monkeypatch.setattr(reload, "load_engines", explode)
-    assert not plant.reloader.reload_now()
-    assert "out of device memory" in plant.line.engine_swap.problem
+    assert not reloadable.reloader.reload_now()
+    assert "out of device memory" in reloadable.line.engine_swap.problem
     monkeypatch.undo()
-    plant.path.write_text("schema: 7")
-    assert not plant.reloader.reload_now()
+    reloadable.path.write_text("schema: 7")
+    assert not reloadable.reloader.reload_now()
     with pytest.raises(ConfigError):
-        load_config(plant.path)
+        load_config(reloadable.path)
 
 
-def test_the_daemon_takes_a_promotion_at_sighup(tmp_path: Path) -> None:
+def test_the_daemon_applies_a_promotion_at_sighup(tmp_path: Path) -> None:
     """The command line as a unit runs it: promote in one process, SIGHUP to the other."""
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
     root = tmp_path / "engines"
@@ -469,15 +471,15 @@ def rejects_all(shape: Any) -> Any:
     return model
 
 
-def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: ReloadableLine) -> None:
-    graphs.install(plant.store.root, rejects_all(SHAPE), version=3, shape=SHAPE)
-    plant.shelf.set_shadow(3)
-    reload.restart_shadow(plant.line, load_config(plant.path))
-    shadow = plant.line.shadow
+def test_a_candidate_in_shadow_has_no_effect_on_the_line(reloadable: ReloadableLine) -> None:
+    graphs.install(reloadable.store.root, rejects_all(SHAPE), version=3, shape=SHAPE)
+    reloadable.shelf.set_shadow(3)
+    reload.restart_shadow(reloadable.line, load_config(reloadable.path))
+    shadow = reloadable.line.shadow
     assert shadow is not None
     wait_for(lambda: shadow.submitted_count > 70, 60)
-    plant.line.set_shadow(None)
-    path = plant.folder / "ledger" / "plant.shadow.sqlite"
+    reloadable.line.set_shadow(None)
+    path = reloadable.folder / "ledger" / "plant.shadow.sqlite"
     (one,) = read_comparisons([path], "tiny-gate/3")
     assert one.frames >= 70
     assert one.only_shadow_rejects == one.frames == one.differing
@@ -485,25 +487,25 @@ def test_a_candidate_in_shadow_judges_and_nobody_acts_on_it(plant: ReloadableLin
     assert len(one.seqs) == one.frames
     assert one.live.startswith("tiny-gate/1#")
     assert read_comparisons([path], "tiny-gate/2") == []
-    assert plant.line.closer.counters.counts().reject == 0
+    assert reloadable.line.closer.counters.counts().reject == 0
 
 
-def test_a_shadow_that_dies_harms_no_frame(plant: ReloadableLine) -> None:
-    plant.shelf.set_shadow(2)
-    reload.restart_shadow(plant.line, load_config(plant.path))
-    shadow = plant.line.shadow
+def test_a_shadow_that_dies_affects_no_frame(reloadable: ReloadableLine) -> None:
+    reloadable.shelf.set_shadow(2)
+    reload.restart_shadow(reloadable.line, load_config(reloadable.path))
+    shadow = reloadable.line.shadow
     assert shadow is not None
     wait_for(lambda: shadow.submitted_count > 3, 60)
     shadow._child.kill()
     wait_for(lambda: not shadow.check_child())
-    before = plant.line.closer.counters.counts().passed
-    wait_for(lambda: plant.line.closer.counters.counts().passed > before + 20)
+    before = reloadable.line.closer.counters.counts().passed
+    wait_for(lambda: reloadable.line.closer.counters.counts().passed > before + 20)
 
 
 def test_a_candidate_that_is_refused_leaves_the_line_without_a_shadow(
-    plant: ReloadableLine,
+    reloadable: ReloadableLine,
 ) -> None:
-    plant.shelf.set_shadow(2)
-    corrupt(plant)
-    reload.restart_shadow(plant.line, load_config(plant.path))
-    assert plant.line.shadow is None
+    reloadable.shelf.set_shadow(2)
+    corrupt(reloadable)
+    reload.restart_shadow(reloadable.line, load_config(reloadable.path))
+    assert reloadable.line.shadow is None

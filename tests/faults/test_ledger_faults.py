@@ -55,7 +55,7 @@ def kinds(desk: LedgerFixture) -> list[object]:
     ],
     ids=str,
 )
-def test_whatever_fails_is_alarmed_and_the_backlog_comes_later(
+def test_every_failure_is_an_alarm_and_the_backlog_is_written_later(
     desk: LedgerFixture, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     desk.add_verdicts(5)
@@ -230,7 +230,7 @@ def test_a_writer_that_falls_behind_is_alarmed_before_it_loses(tmp_path: Path) -
     desk.dispose()
 
 
-def test_what_the_spool_overwrote_is_counted_once_noted_alarmed_and_named(tmp_path: Path) -> None:
+def test_overwritten_verdicts_are_counted_recorded_and_an_alarm(tmp_path: Path) -> None:
     desk = LedgerFixture(tmp_path, slots=64)
     desk.add_verdicts(10)
     desk.writer.write_backlog()
@@ -291,7 +291,7 @@ def test_the_folder_may_come_late(tmp_path: Path) -> None:
         ("CREATE TABLE meta AS SELECT 'schema' AS name, 77 AS value", "version-77"),
     ],
 )
-def test_a_file_that_cannot_be_continued_is_set_aside(
+def test_an_unusable_file_is_quarantined(
     desk: LedgerFixture, content: bytes | str, suffix: str
 ) -> None:
     if isinstance(content, str):
@@ -307,7 +307,7 @@ def test_a_file_that_cannot_be_continued_is_set_aside(
     assert kinds(desk) == ["ledger.set_aside"]
 
 
-def test_pages_that_rot_while_it_runs(desk: LedgerFixture) -> None:
+def test_pages_that_are_corrupted_while_it_runs(desk: LedgerFixture) -> None:
     desk.add_verdicts(3000)
     assert desk.writer.write_backlog()
     desk.writer.close()
@@ -327,7 +327,7 @@ def test_pages_that_rot_while_it_runs(desk: LedgerFixture) -> None:
     assert account.epochs[0].captured == 3100
 
 
-def test_a_ledger_set_aside_leaves_a_gap_that_is_named(tmp_path: Path) -> None:
+def test_a_quarantined_ledger_leaves_a_gap_that_is_reported(tmp_path: Path) -> None:
     desk = LedgerFixture(tmp_path, slots=64)
     desk.add_verdicts(50)
     desk.writer.write_backlog()
@@ -342,7 +342,7 @@ def test_a_ledger_set_aside_leaves_a_gap_that_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "exchanged for an older one"])
-def test_a_file_that_is_taken_away_while_it_runs(desk: LedgerFixture, how: str) -> None:
+def test_a_file_that_is_removed_while_it_runs(desk: LedgerFixture, how: str) -> None:
     desk.add_verdicts(10)
     desk.writer.write_backlog()
     older = desk.path.with_name("older")
@@ -367,7 +367,7 @@ def test_a_file_that_is_taken_away_while_it_runs(desk: LedgerFixture, how: str) 
     assert "ledger.replaced" in kinds(desk)
 
 
-def test_a_commit_that_a_power_cut_took_back_is_written_again(desk: LedgerFixture) -> None:
+def test_a_commit_that_a_power_cut_reverted_is_written_again(desk: LedgerFixture) -> None:
     desk.add_verdicts(20)
     desk.writer.write_backlog()
     desk.execute("DELETE FROM verdicts WHERE seq > 12")

@@ -14,29 +14,29 @@ from edgeinspect.errors import CameraLostError, EngineFault, SpoolError
 from tests.faults.harness import RunningLine, wait_for
 
 
-def test_every_frame_is_heard_once_in_order(tmp_path: Path) -> None:
-    rig = RunningLine(tmp_path)
-    counts = rig.run()
+def test_every_verdict_is_received_once_in_order(tmp_path: Path) -> None:
+    running = RunningLine(tmp_path)
+    counts = running.run()
     assert counts.captured == 200
-    assert [verdict.seq for verdict in rig.verdicts] == list(range(1, 201))
-    assert not rig.failures
+    assert [verdict.seq for verdict in running.verdicts] == list(range(1, 201))
+    assert not running.failures
 
 
-def test_two_workers_judge_at_the_same_time_and_verdicts_keep_their_order(tmp_path: Path) -> None:
+def test_two_workers_inspect_in_parallel_and_verdicts_stay_in_order(tmp_path: Path) -> None:
     """Every frame waits for a partner: one worker alone would never get past the first."""
     together = threading.Barrier(2)
-    rig = RunningLine(
+    running = RunningLine(
         tmp_path,
         workers=2,
         budget_ms=10_000,
         capture="{ring_slots: 16, overload: block}",
         take_time=lambda: meet(together),
     )
-    counts = rig.run()
-    assert not rig.failures
+    counts = running.run()
+    assert not running.failures
     assert counts.passed == counts.captured == 200
-    assert [verdict.seq for verdict in rig.verdicts] == list(range(1, 201))
-    assert min(engine.call_count for engine in rig.engines) >= 100
+    assert [verdict.seq for verdict in running.verdicts] == list(range(1, 201))
+    assert min(engine.call_count for engine in running.engines) >= 100
 
 
 def meet(together: threading.Barrier) -> None:
@@ -44,60 +44,62 @@ def meet(together: threading.Barrier) -> None:
         together.wait(20)
 
 
-def test_engine_that_hangs_owns_no_deadline(tmp_path: Path) -> None:
+def test_engine_that_hangs_delays_no_verdict(tmp_path: Path) -> None:
     hung = threading.Event()
-    rig = RunningLine(tmp_path, frames=300, rate_hz=100, capture="{ring_slots: 16}")
+    running = RunningLine(tmp_path, frames=300, rate_hz=100, capture="{ring_slots: 16}")
 
     def hang_once() -> None:
-        if rig.camera.sent_count > 20 and not hung.is_set():
+        if running.camera.sent_count > 20 and not hung.is_set():
             hung.set()
             time.sleep(1.5)
 
-    rig.engine._take_time = hang_once
-    counts = rig.run()
+    running.engine._take_time = hang_once
+    counts = running.run()
     assert counts.reasons["deadline"] >= 100
     assert counts.late >= 1
     assert counts.passed > 50, "the line must go on after the hang"
-    late = {verdict.seq for verdict in rig.line.closer.late_verdicts}
-    for verdict in rig.verdicts:
+    late = {verdict.seq for verdict in running.line.closer.late_verdicts}
+    for verdict in running.verdicts:
         if verdict.seq in late:
             assert verdict.decision is Decision.NO_VERDICT
 
 
 def test_engine_that_fails_gives_no_verdict_and_goes_on(tmp_path: Path) -> None:
-    rig = RunningLine(tmp_path)
-    outputs = rig.engine._outputs
+    running = RunningLine(tmp_path)
+    outputs = running.engine._outputs
 
     def fail_sometimes(image: np.ndarray) -> tuple[np.ndarray, ...]:
-        if rig.engine.call_count % 5 == 0:
+        if running.engine.call_count % 5 == 0:
             raise EngineFault("device lost", where="gpu 0")
         return outputs(image)
 
-    rig.engine._outputs = fail_sometimes
-    counts = rig.run()
+    running.engine._outputs = fail_sometimes
+    counts = running.run()
     assert counts.reasons["engine_error"] >= 20
     assert counts.passed >= 100
-    details = {v.detail for v in rig.verdicts if v.reason is Reason.ENGINE_ERROR}
+    details = {v.detail for v in running.verdicts if v.reason is Reason.ENGINE_ERROR}
     assert details == {"gpu 0: device lost"}
 
 
 @pytest.mark.parametrize("overload", ["drop_oldest", "drop_newest"])
-def test_ten_times_overload_keeps_the_law_and_its_deadlines(tmp_path: Path, overload: str) -> None:
-    rig = RunningLine(
+def test_ten_times_overload_keeps_the_counters_balanced_and_the_deadlines(
+    tmp_path: Path, overload: str
+) -> None:
+    running = RunningLine(
         tmp_path,
         rate_hz=500,
         frames=1000,
         capture=f"{{overload: {overload}, ring_slots: 4}}",
         take_time=lambda: time.sleep(0.02),
     )
-    counts = rig.run()
+    counts = running.run()
     assert counts.reasons["overrun"] > 500
     assert counts.passed > 20
-    assert rig.line.rings["top"].free_slots == 4
+    assert running.line.rings["top"].free_slots == 4
 
 
 def test_block_makes_the_camera_wait_and_drops_nothing(tmp_path: Path) -> None:
-    rig = RunningLine(
+    running = RunningLine(
         tmp_path,
         rate_hz=2000,
         frames=300,
@@ -105,53 +107,53 @@ def test_block_makes_the_camera_wait_and_drops_nothing(tmp_path: Path) -> None:
         capture="{overload: block, ring_slots: 2}",
         take_time=lambda: time.sleep(0.002),
     )
-    counts = rig.run()
+    counts = running.run()
     assert counts.passed == 300
 
 
 def test_camera_that_comes_back(tmp_path: Path) -> None:
-    rig = RunningLine(
+    running = RunningLine(
         tmp_path, frames=200, capture="{reconnect: {attempts: 0, first_ms: 20, max_ms: 50}}"
     )
-    rig.line.start()
-    wait_for(lambda: rig.camera.sent_count > 40)
-    rig.camera.is_plugged = False
-    wait_for(lambda: rig.line.capture_threads[0].state == "lost")
-    wait_for(lambda: "is lost" in rig.line.alarms.text)
-    rig.camera.is_plugged = True
-    assert rig.ended.wait(30)
-    assert rig.stop().captured == 200
+    running.line.start()
+    wait_for(lambda: running.camera.sent_count > 40)
+    running.camera.is_plugged = False
+    wait_for(lambda: running.line.capture_threads[0].state == "lost")
+    wait_for(lambda: "is lost" in running.line.alarms.text)
+    running.camera.is_plugged = True
+    assert running.ended.wait(30)
+    assert running.stop().captured == 200
 
 
-def test_camera_that_stays_away_ends_the_line_with_all_accounted(tmp_path: Path) -> None:
-    rig = RunningLine(tmp_path, frames=200, capture="{reconnect: {attempts: 2, first_ms: 5}}")
-    rig.line.start()
-    wait_for(lambda: rig.camera.sent_count > 40)
-    rig.camera.is_plugged = False
-    assert rig.ended.wait(30)
-    assert isinstance(rig.failures[0], CameraLostError)
-    counts = rig.stop()
-    assert counts.captured == len(rig.verdicts)
+def test_camera_that_stays_lost_ends_the_line_with_all_frames_closed(tmp_path: Path) -> None:
+    running = RunningLine(tmp_path, frames=200, capture="{reconnect: {attempts: 2, first_ms: 5}}")
+    running.line.start()
+    wait_for(lambda: running.camera.sent_count > 40)
+    running.camera.is_plugged = False
+    assert running.ended.wait(30)
+    assert isinstance(running.failures[0], CameraLostError)
+    counts = running.stop()
+    assert counts.captured == len(running.verdicts)
 
 
-def test_wrong_sizes_are_verdicts_and_letterbox_judges_them(tmp_path: Path) -> None:
-    rig = RunningLine(tmp_path / "a", frames=40)
-    rig.camera.shape = (17, 5, 1)
-    assert rig.run().reasons == {"shape": 40}
-    rig = RunningLine(tmp_path / "b", frames=40, capture="{wrong_shape: letterbox}")
-    rig.camera.shape = (17, 5, 1)
-    assert rig.run().passed == 40
-    assert all(verdict.letterbox for verdict in rig.verdicts)
+def test_wrong_sizes_are_verdicts_unless_they_are_letterboxed(tmp_path: Path) -> None:
+    running = RunningLine(tmp_path / "a", frames=40)
+    running.camera.shape = (17, 5, 1)
+    assert running.run().reasons == {"shape": 40}
+    running = RunningLine(tmp_path / "b", frames=40, capture="{wrong_shape: letterbox}")
+    running.camera.shape = (17, 5, 1)
+    assert running.run().passed == 40
+    assert all(verdict.letterbox for verdict in running.verdicts)
 
 
 def test_stop_in_the_middle_closes_every_frame(tmp_path: Path) -> None:
-    rig = RunningLine(
+    running = RunningLine(
         tmp_path, frames=100_000, rate_hz=400, budget_ms=2_000, take_time=lambda: time.sleep(0.05)
     )
-    rig.line.start()
-    wait_for(lambda: rig.camera.sent_count > 50)
-    counts = rig.stop()
-    assert counts.captured == len(rig.verdicts)
+    running.line.start()
+    wait_for(lambda: running.camera.sent_count > 50)
+    counts = running.stop()
+    assert counts.captured == len(running.verdicts)
 
 
 def test_restart_counts_on_and_a_second_daemon_is_refused(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_restart_counts_on_and_a_second_daemon_is_refused(tmp_path: Path) -> Non
     assert second.line.spool.epoch > first.line.spool.epoch
 
 
-def test_damaged_spool_is_set_aside_and_the_line_runs(tmp_path: Path) -> None:
+def test_damaged_spool_is_quarantined_and_the_line_runs(tmp_path: Path) -> None:
     first = RunningLine(tmp_path, frames=30)
     first.run()
     path = tmp_path / "rig.spool"
@@ -179,19 +181,19 @@ def test_damaged_spool_is_set_aside_and_the_line_runs(tmp_path: Path) -> None:
 
 
 def test_memory_is_flat_under_overload(tmp_path: Path) -> None:
-    rig = RunningLine(
+    running = RunningLine(
         tmp_path,
         rate_hz=1000,
         frames=4000,
         capture="{ring_slots: 4}",
         take_time=lambda: time.sleep(0.01),
     )
-    rig.line.start()
-    wait_for(lambda: rig.camera.sent_count > 1000)
-    early = resident_bytes() - verdict_bytes(rig)
-    assert rig.ended.wait(60)
-    late = resident_bytes() - verdict_bytes(rig)
-    rig.stop()
+    running.line.start()
+    wait_for(lambda: running.camera.sent_count > 1000)
+    early = resident_bytes() - verdict_bytes(running)
+    assert running.ended.wait(60)
+    late = resident_bytes() - verdict_bytes(running)
+    running.stop()
     assert late - early < 20 << 20
 
 
@@ -199,6 +201,6 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def verdict_bytes(rig: RunningLine) -> int:
+def verdict_bytes(running: RunningLine) -> int:
     """What the test itself keeps."""
-    return 2_000 * len(rig.verdicts)
+    return 2_000 * len(running.verdicts)

@@ -11,7 +11,7 @@ pytest.importorskip("mcap", reason="mcap is not installed: extra record")
 pytest.importorskip("openvino", reason="openvino is not installed")
 
 
-def test_every_recorded_verdict_is_given_again_after_kill_9(tmp_path: Path) -> None:
+def test_every_recorded_verdict_is_reproduced_after_kill_9(tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "benchmarks" / "recording.py"
     spec = importlib.util.spec_from_file_location("recording_benchmark", path)
     assert spec is not None

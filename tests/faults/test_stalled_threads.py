@@ -23,8 +23,8 @@ from tests.faults.harness import SHAPE, RunningLine, wait_for
 class HeartbeatListener:
     """Hears a line's heartbeats."""
 
-    def __init__(self, rig: RunningLine) -> None:
-        self._listener = Subscriber(rig.line.publisher.address, topics=("heartbeat",))
+    def __init__(self, running: RunningLine) -> None:
+        self._listener = Subscriber(running.line.publisher.address, topics=("heartbeat",))
 
     def next(self) -> Heartbeat:
         while True:
@@ -71,7 +71,7 @@ def pictures(path: Path, count: int) -> folder.FolderCamera:
     return folder.build(options, SystemClock())
 
 
-def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
+def test_a_read_that_hangs_is_an_alarm_and_the_line_continues_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold, real = Blocker(), folder.read_image_bytes
@@ -83,31 +83,35 @@ def test_a_file_that_is_not_read_is_named_and_the_line_goes_on_behind_it(
         return real(path)
 
     monkeypatch.setattr(folder, "read_image_bytes", read)
-    rig = RunningLine(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
-    pulse = HeartbeatListener(rig)
-    rig.line.start()
+    running = RunningLine(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
+    heartbeats = HeartbeatListener(running)
+    running.line.start()
     assert hold.waiting.wait(20)
-    beat = pulse.until(lambda beat: not beat.inspecting and bool(beat.alarm))
+    beat = heartbeats.until(lambda beat: not beat.inspecting and bool(beat.alarm))
     assert beat.alarm.startswith("camera top: no picture for 2")
     assert beat.alarm.endswith("ms, reading 03.png")
     for _ in range(20):  # one alarm, not one for each moment
-        assert pulse.next().alarm == beat.alarm
-    assert rig.line.watchdog_liveness.problem() == ""  # a restart would not bring the server back
+        assert heartbeats.next().alarm == beat.alarm
+    assert (
+        running.line.watchdog_liveness.problem() == ""
+    )  # a restart would not bring the server back
     hold.released.set()
-    assert rig.ended.wait(30)
-    pulse.close()
-    rig.stop()
-    assert [verdict.label for verdict in rig.verdicts] == [f"{index:02}.png" for index in range(6)]
-    assert [verdict.camera_frame_id for verdict in rig.verdicts] == list(range(1, 7))
-    assert all(verdict.reason is Reason.CLEAN for verdict in rig.verdicts)
-    assert not rig.failures
+    assert running.ended.wait(30)
+    heartbeats.close()
+    running.stop()
+    assert [verdict.label for verdict in running.verdicts] == [
+        f"{index:02}.png" for index in range(6)
+    ]
+    assert [verdict.camera_frame_id for verdict in running.verdicts] == list(range(1, 7))
+    assert all(verdict.reason is Reason.CLEAN for verdict in running.verdicts)
+    assert not running.failures
 
 
-def test_each_thread_that_stands_still_is_in_the_heartbeat(
+def test_each_stalled_thread_is_in_the_heartbeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
-    line = rig.line
+    running = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
+    line = running.line
     holds: dict[str, Blocker] = {}
 
     def hold(name: str, owner: Any, method: str) -> None:
@@ -120,68 +124,68 @@ def test_each_thread_that_stands_still_is_in_the_heartbeat(
 
         monkeypatch.setattr(owner, method, slow)
 
-    hold("capture-top", rig.camera, "grab")
+    hold("capture-top", running.camera, "grab")
     hold("inspect-0", line.workers[0], "inspect")
     hold("guard", line.guard, "close_due")
     hold("replay", line.replay_server, "_answer_triggers")
-    pulse = HeartbeatListener(rig)
+    heartbeats = HeartbeatListener(running)
     line.start()
     try:
         for name, held in holds.items():
-            pulse.until(healthy)
+            heartbeats.until(healthy)
             held.released.clear()
             assert held.waiting.wait(20)
-            pulse.until(
+            heartbeats.until(
                 lambda beat, name=name: not beat.inspecting and beat.alarm == f"{name} stands still"
             )
             held.released.set()
             held.waiting.clear()
-        pulse.until(healthy)
+        heartbeats.until(healthy)
     finally:
         for held in holds.values():
             held.released.set()
-        pulse.close()
-        rig.stop()
+        heartbeats.close()
+        running.stop()
 
 
-def test_a_report_that_stands_still_is_an_alarm_and_parts_are_judged_on(
+def test_a_stalled_reporter_is_an_alarm_and_inspection_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "edgeinspect.pipeline.supervision.status_reporter._STALL_ALARM_NS", NS_PER_S // 5
     )
     held = Blocker()
-    rig = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
-    rig.line.reporter._on_tick = held
-    pulse = HeartbeatListener(rig)
-    rig.line.start()
+    running = RunningLine(tmp_path, frames=1_000_000, rate_hz=50)
+    running.line.reporter._on_tick = held
+    heartbeats = HeartbeatListener(running)
+    running.line.start()
     try:
-        pulse.until(healthy)
+        heartbeats.until(healthy)
         held.released.clear()
-        beat = pulse.until(lambda beat: beat.alarm.startswith("report stands still"))
+        beat = heartbeats.until(lambda beat: beat.alarm.startswith("report stands still"))
         assert beat.inspecting
         held.released.set()
-        pulse.until(healthy)
+        heartbeats.until(healthy)
     finally:
         held.released.set()
-        pulse.close()
-        rig.stop()
+        heartbeats.close()
+        running.stop()
 
 
-def test_a_deadline_far_away_is_not_taken_for_a_guard_that_stands_still(tmp_path: Path) -> None:
+def test_a_distant_deadline_is_not_taken_for_a_stalled_guard(tmp_path: Path) -> None:
     free = threading.Event()
-    rig = RunningLine(
+    running = RunningLine(
         tmp_path, frames=100, rate_hz=20, budget_ms=5_000, take_time=lambda: _wait_in_line(free)
     )
-    pulse = HeartbeatListener(rig)
-    rig.line.start()
-    pulse.until(lambda beat: beat.inspecting)
-    wait_for(lambda: rig.line.closer.counters.counts().open > 2)
+    heartbeats = HeartbeatListener(running)
+    running.line.start()
+    heartbeats.until(lambda beat: beat.inspecting)
+    wait_for(lambda: running.line.closer.counters.counts().open > 2)
     # A frame stays open for a second; a loaded PC may stand still itself.
-    assert sum(healthy(pulse.next()) for _ in range(20)) >= 10
+    assert sum(healthy(heartbeats.next()) for _ in range(20)) >= 10
     free.set()
-    pulse.close()
-    rig.stop()
+    heartbeats.close()
+    running.stop()
 
 
 def _wait_in_line(free: threading.Event) -> None:
@@ -189,16 +193,16 @@ def _wait_in_line(free: threading.Event) -> None:
         free.wait(60)
 
 
-def test_an_idle_line_raises_nothing(tmp_path: Path) -> None:
+def test_an_idle_line_raises_no_alarm(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     options = msgspec.convert({"path": str(tmp_path / "in"), "watch": True}, folder.Options)
-    rig = RunningLine(tmp_path, camera=folder.build(options, SystemClock()))
-    pulse = HeartbeatListener(rig)
-    rig.line.start()
-    pulse.until(healthy)
-    assert sum(healthy(pulse.next()) for _ in range(30)) >= 15  # a PC may stand still itself
-    pulse.close()
-    rig.stop()
+    running = RunningLine(tmp_path, camera=folder.build(options, SystemClock()))
+    heartbeats = HeartbeatListener(running)
+    running.line.start()
+    heartbeats.until(healthy)
+    assert sum(healthy(heartbeats.next()) for _ in range(30)) >= 15  # a PC may stand still itself
+    heartbeats.close()
+    running.stop()
 
 
 def test_a_watched_folder_through_the_line_across_restarts(tmp_path: Path) -> None:
@@ -214,15 +218,15 @@ def test_a_watched_folder_through_the_line_across_restarts(tmp_path: Path) -> No
         options = msgspec.convert(
             {"path": str(source), "watch": True, "settle_ms": 50, "rate_hz": 200}, folder.Options
         )
-        rig = RunningLine(tmp_path, camera=folder.build(options, SystemClock()))
-        rig.line.start()
-        wait_for(lambda: until(rig))
-        rig.stop()
-        assert not rig.failures
-        return [verdict.label for verdict in rig.verdicts]
+        running = RunningLine(tmp_path, camera=folder.build(options, SystemClock()))
+        running.line.start()
+        wait_for(lambda: until(running))
+        running.stop()
+        assert not running.failures
+        return [verdict.label for verdict in running.verdicts]
 
     for index in range(3):
         put(index)
-    assert run(lambda rig: len(rig.verdicts) == 3) == ["0.png", "1.png", "2.png"]
+    assert run(lambda running: len(running.verdicts) == 3) == ["0.png", "1.png", "2.png"]
     put(3)
-    assert run(lambda rig: len(rig.verdicts) == 1) == ["3.png"]
+    assert run(lambda running: len(running.verdicts) == 1) == ["3.png"]

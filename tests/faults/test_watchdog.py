@@ -44,20 +44,20 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystemd:
     return made
 
 
-def test_an_engine_that_hangs_for_good_ends_the_feeding(
+def test_an_engine_that_hangs_ends_the_watchdog_notifications(
     tmp_path: Path, manager: FakeSystemd
 ) -> None:
     hung, free = threading.Event(), threading.Event()
-    rig = RunningLine(tmp_path, frames=100_000, rate_hz=50)
+    running = RunningLine(tmp_path, frames=100_000, rate_hz=50)
 
     def hang() -> None:
         if hung.is_set():
             free.wait(60)
 
-    rig.engine._take_time = hang
+    running.engine._take_time = hang
     ended = threading.Event()
-    rig.line.start()
-    attending = threading.Thread(target=service.run_watchdog, args=(rig.line, ended))
+    running.line.start()
+    attending = threading.Thread(target=service.run_watchdog, args=(running.line, ended))
     attending.start()
     try:
         wait_for(lambda: manager.receive().count("WATCHDOG=1") >= 5)
@@ -68,10 +68,10 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(
         )
         assert "STATUS=inspect-0 stands still" in manager.said  # the heartbeat's alarm, before
         stood = len(manager.said)
-        judged = len(rig.verdicts)
+        judged = len(running.verdicts)
         # All the while every frame has its verdict, in time: the process is far from dead.
-        wait_for(lambda: len(rig.verdicts) > judged + 10)
-        assert {v.reason for v in rig.verdicts[judged:]} == {Reason.DEADLINE}
+        wait_for(lambda: len(running.verdicts) > judged + 10)
+        assert {v.reason for v in running.verdicts[judged:]} == {Reason.DEADLINE}
         assert "WATCHDOG=1" not in manager.receive()[stood:]
         free.set()
         hung.clear()
@@ -81,20 +81,22 @@ def test_an_engine_that_hangs_for_good_ends_the_feeding(
         ended.set()
         attending.join(10)
         manager.socket.close()
-        rig.stop()
+        running.stop()
 
 
 def test_a_lost_camera_is_an_alarm_and_no_reason_to_restart(
     tmp_path: Path, manager: FakeSystemd
 ) -> None:
-    rig = RunningLine(tmp_path, frames=100_000, rate_hz=50, capture="{reconnect: {first_ms: 50}}")
+    running = RunningLine(
+        tmp_path, frames=100_000, rate_hz=50, capture="{reconnect: {first_ms: 50}}"
+    )
     ended = threading.Event()
-    rig.line.start()
-    attending = threading.Thread(target=service.run_watchdog, args=(rig.line, ended))
+    running.line.start()
+    attending = threading.Thread(target=service.run_watchdog, args=(running.line, ended))
     attending.start()
     try:
         wait_for(lambda: "WATCHDOG=1" in manager.receive())
-        rig.camera.is_plugged = False
+        running.camera.is_plugged = False
         wait_for(lambda: "STATUS=camera top is lost" in manager.receive())
         before = manager.said.count("WATCHDOG=1")
         wait_for(lambda: manager.receive().count("WATCHDOG=1") > before + 40)  # beyond its patience
@@ -103,4 +105,4 @@ def test_a_lost_camera_is_an_alarm_and_no_reason_to_restart(
         ended.set()
         attending.join(10)
         manager.socket.close()
-        rig.stop()
+        running.stop()

@@ -179,16 +179,16 @@ def ledger_verdicts(folder: Path) -> list[Verdict]:
 def main(folder: str, verdicts: str, replay: str) -> None:
     """Obey `judge COUNT RATE`, one a line, until the input ends."""
     configure("console", "error")  # what it says on its output is for whoever started it
-    feeder = FakeLine(Path(folder), verdicts=verdicts, replay=replay)
-    for left in feeder.spool.unfinished:
+    fake_line = FakeLine(Path(folder), verdicts=verdicts, replay=replay)
+    for left in fake_line.spool.unfinished:
         raise AssertionError(f"frame {left.seq} was left open")
-    print("ready", feeder.publisher.address, feeder.replay_server.address, flush=True)
+    print("ready", fake_line.publisher.address, fake_line.replay_server.address, flush=True)
     for line in sys.stdin:
         word, count, rate_hz = line.split()
         assert word == "judge"
-        feeder.close_frames(int(count), float(rate_hz))
-        print("done", feeder.spool.last_seq, flush=True)
-    feeder.close()
+        fake_line.close_frames(int(count), float(rate_hz))
+        print("done", fake_line.spool.last_seq, flush=True)
+    fake_line.close()
 
 
 if __name__ == "__main__":

@@ -71,15 +71,15 @@ class RecordedShift:
         self._packer = PixelPacker()
         self._pixels: dict[int, Pixels | None] = {}
         self._next = 1
-        bench = self.harness
-        gate, segmenter = model_ref(bench.gate.spec), model_ref(bench.segmenter.spec)
+        harness = self.harness
+        gate, segmenter = model_ref(harness.gate.spec), model_ref(harness.segmenter.spec)
         self.set_models(gate, segmenter)
         about = RecordingInfo(line="bench", edgeinspect="1", began_utc_ns=1, machine={})
         self.writer = RecordingWriter(path, about)
         self.writer.write_configuration(
             RecordedConfiguration(hash=HASH, text=self.text, gate=gate, segmenter=segmenter), 1
         )
-        clock = bench.clock
+        clock = harness.clock
         self.writer.write_clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
 
     def set_models(self, gate: ModelRef | None, segmenter: ModelRef | None) -> None:
@@ -133,18 +133,18 @@ class RecordedShift:
 
 def everything(shift: RecordedShift) -> None:
     """One frame, at least, of each reason that there is."""
-    bench = shift.harness
-    judge = bench.worker.inspector
-    shift.inspect(bench.grab(10))
+    harness = shift.harness
+    judge = harness.worker.inspector
+    shift.inspect(harness.grab(10))
     shift.inspect(shift.defect(180, 2, part_id="p-2", encoder_count=7))
     shift.inspect(shift.defect(150, 1))
-    shift.inspect(bench.grab(130))
-    shift.inspect(bench.grab(250))
+    shift.inspect(harness.grab(130))
+    shift.inspect(harness.grab(250))
     shift.inspect(
         Grab(
             np.full(SHAPE.dims, 9, np.uint8),
             6,
-            bench.clock.now_ns(),
+            harness.clock.now_ns(),
             clock_source=ClockSource.PTP,
             label="a.png",
             part=Part("challenge:x", simulated=True),
@@ -153,37 +153,41 @@ def everything(shift: RecordedShift) -> None:
     judge.segmenter_time = LatencyEstimate()
     judge.segmenter_time.add(95 * NS_PER_MS)  # no time left to segment
     for level in (150, 200):
-        shift.inspect(bench.grab(level))
+        shift.inspect(harness.grab(level))
     judge.segmenter_time = LatencyEstimate()
-    late = shift.accept(bench.grab(180))  # the engine hangs, and the guard closes
-    bench.clock.advance(100 * NS_PER_MS)
-    bench.guard.close_due()
-    assert not bench.run_worker()
-    assert bench.verdict(late.seq) is not None
+    late = shift.accept(harness.grab(180))  # the engine hangs, and the guard closes
+    harness.clock.advance(100 * NS_PER_MS)
+    harness.guard.close_due()
+    assert not harness.run_worker()
+    assert harness.verdict(late.seq) is not None
     judge.gate_time = LatencyEstimate()
     judge.gate_time.add(90 * NS_PER_MS)
-    shift.accept(bench.grab(20))
-    bench.clock.advance(50 * NS_PER_MS)
-    bench.run_worker()  # not started
+    shift.accept(harness.grab(20))
+    harness.clock.advance(50 * NS_PER_MS)
+    harness.run_worker()  # not started
     judge.gate_time = LatencyEstimate()
     for _ in range(6):  # two more than there are slots
-        shift.accept(bench.grab(30))
-    shift.inspect(bench.grab(30))
-    _fail_once(bench.gate)
-    shift.inspect(bench.grab(30))
-    shift.inspect(bench.grab(1, (8, 17, 1)))
-    now_ns = bench.clock.now_ns()
-    number = bench.frame_id
-    bench.frame_id += 2
+        shift.accept(harness.grab(30))
+    shift.inspect(harness.grab(30))
+    _fail_once(harness.gate)
+    shift.inspect(harness.grab(30))
+    shift.inspect(harness.grab(1, (8, 17, 1)))
+    now_ns = harness.clock.now_ns()
+    number = harness.frame_id
+    harness.frame_id += 2
     shift.inspect(Grab(None, number + 1, now_ns, problem="half of it is missing"))
     shift.inspect(Grab(None, number + 2, now_ns, Part("p-61"), problem="never came", lost=True))
-    shift.accept(bench.grab(30))
-    bench.guard.close_all(Reason.SHUTDOWN)
-    left = shift.accept(bench.grab(30))
+    shift.accept(harness.grab(30))
+    harness.guard.close_all(Reason.SHUTDOWN)
+    left = shift.accept(harness.grab(30))
     again = restart_verdict(
-        bench.closer.provenance, left.seq, bench.spool.epoch, left.record, bench.clock.utc_ns()
+        harness.closer.provenance,
+        left.seq,
+        harness.spool.epoch,
+        left.record,
+        harness.clock.utc_ns(),
     )
-    bench.spool.close(left.seq, encode_message(again))
+    harness.spool.close(left.seq, encode_message(again))
     shift.write()
 
 

@@ -19,26 +19,26 @@ REJECTED = Decision.REJECT
 SCORES = "near: {low: 0.4, high: 0.6}\npass_ratio: 0.1"
 
 
-def begin(rig: RunningLine, camera: LabelledCamera, running: RunningArchive) -> None:
-    rig.line.start()
+def begin(live: RunningLine, camera: LabelledCamera, running: RunningArchive) -> None:
+    live.line.start()
     running.wait_until_connected()
     camera.begin.set()
 
 
-def test_every_reject_and_near_picture_is_saved_and_is_the_verdicts_own(tmp_path: Path) -> None:
+def test_every_reject_and_near_threshold_image_is_saved(tmp_path: Path) -> None:
     camera = LabelledCamera(150, 300, {10: REJECT, 7: NEAR})
-    rig = RunningLine(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 64}")
-    running = RunningArchive(tmp_path, rig.line, SCORES)
-    begin(rig, camera, running)
-    assert rig.ended.wait(60)
+    live = RunningLine(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 64}")
+    running = RunningArchive(tmp_path, live.line, SCORES)
+    begin(live, camera, running)
+    assert live.ended.wait(60)
     running.wait_for_cursor(300)
-    assert rig.stop().captured == 300
+    assert live.stop().captured == 300
     running.stop()
     found = archived_frames(tmp_path / "archive")
     assert not running.archive.writer.progress.totals
     wanted = {
         v.seq
-        for v in rig.verdicts
+        for v in live.verdicts
         if v.decision is REJECTED or (v.seq % 7 == 0 and v.decision is Decision.PASS)
     }
     assert len(wanted) > 60
@@ -59,19 +59,19 @@ def test_every_reject_and_near_picture_is_saved_and_is_the_verdicts_own(tmp_path
 
 def test_what_came_while_it_was_away_is_counted_once_and_the_rest_goes_on(tmp_path: Path) -> None:
     camera = LabelledCamera(400, 200, {5: REJECT})
-    rig = RunningLine(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 8}")
-    running = RunningArchive(tmp_path, rig.line, "pass_ratio: 0")
-    rig.line.start()
+    live = RunningLine(tmp_path, camera=camera, budget_ms=2000, capture="{ring_slots: 8}")
+    running = RunningArchive(tmp_path, live.line, "pass_ratio: 0")
+    live.line.start()
     running.wait_until_connected()
     running.wait_for_cursor(0)
     running.stop()
     camera.begin.set()
-    assert rig.ended.wait(60)  # the last 8 frames are in the ring still
+    assert live.ended.wait(60)  # the last 8 frames are in the ring still
     for _turn in range(2):
-        running = RunningArchive(tmp_path, rig.line, "pass_ratio: 0")
+        running = RunningArchive(tmp_path, live.line, "pass_ratio: 0")
         running.wait_for_cursor(200)
         running.stop()
-    rejects = rig.stop().reject
+    rejects = live.stop().reject
     assert rejects > 10
     found = archived_frames(tmp_path / "archive")
     assert set(found) <= {190, 195, 200}
@@ -85,14 +85,14 @@ def test_what_came_while_it_was_away_is_counted_once_and_the_rest_goes_on(tmp_pa
 
 def test_a_new_archive_does_not_ask_for_the_past(tmp_path: Path) -> None:
     camera = LabelledCamera(400, 62, {5: REJECT})
-    rig = RunningLine(tmp_path, camera=camera, budget_ms=2000)
-    rig.line.start()
+    live = RunningLine(tmp_path, camera=camera, budget_ms=2000)
+    live.line.start()
     camera.begin.set()
-    assert rig.ended.wait(60)
-    running = RunningArchive(tmp_path, rig.line)
+    assert live.ended.wait(60)
+    running = RunningArchive(tmp_path, live.line)
     running.wait_for_cursor(62)
     running.stop()
-    rig.stop()
+    live.stop()
     assert not read_losses(tmp_path / "archive")
     with closing(sqlite3.connect(tmp_path / "archive" / "index.sqlite")) as base:
         assert base.execute("SELECT count(*) FROM frames").fetchone()[0] == 0

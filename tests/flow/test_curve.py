@@ -36,15 +36,15 @@ class CurveFixture:
         self.secrets: dict[str, Path] = {}
         self.new_client("ear")
         self.add_client("ear")
-        self.rig = RunningLine(
+        self.running = RunningLine(
             root,
             rate_hz=100,
             frames=100_000,
             publish=f", curve: {self.folder}",
             prepare=self.prepare("ear"),
         )
-        self.rig.line.start(warm_up_rounds=1)
-        self.door = self.rig.line._sockets._authenticator
+        self.running.line.start(warm_up_rounds=1)
+        self.door = self.running.line._sockets._authenticator
         assert self.door is not None
 
     def new_client(self, name: str) -> None:
@@ -57,7 +57,7 @@ class CurveFixture:
         return lambda socket: curve_keys.use_client_keys(self.secrets[name], self.server, socket)
 
     def feed(self, name: str, cursor: int | None = None) -> VerdictFeed:
-        line = self.rig.line
+        line = self.running.line
         return VerdictFeed(
             line.publisher.address,
             line.replay_server.address,
@@ -71,16 +71,18 @@ class CurveFixture:
 
 
 @pytest.fixture
-def keyed(tmp_path: Path) -> Iterator[CurveFixture]:
-    keyed = CurveFixture(tmp_path)
-    yield keyed
-    keyed.rig.stop()
+def curve_line(tmp_path: Path) -> Iterator[CurveFixture]:
+    curve_line = CurveFixture(tmp_path)
+    yield curve_line
+    curve_line.running.stop()
 
 
-def strangers(keyed: CurveFixture, name: str | None) -> tuple[zmq.Context[Socket], list[Socket]]:
+def strangers(
+    curve_line: CurveFixture, name: str | None
+) -> tuple[zmq.Context[Socket], list[Socket]]:
     """A subscriber and a dealer, with a client's keys or with none."""
     context: zmq.Context[Socket] = zmq.Context()
-    line = keyed.rig.line
+    line = curve_line.running.line
     made = []
     for kind, address in (
         (zmq.SUB, line.publisher.address),
@@ -89,7 +91,7 @@ def strangers(keyed: CurveFixture, name: str | None) -> tuple[zmq.Context[Socket
         socket = context.socket(kind)
         socket.linger = 0
         if name is not None:
-            keyed.prepare(name)(socket)
+            curve_line.prepare(name)(socket)
         if kind == zmq.SUB:
             socket.subscribe("")
         socket.connect(address)
@@ -101,46 +103,48 @@ def strangers(keyed: CurveFixture, name: str | None) -> tuple[zmq.Context[Socket
 
 
 @pytest.mark.parametrize("name", ["stranger", None], ids=["unknown-key", "no-key"])
-def test_who_is_not_known_hears_nothing_and_is_logged(
-    keyed: CurveFixture, name: str | None
+def test_an_unknown_client_receives_nothing_and_is_logged(
+    curve_line: CurveFixture, name: str | None
 ) -> None:
-    keyed.new_client("stranger")
+    curve_line.new_client("stranger")
     with capture_logs() as logs:
-        context, sockets = strangers(keyed, name)
-        heard_before = len(keyed.rig.verdicts)
+        context, sockets = strangers(curve_line, name)
+        heard_before = len(curve_line.running.verdicts)
         time.sleep(1.5)
         received = [socket.poll(0) for socket in sockets]
         assert received == [0, 0]
-        assert len(keyed.rig.verdicts) > heard_before + 50, "the line did speak meanwhile"
+        assert len(curve_line.running.verdicts) > heard_before + 50, "the line did speak meanwhile"
     context.destroy(0)
     why = "unknown key" if name else "no key, or no CURVE"
-    assert keyed.refusals(logs) == {why}
-    assert keyed.door is not None
-    assert keyed.door.rejected_count >= 2, "at both sockets"
+    assert curve_line.refusals(logs) == {why}
+    assert curve_line.door is not None
+    assert curve_line.door.rejected_count >= 2, "at both sockets"
     assert (
-        keyed.rig.line.replay_server.replayed_count
-        == keyed.rig.line.replay_server.dropped_count
+        curve_line.running.line.replay_server.replayed_count
+        == curve_line.running.line.replay_server.dropped_count
         == 0
     )
 
 
-def test_strangers_are_logged_once_a_second_however_often_they_come(keyed: CurveFixture) -> None:
-    keyed.new_client("stranger")
+def test_strangers_are_logged_once_a_second_however_often_they_come(
+    curve_line: CurveFixture,
+) -> None:
+    curve_line.new_client("stranger")
     with capture_logs() as logs:
-        crowd = [strangers(keyed, "stranger") for _ in range(10)]
-        assert keyed.door is not None
-        wait_for(lambda: keyed.door.rejected_count >= 20, 10)
+        crowd = [strangers(curve_line, "stranger") for _ in range(10)]
+        assert curve_line.door is not None
+        wait_for(lambda: curve_line.door.rejected_count >= 20, 10)
         for context, _sockets in crowd:
             context.destroy(0)
     assert len([entry for entry in logs if entry["event"] == "client.refused"]) <= 5
 
 
-def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
-    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
+def test_handshakes_are_limited_and_the_oldest_is_closed(
+    curve_line: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections need no key, and each costs a handle: 1,000 of them would end the daemon."""
     monkeypatch.setattr(curve_authenticator, "HANDSHAKES_MAX", 8)
-    line = keyed.rig.line
+    line = curve_line.running.line
     host, port = line.publisher.address.removeprefix("tcp://").split(":")
     made = [sockets.create_connection((host, int(port)), timeout=5) for _ in range(40)]
     for each in made:
@@ -158,14 +162,14 @@ def test_so_many_may_be_shaking_hands_and_the_oldest_goes(
 
     # Long before their own handshakes' time is up: 5 s.
     wait_for(lambda: sum(map(is_ended, made[:30])) >= 25, 4)
-    with keyed.feed("ear") as feed:
+    with curve_line.feed("ear") as feed:
         wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
     for each in made:
         each.close()
 
 
-def test_who_comes_too_often_with_a_key_comes_later_by_itself(
-    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_client_that_connects_too_often_connects_later_by_itself(
+    curve_line: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(curve_authenticator, "KEY_CONNECTION_BURST", 2)
     monkeypatch.setattr(curve_authenticator, "KEY_CONNECTIONS_PER_S", 1)
@@ -175,21 +179,21 @@ def test_who_comes_too_often_with_a_key_comes_later_by_itself(
             ear = context.socket(zmq.SUB)
             ear.linger = 0
             ear.reconnect_ivl = 100
-            keyed.prepare("ear")(ear)
+            curve_line.prepare("ear")(ear)
             ear.subscribe(b"heartbeat")
-            ear.connect(keyed.rig.line.publisher.address)
+            ear.connect(curve_line.running.line.publisher.address)
             ears.append(ear)
-        assert keyed.door is not None
+        assert curve_line.door is not None
         with capture_logs() as logs:
-            wait_for(lambda: keyed.door.rejected_count >= 1, 10)
-        assert any("too often" in str(problem) for problem in keyed.refusals(logs))
+            wait_for(lambda: curve_line.door.rejected_count >= 1, 10)
+        assert any("too often" in str(problem) for problem in curve_line.refusals(logs))
         for ear in ears:
             assert ear.poll(30_000), "each is let in in its turn, without a new socket"
             ear.close()
 
 
-def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(
-    keyed: CurveFixture,
+def test_a_client_with_too_many_requests_is_disconnected_and_its_successor_served(
+    curve_line: CurveFixture,
 ) -> None:
     """The successor has the same descriptor."""
     context: zmq.Context[Socket] = zmq.Context()
@@ -198,8 +202,8 @@ def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(
         greedy.linger = 0
         greedy.reconnect_ivl = -1
         monitor = greedy.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        keyed.prepare("ear")(greedy)
-        greedy.connect(keyed.rig.line.publisher.address)
+        curve_line.prepare("ear")(greedy)
+        greedy.connect(curve_line.running.line.publisher.address)
         for number in range(200):
             greedy.send(b"\x01verdict.%d." % number)
         assert monitor.poll(20_000), "it was let go"
@@ -207,18 +211,18 @@ def test_who_asks_too_much_with_a_key_is_let_go_and_its_successor_is_heard(
         monitor.close(0)
         greedy.close()
         ear = context.socket(zmq.SUB)
-        keyed.prepare("ear")(ear)
+        curve_line.prepare("ear")(ear)
         ear.subscribe(b"heartbeat")
-        ear.connect(keyed.rig.line.publisher.address)
+        ear.connect(curve_line.running.line.publisher.address)
         assert ear.poll(20_000)
         ear.close(0)
     context.destroy(0)
 
 
-def test_who_does_not_read_is_let_go_with_a_key_too(
-    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_client_with_a_key_that_does_not_read_is_disconnected(
+    curve_line: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with keyed.feed("ear") as feed, capture_logs() as logs:
+    with curve_line.feed("ear") as feed, capture_logs() as logs:
         wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
         monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", -1)
         wait_for(lambda: any(entry["event"] == "client.cut" for entry in logs), 20)
@@ -226,29 +230,29 @@ def test_who_does_not_read_is_let_go_with_a_key_too(
         wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
 
 
-def test_a_folder_of_keys_that_cannot_be_read_now_shuts_nobody_out(
-    keyed: CurveFixture, monkeypatch: pytest.MonkeyPatch
+def test_unreadable_keys_exclude_no_known_client(
+    curve_line: CurveFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_handle(*_arguments: object) -> list[Path]:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    assert keyed.door is not None
+    assert curve_line.door is not None
     monkeypatch.setattr(Path, "glob", no_handle)
     with capture_logs() as logs:
-        keyed.door.refresh()
+        curve_line.door.refresh()
     monkeypatch.undo()
-    assert any("Too many open files" in str(problem) for problem in keyed.refusals(logs))
-    with keyed.feed("ear") as feed:
+    assert any("Too many open files" in str(problem) for problem in curve_line.refusals(logs))
+    with curve_line.feed("ear") as feed:
         wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
 
 
-def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: CurveFixture) -> None:
-    keyed.new_client("page")
-    with keyed.feed("page", cursor=0) as feed:
+def test_a_client_is_let_in_and_shut_out_while_the_line_runs(curve_line: CurveFixture) -> None:
+    curve_line.new_client("page")
+    with curve_line.feed("page", cursor=0) as feed:
         end = time.monotonic() + 0.7
         while time.monotonic() < end:
             assert feed.receive(20) is None
-        allowed = keyed.add_client("page")
+        allowed = curve_line.add_client("page")
         let_in_at = time.monotonic()
         first = next(event for event in feed if isinstance(event, VerdictReceived))
         assert time.monotonic() - let_in_at < 2.0
@@ -264,20 +268,20 @@ def test_a_client_is_let_in_and_shut_out_while_the_line_runs(keyed: CurveFixture
             assert feed.receive(20) is None, "its connection was ended, and it stays out"
         shut_out_at = feed.cursor
         # Those who are still let in were cut off for a moment, and miss nothing by replay.
-        with keyed.feed("ear", cursor=0) as other:
+        with curve_line.feed("ear", cursor=0) as other:
             wait_for(lambda: other.receive(50) is not None and other.cursor > shut_out_at)
-        keyed.add_client("page")
+        curve_line.add_client("page")
         wait_for(lambda: feed.receive(50) is not None and feed.cursor > shut_out_at)
 
 
-def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: CurveFixture) -> None:
-    keyed.new_client("page")
-    allowed = keyed.add_client("page")
+def test_a_client_misses_nothing_when_another_is_removed(curve_line: CurveFixture) -> None:
+    curve_line.new_client("page")
+    allowed = curve_line.add_client("page")
     seqs: list[int] = []
     stop = threading.Event()
 
     def listen() -> None:
-        with keyed.feed("ear", cursor=0) as feed:
+        with curve_line.feed("ear", cursor=0) as feed:
             while not stop.is_set():
                 event = feed.receive(50)
                 if isinstance(event, VerdictReceived):
@@ -287,17 +291,17 @@ def test_who_stays_misses_nothing_when_another_is_shut_out(keyed: CurveFixture) 
     ear.start()
     wait_for(lambda: len(seqs) > 30)
     allowed.unlink()
-    cut_at = keyed.rig.line.spool.last_seq
+    cut_at = curve_line.running.line.spool.last_seq
     wait_for(lambda: bool(seqs) and seqs[-1] > cut_at + 100)
     stop.set()
     ear.join(5)
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_a_gateway_with_keys(keyed: CurveFixture, tmp_path: Path) -> None:
-    keyed.new_client("plc-1")
-    line = keyed.rig.line
-    curve = {"secret": str(keyed.secrets["plc-1"]), "server": str(keyed.server)}
+def test_a_gateway_with_keys(curve_line: CurveFixture, tmp_path: Path) -> None:
+    curve_line.new_client("plc-1")
+    line = curve_line.running.line
+    curve = {"secret": str(curve_line.secrets["plc-1"]), "server": str(curve_line.server)}
     feed = msgspec.convert(
         {
             "line": "rig",
@@ -316,7 +320,7 @@ def test_a_gateway_with_keys(keyed: CurveFixture, tmp_path: Path) -> None:
     time.sleep(0.5)
     assert journal.cursor is None
     assert not link.images[-1].online
-    keyed.add_client("plc-1")
+    curve_line.add_client("plc-1")
     wait_for(lambda: journal.last_record is not None and journal.last_record.totals.results >= 50)
     gateway.stop()
     thread.join(5)
@@ -345,7 +349,7 @@ def type_curve() -> type:
 
 
 @pytest.mark.parametrize("taken", ["verdicts", "replay"])
-def test_a_taken_address_ends_the_start_and_hangs_nothing(tmp_path: Path, taken: str) -> None:
+def test_an_address_in_use_ends_the_start_without_a_hang(tmp_path: Path, taken: str) -> None:
     curve_keys.create_server_keys(tmp_path / "keys")
     context: zmq.Context[Socket] = zmq.Context()
     holder = context.socket(zmq.PUB)

@@ -16,10 +16,10 @@ from tests.system.plant import wait_for
 from tests.unit.services.gateway.test_gateway import CONFIG, FakeLink
 
 
-def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Path) -> None:
-    feeder = FakeLine(tmp_path, heartbeat_ms=700)
+def test_an_old_heartbeat_after_a_restart_resets_no_sequence(tmp_path: Path) -> None:
+    fake_line = FakeLine(tmp_path, heartbeat_ms=700)
     feed = msgspec.structs.replace(
-        CONFIG.feed, verdicts=feeder.publisher.address, replay=feeder.replay_server.address
+        CONFIG.feed, verdicts=fake_line.publisher.address, replay=fake_line.replay_server.address
     )
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
 
@@ -40,7 +40,7 @@ def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Pa
     live(lambda gateway, journal: journal.last_record is not None)
     for end in (10, 20, 30):
         for index in range(10):
-            feeder.close_frame(ASSESSMENTS[index % len(ASSESSMENTS)])
+            fake_line.close_frame(ASSESSMENTS[index % len(ASSESSMENTS)])
         live(lambda gateway, journal, end=end: journal.cursor == end)
     journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
     assert [record.seq for record in journal.read_records() if record.completion] == list(
@@ -51,4 +51,4 @@ def test_a_restart_hears_an_old_heartbeat_and_nothing_is_renumbered(tmp_path: Pa
         journal.last_record.sequence_generation
     }
     journal.close()
-    feeder.close()
+    fake_line.close()

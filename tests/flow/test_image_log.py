@@ -17,34 +17,34 @@ from tests.flow.line_harness import SHAPE, LineHarness
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Any:
+def harness(tmp_path: Path) -> Any:
     made = LineHarness(tmp_path, spool_slots=64)
     yield made
     made.close()
 
 
-def log_of(bench: LineHarness, *, reads_files: bool) -> ImageLog:
-    camera = FolderCamera(Options(path="unused"), bench.clock) if reads_files else None
-    capture: Any = SimpleNamespace(camera=camera or bench.camera)
-    return ImageLog(bench.spool, [capture])
+def log_of(harness: LineHarness, *, reads_files: bool) -> ImageLog:
+    camera = FolderCamera(Options(path="unused"), harness.clock) if reads_files else None
+    capture: Any = SimpleNamespace(camera=camera or harness.camera)
+    return ImageLog(harness.spool, [capture])
 
 
-def accept(bench: LineHarness, label: str | None, problem: str = "") -> None:
-    whole = bench.grab(1)
+def accept(harness: LineHarness, label: str | None, problem: str = "") -> None:
+    whole = harness.grab(1)
     pixels = None if problem else whole.pixels
     grab = Grab(pixels, whole.camera_frame_id, whole.captured_at_ns, label=label, problem=problem)
-    bench.capture.accept(grab)
-    bench.run_worker()
+    harness.capture.accept(grab)
+    harness.run_worker()
 
 
-def test_every_image_is_logged_once_in_order(bench: LineHarness) -> None:
+def test_every_image_is_logged_once_in_order(harness: LineHarness) -> None:
     assert SHAPE.channels == 1
-    log = log_of(bench, reads_files=True)
+    log = log_of(harness, reads_files=True)
     with structlog.testing.capture_logs() as lines:
         log.log_closed()
-        accept(bench, "a.png")
-        accept(bench, "b.png", "is a named pipe, not a regular file")
-        accept(bench, None)  # a live camera of the same line
+        accept(harness, "a.png")
+        accept(harness, "b.png", "is a named pipe, not a regular file")
+        accept(harness, None)  # a live camera of the same line
         log.log_closed(1)
         log.log_closed()
         log.log_closed()
@@ -56,21 +56,21 @@ def test_every_image_is_logged_once_in_order(bench: LineHarness) -> None:
     assert {line["event"] for line in lines} == {log_events.PICTURE_JUDGED}
 
 
-def test_an_open_frame_is_waited_for(bench: LineHarness) -> None:
-    log = log_of(bench, reads_files=True)
-    bench.capture.accept(Grab(bench.grab(1).pixels, 1, bench.clock.now_ns(), label="a.png"))
+def test_an_open_frame_is_waited_for(harness: LineHarness) -> None:
+    log = log_of(harness, reads_files=True)
+    harness.capture.accept(Grab(harness.grab(1).pixels, 1, harness.clock.now_ns(), label="a.png"))
     with structlog.testing.capture_logs() as lines:
         log.log_closed()
         assert lines == []
-        bench.run_worker()
+        harness.run_worker()
         log.log_closed()
     assert [line["picture"] for line in lines] == ["a.png"]
 
 
-def test_overwritten_verdicts_are_counted(bench: LineHarness) -> None:
-    log = log_of(bench, reads_files=True)
+def test_overwritten_verdicts_are_counted(harness: LineHarness) -> None:
+    log = log_of(harness, reads_files=True)
     for index in range(100):
-        accept(bench, f"{index}.png")
+        accept(harness, f"{index}.png")
     with structlog.testing.capture_logs() as lines:
         log.log_closed(1 << 62)
     skipped = lines[0]
@@ -80,9 +80,9 @@ def test_overwritten_verdicts_are_counted(bench: LineHarness) -> None:
     assert lines[-1]["picture"] == "99.png"
 
 
-def test_nothing_is_logged_for_a_live_camera(bench: LineHarness) -> None:
-    log = log_of(bench, reads_files=False)
-    accept(bench, "a.png")
+def test_nothing_is_logged_for_a_live_camera(harness: LineHarness) -> None:
+    log = log_of(harness, reads_files=False)
+    accept(harness, "a.png")
     with structlog.testing.capture_logs() as lines:
         log.log_closed()
     assert lines == []

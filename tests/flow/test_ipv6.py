@@ -23,14 +23,14 @@ def has_ipv6() -> bool:
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 def test_a_line_on_ipv6(tmp_path: Path) -> None:
     assert address_problem("tcp://[::1]:6600") is None
-    feeder = FakeLine(tmp_path, verdicts="tcp://[::1]:*", replay="tcp://[::1]:*")
+    fake_line = FakeLine(tmp_path, verdicts="tcp://[::1]:*", replay="tcp://[::1]:*")
     try:
-        assert feeder.publisher.address.startswith("tcp://[::1]:")
+        assert fake_line.publisher.address.startswith("tcp://[::1]:")
         feed = VerdictFeed(
-            feeder.publisher.address, feeder.replay_server.address, name="six", cursor=0
+            fake_line.publisher.address, fake_line.replay_server.address, name="six", cursor=0
         )
         try:
-            seqs = [feeder.close_frame(finding) for finding in ASSESSMENTS]
+            seqs = [fake_line.close_frame(finding) for finding in ASSESSMENTS]
             heard: list[int] = []
             for _ in range(500):
                 event = feed.receive(50)
@@ -43,4 +43,4 @@ def test_a_line_on_ipv6(tmp_path: Path) -> None:
         finally:
             feed.close()
     finally:
-        feeder.close()
+        fake_line.close()

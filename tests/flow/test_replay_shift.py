@@ -46,7 +46,7 @@ def verdict_reasons(path: Path) -> set[str]:
     }
 
 
-def test_each_field_of_a_verdict_is_compared_or_said_not_to_be() -> None:
+def test_each_field_of_a_verdict_is_compared_or_excluded() -> None:
     from edgeinspect.domain.verdict import Verdict
 
     assert sorted(RESULT_FIELDS + CONTEXT_FIELDS + NOT_COMPARED) == sorted(
@@ -54,7 +54,7 @@ def test_each_field_of_a_verdict_is_compared_or_said_not_to_be() -> None:
     )
 
 
-def test_whatever_decided_the_verdict_is_given_again(shift: RecordedShift, tmp_path: Path) -> None:
+def test_every_kind_of_verdict_is_reproduced(shift: RecordedShift, tmp_path: Path) -> None:
     everything(shift)
     shift.finish()
     path = tmp_path / "a.mcap"
@@ -75,7 +75,7 @@ def test_whatever_decided_the_verdict_is_given_again(shift: RecordedShift, tmp_p
     assert found.models == found.recorded_models
 
 
-def test_the_letterbox_is_the_cameras_own_picture_again(tmp_path: Path) -> None:
+def test_a_letterboxed_frame_is_replayed_from_the_cameras_image(tmp_path: Path) -> None:
     shift = RecordedShift(tmp_path, tmp_path / "a.mcap", letterbox=True)
     for shape in ((16, 16, 1), (32, 32, 1), (8, 16, 1), (4, 8, 1)):
         shift.inspect(shift.harness.grab(180, shape))
@@ -84,9 +84,7 @@ def test_the_letterbox_is_the_cameras_own_picture_again(tmp_path: Path) -> None:
     assert (found.compared, found.equal) == (4, 4)
 
 
-def test_a_pixel_that_is_not_the_recorded_one_is_found(
-    shift: RecordedShift, tmp_path: Path
-) -> None:
+def test_a_changed_pixel_is_detected(shift: RecordedShift, tmp_path: Path) -> None:
     shift.inspect(shift.harness.grab(10))
     frame = shift.accept(shift.defect(180, 2, part_id="p-2"))
     pixels = shift._pixels[frame.seq]
@@ -102,7 +100,7 @@ def test_a_pixel_that_is_not_the_recorded_one_is_found(
     assert main(["replay", str(tmp_path / "a.mcap")]) == 65
 
 
-def test_other_thresholds_are_a_question_not_a_fault(
+def test_other_thresholds_are_no_error(
     shift: RecordedShift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     everything(shift)
@@ -122,7 +120,7 @@ def test_other_thresholds_are_a_question_not_a_fault(
     assert "p-2" in out
 
 
-def test_another_model_takes_the_place_of_its_kind(
+def test_another_model_replaces_the_one_of_its_kind(
     shift: RecordedShift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything(shift)
@@ -150,7 +148,7 @@ def test_a_model_of_that_name_with_other_weights_is_refused(tmp_path: Path) -> N
     assert found.equal == 1
 
 
-def test_a_reload_in_the_middle_changes_who_judges(tmp_path: Path) -> None:
+def test_a_reload_in_the_recording_changes_the_inspector(tmp_path: Path) -> None:
     shift = RecordedShift(tmp_path, tmp_path / "a.mcap")
     shift.inspect(shift.defect(180, 2))
     text = shift.text.replace("area_px: 2,", "area_px: 7,")
@@ -169,7 +167,7 @@ def test_a_reload_in_the_middle_changes_who_judges(tmp_path: Path) -> None:
     assert found.decisions == {"REJECT": {"REJECT": 1}, "PASS": {"PASS": 1}}
 
 
-def test_a_frame_without_its_picture_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_a_frame_without_its_image_is_skipped_and_counted(tmp_path: Path) -> None:
     shift = RecordedShift(tmp_path, tmp_path / "a.mcap")
     shift.inspect(shift.harness.grab(10))
     shift.accept(shift.harness.grab(10))
@@ -183,17 +181,17 @@ def test_a_frame_without_its_picture_is_left_out_and_counted(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("recorded_from", [1, 5])
-def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from: int) -> None:
+def test_frozen_images_need_the_images_before(tmp_path: Path, recorded_from: int) -> None:
     shift = RecordedShift(tmp_path, tmp_path / "a.mcap", frozen_frames=3)
     from edgeinspect.pipeline.capture.image_checks import ImageChecker, ImageLimits
 
-    bench = shift.harness
-    bench.capture._image_checker = ImageChecker(ImageLimits(0, 255, 3))
+    harness = shift.harness
+    harness.capture._image_checker = ImageChecker(ImageLimits(0, 255, 3))
     pixels = np.random.default_rng(1).integers(0, 99, SHAPE.dims, np.uint8)
     for number in range(1, 10):
-        frame = bench.capture.accept(Grab(pixels, number, bench.clock.now_ns()))
+        frame = harness.capture.accept(Grab(pixels, number, harness.clock.now_ns()))
         shift._pixels[frame.seq] = pixels
-        while bench.run_worker():
+        while harness.run_worker():
             pass
     shift._next = recorded_from
     shift.finish()
@@ -207,7 +205,7 @@ def test_frozen_pictures_need_the_pictures_before(tmp_path: Path, recorded_from:
         assert found.compared == 2
 
 
-def test_what_the_recorder_missed_and_a_clock_that_was_set_are_said(
+def test_missed_frames_and_clock_steps_are_reported(
     shift: RecordedShift, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shift.inspect(shift.harness.grab(10))
@@ -252,14 +250,14 @@ def test_the_times_between_the_frames_can_be_kept(
     assert slept == []
 
 
-def test_what_the_ring_does_not_hold_is_kept_aside_while_it_is_wanted(tmp_path: Path) -> None:
-    bench = LineHarness(tmp_path, letterbox=True)
-    bench.capture.accept(bench.grab(1, (32, 32, 1)))
-    reader = SideBufferReader(bench.ring.path.with_suffix(".aside"), 4, 4096)
-    reader.request(bench.clock.now_ns())
-    boxed = bench.capture.accept(bench.grab(2, (32, 32, 1)))
-    plain = bench.capture.accept(bench.grab(3))
-    bad = bench.capture.accept(bench.grab(4, (8, 16, 3)))
+def test_images_outside_the_ring_are_in_the_side_buffer_while_requested(tmp_path: Path) -> None:
+    harness = LineHarness(tmp_path, letterbox=True)
+    harness.capture.accept(harness.grab(1, (32, 32, 1)))
+    reader = SideBufferReader(harness.ring.path.with_suffix(".aside"), 4, 4096)
+    reader.request(harness.clock.now_ns())
+    boxed = harness.capture.accept(harness.grab(2, (32, 32, 1)))
+    plain = harness.capture.accept(harness.grab(3))
+    bad = harness.capture.accept(harness.grab(4, (8, 16, 3)))
     for frame, first in ((boxed, 2), (bad, 4)):
         kept = reader.read(frame.seq)
         assert kept is not None
@@ -267,7 +265,7 @@ def test_what_the_ring_does_not_hold_is_kept_aside_while_it_is_wanted(tmp_path: 
     assert reader.read(plain.seq) is None
     assert reader.read(1) is None
     reader.close()
-    bench.close()
+    harness.close()
 
 
 def test_a_cut_recording_is_replayed_up_to_the_cut(shift: RecordedShift, tmp_path: Path) -> None:
@@ -283,7 +281,7 @@ def test_a_cut_recording_is_replayed_up_to_the_cut(shift: RecordedShift, tmp_pat
     assert len(found.cuts) == 1
 
 
-def test_what_no_line_can_have_said_is_refused(tmp_path: Path) -> None:
+def test_impossible_records_are_refused(tmp_path: Path) -> None:
     import msgspec
 
     from edgeinspect.storage.recording.messages import FrameRecord

@@ -109,18 +109,18 @@ class TwoCameraLine:
 
 
 @pytest.fixture
-def station(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[TwoCameraLine]:
-    station = TwoCameraLine(tmp_path, getattr(request, "param", 20_000))
-    yield station
-    station.close()
+def two_cameras(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[TwoCameraLine]:
+    two_cameras = TwoCameraLine(tmp_path, getattr(request, "param", 20_000))
+    yield two_cameras
+    two_cameras.close()
 
 
-def test_a_part_that_both_cameras_pass_is_good(station: TwoCameraLine) -> None:
-    first = station.trigger("top", "plate-1", 500)
-    verdict = station.receive(Verdict)
-    second = station.trigger("side", "plate-1", 1500)
+def test_a_part_that_both_cameras_pass_is_good(two_cameras: TwoCameraLine) -> None:
+    first = two_cameras.trigger("top", "plate-1", 500)
+    verdict = two_cameras.receive(Verdict)
+    second = two_cameras.trigger("side", "plate-1", 1500)
     assert first.seq in (None, verdict.seq), "None if this machine stood still for 400 ms"
-    part = station.receive(PartVerdict)
+    part = two_cameras.receive(PartVerdict)
     assert (part.part_id, part.decision) == ("plate-1", Decision.PASS)
     assert [each.camera for each in part.members] == ["top", "side"]
     assert part.members[0].seq == verdict.seq
@@ -128,32 +128,32 @@ def test_a_part_that_both_cameras_pass_is_good(station: TwoCameraLine) -> None:
     assert part.act_by_encoder == 4500, "the ejector is 4000 from one and 3000 from the other"
 
 
-@pytest.mark.parametrize("station", [700], indirect=True)
+@pytest.mark.parametrize("two_cameras", [700], indirect=True)
 def test_a_part_that_one_camera_never_saw_has_no_verdict_at_its_deadline(
-    station: TwoCameraLine,
+    two_cameras: TwoCameraLine,
 ) -> None:
-    station.trigger("top", "plate-2")
-    station.receive(Verdict)
-    part = station.receive(PartVerdict)
+    two_cameras.trigger("top", "plate-2")
+    two_cameras.receive(Verdict)
+    part = two_cameras.receive(PartVerdict)
     assert (part.part_id, part.decision) == ("plate-2", Decision.NO_VERDICT)
     assert part.missing == ("side",)
-    counts = station.line.reporter.status().camera_counts
+    counts = two_cameras.line.reporter.status().camera_counts
     assert (counts["top"].frames, counts["side"].frames) == (1, 0)
 
 
-def test_what_is_open_at_the_stop_has_no_verdict(station: TwoCameraLine) -> None:
-    station.trigger("side", "plate-3")
-    station.receive(Verdict)
-    stopping = threading.Thread(target=station.line.stop)
+def test_what_is_open_at_the_stop_has_no_verdict(two_cameras: TwoCameraLine) -> None:
+    two_cameras.trigger("side", "plate-3")
+    two_cameras.receive(Verdict)
+    stopping = threading.Thread(target=two_cameras.line.stop)
     stopping.start()
-    part = station.receive(PartVerdict)
+    part = two_cameras.receive(PartVerdict)
     stopping.join()
     assert (part.decision, part.missing) == (Decision.NO_VERDICT, ("top",))
 
 
-def test_a_trigger_without_a_frame_is_an_alarm(station: TwoCameraLine) -> None:
+def test_a_trigger_without_a_frame_is_an_alarm(two_cameras: TwoCameraLine) -> None:
     """The PLC counts 8 triggers, then 9 with a frame, then 10 without one."""
-    alarms, clock = station.line.alarms, SystemClock()
+    alarms, clock = two_cameras.line.alarms, SystemClock()
 
     def alarm_within(count: int, seconds: float) -> str:
         until = time.monotonic() + seconds
@@ -161,13 +161,13 @@ def test_a_trigger_without_a_frame_is_an_alarm(station: TwoCameraLine) -> None:
             said = TriggerCount(
                 camera="top", count=count, within_ms=200, read_at_utc_ns=clock.utc_ns()
             )
-            station.dealer.send(encode_body(said))
+            two_cameras.dealer.send(encode_body(said))
             time.sleep(0.05)
         return alarms.text
 
     assert not alarm_within(8, 0.6)
     time.sleep(0.2)
-    station.trigger("top", "plate-4")
+    two_cameras.trigger("top", "plate-4")
     assert not alarm_within(9, 2.5)
     time.sleep(0.2)
     alarm = alarm_within(10, 20)
@@ -224,21 +224,21 @@ class WorkerSimulation:
     """Four cameras and one worker on a manual clock; frames come while the engine works."""
 
     def __init__(self, folder: Path, periods_us: list[int], budget_us: int, needs_us: int) -> None:
-        self.harness = bench = LineHarness(folder, slots=64, budget_ms=1)
-        bench.frame_queue.close()
+        self.harness = harness = LineHarness(folder, slots=64, budget_ms=1)
+        harness.frame_queue.close()
         self.frame_queue = FrameQueue(len(periods_us))
-        self.guard = DeadlineGuard(self.frame_queue, bench.closer, bench.clock)
+        self.guard = DeadlineGuard(self.frame_queue, harness.closer, harness.clock)
         # Odd by some ns, so that nothing ends exactly at a deadline.
         self.needs_ns, self.budget_ns = needs_us * NS_PER_US + 7, budget_us * NS_PER_US
         self.coming: list[tuple[int, int]] = []
         self.sent = [0] * len(periods_us)
         gate = brightness_gate(BENCH_SHAPE, lambda: self.pass_until(self.now_ns + self.needs_ns))
-        causes = replace(bench.closer.provenance, cameras=("top",))
+        causes = replace(harness.closer.provenance, cameras=("top",))
         self.worker = InspectionWorker(
             frame_queue=self.frame_queue,
-            closer=bench.closer,
+            closer=harness.closer,
             keep_warm_ns=0,
-            inspector=FrameInspector(WorkerEngines(gate, None), RULES, causes, bench.clock),
+            inspector=FrameInspector(WorkerEngines(gate, None), RULES, causes, harness.clock),
         )
         self.worker.warm_up(16)
         self.began_ns = self.now_ns
@@ -251,15 +251,17 @@ class WorkerSimulation:
         self.jobs = [(at_ns, at_ns + self.budget_ns) for at_ns, _lane in self.coming]
 
     def capture(self, camera_index: int) -> CaptureThread:
-        bench = self.harness
+        harness = self.harness
         return CaptureThread(
-            camera=bench.camera,
-            ring=bench.ring,
+            camera=harness.camera,
+            ring=harness.ring,
             frame_queue=self.frame_queue,
             guard=self.guard,
-            closer=bench.closer,
-            clock=bench.clock,
-            rules=replace(bench.capture.rules, camera_index=camera_index, budget_ns=self.budget_ns),
+            closer=harness.closer,
+            clock=harness.clock,
+            rules=replace(
+                harness.capture.rules, camera_index=camera_index, budget_ns=self.budget_ns
+            ),
         )
 
     @property
@@ -307,10 +309,10 @@ def test_no_order_would_miss_fewer_deadlines(
     periods_us: list[int], budget_us: int, needs_us: int
 ) -> None:
     with TemporaryDirectory() as folder:
-        works = WorkerSimulation(Path(folder), periods_us, budget_us, needs_us)
-        jobs = list(works.jobs)
-        in_time = works.run()
-        works.harness.ring.remove_file()
-        works.harness.spool.release()
-        works.frame_queue.close()
-    assert in_time == most_on_time(jobs, works.needs_ns)
+        simulation = WorkerSimulation(Path(folder), periods_us, budget_us, needs_us)
+        jobs = list(simulation.jobs)
+        in_time = simulation.run()
+        simulation.harness.ring.remove_file()
+        simulation.harness.spool.release()
+        simulation.frame_queue.close()
+    assert in_time == most_on_time(jobs, simulation.needs_ns)

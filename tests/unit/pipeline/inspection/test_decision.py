@@ -76,7 +76,7 @@ def test_listing_is_cut_and_counted() -> None:
     assert found.regions[0].area_px == 200
 
 
-def test_gate_that_is_sure_rejects_without_regions() -> None:
+def test_gate_above_its_reject_threshold_rejects_without_regions() -> None:
     assert decide_by_regions(0.9, [], rules()).reason is Reason.GATE
     assert decide_by_regions(0.89, [], rules()).decision is Decision.PASS
     assert decide_by_regions(None, [], rules(gate=None)).reason is Reason.CLEAN
@@ -106,7 +106,7 @@ def test_reject_exactly_when_a_limit_is_passed(
 
 
 @given(areas_of_classes, st.floats(0, 1), st.floats(0, 1))
-def test_more_suspicion_never_turns_a_reject_into_a_pass(
+def test_a_higher_probability_never_turns_a_reject_into_a_pass(
     groups: list[tuple[int, float, list[int]]], low: float, high: float
 ) -> None:
     low, high = sorted((low, high))

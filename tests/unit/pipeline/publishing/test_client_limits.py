@@ -80,7 +80,7 @@ def admit(made: SubscriptionLimiter, connection: int, *, useful: bool = True) ->
     return made.allow(FakeFrame(connection), can_match=useful)  # type: ignore[arg-type]
 
 
-def test_a_client_has_so_many_and_then_two_a_second() -> None:
+def test_a_client_has_an_allowance_and_then_two_per_second() -> None:
     made, clock, ended = subscribers()
     assert all(admit(made, 7) for _ in range(SUBSCRIPTIONS_MAX))
     clock.advance(1_000 * NS_PER_MS)
@@ -95,7 +95,7 @@ def test_a_client_has_so_many_and_then_two_a_second() -> None:
     assert admit(made, 7), "a new client under the number begins anew"
 
 
-def test_what_matches_nothing_is_bounded_for_each_and_for_all() -> None:
+def test_unmatched_subscriptions_are_limited_per_client_and_in_total() -> None:
     made, _clock, ended = subscribers()
     assert all(admit(made, 1, useful=False) for _ in range(UNMATCHED_PER_CLIENT_MAX))
     assert not admit(made, 1, useful=False)
@@ -130,29 +130,29 @@ def test_which_subscriptions_can_match(topic: bytes, useful: bool) -> None:
     assert subscribers("top")[0].may_match(topic) is useful
 
 
-def test_a_flood_of_subscriptions_ends_its_connection_and_costs_little(tmp_path: Path) -> None:
-    feeder = FakeLine(tmp_path)
+def test_a_flood_of_subscriptions_is_disconnected_and_costs_little(tmp_path: Path) -> None:
+    fake_line = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     flooder = context.socket(zmq.XSUB)
     flooder.linger = 0
     flooder.sndhwm = 0
     monitor = flooder.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     before = rss_mib()
-    flooder.connect(feeder.publisher.address)
+    flooder.connect(fake_line.publisher.address)
     for number in range(20_000):
         flooder.send(b"\x01verdict.press.%d." % number + b"x" * 80)
     assert monitor.poll(20_000), "it was let go"
     time.sleep(0.5)
     assert rss_mib() - before < 60  # 20,000 take 80 MiB in the tree; its own queue is here too
-    turns = feeder.publisher.progress_count
+    turns = fake_line.publisher.progress_count
     end = time.monotonic() + 10
-    while feeder.publisher.progress_count < turns + 3:
+    while fake_line.publisher.progress_count < turns + 3:
         assert time.monotonic() < end, "the publisher stands"
         time.sleep(0.01)
     flooder.disable_monitor()
     monitor.close(0)
     context.destroy(0)
-    feeder.close()
+    fake_line.close()
 
 
 def rss_mib() -> int:
@@ -161,34 +161,34 @@ def rss_mib() -> int:
 
 
 @pytest.mark.parametrize("junk", [b"\x02hello", b"verdict.press.top.pass"])
-def test_who_sends_what_is_no_subscription_is_disconnected(tmp_path: Path, junk: bytes) -> None:
+def test_a_client_that_sends_no_subscription_is_disconnected(tmp_path: Path, junk: bytes) -> None:
     """libzmq would take the next subscription of another for its own."""
-    feeder = FakeLine(tmp_path)
+    fake_line = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     sender = context.socket(zmq.XSUB)
     sender.linger = 0
     sender.reconnect_ivl = -1
     monitor = sender.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-    sender.connect(feeder.publisher.address)
+    sender.connect(fake_line.publisher.address)
     sender.send(junk)
     assert monitor.poll(20_000)
     sender.disable_monitor()
     monitor.close(0)
     context.destroy(0)
-    feeder.close()
+    fake_line.close()
 
 
-def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
-    feeder = FakeLine(tmp_path)
+def test_new_connections_are_limited_and_the_others_wait(tmp_path: Path) -> None:
+    fake_line = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     ears = []
     for _ in range(3 * CLIENT_BURST):
         ear = context.socket(zmq.SUB)
         ear.subscribe(b"heartbeat.press")
-        ear.connect(feeder.publisher.address)
+        ear.connect(fake_line.publisher.address)
         ears.append(ear)
     assert ears[0].poll(5_000), "the first ones hear"
-    door = feeder.publisher._admission
+    door = fake_line.publisher._admission
     assert door is not None
     end = time.monotonic() + 10
     while not door.pause_count:
@@ -196,11 +196,11 @@ def test_so_many_connect_at_once_and_the_others_wait(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert len(door._clients) < 3 * CLIENT_BURST
     context.destroy(0)
-    feeder.close()
+    fake_line.close()
 
 
 @pytest.mark.parametrize("wire", ["tcp", "ipc"])
-def test_who_takes_nothing_is_let_go_and_who_reads_stays(
+def test_a_client_that_does_not_read_is_disconnected_and_one_that_reads_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: str
 ) -> None:
     """What is queued for a subscriber that never reads would be held for ever."""
@@ -251,14 +251,14 @@ def test_who_takes_nothing_is_let_go_and_who_reads_stays(
     desk.close()
 
 
-def test_where_a_flood_came_from_gets_in_one_at_a_time(
+def test_clients_from_the_source_of_a_flood_connect_one_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "FLOOD_ADMIT_INTERVAL_NS", 3_600_000 * NS_PER_MS)
     monkeypatch.setattr(admission, "_HANDSHAKE_NS", 3_600_000 * NS_PER_MS)
-    feeder = FakeLine(tmp_path)
-    port = feeder.publisher.address.rpartition(":")[2]
-    door = feeder.publisher._admission
+    fake_line = FakeLine(tmp_path)
+    port = fake_line.publisher.address.rpartition(":")[2]
+    door = fake_line.publisher._admission
     assert door is not None
     context: zmq.Context[Socket] = zmq.Context()
     flooder = context.socket(zmq.XSUB)
@@ -286,40 +286,40 @@ def test_where_a_flood_came_from_gets_in_one_at_a_time(
     door._floods.clear()
     assert waits.poll(10_000)
     context.destroy(0)
-    feeder.close()
+    fake_line.close()
 
 
-def test_a_peer_that_was_reset_is_gone_when_the_kernel_has_asked_for_it(
+def test_a_peer_that_was_reset_is_removed_after_the_keepalive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its reset is dropped, and the ROUTER sends it nothing that could fail."""
     # Where the kernel lets nobody filter, the reset itself is seen.
     quick = tuple((option, 1) for option, _value in tcp_connections._KEEPALIVE)
     monkeypatch.setattr(tcp_connections, "_KEEPALIVE", quick)
-    feeder = FakeLine(tmp_path)
-    door = feeder.replay_server._admission
+    fake_line = FakeLine(tmp_path)
+    door = fake_line.replay_server._admission
     assert door is not None
-    client = zmtp_client(feeder.replay_server.address, "DEALER")
+    client = zmtp_client(fake_line.replay_server.address, "DEALER")
     assert len(door._clients) == 1
     reset_connection(client)
     end = time.monotonic() + 20
     while door._clients:
         assert time.monotonic() < end
         time.sleep(0.05)
-    feeder.close()
+    fake_line.close()
 
 
 @pytest.mark.parametrize(("scheme", "filters"), [("tcp", True), ("tcp", False), ("ipc", True)])
-def test_who_is_let_go_is_gone_though_it_goes_on_sending(
+def test_a_disconnected_client_is_removed_though_it_keeps_sending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, filters: bool
 ) -> None:
     if not filters:  # as under a kernel that lets root alone
         monkeypatch.setattr(tcp_connections, "_SO_ATTACH_FILTER", 9_999)
     address = f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*"
-    feeder = FakeLine(tmp_path, replay=address)
-    door = feeder.replay_server._admission
+    fake_line = FakeLine(tmp_path, replay=address)
+    door = fake_line.replay_server._admission
     assert door is not None
-    client = zmtp_client(feeder.replay_server.address, "DEALER")
+    client = zmtp_client(fake_line.replay_server.address, "DEALER")
     client.settimeout(0.05)
     (descriptor,) = door._clients
     ended = threading.Event()
@@ -340,13 +340,13 @@ def test_who_is_let_go_is_gone_though_it_goes_on_sending(
     flooding.join()
     client.close()
     assert not door._clients
-    feeder.close()
+    fake_line.close()
 
 
 # -- what waits for who does not read ----------------------------------------------------
 
 
-def test_all_together_may_be_behind_by_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backlog_of_all_clients_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", 3_000_000)
     pairs = [sockets.socketpair() for _ in range(3)]
     for near, _far in pairs:
@@ -384,7 +384,7 @@ def test_all_together_may_be_behind_by_so_much(monkeypatch: pytest.MonkeyPatch) 
             end.close()
 
 
-def test_bytes_bound_what_trickling_readers_cost(
+def test_the_backlog_of_slow_readers_is_limited_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take a little now and then, so that they are never deaf."""
@@ -430,9 +430,9 @@ def test_bytes_bound_what_trickling_readers_cost(
 # -- the ROUTER --------------------------------------------------------------------------
 
 
-def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
+def test_an_endless_message_ends_its_connection(tmp_path: Path) -> None:
     """ZeroMQ keeps any number of its parts: it took 3 GiB in three seconds."""
-    feeder = FakeLine(tmp_path, replay=f"ipc://{tmp_path}/r")
+    fake_line = FakeLine(tmp_path, replay=f"ipc://{tmp_path}/r")
     endless = zmtp_client(f"ipc://{tmp_path}/r", "DEALER")
     sent_bytes = 0
     with contextlib.suppress(ConnectionError):
@@ -442,29 +442,29 @@ def test_a_message_without_an_end_ends_its_connection(tmp_path: Path) -> None:
             time.sleep(0.001)
     assert sent_bytes < 1 << 30, "it was let go"
     endless.close()
-    door = feeder.replay_server._admission
+    door = fake_line.replay_server._admission
     assert door is not None
     assert door.disconnected_count == 1
-    feeder.close()
+    fake_line.close()
 
 
-def test_who_sends_whole_messages_faster_than_they_are_heard_stays(tmp_path: Path) -> None:
-    feeder = FakeLine(tmp_path)
+def test_a_client_that_sends_complete_messages_quickly_stays(tmp_path: Path) -> None:
+    fake_line = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     busy = context.socket(zmq.DEALER)
     busy.linger = 0
-    busy.connect(feeder.replay_server.address)
+    busy.connect(fake_line.replay_server.address)
     for seq in range(4_000):
         busy.send(encode_body(Ack(name="busy", seq=seq)))
     end = time.monotonic() + 30
-    while feeder.replay_server.acks.get("busy") != 3_999:
+    while fake_line.replay_server.acks.get("busy") != 3_999:
         assert time.monotonic() < end
         time.sleep(0.01)
-    door = feeder.replay_server._admission
+    door = fake_line.replay_server._admission
     assert door is not None
     assert door.disconnected_count == 0
     context.destroy(0)
-    feeder.close()
+    fake_line.close()
 
 
 def test_replay_goes_in_slices_and_each_client_in_turn(tmp_path: Path) -> None:
@@ -498,7 +498,7 @@ def test_replay_goes_in_slices_and_each_client_in_turn(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_more_than_it_can_give_is_answered_with_busy(tmp_path: Path) -> None:
+def test_more_requests_than_allowed_are_answered_with_busy(tmp_path: Path) -> None:
     desk = PublishingHarness(tmp_path, 64)
     answers: list[object] = []
 
@@ -574,7 +574,9 @@ def test_a_trigger_does_not_wait_for_replay_or_for_a_disk(slow: SlowDiskHarness)
         assert time.monotonic() - began < 5  # some 10 ms; it was as long as all the replay
 
 
-def test_a_picture_that_is_read_too_late_is_refused_and_never_sent(slow: SlowDiskHarness) -> None:
+def test_an_image_that_is_read_too_late_is_refused_and_never_injected(
+    slow: SlowDiskHarness,
+) -> None:
     caller = slow.peer(zmq.DEALER, slow.replay.address)
     answer = ask(caller, ChallengeRequest(picture="late"))
     assert (answer.accepted, "could not be read" in answer.problem) == (False, True)
@@ -588,7 +590,7 @@ def test_a_picture_that_is_read_too_late_is_refused_and_never_sent(slow: SlowDis
     assert "there is none" in ask(caller, ChallengeRequest(picture="none")).problem
 
 
-def test_so_many_orders_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_that_wait_for_a_disk_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
     made = DiskTasks(SystemClock())
     for _ in range(16):
@@ -603,7 +605,7 @@ def test_so_many_orders_wait_for_a_disk(monkeypatch: pytest.MonkeyPatch) -> None
     made.stop()
 
 
-def test_an_answer_after_busy_is_whole(slow: SlowDiskHarness) -> None:
+def test_a_replay_is_complete_after_busy(slow: SlowDiskHarness) -> None:
     slow.close_frames(300)
     slow.spool.mark_published(300)
     dealer = slow.peer(zmq.DEALER, slow.replay.address)

@@ -59,7 +59,7 @@ def book() -> PartAggregator:
 
 
 @given(st.lists(decisions, max_size=3), st.booleans())
-def test_a_pass_needs_everybody(found: list[Decision], complete: bool) -> None:
+def test_a_pass_needs_every_camera(found: list[Decision], complete: bool) -> None:
     together = combine_decisions(found, complete=complete)
     assert (together is Decision.REJECT) == (Decision.REJECT in found)
     if together is Decision.PASS:
@@ -153,7 +153,7 @@ def test_the_last_pass_does_not_make_a_part_good_whose_deadline_it_brings_forwar
     assert not parts.expire(10 * WINDOW_NS, EPOCH)
 
 
-def test_a_reject_is_told_at_once_with_the_most_severe_code() -> None:
+def test_a_reject_is_sent_at_once_with_the_most_severe_code() -> None:
     parts = book()
     parts.add(verdict("side", Decision.PASS, at_ns=5), 5, 5, EPOCH)
     (part,) = parts.add(verdict("top", Decision.REJECT, at_ns=9, severity=4), 9, 9, EPOCH)
@@ -172,13 +172,13 @@ def test_a_reject_is_told_at_once_with_the_most_severe_code() -> None:
         verdict("top", Decision.REJECT, "challenge:a.png", simulated=True),
     ],
 )
-def test_frames_of_no_part_are_left_out(other: Verdict) -> None:
+def test_frames_without_a_part_are_ignored(other: Verdict) -> None:
     parts = book()
     assert not parts.add(other, 0, 0, EPOCH)
     assert not len(parts)
 
 
-def test_parts_held_are_bounded() -> None:
+def test_open_parts_are_limited() -> None:
     parts = book()
     closed = []
     for number in range(PARTS_MAX + 5):

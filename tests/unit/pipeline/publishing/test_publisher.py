@@ -51,156 +51,158 @@ class PublisherHarness(PublishingHarness):
 
 
 @pytest.fixture
-def press(tmp_path: Path) -> Iterator[PublisherHarness]:
-    press = PublisherHarness(tmp_path)
-    yield press
-    press.close()
+def publishing(tmp_path: Path) -> Iterator[PublisherHarness]:
+    publishing = PublisherHarness(tmp_path)
+    yield publishing
+    publishing.close()
 
 
-def seqs(press: PublisherHarness, count: int) -> list[int]:
-    heard = [press.receive() for _ in range(count)]
+def seqs(publishing: PublisherHarness, count: int) -> list[int]:
+    heard = [publishing.receive() for _ in range(count)]
     assert {topic for topic, _message in heard} <= {b"verdict.t.top.pass"}
     return [message.seq for _topic, message in heard]  # type: ignore[attr-defined]
 
 
-def test_verdicts_leave_in_order_and_wait_for_the_first_open_frame(press: PublisherHarness) -> None:
-    first, second, third = press.open(), press.open(), press.open()
-    press.close_frame(third)
-    press.close_frame(second)
-    assert press.publisher.publish_ready() == 0
-    assert press.spool.published_seq == 0
-    press.close_frame(first)
-    assert press.publisher.publish_ready() == 3
-    assert seqs(press, 3) == [1, 2, 3]
-    assert press.spool.published_seq == 3
-    assert press.publisher.publish_ready() == 0, "each once"
-    assert press.ear.poll(50) == 0
+def test_verdicts_are_sent_in_order_up_to_the_first_open_frame(
+    publishing: PublisherHarness,
+) -> None:
+    first, second, third = publishing.open(), publishing.open(), publishing.open()
+    publishing.close_frame(third)
+    publishing.close_frame(second)
+    assert publishing.publisher.publish_ready() == 0
+    assert publishing.spool.published_seq == 0
+    publishing.close_frame(first)
+    assert publishing.publisher.publish_ready() == 3
+    assert seqs(publishing, 3) == [1, 2, 3]
+    assert publishing.spool.published_seq == 3
+    assert publishing.publisher.publish_ready() == 0, "each once"
+    assert publishing.ear.poll(50) == 0
 
 
-def test_the_heartbeat_carries_the_last_seq_that_was_sent(press: PublisherHarness) -> None:
-    press.close_frames(5)
-    press.open()
-    press.publisher.publish_ready()
-    seqs(press, 5)
+def test_the_heartbeat_carries_the_last_seq_that_was_sent(publishing: PublisherHarness) -> None:
+    publishing.close_frames(5)
+    publishing.open()
+    publishing.publisher.publish_ready()
+    seqs(publishing, 5)
     for beat, (healthy, inspecting) in enumerate((((True, ""), True), ((False, "hot"), False)), 1):
-        press.healthy = healthy
-        press.publisher.send_heartbeat()
-        topic, message = press.receive()
+        publishing.healthy = healthy
+        publishing.publisher.send_heartbeat()
+        topic, message = publishing.receive()
         assert topic == b"heartbeat.t"
         assert isinstance(message, Heartbeat)
         assert message.last_seq == 5, "not of the frame that is open"
-        assert message.epoch == press.spool.epoch
+        assert message.epoch == publishing.spool.epoch
         assert message.beat == beat
         assert message.period_ms == HEARTBEAT_NS / 1e6
         assert message.inspecting is inspecting
         assert message.alarm == healthy[1]
 
 
-def test_a_gap_that_the_spool_overwrote_is_counted_and_does_not_stop_it(
-    press: PublisherHarness,
+def test_overwritten_verdicts_are_counted_and_skipped(
+    publishing: PublisherHarness,
 ) -> None:
-    press.spool.mark_ledgered(100)
-    press.close_frames(100)
-    assert press.publisher.publish_ready() == 64
-    assert press.publisher.unsent_count == 36
-    assert press.spool.published_seq == 100
-    assert seqs(press, 64) == list(range(37, 101))
+    publishing.spool.mark_ledgered(100)
+    publishing.close_frames(100)
+    assert publishing.publisher.publish_ready() == 64
+    assert publishing.publisher.unsent_count == 36
+    assert publishing.spool.published_seq == 100
+    assert seqs(publishing, 64) == list(range(37, 101))
 
 
-def test_a_newcomer_gets_the_last_value_of_what_it_asked_for(press: PublisherHarness) -> None:
-    press.close_frames(2)
-    press.publisher.publish_ready()
-    press.publisher._send_multipart([press.publisher._status_topic, b'{"of":"a status"}'])
-    verdict = press.receive(press.subscribe("verdict.t.top.pass"))[1]
+def test_a_new_subscriber_gets_the_last_value_of_its_topic(publishing: PublisherHarness) -> None:
+    publishing.close_frames(2)
+    publishing.publisher.publish_ready()
+    publishing.publisher._send_multipart([publishing.publisher._status_topic, b'{"of":"a status"}'])
+    verdict = publishing.receive(publishing.subscribe("verdict.t.top.pass"))[1]
     assert verdict.seq == 2  # type: ignore[attr-defined]
-    assert press.subscribe("status").recv_multipart() == [b"status.t", b'{"of":"a status"}']
-    beat = press.receive(press.subscribe("heartbeat"))[1]
+    assert publishing.subscribe("status").recv_multipart() == [b"status.t", b'{"of":"a status"}']
+    beat = publishing.receive(publishing.subscribe("heartbeat"))[1]
     assert isinstance(beat, Heartbeat)
     assert abs(beat.utc_ns - time.time_ns()) < 5e9, "made now: an old one would mislead"
-    assert seqs(press, 2) == [1, 2]
+    assert seqs(publishing, 2) == [1, 2]
 
 
 @pytest.mark.parametrize("topic", ["status", "verdict", "heartbeat", ""])
-def test_who_unsubscribes_takes_no_verdict_from_the_others(
-    press: PublisherHarness, topic: str
+def test_the_end_of_a_subscription_loses_no_verdict_of_others(
+    publishing: PublisherHarness, topic: str
 ) -> None:
-    leaver = press.subscribe(topic)
+    leaver = publishing.subscribe(topic)
     while leaver.poll(50):  # what a newcomer gets
         leaver.recv_multipart()
     leaver.unsubscribe(topic)
-    assert press.publisher._socket.poll(5_000)
-    press.publisher._accept_subscriptions()
-    press.close_frames(3)
-    press.publisher.publish_ready()
-    assert seqs(press, 3) == [1, 2, 3]
+    assert publishing.publisher._socket.poll(5_000)
+    publishing.publisher._accept_subscriptions()
+    publishing.close_frames(3)
+    publishing.publisher.publish_ready()
+    assert seqs(publishing, 3) == [1, 2, 3]
     assert leaver.poll(50) == 0
 
 
 @pytest.mark.parametrize("junk", [b"", b"\x02verdict", b"junk", b"x" * 1_025])
-def test_a_message_from_a_subscriber_takes_no_verdict_from_anyone(
-    press: PublisherHarness, junk: bytes
+def test_a_message_from_a_subscriber_loses_no_verdict(
+    publishing: PublisherHarness, junk: bytes
 ) -> None:
-    stranger = press.peer(zmq.XSUB, press.publisher.address)
+    stranger = publishing.peer(zmq.XSUB, publishing.publisher.address)
     stranger.send(junk)
-    assert press.publisher._socket.poll(1_000) or len(junk) > 1024  # it was shut out
-    press.publisher._accept_subscriptions()
-    press.close_frames(3)
-    press.publisher.publish_ready()
-    assert seqs(press, 3) == [1, 2, 3]
+    assert publishing.publisher._socket.poll(1_000) or len(junk) > 1024  # it was shut out
+    publishing.publisher._accept_subscriptions()
+    publishing.close_frames(3)
+    publishing.publisher.publish_ready()
+    assert seqs(publishing, 3) == [1, 2, 3]
 
 
-def test_it_ends_with_a_heartbeat_that_does_not_inspect(press: PublisherHarness) -> None:
-    press.close_frames(3)
-    press.publisher.stop()
-    press.publisher.run()
-    assert seqs(press, 3) == [1, 2, 3], "what is closed by then is sent"
-    beat = press.receive()[1]
+def test_the_last_heartbeat_is_not_inspecting(publishing: PublisherHarness) -> None:
+    publishing.close_frames(3)
+    publishing.publisher.stop()
+    publishing.publisher.run()
+    assert seqs(publishing, 3) == [1, 2, 3], "what is closed by then is sent"
+    beat = publishing.receive()[1]
     assert isinstance(beat, Heartbeat)
     assert (beat.last_seq, beat.inspecting) == (3, False)
 
 
-def test_whoever_closes_may_send_unless_another_sends(press: PublisherHarness) -> None:
-    press.close_frames(2)
-    press.publisher.try_send()
-    assert seqs(press, 2) == [1, 2]
-    press.close_frames(1)
-    with press.publisher._lock:
-        press.publisher.try_send()  # it does not wait, and the thread is woken for it
-        assert press.ear.poll(50) == 0
-    threading.Timer(0.2, press.publisher.stop).start()
-    press.publisher.run()
-    assert seqs(press, 1) == [3]
+def test_the_closing_thread_sends_unless_another_is_sending(publishing: PublisherHarness) -> None:
+    publishing.close_frames(2)
+    publishing.publisher.try_send()
+    assert seqs(publishing, 2) == [1, 2]
+    publishing.close_frames(1)
+    with publishing.publisher._lock:
+        publishing.publisher.try_send()  # it does not wait, and the thread is woken for it
+        assert publishing.ear.poll(50) == 0
+    threading.Timer(0.2, publishing.publisher.stop).start()
+    publishing.publisher.run()
+    assert seqs(publishing, 1) == [3]
 
 
 def test_a_subscription_that_comes_while_another_thread_sends_is_answered(
-    press: PublisherHarness,
+    publishing: PublisherHarness,
 ) -> None:
     """What a send takes in by the way does not show on the socket's descriptor again."""
-    thread = threading.Thread(target=press.publisher.run)
+    thread = threading.Thread(target=publishing.publisher.run)
     thread.start()
     done = threading.Event()
 
     def send() -> None:
         while not done.is_set():
-            press.close_frames(1)
-            press.publisher.try_send()
+            publishing.close_frames(1)
+            publishing.publisher.try_send()
 
     sender = threading.Thread(target=send)
     sender.start()
     try:
         for _ in range(100):
-            ear = press.peer(zmq.SUB, press.publisher.address)
+            ear = publishing.peer(zmq.SUB, publishing.publisher.address)
             ear.subscribe("verdict")
             assert ear.poll(5_000), "it was never welcomed"
             ear.close()
     finally:
         done.set()
         sender.join()
-        press.publisher.stop()
+        publishing.publisher.stop()
         thread.join()
 
 
-def test_a_taken_address_is_said(press: PublisherHarness) -> None:
+def test_an_address_in_use_is_an_error(publishing: PublisherHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.verdicts: tcp://.* cannot be bound")
     with zmq.Context() as context, said:  # which ends: nothing of it was left open
-        press.make(press.publisher.address, context)
+        publishing.make(publishing.publisher.address, context)

@@ -106,7 +106,7 @@ def router(tmp_path: Path) -> Iterator[ReplayServerHarness]:
     router.close()
 
 
-def test_what_was_published_comes_again_as_it_was(router: ReplayServerHarness) -> None:
+def test_published_verdicts_are_sent_again_unchanged(router: ReplayServerHarness) -> None:
     sent = router.close_frames(10)
     router.spool.mark_published(8)
     epoch = router.spool.epoch
@@ -119,7 +119,7 @@ def test_what_was_published_comes_again_as_it_was(router: ReplayServerHarness) -
     assert router.replay.replayed_count == 8
 
 
-def test_a_flood_of_entries_does_not_fill_the_ledger(tmp_path: Path) -> None:
+def test_operator_entries_for_the_ledger_are_limited(tmp_path: Path) -> None:
     clock, written = ManualClock(), []
     desk = PublishingHarness(tmp_path, SLOTS)
     replay = ReplayServer(
@@ -151,7 +151,7 @@ def test_a_flood_of_entries_does_not_fill_the_ledger(tmp_path: Path) -> None:
         desk.close()
 
 
-def test_what_is_not_there_yet_is_an_empty_answer(router: ReplayServerHarness) -> None:
+def test_a_future_seq_gets_an_empty_replay(router: ReplayServerHarness) -> None:
     epoch = router.spool.epoch
     assert router.request(1) == ([], ReplayComplete(epoch=epoch, from_seq=1, to_seq=0, last_seq=0))
     router.close_frames(3)
@@ -161,7 +161,7 @@ def test_what_is_not_there_yet_is_an_empty_answer(router: ReplayServerHarness) -
     assert answer == ReplayComplete(epoch=epoch, from_seq=900, to_seq=899, last_seq=3)
 
 
-def test_an_open_frame_is_never_given(router: ReplayServerHarness) -> None:
+def test_an_open_frame_is_never_sent(router: ReplayServerHarness) -> None:
     sent = router.close_frames(2)
     seq = router.open()
     router.spool.mark_published(seq)  # as a mistake: the slot itself decides
@@ -172,7 +172,7 @@ def test_an_open_frame_is_never_given(router: ReplayServerHarness) -> None:
 
 
 @pytest.mark.parametrize("from_seq", [0, 1, 36])
-def test_what_is_overwritten_is_gone_and_the_oldest_is_named(
+def test_overwritten_verdicts_are_gone_and_the_oldest_is_named(
     router: ReplayServerHarness, from_seq: int
 ) -> None:
     router.spool.mark_ledgered(100)
@@ -187,7 +187,9 @@ def test_what_is_overwritten_is_gone_and_the_oldest_is_named(
     assert router.replay.dropped_count == 0
 
 
-def test_the_newest_ack_of_each_is_kept_and_names_are_bounded(router: ReplayServerHarness) -> None:
+def test_the_last_ack_of_each_name_is_stored_and_names_are_limited(
+    router: ReplayServerHarness,
+) -> None:
     for seq in (1, 5, 9):
         router.dealer.send(encode_body(Ack(name="plc-1", seq=seq)))
     for number in range(300):
@@ -201,7 +203,7 @@ def test_the_newest_ack_of_each_is_kept_and_names_are_bounded(router: ReplayServ
     assert router.replay.acks["plc-1"] == 10, "a known name is heard though it is full"
 
 
-def test_orders_are_obeyed_or_refused_in_words(router: ReplayServerHarness) -> None:
+def test_commands_are_executed_or_refused_with_a_reason(router: ReplayServerHarness) -> None:
     router.dealer.send(encode_body(TriggerRequest(camera="top", part_id="p-1", encoder_count=7)))
     assert router.answer()[1] == CommandResult(accepted=True)
     assert router.triggered == [("top", Part("p-1", 7, False))]
@@ -233,7 +235,7 @@ def test_a_trigger_without_a_frame_is_answered_in_time(router: ReplayServerHarne
     assert router.answer()[1] == CommandResult(accepted=True, seq=None)
 
 
-def test_a_count_of_triggers_is_handed_on_and_not_answered(router: ReplayServerHarness) -> None:
+def test_a_trigger_count_is_forwarded_without_a_reply(router: ReplayServerHarness) -> None:
     router.dealer.send(encode_body(TriggerCount(camera="top", count=5)))
     router.dealer.send(encode_body(TriggerCount(camera="side", count=5)))
     router.settle()
@@ -262,7 +264,7 @@ def test_a_count_of_triggers_is_handed_on_and_not_answered(router: ReplayServerH
     ],
     ids=lambda parts: repr(parts[0][:48]),
 )
-def test_what_is_no_request_is_dropped_and_counted(
+def test_invalid_requests_are_dropped_and_counted(
     router: ReplayServerHarness, parts: list[bytes]
 ) -> None:
     router.close_frames(1)
@@ -273,7 +275,7 @@ def test_what_is_no_request_is_dropped_and_counted(
     assert router.replay.acks == {}
 
 
-def test_any_bytes_leave_it_alive(router: ReplayServerHarness) -> None:
+def test_no_bytes_end_the_server(router: ReplayServerHarness) -> None:
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.binary(max_size=300), min_size=1, max_size=4))
     def send(parts: list[bytes]) -> None:
@@ -284,7 +286,7 @@ def test_any_bytes_leave_it_alive(router: ReplayServerHarness) -> None:
     assert router.replay.dropped_count > 100
 
 
-def test_a_peer_that_takes_nothing_holds_up_nobody(router: ReplayServerHarness) -> None:
+def test_a_client_that_does_not_read_delays_no_other(router: ReplayServerHarness) -> None:
     router.close_frames(60)
     router.spool.mark_published(60)
     greedy = router.peer(zmq.DEALER, router.replay.address)
@@ -294,7 +296,7 @@ def test_a_peer_that_takes_nothing_holds_up_nobody(router: ReplayServerHarness) 
     assert len(bodies) == 60
 
 
-def test_a_taken_address_is_said(router: ReplayServerHarness) -> None:
+def test_an_address_in_use_is_an_error(router: ReplayServerHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
     with zmq.Context() as context, said:  # which ends: nothing of it was left open
         ReplayServer(
@@ -306,7 +308,7 @@ def test_a_taken_address_is_said(router: ReplayServerHarness) -> None:
         )
 
 
-def test_a_trigger_carries_its_end_and_one_without_gets_one(router: ReplayServerHarness) -> None:
+def test_a_trigger_has_its_expiry_or_gets_one(router: ReplayServerHarness) -> None:
     router.dealer.send(encode_body(TriggerRequest(camera="top", encoder_count=7)))
     assert router.answer()[1] == CommandResult(accepted=True)
     now_ns = router.clock.now_ns()

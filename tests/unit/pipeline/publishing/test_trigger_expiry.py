@@ -20,7 +20,7 @@ def look(expiry: TriggerExpiry, *, empty: bool = True) -> None:
         expiry.record_empty(at_ns)
 
 
-def test_a_client_that_says_nothing_gets_half_a_second() -> None:
+def test_a_trigger_without_an_expiry_gets_half_a_second() -> None:
     clock = ManualClock()
     expiry = TriggerExpiry(clock)
     look(expiry)
@@ -30,7 +30,7 @@ def test_a_client_that_says_nothing_gets_half_a_second() -> None:
     assert expiry.expires_at_ns(TriggerRequest(camera="top")) == empty_ns + QUEUE_AGE_MAX_NS
 
 
-def test_what_queued_while_the_thread_stood_still_has_expired() -> None:
+def test_triggers_that_queued_during_a_stall_have_expired() -> None:
     clock = ManualClock()
     expiry = TriggerExpiry(clock)
     look(expiry)
@@ -52,7 +52,9 @@ def test_what_queued_while_the_thread_stood_still_has_expired() -> None:
 
 
 @given(step_ms=st.integers(-100_000, 100_000), valid_ms=st.integers(-1000, 400))
-def test_on_one_pc_no_step_of_the_wall_clock_moves_it(step_ms: int, valid_ms: int) -> None:
+def test_on_one_pc_a_step_of_the_wall_clock_does_not_move_the_expiry(
+    step_ms: int, valid_ms: int
+) -> None:
     clock = ManualClock()
     expiry = TriggerExpiry(clock)
     look(expiry)
@@ -66,7 +68,7 @@ def test_on_one_pc_no_step_of_the_wall_clock_moves_it(step_ms: int, valid_ms: in
     assert expiry.expires_at_ns(request) == wanted_ns
 
 
-def test_another_pc_s_monotonic_clock_says_nothing_here() -> None:
+def test_the_monotonic_clock_of_another_pc_is_not_used() -> None:
     clock = ManualClock()
     expiry = TriggerExpiry(clock)
     look(expiry)
@@ -79,7 +81,7 @@ def test_another_pc_s_monotonic_clock_says_nothing_here() -> None:
     assert expiry.expires_at_ns(request) == clock.now_ns() + 100 * MS
 
 
-def test_a_far_end_does_not_outlive_the_queue() -> None:
+def test_a_distant_expiry_is_limited_by_the_queue() -> None:
     """Whoever asks for an hour gets half a second from when its message can have come."""
     clock = ManualClock()
     expiry = TriggerExpiry(clock)
