@@ -66,11 +66,11 @@ def _tversky(probs: Tensor, target: Tensor, miss: float, extra: float) -> Tensor
     """Return 1 minus the Tversky index over the classes in the batch; both 0.5 is Dice."""
     one_hot = F.one_hot(target, probs.shape[1] + 1).permute(0, 3, 1, 2)[:, 1:].to(probs.dtype)
     overlap = all_reduce_sum((probs * one_hot).sum(dim=(0, 2, 3)))
-    predicted = all_reduce_sum(probs.sum(dim=(0, 2, 3)))
+    pred = all_reduce_sum(probs.sum(dim=(0, 2, 3)))
     true = all_reduce_sum(one_hot.sum(dim=(0, 2, 3)))
     present = (true > 0).to(probs.dtype)
-    penalty = miss * (true - overlap) + extra * (predicted - overlap)
-    index = (overlap + 0.5) / (overlap + penalty + 0.5)
+    # The order of the terms determines the last bits of the gradient.
+    index = (overlap + 0.5) / (overlap + miss * (true - overlap) + extra * (pred - overlap) + 0.5)
     return ((1 - index) * present).sum() / present.sum().clamp(min=1)
 
 
