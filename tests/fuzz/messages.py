@@ -19,7 +19,7 @@ from edgeinspect.domain.verdict import Decision, Verdict
 from edgeinspect.errors import EdgeInspectError
 from edgeinspect.imaging.run_length import decode_classes
 from edgeinspect.pipeline.publishing.part_verdicts import PartAggregator
-from edgeinspect.pipeline.publishing.replay_server import ReplayServer
+from edgeinspect.pipeline.publishing.replay_server import ReplayServer, RequestHandlers
 from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
 from edgeinspect.services.gateway.journal import encode_record, next_record
@@ -87,11 +87,13 @@ class _Router:
                     context=zmq.Context(),
                     address="inproc://fuzz",
                     spool=_Spool(),
+                    handlers=RequestHandlers(
+                        trigger=_refuse,
+                        read_challenge=_refuse,
+                        add_trigger_count=_refuse,
+                        record_operator_action=_refuse,
+                    ),
                     clock=ManualClock(),
-                    trigger=_refuse,
-                    read_challenge=_refuse,
-                    record_operator_action=_refuse,
-                    add_trigger_count=_refuse,
                 )
             for parts in ([b"\0id", data], [b"\0id", b"", data], [b"\0id", data, data, data]):
                 self._replay._on_message(parts)
