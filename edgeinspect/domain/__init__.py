@@ -1,7 +1,7 @@
 """The data types of a line: clock, frame, model, verdict, alarm. No input or output."""
 
 from edgeinspect.domain.alarm import Alarm, AlarmCode, alarm_code
-from edgeinspect.domain.camera import CameraCounts
+from edgeinspect.domain.camera import FRAME_NOT_RECEIVED, CameraCounts, FrameGapDetector
 from edgeinspect.domain.clock import (
     NS_PER_MS,
     NS_PER_S,
@@ -75,7 +75,9 @@ __all__ = [
     "AlarmCode",
     "alarm_code",
     # camera
+    "FRAME_NOT_RECEIVED",
     "CameraCounts",
+    "FrameGapDetector",
     # clock
     "NS_PER_MS",
     "NS_PER_S",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from edgeinspect.cameras._genicam.pixel_format import PixelConverter, find_forma
 from edgeinspect.cameras._genicam.trigger_matching import LostFrame, TriggerMatch, TriggerMatcher
 from edgeinspect.cameras._genicam.trigger_sender import TriggerSender
 from edgeinspect.domain import (
+    FRAME_NOT_RECEIVED,
     NO_PART,
     NS_PER_MS,
     NS_PER_S,
@@ -28,6 +30,7 @@ from edgeinspect.domain import (
     CameraCounts,
     Clock,
     ClockSource,
+    FrameGapDetector,
     Grab,
     Part,
     Pixels,
@@ -37,8 +40,6 @@ from edgeinspect.ports import CameraStatistics, DelayReportingCamera, LossReport
 
 UNANSWERED_TRIGGERS_MAX = 3
 """After this many triggers in a row without a frame the camera counts as lost."""
-FRAME_GAP_MAX = 1000
-"""A larger step of the frame counter is a restart of the counter, not a loss."""
 _POOL_MAX = 16
 """Most pixel arrays that are kept for reuse."""
 
@@ -62,7 +63,7 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
         self._past_statistics = self._statistics = StreamStatistics()
         self._refresh_at_ns = 0
         self._period_ns: int | None = None
-        self._last_id: int | None = None
+        self._gaps = FrameGapDetector()
         self._lost_error: CameraLostError | None = None
         self._temperature_feature: str | None = None
         self._control_lock = threading.Lock()
@@ -183,7 +184,7 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
         )
         self._pool.clear()
         self._frame_ids = WrappingCounter(device.frame_id_max)
-        self._last_id = None
+        self._gaps.reset()
         self._clock_sync = ClockSynchronizer()
         self._clock_source = ClockSource.CAMERA
         ptp = find_feature(device, "PtpStatus")
@@ -213,12 +214,11 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
             self._discard(buffer)
             return
         frame_id = self._frame_ids.unwrap(buffer.frame_id)
-        last, self._last_id = self._last_id, frame_id
-        if last is not None and last - FRAME_GAP_MAX < frame_id <= last:
+        if self._gaps.is_repeated(frame_id):
             # Aravis delivers some frames a second time when one of their packets is late.
-            self._last_id = last
             self._discard(buffer)
             return
+        missing_ids = self._gaps.missing_ids(frame_id)
         at_ns, source = self._captured_at(buffer)
         part = NO_PART
         if self._options.is_software_triggered:
@@ -233,7 +233,8 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
                 self._queue_lost((LostFrame(part, frame_id, at_ns, TRIGGER_EXPIRED),))
                 return
         else:
-            self._queue_lost(_missing_frames(last, frame_id, at_ns))
+            lost = (LostFrame(NO_PART, each, at_ns, FRAME_NOT_RECEIVED) for each in missing_ids)
+            self._queue_lost(lost)
         self._ready_grabs.append(self._make_grab(buffer, frame_id, at_ns, source, part))
 
     def _is_late(
@@ -241,18 +242,15 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
     ) -> bool:
         """Return True unless the frame is known to be exposed before its part expired."""
         assert match.part is not None
-        part = match.part
-        in_time = match.is_sent or not part.is_expired(buffer.arrived_at_ns)
-        if in_time or (source is not ClockSource.HOST and not part.is_expired(at_ns)):
+        if match.is_sent or not match.part.is_expired(buffer.arrived_at_ns):
             return False
-        return part.expires_at_ns is not None
+        return source is ClockSource.HOST or match.part.is_expired(at_ns)
 
     def _captured_at(self, buffer: DeviceBuffer) -> tuple[int, ClockSource]:
         if buffer.device_ns is None or self._options.clock == "host":
             return buffer.arrived_at_ns, ClockSource.HOST
-        return self._clock_sync.map_timestamp(
-            buffer.device_ns, buffer.arrived_at_ns
-        ), self._clock_source
+        at_ns = self._clock_sync.map_timestamp(buffer.device_ns, buffer.arrived_at_ns)
+        return at_ns, self._clock_source
 
     def _make_grab(
         self, buffer: DeviceBuffer, frame_id: int, at_ns: int, source: ClockSource, part: Part
@@ -290,7 +288,7 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
         self._device.requeue_buffer(buffer.token)
         self._counts = replace(self._counts, late=self._counts.late + 1)
 
-    def _queue_lost(self, lost: tuple[LostFrame, ...]) -> None:
+    def _queue_lost(self, lost: Iterable[LostFrame]) -> None:
         for frame in lost:
             self._counts = replace(self._counts, missing=self._counts.missing + 1)
             self._ready_grabs.append(_to_grab(frame))
@@ -320,14 +318,6 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
             self._lost_error = error
         for lost in self._triggers.cancel_all():
             self._queue_unanswered(lost)
-
-
-def _missing_frames(last: int | None, frame_id: int, at_ns: int) -> tuple[LostFrame, ...]:
-    """Return the frames between the last one and this one; a larger step is a new count."""
-    if last is None or not 1 < frame_id - last <= FRAME_GAP_MAX:
-        return ()
-    problem = "counted by the camera, not received"
-    return tuple(LostFrame(NO_PART, each, at_ns, problem) for each in range(last + 1, frame_id))
 
 
 def _to_grab(lost: LostFrame) -> Grab:

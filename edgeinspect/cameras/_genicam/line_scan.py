@@ -13,12 +13,18 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edgeinspect.domain import NO_PART, CameraCounts, ClockSource, Grab, Part, Pixels
+from edgeinspect.domain import (
+    NO_PART,
+    CameraCounts,
+    ClockSource,
+    FrameGapDetector,
+    Grab,
+    Part,
+    Pixels,
+)
 from edgeinspect.errors import UsageError
 from edgeinspect.ports import Camera, CameraStatistics, LossReportingCamera
 
-_BLOCK_GAP_MAX = 1000
-"""A larger step of the block counter is a restart of the counter, not a loss."""
 _POOL_MAX = 8
 """Most frames that are kept for reuse."""
 
@@ -59,7 +65,7 @@ class LineScanCamera(LossReportingCamera, CameraStatistics):
         self._invalid_until_row = 0
         self._problem = ""
         self._frame_id = 0
-        self._last_block_id = 0
+        self._gaps = FrameGapDetector()
         self._block_rows = 0
 
     @property
@@ -72,7 +78,8 @@ class LineScanCamera(LossReportingCamera, CameraStatistics):
     def open(self) -> None:
         self._camera.open()
         self._ready_grabs.clear()
-        self._filled_rows = self._invalid_until_row = self._last_block_id = 0
+        self._gaps.reset()
+        self._filled_rows = self._invalid_until_row = 0
 
     def grab(self, timeout_ns: int) -> Grab | None:
         if not self._ready_grabs:
@@ -107,11 +114,8 @@ class LineScanCamera(LossReportingCamera, CameraStatistics):
         return camera.read_temperature() if isinstance(camera, CameraStatistics) else None
 
     def _add_block(self, block: Grab) -> None:
-        last, self._last_block_id = self._last_block_id, block.camera_frame_id
-        missing = block.camera_frame_id - last - 1 if last else 0
-        if 0 < missing <= _BLOCK_GAP_MAX:
-            for _ in range(missing):
-                self._skip_rows(self._block_rows, "blocks of rows were not received", block)
+        for _ in self._gaps.missing_ids(block.camera_frame_id):
+            self._skip_rows(self._block_rows, "blocks of rows were not received", block)
         if block.pixels is None:
             self._skip_rows(self._block_rows, block.problem, block)
             return

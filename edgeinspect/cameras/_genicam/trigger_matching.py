@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from edgeinspect.domain import NO_PART, NS_PER_MS, Part
+from edgeinspect.domain import FRAME_NOT_RECEIVED, NO_PART, NS_PER_MS, Part
 
 _STAMP_TOLERANCE_NS = NS_PER_MS
 """A mapped time stamp may be this much too early."""
@@ -26,7 +26,6 @@ _STEP_MAX = 1000
 """A larger step of the frame counter is a restart of the counter."""
 _EXPIRED_AFTER_TIMEOUTS = 10
 """A frame later than this many time-outs is no longer expected."""
-_MISSING = "counted by the camera, not received"
 _AMBIGUOUS = "its frame is ambiguous: triggers were ignored or too close together"
 
 
@@ -192,7 +191,7 @@ class TriggerMatcher:
         if reported == step:
             return TriggerMatch(None)
         missing = range(frame_id - step + 1 + reported, frame_id)
-        lost = tuple(LostFrame(NO_PART, each, at_ns, _MISSING) for each in missing)
+        lost = tuple(LostFrame(NO_PART, each, at_ns, FRAME_NOT_RECEIVED) for each in missing)
         return TriggerMatch(NO_PART, lost)
 
     def _match_unique(self, frame_id: int, step: int, candidates: int) -> TriggerMatch:
@@ -200,10 +199,12 @@ class TriggerMatcher:
         untriggered = max(0, step - candidates - len(self._expired))
         self._expired.clear()
         oldest_ns = self._pending[0].requested_at_ns
-        lost = [LostFrame(NO_PART, 0, oldest_ns, _MISSING) for _ in range(untriggered)]
+        lost = [LostFrame(NO_PART, 0, oldest_ns, FRAME_NOT_RECEIVED) for _ in range(untriggered)]
         for before in range(candidates - 1, 0, -1):
             trigger = self._pending.popleft()
-            frame = LostFrame(trigger.part, frame_id - before, trigger.requested_at_ns, _MISSING)
+            frame = LostFrame(
+                trigger.part, frame_id - before, trigger.requested_at_ns, FRAME_NOT_RECEIVED
+            )
             lost.append(frame)
         trigger = self._pending.popleft()
         return TriggerMatch(trigger.part, tuple(lost), trigger.is_sent)

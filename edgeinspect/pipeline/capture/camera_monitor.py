@@ -1,4 +1,4 @@
-"""Monitors one camera: gaps in its frame counter, silence, and delays that it reports.
+"""Monitors one camera: silence, and delays that it reports.
 
 The line detects silence itself: camera libraries report it seconds later. Only time that was
 spent waiting for the camera counts, since a daemon that was itself stopped, or not scheduled,
@@ -21,27 +21,6 @@ FIRST_FRAME_TIMEOUT_NS = 2 * NS_PER_S
 """Least time allowed for the first frame after the camera was opened."""
 SILENT_PERIODS = 3
 _SLACK_NS = 10 * NS_PER_MS
-GAP_FRAMES_MAX = 1000
-"""A larger step of a camera's frame counter is a restart of the camera, not lost frames."""
-
-
-class FrameGapDetector:
-    """Detects gaps in the frame counter of one camera. Used by its capture thread."""
-
-    def __init__(self) -> None:
-        self.last_id = 0
-        """Of the last frame; 0 before the first."""
-
-    def reset(self) -> None:
-        """Accept any next id: the camera was opened again and may count from the beginning."""
-        self.last_id = 0
-
-    def missing_ids(self, frame_id: int) -> range:
-        """Return the ids between the last frame and this one, which becomes the last."""
-        last, self.last_id = self.last_id, frame_id
-        if not last or not 1 < frame_id - last <= GAP_FRAMES_MAX:
-            return range(0)
-        return range(last + 1, frame_id)
 
 
 class CameraSilenceMonitor:

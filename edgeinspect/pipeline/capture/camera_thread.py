@@ -9,8 +9,10 @@ from collections.abc import Callable
 import structlog
 
 from edgeinspect.domain import (
+    FRAME_NOT_RECEIVED,
     CameraCounts,
     Clock,
+    FrameGapDetector,
     Grab,
     Part,
     Pixels,
@@ -20,11 +22,7 @@ from edgeinspect.domain import (
 )
 from edgeinspect.errors import CameraLostError, DataError
 from edgeinspect.imaging import fit_into
-from edgeinspect.pipeline.capture.camera_monitor import (
-    POLL_TIMEOUT_NS,
-    FrameGapDetector,
-    GrabMonitor,
-)
+from edgeinspect.pipeline.capture.camera_monitor import POLL_TIMEOUT_NS, GrabMonitor
 from edgeinspect.pipeline.capture.image_checks import ImageChecker, shape_problem
 from edgeinspect.pipeline.capture.rules import CaptureRules, open_record
 from edgeinspect.pipeline.capture.triggers import PendingTrigger, PendingTriggers, TriggerAudit
@@ -307,7 +305,7 @@ class CaptureThread:
             self._closer.close_as_no_verdict(
                 self._open_frame(lost),
                 Reason.CAPTURE_LOST,
-                "counted by the camera, not received",
+                FRAME_NOT_RECEIVED,
             )
 
     def _open_frame(self, grab: Grab) -> OpenFrame:

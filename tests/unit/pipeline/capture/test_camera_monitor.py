@@ -9,7 +9,6 @@ from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.pipeline.capture.camera_monitor import (
     FIRST_FRAME_TIMEOUT_NS,
     CameraSilenceMonitor,
-    FrameGapDetector,
 )
 
 TIMEOUT_NS = 200 * NS_PER_MS
@@ -47,17 +46,3 @@ def test_the_first_frame_may_take_longer_and_a_triggered_one_any_time() -> None:
     monitor.on_timeout(NS_PER_MS, NS_PER_MS)
     assert monitor.is_silent(10 * NS_PER_MS)
     assert not monitor.is_silent(None)
-
-
-@given(st.lists(st.integers(1, 1500), min_size=1, max_size=30))
-def test_every_step_of_the_counter_is_a_gap_except_a_restart(steps: list[int]) -> None:
-    gaps, frame_id, missing = FrameGapDetector(), 1, 0
-    assert not gaps.missing_ids(1)
-    for step in steps:
-        frame_id += step
-        ids = gaps.missing_ids(frame_id)
-        missing += len(ids)
-        assert list(ids) == (list(range(frame_id - step + 1, frame_id)) if step <= 1000 else [])
-    gaps.reset()
-    assert not gaps.missing_ids(5)
-    assert missing == sum(step - 1 for step in steps if step <= 1000)
