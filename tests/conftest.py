@@ -1,4 +1,4 @@
-"""What every test shares: a skip that is not allowed is a failure; where the pictures are."""
+"""Shared by all tests: forbidden skips are failures, the folder of real images."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIRE = os.environ.get("EDGEINSPECT_REQUIRE", "")
 """`all`: a component that is absent fails the tests that need it."""
 
-# The same examples in every run of CI: what a search by chance finds is for those who can mend
-# it, not for whoever submits next. And no deadline: PCs are busy.
+# The same examples in every run of CI, so that a random failure does not hit an unrelated change.
+# No deadline, since PCs are busy.
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "search")
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def may_skip(item: pytest.Item) -> bool:
-    """True for tests whose component even CI cannot be asked to have."""
+    """Return whether a test needs a component that not even CI has."""
     fixtures = getattr(item, "fixturenames", ())
     return (
         item.get_closest_marker("gpu") is not None
@@ -68,11 +68,11 @@ def pytest_make_collect_report(
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of the real pictures: EDGEINSPECT_DATA, or `../shared/data` beside the checkout."""
+    """Folder of the real images: EDGEINSPECT_DATA, or `../shared/data` beside the checkout."""
     named = os.environ.get("EDGEINSPECT_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"the real pictures are not here ({folder}); set EDGEINSPECT_DATA")
+        pytest.skip(f"the real images are not here ({folder}); set EDGEINSPECT_DATA")
     return folder
 
 

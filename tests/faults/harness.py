@@ -71,7 +71,7 @@ class UnpluggableCamera:
 
 
 class RunningLine:
-    """Runs a line and hears it over its own wire."""
+    """Runs a line and subscribes to its verdicts."""
 
     def __init__(
         self,
@@ -144,13 +144,13 @@ inspect: {{workers: {workers}}}
         self._listener.close()
 
     def run(self, timeout_s: float = 60) -> VerdictCounts:
-        """Run until the camera ends or fails; every verdict is heard when this returns."""
+        """Run until the camera ends or fails, and every verdict was received."""
         self.line.start()
         assert self.ended.wait(timeout_s)
         return self.stop()
 
     def stop(self) -> VerdictCounts:
-        """Stop the line and check the law on both ends of the wire."""
+        """Stop the line and check the counters at both ends of the wire."""
         counts = self.line.stop()
         self._until = self.line.spool.published_seq
         self._listener_thread.join()
@@ -164,7 +164,7 @@ inspect: {{workers: {workers}}}
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    """Wait until a condition holds."""
+    """Wait until a condition is true."""
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end

@@ -1,4 +1,4 @@
-"""The archive against its disk and against `kill -9`, beside a line that must not notice."""
+"""The archiver with a full disk and after `kill -9`, without an effect on the line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.archive_fixture import NEAR, REJECT, LabelledCamera, archived_frames
 from tests.faults.harness import RunningLine, wait_for
 
 EVERY = 5
-"""Every so many frames one is a reject."""
+"""One of this many frames is a reject."""
 
 
 class ArchiverProcess:
@@ -94,7 +94,7 @@ pass_ratio: 0
 
 @contextmanager
 def tmpfs(path: Path, size: str) -> Iterator[Path]:
-    """A small disk of its own."""
+    """Mount a small disk."""
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -106,7 +106,7 @@ def tmpfs(path: Path, size: str) -> Iterator[Path]:
 
 
 def fill(path: Path) -> None:
-    """Take all the room that a disk has."""
+    """Fill a disk."""
     with path.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12):
             try:
@@ -117,13 +117,13 @@ def fill(path: Path) -> None:
 
 
 def archive_problem(root: Path) -> str:
-    """What the archive says is wrong."""
+    """Return the problem that the archiver reports."""
     state = read_status(root)
     return "nothing is told" if state is None else state.problem
 
 
 def account(process: ArchiverProcess, camera: LabelledCamera, verdicts: list[Verdict]) -> int:
-    """Every reject has its own picture, or is counted as lost; returns how many have one."""
+    """Check that every reject has its own image or is counted as lost; return how many have one."""
     found = archived_frames(process.root)
     for seq, (_kind, pixels) in found.items():
         np.testing.assert_array_equal(pixels[:, :, None], camera.image(seq))
@@ -154,7 +154,7 @@ def test_a_full_disk_under_archive_and_ledger(tmp_path: Path) -> None:
             camera.begin.set()
             wait_for(lambda: (process.cursor or 0) > 20)
             fill(disk / "filler")
-            # Alarm: the line's for the ledger, on every heartbeat; the archive's own in its log
+            # Alarms: the line's for the ledger, on every heartbeat; the archiver's in its log
             # and in its status file, which the HMI shows and which needs no free space.
             wait_for(lambda: "ledger" in running.line.alarms.text)
             wait_for(lambda: "archive.failed" in process.log)

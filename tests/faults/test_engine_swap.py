@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def gate(version: int, take_time: Callable[[], None] = lambda: None) -> ScriptedEngine:
-    """A gate whose probability says its version: 1 gives 0.01, 7 gives 0.07."""
+    """Return a gate whose probability is its version: 0.01 for 1, 0.07 for 7."""
     engine = brightness_gate(SHAPE, take_time)
     engine._spec = version_of(engine.spec, version)
     engine._outputs = lambda image: (np.array([version / 100], np.float32),)
@@ -135,7 +135,7 @@ def test_what_fails_its_first_frames_is_refused(
 
 
 def test_a_swap_during_a_hang_does_not_wait_for_the_hung_worker(tmp_path: Path) -> None:
-    """The worker hangs in its old engine: deadlines hold, and it comes back to the new one."""
+    """The worker hangs in its old engine: deadlines are met, and it continues with the new one."""
     hang = threading.Event()
     running = RunningLine(tmp_path, rate_hz=100, frames=1_000_000, capture="{ring_slots: 64}")
     running.engine._take_time = lambda: time.sleep(0.4) if hang.is_set() else None
@@ -464,7 +464,7 @@ def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
 
 
 def rejects_all(shape: Any) -> Any:
-    """A gate that is sure of every picture but a black one."""
+    """Return a gate that rejects every image but a black one."""
     model = graphs.gate(shape)
     model.graph.node[-1].output[0] = "ratio"
     model.graph.node.append(graphs.helper.make_node("Sign", ["ratio"], ["defect_prob"]))

@@ -120,7 +120,7 @@ def with_small_files(desk: LedgerFixture) -> None:
 
 
 def in_child(body: Callable[[], None]) -> int:
-    """Fork, run, and give the child's exit code."""
+    """Run in a fork; return the child's exit code."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -407,7 +407,7 @@ def test_two_daemons_do_not_share_a_ledger(desk: LedgerFixture, tmp_path: Path) 
 
 
 def work(folder: Path, pause_s: float) -> None:
-    """Judge and write, until killed."""
+    """Close frames and write, until killed."""
     desk = LedgerFixture(folder)
     threading.Thread(target=desk.writer.run, daemon=True).start()
     while True:

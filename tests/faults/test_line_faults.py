@@ -202,5 +202,5 @@ def resident_bytes() -> int:
 
 
 def verdict_bytes(running: RunningLine) -> int:
-    """What the test itself keeps."""
+    """Memory of the verdicts that the test holds."""
     return 2_000 * len(running.verdicts)

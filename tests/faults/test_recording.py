@@ -24,7 +24,7 @@ def test_every_recorded_verdict_is_reproduced_after_kill_9(tmp_path: Path) -> No
     assert found["pictures_that_differ_from_the_camera"] == 0, found
     assert found["recorded"] == found["verdicts_as_in_the_ledger"], found
     assert found["contiguous"], found
-    # Which frames have their picture is the machine's to say, and said for each that has none.
+    # How many frames have their image depends on the machine; each without one has a reason.
     assert found["compared"] + sum(found["not_compared"].values()) == found["recorded"], found
     assert 100 <= found["recorded"] < found["published"], found
     assert found["compared"] >= 60, found

@@ -65,7 +65,7 @@ def test_a_reset_behind_a_flood_with_heartbeats_ends_no_line(
     }[kind]
     flood = (message * between + ZMTP_PING) * (30_000 // (len(message) * between) + 1)
     for pause_s in (0.0, 0.05, 0.0):
-        with contextlib.suppress(OSError):  # let go before its end: the flood was seen
+        with contextlib.suppress(OSError):  # disconnected early: the flood was detected
             client = zmtp_client(address, kind)
             client.settimeout(1)
             with contextlib.suppress(OSError):

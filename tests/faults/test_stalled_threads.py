@@ -1,4 +1,4 @@
-"""While any thread stands still the heartbeat says so, in time, and forgets it afterwards."""
+"""While a thread is stalled the heartbeat reports it, in time, and no longer afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.faults.harness import SHAPE, RunningLine, wait_for
 
 
 class HeartbeatListener:
-    """Hears a line's heartbeats."""
+    """Receives a line's heartbeats."""
 
     def __init__(self, running: RunningLine) -> None:
         self._listener = Subscriber(running.line.publisher.address, topics=("heartbeat",))
@@ -48,7 +48,7 @@ def healthy(beat: Heartbeat) -> bool:
 
 
 class Blocker:
-    """Something that waits while it is held."""
+    """A call that blocks until it is released."""
 
     def __init__(self) -> None:
         self.released = threading.Event()
@@ -181,7 +181,7 @@ def test_a_distant_deadline_is_not_taken_for_a_stalled_guard(tmp_path: Path) -> 
     running.line.start()
     heartbeats.until(lambda beat: beat.inspecting)
     wait_for(lambda: running.line.closer.counters.counts().open > 2)
-    # A frame stays open for a second; a loaded PC may stand still itself.
+    # A frame stays open for a second; a loaded PC may stall itself.
     assert sum(healthy(heartbeats.next()) for _ in range(20)) >= 10
     free.set()
     heartbeats.close()
@@ -200,7 +200,7 @@ def test_an_idle_line_raises_no_alarm(tmp_path: Path) -> None:
     heartbeats = HeartbeatListener(running)
     running.line.start()
     heartbeats.until(healthy)
-    assert sum(healthy(heartbeats.next()) for _ in range(30)) >= 15  # a PC may stand still itself
+    assert sum(healthy(heartbeats.next()) for _ in range(30)) >= 15  # a PC may stall itself
     heartbeats.close()
     running.stop()
 

@@ -1,4 +1,4 @@
-"""A line that stands still though its process lives: found, said, and not fed to the watchdog."""
+"""A line that is stalled while its process runs: detected, reported, the watchdog not notified."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FakeSystemd:
         self.said: list[str] = []
 
     def receive(self) -> list[str]:
-        """All that was said, the newest last."""
+        """Return all notifications, the newest last."""
         while True:
             try:
                 self.said += self.socket.recv(4096).decode().splitlines()

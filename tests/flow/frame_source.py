@@ -1,7 +1,7 @@
 """A daemon without cameras: the real spool, ledger, closer, publisher and replay, scripted.
 
 In a test's own process it is `FakeLine`; as a process of its own, which can be stopped and
-killed, it is `python -m tests.flow.frame_source`, spoken to over its standard input.
+killed, it is `python -m tests.flow.frame_source`, controlled over its standard input.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ASSESSMENTS = (
 
 
 class FakeLine:
-    """One line called `press` with one camera `top`; `judge` is for one thread."""
+    """One line `press` with one camera `top`; `close_frame` is called by one thread."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class FakeLine:
     def close_frame(
         self, assessment: Assessment, *, travel_ms: int = 60_000, part: bool = True
     ) -> int:
-        """Open one frame and close it with a finding; returns its seq."""
+        """Open one frame and close it with an assessment; return its seq."""
         clock, number = self.clock, self.spool.last_seq + 1
         utc_ns, now_ns = clock.utc_ns(), clock.now_ns()
         record = OpenRecord(
@@ -177,8 +177,8 @@ def ledger_verdicts(folder: Path) -> list[Verdict]:
 
 
 def main(folder: str, verdicts: str, replay: str) -> None:
-    """Obey `judge COUNT RATE`, one a line, until the input ends."""
-    configure("console", "error")  # what it says on its output is for whoever started it
+    """Execute `judge COUNT RATE`, one per line, until the input ends."""
+    configure("console", "error")  # its output is read by the test
     fake_line = FakeLine(Path(folder), verdicts=verdicts, replay=replay)
     for left in fake_line.spool.unfinished:
         raise AssertionError(f"frame {left.seq} was left open")

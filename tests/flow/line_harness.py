@@ -37,7 +37,7 @@ RULES = DecisionRules(
 
 
 class LineHarness:
-    """The parts of a line with one camera and one worker."""
+    """The components of a line with one camera and one worker."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class LineHarness:
         self.publish_calls += 1
 
     def grab(self, first_pixel: int = 0, shape: tuple[int, ...] = SHAPE.dims) -> Grab:
-        """A picture whose first pixel makes the gate's probability."""
+        """Return an image whose first pixel determines the gate's probability."""
         self.frame_id += 1
         pixels = np.zeros(shape, np.uint8)
         if pixels.size:
@@ -111,7 +111,7 @@ class LineHarness:
         return Grab(pixels, self.frame_id, self.clock.now_ns())
 
     def run_worker(self) -> bool:
-        """Let the worker judge one frame; False if none waits."""
+        """Have the worker inspect one frame; return False if none waits."""
         frame = self.frame_queue.pop_earliest()
         if frame is None:
             return False
@@ -119,12 +119,12 @@ class LineHarness:
         return True
 
     def verdict(self, seq: int) -> Verdict | None:
-        """The verdict of a frame, if it has one."""
+        """Return the verdict of a frame, if it has one."""
         body = self.spool.read(seq)
         return None if body is None else decode_verdict(body)
 
     def close(self) -> None:
-        """Free what the operating system lent."""
+        """Release files, memory and descriptors."""
         self.frame_queue.close()
         self.ring.remove_file()
         self.spool.release()

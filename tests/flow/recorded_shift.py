@@ -1,4 +1,4 @@
-"""A short recorded shift in which everything happens that a verdict can come from."""
+"""A short recorded shift with every kind of verdict."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def config(frozen_frames: int = 0, wrong_shape: str = "no_verdict") -> str:
 
 
 def scripted(choice: Any, _clock: object, _store: object) -> Engine:
-    """Stands for `daemon.make_engine`: the engines that `Bench` has."""
+    """Replace `load_engine`: return the engines of `LineHarness`."""
     name = choice.options.model.partition("/")[0]
     return brightness_gate(SHAPE) if name == "scripted-gate" else pixel_segmenter(SHAPE)
 
@@ -105,7 +105,7 @@ class RecordedShift:
         return frame
 
     def defect(self, first_pixel: int, value: int, **part: Any) -> Grab:
-        """A suspect picture with an area of a class."""
+        """Return a suspect image with a region of a class."""
         grab = self.harness.grab(first_pixel)
         assert grab.pixels is not None
         grab.pixels[2:4, 3:6, 0] = value

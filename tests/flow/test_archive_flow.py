@@ -1,4 +1,4 @@
-"""An archive beside a line that runs: every picture worth keeping, and the right one."""
+"""An archiver with a running line: every image worth saving, and the right one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A line with keys, over real sockets: who hears it, who does not, and what is said of them."""
+"""A line with CURVE over real sockets: which clients are served, refused and reported."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_handshakes_are_limited_and_the_oldest_is_closed(
             pass
         return True
 
-    # Long before their own handshakes' time is up: 5 s.
+    # Long before the timeout of their handshakes, 5 s.
     wait_for(lambda: sum(map(is_ended, made[:30])) >= 25, 4)
     with curve_line.feed("ear") as feed:
         wait_for(lambda: isinstance(feed.receive(20), VerdictReceived), 20)
@@ -267,7 +267,7 @@ def test_a_client_is_let_in_and_shut_out_while_the_line_runs(curve_line: CurveFi
         while time.monotonic() < end:
             assert feed.receive(20) is None, "its connection was ended, and it stays out"
         shut_out_at = feed.cursor
-        # Those who are still let in were cut off for a moment, and miss nothing by replay.
+        # The remaining clients were disconnected for a moment, and miss nothing by replay.
         with curve_line.feed("ear", cursor=0) as other:
             wait_for(lambda: other.receive(50) is not None and other.cursor > shut_out_at)
         curve_line.add_client("page")

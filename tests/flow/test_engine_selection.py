@@ -1,4 +1,4 @@
-"""Who judges, and who is shown what was judged; step by step on a manual clock."""
+"""Which inspector a frame gets, and which results a shadow gets; on a manual clock."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_degraded_and_late_results_are_not_submitted(
 
 
 def test_a_verdict_names_the_inspector_that_gave_it(harness: LineHarness) -> None:
-    """Each frame that waits at the exchange is judged by one of the two, and says by which."""
+    """Each frame that waits during the swap is inspected by one of the two, as its verdict says."""
     ref = ModelRef("other", 7, "f" * 64)
     causes = dataclasses.replace(harness.closer.provenance, config_hash="new", gate=ref)
     judge = FrameInspector(

@@ -219,7 +219,7 @@ def test_spool_full_of_open_frames_closes_the_oldest(tmp_path: Path) -> None:
     first = harness.capture.accept(harness.grab(1))
     for _ in range(64):
         harness.capture.accept(harness.grab(1))
-    assert harness.verdict(first.seq) is None  # overwritten in its turn, but counted
+    assert harness.verdict(first.seq) is None  # overwritten, but counted
     assert harness.closer.counters.counts().reasons == {"overrun": 63}
     assert counts(harness)[-1] == 2  # the second, and the one that took the first one's slot
     harness.close()

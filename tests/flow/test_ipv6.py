@@ -1,4 +1,4 @@
-"""Addresses of IPv6: what the check lets through is served and heard."""
+"""IPv6 addresses: what the check accepts can be bound and connected."""
 
 from __future__ import annotations
 

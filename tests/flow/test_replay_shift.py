@@ -1,4 +1,4 @@
-"""A recorded shift judged again: the same where nothing changed, and what changed where it did."""
+"""A recorded shift inspected again: equal verdicts, and the differences where something changed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_kind_of_verdict_is_reproduced(shift: RecordedShift, tmp_path: Pat
     assert (found.frames, found.equal) == (found.compared, found.compared)
     assert found.decided_by == {"image": 13, "time": 5, "camera": 2, "engine": 1, "end": 2}
     assert found.degraded == 2
-    # What had no time is judged now, beside the comparison.
+    # Frames that had no time are inspected now, outside the comparison.
     assert found.opinions == {
         "deadline": {"PASS": 2},
         "overrun": {"PASS": 3},

@@ -59,7 +59,7 @@ spool: {folder: FOLDER, slots: 4096}
 
 
 class TwoCameraLine:
-    """A line with two triggered cameras, heard and triggered over the wire."""
+    """A line with two triggered cameras and a client."""
 
     def __init__(self, folder: Path, budget_ms: int) -> None:
         text = CONFIG.replace("FOLDER", str(folder)).replace("BUDGET", str(budget_ms))
@@ -285,7 +285,7 @@ class WorkerSimulation:
         return bool(self.coming) and self.coming[0][0] <= until_ns
 
     def run(self) -> int:
-        """Judge all; returns how many were in time."""
+        """Inspect all frames; return how many were in time."""
         while self.coming or len(self.frame_queue):
             frame = self.frame_queue.pop_earliest()
             if frame is not None:

@@ -1,4 +1,4 @@
-"""A clock whose reader is held up, as on a loaded PC."""
+"""A clock whose reader is delayed, as on a loaded PC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What publisher and replay stand on, without threads: a spool that a test fills by hand."""
+"""A spool that a test fills by hand, for publisher and replay server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PublishingHarness:
         self.closer = VerdictCloser(self.spool, self.clock, causes, lambda: None)
         self.context: zmq.Context[Socket] = zmq.Context()
         self.peers: zmq.Context[Socket] = zmq.Context()
-        self.sockets: list[Socket] = []  # a context holds none of them
+        self.sockets: list[Socket] = []  # a context does not reference them
         self.close_callbacks: list[Callable[[], None]] = []
 
     def open(self) -> int:

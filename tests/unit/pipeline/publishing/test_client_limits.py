@@ -1,4 +1,4 @@
-"""What anybody may ask of PUB and ROUTER: bounded for each client, and orders first.
+"""Limits on the clients of PUB and ROUTER; commands come first.
 
 Figures under load: benchmarks/client_bounds.py.
 """
@@ -143,7 +143,7 @@ def test_a_flood_of_subscriptions_is_disconnected_and_costs_little(tmp_path: Pat
         flooder.send(b"\x01verdict.press.%d." % number + b"x" * 80)
     assert monitor.poll(20_000), "it was let go"
     time.sleep(0.5)
-    assert rss_mib() - before < 60  # 20,000 take 80 MiB in the tree; its own queue is here too
+    assert rss_mib() - before < 60  # 20,000 need 80 MiB in the tree; includes the queue of the test
     turns = fake_line.publisher.progress_count
     end = time.monotonic() + 10
     while fake_line.publisher.progress_count < turns + 3:
@@ -162,7 +162,7 @@ def rss_mib() -> int:
 
 @pytest.mark.parametrize("junk", [b"\x02hello", b"verdict.press.top.pass"])
 def test_a_client_that_sends_no_subscription_is_disconnected(tmp_path: Path, junk: bytes) -> None:
-    """libzmq would take the next subscription of another for its own."""
+    """libzmq would assign the next subscription of another client to it."""
     fake_line = FakeLine(tmp_path)
     context: zmq.Context[Socket] = zmq.Context()
     sender = context.socket(zmq.XSUB)
@@ -203,7 +203,7 @@ def test_new_connections_are_limited_and_the_others_wait(tmp_path: Path) -> None
 def test_a_client_that_does_not_read_is_disconnected_and_one_that_reads_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wire: str
 ) -> None:
-    """What is queued for a subscriber that never reads would be held for ever."""
+    """Messages for a subscriber that never reads would be queued indefinitely."""
     monkeypatch.setattr(slow_clients, "READ_TIMEOUT_NS", 500 * NS_PER_MS)
     monkeypatch.setattr(slow_clients, "CHECK_INTERVAL_NS", 100 * NS_PER_MS)
     desk = PublishingHarness(tmp_path)
@@ -227,9 +227,7 @@ def test_a_client_that_does_not_read_is_disconnected_and_one_that_reads_stays(
     door = publisher._admission
     assert door is not None
     end = time.monotonic() + 20
-    while (
-        len(door._clients) < 2
-    ):  # the first message may come before the door is told of its client
+    while len(door._clients) < 2:  # the first message may arrive before the connection event
         assert time.monotonic() < end
         time.sleep(0.01)
     while len(door._clients) > 1:
@@ -293,7 +291,7 @@ def test_a_peer_that_was_reset_is_removed_after_the_keepalive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its reset is dropped, and the ROUTER sends it nothing that could fail."""
-    # Where the kernel lets nobody filter, the reset itself is seen.
+    # Without socket filters in the kernel the reset itself is received.
     quick = tuple((option, 1) for option, _value in tcp_connections._KEEPALIVE)
     monkeypatch.setattr(tcp_connections, "_KEEPALIVE", quick)
     fake_line = FakeLine(tmp_path)
@@ -343,7 +341,7 @@ def test_a_disconnected_client_is_removed_though_it_keeps_sending(
     fake_line.close()
 
 
-# -- what waits for who does not read ----------------------------------------------------
+# -- backlog of clients that do not read --------------------------------------------------
 
 
 def test_the_backlog_of_all_clients_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,8 +374,8 @@ def test_the_backlog_of_all_clients_is_limited(monkeypatch: pytest.MonkeyPatch) 
     pairs[2][0].close()
     pairs[2][1].close()
     assert look(1_000, 1) == []
-    for _ in range(30):  # ZeroMQ keeps no more than so many messages of them
-        pairs[1][1].recv(4_096)  # a little is taken each time: it is not deaf
+    for _ in range(30):  # ZeroMQ queues no more messages than the high-water mark
+        pairs[1][1].recv(4_096)  # it reads a little each time
         assert look(200_000, 1_000) == []
     for pair in pairs:
         for end in pair:
@@ -387,7 +385,7 @@ def test_the_backlog_of_all_clients_is_limited(monkeypatch: pytest.MonkeyPatch) 
 def test_the_backlog_of_slow_readers_is_limited_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They take a little now and then, so that they are never deaf."""
+    """They read a little now and then, so that they are never idle."""
     monkeypatch.setattr(slow_clients, "BACKLOG_BYTES_MAX", 20 << 20)
     desk = PublishingHarness(tmp_path)
     publisher = Publisher(
@@ -431,7 +429,7 @@ def test_the_backlog_of_slow_readers_is_limited_in_bytes(
 
 
 def test_an_endless_message_ends_its_connection(tmp_path: Path) -> None:
-    """ZeroMQ keeps any number of its parts: it took 3 GiB in three seconds."""
+    """ZeroMQ queues any number of its parts: 3 GiB in three seconds."""
     fake_line = FakeLine(tmp_path, replay=f"ipc://{tmp_path}/r")
     endless = zmtp_client(f"ipc://{tmp_path}/r", "DEALER")
     sent_bytes = 0
@@ -518,7 +516,7 @@ def test_more_requests_than_allowed_are_answered_with_busy(tmp_path: Path) -> No
 
 
 class SlowDiskHarness(PublishingHarness):
-    """A replay whose challenge pictures lie on a disk that hangs."""
+    """A replay server whose challenge images are on a disk that hangs."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, 4_096)

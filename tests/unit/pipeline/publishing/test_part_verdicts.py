@@ -141,7 +141,7 @@ def test_a_pass_after_the_deadline_does_not_make_the_part_good() -> None:
 
 
 def test_the_last_pass_does_not_make_a_part_good_whose_deadline_it_brings_forward() -> None:
-    """The camera that saw the part first says so last: the part's time was up before."""
+    """The verdict of the part's first frame arrives last, after the part's deadline."""
     parts = book()
     later_ns = WINDOW_NS // 2
     for camera in CAMERAS[1:]:

@@ -177,7 +177,7 @@ def test_the_closing_thread_sends_unless_another_is_sending(publishing: Publishe
 def test_a_subscription_that_comes_while_another_thread_sends_is_answered(
     publishing: PublisherHarness,
 ) -> None:
-    """What a send takes in by the way does not show on the socket's descriptor again."""
+    """What a send receives as well does not show on the socket's descriptor again."""
     thread = threading.Thread(target=publishing.publisher.run)
     thread.start()
     done = threading.Event()
@@ -204,5 +204,5 @@ def test_a_subscription_that_comes_while_another_thread_sends_is_answered(
 
 def test_an_address_in_use_is_an_error(publishing: PublisherHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.verdicts: tcp://.* cannot be bound")
-    with zmq.Context() as context, said:  # which ends: nothing of it was left open
+    with zmq.Context() as context, said:  # which ends, as no socket was left open
         publishing.make(publishing.publisher.address, context)

@@ -1,4 +1,4 @@
-"""The ROUTER: what it gives again, what it says is gone, what it counts."""
+"""The ROUTER: what it sends again, what is gone, what it counts."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ReplayServerHarness(PublishingHarness):
         return bodies, decode_reply(parts[0])
 
     def settle(self) -> None:
-        """Until everything sent before has been heard."""
+        """Wait until everything that was sent before has been received."""
         self.dealer.send(encode_body(TriggerRequest(camera="nobody")))
         while not isinstance(self.answer()[1], CommandResult):
             pass
@@ -298,7 +298,7 @@ def test_a_client_that_does_not_read_delays_no_other(router: ReplayServerHarness
 
 def test_an_address_in_use_is_an_error(router: ReplayServerHarness) -> None:
     said = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
-    with zmq.Context() as context, said:  # which ends: nothing of it was left open
+    with zmq.Context() as context, said:  # which ends, as no socket was left open
         ReplayServer(
             context,
             router.replay.address,

@@ -1,4 +1,4 @@
-"""No frame for a part that may have gone by, whatever clock is wrong and whoever stood still."""
+"""No frame for a part that may have passed, whichever clock is wrong or thread was stalled."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_monotonic_clock_of_another_pc_is_not_used() -> None:
 
 
 def test_a_distant_expiry_is_limited_by_the_queue() -> None:
-    """Whoever asks for an hour gets half a second from when its message can have come."""
+    """A trigger valid for an hour gets half a second from its earliest possible arrival."""
     clock = ManualClock()
     expiry = TriggerExpiry(clock)
     look(expiry)
