@@ -128,8 +128,14 @@ def account(process: ArchiverProcess, camera: LabelledCamera, verdicts: list[Ver
     for seq, (_kind, pixels) in found.items():
         np.testing.assert_array_equal(pixels[:, :, None], camera.image(seq))
     rejects = {v.seq for v in verdicts if v.decision is Decision.REJECT}
-    told = sum(count for _hour, kind, _why, count in read_losses(process.root) if kind == "reject")
-    assert len(rejects & set(found)) + told == len(rejects), (len(rejects), len(found), told)
+    reported = sum(
+        count for _hour, kind, _why, count in read_losses(process.root) if kind == "reject"
+    )
+    assert len(rejects & set(found)) + reported == len(rejects), (
+        len(rejects),
+        len(found),
+        reported,
+    )
     assert {row.seq for row in find_frames(process.root, FrameQuery())} == set(found)
     looked = check_integrity(process.root)
     assert (looked.frames, looked.broken, looked.unindexed) == (len(found), (), 0)

@@ -405,10 +405,10 @@ spool: {{folder: {tmp_path}/run}}
     child = subprocess.Popen(
         [sys.executable, "-m", "edgeinspect", "run", str(path)], cwd=ROOT, stdout=subprocess.PIPE
     )
-    ear = Subscriber(f"ipc://{tmp_path}/v", topics=("status",))
+    subscriber = Subscriber(f"ipc://{tmp_path}/v", topics=("status",))
 
     def status(field: str) -> Any:
-        got = ear.receive(200)
+        got = subscriber.receive(200)
         return getattr(got.message, field) if got and isinstance(got.message, Status) else None
 
     try:
@@ -422,7 +422,7 @@ spool: {{folder: {tmp_path}/run}}
         child.send_signal(signal.SIGTERM)
         assert child.wait(30) == 0
     finally:
-        ear.close()
+        subscriber.close()
         child.kill()
         child.wait()
         assert child.stdout is not None
@@ -443,21 +443,21 @@ def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
     line = factory.build_line(
         loaded, clock, on_failure=lambda error: None, on_end=lambda: None, cameras={"top": camera}
     )
-    ear = Subscriber(line.publisher.address, topics=("verdict",))
+    subscriber = Subscriber(line.publisher.address, topics=("verdict",))
     line.start()
     for _ in range(2):
         reload.reload_engines(line, loaded, loaded)
     counts = line.stop()
-    heard: list[Verdict] = []
-    while (got := ear.receive(200)) is not None:
+    received: list[Verdict] = []
+    while (got := subscriber.receive(200)) is not None:
         if isinstance(got.message, Verdict):
-            heard.append(got.message)
-    ear.close()
+            received.append(got.message)
+    subscriber.close()
     line.close()
     assert line.engine_swap.swap_count == 2
-    assert counts.captured == counts.passed + counts.reject + counts.no_verdict == len(heard)
+    assert counts.captured == counts.passed + counts.reject + counts.no_verdict == len(received)
     assert counts.late == 0
-    assert all(v.decision is not Decision.NO_VERDICT for v in heard), counts.reasons
+    assert all(v.decision is not Decision.NO_VERDICT for v in received), counts.reasons
 
 
 # -- shadow -------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Blocker:
             assert self.released.wait(60)
 
 
-def pictures(path: Path, count: int) -> folder.FolderCamera:
+def images(path: Path, count: int) -> folder.FolderCamera:
     path.mkdir()
     for index in range(count):
         pixels = np.full(SHAPE.dims, 60 + index, np.uint8)
@@ -83,7 +83,7 @@ def test_a_read_that_hangs_is_an_alarm_and_the_line_continues_afterwards(
         return real(path)
 
     monkeypatch.setattr(folder, "read_image_bytes", read)
-    running = RunningLine(tmp_path, camera=pictures(tmp_path / "in", 6), budget_ms=2_000)
+    running = RunningLine(tmp_path, camera=images(tmp_path / "in", 6), budget_ms=2_000)
     heartbeats = HeartbeatListener(running)
     running.line.start()
     assert hold.waiting.wait(20)

@@ -68,10 +68,10 @@ def test_an_engine_that_hangs_ends_the_watchdog_notifications(
         )
         assert "STATUS=inspect-0 stands still" in manager.said  # the heartbeat's alarm, before
         stood = len(manager.said)
-        judged = len(running.verdicts)
+        inspected = len(running.verdicts)
         # All the while every frame has its verdict, in time: the process is far from dead.
-        wait_for(lambda: len(running.verdicts) > judged + 10)
-        assert {v.reason for v in running.verdicts[judged:]} == {Reason.DEADLINE}
+        wait_for(lambda: len(running.verdicts) > inspected + 10)
+        assert {v.reason for v in running.verdicts[inspected:]} == {Reason.DEADLINE}
         assert "WATCHDOG=1" not in manager.receive()[stood:]
         free.set()
         hung.clear()

@@ -73,8 +73,10 @@ class FakeLine:
         self.triggers: list[object] = []
         self.counts: list[TriggerCount] = []
         self._contexts: tuple[zmq.Context[zmq.Socket[bytes]], ...] = (zmq.Context(), zmq.Context())
-        causes = Provenance("press", ("top",), CONFIG_HASH, 100_000, None, None)
-        self.closer = VerdictCloser(self.spool, clock, causes, lambda: self.publisher.try_send())
+        provenance = Provenance("press", ("top",), CONFIG_HASH, 100_000, None, None)
+        self.closer = VerdictCloser(
+            self.spool, clock, provenance, lambda: self.publisher.try_send()
+        )
         self.publisher = Publisher(
             self._contexts[0],
             PublisherSettings(
@@ -89,7 +91,7 @@ class FakeLine:
             replay,
             self.spool,
             RequestHandlers(
-                self._trigger, lambda camera, picture: None, add_trigger_count=self.counts.append
+                self._trigger, lambda camera, image: None, add_trigger_count=self.counts.append
             ),
             clock,
         )

@@ -60,8 +60,8 @@ class LineHarness:
         )
         self.ring = FrameRing(folder / "bench.ring", slots, SHAPE)
         self.frame_queue = FrameQueue(1)
-        causes = Provenance("bench", ("top",), "hash", budget_ms * 1000, None, None)
-        self.closer = VerdictCloser(self.spool, self.clock, causes, self._on_publish)
+        provenance = Provenance("bench", ("top",), "hash", budget_ms * 1000, None, None)
+        self.closer = VerdictCloser(self.spool, self.clock, provenance, self._on_publish)
         self.guard = DeadlineGuard(self.frame_queue, self.closer, self.clock)
         self.gate = brightness_gate(SHAPE, lambda: self.clock.advance(self.gate_ms * NS_PER_MS))
         self.segmenter = pixel_segmenter(
@@ -71,7 +71,7 @@ class LineHarness:
             frame_queue=self.frame_queue,
             closer=self.closer,
             inspector=FrameInspector(
-                WorkerEngines(self.gate, self.segmenter), RULES, causes, self.clock
+                WorkerEngines(self.gate, self.segmenter), RULES, provenance, self.clock
             ),
             keep_warm_ns=0,
         )

@@ -76,11 +76,11 @@ def test_what_came_while_it_was_away_is_counted_once_and_the_rest_goes_on(tmp_pa
     found = archived_frames(tmp_path / "archive")
     assert set(found) <= {190, 195, 200}
     assert found
-    told = read_losses(tmp_path / "archive")
-    assert {(kind, why) for _hour, kind, why, _count in told} == {
+    reported = read_losses(tmp_path / "archive")
+    assert {(kind, why) for _hour, kind, why, _count in reported} == {
         ("reject", LossReason.TOO_LATE.value)
     }
-    assert sum(count for *_words, count in told) == rejects - len(found)
+    assert sum(count for *_words, count in reported) == rejects - len(found)
 
 
 def test_a_new_archive_does_not_ask_for_the_past(tmp_path: Path) -> None:

@@ -176,20 +176,20 @@ def test_a_client_that_connects_too_often_connects_later_by_itself(
     with zmq.Context() as context:
         ears = []
         for _ in range(5):
-            ear = context.socket(zmq.SUB)
-            ear.linger = 0
-            ear.reconnect_ivl = 100
-            curve_line.prepare("ear")(ear)
-            ear.subscribe(b"heartbeat")
-            ear.connect(curve_line.running.line.publisher.address)
-            ears.append(ear)
+            subscriber = context.socket(zmq.SUB)
+            subscriber.linger = 0
+            subscriber.reconnect_ivl = 100
+            curve_line.prepare("ear")(subscriber)
+            subscriber.subscribe(b"heartbeat")
+            subscriber.connect(curve_line.running.line.publisher.address)
+            ears.append(subscriber)
         assert curve_line.door is not None
         with capture_logs() as logs:
             wait_for(lambda: curve_line.door.rejected_count >= 1, 10)
         assert any("too often" in str(problem) for problem in curve_line.refusals(logs))
-        for ear in ears:
-            assert ear.poll(30_000), "each is let in in its turn, without a new socket"
-            ear.close()
+        for subscriber in ears:
+            assert subscriber.poll(30_000), "each is let in in its turn, without a new socket"
+            subscriber.close()
 
 
 def test_a_client_with_too_many_requests_is_disconnected_and_its_successor_served(
@@ -210,12 +210,12 @@ def test_a_client_with_too_many_requests_is_disconnected_and_its_successor_serve
         greedy.disable_monitor()
         monitor.close(0)
         greedy.close()
-        ear = context.socket(zmq.SUB)
-        curve_line.prepare("ear")(ear)
-        ear.subscribe(b"heartbeat")
-        ear.connect(curve_line.running.line.publisher.address)
-        assert ear.poll(20_000)
-        ear.close(0)
+        subscriber = context.socket(zmq.SUB)
+        curve_line.prepare("ear")(subscriber)
+        subscriber.subscribe(b"heartbeat")
+        subscriber.connect(curve_line.running.line.publisher.address)
+        assert subscriber.poll(20_000)
+        subscriber.close(0)
     context.destroy(0)
 
 
@@ -287,14 +287,14 @@ def test_a_client_misses_nothing_when_another_is_removed(curve_line: CurveFixtur
                 if isinstance(event, VerdictReceived):
                     seqs.append(event.verdict.seq)
 
-    ear = threading.Thread(target=listen)
-    ear.start()
+    subscriber = threading.Thread(target=listen)
+    subscriber.start()
     wait_for(lambda: len(seqs) > 30)
     allowed.unlink()
     cut_at = curve_line.running.line.spool.last_seq
     wait_for(lambda: bool(seqs) and seqs[-1] > cut_at + 100)
     stop.set()
-    ear.join(5)
+    subscriber.join(5)
     assert seqs == list(range(1, len(seqs) + 1))
 
 

@@ -33,8 +33,8 @@ def shown(harness: LineHarness) -> list[tuple[int, int, UntimedResult]]:
     """(seq, first pixel, opinion) of each frame that was shown."""
     frames: list[tuple[int, int, UntimedResult]] = []
 
-    def show(frame: OpenFrame, opinion: UntimedResult) -> None:
-        frames.append((frame.seq, int(frame.pixels.flat[0]), opinion))
+    def show(frame: OpenFrame, result: UntimedResult) -> None:
+        frames.append((frame.seq, int(frame.pixels.flat[0]), result))
 
     harness.worker.on_inspected = show
     return frames
@@ -48,9 +48,9 @@ def test_a_frame_is_shown_only_if_no_other_waits(
     for _ in range(3):
         assert harness.run_worker()
     assert [(seq, level) for seq, level, _ in shown] == [(3, 12)]
-    opinion = shown[0][2]
-    assert opinion.assessment.decision is Decision.PASS
-    assert opinion.defect_prob == pytest.approx(12 / 255)
+    result = shown[0][2]
+    assert result.assessment.decision is Decision.PASS
+    assert result.defect_prob == pytest.approx(12 / 255)
     assert harness.ring.free_slots == harness.ring.slots
 
 

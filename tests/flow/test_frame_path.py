@@ -126,7 +126,7 @@ def test_overload_policies_close_the_frame_that_they_drop(
 ) -> None:
     harness = LineHarness(tmp_path, overload=overload)
     frames = [harness.capture.accept(harness.grab(1)) for _ in range(6)]
-    judged = []
+    inspected = []
     while harness.run_worker():
         pass
     for frame in frames:
@@ -135,8 +135,8 @@ def test_overload_policies_close_the_frame_that_they_drop(
         if verdict.reason is Reason.OVERRUN:
             assert verdict.decision is Decision.NO_VERDICT
         else:
-            judged.append(frame.seq)
-    assert judged == survivors
+            inspected.append(frame.seq)
+    assert inspected == survivors
     harness.close()
 
 

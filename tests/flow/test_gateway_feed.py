@@ -30,8 +30,8 @@ def test_an_old_heartbeat_after_a_restart_resets_no_sequence(tmp_path: Path) -> 
 
         def done() -> bool:
             gateway.step(5)
-            heard = gateway.line_monitor.status(gateway._clock.now_ns()).online
-            return heard and until(gateway, journal)
+            received = gateway.line_monitor.status(gateway._clock.now_ns()).online
+            return received and until(gateway, journal)
 
         wait_for(done, 5.0)
         gateway._feed.close()

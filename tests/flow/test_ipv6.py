@@ -30,16 +30,16 @@ def test_a_line_on_ipv6(tmp_path: Path) -> None:
             fake_line.publisher.address, fake_line.replay_server.address, name="six", cursor=0
         )
         try:
-            seqs = [fake_line.close_frame(finding) for finding in ASSESSMENTS]
-            heard: list[int] = []
+            seqs = [fake_line.close_frame(assessment) for assessment in ASSESSMENTS]
+            received: list[int] = []
             for _ in range(500):
                 event = feed.receive(50)
                 if isinstance(event, VerdictReceived):
-                    heard.append(event.verdict.seq)
+                    received.append(event.verdict.seq)
                     feed.ack(event.verdict.seq)
-                if heard == seqs:
+                if received == seqs:
                     break
-            assert heard == seqs
+            assert received == seqs
         finally:
             feed.close()
     finally:

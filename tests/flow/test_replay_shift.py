@@ -322,9 +322,9 @@ def test_the_command_line(
     assert len(lines) == 23
     assert len(list((tmp_path / "out").glob("*.png"))) == 21
     assert main(["replay", path, "--verdicts", "-"]) == 0
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [each["seq"] for each in said] == list(range(1, 24))
-    assert sum(each["decision"] == Decision.NO_VERDICT.value for each in said) == 11
+    message = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["seq"] for each in message] == list(range(1, 24))
+    assert sum(each["decision"] == Decision.NO_VERDICT.value for each in message) == 11
     assert main(["replay", str(tmp_path / "none.mcap")]) == 65
     (tmp_path / "bad.mcap").write_bytes(b"no recording at all")
     assert main(["replay", str(tmp_path / "bad.mcap")]) == 65

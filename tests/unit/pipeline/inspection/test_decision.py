@@ -110,6 +110,6 @@ def test_a_higher_probability_never_turns_a_reject_into_a_pass(
     groups: list[tuple[int, float, list[int]]], low: float, high: float
 ) -> None:
     low, high = sorted((low, high))
-    evidence = [blobs(c, s, *areas) for c, s, areas in groups]
-    if decide_by_regions(low, evidence, rules()).decision is Decision.REJECT:
-        assert decide_by_regions(high, evidence, rules()).decision is Decision.REJECT
+    measurements = [blobs(c, s, *areas) for c, s, areas in groups]
+    if decide_by_regions(low, measurements, rules()).decision is Decision.REJECT:
+        assert decide_by_regions(high, measurements, rules()).decision is Decision.REJECT

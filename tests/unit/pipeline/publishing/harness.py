@@ -23,8 +23,8 @@ class PublishingHarness:
     def __init__(self, folder: Path, slots: int = 64) -> None:
         self.clock = SystemClock()
         self.spool = Spool(folder / "t.spool", line="t", slots=slots, utc_ns=self.clock.utc_ns())
-        causes = Provenance("t", ("top",), "0" * 12, 100_000, None, None)
-        self.closer = VerdictCloser(self.spool, self.clock, causes, lambda: None)
+        provenance = Provenance("t", ("top",), "0" * 12, 100_000, None, None)
+        self.closer = VerdictCloser(self.spool, self.clock, provenance, lambda: None)
         self.context: zmq.Context[Socket] = zmq.Context()
         self.peers: zmq.Context[Socket] = zmq.Context()
         self.sockets: list[Socket] = []  # a context does not reference them

@@ -183,10 +183,10 @@ def test_new_connections_are_limited_and_the_others_wait(tmp_path: Path) -> None
     context: zmq.Context[Socket] = zmq.Context()
     ears = []
     for _ in range(3 * CLIENT_BURST):
-        ear = context.socket(zmq.SUB)
-        ear.subscribe(b"heartbeat.press")
-        ear.connect(fake_line.publisher.address)
-        ears.append(ear)
+        subscriber = context.socket(zmq.SUB)
+        subscriber.subscribe(b"heartbeat.press")
+        subscriber.connect(fake_line.publisher.address)
+        ears.append(subscriber)
     assert ears[0].poll(5_000), "the first ones hear"
     door = fake_line.publisher._admission
     assert door is not None
@@ -218,9 +218,9 @@ def test_a_client_that_does_not_read_is_disconnected_and_one_that_reads_stays(
     thread = threading.Thread(target=publisher.run)
     thread.start()
     context: zmq.Context[Socket] = zmq.Context()
-    mute, ear = context.socket(zmq.SUB), context.socket(zmq.SUB)
+    mute, subscriber = context.socket(zmq.SUB), context.socket(zmq.SUB)
     mute.rcvhwm = 1
-    for socket in (mute, ear):
+    for socket in (mute, subscriber):
         socket.subscribe(b"")
         socket.connect(publisher.address)
         assert socket.poll(5_000)
@@ -235,12 +235,12 @@ def test_a_client_that_does_not_read_is_disconnected_and_one_that_reads_stays(
         with publisher._lock:
             publisher._send_multipart([b"status.press", bytes(50_000)])
         time.sleep(0.001)
-        while ear.poll(0):
-            ear.recv_multipart()
+        while subscriber.poll(0):
+            subscriber.recv_multipart()
     assert door.disconnected_count == 1
     with publisher._lock:
         publisher._send_multipart([b"status.press", b"still there"])
-    while ear.recv_multipart()[1] != b"still there":
+    while subscriber.recv_multipart()[1] != b"still there":
         pass
     publisher.stop()
     thread.join()
@@ -271,14 +271,14 @@ def test_clients_from_the_source_of_a_flood_connect_one_at_a_time(
         time.sleep(0.01)
     flooder.close(0)
 
-    def ear(source: str) -> Socket:
+    def subscriber(source: str) -> Socket:
         made = context.socket(zmq.SUB)
         made.subscribe(b"heartbeat.press")
         made.connect(f"tcp://{source}:0;127.0.0.1:{port}")
         return made
 
     door._admitted_at_ns = SystemClock().now_ns()  # one got in just now
-    waits, other = ear("127.0.0.1"), ear("127.0.0.2")
+    waits, other = subscriber("127.0.0.1"), subscriber("127.0.0.2")
     assert other.poll(10_000), "who comes from elsewhere does not pay for it"
     assert not waits.poll(300)
     door._floods.clear()
@@ -402,9 +402,9 @@ def test_the_backlog_of_slow_readers_is_limited_in_bytes(
     slow = [zmtp_client(f"ipc://{tmp_path}/v", "SUB") for _ in range(4)]
     for one in slow:
         one.sendall(b"\x00\x01\x01")  # subscribe to everything
-        said = b""
-        while b"heartbeat" not in said:
-            said += one.recv(4_096) or pytest.fail("let go")
+        message = b""
+        while b"heartbeat" not in message:
+            message += one.recv(4_096) or pytest.fail("let go")
     door = publisher._admission
     assert door is not None
     end = time.monotonic() + 30
@@ -533,11 +533,11 @@ class SlowDiskHarness(PublishingHarness):
         thread.start()
         self.close_callbacks += [self.replay.stop, thread.join, self.replay.close]
 
-    def _challenge(self, _camera: str | None, picture: str) -> object:
+    def _challenge(self, _camera: str | None, image: str) -> object:
         self.disk.wait(30)
-        if picture == "none":
+        if image == "none":
             raise UsageError("there is none")
-        return lambda: self.sent.append(picture)
+        return lambda: self.sent.append(image)
 
 
 @pytest.fixture
@@ -561,10 +561,10 @@ def test_a_trigger_does_not_wait_for_replay_or_for_a_disk(slow: SlowDiskHarness)
     slow.close_frames(4_000)
     slow.spool.mark_published(4_000)
     for _ in range(10):
-        deaf = slow.peer(zmq.DEALER, slow.replay.address)
+        idle_client = slow.peer(zmq.DEALER, slow.replay.address)
         for _ in range(20):
-            deaf.send(encode_body(ReplayRequest(from_seq=1, limit=4096)))
-        deaf.send(encode_body(ChallengeRequest(picture="x")))
+            idle_client.send(encode_body(ReplayRequest(from_seq=1, limit=4096)))
+        idle_client.send(encode_body(ChallengeRequest(picture="x")))
     caller = slow.peer(zmq.DEALER, slow.replay.address)
     for _ in range(5):
         began = time.monotonic()

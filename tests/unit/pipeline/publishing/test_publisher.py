@@ -39,14 +39,14 @@ class PublisherHarness(PublishingHarness):
         )
 
     def subscribe(self, topic: str) -> zmq.Socket[bytes]:
-        ear = self.peer(zmq.SUB, self.publisher.address)
-        ear.subscribe(topic)
+        subscriber = self.peer(zmq.SUB, self.publisher.address)
+        subscriber.subscribe(topic)
         assert self.publisher._socket.poll(5_000)
         self.publisher._accept_subscriptions()
-        return ear
+        return subscriber
 
-    def receive(self, ear: zmq.Socket[bytes] | None = None) -> tuple[bytes, object]:
-        topic, body = (ear or self.ear).recv_multipart()
+    def receive(self, subscriber: zmq.Socket[bytes] | None = None) -> tuple[bytes, object]:
+        topic, body = (subscriber or self.ear).recv_multipart()
         return topic, decode_message(body)
 
 
@@ -58,9 +58,9 @@ def publishing(tmp_path: Path) -> Iterator[PublisherHarness]:
 
 
 def seqs(publishing: PublisherHarness, count: int) -> list[int]:
-    heard = [publishing.receive() for _ in range(count)]
-    assert {topic for topic, _message in heard} <= {b"verdict.t.top.pass"}
-    return [message.seq for _topic, message in heard]  # type: ignore[attr-defined]
+    received = [publishing.receive() for _ in range(count)]
+    assert {topic for topic, _message in received} <= {b"verdict.t.top.pass"}
+    return [message.seq for _topic, message in received]  # type: ignore[attr-defined]
 
 
 def test_verdicts_are_sent_in_order_up_to_the_first_open_frame(
@@ -191,10 +191,10 @@ def test_a_subscription_that_comes_while_another_thread_sends_is_answered(
     sender.start()
     try:
         for _ in range(100):
-            ear = publishing.peer(zmq.SUB, publishing.publisher.address)
-            ear.subscribe("verdict")
-            assert ear.poll(5_000), "it was never welcomed"
-            ear.close()
+            subscriber = publishing.peer(zmq.SUB, publishing.publisher.address)
+            subscriber.subscribe("verdict")
+            assert subscriber.poll(5_000), "it was never welcomed"
+            subscriber.close()
     finally:
         done.set()
         sender.join()

@@ -58,7 +58,7 @@ class ReplayServerHarness(PublishingHarness):
             self.spool,
             RequestHandlers(
                 self._trigger,
-                lambda camera, picture: self.challenged.append((camera, picture)),
+                lambda camera, image: self.challenged.append((camera, image)),
                 add_trigger_count=self._count,
             ),
             self.clock,
@@ -75,10 +75,10 @@ class ReplayServerHarness(PublishingHarness):
         self.triggered.append((camera, pending.part))
         return pending if part.encoder_count != 7 else None
 
-    def _count(self, said: TriggerCount) -> None:
-        if said.camera != "top":
+    def _count(self, message: TriggerCount) -> None:
+        if message.camera != "top":
             raise UsageError("there is no such camera")
-        self.counted.append(said)
+        self.counted.append(message)
 
     def request(self, from_seq: int, **limit: int) -> tuple[list[bytes], LineReply]:
         self.dealer.send(encode_body(ReplayRequest(from_seq=from_seq, **limit)))
@@ -297,13 +297,13 @@ def test_a_client_that_does_not_read_delays_no_other(router: ReplayServerHarness
 
 
 def test_an_address_in_use_is_an_error(router: ReplayServerHarness) -> None:
-    said = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
-    with zmq.Context() as context, said:  # which ends, as no socket was left open
+    message = pytest.raises(AddressError, match=r"publish\.replay: tcp://.* cannot be bound")
+    with zmq.Context() as context, message:  # which ends, as no socket was left open
         ReplayServer(
             context,
             router.replay.address,
             router.spool,
-            RequestHandlers(lambda camera, part: None, lambda camera, picture: None),
+            RequestHandlers(lambda camera, part: None, lambda camera, image: None),
             router.clock,
         )
 
