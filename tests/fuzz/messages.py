@@ -1,4 +1,4 @@
-"""Targets: messages of the wire, and what each receiver does with one that decodes."""
+"""Targets: messages of the wire, and how each receiver processes a valid one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ANSWERS = [
 
 
 class _Spool:
-    """As much of a spool as a replay needs: nothing in it."""
+    """An empty spool, with the attributes that a replay needs."""
 
     epoch, oldest_seq, last_seq, published_seq = 7, 1, 0, 0
 
@@ -69,12 +69,12 @@ def _refuse(*_arguments: object) -> Any:
 
 
 def router_request(data: bytes, _folder: Path) -> None:
-    """The ROUTER's thread itself, on a socket that nobody is at."""
+    """Pass a message to the ROUTER's thread, on a socket without clients."""
     _ROUTER.handle(data)
 
 
 class _Router:
-    """Made at the first message, kept for all."""
+    """The server, created at the first message and used for all."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ _ROUTER = _Router()
 
 
 def client_message(data: bytes, _folder: Path) -> None:
-    """Both sockets of a subscriber."""
+    """Pass a message to both sockets of a client."""
     with VerdictFeed("inproc://a", "inproc://b", name="fuzz", line="strip", cursor=1) as feed:
         for parts in (
             [b"verdict.strip.top.pass", data],
@@ -124,7 +124,7 @@ def _quietly(act: Any) -> None:
 
 
 def show_plc(data: bytes, _folder: Path) -> None:
-    """A verdict all the way into the PLC's block and the gateway's journal."""
+    """Convert a verdict to the PLC's block and the gateway's journal."""
     verdict = messages.decode_verdict(data)
     for now_ns in (5, 10 * NS_PER_S):
         result = result_for_verdict(
@@ -147,7 +147,7 @@ def show_plc(data: bytes, _folder: Path) -> None:
 
 
 def keep(data: bytes, _folder: Path) -> None:
-    """A verdict into the ledger's columns and a part's book."""
+    """Convert a verdict to the ledger's columns and add it to a part."""
     verdict_columns(data)
     verdict = messages.decode_verdict(data)
     row = late_row(verdict)
@@ -158,9 +158,9 @@ def keep(data: bytes, _folder: Path) -> None:
 
 
 def mask(data: bytes, _folder: Path) -> None:
-    told = messages.decode_mask(data)
-    if told.height_px * told.width_px < 1 << 20:
-        decode_classes(told.runs, told.height_px, told.width_px)
+    decoded = messages.decode_mask(data)
+    if decoded.height_px * decoded.width_px < 1 << 20:
+        decode_classes(decoded.runs, decoded.height_px, decoded.width_px)
 
 
 def any_message(data: bytes, _folder: Path) -> None:

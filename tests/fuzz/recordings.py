@@ -1,4 +1,4 @@
-"""Targets: a recording, which may come from anywhere; needs the extra record."""
+"""Targets: a recording from an untrusted source; needs the extra record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets: what a run, a gateway or a set keeps beside it, and others may have written or cut."""
+"""Targets: files that a run, a gateway or a data set stores, and that others may have changed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _part_memory_bytes() -> bytes:
 
 
 def part_memory(data: bytes, folder: Path) -> None:
-    """A start on it, and a part and a trigger more."""
+    """Open it, and add a part and a trigger."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path = _write(Path(name), "m", data)
         with closing(PartMemory(path, name="plc", capacity=16)) as made:
@@ -148,7 +148,7 @@ def plan_manifest(data: bytes, folder: Path) -> None:
         try:
             read_plan(stored.with_suffix(".plan"))
         except ModelError:
-            pass  # its hash is another
+            pass  # its hash differs
 
 
 def foreign_model(data: bytes, folder: Path) -> None:
@@ -179,14 +179,14 @@ def split(data: bytes, folder: Path) -> None:
 
 
 def labels(data: bytes, folder: Path) -> None:
-    """As the label file of each program that is known by name."""
+    """Open it as the label file of each supported program."""
     names = ("a.json", "a.xml", "labels/a.txt", "data.yaml", "a/_classes.csv")
     for name in names:
         _write(folder, name, data)
     detect_unsupported_format(folder)
 
 
-# -- a run over pictures, the page ---------------------------------------------------------
+# -- a run over images, the HMI ---------------------------------------------------------
 
 _FRAMES = msgspec.json.encode([rescore_plan.RescoreFrame("a.png", "a.png", "pass", 0.5)])
 _RESULT = msgspec.json.encode(FrameScore(frame="a.png", defect_prob=0.25))
@@ -231,7 +231,7 @@ def run_results(data: bytes, folder: Path) -> None:
 
 
 def drift(data: bytes, folder: Path) -> None:
-    """A reference of the gate's scores, and an index by it."""
+    """Read a reference of scores and compute the drift index."""
     _write(folder, f"strip.{'0' * 12}.scores.json", data)
     made = DriftMonitor("strip", 200, 400, folder)
     made.start_model("0" * 64, [])
@@ -240,7 +240,7 @@ def drift(data: bytes, folder: Path) -> None:
     made.current_index()
 
 
-# -- what the archive and the shadow keep in SQLite -----------------------------------------
+# -- SQLite files of the archive and the shadow -----------------------------------------
 
 
 def _index_bytes() -> bytes:
@@ -250,7 +250,7 @@ def _index_bytes() -> bytes:
 
 
 def _archive(folder: Path) -> None:
-    """A start of the archive on whatever stands there, a picture more, and an orderly end."""
+    """Start the archive on it, add a frame, and stop in order."""
     keeper = ArchiveWriter(config(folder), ManualClock())
     try:
         frame = pending_frame(5)
@@ -262,7 +262,7 @@ def _archive(folder: Path) -> None:
 
 
 def index(data: bytes, folder: Path) -> None:
-    """Read and written: it is used, or set aside and made anew."""
+    """Read and write it: it is used, or quarantined and created again."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         root = Path(name) / "archive"
         _write(root, format.MARKER_FILE, b'{"line":"t","schema":"edgeinspect.archive/1"}')
