@@ -1,4 +1,4 @@
-"""One message of every kind, for docs/wire.md: a scratched plate on line `strip`."""
+"""One message of each type, for docs/wire.md: a scratched plate on line `strip`."""
 
 from __future__ import annotations
 
@@ -144,4 +144,4 @@ _MESSAGES: tuple[msgspec.Struct, ...] = (
 )
 
 EXAMPLES: dict[str, msgspec.Struct] = {type(each).__name__: each for each in _MESSAGES}
-"""Message type's name to one of it."""
+"""Name of each message type to an example."""
