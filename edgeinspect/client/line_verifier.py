@@ -10,7 +10,6 @@ Source: docs/wire.md, "Verifying the sender"; docs/decisions/0020-wire.md
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Collection
@@ -21,12 +20,13 @@ from edgeinspect.errors import ConfigError, DataError, ImpersonationError
 from edgeinspect.storage.shared_memory import find_line_folder, is_line_running, open_line_file
 from edgeinspect.storage.spool import (
     ANNOUNCED_EPOCH_AT,
-    CURSOR,
     HEADER_BYTES,
     SLOT_BYTES,
-    read_closed_payload,
+    read_cursor,
     read_line_name,
+    read_verdict,
 )
+from edgeinspect.system import is_same_file
 from edgeinspect.wire import HEARTBEAT_TOPIC, Heartbeat, Status
 
 _LINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -55,14 +55,14 @@ class LineVerifier:
         self._fd = -1
         self._path = Path()
         self._slots = 0
-        self._opened: tuple[int, int] = (0, 0)
+        self._status: os.stat_result
 
     def problem_with(self, beat: Heartbeat | Status | PartVerdict) -> str:
         """Return why a message with an epoch is not from the line; empty if it is."""
         problem = self._attach(beat.spool if isinstance(beat, Heartbeat) else "")
         if problem:
             return problem
-        if self._cell(ANNOUNCED_EPOCH_AT) != beat.epoch:
+        if read_cursor(self._fd, ANNOUNCED_EPOCH_AT) != beat.epoch:
             return f"{self._path} is not of the daemon with epoch {beat.epoch}"
         if not is_line_running(self._path):
             return f"no daemon holds {self._path}"
@@ -72,13 +72,13 @@ class LineVerifier:
         """Return whether a verdict is in the line's spool exactly as received."""
         if self._fd < 0 and self._attach(""):
             return False
-        return self._read(seq) == body
+        return read_verdict(self._fd, self._slots, seq) == body
 
     def is_missing(self, seq: int) -> bool:
         """Return whether the line's spool has no verdict of a frame."""
         if self._fd < 0 and self._attach(""):
             return False
-        return self._read(seq) is None
+        return read_verdict(self._fd, self._slots, seq) is None
 
     def for_line(self, line: str) -> LineVerifier | None:
         """Return itself, if it is for that line."""
@@ -90,20 +90,9 @@ class LineVerifier:
             os.close(self._fd)
             self._fd = -1
 
-    def _read(self, seq: int) -> bytes | None:
-        at = HEADER_BYTES + seq % self._slots * SLOT_BYTES
-        slot = os.pread(self._fd, SLOT_BYTES, at)
-        if len(slot) < SLOT_BYTES:
-            return None
-        return read_closed_payload(memoryview(slot), 0, seq)
-
-    def _cell(self, at: int) -> int:
-        cell = os.pread(self._fd, CURSOR.size, at)
-        return int(CURSOR.unpack(cell)[0]) if len(cell) == CURSOR.size else 0
-
     def _attach(self, announced: str) -> str:
         """Open the spool, again if it was replaced; return the problem if that fails."""
-        if self._fd >= 0 and self._is_current():
+        if self._fd >= 0 and is_same_file(self._path, self._status):
             return ""
         self.close()
         problems = []
@@ -149,13 +138,7 @@ class LineVerifier:
             os.close(fd)
             raise
         self._fd, self._path = fd, path
-        self._opened = (status.st_dev, status.st_ino)
-
-    def _is_current(self) -> bool:
-        with contextlib.suppress(OSError):
-            status = os.stat(self._path, follow_symlinks=False)
-            return (status.st_dev, status.st_ino) == self._opened
-        return False
+        self._status = status
 
 
 class LineVerifiers:

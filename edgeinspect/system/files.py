@@ -113,6 +113,14 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def is_same_file(path: Path, status: os.stat_result) -> bool:
+    """Return whether `path`, which is not followed if it is a link, is the file of `status`."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), status)
+    except OSError:
+        return False
+
+
 @contextmanager
 def atomic_file(
     path: Path, *, mode: int | None = None, durable: bool = False, suffix: str = ""

@@ -48,11 +48,6 @@ class RecordedFrame:
     record: FrameRecord
     where: str
 
-    @property
-    def has_image(self) -> bool:
-        """False if the recorder could not copy the image."""
-        return self.record.dims is not None
-
     def pixels(self) -> Pixels | None:
         """Unpack and return the camera's image; None if there is none.
 

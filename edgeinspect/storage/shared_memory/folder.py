@@ -20,6 +20,7 @@ from edgeinspect.system import (
     OwnershipProblem,
     folder_problem,
     is_locked,
+    is_same_file,
     owner_problem,
     write_permission_problem,
 )
@@ -113,8 +114,7 @@ def open_folder(path: Path, *, create: bool = False) -> Iterator[int]:
     check_folder_permissions(path)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        checked, opened = os.stat(path, follow_symlinks=False), os.fstat(folder)
-        if (checked.st_dev, checked.st_ino) != (opened.st_dev, opened.st_ino):
+        if not is_same_file(path, os.fstat(folder)):
             problem = OwnershipProblem("was replaced while it was opened", "find out who can")
             raise _untrusted_error(path, problem)
         yield folder

@@ -18,6 +18,7 @@ import numpy as np
 from edgeinspect.domain import FrameShape, Pixels
 from edgeinspect.errors import ConfigError, DeviceLostError
 from edgeinspect.storage.shared_memory.folder import allocate_file, open_line_file
+from edgeinspect.system import is_same_file
 
 _MAGIC = b"EIRING01"
 _HEADER = struct.Struct("<8sIIII4sQ")  # magic, slots, height, width, channels, color, epoch
@@ -159,17 +160,13 @@ class FrameRingReader:
         """`mono`, `bgr` or `rgb`; empty if unknown."""
         self.epoch = epoch
         """Epoch of the daemon whose frames these are."""
-        self._file = (status.st_dev, status.st_ino)
+        self._status = status
         self._slots, self._head, self._step = slots, head, step
 
     @property
     def is_current(self) -> bool:
         """False once another daemon has replaced the ring: attach again."""
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._file
+        return is_same_file(self.path, self._status)
 
     def newest(self) -> tuple[int, Pixels] | None:
         """Return (seq, copy) of the newest complete frame; None if there is none."""

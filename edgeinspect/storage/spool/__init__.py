@@ -2,14 +2,14 @@
 
 from edgeinspect.storage.spool.format import (
     ANNOUNCED_EPOCH_AT,
-    CURSOR,
     HEADER_BYTES,
     PAYLOAD_BYTES,
     SLOT_BYTES,
     OpenRecord,
     SpoolScan,
-    read_closed_payload,
+    read_cursor,
     read_line_name,
+    read_verdict,
     scan_spool,
 )
 from edgeinspect.storage.spool.reader import SpoolReader
@@ -18,14 +18,14 @@ from edgeinspect.storage.spool.spool import Spool, SpoolFullError
 __all__ = [
     # format
     "ANNOUNCED_EPOCH_AT",
-    "CURSOR",
     "HEADER_BYTES",
     "PAYLOAD_BYTES",
     "SLOT_BYTES",
     "OpenRecord",
     "SpoolScan",
-    "read_closed_payload",
+    "read_cursor",
     "read_line_name",
+    "read_verdict",
     "scan_spool",
     # reader
     "SpoolReader",

@@ -7,6 +7,7 @@ Source: docs/decisions/0003-spool.md
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -305,12 +306,23 @@ def _check_close(data: memoryview, at: int) -> tuple[int, int, bytes] | None:
     return (seq, epoch, payload) if _close_crc(seq, epoch, payload) == crc else None
 
 
-def read_closed_payload(data: memoryview, at: int, seq: int) -> bytes | None:
-    """Return the payload of a slot if it validly closes frame `seq`; for other processes."""
-    if _CLOSE.unpack_from(data, at + _CLOSE_AT)[0] != seq:
+def _read_closed_payload(slot: memoryview, seq: int) -> bytes | None:
+    if _CLOSE.unpack_from(slot, _CLOSE_AT)[0] != seq:
         return None
-    closed = _check_close(data, at)
+    closed = _check_close(slot, 0)
     return closed[2] if closed and closed[0] == seq else None
+
+
+def read_cursor(fd: int, at: int) -> int:
+    """Return a cursor of an open spool file; 0 if the file was truncated."""
+    cell = os.pread(fd, CURSOR.size, at)
+    return int(CURSOR.unpack(cell)[0]) if len(cell) == CURSOR.size else 0
+
+
+def read_verdict(fd: int, slots: int, seq: int) -> bytes | None:
+    """Return the verdict of frame `seq` in an open spool file; None if open or overwritten."""
+    slot = os.pread(fd, SLOT_BYTES, HEADER_BYTES + seq % slots * SLOT_BYTES)
+    return _read_closed_payload(memoryview(slot), seq) if len(slot) == SLOT_BYTES else None
 
 
 def read_payload(source: mmap, at: int) -> bytes:

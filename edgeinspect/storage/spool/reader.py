@@ -9,14 +9,15 @@ from pathlib import Path
 from edgeinspect.errors import ConfigError, DeviceLostError
 from edgeinspect.storage.shared_memory import open_line_file
 from edgeinspect.storage.spool.format import (
-    CURSOR,
     EPOCH_AT,
     HEADER_BYTES,
     PUBLISHED_AT,
     SLOT_BYTES,
-    read_closed_payload,
+    read_cursor,
+    read_verdict,
     scan_spool,
 )
+from edgeinspect.system import is_same_file
 
 
 class SpoolReader:
@@ -50,33 +51,23 @@ class SpoolReader:
         status = os.fstat(self._fd)
         if status.st_size < HEADER_BYTES + self.slots * SLOT_BYTES:
             raise DeviceLostError("is being replaced: try again", where=str(path))
-        self._file = (status.st_dev, status.st_ino)
+        self._status = status
 
     @property
     def is_current(self) -> bool:
         """False once another file has taken its place: attach again."""
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._file
+        return is_same_file(self.path, self._status)
 
     @property
     def epoch(self) -> int:
         """The epoch of the daemon that has the spool; 0 if the file was truncated."""
-        return self._cell(EPOCH_AT)
+        return read_cursor(self._fd, EPOCH_AT)
 
     @property
     def published_seq(self) -> int:
         """The seq up to which every verdict has been sent; 0 if the file was truncated."""
-        return self._cell(PUBLISHED_AT)
+        return read_cursor(self._fd, PUBLISHED_AT)
 
     def read(self, seq: int) -> bytes | None:
         """Return the verdict of frame `seq` as it is sent; None if it is open or overwritten."""
-        at = HEADER_BYTES + seq % self.slots * SLOT_BYTES
-        slot = os.pread(self._fd, SLOT_BYTES, at)
-        return read_closed_payload(memoryview(slot), 0, seq) if len(slot) == SLOT_BYTES else None
-
-    def _cell(self, at: int) -> int:
-        cell = os.pread(self._fd, CURSOR.size, at)
-        return int(CURSOR.unpack(cell)[0]) if len(cell) == CURSOR.size else 0
+        return read_verdict(self._fd, self.slots, seq)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.system.files import FileLock, atomic_file, is_locked, write_atomic
+from edgeinspect.system.files import FileLock, atomic_file, is_locked, is_same_file, write_atomic
 
 HOLD = """
 import sys, time
@@ -152,6 +152,19 @@ def test_a_file_system_without_locks_is_not_another_holder(
     assert not isinstance(refused.value, BlockingIOError)
     assert not is_locked(tmp_path / "x.lock")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_replaced_file_is_not_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    status = path.stat()
+    assert is_same_file(path, status)
+    write_atomic(path, b"new")
+    assert not is_same_file(path, status)
+    (tmp_path / "link").symlink_to(path)
+    assert not is_same_file(tmp_path / "link", path.stat())
+    path.unlink()
+    assert not is_same_file(path, status)
 
 
 # -- atomic writes ---------------------------------------------------------------------------
