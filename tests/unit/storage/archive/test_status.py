@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeinspect.domain.alarm import alarm_code
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.services.hmi.alarm_remedies import ARCHIVE_FAILED, ARCHIVE_SILENT, remedy_for
 from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
@@ -58,13 +59,13 @@ def test_the_hmi_shows_a_problem_and_its_end(tmp_path: Path) -> None:
     assert watch.alarm() == ARCHIVE_SILENT, "only its own thread reads"
     watch.poll()
     assert watch.alarm() == f"{ARCHIVE_FAILED}: No space left"
-    assert "Free space" in remedy_for(watch.alarm(), "strip")
+    assert "Free space" in remedy_for(alarm_code(watch.alarm()), "strip")
     write_status(tmp_path, ArchiveStatus(at_utc_ns=clock.utc_ns()))
     watch.poll()
     assert watch.alarm() == ""
     clock.advance(STATUS_STALE_NS + 1)
     assert watch.alarm() == ARCHIVE_SILENT, "it hangs, or its disk does"
-    assert "edgeinspect-archive@strip" in remedy_for(watch.alarm(), "strip")
+    assert "edgeinspect-archive@strip" in remedy_for(alarm_code(watch.alarm()), "strip")
 
 
 def test_the_monitor_polls_until_it_is_stopped(tmp_path: Path) -> None:
