@@ -99,16 +99,16 @@ def test_the_command_line(
     assert main(["keys", "new", folder]) == 0
     assert f"publish.curve: {folder}" in capsys.readouterr().out
     assert main(["keys", "new", own, "--client", "hmi"]) == 0
-    assert main(["keys", "allow", folder, f"{own}/hmi.key", "--name", "page"]) == 0
+    assert main(["keys", "allow", folder, f"{own}/hmi.key", "--name", "hmi"]) == 0
     capsys.readouterr()
     assert main(["keys", "list", folder]) == 0
     out = capsys.readouterr().out
-    assert "page" in out
-    assert curve_keys.read_clients(Path(folder))["page"] in out
+    assert "hmi" in out
+    assert curve_keys.read_clients(Path(folder))["hmi"] in out
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["new", "{0}/keys"], 64, "exists already"),
         (["new", "{0}", "--client", "a/b"], 64, "not a valid key name"),
@@ -122,12 +122,12 @@ def test_exit_codes(
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    words: list[str],
+    arguments: list[str],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
-    assert main(["keys", *(word.format(tmp_path) for word in words)]) == code
-    assert said in capsys.readouterr().err
+    assert main(["keys", *(word.format(tmp_path) for word in arguments)]) == code
+    assert message in capsys.readouterr().err
 
 
 def test_a_credential_of_the_unit_takes_precedence(

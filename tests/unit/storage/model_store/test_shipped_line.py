@@ -82,14 +82,14 @@ def test_the_line_on_unseen_images(backend: str, version: str) -> None:
     )
     wrong = 0
     for index in range(60):
-        picture = render_strip(UNSEEN_SEED, index)
-        image = np.ascontiguousarray(picture.image[:, :, None])
+        strip = render_strip(UNSEEN_SEED, index)
+        image = np.ascontiguousarray(strip.image[:, :, None])
         prob = float(gate.infer(image)[0][0])
         finding = decide_by_gate(prob, rules)
         if finding is None:
             class_map, area, score = segmenter.infer(image)
             finding = decide_by_regions(prob, find_blobs(class_map[0], area[0], score[0]), rules)
-        wrong += (finding.decision is Decision.REJECT) != picture.has_defect
+        wrong += (finding.decision is Decision.REJECT) != strip.has_defect
     gate.close()
     segmenter.close()
-    assert wrong <= 4, f"{wrong} of 60 unseen pictures were judged wrongly"
+    assert wrong <= 4, f"{wrong} of 60 unseen images were inspected wrongly"

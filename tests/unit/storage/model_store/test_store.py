@@ -429,8 +429,8 @@ def golden_engine(root: Path, **changes: Any) -> Any:
 def test_golden_frames_are_created_and_compared(root: Path) -> None:
     engine = golden_engine(root)
     assert "no golden frames" in verify_engine(engine)
-    pictures = [np.full(graphs.SHAPE.dims, level, np.uint8) for level in (10, 200)]
-    create_golden_frames(engine, pictures)
+    images = [np.full(graphs.SHAPE.dims, level, np.uint8) for level in (10, 200)]
+    create_golden_frames(engine, images)
     engine._spec = ModelStore(root).resolve("tiny-gate")
     assert "2 golden frames" in verify_engine(engine)
     outputs = engine._outputs

@@ -251,7 +251,7 @@ def test_a_folder_is_read_in_order_and_has_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="after frame"):
         read(tmp_path)
     (tmp_path / "strip-3.mcap").unlink()
-    write(tmp_path / "strip-3.mcap", range(1, 3), epoch=8)  # the line counts anew
+    write(tmp_path / "strip-3.mcap", range(1, 3), epoch=8)  # the line restarts its seqs
     assert frames(read(tmp_path)[0]) == [1, 2, 3, 4, 1, 2]
 
 
