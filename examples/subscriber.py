@@ -1,9 +1,9 @@
-"""A subscriber that misses nothing, also over its own `kill -9`: the pattern for a gateway.
+"""A subscriber that misses no verdict, even after its own `kill -9`: the pattern for a gateway.
 
     python examples/subscriber.py [cursor file]
 
 The cursor is stored after the verdict is applied, so a crash in between applies that one
-verdict again: `apply` must not mind. The line is that of examples/strip.yaml, on this PC.
+verdict again: `apply` must be idempotent. The line is that of examples/strip.yaml, on this PC.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from pathlib import Path
 from edgeinspect.client import SequenceReset, VerdictFeed, VerdictReceived, VerdictsLost, find_line
 from edgeinspect.domain import Decision, Verdict
 from edgeinspect.errors import ImpersonationError
+from edgeinspect.system import write_atomic
 
 FAIL_SAFE_MS = 300
 
 
 def apply(verdict: Verdict) -> None:
-    """What a gateway does: everything that is not a PASS goes to the ejector."""
+    """Act as a gateway: eject every part that is not a PASS."""
     if verdict.decision is not Decision.PASS:
         print(f"eject {verdict.part_id or verdict.seq}: {verdict.reason.value}", flush=True)
 
 
 def store(path: Path, seq: int) -> None:
-    """Put the cursor where a crash leaves the old one or the new one, never half of it."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(str(seq), encoding="utf-8")
-    fresh.replace(path)
+    """Store the cursor atomically: a crash leaves the old one or the new one."""
+    write_atomic(path, str(seq).encode())
 
 
 def main(path: Path) -> None:

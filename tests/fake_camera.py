@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from edgeinspect.system.files import FileLock
 
 PROGRAM = "arv-fake-gv-camera-0.8"
 DEVICE = "Aravis-Fake-GV01"
@@ -57,8 +58,8 @@ def fake_camera(lost_per_thousand: int = 0, *, running: bool = True) -> Iterator
     """Run a fake camera. Its port is fixed, so test runs on one machine wait for each other."""
     if shutil.which(PROGRAM) is None:
         pytest.skip(f"{PROGRAM} is not installed (Debian: aravis-tools)")
-    with open(Path(tempfile.gettempdir()) / "edgeinspect-fake-camera.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock_file = Path(tempfile.gettempdir()) / "edgeinspect-fake-camera.lock"
+    with FileLock(lock_file, timeout_s=None):
         camera = FakeCamera()
         try:
             if running:

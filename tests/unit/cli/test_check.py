@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
@@ -19,6 +18,7 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.pipeline import start_checks
 from edgeinspect.system import log
+from edgeinspect.system.files import FileLock
 from edgeinspect.testing.doubles import brightness_gate
 from tests import graphs
 
@@ -206,13 +206,9 @@ def test_check_and_run_fail_with_the_same_code(
 
 def test_a_running_line_is_reported(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "spool").mkdir()
-    holder = os.open(root / "spool" / "trial.spool.lock", os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        fcntl.flock(holder, fcntl.LOCK_EX)
+    with FileLock(root / "spool" / "trial.spool.lock"):
         assert check_line(root) == 0
         assert "it is running" in capsys.readouterr().out
-    finally:
-        os.close(holder)
 
 
 def test_timing_reports_the_tail() -> None:
