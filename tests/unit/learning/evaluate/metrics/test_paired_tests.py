@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeinspect.learning.evaluate.metrics.paired_tests import mcnemar_p_value
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_against_all_outcomes(only_a: int, only_b: int) -> None:
+    discordant, distance = only_a + only_b, abs(only_a - only_b)
+    row = [1.0]
+    for _ in range(discordant):  # Pascal's triangle, halved at each step
+        row = [(a + b) / 2 for a, b in zip([0.0, *row], [*row, 0.0], strict=True)]
+    expected = sum(p for k, p in enumerate(row) if abs(2 * k - discordant) >= distance)
+    assert mcnemar_p_value(only_a, only_b) == pytest.approx(expected)
+
+
+def test_mcnemar_is_right_where_floats_overflow() -> None:
+    assert mcnemar_p_value(2000, 2000) == pytest.approx(1.0)
+    assert 0 <= mcnemar_p_value(0, 3000) < 1e-300
