@@ -147,28 +147,23 @@ class AravisDevice:
         if not buffer:
             self._check_connected(connection)
             return None
+        token, frame_id = (connection, buffer), lib.buffer_get_frame_id(buffer)
         status = lib.buffer_get_status(buffer)
-        problem, data = "", None
-        if status == BUFFER_SUCCESS:
-            data = connection.buffer_arrays[buffer]
-        else:
+        if status != BUFFER_SUCCESS:
             problem = f"incomplete: {BUFFER_PROBLEMS.get(status, f'status {status}')}"
-        code = lib.buffer_get_image_pixel_format(buffer) if data is not None else 0
+            # Without its first packet the buffer has an old time stamp.
+            return DeviceBuffer(token, frame_id, self._clock.now_ns(), problem=problem)
+        code = lib.buffer_get_image_pixel_format(buffer)
         pixel_format = FORMATS_BY_CODE.get(code)
         return DeviceBuffer(
-            token=(connection, buffer),
-            frame_id=lib.buffer_get_frame_id(buffer),
-            arrived_at_ns=(
-                self._to_monotonic_ns(lib.buffer_get_system_timestamp(buffer))
-                if data is not None
-                else self._clock.now_ns()  # without its first packet the time stamp is old
-            ),
-            device_ns=lib.buffer_get_timestamp(buffer) if data is not None else None,
-            data=data,
-            height_px=lib.buffer_get_image_height(buffer) if data is not None else 0,
-            width_px=lib.buffer_get_image_width(buffer) if data is not None else 0,
+            token=token,
+            frame_id=frame_id,
+            arrived_at_ns=self._to_monotonic_ns(lib.buffer_get_system_timestamp(buffer)),
+            device_ns=lib.buffer_get_timestamp(buffer),
+            data=connection.buffer_arrays[buffer],
+            height_px=lib.buffer_get_image_height(buffer),
+            width_px=lib.buffer_get_image_width(buffer),
             pixel_format=pixel_format.name if pixel_format else f"0x{code:08X}",
-            problem=problem,
         )
 
     def requeue_buffer(self, token: object) -> None:

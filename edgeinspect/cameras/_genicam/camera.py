@@ -232,7 +232,7 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
                 self._discard(buffer)
                 self._queue_lost((LostFrame(part, frame_id, at_ns, TRIGGER_EXPIRED),))
                 return
-        else:
+        elif missing_ids:
             lost = (LostFrame(NO_PART, each, at_ns, FRAME_NOT_RECEIVED) for each in missing_ids)
             self._queue_lost(lost)
         self._ready_grabs.append(self._make_grab(buffer, frame_id, at_ns, source, part))
