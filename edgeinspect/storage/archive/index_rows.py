@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from edgeinspect.errors import DataError
@@ -21,21 +21,6 @@ from edgeinspect.storage.archive.format import (
     sidecars_in,
 )
 from edgeinspect.system import TEXT_BYTES_MAX, DecodeError, decode_json, read_regular
-
-COLUMNS = (
-    "epoch",
-    "seq",
-    "camera",
-    "captured_at_utc_ns",
-    "kind",
-    "label",
-    "decision",
-    "reason",
-    "defect_prob",
-    "size_bytes",
-    "path",
-)
-"""Columns of a frame; `path` is that of its sidecar, relative to the archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +46,11 @@ class IndexEntry:
 
     def values(self) -> tuple[object, ...]:
         """Return the fields in the order of `COLUMNS`."""
-        return (
-            self.epoch,
-            self.seq,
-            self.camera,
-            self.captured_at_utc_ns,
-            self.kind.value,
-            self.label,
-            self.decision,
-            self.reason,
-            self.defect_prob,
-            self.size_bytes,
-            self.path,
-        )
+        return tuple(getattr(self, name) for name in COLUMNS)
+
+
+COLUMNS = tuple(field.name for field in fields(IndexEntry))
+"""Columns of a frame; `path` is that of its sidecar, relative to the archive."""
 
 
 def entry_from_sidecar(sidecar: Sidecar, path: str, sidecar_bytes: int) -> IndexEntry:
