@@ -78,8 +78,8 @@ class AdmissionControl:
         Args:
             context: The socket's; no other socket is bound in it.
             socket: Not bound yet, without CURVE.
-            has_asked: Whether the client of a descriptor has asked for anything. Called from
-                the thread.
+            has_requested: Returns whether the client of a descriptor has requested anything.
+                Called from the thread.
             clock: For the rates.
             client_monitors: Find clients that do not read, or send endless messages.
             unread_max: Bytes that a client may have sent and that are unread; beyond that it is
@@ -102,6 +102,8 @@ class AdmissionControl:
         self._tokens = float(CLIENT_BURST)
         self._counted_at_ns = clock.now_ns()
         self._clients: dict[int, int] = {}
+        self._origins: dict[int, str] = {}
+        """Origin of the last client of each descriptor, known after it has disconnected too."""
         self._waiting: OrderedDict[str, deque[HandshakeRequest]] = OrderedDict()
         """Handshakes by origin, the next origin first."""
         self._floods: dict[str, int] = {}
@@ -164,6 +166,7 @@ class AdmissionControl:
             return
         self._client_monitors.forget(client)
         now_ns = self._clients[client] = self._clock.now_ns()
+        self._origins[client] = peer_origin(client)
         self._busy_until_ns = now_ns + _BUSY_NS
         self._tokens -= 1
         if self._tokens < 0 or len(self._clients) > CLIENTS_MAX:
@@ -197,7 +200,10 @@ class AdmissionControl:
 
     def disconnect_flooding(self, client: int) -> None:
         """Stop reading from a client that floods, and disconnect it soon. Thread-safe."""
-        self._floods[peer_origin(client)] = self._clock.now_ns()
+        # A client that has flooded and gone is blamed by its own origin, not by an unknown one,
+        # which would slow down new clients from everywhere.
+        origin = peer_origin(client) or self._origins.get(client, "")
+        self._floods[origin] = self._clock.now_ns()
         if drop_input(client):
             self._draining.append(client)
         else:
