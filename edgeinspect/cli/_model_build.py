@@ -82,7 +82,7 @@ def _build_target(
     force: bool,
     show_layers: bool,
 ) -> None:
-    from edgeinspect.learning.build import build_plan, inspect_plan, plan_requests
+    from edgeinspect.learning.conversion import build_plan, inspect_plan, plan_requests
 
     if target.endswith(".plan"):
         if not show_layers:
@@ -104,7 +104,7 @@ def _build_target(
 def _make_fp16(
     targets: tuple[str, ...], store: ModelStore, images: str | None, labels: str | None
 ) -> None:
-    from edgeinspect.learning.build import make_fp16_version
+    from edgeinspect.learning.conversion import make_fp16_version
 
     if not (images or labels):
         raise UsageError(
@@ -137,7 +137,7 @@ def _make_fp16(
 
 def _print_layers(name: str, layers: tuple[Any, ...]) -> None:
     """Print every layer with its data types, and the ratio of each type."""
-    from edgeinspect.learning.build import precision_ratio
+    from edgeinspect.learning.conversion import precision_ratio
 
     table = Table(title=name, title_justify="left", box=None, pad_edge=False)
     for heading in ("layer", "kind", "reads", "writes"):

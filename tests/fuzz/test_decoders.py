@@ -24,7 +24,7 @@ OWN_WORDS = {
     "edgeinspect/backends/_tensorrt/builder.py",  # what TensorRT says of its own engine
     "edgeinspect/learning/onnx_graphs/manifest.py",  # metadata that this process has just written
     "edgeinspect/storage/model_store/golden_frames.py",  # a manifest that has been checked before
-    "edgeinspect/learning/build/fp16_version.py",
+    "edgeinspect/learning/conversion/fp16_version.py",
     "edgeinspect/cli/ledger.py",  # a column that the ledger itself writes
 }
 

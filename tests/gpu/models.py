@@ -18,7 +18,7 @@ from edgeinspect import registry
 from edgeinspect.backends import trt
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.imaging.synthetic_strip import render_strip
-from edgeinspect.learning.build import plans as build
+from edgeinspect.learning.conversion import plans as build
 from edgeinspect.storage.model_store import ModelStore
 from tests.gpu.verify import NotAvailableError, measure_latency
 

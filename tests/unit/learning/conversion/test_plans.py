@@ -12,7 +12,7 @@ from edgeinspect.backends._tensorrt.builder import LayerInfo, parse_layers
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import DataError
-from edgeinspect.learning.build import plans
+from edgeinspect.learning.conversion import plans
 from tests import graphs, quantized
 from tests.fake_gpu import FakeGpu, install
 

@@ -1,7 +1,7 @@
 """TensorRT plans for this machine's GPU, and FP16 versions of models."""
 
-from edgeinspect.learning.build.fp16_version import Fp16Conversion, make_fp16_version
-from edgeinspect.learning.build.plans import (
+from edgeinspect.learning.conversion.fp16_version import Fp16Conversion, make_fp16_version
+from edgeinspect.learning.conversion.plans import (
     PlanRequest,
     build_plan,
     inspect_plan,
