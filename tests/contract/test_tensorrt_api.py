@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     ROOT / "edgeinspect" / "backends" / "trt.py",
     *sorted((ROOT / "edgeinspect" / "backends" / "_tensorrt").glob("*.py")),
-    ROOT / "edgeinspect" / "learning" / "build" / "plans.py",
+    ROOT / "edgeinspect" / "learning" / "conversion" / "plans.py",
 ]
 VERSIONS = {"10.3": "tensorrt-cu12-bindings==10.3.0", "11": "tensorrt-cu13-bindings>=11,<12"}
 NOT_API = "unreachable,redundant-expr,override,unused-ignore,no-any-return"
