@@ -31,7 +31,6 @@ from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
 from edgeinspect.client.requests import send_request
 from edgeinspect.client.sockets import (
     ReceivedMessage,
-    Socket,
     SocketSetup,
     connect_socket,
     no_encryption,
@@ -62,7 +61,6 @@ __all__ = [
     "send_request",
     # sockets
     "ReceivedMessage",
-    "Socket",
     "SocketSetup",
     "connect_socket",
     "no_encryption",

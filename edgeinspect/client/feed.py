@@ -19,7 +19,6 @@ from edgeinspect.client.line_verifier import LineVerifier, forged_error
 from edgeinspect.client.sockets import (
     RECONNECT_AFTER_NS,
     AuthFailureMonitor,
-    Socket,
     SocketSetup,
     connect_socket,
     no_encryption,
@@ -39,6 +38,7 @@ from edgeinspect.wire import (
     ReplayBusy,
     ReplayComplete,
     ReplayRequest,
+    Socket,
     Status,
     decode_reply,
     encode_body,

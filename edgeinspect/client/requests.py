@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 import zmq
 
-from edgeinspect.client.sockets import Socket, SocketSetup, connect_socket, no_encryption
+from edgeinspect.client.sockets import SocketSetup, connect_socket, no_encryption
 from edgeinspect.errors import DeviceLostError
 from edgeinspect.wire import (
     ChallengeRequest,
     CommandResult,
     OperatorRequest,
+    Socket,
     TriggerRequest,
     decode_reply,
     encode_body,

@@ -10,9 +10,8 @@ import zmq
 
 from edgeinspect.domain import NS_PER_MS
 from edgeinspect.errors import DataError
-from edgeinspect.wire import Mask, WireMessage, decode_mask, decode_message
+from edgeinspect.wire import Mask, Socket, WireMessage, decode_mask, decode_message
 
-Socket = zmq.Socket[bytes]
 MESSAGE_BYTES_MAX = 1 << 26
 """Larger than any mask; the socket disconnects a sender of larger messages."""
 SocketSetup = Callable[[Socket], None]

@@ -12,14 +12,13 @@ from edgeinspect.client.sockets import (
     RECONNECT_AFTER_NS,
     AuthFailureMonitor,
     ReceivedMessage,
-    Socket,
     SocketSetup,
     connect_socket,
     no_encryption,
     parse_message,
 )
 from edgeinspect.domain import NS_PER_MS, SystemClock, Verdict
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, WireMessage
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Socket, WireMessage
 
 _CHECK_INTERVAL_MS = 250
 """Time between two checks whether the line rejected the key."""

@@ -46,6 +46,7 @@ from edgeinspect.wire.requests import (
 from edgeinspect.wire.slow_clients import ClientMonitors, SlowClientMonitor
 from edgeinspect.wire.tcp_connections import disconnect
 from edgeinspect.wire.unfinished_messages import UnfinishedMessageMonitor
+from edgeinspect.wire.zap import Socket
 
 __all__ = [
     # admission
@@ -101,4 +102,6 @@ __all__ = [
     "disconnect",
     # unfinished messages
     "UnfinishedMessageMonitor",
+    # zap
+    "Socket",
 ]

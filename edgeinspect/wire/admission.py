@@ -21,7 +21,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.system import RateLimitedLogger, log_events
-from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, BoundEndpoint, Socket
+from edgeinspect.wire.listening_sockets import HANDSHAKE_MS, BoundEndpoint
 from edgeinspect.wire.slow_clients import ClientMonitors
 from edgeinspect.wire.tcp_connections import (
     disconnect,
@@ -29,7 +29,7 @@ from edgeinspect.wire.tcp_connections import (
     peer_origin,
     receive_queue_bytes,
 )
-from edgeinspect.wire.zap import ZAP_ACCEPT, HandshakeRequest, ZapHandler
+from edgeinspect.wire.zap import ZAP_ACCEPT, HandshakeRequest, Socket, ZapHandler
 
 CLIENT_BURST = 40
 """Clients that may connect in a burst: all that belong to a line, when it starts."""

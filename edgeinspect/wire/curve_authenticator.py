@@ -21,7 +21,7 @@ from zmq.utils.monitor import parse_monitor_message
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.errors import DataError
 from edgeinspect.system import RateLimitedLogger, log_events
-from edgeinspect.wire.curve_keys import Socket, read_key_file, read_server_keys
+from edgeinspect.wire.curve_keys import read_key_file, read_server_keys
 from edgeinspect.wire.listening_sockets import HANDSHAKE_MS
 from edgeinspect.wire.slow_clients import ClientMonitors
 from edgeinspect.wire.tcp_connections import disconnect
@@ -30,6 +30,7 @@ from edgeinspect.wire.zap import (
     ZAP_REJECT,
     ZAP_RETRY_LATER,
     HandshakeRequest,
+    Socket,
     ZapHandler,
 )
 

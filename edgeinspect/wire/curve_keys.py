@@ -23,8 +23,8 @@ from edgeinspect.system import (
     read_regular,
     write_atomic,
 )
+from edgeinspect.wire.zap import Socket
 
-Socket = zmq.Socket[bytes]
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SERVER = "server"
 _KEY_CHARACTERS = 40

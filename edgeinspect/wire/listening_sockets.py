@@ -24,8 +24,8 @@ import zmq
 from edgeinspect.errors import AddressError, ConfigError, ConfigFault, EdgeInspectError
 from edgeinspect.system import log_events, user_name
 from edgeinspect.wire.tcp_connections import drop_packets, drop_resets
+from edgeinspect.wire.zap import Socket
 
-Socket = zmq.Socket[bytes]
 _SocketAddress = tuple[Any, ...]
 """The argument of `socket.bind`; for IPv6 with the scope."""
 _PAUSED_SUFFIX = ".shut"

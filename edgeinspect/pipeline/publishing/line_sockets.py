@@ -10,11 +10,11 @@ import zmq
 from edgeinspect.config import LineConfig
 from edgeinspect.domain import NS_PER_MS, Clock
 from edgeinspect.pipeline.publishing.part_verdicts import make_part_aggregator
-from edgeinspect.pipeline.publishing.publisher import Publisher, PublisherSettings, Socket
+from edgeinspect.pipeline.publishing.publisher import Publisher, PublisherSettings
 from edgeinspect.pipeline.publishing.replay_server import ReplayServer, RequestHandlers
 from edgeinspect.pipeline.verdicts import VerdictCloser
 from edgeinspect.storage.paths import bind_addresses
-from edgeinspect.wire import CurveAuthenticator, ServerSocketSetup, no_encryption
+from edgeinspect.wire import CurveAuthenticator, ServerSocketSetup, Socket, no_encryption
 
 
 class LineSockets:

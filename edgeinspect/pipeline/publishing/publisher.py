@@ -35,6 +35,7 @@ from edgeinspect.wire import (
     Heartbeat,
     ServerSocketSetup,
     SlowClientMonitor,
+    Socket,
     Status,
     UnfinishedMessageMonitor,
     bind,
@@ -47,7 +48,6 @@ from edgeinspect.wire import (
     verdict_topic,
 )
 
-Socket = zmq.Socket[bytes]
 _log = structlog.get_logger()
 _UNREAD_BYTES_MAX = 1_500
 """Bytes of a subscriber that may wait to be read: a burst of subscriptions. More is a flood."""

@@ -34,6 +34,7 @@ from edgeinspect.wire import (
     ReplayRequest,
     ServerSocketSetup,
     SlowClientMonitor,
+    Socket,
     TriggerCount,
     TriggerRequest,
     UnfinishedMessageMonitor,
@@ -43,7 +44,6 @@ from edgeinspect.wire import (
     no_encryption,
 )
 
-Socket = zmq.Socket[bytes]
 _REQUESTS_PER_LOOP = 16
 _LOOP_PAUSE_NS = 4 * NS_PER_MS
 """16 messages every 4 ms: a flood takes a few percent of the interpreter's time, not all."""

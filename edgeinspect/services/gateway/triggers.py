@@ -11,7 +11,7 @@ from dataclasses import replace
 import structlog
 import zmq
 
-from edgeinspect.client import Socket, SocketSetup, connect_socket, no_encryption
+from edgeinspect.client import SocketSetup, connect_socket, no_encryption
 from edgeinspect.domain import (
     NS_PER_MS,
     NS_PER_S,
@@ -35,7 +35,14 @@ from edgeinspect.services.gateway.trigger_validation import (
     TriggerValidator,
 )
 from edgeinspect.system import DecodeError, RateLimitedLogger, boot_id, log_events
-from edgeinspect.wire import CommandResult, TriggerCount, TriggerRequest, decode_reply, encode_body
+from edgeinspect.wire import (
+    CommandResult,
+    Socket,
+    TriggerCount,
+    TriggerRequest,
+    decode_reply,
+    encode_body,
+)
 
 _ANSWER_TIMEOUT_NS = 450 * NS_PER_MS
 """Added to a trigger's expiry: the line answers within 400 ms of receiving it."""
