@@ -53,7 +53,7 @@ def test_every_image_is_logged_once_in_order(harness: LineHarness) -> None:
         ("a.png", "PASS", "clean", ""),
         ("b.png", "NO_VERDICT", "capture_error", "is a named pipe, not a regular file"),
     ]
-    assert {line["event"] for line in lines} == {log_events.PICTURE_JUDGED}
+    assert {line["event"] for line in lines} == {log_events.IMAGE_INSPECTED}
 
 
 def test_an_open_frame_is_waited_for(harness: LineHarness) -> None:
@@ -74,7 +74,7 @@ def test_overwritten_verdicts_are_counted(harness: LineHarness) -> None:
     with structlog.testing.capture_logs() as lines:
         log.log_closed(1 << 62)
     skipped = lines[0]
-    assert skipped["event"] == log_events.PICTURES_UNTOLD
+    assert skipped["event"] == log_events.IMAGES_UNLOGGED
     assert skipped["seq"] == 1
     assert skipped["pictures"] + len(lines) - 1 == 100
     assert lines[-1]["picture"] == "99.png"

@@ -317,4 +317,4 @@ def test_exits_with_zero_on_sigterm(harness: HmiHarness, browser: Browser) -> No
     """With a connected browser: its stream does not delay the exit."""
     harness.hmi_process.send_signal(signal.SIGTERM)
     assert harness.hmi_process.wait(15) == 0
-    assert '"page.stopped"' in (harness.folder / "hmi.log").read_text(encoding="utf-8")
+    assert '"hmi.stopped"' in (harness.folder / "hmi.log").read_text(encoding="utf-8")

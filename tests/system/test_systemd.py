@@ -342,7 +342,7 @@ def test_frames_are_not_logged(machine: Machine) -> None:
 
     def logged() -> int:  # files of a folder camera are logged, frames are not
         entries = journal(machine, words)
-        return sum(entry["MESSAGE"] != "picture.judged" for entry in entries)
+        return sum(entry["MESSAGE"] != "image.inspected" for entry in entries)
 
     started_s = time.monotonic()
     before, frames = logged(), captured(machine)

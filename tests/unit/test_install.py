@@ -109,7 +109,7 @@ def test_a_place_where_nothing_can_be_laid_out_is_said(tmp_path: Path) -> None:
     done = run_layout("--destdir", str(taken))
     assert done.returncode == 1
     assert "install: " in done.stderr
-    assert "what was laid out is not complete" in done.stderr
+    assert "the installation is incomplete" in done.stderr
     assert taken.read_text() == "a file"
 
 

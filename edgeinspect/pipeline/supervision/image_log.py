@@ -46,7 +46,7 @@ class ImageLog:
                 if self._seq >= spool.oldest_seq:
                     return  # the frame is still open
                 _log.warning(
-                    log_events.PICTURES_UNTOLD, pictures=spool.oldest_seq - self._seq, seq=self._seq
+                    log_events.IMAGES_UNLOGGED, pictures=spool.oldest_seq - self._seq, seq=self._seq
                 )
                 self._seq = spool.oldest_seq
                 continue
@@ -54,7 +54,7 @@ class ImageLog:
             verdict = decode_verdict(body)
             if verdict.label is not None:
                 _log.info(
-                    log_events.PICTURE_JUDGED,
+                    log_events.IMAGE_INSPECTED,
                     camera=verdict.camera,
                     picture=verdict.label,
                     decision=verdict.decision.value,

@@ -270,7 +270,7 @@ class Gateway:
         shown = self._part_policy.apply(result)
         if shown.outcome is not result.outcome:
             self._throttled_log.warning(
-                log_events.PART_TURNED, seq=result.seq, part_id=result.part_id, cause=shown.cause
+                log_events.PART_REJECTED, seq=result.seq, part_id=result.part_id, cause=shown.cause
             )
         return shown
 
@@ -322,7 +322,7 @@ class Gateway:
         error = self._image.error.name.lower()
         if error != was_error:
             log = _log.info if error == "none" else _log.warning
-            log(log_events.PLC_TOLD, error=error, online=self._image.online)
+            log(log_events.PLC_NOTIFIED, error=error, online=self._image.online)
         if inputs.is_connected and not was_connected:
             _log.info(log_events.PLC_CONNECTED, gateway=self.config.gateway)
         elif not inputs.is_connected and (was_connected or inputs.problem != was_problem):
