@@ -164,10 +164,10 @@ class Machine:
         self._cgroup = self._cgroup_root() / f"machine-{os.getpid()}"
         self._cgroup.mkdir()
         unshare = "unshare --pid --mount --uts --ipc --cgroup --net --fork --kill-child=SIGKILL"
-        words = f"echo $$ > {self._cgroup}/cgroup.procs; exec {unshare} {boot}"
+        arguments = f"echo $$ > {self._cgroup}/cgroup.procs; exec {unshare} {boot}"
         with (self.folder / "console").open("wb") as console:
             self._outer = subprocess.Popen(
-                ["bash", "-c", words],
+                ["bash", "-c", arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -189,8 +189,10 @@ class Machine:
         raise AssertionError(f"{state}: {(self.folder / 'console').read_text()[-3000:]}")
 
     def _cgroup_root(self) -> Path:
-        words = ["findmnt", "-t", "cgroup2", "-n", "-o", "TARGET"]
-        found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
+        arguments = ["findmnt", "-t", "cgroup2", "-n", "-o", "TARGET"]
+        found = subprocess.run(
+            arguments, capture_output=True, text=True, check=False
+        ).stdout.split()
         if found:
             return Path(found[0])
         self._own_mount = self.folder / "cgroup"
@@ -243,9 +245,9 @@ class Machine:
     def run(self, command: str, *, check: bool = True, timeout_s: float = 60) -> str:
         """Run a shell command; return its output, and fail if it fails unless `check` is False."""
         done = self.call(command, timeout_s=timeout_s)
-        said = done.stdout + done.stderr
-        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{said}"
-        return said
+        output = done.stdout + done.stderr
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{output}"
+        return output
 
     def call(self, command: str, *, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a shell command; return output and exit code."""

@@ -30,24 +30,24 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HmiHarness]:
-    made = HmiHarness(tmp_path_factory.mktemp("rig"))
+    started = HmiHarness(tmp_path_factory.mktemp("rig"))
     try:
-        yield made
+        yield started
     finally:
-        made.close()
-        print(made.logs())
+        started.close()
+        print(started.logs())
 
 
 @pytest.fixture(scope="module")
 def browser(harness: HmiHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    made = Browser(tmp_path_factory.mktemp("browser"))
+    started = Browser(tmp_path_factory.mktemp("browser"))
     try:
-        made.size(*PANEL)
-        made.open(harness.address)
-        made.wait("document.readyState === 'complete'")
-        yield made
+        started.size(*PANEL)
+        started.open(harness.address)
+        started.wait("document.readyState === 'complete'")
+        yield started
     finally:
-        made.close()
+        started.close()
 
 
 def state(browser: Browser) -> str:
@@ -92,7 +92,7 @@ def test_reject_detail(harness: HmiHarness, browser: Browser) -> None:
     href = browser.run("document.querySelector('.strip a:has(img)').getAttribute('href')")
     go(browser, href.removeprefix("#/"), "!!document.querySelector('.facts.long')")
     browser.wait("!document.querySelector('.frame-picture')?.hidden")
-    words = browser.run("document.getElementById('main').innerText")
+    shown_text = browser.run("document.getElementById('main').innerText")
     for wanted in (
         "Reject",
         "Score",
@@ -102,7 +102,7 @@ def test_reject_detail(harness: HmiHarness, browser: Browser) -> None:
         "calibration",
         "Configuration",
     ):
-        assert wanted in words
+        assert wanted in shown_text
     both_sizes(browser, "reject")
 
 
@@ -141,9 +141,9 @@ def test_keyboard_login_and_missed_challenge_part_raises_an_alarm(
     browser.click("dialog .primary")
     browser.wait("document.getElementById('band').className.startsWith('band alarm')")
     go(browser, "line", "!!document.querySelector('.alarm-card.standing .remedy')")
-    words = browser.run("document.querySelector('.alarm-card').innerText")
-    assert "clean.png was not rejected" in words
-    assert "Stop the line" in words
+    shown_text = browser.run("document.querySelector('.alarm-card').innerText")
+    assert "clean.png was not rejected" in shown_text
+    assert "Stop the line" in shown_text
     assert browser.run("document.documentElement.scrollHeight") <= PANEL[1]
     both_sizes(browser, "alarm")
 

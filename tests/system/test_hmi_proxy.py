@@ -124,14 +124,14 @@ def test_serves_the_hmi_behind_nginx(front: NginxFront, server: str, prefix: str
 @pytest.mark.parametrize(("server", "prefix"), SERVERS)
 def test_login_and_action_behind_nginx(front: NginxFront, server: str, prefix: str) -> None:
     port: int = getattr(front, server)
-    wanted = {"name": "anna", "password": PASSWORD}
-    status, headers, body = front.request(port, f"{prefix}/api/login", wanted)
+    request_body = {"name": "anna", "password": PASSWORD}
+    status, headers, body = front.request(port, f"{prefix}/api/login", request_body)
     assert status == 200, body
     (cookie,) = (each for each in headers["set-cookie"] if "session" in each)
     assert "Path=/line7/;" in cookie
     own = {"Cookie": cookie.partition(";")[0], "X_CSRF_Token": json.loads(body)["csrf"]}
-    wanted = {"picture": "scratches.png"}
-    assert front.request(port, f"{prefix}/api/challenge", wanted, **own)[0] == 200
+    request_body = {"picture": "scratches.png"}
+    assert front.request(port, f"{prefix}/api/challenge", request_body, **own)[0] == 200
     assert front.request(port, f"{prefix}/api/logout", {}, **own)[0] == 200
 
 

@@ -128,9 +128,9 @@ def best_of(machine: Machine, limit_s: float, what: str, measure: Callable[[], f
         own.append(times[-1] - waited_s(machine))
         if own[-1] < limit_s:
             break
-    words = ", ".join(f"{t:.2f} ({o:.2f})" for t, o in zip(times, own, strict=True))
-    print(f"{what}: {words} s (at most {limit_s:g}; in brackets without waiting for processors)")
-    assert min(own) < limit_s, words
+    figures = ", ".join(f"{t:.2f} ({o:.2f})" for t, o in zip(times, own, strict=True))
+    print(f"{what}: {figures} s (at most {limit_s:g}; in brackets without waiting for processors)")
+    assert min(own) < limit_s, figures
 
 
 def account(machine: Machine) -> dict[str, Any]:
@@ -171,8 +171,8 @@ def change(machine: Machine, path: str, **values: Any) -> None:
     write(machine, path, yaml.safe_dump(config))
 
 
-def journal(machine: Machine, words: str) -> list[dict[str, Any]]:
-    lines = machine.run(f"journalctl --no-pager -o json {words}").splitlines()
+def journal(machine: Machine, query: str) -> list[dict[str, Any]]:
+    lines = machine.run(f"journalctl --no-pager -o json {query}").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
@@ -338,10 +338,10 @@ def test_journal_fields(machine: Machine) -> None:
 
 def test_frames_are_not_logged(machine: Machine) -> None:
     invocation = machine.show(UNIT, "InvocationID")
-    words = f"_SYSTEMD_INVOCATION_ID={invocation} SYSLOG_IDENTIFIER=edgeinspect"
+    query = f"_SYSTEMD_INVOCATION_ID={invocation} SYSLOG_IDENTIFIER=edgeinspect"
 
     def logged() -> int:  # files of a folder camera are logged, frames are not
-        entries = journal(machine, words)
+        entries = journal(machine, query)
         return sum(entry["MESSAGE"] != "image.inspected" for entry in entries)
 
     started_s = time.monotonic()
@@ -466,7 +466,7 @@ def test_documented_commands(machine: Machine, heading: str) -> None:
     for command in documented_commands(heading):
         done = machine.call(command)
         output = done.stdout + done.stderr
-        excuse = [words for start, words in MAY_SAY.items() if command.startswith(start)]
+        excuse = [query for start, query in MAY_SAY.items() if command.startswith(start)]
         unfit = done.returncode == 78 and excuse and excuse[0] in output
         assert done.returncode == 0 or unfit, f"{command}\n{output}"
 

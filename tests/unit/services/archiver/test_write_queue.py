@@ -88,35 +88,35 @@ def test_every_evicted_frame_is_returned(steps: list[tuple[Category, bool]]) -> 
 
 
 def test_cursor_stays_before_pending_frames() -> None:
-    account = ArchiveProgress(None)
-    assert account.cursor is None
-    account.start_at(10)
-    account.start_at(99)
-    assert account.cursor == 10
-    account.mark_pending((1, 12))
-    account.mark_pending((1, 11))
-    account.advance(13)
-    assert account.cursor == 10
-    account.mark_done((1, 11))
-    assert account.cursor == 11
-    account.record_loss(13, 0, "reject", LossReason.TOO_LATE)
-    assert account.take_committable() == (11, Counter())
-    account.mark_done((1, 12))
-    cursor, missed = account.take_committable()
+    archive_progress = ArchiveProgress(None)
+    assert archive_progress.cursor is None
+    archive_progress.start_at(10)
+    archive_progress.start_at(99)
+    assert archive_progress.cursor == 10
+    archive_progress.mark_pending((1, 12))
+    archive_progress.mark_pending((1, 11))
+    archive_progress.advance(13)
+    assert archive_progress.cursor == 10
+    archive_progress.mark_done((1, 11))
+    assert archive_progress.cursor == 11
+    archive_progress.record_loss(13, 0, "reject", LossReason.TOO_LATE)
+    assert archive_progress.take_committable() == (11, Counter())
+    archive_progress.mark_done((1, 12))
+    cursor, missed = archive_progress.take_committable()
     assert (cursor, sum(missed.values())) == (13, 1)
-    account.restore(missed)
-    assert account.take_committable() == (13, missed)
-    assert account.take_committable() == (13, Counter())
+    archive_progress.restore(missed)
+    assert archive_progress.take_committable() == (13, missed)
+    assert archive_progress.take_committable() == (13, Counter())
 
 
 def test_sequence_reset_does_not_block_the_cursor() -> None:
-    account = ArchiveProgress(500)
-    account.mark_pending((1, 400))
-    account.record_loss(600, 0, "pass", LossReason.EVICTED)
-    account.reset_sequence()
-    assert account.cursor == 0
-    account.advance(3)
-    cursor, missed = account.take_committable()
+    archive_progress = ArchiveProgress(500)
+    archive_progress.mark_pending((1, 400))
+    archive_progress.record_loss(600, 0, "pass", LossReason.EVICTED)
+    archive_progress.reset_sequence()
+    assert archive_progress.cursor == 0
+    archive_progress.advance(3)
+    cursor, missed = archive_progress.take_committable()
     assert (cursor, sum(missed.values())) == (3, 1)
 
 

@@ -130,13 +130,13 @@ def test_command_changes_users(tmp_path: Path) -> None:
 
 
 def test_reads_without_a_running_line(tmp_path: Path) -> None:
-    page = make_service(tmp_path)
-    assert http_request(page.app, "/api/state").status == 503, "not inspected"
-    page.line_state.on_heartbeat(make_heartbeat())
-    assert http_request(page.app, "/api/state").status == 200
-    assert b"NOT INSPECTED" in http_request(page.app, "/").body, "before any script has run"
+    hmi_service = make_service(tmp_path)
+    assert http_request(hmi_service.app, "/api/state").status == 503, "not inspected"
+    hmi_service.line_state.on_heartbeat(make_heartbeat())
+    assert http_request(hmi_service.app, "/api/state").status == 200
+    assert b"NOT INSPECTED" in http_request(hmi_service.app, "/").body, "before any script has run"
     assert (
-        http_request(page.app, "/static/app.js")
+        http_request(hmi_service.app, "/static/app.js")
         .headers["content-type"]
         .startswith("text/javascript")
     )
@@ -153,10 +153,10 @@ def test_reads_without_a_running_line(tmp_path: Path) -> None:
         "/api/verdict/\u0661",
         *(f"/{each}" + "9" * 5_000 + end for each, end in NUMBERED),
     ):
-        assert http_request(page.app, path).status == 404, path
-    assert http_request(page.app, "/api/search").status == 503, "this line has no ledger"
-    assert http_request(page.app, "/metrics").status == 200
-    payload = http_request(page.app, "/api/engines").json()
+        assert http_request(hmi_service.app, path).status == 404, path
+    assert http_request(hmi_service.app, "/api/search").status == 503, "this line has no ledger"
+    assert http_request(hmi_service.app, "/metrics").status == 200
+    payload = http_request(hmi_service.app, "/api/engines").json()
     assert [one["name"] for one in payload] == ["strip-gate", "strip-segmenter"]
 
 
@@ -183,10 +183,10 @@ def test_refuses_invalid_search_criteria(tmp_path: Path, query: str) -> None:
 
 
 def test_shows_a_received_verdict(tmp_path: Path) -> None:
-    page = make_service(tmp_path)
+    hmi_service = make_service(tmp_path)
     one = make_verdict(7, Decision.REJECT)
-    page.line_state.on_verdict(one, encode_message(one), replayed=False)
-    payload = http_request(page.app, "/api/verdict/7").json()
+    hmi_service.line_state.on_verdict(one, encode_message(one), replayed=False)
+    payload = http_request(hmi_service.app, "/api/verdict/7").json()
     assert payload["verdict"]["regions"][0]["class_name"] == "scratch"
     assert (payload["picture"], payload["mask"]) == (False, False)
 
@@ -220,20 +220,24 @@ def test_unrecorded_action_is_refused(tmp_path: Path) -> None:
     """The line does not respond: nothing is sent or promoted."""
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("otto", Role.ENGINEER, GOOD)
-    page = make_service(tmp_path, users=str(tmp_path / "users.json"))
+    hmi_service = make_service(tmp_path, users=str(tmp_path / "users.json"))
     body = b'{"name":"otto","password":"four unlike words"}'
-    response = http_request(page.app, "/api/login", method="POST", headers=POST, body=body)
+    response = http_request(hmi_service.app, "/api/login", method="POST", headers=POST, body=body)
     assert response.status == 200
     cookie = response.headers["set-cookie"]
     for word in ("edgeinspect_session_strip=", "HttpOnly", "SameSite=strict", "Path=/"):
         assert word in cookie
     headers = {**POST, "cookie": cookie.partition(";")[0], "x-csrf-token": response.json()["csrf"]}
-    who = http_request(page.app, "/api/session", headers={"cookie": headers["cookie"]}).json()
+    who = http_request(
+        hmi_service.app, "/api/session", headers={"cookie": headers["cookie"]}
+    ).json()
     assert (who["name"], who["role"]) == ("otto", "engineer")
     body = b'{"model":"strip-gate/1","why":"test"}'
-    answer = http_request(page.app, "/api/promote", method="POST", headers=headers, body=body)
-    assert answer.status == 503
-    assert "nothing was done" in answer.json()["problem"]
+    result = http_request(
+        hmi_service.app, "/api/promote", method="POST", headers=headers, body=body
+    )
+    assert result.status == 503
+    assert "nothing was done" in result.json()["problem"]
     for body in (
         b'{"model":"../x/1","why":"w"}',
         b'{"model":"strip-gate/1"}',
@@ -241,32 +245,39 @@ def test_unrecorded_action_is_refused(tmp_path: Path) -> None:
         b"\xff",
         b"[]",
     ):
-        answer = http_request(page.app, "/api/promote", method="POST", headers=headers, body=body)
-        assert answer.status == 400
+        result = http_request(
+            hmi_service.app, "/api/promote", method="POST", headers=headers, body=body
+        )
+        assert result.status == 400
     users.add_or_update("otto", Role.OPERATOR, GOOD)
-    answer = http_request(page.app, "/api/logout", method="POST", headers=headers, body=b"{}")
-    assert answer.status == 401, "his role was changed: he logs in again"
+    result = http_request(
+        hmi_service.app, "/api/logout", method="POST", headers=headers, body=b"{}"
+    )
+    assert result.status == 401, "his role was changed: he logs in again"
 
 
 def test_throttles_wrong_passwords(tmp_path: Path) -> None:
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("anna", Role.OPERATOR, GOOD)
-    page = make_service(tmp_path, users=str(tmp_path / "users.json"))
+    hmi_service = make_service(tmp_path, users=str(tmp_path / "users.json"))
 
     def login(password: str) -> int:
         body = b'{"name":"anna","password":"%s"}' % password.encode()
-        return http_request(page.app, "/api/login", method="POST", headers=POST, body=body).status
+        return http_request(
+            hmi_service.app, "/api/login", method="POST", headers=POST, body=body
+        ).status
 
     assert [login("wrong") for _ in range(6)] == [401] * 5 + [429]
     assert login(GOOD) == 429, "even the right one waits"
 
 
 def test_login_needs_a_users_file(tmp_path: Path) -> None:
-    page = make_service(tmp_path)
-    assert http_request(page.app, "/api/session").json()["logins"] is False
+    hmi_service = make_service(tmp_path)
+    assert http_request(hmi_service.app, "/api/session").json()["logins"] is False
     body = b'{"name":"anna","password":"four unlike words"}'
     assert (
-        http_request(page.app, "/api/login", method="POST", headers=POST, body=body).status == 401
+        http_request(hmi_service.app, "/api/login", method="POST", headers=POST, body=body).status
+        == 401
     )
 
 
@@ -396,11 +407,11 @@ def test_without_a_ledger_actions_are_refused(tmp_path: Path) -> None:
     feeder = FakeLine(tmp_path)
     try:
         wanted = OperatorRequest(actor="anna", action="acknowledge", detail="x")
-        answer = send_request(feeder.replay_server.address, wanted)
+        result = send_request(feeder.replay_server.address, wanted)
     finally:
         feeder.close()
-    assert not answer.accepted
-    assert "has no ledger" in answer.problem
+    assert not result.accepted
+    assert "has no ledger" in result.problem
 
 
 @pytest.mark.parametrize(

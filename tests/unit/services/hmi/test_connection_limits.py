@@ -158,10 +158,10 @@ def test_active_connection_is_never_closed(served: LimitedServer) -> None:
     for client in clients:
         assert client.recv(15) == b"HTTP/1.1 200 OK"
     late = served.connect()
-    words = ends(late)
-    assert words.startswith(b"HTTP/1.1 429")
-    assert b"edgeinspect-overload: connections" in words.lower()
-    assert b"Retry-After" in words
+    sent_bytes = ends(late)
+    assert sent_bytes.startswith(b"HTTP/1.1 429")
+    assert b"edgeinspect-overload: connections" in sent_bytes.lower()
+    assert b"Retry-After" in sent_bytes
     assert served.request("127.0.0.2") == 200
     for client in (*clients, late):
         client.close()
@@ -188,9 +188,9 @@ def test_trusted_proxy_has_no_client_limit() -> None:
     ],
 )
 def test_slow_sender_is_disconnected(served: LimitedServer, data: bytes, answer: bytes) -> None:
-    words = ends(served.connect(data))
-    assert words.startswith(answer)
-    assert bool(words) == bool(answer)
+    sent_bytes = ends(served.connect(data))
+    assert sent_bytes.startswith(answer)
+    assert bool(sent_bytes) == bool(answer)
 
 
 @pytest.mark.usefixtures("quick")
@@ -213,9 +213,9 @@ def test_refuses_a_body_with_two_lengths_and_closes(
     smuggled = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     both = POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     with served.connect(both + smuggled) as client:
-        words = b"".join(iter(lambda: client.recv(65_536), b""))
-    assert words.startswith(b"HTTP/1.1 400")
-    assert words.count(b"HTTP/1.1 ") == 1
+        sent_bytes = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert sent_bytes.startswith(b"HTTP/1.1 400")
+    assert sent_bytes.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.usefixtures("quick")

@@ -163,7 +163,7 @@ def test_finds_an_archived_frame_by_its_verdict(tmp_path: Path) -> None:
     _, data = cv2.imencode(".png", np.full((32, 64), 70, np.uint8))
     name = f"{frame_name(one)}.png"
     (folder / name).write_bytes(data.tobytes())
-    told = Sidecar(
+    document = Sidecar(
         kind=Category.REJECT,
         label="scratch",
         saved_at_utc_ns=0,
@@ -171,10 +171,10 @@ def test_finds_an_archived_frame_by_its_verdict(tmp_path: Path) -> None:
         picture=ImageFile(file=name, size_bytes=len(data), sha256="", lossless=True),
     )
     sidecar = folder / f"{frame_name(one)}.json"
-    sidecar.write_bytes(encode_sidecar(told))
-    found = archive_frames.find_archived_frame(tmp_path, one)
-    assert found is not None
-    assert (found.height_px, found.width_px) == (32, 64)
+    sidecar.write_bytes(encode_sidecar(document))
+    archived = archive_frames.find_archived_frame(tmp_path, one)
+    assert archived is not None
+    assert (archived.height_px, archived.width_px) == (32, 64)
     huge = bytearray(data.tobytes())
     huge[16:24] = (100_000).to_bytes(4, "big") * 2
     (folder / name).write_bytes(huge)
@@ -183,8 +183,8 @@ def test_finds_an_archived_frame_by_its_verdict(tmp_path: Path) -> None:
         assert archive_frames.find_archived_frame(tmp_path, one) is None
     (folder / name).write_bytes(data.tobytes())
     assert archive_frames.find_archived_frame(tmp_path, one) is not None
-    outside = msgspec.structs.replace(told.picture, file="../../../etc/passwd")
-    sidecar.write_bytes(encode_sidecar(msgspec.structs.replace(told, picture=outside)))
+    outside = msgspec.structs.replace(document.picture, file="../../../etc/passwd")
+    sidecar.write_bytes(encode_sidecar(msgspec.structs.replace(document, picture=outside)))
     assert archive_frames.find_archived_frame(tmp_path, one) is None
     sidecar.write_bytes(b"{")
     assert archive_frames.find_archived_frame(tmp_path, one) is None

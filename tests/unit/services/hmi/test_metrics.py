@@ -57,22 +57,22 @@ def measures(window: int = 300) -> Metrics:
         archive.poll()
         assert archive.alarm() == ""
     sources = MetricSources(state, drift, ("top",), 150, lambda: HOST, archive_monitor=archive)
-    made = Metrics(sources)
+    collected = Metrics(sources)
     for seq in range(1, 20):
         decision = Decision.NO_VERDICT if seq == 19 else Decision.PASS
         one = make_verdict(seq, decision)
         state.on_verdict(one, b"", replayed=False)
-        made.on_verdict(one)
-    return made
+        collected.on_verdict(one)
+    return collected
 
 
-def families(made: Metrics) -> dict[str, object]:
-    return {f.name: f for f in text_string_to_metric_families(made.render().decode())}
+def families(collected: Metrics) -> dict[str, object]:
+    return {f.name: f for f in text_string_to_metric_families(collected.render().decode())}
 
 
-def names(made: Metrics) -> set[str]:
+def names(collected: Metrics) -> set[str]:
     """Return every name that a query may use."""
-    text = made.render().decode()
+    text = collected.render().decode()
     return {s.name for f in text_string_to_metric_families(text) for s in f.samples}
 
 

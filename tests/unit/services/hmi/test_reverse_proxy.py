@@ -211,7 +211,7 @@ def test_lists_faults_of_proxy_settings(tmp_path: Path, keys: dict[str, Any]) ->
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> HmiService:
+def hmi_service(tmp_path: Path) -> HmiService:
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("anna", Role.OPERATOR, GOOD)
     keys = {"users": str(tmp_path / "users.json"), "hosts": [NAME], "prefix": "/line7/"}
@@ -221,49 +221,51 @@ def page(tmp_path: Path) -> HmiService:
 
 
 def login(
-    page: HmiService, path: str = "/api/login", word: str = GOOD, **headers: str
+    hmi_service: HmiService, path: str = "/api/login", word: str = GOOD, **headers: str
 ) -> ReceivedResponse:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     body = b'{"name":"anna","password":"%s"}' % word.encode()
     sent |= {"content-type": "application/json"}
-    return http_request(page.app, path, method="POST", headers=sent, body=body)
+    return http_request(hmi_service.app, path, method="POST", headers=sent, body=body)
 
 
 def test_tls_at_the_proxy_sets_secure_cookies_below_the_prefix(
-    page: HmiService,
+    hmi_service: HmiService,
 ) -> None:
     forwarded = {"host": NAME, "x_forwarded_proto": "https", "origin": f"https://{NAME}"}
-    resolved = login(page, **forwarded, x_forwarded_for="198.51.100.7")
+    resolved = login(hmi_service, **forwarded, x_forwarded_for="198.51.100.7")
     assert resolved.status == 200, resolved.body
     session = next(each for each in resolved.cookies if "session" in each)
     assert "Secure" in session
     assert "Path=/line7/" in session
     assert "strict-transport-security" in resolved.headers
-    assert login(page, **{**forwarded, "origin": f"http://{NAME}"}).status == 403
-    plain = login(page, host="localhost")
+    assert login(hmi_service, **{**forwarded, "origin": f"http://{NAME}"}).status == 403
+    plain = login(hmi_service, host="localhost")
     assert "Secure" not in plain.cookies[0]
     assert "Path=/;" in plain.cookies[-1], "asked directly it is at the root"
 
 
-def test_serves_paths_with_and_without_the_prefix(page: HmiService) -> None:
+def test_serves_paths_with_and_without_the_prefix(hmi_service: HmiService) -> None:
     for path in ("/", "/static/app.js", "/api/engines", "/metrics"):
-        assert http_request(page.app, path).status == 200
-        assert http_request(page.app, f"/line7{path}").status == 200
-    resolved = http_request(page.app, "/line7")
+        assert http_request(hmi_service.app, path).status == 200
+        assert http_request(hmi_service.app, f"/line7{path}").status == 200
+    resolved = http_request(hmi_service.app, "/line7")
     assert (resolved.status, resolved.headers["location"]) == (308, "/line7/")
-    assert http_request(page.app, "/line8/").status == 404
-    assert http_request(page.app, "/line7/line7/").status == 404
+    assert http_request(hmi_service.app, "/line8/").status == 404
+    assert http_request(hmi_service.app, "/line7/line7/").status == 404
 
 
-def test_host_of_the_proxy_is_not_reflected(page: HmiService) -> None:
+def test_host_of_the_proxy_is_not_reflected(hmi_service: HmiService) -> None:
     forwarded = {"x-forwarded-host": NAME, "x-forwarded-proto": "https"}
     for host in ("evil.example", "[", "a b", "x:y:z"):
         for path in ("/", "/api/state/", "/line7", "/static", "/none/"):
-            resolved = http_request(page.app, path, headers={**forwarded, "host": host})
+            resolved = http_request(hmi_service.app, path, headers={**forwarded, "host": host})
             assert resolved.status in (200, 308, 404)
             assert host not in resolved.headers.get("location", "/")
         assert (
-            login(page, **{k.replace("-", "_"): v for k, v in forwarded.items()}, host=host).status
+            login(
+                hmi_service, **{k.replace("-", "_"): v for k, v in forwarded.items()}, host=host
+            ).status
             == 200
         )
 
@@ -277,16 +279,18 @@ def test_links_are_relative() -> None:
             assert word not in text, f"{path.name}: {word}"
 
 
-def test_rewritten_host_is_refused_with_a_remedy(page: HmiService) -> None:
-    resolved = login(page, host="127.0.0.1:8480", origin=f"https://{NAME}")
+def test_rewritten_host_is_refused_with_a_remedy(hmi_service: HmiService) -> None:
+    resolved = login(hmi_service, host="127.0.0.1:8480", origin=f"https://{NAME}")
     assert resolved.status == 403
     for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/hmi.md"):
         assert word in resolved.body
 
 
-def test_failed_logins_count_for_the_browser_address(page: HmiService) -> None:
+def test_failed_logins_count_for_the_browser_address(hmi_service: HmiService) -> None:
     for last in range(1, 6):
-        assert login(page, word="wrong", x_forwarded_for=f"198.51.100.{last}").status == 401
-    assert login(page, x_forwarded_for="198.51.100.9").status == 200
-    here = [login(page, word="wrong", x_forwarded_for="198.51.100.1").status for _ in range(5)]
+        assert login(hmi_service, word="wrong", x_forwarded_for=f"198.51.100.{last}").status == 401
+    assert login(hmi_service, x_forwarded_for="198.51.100.9").status == 200
+    here = [
+        login(hmi_service, word="wrong", x_forwarded_for="198.51.100.1").status for _ in range(5)
+    ]
     assert here == [401] * 4 + [429]

@@ -134,7 +134,7 @@ def test_device_cookie_is_bound_to_the_password_hash() -> None:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> HmiService:
+def hmi_service(tmp_path: Path) -> HmiService:
     users = UserFile(tmp_path / "users.json")
     users.add_or_update("anna", Role.OPERATOR, GOOD)
     users.add_or_update("otto", Role.ENGINEER, GOOD)
@@ -145,38 +145,40 @@ def page(tmp_path: Path) -> HmiService:
 
 
 def login(
-    page: HmiService, password: str = GOOD, name: str = "anna", cookie: str = ""
+    hmi_service: HmiService, password: str = GOOD, name: str = "anna", cookie: str = ""
 ) -> ReceivedResponse:
     body = b'{"name":"%s","password":"%s"}' % (name.encode(), password.encode())
     headers = {**POST, **({"cookie": cookie} if cookie else {})}
-    return http_request(page.app, "/api/login", method="POST", headers=headers, body=body)
+    return http_request(hmi_service.app, "/api/login", method="POST", headers=headers, body=body)
 
 
-def test_thirty_successful_logins_from_one_address(page: HmiService) -> None:
-    assert [login(page, name=("anna", "otto")[i % 2]).status for i in range(30)] == [200] * 30
+def test_thirty_successful_logins_from_one_address(hmi_service: HmiService) -> None:
+    assert [login(hmi_service, name=("anna", "otto")[i % 2]).status for i in range(30)] == [
+        200
+    ] * 30
 
 
 def test_known_browser_logs_in_despite_failures_at_its_address(
-    page: HmiService,
+    hmi_service: HmiService,
 ) -> None:
-    device = next(each for each in login(page).cookies if "device" in each)
+    device = next(each for each in login(hmi_service).cookies if "device" in each)
     assert "Path=/api/login" in device
     assert "HttpOnly" in device
-    assert [login(page, "wrong").status for _ in range(6)] == [401] * 5 + [429]
-    assert login(page).status == 429, "a strange browser waits, with the right password too"
-    assert login(page, cookie=device.partition(";")[0]).status == 200
-    own = [login(page, "wrong", cookie=device.partition(";")[0]).status for _ in range(6)]
+    assert [login(hmi_service, "wrong").status for _ in range(6)] == [401] * 5 + [429]
+    assert login(hmi_service).status == 429, "a strange browser waits, with the right password too"
+    assert login(hmi_service, cookie=device.partition(";")[0]).status == 200
+    own = [login(hmi_service, "wrong", cookie=device.partition(";")[0]).status for _ in range(6)]
     assert own == [401] * 5 + [429], "a known browser is no place to guess from either"
 
 
-def test_fifty_concurrent_successful_logins(page: HmiService) -> None:
+def test_fifty_concurrent_successful_logins(hmi_service: HmiService) -> None:
     """They wait for hashing; none is refused because of wrong passwords."""
     device_id: list[int] = []
 
     async def one(name: str) -> None:
         body = b'{"name":"%s","password":"four unlike words"}' % name.encode()
         response = await http_request_async(
-            page.app, "/api/login", method="POST", headers=POST, body=body
+            hmi_service.app, "/api/login", method="POST", headers=POST, body=body
         )
         device_id.append(response.status)
 
@@ -189,13 +191,13 @@ def test_fifty_concurrent_successful_logins(page: HmiService) -> None:
     assert device_id == [200] * 50
 
 
-def test_concurrent_failures_are_throttled(page: HmiService) -> None:
+def test_concurrent_failures_are_throttled(hmi_service: HmiService) -> None:
     device_id: list[int] = []
 
     async def one() -> None:
         body = b'{"name":"anna","password":"wrong"}'
         response = await http_request_async(
-            page.app, "/api/login", method="POST", headers=POST, body=body
+            hmi_service.app, "/api/login", method="POST", headers=POST, body=body
         )
         device_id.append(response.status)
 

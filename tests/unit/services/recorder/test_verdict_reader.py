@@ -173,13 +173,13 @@ def test_holds_frames_until_their_verdict(tmp_path: Path) -> None:
     for seq in (2, 3, 4):  # 2 is overwritten before the next poll
         put(ring, seq)
     collector.poll(1)
-    taken = {seq: collector.pop(verdict(seq)) for seq in (1, 2, 3, 4)}
+    popped = {seq: collector.pop(verdict(seq)) for seq in (1, 2, 3, 4)}
     for seq in (1, 3, 4):
-        picture, why = taken[seq]
+        picture, why = popped[seq]
         assert picture is not None
         assert not why
         assert (picture == seq).all()
-    assert taken[2] == (None, OVERWRITTEN)
+    assert popped[2] == (None, OVERWRITTEN)
     assert collector.pop(verdict(5, Reason.CAPTURE_LOST)) == (None, NOT_DELIVERED)
     collector.close()
 
