@@ -305,13 +305,13 @@ def test_promotion_records_the_actor(tmp_path: Path) -> None:
 
 
 def test_counts_a_shift_from_the_ledger(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path)
-    start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
-    desk.add_verdicts(5)
-    desk.add_verdicts(3, Decision.REJECT, part="plate-1")
-    desk.add_verdicts(2, Decision.NO_VERDICT)
-    assert desk.writer.write_backlog()
-    history = LedgerHistory(desk.path)
+    ledger = LedgerFixture(tmp_path)
+    start = ledger.clock.utc_ns() // HOUR_NS * HOUR_NS
+    ledger.add_verdicts(5)
+    ledger.add_verdicts(3, Decision.REJECT, part="plate-1")
+    ledger.add_verdicts(2, Decision.NO_VERDICT)
+    assert ledger.writer.write_backlog()
+    history = LedgerHistory(ledger.path)
     shift = ShiftCounters(start, start + HOUR_NS)
     assert history.count_shift(shift) == 10
     assert (shift.captured, shift.is_balanced) == (10, True)
@@ -327,7 +327,7 @@ def test_counts_a_shift_from_the_ledger(tmp_path: Path) -> None:
     assert history.verdict_json(99) is None
     assert len(history.newest_verdicts_json("REJECT", 2)) == 2
     assert history.events(5) == []
-    desk.dispose()
+    ledger.dispose()
 
 
 def test_missing_or_damaged_ledger_is_reported(tmp_path: Path) -> None:
@@ -346,38 +346,38 @@ def test_missing_or_damaged_ledger_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_ledger_rows_do_not_end_the_service(tmp_path: Path, harm: str) -> None:
-    desk = LedgerFixture(tmp_path)
-    start = desk.clock.utc_ns() // HOUR_NS * HOUR_NS
-    desk.add_verdicts(3, Decision.REJECT)
-    assert desk.writer.write_backlog()
-    desk.execute(harm)
-    history = LedgerHistory(desk.path)
+    ledger = LedgerFixture(tmp_path)
+    start = ledger.clock.utc_ns() // HOUR_NS * HOUR_NS
+    ledger.add_verdicts(3, Decision.REJECT)
+    assert ledger.writer.write_backlog()
+    ledger.execute(harm)
+    history = LedgerHistory(ledger.path)
     for look in (
         lambda: history.count_shift(ShiftCounters(start, start + HOUR_NS)),
         lambda: history.search(VerdictFilter(limit=1)),
     ):
         with pytest.raises(DataError):
             look()
-    desk.dispose()
+    ledger.dispose()
 
 
 def test_invalid_ledger_body_is_reported_or_skipped(tmp_path: Path) -> None:
-    desk = LedgerFixture(tmp_path)
-    desk.add_verdicts(3, Decision.REJECT)
-    assert desk.writer.write_backlog()
-    with closing(sqlite3.connect(desk.path)) as base, base:
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3, Decision.REJECT)
+    assert ledger.writer.write_backlog()
+    with closing(sqlite3.connect(ledger.path)) as base, base:
         (dictionary,) = base.execute("SELECT dictionary FROM causes").fetchone()
         junk = compress(b'{"schema": "other"}', dictionary)
         base.execute("UPDATE verdicts SET body = ? WHERE seq = 2", (junk,))
         base.execute("UPDATE verdicts SET defect_prob = 'x' WHERE seq = 1")
-    history = LedgerHistory(desk.path)
+    history = LedgerHistory(ledger.path)
     with pytest.raises(DataError, match="verdict 2 is damaged"):
         history.verdict_json(2)
     assert history.verdict_json(3) is not None
     assert len(history.newest_verdicts_json("REJECT", 2)) == 1
     with pytest.raises(DataError):
         history.first_gate_scores("ab" * 32, 10)
-    desk.dispose()
+    ledger.dispose()
 
 
 def test_shows_shadow_figures_of_a_candidate(tmp_path: Path) -> None:

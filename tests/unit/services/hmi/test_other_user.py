@@ -52,16 +52,16 @@ def test_read_only_user_reads_the_ledger_in_each_state(open_to_all: Path) -> Non
     """While the daemon writes, after it was killed, and after it has exited."""
     folder = open_to_all / "kept"
     folder.mkdir(mode=0o755)
-    desk = LedgerFixture(folder)
-    desk.add_verdicts(3)
-    assert desk.writer.write_backlog()
+    ledger = LedgerFixture(folder)
+    ledger.add_verdicts(3)
+    assert ledger.writer.write_backlog()
     for path in folder.iterdir():
         path.chmod(0o644)
-    assert read_as_another(desk.path) == "3 False", "the daemon writes"
+    assert read_as_another(ledger.path) == "3 False", "the daemon writes"
     copy = open_to_all / "killed"
     shutil.copytree(folder, copy)
-    assert read_as_another(copy / desk.path.name) == "3 False", "the daemon was killed"
-    desk.dispose()
+    assert read_as_another(copy / ledger.path.name) == "3 False", "the daemon was killed"
+    ledger.dispose()
     folder.chmod(0o700)
-    assert "True" in read_as_another(desk.path)
-    assert "Give this user read permission" in read_as_another(desk.path)
+    assert "True" in read_as_another(ledger.path)
+    assert "Give this user read permission" in read_as_another(ledger.path)
