@@ -88,11 +88,11 @@ $(DEMO): setup.cfg pyproject.toml install/constraints.txt
 $(LINE): setup.cfg pyproject.toml install/constraints.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for a line PC (the first time takes a minute or two) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,onnx,plc,page,record,package]'
+	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,onnx,plc,hmi,record,package]'
 	@touch $(DEMO) $@
 
 $(TEST): setup.cfg pyproject.toml install/constraints.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,train,plc,page,genicam,record,package,test,dev]'
+	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,train,plc,hmi,genicam,record,package,test,dev]'
 	@touch $(DEMO) $(LINE) $@
