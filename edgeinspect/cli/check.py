@@ -30,7 +30,7 @@ from edgeinspect.storage.paths import bind_addresses, shared_memory_folder
 
 WARM_UP_RUNS = 10
 MAX_TIMED_RUNS = 50
-"""Timed inferences an engine, or as many as fit into `SAMPLING_NS`."""
+"""Timed inferences an engine, or as many as fit into the sampling time."""
 MAX_TIMING_NS = 5 * NS_PER_S
 GRAB_TIMEOUT_NS = 2 * NS_PER_S
 

@@ -343,4 +343,4 @@ def _parse_reply(body: bytes) -> LineReply:
     try:
         return decode_reply(body)
     except msgspec.DecodeError as error:
-        raise DataError(f"an reply to replay cannot be read: {error}") from error
+        raise DataError(f"a reply to a replay request cannot be read: {error}") from error

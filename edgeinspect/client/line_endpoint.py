@@ -24,7 +24,7 @@ class LineEndpoint:
     folder: Path | None = None
     """Folder of its spool, if configured."""
     owner: str | None = None
-    """User, in addition to root and the own one, whose spool is trusted."""
+    """User, in addition to root and the current user, whose spool is trusted."""
     is_spool_checked: bool = True
     """False if the line is verified by its key, or not at all."""
 
@@ -53,7 +53,7 @@ def find_line(
         verdicts: Its PUB address; by default the socket in the line's folder.
         replay: Its ROUTER address; likewise.
         spool: The line's `spool.folder`; by default it is searched.
-        owner: User, in addition to root and the own one, whose spool is trusted.
+        owner: User, in addition to root and the current user, whose spool is trusted.
         has_keys: The line is verified by its key (CURVE).
         unproven: Accept any sender at these addresses.
     """

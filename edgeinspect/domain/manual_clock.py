@@ -1,4 +1,4 @@
-"""A clock that advances only when it is told to, for tests and replays."""
+"""A clock that advances only when its caller advances it, for tests and replays."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class Line:
     # -- start and stop -------------------------------------------------------------
 
     def start(self, warm_up_rounds: int = 10) -> None:
-        """Close what a dead daemon left open, warm up, and start the threads."""
+        """Close what a crashed daemon left open, warm up, and start the threads."""
         recovery.check_clock_at_start(self.config, self.closer.clock_steps, self._record_event)
         recovery.recover_unfinished(self.spool, self.closer, self.clock)
         for worker in self.workers:

@@ -86,7 +86,7 @@ def open_ledger(
 
 
 def recover_unfinished(spool: Spool, closer: VerdictCloser, clock: Clock) -> None:
-    """Close the frames that a dead daemon left open, as NO_VERDICT(restart)."""
+    """Close the frames that a crashed daemon left open, as NO_VERDICT(restart)."""
     for left in spool.unfinished:
         verdict = restart_verdict(
             closer.provenance, left.seq, left.epoch, left.record, clock.utc_ns()

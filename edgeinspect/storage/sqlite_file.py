@@ -67,16 +67,18 @@ def quarantine(path: Path, suffix: str = "damaged", *, keep_wal: bool = False) -
     Args:
         path: The database, closed.
         suffix: Why, in a word.
-        keep_wal: Rename its write-ahead log with it; otherwise that is removed.
+        keep_wal: Rename its write-ahead log and rollback journal with it; otherwise they are
+            removed.
     """
     for number in itertools.count(1):
         target = path.with_name(f"{path.name}.{suffix}-{number}")
         if not target.exists():
             break
     path.rename(target)
-    wal = path.with_name(path.name + "-wal")
-    if keep_wal and wal.exists():
-        wal.rename(target.with_name(target.name + "-wal"))
     for companion in SQLITE_SUFFIXES[1:]:
-        path.with_name(path.name + companion).unlink(missing_ok=True)
+        file = path.with_name(path.name + companion)
+        if keep_wal and companion != "-shm" and file.exists():
+            file.rename(target.with_name(target.name + companion))
+        else:
+            file.unlink(missing_ok=True)
     return target

@@ -9,12 +9,15 @@ outlive a killed daemon. Source: flock(2), rename(2), fsync(2)
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape, glob
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -22,6 +25,7 @@ from typing import BinaryIO
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _RETRY_INTERVAL_S = 0.01
+_LEFTOVER_AGE_S = 60
 _numbers = itertools.count()
 
 
@@ -140,9 +144,12 @@ def atomic_file(
     Raises:
         OSError: It cannot be written; the temporary file is removed.
     """
-    own_name = f".{path.name}.{os.getpid()}-{next(_numbers)}"
+    own_name = f".{path.name}.{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
     partial = path.with_name(path.name + suffix if suffix else own_name)
-    partial.unlink(missing_ok=True)  # of a process that was killed
+    if suffix:
+        partial.unlink(missing_ok=True)  # of a process that was killed
+    else:
+        _remove_leftovers(path)
     fd = os.open(partial, _NEW_FILE_FLAGS, 0o666 if mode is None else mode)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -169,9 +176,33 @@ def write_atomic(
         file.write(data)
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` whose writers were killed.
+
+    They are older than a minute, too: a writer in another container has a process id unknown here.
+    """
+    for name in glob(f".{escape(path.name)}.*-*", root_dir=path.parent):
+        pid = name.rpartition(".")[2].partition("-")[0]
+        if not pid.isdecimal() or Path("/proc", pid).exists():
+            continue
+        with suppress(OSError):
+            leftover = path.with_name(name)
+            if time.time() - leftover.lstat().st_mtime > _LEFTOVER_AGE_S:
+                leftover.unlink()
+
+
 def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Flush a folder; the file in it is in place already, so where that is impossible is not an
+    error: a folder that this user cannot read, a file system that cannot flush folders.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(fd)

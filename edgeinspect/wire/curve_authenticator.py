@@ -45,7 +45,7 @@ Each costs a file descriptor, and connecting needs no key."""
 KEY_CONNECTION_BURST = 40
 """Connections that clients with one key may make in a burst, to each socket."""
 KEY_CONNECTIONS_PER_S = 4
-"""The same per second after that. Other connections are told to retry later, and do."""
+"""The same per second after that. Other connections get a request to retry later, and do."""
 _HANDSHAKE_NS = HANDSHAKE_MS * NS_PER_MS
 _POLL_MS = 20
 _UNKNOWN_KEY = "unknown key"

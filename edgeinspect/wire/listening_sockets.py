@@ -1,8 +1,8 @@
 """Binds a line's sockets, and explains why an address cannot be bound.
 
 The listening sockets are created here and passed to ZeroMQ (ZMQ_USE_FD): so the file of a Unix
-socket gets a mode, a dead daemon's file is removed and a living one's is not, and an address
-that the PC does not have yet is bound anyway (IP_FREEBIND).
+socket gets a mode, a crashed daemon's file is removed and that of a running daemon is not, and
+an address that the PC does not have yet is bound anyway (IP_FREEBIND).
 """
 
 from __future__ import annotations

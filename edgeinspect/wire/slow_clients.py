@@ -74,7 +74,7 @@ class SlowClientMonitor:
             if backlog.size != size:
                 backlog.size, backlog.since_ns = size, now_ns
             elif size and now_ns - backlog.since_ns >= READ_TIMEOUT_NS:
-                rejected[client] = "takes nothing"
+                rejected[client] = "does not read"
             if size <= _CAUGHT_UP_BYTES:
                 backlog.from_bytes, backlog.from_messages = sent_bytes, sent_messages
             lag_bytes, lag = sent_bytes - backlog.from_bytes, sent_messages - backlog.from_messages
@@ -84,7 +84,7 @@ class SlowClientMonitor:
             if over <= 0:
                 break
             over -= behind[client]
-            rejected.setdefault(client, "too much waits for all clients, the most for this one")
+            rejected.setdefault(client, "too much is unread by all clients, most by this one")
         chosen = list(rejected.items())[:_DISCONNECTS_PER_CHECK]
         for client, _reason in chosen:
             self.forget(client)

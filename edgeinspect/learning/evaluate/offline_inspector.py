@@ -58,7 +58,7 @@ class OfflineInspector:
     Args:
         gate: Engine of a gate, or None.
         segmenter: Engine of a segmenter, or None; at least one of the two.
-        rules: As the line's (`pipeline.inspection.setup.decision_rules`).
+        rules: As the line's (`pipeline.inspection.from_config.decision_rules`).
         label: Name in reports.
         notes: Remarks on the thresholds for reports.
     """

@@ -134,7 +134,7 @@ class ResNetGate(nn.Module):
     """A ResNet as a gate: raw frames in, one logit and a coarse map out.
 
     Args:
-        name: A key of `STAGES`.
+        name: A key of `RESNET_STAGES`.
         channels: Of the frame, 1 or 3 (blue, green, red).
         ignore_black: See `FrameInput`.
         gray: How colour weights apply to a gray frame: `sum` folds the first convolution to

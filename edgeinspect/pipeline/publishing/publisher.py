@@ -283,7 +283,7 @@ class Publisher:
             self.past_deadline.record(past_us)
 
     def _add_to_part(self, body: bytes, captured_ns: int | None) -> None:
-        """Add a verdict to its part. `captured_ns` is None for a verdict of a dead daemon."""
+        """Add a verdict to its part. `captured_ns` is None for a verdict of a crashed daemon."""
         if self._part_aggregator is not None:
             now_ns = self._clock.now_ns()
             at_ns = now_ns if captured_ns is None else captured_ns

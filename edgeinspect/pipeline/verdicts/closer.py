@@ -284,7 +284,7 @@ class VerdictCloser:
 def restart_verdict(
     provenance: Provenance, seq: int, epoch: int, record: OpenRecord | None, now_utc_ns: int
 ) -> Verdict:
-    """Return the verdict of a frame that a dead daemon left open.
+    """Return the verdict of a frame that a crashed daemon left open.
 
     Its epoch is that of the frame, so that a gateway can tell it from the current epoch's.
     """

@@ -45,7 +45,8 @@ def read_tail(path: Path) -> LedgerTail:
         finally:
             db.close()
         stopped = ended is not None and epoch <= begun
-        return LedgerTail(max(seq, first - 1), max(epoch, begun), utc_ns, stopped)
+        # Adding 0 refuses text, which a damaged or foreign file may hold in a column.
+        return LedgerTail(max(seq, first - 1), max(epoch + 0, begun + 0), utc_ns, stopped)
     except (OSError, sqlite3.Error, TypeError, ValueError) as error:
         if is_transient(error):
             raise StorageError(

@@ -60,7 +60,7 @@ class ModelStore:
         return ModelVersions(self.root / name)
 
     def stage_of(self, name: str, version: int) -> Stage:
-        """What one version may do; raises as `Shelf.read_state`."""
+        """What one version may do; raises as `ModelVersions.read_state`."""
         return self.model_versions(name).read_state().stage_of(version)
 
     def parse_reference(self, ref: str) -> tuple[str, int]:

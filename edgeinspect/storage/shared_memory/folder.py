@@ -188,6 +188,10 @@ def allocate_file(path: Path, size_bytes: int, *, populate: bool = False) -> mma
             os.close(fd)
 
 
+def _irregular() -> OwnershipProblem:
+    return OwnershipProblem("is not a regular file", "remove it")
+
+
 def open_line_file(path: Path, *, write: bool = False, owners: Collection[int] = ()) -> int:
     """Return the descriptor of a regular file of a line that only its owner can write.
 
@@ -195,16 +199,15 @@ def open_line_file(path: Path, *, write: bool = False, owners: Collection[int] =
         ConfigError: The folder or the file can be written by another user.
         OSError: It cannot be opened, or is a symbolic link.
     """
-    irregular = OwnershipProblem("is no regular file", "remove it")
     if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise _untrusted_error(path, irregular)
+        raise _untrusted_error(path, _irregular())
     check_folder_permissions(path.parent, owners)
     mode = os.O_RDWR if write else os.O_RDONLY
     fd = os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status, folder = os.fstat(fd), os.stat(path.parent)
         if not stat.S_ISREG(status.st_mode):
-            raise _untrusted_error(path, irregular)
+            raise _untrusted_error(path, _irregular())
         problem = owner_problem(status, {folder.st_uid, *owners})
         problem = problem or write_permission_problem(status)
         if problem is not None:

@@ -65,7 +65,11 @@ def lock_spool(path: Path) -> FileLock:
             lock = FileLock(
                 path.name + ".lock", mode=FILE_MODE, timeout_s=_LOCK_TIMEOUT_S, dir_fd=folder
             )
-        os.fchmod(lock.fileno(), FILE_MODE)
+        try:
+            os.fchmod(lock.fileno(), FILE_MODE)
+        except BaseException:
+            lock.release()
+            raise
     except BlockingIOError:
         raise SpoolError(
             "is held by another process: this line runs already",

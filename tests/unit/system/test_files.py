@@ -312,3 +312,48 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> Non
     (tmp_path / "x.part").write_bytes(b"half")
     write_atomic(tmp_path / "x", b"new", suffix=".part")
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    dead = int(child.stdout)
+    old, young, living, other = (
+        tmp_path / name
+        for name in (
+            f".x.{dead}-0-00ff00ff",
+            f".x.{dead}-1-00ff00ff",
+            f".x.{os.getpid()}-9-00ff00ff",
+            f".y.{dead}-0-00ff00ff",
+        )
+    )
+    for path in (old, young, living, other):
+        path.write_bytes(b"half")
+    for path in (old, living, other):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    write_atomic(tmp_path / "x", b"whole")
+    assert not old.exists()
+    assert young.exists()
+    assert living.exists()
+    assert other.exists()
+
+
+def test_a_folder_that_cannot_be_flushed_is_not_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is in place when its folder is flushed."""
+    fsync = os.fsync
+
+    def refuse_folders(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    write_atomic(tmp_path / "x", b"whole", durable=True)
+    assert (tmp_path / "x").read_bytes() == b"whole"

@@ -32,7 +32,7 @@ from edgeinspect.errors import (
     exit_code_of,
 )
 from edgeinspect.pipeline.recovery import open_spool
-from edgeinspect.storage.ledger.database import read_tail
+from edgeinspect.storage.ledger.database import LedgerTail, read_tail
 from edgeinspect.storage.ledger.query import (
     COLUMNS,
     VerdictFilter,
@@ -290,6 +290,17 @@ def test_the_tail_is_where_the_next_epoch_continues(tmp_path: Path) -> None:
     ledger.writer.write_backlog()
     assert (read_tail(path).last_seq, read_tail(path).last_epoch) == (3, ledger.spool.epoch)
     ledger.dispose()
+
+
+def test_a_tail_of_text_counts_as_damaged(tmp_path: Path) -> None:
+    """SQLite keeps text in any column of a foreign file; the spool must still start."""
+    path = tmp_path / "foreign.ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE verdicts (seq, epoch, captured_at_utc_ns)")
+        db.execute("CREATE TABLE epochs (epoch, first_seq, ended_at_utc_ns)")
+        db.execute("INSERT INTO verdicts VALUES (5, 'a', 1)")
+        db.execute("INSERT INTO epochs VALUES ('b', 1, NULL)")
+    assert read_tail(path) == LedgerTail()
 
 
 def test_ids_do_not_restart_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
