@@ -70,7 +70,7 @@ _BEGINNINGS: tuple[tuple[AlarmCode, str], ...] = (
     (AlarmCode.CAMERA_ATTENTION, r"camera \S+: "),
     (AlarmCode.REPORT_STALLED, r"report stands still: "),
     (AlarmCode.LEDGER_SLOW, r"ledger stands still: |ledger is \d+ verdicts behind"),
-    (AlarmCode.LEDGER_LOCKED, r"ledger cannot be written: .*is locked"),
+    (AlarmCode.LEDGER_LOCKED, r"ledger cannot be written: .*(is locked|another daemon writes it)"),
     (AlarmCode.LEDGER_FAILED, r"ledger cannot be written"),
     (AlarmCode.LEDGER_LOST, r"ledger has lost "),
     (AlarmCode.LINE_STALLED, r"\S+ stands still$|a frame is without a verdict"),

@@ -172,7 +172,7 @@ class LastTriggerIds:
     def is_changed_by(self, peer: PeerActivity, trigger_id: int) -> bool:
         """Whether `peer` changed the id since its own last write; records the write."""
         _peer, last_id = self._by_peer.get(id(peer), (peer, None))
-        if len(self._by_peer) >= _PEERS_MAX:
+        if id(peer) not in self._by_peer and len(self._by_peer) >= _PEERS_MAX:
             self._by_peer.pop(next(iter(self._by_peer)))
         self._by_peer[id(peer)] = peer, trigger_id  # referenced, so that id(peer) is not reused
         return last_id != trigger_id

@@ -40,10 +40,7 @@ def run_gateway(path: Path) -> None:
         memory = open_part_memory(config)
         stack.callback(memory.close)
         _log_lost_state(journal, memory, config)
-        triggers, counter = _make_triggers(config, memory, clock)
-        for each in (triggers, counter):
-            if each is not None:
-                stack.callback(each.close)
+        triggers, counter = _make_triggers(config, memory, clock, stack)
         gateway = build_gateway(
             config, link, journal, clock, memory=memory, triggers=triggers, counter=counter
         )
@@ -53,9 +50,12 @@ def run_gateway(path: Path) -> None:
 
 
 def _make_triggers(
-    config: GatewayConfig, memory: PartMemory, clock: Clock
+    config: GatewayConfig, memory: PartMemory, clock: Clock, stack: ExitStack
 ) -> tuple[TriggerForwarder | None, TriggerCountReporter | None]:
-    """Return what forwards, and what counts, the PLC's triggers; None if not configured."""
+    """Return what forwards, and what counts, the PLC's triggers; None if not configured.
+
+    Both are closed by `stack`.
+    """
     setup_socket, address = client_keys_setup(config.feed.curve), config.feed.find().replay
     triggers: TriggerForwarder | None = None
     counter: TriggerCountReporter | None = None
@@ -69,9 +69,11 @@ def _make_triggers(
             repeats_after_ns=config.part_id_repeats_after_ns,
             setup_socket=setup_socket,
         )
+        stack.callback(triggers.close)
     if config.trigger_count_of is not None:
         camera = config.trigger_count_of
         counter = TriggerCountReporter(address, camera, clock, setup_socket=setup_socket)
+        stack.callback(counter.close)
     return triggers, counter
 
 
