@@ -28,7 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edgeinspect.domain import Verdict
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.storage.ledger import open_ledger, read_body, verify_ledger
 from edgeinspect.testing import ModbusPlc, PlcResultRecord
 from edgeinspect.wire import decode_verdict
@@ -139,7 +139,7 @@ class Campaign:
         (folder / "line.yaml").write_text(LINE.format_map(names))
         (folder / "gateway.yaml").write_text(GATEWAY.format_map(names))
         # From the first frame on; otherwise a new gateway starts with the current one.
-        journal = Journal(folder / "plc-1.journal", name="plc-1", capacity=100_000)
+        journal = GatewayJournal(folder / "plc-1.journal", name="plc-1", capacity=100_000)
         journal.set_cursor(0, 0, time.time_ns())
         journal.close()
         self.plc = Plc(ports[2])

@@ -22,7 +22,7 @@ from edgeinspect.ports import CameraFinished
 from edgeinspect.services.archiver.config import ArchiveConfig, parse_archive_config
 from edgeinspect.services.archiver.service import ArchiverService
 from edgeinspect.services.archiver.write_queue import PendingFrame
-from edgeinspect.storage.archive.format import Category, is_complete, read_sidecar, sidecars
+from edgeinspect.storage.archive.format import ArchiveCategory, is_complete, read_sidecar, sidecars
 from edgeinspect.wire.messages import Mask
 
 SCRATCH = Region(3, "scratch", 0.9, 40, 10.0, Box(1, 2, 3, 4), (1.0, 2.0), (0.5, 1.0), True)
@@ -70,13 +70,16 @@ def noise_image(
 
 def pending_frame(
     seq: int,
-    kind: Category = Category.REJECT,
+    kind: ArchiveCategory = ArchiveCategory.REJECT,
     mask: Mask | None = None,
     shape: tuple[int, ...] = (16, 32, 1),
     **changes: Any,
 ) -> PendingFrame:
     """A frame as the subscriber queues it."""
-    decisions = {Category.REJECT: Decision.REJECT, Category.NO_VERDICT: Decision.NO_VERDICT}
+    decisions = {
+        ArchiveCategory.REJECT: Decision.REJECT,
+        ArchiveCategory.NO_VERDICT: Decision.NO_VERDICT,
+    }
     frame_verdict = verdict(seq, decisions.get(kind, Decision.PASS), **changes)
     return PendingFrame(frame_verdict, kind, noise_image(seq, shape=shape), "mono", mask)
 
@@ -191,7 +194,7 @@ def archive_at(archive_config: ArchiveConfig, feed: dict[str, str]) -> ArchiverS
     return ArchiverService(msgspec.structs.replace(archive_config, feed=source), SystemClock())
 
 
-def archived_frames(root: Path) -> dict[int, tuple[Category, NDArray[Any]]]:
+def archived_frames(root: Path) -> dict[int, tuple[ArchiveCategory, NDArray[Any]]]:
     """Every frame by seq with its image decoded; fails on an incomplete one."""
     found = {}
     for path in sidecars(root):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeinspect.cameras._folder_listing import SkippedEntries, list_folder
-from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
+from edgeinspect.cameras._inspected_files import InspectedFileKey, InspectedFiles
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Pixels
 from edgeinspect.errors import CameraLostError
 from edgeinspect.system import FileMissingError, FileReadError, escape_name
@@ -39,14 +39,14 @@ class CompleteFile(NamedTuple):
     pixels: Pixels | None
     problem: str
     """Why it has no pixels; empty if it has."""
-    key: FileKey
+    key: InspectedFileKey
 
 
 @dataclass(slots=True)
 class _Candidate:
     """A file that has not been inspected."""
 
-    key: FileKey
+    key: InspectedFileKey
     is_regular: bool
     unchanged_since_ns: int
     """Instant of its last change."""
@@ -84,7 +84,7 @@ class FolderWatcher:
         self._clock = clock
         self._decode = decode
         self._candidates: dict[str, _Candidate] = {}
-        self._handed_out: set[FileKey] = set()
+        self._handed_out: set[InspectedFileKey] = set()
         self._settled: Iterator[str] = iter(())
         self._unsettled_alarm = ""
         self._removed_count = 0
@@ -128,7 +128,7 @@ class FolderWatcher:
 
     def _scan(self, now_ns: int) -> list[str]:
         """Scan the folder once; return the names that may be complete."""
-        keys: set[FileKey] = set()
+        keys: set[InspectedFileKey] = set()
         before, self._candidates = self._candidates, {}
         listing = list_folder(self._path)
         self.skipped = listing.skipped
@@ -137,7 +137,7 @@ class FolderWatcher:
                 status = os.stat(os.path.join(self._path, name))
             except OSError:  # removed in between, or a broken link
                 continue
-            key = FileKey.from_stat(name, status)
+            key = InspectedFileKey.from_stat(name, status)
             keys.add(key)
             if key in self.inspected or key in self._handed_out:
                 continue
@@ -165,7 +165,7 @@ class FolderWatcher:
         return max(_RETRY_NS, self._settle_ns)
 
     def _count_removed(
-        self, previous: dict[str, _Candidate], keys: set[FileKey], now_ns: int
+        self, previous: dict[str, _Candidate], keys: set[InspectedFileKey], now_ns: int
     ) -> None:
         """Count settled files that were removed before inspection."""
         inodes = {key.inode for key in keys}
@@ -226,5 +226,5 @@ class FolderWatcher:
             if not os.path.isdir(self._path):
                 raise CameraLostError("folder is gone", where=escape_name(self._path)) from error
             return None
-        key = FileKey.from_stat(name, status)
+        key = InspectedFileKey.from_stat(name, status)
         return CompleteFile(name, pixels, "", key) if key == candidate.key else None

@@ -32,7 +32,7 @@ _CLOCK_SET_NS = 1_420_070_400 * NS_PER_S
 """2015-01-01. An earlier modification time comes from a clock that was never set."""
 
 
-class FileKey(NamedTuple):
+class InspectedFileKey(NamedTuple):
     """Identity of one state of a file; rewriting the file changes the key."""
 
     name: str
@@ -42,7 +42,7 @@ class FileKey(NamedTuple):
     inode: int
 
     @classmethod
-    def from_stat(cls, name: str, status: os.stat_result) -> FileKey:
+    def from_stat(cls, name: str, status: os.stat_result) -> InspectedFileKey:
         """Return the key of a file's current state.
 
         A writer whose clock was never set may give every file the same modification time; then
@@ -64,12 +64,12 @@ class InspectedFiles:
         self.problem = ""
         """Why they cannot be stored; empty if they can."""
         self._file = file
-        self._keys: set[FileKey] = set()
+        self._keys: set[InspectedFileKey] = set()
         self._line_count = 0
         self._ends_mid_line = False
         """True if the last line of the file is incomplete, as after a kill."""
 
-    def __contains__(self, key: FileKey) -> bool:
+    def __contains__(self, key: InspectedFileKey) -> bool:
         return key in self._keys
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class InspectedFiles:
         self._ends_mid_line = bool(data) and not data.endswith(b"\n")
         self._keys.update(key for line in lines if (key := _decode_key(line)) is not None)
 
-    def add(self, key: FileKey) -> None:
+    def add(self, key: InspectedFileKey) -> None:
         """Add a file."""
         self._keys.add(key)
         self._line_count += 1
@@ -99,7 +99,7 @@ class InspectedFiles:
         if self._write(b"\n" + line if self._ends_mid_line else line, append=True):
             self._ends_mid_line = False
 
-    def prune(self, present: set[FileKey]) -> None:
+    def prune(self, present: set[InspectedFileKey]) -> None:
         """Remove missing files from the list, once there are many.
 
         If all inspected files are missing, the disk may not be mounted; the list is kept, or all
@@ -134,15 +134,15 @@ class InspectedFiles:
         return not self.problem
 
 
-def _encode_key(key: FileKey) -> bytes:
+def _encode_key(key: InspectedFileKey) -> bytes:
     return json.dumps([os.fsencode(key.name).hex(), *key[1:]]).encode() + b"\n"
 
 
-def _decode_key(line: bytes) -> FileKey | None:
+def _decode_key(line: bytes) -> InspectedFileKey | None:
     try:
         name, *numbers = decode_json(line, list[Any])
         if len(numbers) != 3 or not all(type(number) is int for number in numbers):
             return None
-        return FileKey(os.fsdecode(bytes.fromhex(name)), *numbers)
+        return InspectedFileKey(os.fsdecode(bytes.fromhex(name)), *numbers)
     except (ValueError, TypeError):
         return None

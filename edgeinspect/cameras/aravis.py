@@ -63,7 +63,7 @@ class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class AravisDevice:
-    """One camera behind libaravis. For threads see `_genicam.device.Device`."""
+    """One camera behind libaravis. For threads see `_genicam.device.GenicamDevice`."""
 
     def __init__(self, options: Options, clock: Clock, aravis: AravisLibrary) -> None:
         self._options = options

@@ -22,7 +22,7 @@ from edgeinspect.cameras._folder_listing import (
 )
 from edgeinspect.cameras._folder_watch import FolderWatcher
 from edgeinspect.cameras._frame_rate import FramePacer
-from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
+from edgeinspect.cameras._inspected_files import InspectedFileKey, InspectedFiles
 from edgeinspect.cameras._reader_thread import ReaderThread
 from edgeinspect.domain import NS_PER_S, Clock, Grab, Part, Pixels
 from edgeinspect.errors import CameraLostError, ConfigError, ConfigFault, DataError
@@ -88,7 +88,7 @@ class _LoadedImage:
     pixels: Pixels | None
     problem: str
     read_at_ns: int
-    key: FileKey | None = None
+    key: InspectedFileKey | None = None
     """Identity of the file in a watched folder."""
 
 
@@ -110,7 +110,7 @@ class FolderCamera(ImageFileCamera, DelayReportingCamera):
         self._frame_id = 0
         self._next_image: _LoadedImage | None = None
         self._decoding_since_ns = 0
-        self._keys_by_frame_id: dict[int, FileKey] = {}
+        self._keys_by_frame_id: dict[int, InspectedFileKey] = {}
         self._watcher: FolderWatcher | None = None
         if options.watch:
             times_ms = (options.settle_ms, options.complete_within_ms)

@@ -64,7 +64,7 @@ def _load_harvester(producer: str) -> Any:
 
 
 class HarvestersDevice:
-    """One camera behind harvesters. For threads see `_genicam.device.Device`."""
+    """One camera behind harvesters. For threads see `_genicam.device.GenicamDevice`."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options = options

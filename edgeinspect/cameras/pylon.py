@@ -39,7 +39,7 @@ class Options(GenicamOptions, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class PylonDevice:
-    """One camera behind pypylon. For threads see `_genicam.device.Device`."""
+    """One camera behind pypylon. For threads see `_genicam.device.GenicamDevice`."""
 
     def __init__(self, options: Options, clock: Clock) -> None:
         from pypylon import genicam, pylon

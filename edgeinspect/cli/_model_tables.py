@@ -12,15 +12,15 @@ from edgeinspect.errors import EdgeInspectError
 from edgeinspect.storage.model_store import (
     MANIFEST_FILE,
     ModelManifest,
+    ModelStage,
     ModelVersions,
-    Stage,
     VersionState,
     read_manifest,
 )
 from edgeinspect.storage.shadow_results import ShadowComparison
 
 _MAX_SHOWN_SEQS = 40
-_COLORS = {Stage.LIVE: "bold green", Stage.SHADOW: "cyan", Stage.CANDIDATE: "dim"}
+_COLORS = {ModelStage.LIVE: "bold green", ModelStage.SHADOW: "cyan", ModelStage.CANDIDATE: "dim"}
 
 
 def version_entry(versions: ModelVersions, state: VersionState, version: int) -> dict[str, Any]:
@@ -40,10 +40,10 @@ def version_entry(versions: ModelVersions, state: VersionState, version: int) ->
     return entry
 
 
-def version_row(entry: dict[str, Any], stage: Stage, before: bool) -> list[str | Text]:
+def version_row(entry: dict[str, Any], stage: ModelStage, before: bool) -> list[str | Text]:
     """Return a row of `models list`."""
     stage_text = Text(stage.value, style=_COLORS[stage])
-    if before and stage is Stage.CANDIDATE:
+    if before and stage is ModelStage.CANDIDATE:
         stage_text = Text("was live", style="dim")
     if entry["manifest"] is None:
         return [entry["model"], stage_text, *[""] * 7, Text("REFUSED", style="bold red")]

@@ -15,7 +15,7 @@ from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_co
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
-from edgeinspect.storage.archive import Category
+from edgeinspect.storage.archive import ArchiveCategory
 from edgeinspect.system import TEXT_BYTES_MAX, log, read_regular
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _filter_options = with_options(
         "--kind",
         "kinds",
         multiple=True,
-        type=click.Choice([kind.value for kind in Category]),
+        type=click.Choice([kind.value for kind in ArchiveCategory]),
         help="Repeatable.",
     ),
     click.option("--decision", type=click.Choice([d.value for d in Decision])),
@@ -70,7 +70,7 @@ def _parse_query(limit: int | None, filters: dict[str, Any]) -> FrameQuery:
     return FrameQuery(
         since_utc_ns=parse_timestamp(filters["since"]),
         until_utc_ns=parse_timestamp(filters["until"]),
-        kinds=tuple(Category(kind) for kind in filters["kinds"]),
+        kinds=tuple(ArchiveCategory(kind) for kind in filters["kinds"]),
         decision=filters["decision"],
         label=filters["label"],
         camera=filters["camera"],

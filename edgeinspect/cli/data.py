@@ -19,7 +19,7 @@ from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, DataError
 from edgeinspect.system import escape_line
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.datasets import Dataset, DatasetScan, Finding, Sample
+    from edgeinspect.learning.datasets import Dataset, DatasetFinding, DatasetScan, Sample
 
 _PIPE_WIDTH = 120
 _MAX_SHOWN = 20
@@ -173,7 +173,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
-def _print_scan(scan: DatasetScan, findings: list[Finding]) -> None:
+def _print_scan(scan: DatasetScan, findings: list[DatasetFinding]) -> None:
     console = _console()
     dataset = scan.data
     sizes = [f"{height} x {width} px ({count})" for (height, width), count in scan.sizes[:4]]
@@ -265,7 +265,7 @@ def _pixel_cells(scan: DatasetScan, class_id: int) -> list[str]:
     return [str(sum(nonzero)), share, str(min(nonzero)), str(max(nonzero))]
 
 
-def _as_dict(scan: DatasetScan, findings: list[Finding]) -> dict[str, Any]:
+def _as_dict(scan: DatasetScan, findings: list[DatasetFinding]) -> dict[str, Any]:
     dataset = scan.data
 
     def pair(first: int, second: int) -> list[str]:

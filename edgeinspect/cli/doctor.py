@@ -13,13 +13,13 @@ from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config import load_config
 from edgeinspect.domain import SystemClock
 from edgeinspect.errors import EXIT_CONFIG, EXIT_OK, EXIT_TEMPFAIL
-from edgeinspect.tools.doctor import Diagnostic, Host, Severity, run_checks
+from edgeinspect.tools.doctor import Diagnostic, DiagnosticSeverity, Host, run_checks
 
 _SEVERITY_STYLES = {
-    Severity.OK: ("good", "green"),
-    Severity.WARNING: ("warn", "yellow"),
-    Severity.ERROR: ("BAD", "bold red"),
-    Severity.SKIPPED: ("-", "dim"),
+    DiagnosticSeverity.OK: ("good", "green"),
+    DiagnosticSeverity.WARNING: ("warn", "yellow"),
+    DiagnosticSeverity.ERROR: ("BAD", "bold red"),
+    DiagnosticSeverity.SKIPPED: ("-", "dim"),
 }
 
 
@@ -47,7 +47,11 @@ def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
 
 
 def _exit_code(diagnostics: list[Diagnostic], *, strict: bool) -> int:
-    failing = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
+    failing = (
+        {DiagnosticSeverity.ERROR, DiagnosticSeverity.WARNING}
+        if strict
+        else {DiagnosticSeverity.ERROR}
+    )
     checks = [diagnostic.check for diagnostic in diagnostics if diagnostic.state in failing]
     if not checks:
         return EXIT_OK

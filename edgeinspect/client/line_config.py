@@ -10,12 +10,19 @@ from msgspec import Meta
 
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
 from edgeinspect.client.sockets import SocketSetup, no_encryption
-from edgeinspect.config import Name, Node, Section, Validator, address_problem, is_local
+from edgeinspect.config import (
+    ConfigSection,
+    ConfigValidator,
+    Name,
+    YamlNode,
+    address_problem,
+    is_local,
+)
 from edgeinspect.system import find_user_id
 from edgeinspect.wire import use_client_keys
 
 
-class ClientKeysConfig(Section, frozen=True):
+class ClientKeysConfig(ConfigSection, frozen=True):
     """Keys for a line on another machine; create them with `edgeinspect keys`."""
 
     secret: str
@@ -31,7 +38,7 @@ def client_keys_setup(keys: ClientKeysConfig | None) -> SocketSetup:
     return partial(use_client_keys, Path(keys.secret), Path(keys.server))
 
 
-class LineConnectionConfig(Section, frozen=True):
+class LineConnectionConfig(ConfigSection, frozen=True):
     """The line to connect to."""
 
     line: Name
@@ -66,7 +73,7 @@ class LineConnectionConfig(Section, frozen=True):
         )
 
 
-def check_line_connection(collector: Validator, table: dict[str, Node]) -> None:
+def check_line_connection(collector: ConfigValidator, table: dict[str, YamlNode]) -> None:
     """Require explicit settings for a line that cannot be verified by its spool."""
     curve, unproven = collector.value_at("feed.curve"), collector.value_at("feed.unproven")
     for name in ("verdicts", "replay"):

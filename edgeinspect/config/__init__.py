@@ -11,15 +11,15 @@ from edgeinspect.config.loader import (
 from edgeinspect.config.schema import (
     AlarmsConfig,
     CameraActByConfig,
+    ConfigSection,
     LineConfig,
     Name,
     PluginTable,
     Ratio,
     RealTimeConfig,
-    Section,
 )
-from edgeinspect.config.validation import INVALID, Validator, describe_type, suggest_spelling
-from edgeinspect.config.yaml_document import Node
+from edgeinspect.config.validation import INVALID, ConfigValidator, describe_type, suggest_spelling
+from edgeinspect.config.yaml_document import YamlNode
 
 __all__ = [
     # cross checks
@@ -40,12 +40,12 @@ __all__ = [
     "PluginTable",
     "Ratio",
     "RealTimeConfig",
-    "Section",
+    "ConfigSection",
     # validation
     "INVALID",
-    "Validator",
+    "ConfigValidator",
     "describe_type",
     "suggest_spelling",
     # yaml document
-    "Node",
+    "YamlNode",
 ]

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.config.validation import INVALID, Validator, suggest_spelling
-from edgeinspect.config.yaml_document import Node
+from edgeinspect.config.validation import INVALID, ConfigValidator, suggest_spelling
+from edgeinspect.config.yaml_document import YamlNode
 from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.errors import ConfigError, ConfigFault
 
@@ -18,7 +18,7 @@ MAX_IPC_BYTES = 107
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.%\w]+\]|[^:/\[\]]+):(?P<port>\d{1,5}|\*)$")
 
 
-def check_line(validator: Validator, root: Node) -> None:
+def check_line(validator: ConfigValidator, root: YamlNode) -> None:
     """Add faults that concern several keys; keys that are faulty themselves are skipped."""
     _check_part_verdicts(validator, root)
     _check_gate(validator, root)
@@ -64,9 +64,9 @@ def check_models(
         raise ConfigError(faults, where=where)
 
 
-def _find(root: Node, *keys: str) -> Node | None:
+def _find(root: YamlNode, *keys: str) -> YamlNode | None:
     """Return the node at a path; None if it is absent or null."""
-    node: Node | None = root
+    node: YamlNode | None = root
     for key in keys:
         if node is None or not isinstance(node.value, dict):
             return None
@@ -74,7 +74,7 @@ def _find(root: Node, *keys: str) -> Node | None:
     return None if node is None or node.value is None else node
 
 
-def _line(root: Node, *keys: str) -> int:
+def _line(root: YamlNode, *keys: str) -> int:
     """Return the line of the deepest existing node on a path."""
     line = root.line
     for count in range(1, len(keys) + 1):
@@ -85,7 +85,7 @@ def _line(root: Node, *keys: str) -> int:
     return line
 
 
-def _check_part_verdicts(validator: Validator, root: Node) -> None:
+def _check_part_verdicts(validator: ConfigValidator, root: YamlNode) -> None:
     cameras = _find(root, "cameras")
     if cameras is not None and cameras.value == {}:
         validator.add_fault("cameras", "at least one camera is needed", cameras)
@@ -115,7 +115,7 @@ def _check_part_verdicts(validator: Validator, root: Node) -> None:
         validator.add_fault("decide.classes", problem, classes)
 
 
-def _check_gate(validator: Validator, root: Node) -> None:
+def _check_gate(validator: ConfigValidator, root: YamlNode) -> None:
     reject_at = validator.value_at("decide.gate.reject_at")
     for name in ("suspect_at", "degraded_reject_at"):
         value = validator.value_at(f"decide.gate.{name}")
@@ -124,7 +124,7 @@ def _check_gate(validator: Validator, root: Node) -> None:
             validator.add_fault(f"decide.gate.{name}", problem, _find(root, "decide", "gate", name))
 
 
-def _check_classes(validator: Validator, root: Node) -> None:
+def _check_classes(validator: ConfigValidator, root: YamlNode) -> None:
     classes = _find(root, "decide", "classes")
     if classes is None or not isinstance(classes.value, dict):
         return
@@ -138,7 +138,7 @@ def _check_classes(validator: Validator, root: Node) -> None:
             validator.add_fault(f"decide.classes.{name}", problem, line=rule.line)
 
 
-def _check_addresses(validator: Validator, root: Node) -> None:
+def _check_addresses(validator: ConfigValidator, root: YamlNode) -> None:
     insecure = validator.value_at("publish.insecure")
     curve = validator.value_at("publish.curve")
     seen: dict[str, str] = {}
@@ -166,7 +166,7 @@ def _check_addresses(validator: Validator, root: Node) -> None:
             validator.add_fault(path, problem, node, line)
 
 
-def _check_own_socket(validator: Validator, root: Node, name: str) -> None:
+def _check_own_socket(validator: ConfigValidator, root: YamlNode, name: str) -> None:
     """Check that the path of a socket in the line's folder is not too long."""
     folder, line = validator.value_at("spool.folder"), validator.value_at("line")
     if not isinstance(folder, str) or not isinstance(line, str):
@@ -211,7 +211,7 @@ def is_local(address: str) -> bool:
         return host == "lo"
 
 
-def _check_times(validator: Validator, root: Node) -> None:
+def _check_times(validator: ConfigValidator, root: YamlNode) -> None:
     travel_ms = validator.value_at("act_by.travel_ms")
     budget_ms = validator.value_at("budget_ms")
     if _all_numbers(travel_ms, budget_ms) and 0 < travel_ms < budget_ms:
@@ -229,7 +229,7 @@ def _check_times(validator: Validator, root: Node) -> None:
         validator.add_fault("capture.reconnect.first_ms", problem, node, line)
 
 
-def _check_cameras(validator: Validator, root: Node) -> None:
+def _check_cameras(validator: ConfigValidator, root: YamlNode) -> None:
     """Check that cameras named elsewhere exist and that a part's window is not too short."""
     cameras = validator.value_at("cameras")
     known = list(cameras) if isinstance(cameras, dict) else None

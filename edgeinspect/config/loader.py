@@ -15,8 +15,8 @@ from edgeinspect import registry
 from edgeinspect.config import yaml_document
 from edgeinspect.config.cross_checks import check_line
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.config.validation import INVALID, Validator, suggest_spelling
-from edgeinspect.config.yaml_document import Node
+from edgeinspect.config.validation import INVALID, ConfigValidator, suggest_spelling
+from edgeinspect.config.yaml_document import YamlNode
 from edgeinspect.errors import ConfigError, EdgeInspectError
 
 
@@ -71,7 +71,7 @@ def parse_config(
     root, faults = yaml_document.parse_yaml(text, where)
     for assignment in overrides:
         yaml_document.set_value(root, assignment)
-    validator = Validator()
+    validator = ConfigValidator()
     validator.faults.extend(faults)
     config = validator.validate_struct(root, LineConfig, "")
     cameras = _select_plugins(validator, root, "cameras", "camera")
@@ -91,8 +91,8 @@ def parse_config(
 
 
 def _select_plugins(
-    validator: Validator,
-    root: Node,
+    validator: ConfigValidator,
+    root: YamlNode,
     section: str,
     kind: registry.PluginKind,
     only: tuple[str, ...] | None = None,
@@ -113,7 +113,7 @@ def _select_plugins(
 
 
 def _select_plugin(
-    validator: Validator, node: Node, path: str, kind: registry.PluginKind
+    validator: ConfigValidator, node: YamlNode, path: str, kind: registry.PluginKind
 ) -> PluginSelection | None:
     if not isinstance(node.value, dict):
         return None  # reported by the validation of the whole file

@@ -20,11 +20,11 @@ Positive = Annotated[float, Meta(gt=0.0)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections: immutable, and an unknown key is a fault."""
 
 
-class ReconnectConfig(Section):
+class ReconnectConfig(ConfigSection):
     """What to do when a camera is lost."""
 
     attempts: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
@@ -35,7 +35,7 @@ class ReconnectConfig(Section):
     """Maximum pause."""
 
 
-class ImageHealthConfig(Section, frozen=True):
+class ImageHealthConfig(ConfigSection, frozen=True):
     """Images that cannot be inspected: each is a NO_VERDICT(capture_health)."""
 
     dark_level: Annotated[float, Meta(ge=0, le=255)] = 3.0
@@ -47,7 +47,7 @@ class ImageHealthConfig(Section, frozen=True):
     count as frozen; 0 turns the check off."""
 
 
-class CaptureConfig(Section):
+class CaptureConfig(ConfigSection):
     """Between the camera and the ring."""
 
     ring_slots: Annotated[int, Meta(ge=2, le=1024)] = 8
@@ -68,14 +68,14 @@ class CaptureConfig(Section):
     """Folder of known defective images that `edgeinspect challenge` may send through the line."""
 
 
-class OpticsConfig(Section):
+class OpticsConfig(ConfigSection):
     """Scale from pixels to the part's surface."""
 
     mm_per_px_x: Positive
     mm_per_px_y: Positive
 
 
-class GateThresholds(Section):
+class GateThresholds(ConfigSection):
     """Thresholds on the gate's defect probability."""
 
     suspect_at: Ratio
@@ -88,7 +88,7 @@ class GateThresholds(Section):
     """Code of a reject by the gate alone."""
 
 
-class ClassThresholds(Section, kw_only=True):
+class ClassThresholds(ConfigSection, kw_only=True):
     """When a region of one class rejects the frame: it reaches all given limits."""
 
     score: Ratio
@@ -102,7 +102,7 @@ class ClassThresholds(Section, kw_only=True):
     reject_code: Annotated[int, Meta(ge=1, le=65_535)]
 
 
-class DecisionConfig(Section):
+class DecisionConfig(ConfigSection):
     """The thresholds. `gate` goes with a gate, `classes` with a segmenter."""
 
     gate: GateThresholds | None = None
@@ -112,14 +112,14 @@ class DecisionConfig(Section):
     """Regions listed in a verdict; `regions_total` counts them all."""
 
 
-class EnginesConfig(Section):
+class EnginesConfig(ConfigSection):
     """The models. At least one of the two."""
 
     gate: PluginTable | None = None
     segmenter: PluginTable | None = None
 
 
-class InspectionConfig(Section):
+class InspectionConfig(ConfigSection):
     """The inspection workers."""
 
     workers: Annotated[int, Meta(ge=1, le=16)] = 1
@@ -128,7 +128,7 @@ class InspectionConfig(Section):
     """Idle time after which a warm-up inference runs; 0 turns it off."""
 
 
-class CameraActByConfig(Section, frozen=True):
+class CameraActByConfig(ConfigSection, frozen=True):
     """Settings of a camera at another position."""
 
     travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] | None = None
@@ -137,7 +137,7 @@ class CameraActByConfig(Section, frozen=True):
     """Encoder counts from this camera to the ejector."""
 
 
-class ActByConfig(Section):
+class ActByConfig(ConfigSection):
     """When the ejector needs the verdict."""
 
     travel_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 0
@@ -148,7 +148,7 @@ class ActByConfig(Section):
     """Settings per camera that is at another position."""
 
 
-class PartVerdictsConfig(Section, kw_only=True):
+class PartVerdictsConfig(ConfigSection, kw_only=True):
     """One verdict for a part that several cameras inspect: reject if any of them rejects, pass if
     all of them pass, otherwise no verdict, after `window_ms` at the latest.
     """
@@ -161,7 +161,7 @@ class PartVerdictsConfig(Section, kw_only=True):
     last, plus the budget."""
 
 
-class PublishConfig(Section):
+class PublishConfig(ConfigSection):
     """The wire to gateways, HMIs and archives."""
 
     verdicts: str | None = None
@@ -182,7 +182,7 @@ class PublishConfig(Section):
     """Folder with the server's key pair and `clients/`, the public keys of permitted clients."""
 
 
-class SpoolConfig(Section):
+class SpoolConfig(ConfigSection):
     """The memory-mapped file that stores every verdict before it is sent."""
 
     folder: str | None = None
@@ -193,7 +193,7 @@ class SpoolConfig(Section):
     """Verdicts stored for replay and recovery."""
 
 
-class LedgerConfig(Section, frozen=True):
+class LedgerConfig(ConfigSection, frozen=True):
     """The SQLite file that stores every verdict."""
 
     folder: str = "/var/lib/edgeinspect/ledger"
@@ -205,7 +205,7 @@ class LedgerConfig(Section, frozen=True):
     """The oldest verdicts are removed when the file grows beyond this."""
 
 
-class AlarmsConfig(Section):
+class AlarmsConfig(ConfigSection):
     """When an alarm is raised."""
 
     no_verdict_in_row: Annotated[int, Meta(ge=1, le=100_000)] = 20
@@ -214,7 +214,7 @@ class AlarmsConfig(Section):
     """Rejecting everything is never normal."""
 
 
-class RealTimeConfig(Section):
+class RealTimeConfig(ConfigSection):
     """Real-time settings of the daemon. Refused with an error when not permitted."""
 
     fifo_priority: Annotated[int, Meta(ge=1, le=98)] | None = None
@@ -227,7 +227,7 @@ class RealTimeConfig(Section):
     """How long one Python thread may delay another."""
 
 
-class LineConfig(Section):
+class LineConfig(ConfigSection):
     """One line: cameras, models, thresholds, wire."""
 
     schema: Literal[1]

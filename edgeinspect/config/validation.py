@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import NODEFAULT, inspect
 
-from edgeinspect.config.yaml_document import Node, shorten
+from edgeinspect.config.yaml_document import YamlNode, shorten
 from edgeinspect.errors import ConfigFault
 
 
@@ -72,7 +72,7 @@ def describe_type(kind: inspect.Type) -> str:
     return type(kind).__name__.removesuffix("Type").lower()
 
 
-class Validator:
+class ConfigValidator:
     """Validates nodes against types; collects faults and the valid values by path."""
 
     def __init__(self) -> None:
@@ -83,7 +83,9 @@ class Validator:
         """Return the validated value at a path, or its default; `INVALID` if faulty or absent."""
         return self._valid.get(path, INVALID)
 
-    def add_fault(self, path: str, problem: str, node: Node | None = None, line: int = 0) -> None:
+    def add_fault(
+        self, path: str, problem: str, node: YamlNode | None = None, line: int = 0
+    ) -> None:
         """Add one fault, with the value and line of the node."""
         value = ""
         if node is not None:
@@ -92,7 +94,7 @@ class Validator:
         self.faults.append(ConfigFault(path, problem, value, line or None))
 
     def validate_struct(
-        self, node: Node, cls: type[msgspec.Struct], path: str, skip: Sequence[str] = ()
+        self, node: YamlNode, cls: type[msgspec.Struct], path: str, skip: Sequence[str] = ()
     ) -> Any:
         """Validate a table against a struct.
 
@@ -111,7 +113,7 @@ class Validator:
         return INVALID if plain is INVALID else msgspec.convert(plain, cls)
 
     def _struct(
-        self, node: Node, kind: inspect.StructType, path: str, skip: Sequence[str] = ()
+        self, node: YamlNode, kind: inspect.StructType, path: str, skip: Sequence[str] = ()
     ) -> Any:
         if not isinstance(node.value, dict):
             self.add_fault(path or "file", "must be a table", node)
@@ -148,7 +150,7 @@ class Validator:
             self._valid[path] = made
         return plain
 
-    def _value(self, node: Node, kind: inspect.Type, path: str) -> Any:
+    def _value(self, node: YamlNode, kind: inspect.Type, path: str) -> Any:
         if isinstance(kind, inspect.Metadata):
             return self._value(node, kind.type, path)
         if isinstance(kind, inspect.UnionType):
@@ -170,7 +172,7 @@ class Validator:
             self._valid[path] = value
         return value
 
-    def _union(self, node: Node, kind: inspect.UnionType, path: str) -> Any:
+    def _union(self, node: YamlNode, kind: inspect.UnionType, path: str) -> Any:
         options = _without_none(kind)
         if node.value is None and kind.includes_none:
             self._valid[path] = None
@@ -178,7 +180,7 @@ class Validator:
         if len(options) == 1:
             return self._value(node, options[0], path)
         for option in options:
-            attempt = Validator()
+            attempt = ConfigValidator()
             value = attempt._value(node, option, path)
             if not attempt.faults:
                 self._valid.update(attempt._valid)
@@ -186,7 +188,7 @@ class Validator:
         self.add_fault(path, f"must be {describe_type(kind)}", node)
         return INVALID
 
-    def _table(self, node: Node, kind: inspect.DictType, path: str) -> Any:
+    def _table(self, node: YamlNode, kind: inspect.DictType, path: str) -> Any:
         if not isinstance(node.value, dict):
             self.add_fault(path, "must be a table", node)
             return INVALID
@@ -206,7 +208,9 @@ class Validator:
         self._valid[path] = plain
         return plain
 
-    def _list(self, node: Node, kind: inspect.ListType | inspect.VarTupleType, path: str) -> Any:
+    def _list(
+        self, node: YamlNode, kind: inspect.ListType | inspect.VarTupleType, path: str
+    ) -> Any:
         if not isinstance(node.value, list):
             self.add_fault(path, f"must be {describe_type(kind)}", node)
             return INVALID
@@ -283,7 +287,7 @@ def _text_fits(value: str, kind: inspect.StrType) -> bool:
     )
 
 
-def _type_hint(node: Node, kind: inspect.Type) -> str:
+def _type_hint(node: YamlNode, kind: inspect.Type) -> str:
     """Return a hint if YAML parsed the value as another type than the text suggests."""
     if isinstance(kind, inspect.StrType):
         if node.value is None:
@@ -296,7 +300,7 @@ def _type_hint(node: Node, kind: inspect.Type) -> str:
     return ""
 
 
-def _display_value(path: str, node: Node) -> str:
+def _display_value(path: str, node: YamlNode) -> str:
     if isinstance(node.value, dict):
         return "a table"
     if isinstance(node.value, list):

@@ -37,10 +37,10 @@ _STR_TAG = "tag:yaml.org,2002:str"
 
 
 @dataclass(slots=True)
-class Node:
+class YamlNode:
     """One value of the file. `value` is a scalar, a list of nodes or a dict of them."""
 
-    value: Scalar | list[Node] | dict[str, Node]
+    value: Scalar | list[YamlNode] | dict[str, YamlNode]
     line: int
     """Line number from 1; 0 if it is not from the file."""
     raw: str = ""
@@ -87,7 +87,7 @@ def read_text(path: Path) -> str:
         raise ConfigError([ConfigFault("file", problem, line=line)], where=where) from error
 
 
-def set_value(root: Node, assignment: str) -> None:
+def set_value(root: YamlNode, assignment: str) -> None:
     """Apply an assignment `key.of.a.table=VALUE`, where VALUE is YAML.
 
     Raises:
@@ -109,7 +109,7 @@ def set_value(root: Node, assignment: str) -> None:
         if not isinstance(node.value, dict):
             break
         node.key_lines.setdefault(name, 0)
-        node = node.value.setdefault(name, Node({}, 0))
+        node = node.value.setdefault(name, YamlNode({}, 0))
     if not isinstance(node.value, dict) or set(value.value) != {"value"}:
         raise _config_error(f"{keys} cannot be set: its parent is not a table", "--set")
     _clear_lines(value)
@@ -117,7 +117,7 @@ def set_value(root: Node, assignment: str) -> None:
     node.key_lines[names[-1]] = 0
 
 
-def _clear_lines(node: Node) -> None:
+def _clear_lines(node: YamlNode) -> None:
     """Remove line numbers from a value that is not from the file."""
     node.line = 0
     node.key_lines = dict.fromkeys(node.key_lines, 0)
@@ -129,7 +129,7 @@ def _clear_lines(node: Node) -> None:
             _clear_lines(child)
 
 
-def parse_yaml(text: str, where: str) -> tuple[Node, list[ConfigFault]]:
+def parse_yaml(text: str, where: str) -> tuple[YamlNode, list[ConfigFault]]:
     """Parse a YAML document into a tree, and collect faults that leave the rest readable.
 
     Args:
@@ -186,11 +186,11 @@ class _TreeBuilder:
 
     def __init__(self) -> None:
         self.faults: list[ConfigFault] = []
-        self._anchors: dict[str, Node | None] = {}
+        self._anchors: dict[str, YamlNode | None] = {}
         self._nodes = 0
 
-    def document(self, events: Iterator[Any]) -> Node | None:
-        root: Node | None = None
+    def document(self, events: Iterator[Any]) -> YamlNode | None:
+        root: YamlNode | None = None
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
@@ -199,7 +199,7 @@ class _TreeBuilder:
                 root = self._node(next(events), events, 0, "")
         return root
 
-    def _node(self, event: Any, events: Iterator[Any], depth: int, path: str) -> Node:
+    def _node(self, event: Any, events: Iterator[Any], depth: int, path: str) -> YamlNode:
         line = _line(event)
         self._count(1, line)
         if depth > MAX_DEPTH:
@@ -220,16 +220,16 @@ class _TreeBuilder:
             self._anchors[event.anchor] = node
         return node
 
-    def _sequence(self, events: Iterator[Any], line: int, depth: int, path: str) -> Node:
-        items: list[Node] = []
+    def _sequence(self, events: Iterator[Any], line: int, depth: int, path: str) -> YamlNode:
+        items: list[YamlNode] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             items.append(self._node(event, events, depth + 1, f"{path}[{len(items)}]"))
-        return Node(items, line, size=1 + sum(item.size for item in items))
+        return YamlNode(items, line, size=1 + sum(item.size for item in items))
 
-    def _mapping(self, events: Iterator[Any], line: int, depth: int, path: str) -> Node:
-        entries: dict[str, Node] = {}
+    def _mapping(self, events: Iterator[Any], line: int, depth: int, path: str) -> YamlNode:
+        entries: dict[str, YamlNode] = {}
         key_lines: dict[str, int] = {}
-        merged: list[Node] = []
+        merged: list[YamlNode] = []
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key_line = _line(event)
             key_node = self._node(event, events, depth + 1, path)
@@ -253,9 +253,9 @@ class _TreeBuilder:
                 key_lines[name] = key_line
         for value in merged:
             _merge(value, entries, key_lines)
-        return Node(entries, line, "", 1 + sum(n.size for n in entries.values()), key_lines)
+        return YamlNode(entries, line, "", 1 + sum(n.size for n in entries.values()), key_lines)
 
-    def _alias(self, anchor: str, line: int) -> Node:
+    def _alias(self, anchor: str, line: int) -> YamlNode:
         node = self._anchors.get(anchor)
         if node is None:
             unknown = anchor not in self._anchors
@@ -275,7 +275,7 @@ def _line(event: Any) -> int:
     return line + 1
 
 
-def _merge(value: Node, entries: dict[str, Node], key_lines: dict[str, int]) -> None:
+def _merge(value: YamlNode, entries: dict[str, YamlNode], key_lines: dict[str, int]) -> None:
     """Apply YAML's `<<`: add the keys that are not already present."""
     sources = value.value if isinstance(value.value, list) else [value]
     for source in sources:
@@ -287,12 +287,12 @@ def _merge(value: Node, entries: dict[str, Node], key_lines: dict[str, int]) -> 
                 key_lines[key] = source.key_lines[key]
 
 
-def _scalar(event: Any, line: int) -> Node:
+def _scalar(event: Any, line: int) -> YamlNode:
     text: str = event.value
     if event.tag not in (None, "!", _STR_TAG):
         raise _RefusedError(f"has the tag {shorten(event.tag)}; tags are not supported", line)
     quoted = event.style is not None or event.tag is not None
-    return Node(text if quoted else _resolve(text), line, raw=text)
+    return YamlNode(text if quoted else _resolve(text), line, raw=text)
 
 
 def _resolve(text: str) -> Scalar:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.config import INVALID, Validator, yaml_document
+from edgeinspect.config import INVALID, ConfigValidator, yaml_document
 from edgeinspect.domain import Pixels
 from edgeinspect.errors import ConfigError, DataError
 from edgeinspect.imaging.formats.image_info import ImageFileError, ImageInfo
@@ -143,7 +143,7 @@ def _parse_declaration(path: Path) -> ReadDeclaration:
     where = str(path)
     try:
         root, faults = yaml_document.parse_yaml(yaml_document.read_text(path), where)
-        collector = Validator()
+        collector = ConfigValidator()
         collector.faults.extend(faults)
         declaration = collector.validate_struct(root, ReadDeclaration, "")
         if collector.faults or declaration is INVALID:

@@ -83,7 +83,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Longest wait for the broker's confirmation."""
 
 
-class HostState(msgspec.Struct, frozen=True):
+class SparkplugHostState(msgspec.Struct, frozen=True):
     """A STATE message of a Sparkplug host, version 3."""
 
     online: bool
@@ -306,7 +306,7 @@ class _MqttSession:
         """Handle a STATE of the primary host; one older than the last is ignored."""
         if len(data) > _STATE_BYTES_MAX:
             raise DecodeError(f"a STATE is longer than {_STATE_BYTES_MAX} bytes")
-        state: HostState = decode_json(data, HostState)
+        state: SparkplugHostState = decode_json(data, SparkplugHostState)
         if state.timestamp < self._state.host_timestamp_ms:
             return
         # A time in the future would make every later STATE look old.

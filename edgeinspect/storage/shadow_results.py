@@ -104,7 +104,7 @@ class ShadowResultWriter:
 
 
 @dataclass(slots=True)
-class ClassCount:
+class ShadowClassCount:
     """How often one defect class was fatal, for which of the two model sets."""
 
     both: Int64 = 0
@@ -123,7 +123,7 @@ class ShadowComparison:
     """Frames that the candidate would have passed."""
     only_shadow_rejects: Int64 = 0
     both_reject: Int64 = 0
-    classes: dict[str, ClassCount] = field(default_factory=dict)
+    classes: dict[str, ShadowClassCount] = field(default_factory=dict)
     seqs: list[Int64] = field(default_factory=list)
     """Frames that differ in decision or defect classes, the newest first, at most 1000."""
     differing: Int64 = 0
@@ -216,7 +216,7 @@ def _count_frame(comparison: ShadowComparison, row: _ResultRow) -> None:
     live_classes = set(classes.split(",")) if classes else set()
     shadow_classes = set(other_classes.split(",")) if other_classes else set()
     for name in live_classes | shadow_classes:
-        count = comparison.classes.setdefault(name, ClassCount())
+        count = comparison.classes.setdefault(name, ShadowClassCount())
         count.both += name in live_classes and name in shadow_classes
         count.only_live += name not in shadow_classes
         count.only_shadow += name not in live_classes

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.format import ArchiveCategory
 from edgeinspect.storage.archive.progress import LossReason
 from edgeinspect.storage.archive.reader import read_losses
 from tests.archive_fixture import NEAR, REJECT, LabelledCamera, RunningArchive, archived_frames
@@ -47,13 +47,13 @@ def test_every_reject_and_near_threshold_image_is_saved(tmp_path: Path) -> None:
     assert 8 < len(set(found) - wanted) < 60
     for seq, (kind, pixels) in found.items():
         np.testing.assert_array_equal(pixels[:, :, None], camera.image(seq))
-        if kind is not Category.NO_VERDICT:  # a busy machine may have overrun
+        if kind is not ArchiveCategory.NO_VERDICT:  # a busy machine may have overrun
             assert kind is (
-                Category.REJECT
+                ArchiveCategory.REJECT
                 if seq % 10 == 0
-                else Category.NEAR
+                else ArchiveCategory.NEAR
                 if seq % 7 == 0
-                else Category.PASS
+                else ArchiveCategory.PASS
             )
 
 

@@ -18,7 +18,7 @@ from edgeinspect.client import VerdictFeed, VerdictReceived
 from edgeinspect.client.sockets import Socket, SocketSetup
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.errors import AddressError, DataError
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.services.gateway.service import build_gateway
 from edgeinspect.wire import curve_authenticator, curve_keys, slow_clients
 from edgeinspect.wire.requests import ReplayRequest, TriggerRequest, encode_body
@@ -312,7 +312,7 @@ def test_a_gateway_with_keys(curve_line: CurveFixture, tmp_path: Path) -> None:
         type(CONFIG.feed),
     )
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
-    journal = Journal(tmp_path / "j", name="plc-1", capacity=100_000)
+    journal = GatewayJournal(tmp_path / "j", name="plc-1", capacity=100_000)
     link = FakeLink()
     gateway = build_gateway(config, link, journal, SystemClock())
     thread = threading.Thread(target=gateway.run)
@@ -336,7 +336,7 @@ def test_a_gateways_secret_that_others_can_read_is_refused(tmp_path: Path) -> No
     secret.chmod(0o644)
     curve = msgspec.convert({"secret": str(secret), "server": str(server)}, type_curve())
     config = msgspec.structs.replace(CONFIG, feed=msgspec.structs.replace(CONFIG.feed, curve=curve))
-    journal = Journal(tmp_path / "j", name="plc-1", capacity=64)
+    journal = GatewayJournal(tmp_path / "j", name="plc-1", capacity=64)
     with pytest.raises(DataError, match="read by others"):
         build_gateway(config, FakeLink(), journal, SystemClock())
     journal.close()

@@ -9,7 +9,7 @@ import msgspec
 
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.services.gateway.gateway import Gateway
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.services.gateway.service import build_gateway
 from tests.flow.frame_source import ASSESSMENTS, FakeLine
 from tests.system.plant import wait_for
@@ -23,8 +23,8 @@ def test_an_old_heartbeat_after_a_restart_resets_no_sequence(tmp_path: Path) -> 
     )
     config = msgspec.structs.replace(CONFIG, feed=feed, fail_safe_ms=5_000.0)
 
-    def live(until: Callable[[Gateway, Journal], bool]) -> None:
-        journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
+    def live(until: Callable[[Gateway, GatewayJournal], bool]) -> None:
+        journal = GatewayJournal(tmp_path / "j", name="plc-1", capacity=256)
         gateway = build_gateway(config, FakeLink(), journal, SystemClock())
         gateway._write_image()
 
@@ -42,7 +42,7 @@ def test_an_old_heartbeat_after_a_restart_resets_no_sequence(tmp_path: Path) -> 
         for index in range(10):
             fake_line.close_frame(ASSESSMENTS[index % len(ASSESSMENTS)])
         live(lambda gateway, journal, end=end: journal.cursor == end)
-    journal = Journal(tmp_path / "j", name="plc-1", capacity=256)
+    journal = GatewayJournal(tmp_path / "j", name="plc-1", capacity=256)
     assert [record.seq for record in journal.read_records() if record.completion] == list(
         range(1, 31)
     )

@@ -23,7 +23,7 @@ from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.tables import read_header, read_rows
 from edgeinspect.services.archiver.config import parse_archive_config as parse_archive
 from edgeinspect.services.gateway import config as gateway_config
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.services.hmi import config as page_config
 from edgeinspect.storage.archive import format, status
 from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
@@ -133,7 +133,7 @@ def ring(data: bytes, folder: Path) -> None:
 
 def _journal_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        log = Journal(Path(name) / "j", name="plc", capacity=16)
+        log = GatewayJournal(Path(name) / "j", name="plc", capacity=16)
         log.set_cursor(40, 7, 1)
         log.close()
         return (Path(name) / "j").read_bytes()
@@ -141,7 +141,7 @@ def _journal_bytes() -> bytes:
 
 def journal(data: bytes, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        log = Journal(_write(Path(name), "j", data), name="plc", capacity=16)
+        log = GatewayJournal(_write(Path(name), "j", data), name="plc", capacity=16)
         with closing(log):
             log.read_records()
 
@@ -322,7 +322,7 @@ def runs(data: bytes, _folder: Path) -> None:
 _STRIP = (ROOT / "examples" / "strip.yaml").read_bytes()
 _SIDECAR = format.encode_document(
     format.Sidecar(
-        kind=format.Category.REJECT,
+        kind=format.ArchiveCategory.REJECT,
         label="pit",
         saved_at_utc_ns=5,
         picture=format.ImageFile(file="a.png", size_bytes=3, sha256="0" * 64, lossless=True),

@@ -21,7 +21,7 @@ from edgeinspect.imaging.run_length import decode_classes
 from edgeinspect.pipeline.publishing.part_verdicts import PartAggregator
 from edgeinspect.pipeline.publishing.replay_server import ReplayServer, RequestHandlers
 from edgeinspect.plclinks import _register_codec, _register_map
-from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
+from edgeinspect.services.gateway.handshake import CompletedResult, ResultCompletion, ResultTotals
 from edgeinspect.services.gateway.journal import encode_record, next_record
 from edgeinspect.services.gateway.plc_results import result_for_verdict
 from edgeinspect.storage.ledger.schema import late_row, verdict_columns
@@ -141,7 +141,7 @@ def show_plc(data: bytes, _folder: Path) -> None:
         assert len(_register_codec.encode_outputs(image)) == 2 * _register_map.OUTPUT_WORDS
         _register_codec.tag_values(image)
         _register_codec.swap_words(_register_codec.encode_outputs(image), _register_map.OUTPUT_TAGS)
-        completed = CompletedResult(Completion.ACKED, result, 7)
+        completed = CompletedResult(ResultCompletion.ACKED, result, 7)
         record = next_record(None, ResultTotals(), result.seq, result.epoch, 5, completed)
         encode_record(record)
 

@@ -121,10 +121,10 @@ def alarm_detail(data: bytes, _folder: Path) -> None:
 
 
 _PAYLOAD = payload.encode_payload(
-    payload.Payload(
+    payload.SparkplugPayload(
         1_795_230_000_000,
         seq=3,
-        metrics=(payload.Metric("Inputs/ResultsAck", payload.DataType.UINT32, 17),),
+        metrics=(payload.SparkplugMetric("Inputs/ResultsAck", payload.DataType.UINT32, 17),),
     )
 )
 

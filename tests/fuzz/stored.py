@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from edgeinspect.backends._tensorrt.plan_cache import PlanCache, PlanKey, PlanManifest, read_plan
-from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
+from edgeinspect.cameras._inspected_files import InspectedFileKey, InspectedFiles
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import ModelKind
@@ -69,15 +69,15 @@ def part_memory(data: bytes, folder: Path) -> None:
 def inspected_files(data: bytes, folder: Path) -> None:
     made = InspectedFiles(_write(folder, "judged", data))
     made.load()
-    made.add(FileKey("a.png", 1, 2, 3))
-    assert FileKey("a.png", 1, 2, 3) in made
+    made.add(InspectedFileKey("a.png", 1, 2, 3))
+    assert InspectedFileKey("a.png", 1, 2, 3) in made
 
 
 def _inspected_files_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         made = InspectedFiles(Path(name) / "judged")
         for number in range(3):
-            made.add(FileKey(f"{number}\udcff.png", 1, 2, number))
+            made.add(InspectedFileKey(f"{number}\udcff.png", 1, 2, number))
         return (Path(name) / "judged").read_bytes()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from edgeinspect.domain.verdict import Verdict
-from edgeinspect.services.gateway.journal import Journal, JournalRecord
+from edgeinspect.services.gateway.journal import GatewayJournal, JournalRecord
 from edgeinspect.testing.peers import PlcResultRecord
 from tests.flow.frame_source import ledger_verdicts
 
@@ -135,7 +135,7 @@ class Plant:
 
     def journal(self) -> list[JournalRecord]:
         """Return the gateway's journal; only while it does not run."""
-        journal = Journal(self.folder / "plc-1.journal", name="plc-1", capacity=100_000)
+        journal = GatewayJournal(self.folder / "plc-1.journal", name="plc-1", capacity=100_000)
         records = journal.read_records()
         journal.close()
         return records

@@ -63,7 +63,7 @@ class Host:
         self.program = PlcProgram()
         self.values: dict[str, Any] = {}
         self.kinds: list[str] = []
-        self.messages: list[tuple[str, _sparkplug.Payload]] = []
+        self.messages: list[tuple[str, _sparkplug.SparkplugPayload]] = []
         self.wrong: list[str] = []
         """Messages with a wrong QoS, or retained."""
         self.deaths: list[float] = []
@@ -112,7 +112,7 @@ class Host:
     def fail_safe(self) -> bool:
         return bool(self.values.get("RejectAll"))
 
-    def results(self) -> list[dict[str, _sparkplug.Metric]]:
+    def results(self) -> list[dict[str, _sparkplug.SparkplugMetric]]:
         """Return the metrics of each DDATA with a result."""
         found = []
         for kind, payload in list(self.messages):
@@ -132,10 +132,10 @@ class Host:
 
     def command(self, **values: Any) -> None:
         metrics = tuple(
-            _sparkplug.Metric(name, _sparkplug.DataType.BOOLEAN, value)
+            _sparkplug.SparkplugMetric(name, _sparkplug.DataType.BOOLEAN, value)
             for name, value in values.items()
         )
-        payload = _sparkplug.encode_payload(_sparkplug.Payload(1, metrics, 0))
+        payload = _sparkplug.encode_payload(_sparkplug.SparkplugPayload(1, metrics, 0))
         self.client.publish("spBv1.0/edgeinspect/NCMD/plc-1", payload, qos=1)
 
     def close(self) -> None:
@@ -297,8 +297,8 @@ def test_invalid_messages_on_a_command_topic_are_dropped(broker: int, tmp_path: 
         for data in hostile:
             for topic in ("NCMD/plc-1", "DCMD/plc-1/press"):
                 host.client.publish(f"spBv1.0/edgeinspect/{topic}", data, qos=1)
-        ack = (_sparkplug.Metric("ResultsAck", _sparkplug.DataType.UINT32, 4_000_000_000),)
-        good = _sparkplug.encode_payload(_sparkplug.Payload(1, ack, 0))
+        ack = (_sparkplug.SparkplugMetric("ResultsAck", _sparkplug.DataType.UINT32, 4_000_000_000),)
+        good = _sparkplug.encode_payload(_sparkplug.SparkplugPayload(1, ack, 0))
         host.client.publish("spBv1.0/edgeinspect/DCMD/plc-1/press", good, qos=1)
         wait_for(lambda: host.values.get("ResultsAck") == 4_000_000_000, what="it is repeated")
         built.request_verdicts(2, 100)

@@ -1,4 +1,4 @@
-"""A GenICam camera over any `Device`: settings, pixels, triggers, clocks and losses."""
+"""A GenICam camera over any `GenicamDevice`: settings, pixels, triggers, clocks and losses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from edgeinspect.cameras._genicam.clock_sync import ClockSynchronizer
 from edgeinspect.cameras._genicam.device import (
-    Device,
     DeviceBuffer,
+    GenicamDevice,
     StreamStatistics,
     WrappingCounter,
 )
@@ -50,7 +50,7 @@ class GenicamCamera(LossReportingCamera, CameraStatistics, DelayReportingCamera)
     reports_lost_frames = True
     """Each lost frame or trigger is delivered as a grab marked `lost`."""
 
-    def __init__(self, device: Device, options: GenicamOptions, clock: Clock) -> None:
+    def __init__(self, device: GenicamDevice, options: GenicamOptions, clock: Clock) -> None:
         self._device = device
         self._options = options
         self._clock = clock

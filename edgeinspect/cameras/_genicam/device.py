@@ -1,7 +1,7 @@
 """The interface of a GenICam device: features, and a stream of buffers.
 
-`aravis`, `genicam` and `pylon` each implement `Device` for one library. What does not depend on
-the library (settings, pixel formats, triggers, clocks, losses) is in `camera.GenicamCamera`.
+`aravis`, `genicam` and `pylon` each implement `GenicamDevice` for one library. What does not
+depend on the library (settings, pixel formats, triggers, clocks, losses) is in `GenicamCamera`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FeatureValue = bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class DeviceBuffer:
-    """One buffer from the device. `data` is valid until `Device.requeue_buffer(token)`."""
+    """One buffer from the device. `data` is valid until `GenicamDevice.requeue_buffer(token)`."""
 
     token: object
     """The argument of `requeue_buffer`."""
@@ -52,7 +52,7 @@ class StreamStatistics:
         return StreamStatistics(self.resends + other.resends, self.underruns + other.underruns)
 
 
-class Device(Protocol):
+class GenicamDevice(Protocol):
     """One camera behind one vendor library.
 
     One thread calls it, except for `execute` and `read`, which are thread-safe. Every method

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeinspect.cameras._genicam.device import Device, FeatureValue
+from edgeinspect.cameras._genicam.device import FeatureValue, GenicamDevice
 from edgeinspect.errors import DataError
 
 _FLOAT_TOLERANCE_RATIO = 0.005
@@ -36,7 +36,7 @@ class FeatureSetting:
     """True for a feature that only prepares another one, and may be absent."""
 
 
-def find_feature(device: Device, name: str) -> tuple[str, FeatureValue] | None:
+def find_feature(device: GenicamDevice, name: str) -> tuple[str, FeatureValue] | None:
     """Return (name on this device, value); None if it has no such feature."""
     for candidate in (name, *_LEGACY_NAMES.get(name, ())):
         value = device.read(candidate)
@@ -45,7 +45,7 @@ def find_feature(device: Device, name: str) -> tuple[str, FeatureValue] | None:
     return None
 
 
-def apply_features(device: Device, features: Sequence[FeatureSetting]) -> None:
+def apply_features(device: GenicamDevice, features: Sequence[FeatureSetting]) -> None:
     """Write every feature in order, then read every one back.
 
     Raises:
@@ -94,7 +94,7 @@ def restore_on_off(configured: FeatureValue, actual: FeatureValue) -> FeatureVal
     return configured
 
 
-def _write_feature(device: Device, feature: FeatureSetting) -> str | None:
+def _write_feature(device: GenicamDevice, feature: FeatureSetting) -> str | None:
     existing = find_feature(device, feature.name)
     if existing is None:
         if feature.is_optional:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from edgeinspect.cameras._genicam.device import Device
+from edgeinspect.cameras._genicam.device import GenicamDevice
 from edgeinspect.cameras._genicam.trigger_matching import Trigger, TriggerMatcher
 from edgeinspect.domain import TRIGGER_EXPIRED, Clock, Part
 from edgeinspect.errors import CameraLostError
@@ -21,7 +21,7 @@ TRIGGER_COMMAND = "TriggerSoftware"
 class TriggerSender:
     """Sends one camera's triggers in order. Only `send` is thread-safe."""
 
-    def __init__(self, device: Device, matcher: TriggerMatcher, clock: Clock) -> None:
+    def __init__(self, device: GenicamDevice, matcher: TriggerMatcher, clock: Clock) -> None:
         self._device = device
         self._matcher = matcher
         self._clock = clock

@@ -16,8 +16,8 @@ from edgeinspect.imaging.formats.image_info import ImageInfo, invalid_header, tr
 from edgeinspect.imaging.formats.tiff_directory import (
     BLACK_IS_ZERO,
     UNCOMPRESSED,
-    Tag,
     TiffPage,
+    TiffTag,
     iter_pages,
 )
 
@@ -110,17 +110,17 @@ def read_info(data: bytes) -> ImageInfo:
     """Parse the directory; see `detection.read_info`."""
     pages = iter_pages(data)
     page = next(pages)
-    if page.first(Tag.SUBFILE, 0) & 1 or page.first(Tag.OLD_SUBFILE, 1) == 2:
+    if page.first(TiffTag.SUBFILE, 0) & 1 or page.first(TiffTag.OLD_SUBFILE, 1) == 2:
         raise unsupported("holds a reduced image first, as raw files do")
     for other in pages:
-        if not other.first(Tag.SUBFILE, 0) & 1:  # thumbnails are allowed
+        if not other.first(TiffTag.SUBFILE, 0) & 1:  # thumbnails are allowed
             raise unsupported("has more than one page", "Save each page as a separate file")
-    if page.first(Tag.WIDTH, 0) < 1 or page.first(Tag.HEIGHT, 0) < 1:
+    if page.first(TiffTag.WIDTH, 0) < 1 or page.first(TiffTag.HEIGHT, 0) < 1:
         raise invalid_header("TIFF")
     has_alpha = _check_samples(page)
     grid, bits, photometric = _read_grid(page), page.bits, page.photometric
     pixel_ranges = _check_tiles(data, page, grid)
-    orientation = page.first(Tag.ORIENTATION, 1)
+    orientation = page.first(TiffTag.ORIENTATION, 1)
     is_grey = photometric in (_WHITE_IS_ZERO, BLACK_IS_ZERO) or (
         photometric == _PALETTE_INDEX and _is_grey(page)
     )
@@ -148,9 +148,9 @@ def normalize(data: bytes) -> tuple[bytes, tuple[bytes, ...]]:
     """
     page = next(iter_pages(data))
     out = bytearray(data)
-    changes = {Tag.ORIENTATION: 1}
+    changes = {TiffTag.ORIENTATION: 1}
     if page.photometric in (_WHITE_IS_ZERO, _PALETTE_INDEX):
-        changes[Tag.PHOTOMETRIC] = BLACK_IS_ZERO
+        changes[TiffTag.PHOTOMETRIC] = BLACK_IS_ZERO
     for tag, value in changes.items():
         if tag in page.value_offsets:
             struct.pack_into(page.byte_order + "H", out, page.value_offsets[tag], value)
@@ -203,7 +203,7 @@ def _unpack_samples(
 
 
 def _read_palette(page: TiffPage) -> tuple[bytes, ...]:
-    table = page.values.get(Tag.COLOR_MAP, ())
+    table = page.values.get(TiffTag.COLOR_MAP, ())
     if len(table) != 3 * 256:
         raise invalid_header("TIFF")
     shift = 0 if max(table) < 256 else 8
@@ -225,7 +225,7 @@ def _check_samples(page: TiffPage) -> bool:
     if photometric in _UNSUPPORTED_PHOTOMETRIC or photometric > _YCBCR:
         kind = _UNSUPPORTED_PHOTOMETRIC.get(photometric, "with unknown colours")
         raise unsupported(f"is a TIFF {kind}")
-    formats = set(page.values.get(Tag.SAMPLE_FORMAT, (1,))) - {1, 4}
+    formats = set(page.values.get(TiffTag.SAMPLE_FORMAT, (1,))) - {1, 4}
     if formats:
         kind = {2: "signed", 3: "floating-point"}.get(min(formats), "complex")
         raise unsupported(f"has {kind} pixels")
@@ -238,11 +238,11 @@ def _check_samples(page: TiffPage) -> bool:
     if photometric == _YCBCR and compression != _JPEG:
         raise unsupported("is a TIFF with YCbCr colours")
     colors = 3 if photometric in (_RGB, _YCBCR) else 1
-    if count - colors not in (0, 1) or len(page.values.get(Tag.EXTRA_SAMPLES, ())) > 1:
+    if count - colors not in (0, 1) or len(page.values.get(TiffTag.EXTRA_SAMPLES, ())) > 1:
         raise unsupported(f"is a TIFF with {count} samples per pixel")
     is_compressed = compression != UNCOMPRESSED
     depths = (8, 16) if is_compressed or photometric == _PALETTE_INDEX else _PACKED_BITS
-    if len(set(page.values.get(Tag.BITS_PER_SAMPLE, (1,)))) > 1 or bits not in depths:
+    if len(set(page.values.get(TiffTag.BITS_PER_SAMPLE, (1,)))) > 1 or bits not in depths:
         what = f"has {bits} bits per pixel, stored in an unsupported way"
         raise unsupported(what, is_valid_mask=bits < 8)
     if bits == 16 and photometric == _PALETTE_INDEX:
@@ -261,17 +261,17 @@ def _row_bytes(width_px: int, bits_per_px: int) -> int:
 
 
 def _read_grid(page: TiffPage) -> _TileGrid:
-    width_px, height_px = page.first(Tag.WIDTH, 0), page.first(Tag.HEIGHT, 0)
-    is_tiled = Tag.TILE_OFFSETS in page.values
+    width_px, height_px = page.first(TiffTag.WIDTH, 0), page.first(TiffTag.HEIGHT, 0)
+    is_tiled = TiffTag.TILE_OFFSETS in page.values
     if is_tiled:
-        across, down = page.first(Tag.TILE_WIDTH, 0), page.first(Tag.TILE_HEIGHT, 0)
-        offsets = page.values[Tag.TILE_OFFSETS]
-        byte_counts = page.values.get(Tag.TILE_BYTE_COUNTS, ())
+        across, down = page.first(TiffTag.TILE_WIDTH, 0), page.first(TiffTag.TILE_HEIGHT, 0)
+        offsets = page.values[TiffTag.TILE_OFFSETS]
+        byte_counts = page.values.get(TiffTag.TILE_BYTE_COUNTS, ())
     else:
         across = width_px
-        down = min(page.first(Tag.ROWS_PER_STRIP, height_px), height_px)
-        offsets = page.values.get(Tag.STRIP_OFFSETS, ())
-        byte_counts = page.values.get(Tag.STRIP_BYTE_COUNTS, ())
+        down = min(page.first(TiffTag.ROWS_PER_STRIP, height_px), height_px)
+        offsets = page.values.get(TiffTag.STRIP_OFFSETS, ())
+        byte_counts = page.values.get(TiffTag.STRIP_BYTE_COUNTS, ())
     if across < 1 or down < 1 or (is_tiled and (across % 16 or down % 16)):
         raise invalid_header("TIFF")
     planes, channels = (page.samples, 1) if page.is_planar else (1, page.samples)
@@ -286,7 +286,7 @@ def _read_grid(page: TiffPage) -> _TileGrid:
 def _check_tiles(data: bytes, page: TiffPage, grid: _TileGrid) -> tuple[tuple[int, int], ...]:
     """Refuse a file with a missing strip or tile; return the ranges of uncompressed pixels."""
     compression = page.compression
-    tables = bytes(page.values.get(Tag.JPEG_TABLES, ()))
+    tables = bytes(page.values.get(TiffTag.JPEG_TABLES, ()))
     if compression == _JPEG and tables and not tables.endswith(_JPEG_END):
         raise truncated("a TIFF without the tables of its JPEG")
     total, tiles = 0, []

@@ -15,7 +15,7 @@ UNCOMPRESSED = 1
 BLACK_IS_ZERO = 1
 
 
-class Tag(IntEnum):
+class TiffTag(IntEnum):
     """The tags that are read; other tags are skipped."""
 
     SUBFILE = 254
@@ -42,7 +42,7 @@ class Tag(IntEnum):
     JPEG_TABLES = 347
 
 
-_READ_TAGS = frozenset(Tag)
+_READ_TAGS = frozenset(TiffTag)
 _TYPE_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 16: "Q"}
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q", 17: "q"}
 _LAYOUTS = {False: ("I", "H", 12, 8), True: ("Q", "Q", 20, 12)}
@@ -63,36 +63,36 @@ class TiffPage:
     """Tag to the first byte of its value."""
     byte_order: str
 
-    def first(self, tag: Tag, default: int) -> int:
+    def first(self, tag: TiffTag, default: int) -> int:
         """Return the first value of a tag."""
         return self.values.get(tag, (default,))[0]
 
     @property
     def compression(self) -> int:
-        return self.first(Tag.COMPRESSION, UNCOMPRESSED)
+        return self.first(TiffTag.COMPRESSION, UNCOMPRESSED)
 
     @property
     def photometric(self) -> int:
-        return self.first(Tag.PHOTOMETRIC, BLACK_IS_ZERO)
+        return self.first(TiffTag.PHOTOMETRIC, BLACK_IS_ZERO)
 
     @property
     def bits(self) -> int:
         """Return the bits of a sample."""
-        return max(self.values.get(Tag.BITS_PER_SAMPLE, (1,)))
+        return max(self.values.get(TiffTag.BITS_PER_SAMPLE, (1,)))
 
     @property
     def samples(self) -> int:
         """Return the samples of a pixel."""
-        return self.first(Tag.SAMPLES_PER_PIXEL, 1)
+        return self.first(TiffTag.SAMPLES_PER_PIXEL, 1)
 
     @property
     def is_planar(self) -> bool:
         """Return True if the samples of a pixel are in separate planes."""
-        return self.first(Tag.PLANAR_CONFIG, 1) == 2
+        return self.first(TiffTag.PLANAR_CONFIG, 1) == 2
 
     @property
     def is_bit_reversed(self) -> bool:
-        return self.first(Tag.FILL_ORDER, 1) == 2
+        return self.first(TiffTag.FILL_ORDER, 1) == 2
 
 
 def read_size(data: bytes) -> tuple[int, int]:
@@ -100,11 +100,11 @@ def read_size(data: bytes) -> tuple[int, int]:
     largest: dict[int, int] = {}
     for tag, value in _iter_integers(data):
         largest[tag] = max(largest.get(tag, 0), value)
-    height_px, width_px = largest.get(Tag.HEIGHT, 0), largest.get(Tag.WIDTH, 0)
-    if height_px < 1 or width_px < 1 or largest.get(Tag.SAMPLES_PER_PIXEL, 1) > 16:
+    height_px, width_px = largest.get(TiffTag.HEIGHT, 0), largest.get(TiffTag.WIDTH, 0)
+    if height_px < 1 or width_px < 1 or largest.get(TiffTag.SAMPLES_PER_PIXEL, 1) > 16:
         raise invalid_header("TIFF")
-    tile_height_px = largest.get(Tag.TILE_HEIGHT, 0)
-    return max(height_px, tile_height_px), max(width_px, largest.get(Tag.TILE_WIDTH, 0))
+    tile_height_px = largest.get(TiffTag.TILE_HEIGHT, 0)
+    return max(height_px, tile_height_px), max(width_px, largest.get(TiffTag.TILE_WIDTH, 0))
 
 
 def _iter_integers(data: bytes) -> Iterator[tuple[int, int]]:
@@ -137,7 +137,7 @@ def read_bit_depth(file: BinaryIO) -> tuple[int, int | None]:
     at = struct.calcsize(count_code)
     for _ in range(min(count, _TAGS_MAX)):
         tag, kind, items = struct.unpack_from(order + "HH" + pointer, directory, at)
-        if (tag, kind) == (Tag.BITS_PER_SAMPLE, 3):
+        if (tag, kind) == (TiffTag.BITS_PER_SAMPLE, 3):
             value = directory[at + value_at : at + entry_bytes]
             if items * 2 > len(value):
                 (offset,) = struct.unpack_from(order + pointer, value)

@@ -24,7 +24,7 @@ from edgeinspect.learning.calibrate.checkpoint import (
     ProgressCallback,
     no_progress,
 )
-from edgeinspect.learning.calibrate.distance import Distance
+from edgeinspect.learning.calibrate.distance import OutputDistance
 from edgeinspect.learning.calibrate.frame_statistics import (
     check_frame_statistics,
     deciles,
@@ -44,7 +44,12 @@ from edgeinspect.learning.calibrate.qdq_placement import (
     int8_scale,
     plan_qdq,
 )
-from edgeinspect.learning.calibrate.ranges import METHODS, Histogram, best_method, compare_methods
+from edgeinspect.learning.calibrate.ranges import (
+    METHODS,
+    ActivationHistogram,
+    best_method,
+    compare_methods,
+)
 from edgeinspect.learning.calibrate.sampling import FrameMetrics, FrameSelection
 from edgeinspect.learning.calibrate.sessions import (
     default_backend,
@@ -105,9 +110,9 @@ class CalibrationResult:
     frame_metrics: FrameMetrics
     selection: FrameSelection
     frames: FrameSet
-    histograms: dict[str, Histogram]
+    histograms: dict[str, ActivationHistogram]
     method: str
-    distances: dict[str, Distance]
+    distances: dict[str, OutputDistance]
     acceptance: AcceptanceResult
     first_acceptance: AcceptanceResult
     """With all layers in int8; the same as `acceptance` if none were excluded."""

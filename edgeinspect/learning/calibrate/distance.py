@@ -23,7 +23,7 @@ _MIN_PROB = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
+class OutputDistance:
     """A distance and its measure."""
 
     total: float
@@ -34,7 +34,7 @@ class Distance:
 
 def distance_from_reference(
     spec: ModelSpec, actual: Sequence[Outputs], expected: Sequence[Outputs]
-) -> Distance:
+) -> OutputDistance:
     """Return the distance from the outputs of the FP32 model on the same frames.
 
     Segmenter: 1 - mean Dice over classes between the class maps of all frames, plus the mean
@@ -44,7 +44,7 @@ def distance_from_reference(
     if spec.kind is ModelKind.GATE:
         probs = np.array([each[0][0] for each in actual], np.float64)
         change = np.abs(probs - np.array([each[0][0] for each in expected], np.float64))
-        return Distance(float(change.mean()), (), "mean difference of the probability")
+        return OutputDistance(float(change.mean()), (), "mean difference of the probability")
     maps = [outputs[0][0] for outputs in actual]
     targets = np.stack([outputs[0][0] for outputs in expected])
     loss = _dice_distance(
@@ -57,7 +57,7 @@ def distance_from_reference(
 
 def distance_from_labels(
     spec: ModelSpec, actual: Sequence[Outputs], labels: Sequence[FrameLabel]
-) -> Distance:
+) -> OutputDistance:
     """Return the distance from the labels.
 
     Segmenter: 1 - mean Dice over classes at the output stride. Gate: mean log loss.
@@ -66,7 +66,7 @@ def distance_from_labels(
         probs = np.clip([float(each[0][0]) for each in actual], _MIN_PROB, 1 - _MIN_PROB)
         bad = np.array([label.is_defective for label in labels], np.bool_)
         loss = -np.log(np.where(bad, probs, 1 - probs))
-        return Distance(float(loss.mean()), (), "log loss")
+        return OutputDistance(float(loss.mean()), (), "log loss")
     maps = [outputs[0][0] for outputs in actual]
     empty = np.zeros((spec.shape.height_px, spec.shape.width_px), np.uint8)
     masks = np.stack([empty if label.mask is None else label.mask for label in labels])
@@ -75,10 +75,10 @@ def distance_from_labels(
 
 def _dice_distance(
     maps: Sequence[NDArray[np.uint8]], targets: NDArray[np.uint8], spec: ModelSpec, words: str
-) -> Distance:
+) -> OutputDistance:
     matrix = confusion_matrix(maps, targets, len(spec.classes))
     _iou, dice = iou_and_dice(matrix)
     is_present = (matrix.sum(0) + matrix.sum(1))[1:] > 0
     losses = np.where(is_present, 1 - np.array(dice[1:]), 0.0)
     total = float(losses[is_present].mean()) if is_present.any() else 0.0
-    return Distance(total, tuple(float(each) for each in losses), words)
+    return OutputDistance(total, tuple(float(each) for each in losses), words)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeinspect.domain import ModelSpec
 from edgeinspect.learning.calibrate.checkpoint import ProgressCallback, no_progress
 from edgeinspect.learning.calibrate.distance import (
-    Distance,
+    OutputDistance,
     Outputs,
     distance_from_labels,
     distance_from_reference,
@@ -58,9 +58,9 @@ class SensitivityReport:
     """The sensitivity of every quantized layer, the most sensitive first."""
 
     rows: tuple[LayerSensitivity, ...]
-    fp32: Distance
+    fp32: OutputDistance
     """The task's distance: from labels if there are any, else from FP32."""
-    int8: Distance
+    int8: OutputDistance
     frames: int
 
 
@@ -101,7 +101,7 @@ def measure_layer_sensitivity(
     def from_fp32(outputs: Sequence[Outputs]) -> float:
         return distance_from_reference(spec, outputs, expected).total
 
-    def task_distance(outputs: Sequence[Outputs]) -> Distance:
+    def task_distance(outputs: Sequence[Outputs]) -> OutputDistance:
         if labels is None:
             return distance_from_reference(spec, outputs, expected)
         return distance_from_labels(spec, outputs, labels)

@@ -19,7 +19,7 @@ from edgeinspect.learning.calibrate.checkpoint import (
     ProgressCallback,
     no_progress,
 )
-from edgeinspect.learning.calibrate.distance import Distance, distance_from_reference
+from edgeinspect.learning.calibrate.distance import OutputDistance, distance_from_reference
 from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.learning.calibrate.qdq_placement import int8_scale
 from edgeinspect.learning.calibrate.sessions import TensorProbe, open_engine, write_temporary_model
@@ -41,7 +41,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(slots=True)
-class Histogram:
+class ActivationHistogram:
     """Counts of |x| in `BINS` equal bins from 0 to `top`. Not thread-safe.
 
     `top` is a power of two and doubles when a larger value arrives: neighbouring bins are merged,
@@ -95,7 +95,7 @@ class Histogram:
             self.top *= 2
 
 
-def clip_value(histogram: Histogram, method: str) -> float:
+def clip_value(histogram: ActivationHistogram, method: str) -> float:
     """Return the magnitude that 127 represents; 0 for a tensor of zeros.
 
     Args:
@@ -111,20 +111,20 @@ def clip_value(histogram: Histogram, method: str) -> float:
     return float(np.clip(methods[method](histogram), max_abs * _MIN_CLIP_RATIO, max_abs))
 
 
-def _percentile_clip(histogram: Histogram) -> float:
+def _percentile_clip(histogram: ActivationHistogram) -> float:
     share = np.cumsum(histogram.counts) / histogram.total
     place = int(np.searchsorted(share, PERCENTILE / 100))
     return (place + 1) * histogram.top / BINS
 
 
-def _clip_candidates(histogram: Histogram, min_bins: int) -> NDArray[np.int64]:
+def _clip_candidates(histogram: ActivationHistogram, min_bins: int) -> NDArray[np.int64]:
     """Return clip candidates in bins, ascending to the last used bin."""
     used = int(np.flatnonzero(histogram.counts)[-1]) + 1
     first = min(used, max(min_bins, int(used * _MIN_CLIP_RATIO)))
     return np.unique(np.linspace(first, used, _MAX_CANDIDATES).round().astype(np.int64))
 
 
-def _mse_clip(histogram: Histogram) -> float:
+def _mse_clip(histogram: ActivationHistogram) -> float:
     width = histogram.top / BINS
     centres = (np.arange(BINS) + 0.5) * width
     weights = histogram.counts.astype(np.float64)
@@ -139,7 +139,7 @@ def _mse_clip(histogram: Histogram) -> float:
     return chosen
 
 
-def _entropy_clip(histogram: Histogram) -> float:
+def _entropy_clip(histogram: ActivationHistogram) -> float:
     counts = histogram.counts.astype(np.float64)
     # The first bin has the exact zeros of ReLUs, which any scale represents: ignore them.
     counts[0] = counts[1]
@@ -179,7 +179,7 @@ def collect_histograms(
     checkpoint: CalibrationCheckpoint,
     progress: ProgressCallback = no_progress,
     checkpoint_interval: int = CHECKPOINT_INTERVAL,
-) -> dict[str, Histogram]:
+) -> dict[str, ActivationHistogram]:
     """Run the sample through the FP32 graph and count the magnitudes of its tensors.
 
     Memory does not grow with the number of frames: only one frame's tensors and one histogram
@@ -199,7 +199,7 @@ def collect_histograms(
     """
     if not len(frames):
         raise DataError("the sample is empty", where=frames.where)
-    histograms = {name: Histogram() for name in tensors}
+    histograms = {name: ActivationHistogram() for name in tensors}
     start = _restore(checkpoint, histograms)
     probe = TensorProbe(model, tensors)
     for number in range(start, len(frames)):
@@ -217,7 +217,7 @@ def collect_histograms(
     return histograms
 
 
-def _to_state(histograms: Mapping[str, Histogram], done: int) -> dict[str, Any]:
+def _to_state(histograms: Mapping[str, ActivationHistogram], done: int) -> dict[str, Any]:
     rows = list(histograms.values())
     return {
         "done": np.int64(done),
@@ -227,23 +227,23 @@ def _to_state(histograms: Mapping[str, Histogram], done: int) -> dict[str, Any]:
     }
 
 
-def _restore(checkpoint: CalibrationCheckpoint, histograms: dict[str, Histogram]) -> int:
+def _restore(checkpoint: CalibrationCheckpoint, histograms: dict[str, ActivationHistogram]) -> int:
     """Restore the histograms of an earlier run; return the number of frames done."""
     state = checkpoint.load(STAGE)
     if state is None or state["tensors"].tolist() != list(histograms):
         return 0
     for row, name in enumerate(histograms):
         top, low, high = (float(value) for value in state["bounds"][row])
-        histograms[name] = Histogram(top, low, high, state["counts"][row].copy())
+        histograms[name] = ActivationHistogram(top, low, high, state["counts"][row].copy())
     return int(state["done"])
 
 
-def clip_values(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]:
+def clip_values(histograms: Mapping[str, ActivationHistogram], method: str) -> dict[str, float]:
     """Return the clip value of each tensor by one method."""
     return {name: clip_value(histogram, method) for name, histogram in histograms.items()}
 
 
-def ranges_csv(histograms: Mapping[str, Histogram], method: str) -> bytes:
+def ranges_csv(histograms: Mapping[str, ActivationHistogram], method: str) -> bytes:
     """Return the ranges as CSV: extremes, the clip value of each method, and the scale used."""
     text = io.StringIO()
     rows = TableWriter(text)
@@ -271,7 +271,7 @@ def compare_methods(
     folder: Path,
     backend: str,
     progress: ProgressCallback = no_progress,
-) -> dict[str, Distance]:
+) -> dict[str, OutputDistance]:
     """Return the distance of each method's graph from the FP32 model on held-out frames.
 
     Labels are not used: the distance from the parent responds to every pixel, while a few labels
@@ -302,7 +302,7 @@ def compare_methods(
     return distances
 
 
-def best_method(distances: Mapping[str, Distance]) -> str:
+def best_method(distances: Mapping[str, OutputDistance]) -> str:
     """Return the method with the smallest distance; of equal ones the first."""
     return min(distances, key=lambda method: distances[method].total)
 

@@ -22,7 +22,7 @@ from edgeinspect.learning.datasets.dataset import (
 )
 from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
 from edgeinspect.learning.datasets.files import images_below
-from edgeinspect.learning.datasets.findings import Finding, check_dataset
+from edgeinspect.learning.datasets.findings import DatasetFinding, check_dataset
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.scan import DatasetScan, scan_dataset
@@ -55,7 +55,7 @@ __all__ = [
     "load_strip",
     # checking a data set
     "DatasetScan",
-    "Finding",
+    "DatasetFinding",
     "check_dataset",
     "scan_dataset",
     "write_contact_sheet",

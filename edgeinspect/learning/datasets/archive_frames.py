@@ -27,12 +27,12 @@ import numpy as np
 from edgeinspect.domain import Decision
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import IMAGE_SUFFIXES, decode_classes, upsample_class_map
-from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, Mask, Sample
+from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, MaskReader, Sample
 from edgeinspect.learning.datasets.files import natural_key
 from edgeinspect.learning.datasets.masks.sources import BINARY_ENCODING, MaskFile
 from edgeinspect.learning.datasets.tables import read_rows
 from edgeinspect.learning.datasets.vocabulary import is_good_class
-from edgeinspect.storage.archive import Category, Sidecar, frame_name
+from edgeinspect.storage.archive import ArchiveCategory, Sidecar, frame_name
 from edgeinspect.wire import Mask as WireMask
 
 GOOD, DROP = "good", "drop"
@@ -154,7 +154,7 @@ def archive_dataset(
         correction = missing.pop(name, None)
         if correction is not None and correction.label == DROP:
             skipped["dropped by a correction"] += 1
-        elif correction is None and sidecar.kind is Category.SIMULATED:
+        elif correction is None and sidecar.kind is ArchiveCategory.SIMULATED:
             skipped["challenge parts"] += 1
         elif correction is None and sidecar.verdict.decision is Decision.NO_VERDICT:
             skipped["without a verdict"] += 1
@@ -190,7 +190,7 @@ def _make_sample(
     ids = tuple(
         sorted({classes.index(region.class_name) + 1 for region in verdict.regions if region.fatal})
     )
-    mask: Mask | None = ArchivedMask(sidecar.mask) if sidecar.mask is not None else None
+    mask: MaskReader | None = ArchivedMask(sidecar.mask) if sidecar.mask is not None else None
     if correction is not None:
         defective = correction.label != GOOD
         class_id = classes.index(correction.label) + 1 if defective else 0

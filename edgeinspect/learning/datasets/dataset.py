@@ -37,7 +37,7 @@ def has_class(mask: ClassMap) -> bool:
     return bool(((mask != 0) & (mask != VOID)).any())
 
 
-class Mask(Protocol):
+class MaskReader(Protocol):
     """The source of an image's mask. Nothing is read before `read` is called."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
@@ -63,7 +63,7 @@ class Sample:
     """Images of one group stay in one split: one coil, one part, one exposure series."""
     split: str | None = None
     """`train`, `val` or `test`; None if the layout has no split."""
-    mask: Mask | None = None
+    mask: MaskReader | None = None
     """None if there is no mask; for a good image, that is an empty mask."""
     class_ids: tuple[int, ...] = ()
     """Ids of the defect classes known to be in it."""
@@ -72,7 +72,7 @@ class Sample:
         """Return the class map of the image; all 0 if there is no mask.
 
         Raises:
-            DataError: As `Mask.read`.
+            DataError: As `MaskReader.read`.
         """
         if self.mask is None:
             return np.zeros((height_px, width_px), np.uint8)

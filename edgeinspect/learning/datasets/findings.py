@@ -22,7 +22,7 @@ _MAX_REMEDIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DatasetFinding:
     """One problem or note about a data set."""
 
     level: Level
@@ -31,9 +31,9 @@ class Finding:
     remedy: str = ""
 
 
-def check_dataset(scan: DatasetScan) -> list[Finding]:
+def check_dataset(scan: DatasetScan) -> list[DatasetFinding]:
     """Return all findings about a set, the most severe first."""
-    findings = [Finding("note", note) for note in scan.data.notes]
+    findings = [DatasetFinding("note", note) for note in scan.data.notes]
     for check in (
         _skipped_images,
         _broken_images,
@@ -48,12 +48,12 @@ def check_dataset(scan: DatasetScan) -> list[Finding]:
     return sorted(findings, key=lambda finding: order[finding.level])
 
 
-def _warning(message: str, remedy: str) -> Finding:
-    return Finding("warning", message, remedy)
+def _warning(message: str, remedy: str) -> DatasetFinding:
+    return DatasetFinding("warning", message, remedy)
 
 
-def _note(message: str, remedy: str = "") -> Finding:
-    return Finding("note", message, remedy)
+def _note(message: str, remedy: str = "") -> DatasetFinding:
+    return DatasetFinding("note", message, remedy)
 
 
 def _list_names(images: list[ScannedImage], max_names: int = 3) -> str:
@@ -65,7 +65,7 @@ def _split_command(scan: DatasetScan, options: str = "") -> str:
     return f"edgeinspect data split {scan.data.root} {options}--out split.json"
 
 
-def _skipped_images(scan: DatasetScan) -> Iterator[Finding]:
+def _skipped_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
     for is_intentional in (False, True):
         some = [one for one in scan.data.skipped if one.is_intentional is is_intentional]
         if some:
@@ -78,19 +78,19 @@ def _skipped_images(scan: DatasetScan) -> Iterator[Finding]:
             )
 
 
-def _broken_images(scan: DatasetScan) -> Iterator[Finding]:
+def _broken_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
     unreadable = [image for image in scan.broken if image.size is None]
     mismatched = [image for image in scan.broken if image.size is not None]
     is_error = len(scan.broken) > MAX_BROKEN_RATIO * len(scan.images)
     level: Level = "error" if is_error else "warning"
     if unreadable:
-        yield Finding(
+        yield DatasetFinding(
             level,
             f"{len(unreadable)} images cannot be read: {_list_names(unreadable)}",
             _common_remedies(unreadable, "Copy them again; training skips them"),
         )
     if mismatched:
-        yield Finding(
+        yield DatasetFinding(
             level,
             f"{len(mismatched)} masks do not match their images: {_list_names(mismatched)}",
             _common_remedies(mismatched, "See the problems listed; training skips these images"),
@@ -107,11 +107,11 @@ def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
     return f"{listed}. Training skips them" if listed else otherwise
 
 
-def _missing_labels(scan: DatasetScan) -> Iterator[Finding]:
+def _missing_labels(scan: DatasetScan) -> Iterator[DatasetFinding]:
     usable = [image for image in scan.images if not image.problem]
     bad = sum(image.sample.is_defective or image.defect_px > 0 for image in usable)
     if usable and not bad:
-        yield Finding(
+        yield DatasetFinding(
             "error",
             "no image is defective",
             "A model cannot be trained; name the good classes with --good-class",
@@ -127,7 +127,7 @@ def _missing_labels(scan: DatasetScan) -> Iterator[Finding]:
         )
 
 
-def _mask_problems(scan: DatasetScan) -> Iterator[Finding]:
+def _mask_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
     if not scan.data.has_masks:
         yield _note("no masks: the set can train a gate, not a segmenter")
         return
@@ -168,7 +168,7 @@ def _has_other_class(image: ScannedImage) -> bool:
     return bool(ids) and not any(image.class_px[class_id] for class_id in ids)
 
 
-def _duplicate_problems(scan: DatasetScan) -> Iterator[Finding]:
+def _duplicate_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
     def example(pairs: list[DuplicatePair]) -> str:
         pair = max(pairs, key=lambda pair: pair.correlation)
         first, second = scan.images[pair.first], scan.images[pair.second]
@@ -200,7 +200,7 @@ def _duplicate_problems(scan: DatasetScan) -> Iterator[Finding]:
         yield _note(f"{inside} pairs of duplicates are within one split")
 
 
-def _split_problems(scan: DatasetScan) -> Iterator[Finding]:
+def _split_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
     data = scan.data
     if not any(sample.split for sample in data.samples):
         yield _note("the set has no split", f"Make one with: {_split_command(scan)}")
@@ -239,7 +239,7 @@ def _split_problems(scan: DatasetScan) -> Iterator[Finding]:
         )
 
 
-def _image_properties(scan: DatasetScan) -> Iterator[Finding]:
+def _image_properties(scan: DatasetScan) -> Iterator[DatasetFinding]:
     bits = scan.data.bit_depth
     if bits > 8:
         yield _note(

@@ -16,7 +16,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState, load_state_into
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.sampler import BatchSampler
 from edgeinspect.learning.train.tasks import TrainingTask
 
@@ -30,7 +30,7 @@ def fit(
     net: nn.Module,
     task: TrainingTask,
     images: ImageArrays,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     *,
     validation: ImageArrays | None = None,
     run_folder: RunFolder | None = None,
@@ -80,7 +80,7 @@ class TrainingLoop:
         net: nn.Module,
         task: TrainingTask,
         images: ImageArrays,
-        recipe: Recipe,
+        recipe: TrainingRecipe,
         validation: ImageArrays | None,
         state: TrainingState,
         checkpoint: Path | None,
@@ -187,7 +187,7 @@ class TrainingLoop:
         return self._average.to("cpu").eval()
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: TrainingRecipe, step: int) -> float:
     """Return the rate of a step: linear or cosine warm-up, then cosine decay."""
     warm_up = max(1, round(recipe.steps * recipe.warm_up_ratio))
     top = recipe.learning_rate

@@ -11,7 +11,7 @@ import msgspec
 
 from edgeinspect.errors import UsageError
 from edgeinspect.learning.train.augment import AugmentSettings
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.system import DecodeError, decode_json
 
 TrainedKind = Literal["gate", "segmenter"]
@@ -53,7 +53,7 @@ class TrainingConfig:
 
 def default_recipe(
     config: TrainingConfig, size: tuple[int, int], *, has_masks: bool, has_good: bool, stride: int
-) -> Recipe:
+) -> TrainingRecipe:
     """Return the default recipe for a data set, with the config's settings applied.
 
     Raises:
@@ -74,7 +74,7 @@ def default_recipe(
         # brightness and contrast differ from the whole image's.
         is_small = height * width <= _SMALL_FRAME_PX
         crop = size if is_small else (min(192, height), min(640 if height <= 256 else 256, width))
-        base = Recipe(
+        base = TrainingRecipe(
             steps,
             crop_height_px=crop[0] if has_masks else None,
             crop_width_px=crop[1] if has_masks else None,
@@ -95,7 +95,7 @@ def default_recipe(
             gradient=20,
             blur=0.1,
         )
-        base = Recipe(
+        base = TrainingRecipe(
             steps,
             crop_height_px=crop[0],
             crop_width_px=crop[1],
@@ -117,7 +117,7 @@ def output_stride(config: TrainingConfig, size: tuple[int, int]) -> int:
     return config.stride or (2 if size[0] * size[1] <= _SMALL_FRAME_PX else 4)
 
 
-def apply_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+def apply_settings(recipe: TrainingRecipe, settings: Sequence[str]) -> TrainingRecipe:
     """Return the recipe with `KEY=VALUE` settings applied.
 
     Raises:
@@ -136,7 +136,7 @@ def apply_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             )
         target[name] = _parse_value(value)
     try:
-        return msgspec.convert(document, Recipe, strict=True)
+        return msgspec.convert(document, TrainingRecipe, strict=True)
     except msgspec.ValidationError as error:
         raise UsageError(str(error), where="--set") from error
 
@@ -148,7 +148,7 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _setting_names(recipe: Recipe) -> list[str]:
+def _setting_names(recipe: TrainingRecipe) -> list[str]:
     document = recipe.to_document()
     augment = document.pop("augment")
     return [*document, *(f"augment.{name}" for name in augment)]

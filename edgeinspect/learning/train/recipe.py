@@ -12,7 +12,7 @@ Schedule = Literal["onecycle", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TrainingRecipe:
     """Hyperparameters. The same recipe, data, seed and thread count give the same weights."""
 
     steps: int

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from edgeinspect.learning.datasets import VOID, ImageArrays, has_class
 from edgeinspect.learning.train.augment import augment_image
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 
 
 class BatchSampler:
     """Draws batches. Thread-safe: it has no mutable state."""
 
-    def __init__(self, images: ImageArrays, recipe: Recipe) -> None:
+    def __init__(self, images: ImageArrays, recipe: TrainingRecipe) -> None:
         self._images = images
         self._recipe = recipe
         self._defective = np.flatnonzero(images.defective)

@@ -22,7 +22,7 @@ from edgeinspect.learning.evaluate import (
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.networks import ResUNet, SmallGate
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
     StageProgress,
@@ -68,7 +68,7 @@ def train_shipped_models(
     test = _render_images(TEST_SEED, test_pictures, on_progress)
     samples = train.images[:4]
     whole = max(1, steps // 5)
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         steps + whole, crop_width_px=640, whole_ratio=whole / (steps + whole), seed=seed
     )
     torch.manual_seed(seed)
@@ -77,7 +77,7 @@ def train_shipped_models(
     gate_writer = VersionWriter(gate, "strip-gate", out, ("defect",), run, samples, version)
     # The crop is a multiple of the network's own, as the frame is: padding would show the
     # network an edge that no frame has.
-    recipe = Recipe(steps, crop_width_px=416, positive_share=0.7, seed=seed)
+    recipe = TrainingRecipe(steps, crop_width_px=416, positive_share=0.7, seed=seed)
     torch.manual_seed(seed)
     net = ResUNet(len(train.classes), stride=4)
     task = SegmenterTask(train, 4, recipe.loss)
@@ -116,7 +116,7 @@ def _fit_network(
     net: nn.Module,
     task: TrainingTask,
     train: ImageArrays,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     on_progress: StageProgress,
 ) -> dict[str, Any]:
     """Train `net` in place and return what its manifest records of the training."""

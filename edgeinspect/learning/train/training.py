@@ -43,7 +43,7 @@ from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, re
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
     StageProgress,
@@ -66,7 +66,7 @@ class PreparedTraining:
     data: Dataset
     images: dict[str, ImageArrays]
     """By split."""
-    recipe: Recipe
+    recipe: TrainingRecipe
     net: nn.Module
     task: TrainingTask
     architecture: str

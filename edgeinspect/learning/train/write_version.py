@@ -25,7 +25,7 @@ from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
 from edgeinspect.learning.train.networks import count_parameters
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 
 StageProgress = Callable[[str, int, int, float], None]
 """Called with (stage, done, total, loss or 0)."""
@@ -111,7 +111,7 @@ def export_segmenter(
     return accuracy
 
 
-def describe_fit(net: nn.Module, recipe: Recipe, started: float) -> dict[str, Any]:
+def describe_fit(net: nn.Module, recipe: TrainingRecipe, started: float) -> dict[str, Any]:
     """Return what a manifest records of a training that began at `time.monotonic()` `started`."""
     return {
         "seed": recipe.seed,

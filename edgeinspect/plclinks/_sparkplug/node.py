@@ -19,7 +19,7 @@ from typing import Any
 
 from edgeinspect.domain import NS_PER_MS, PlcResult, ProcessImage, fits_utf8
 from edgeinspect.plclinks import _register_codec, _register_map
-from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
+from edgeinspect.plclinks._sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload
 
 REBIRTH_METRIC = "Node Control/Rebirth"
 BD_SEQ_METRIC = "bdSeq"
@@ -43,7 +43,7 @@ class SparkplugMessage:
 
     kind: str
     """`NBIRTH`, `DBIRTH`, `DDATA` or `DDEATH`."""
-    payload: Payload
+    payload: SparkplugPayload
 
     @property
     def is_node_message(self) -> bool:
@@ -75,9 +75,11 @@ class EdgeNode:
         self._changed_at_ms: dict[str, int] = {}
         self._rebirth_requested = False
 
-    def death(self, now_ms: int) -> Payload:
+    def death(self, now_ms: int) -> SparkplugPayload:
         """Return the NDEATH for the will and for a disconnect. It has no seq."""
-        return Payload(now_ms, (Metric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),), None)
+        return SparkplugPayload(
+            now_ms, (SparkplugMetric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),), None
+        )
 
     def request_rebirth(self) -> None:
         """Send the births again with the next image, with the same bdSeq."""
@@ -104,8 +106,8 @@ class EdgeNode:
             self._is_node_born, self._is_device_born = True, False
             self._seq = 0
             node = (
-                Metric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),
-                Metric(REBIRTH_METRIC, DataType.BOOLEAN, False, now_ms),
+                SparkplugMetric(BD_SEQ_METRIC, DataType.INT64, self._bd_seq, now_ms),
+                SparkplugMetric(REBIRTH_METRIC, DataType.BOOLEAN, False, now_ms),
             )
             yield self._message("NBIRTH", node, now_ms)
         for name, value in values.items():
@@ -155,7 +157,7 @@ class EdgeNode:
         result: PlcResult | None,
         now_ms: int,
         is_new_result: bool = False,
-    ) -> tuple[Metric, ...]:
+    ) -> tuple[SparkplugMetric, ...]:
         """Return metrics with their times; those of a new result may be historical."""
         captured_ms = result.captured_at_utc_ns // NS_PER_MS if result is not None else 0
         historical = is_new_result and 0 < captured_ms < self._born_at_ms
@@ -164,7 +166,7 @@ class EdgeNode:
             at_ms = self._changed_at_ms.get(name, now_ms)
             of_result = name in _register_map.RESULT_TAGS and captured_ms > 0
             made.append(
-                Metric(
+                SparkplugMetric(
                     name,
                     _TAG_TYPES.get(name, DataType.BOOLEAN),
                     value,
@@ -174,8 +176,10 @@ class EdgeNode:
             )
         return tuple(made)
 
-    def _message(self, kind: str, metrics: tuple[Metric, ...], now_ms: int) -> SparkplugMessage:
-        payload = Payload(now_ms, metrics, self._seq)
+    def _message(
+        self, kind: str, metrics: tuple[SparkplugMetric, ...], now_ms: int
+    ) -> SparkplugMessage:
+        payload = SparkplugPayload(now_ms, metrics, self._seq)
         self._seq = (self._seq + 1) % _SEQ_COUNT
         return SparkplugMessage(kind, payload)
 
@@ -196,7 +200,7 @@ def initial_commands() -> dict[str, Any]:
     }
 
 
-def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
+def split_commands(payload: SparkplugPayload) -> tuple[dict[str, Any], list[str]]:
     """Return the values that a DCMD writes, by name, and the names with a wrong type."""
     values, refused = {}, []
     for metric in payload.metrics:
@@ -207,7 +211,7 @@ def split_commands(payload: Payload) -> tuple[dict[str, Any], list[str]]:
     return values, refused
 
 
-def merge_commands(current: dict[str, Any], payload: Payload) -> dict[str, Any]:
+def merge_commands(current: dict[str, Any], payload: SparkplugPayload) -> dict[str, Any]:
     """Return the inputs after a DCMD, to be repeated to the hosts.
 
     Metrics with another name or type, and text that is not UTF-8, are ignored.

@@ -35,7 +35,7 @@ class DataType(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class SparkplugMetric:
     """One value."""
 
     name: str
@@ -48,16 +48,16 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class SparkplugPayload:
     """One message."""
 
     timestamp_ms: int
-    metrics: tuple[Metric, ...]
+    metrics: tuple[SparkplugMetric, ...]
     seq: int | None
     """0 to 255; None for NDEATH."""
 
 
-def encode_payload(payload: Payload) -> bytes:
+def encode_payload(payload: SparkplugPayload) -> bytes:
     """Encode a payload."""
     out = bytearray()
     append_protobuf_int(out, 1, payload.timestamp_ms)
@@ -68,7 +68,7 @@ def encode_payload(payload: Payload) -> bytes:
     return bytes(out)
 
 
-def decode_payload(data: bytes) -> Payload:
+def decode_payload(data: bytes) -> SparkplugPayload:
     """Decode a payload; unknown fields and types are ignored.
 
     Raises:
@@ -77,7 +77,7 @@ def decode_payload(data: bytes) -> Payload:
     if len(data) > _PAYLOAD_BYTES_MAX:
         raise ValueError(f"is longer than {_PAYLOAD_BYTES_MAX} bytes")
     timestamp_ms, seq = 0, None
-    metrics: list[Metric] = []
+    metrics: list[SparkplugMetric] = []
     for field, value in read_protobuf_fields(data):
         if field == 1 and isinstance(value, int):
             timestamp_ms = value
@@ -89,10 +89,10 @@ def decode_payload(data: bytes) -> Payload:
                 raise ValueError(f"has more than {_METRICS_MAX} metrics")
             if metric is not None:
                 metrics.append(metric)
-    return Payload(timestamp_ms, tuple(metrics), seq)
+    return SparkplugPayload(timestamp_ms, tuple(metrics), seq)
 
 
-def _encode_metric(metric: Metric, timestamp_ms: int) -> bytes:
+def _encode_metric(metric: SparkplugMetric, timestamp_ms: int) -> bytes:
     out = bytearray()
     append_protobuf_bytes(out, 1, metric.name.encode())
     at_ms = timestamp_ms if metric.timestamp_ms is None else metric.timestamp_ms
@@ -114,7 +114,7 @@ def _encode_metric(metric: Metric, timestamp_ms: int) -> bytes:
     return bytes(out)
 
 
-def _decode_metric(data: bytes) -> Metric | None:
+def _decode_metric(data: bytes) -> SparkplugMetric | None:
     """Decode a metric; None if its type is unknown, or it has no value of that type."""
     name, kind = "", 0
     timestamp_ms: int | None = None
@@ -141,7 +141,7 @@ def _decode_metric(data: bytes) -> Metric | None:
         return None
     if isinstance(value, int):
         value = _to_python(value, type_)
-    return Metric(name, type_, value, timestamp_ms, historical)
+    return SparkplugMetric(name, type_, value, timestamp_ms, historical)
 
 
 _BITS = {

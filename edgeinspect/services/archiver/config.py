@@ -10,18 +10,18 @@ from msgspec import Meta
 from edgeinspect.client import LineConnectionConfig, check_line_connection
 from edgeinspect.config import (
     INVALID,
+    ConfigSection,
+    ConfigValidator,
     Name,
     Ratio,
-    Section,
-    Validator,
     address_problem,
     yaml_document,
 )
 from edgeinspect.errors import ConfigError
-from edgeinspect.storage.archive import Category
+from edgeinspect.storage.archive import ArchiveCategory
 
 
-class NearThreshold(Section, frozen=True):
+class NearThreshold(ConfigSection, frozen=True):
     """Which gate scores count as near a threshold."""
 
     low: Ratio
@@ -30,7 +30,7 @@ class NearThreshold(Section, frozen=True):
     """… and highest, of scores that count as uncertain."""
 
 
-class ImageFormat(Section, frozen=True):
+class ImageFormat(ConfigSection, frozen=True):
     """How images are written."""
 
     format: Literal["png", "jpeg"] = "png"
@@ -41,7 +41,7 @@ class ImageFormat(Section, frozen=True):
     """As OpenCV defines it; 100 is not lossless."""
 
 
-class Quotas(Section, frozen=True):
+class ArchiveQuotas(ConfigSection, frozen=True):
     """Share of the capacity that is reserved for each kind."""
 
     near: Ratio = 0.3
@@ -53,17 +53,17 @@ class Quotas(Section, frozen=True):
     passed: Ratio = 0.1
     """For ordinary passes."""
 
-    def quota_of(self, kind: Category) -> float:
+    def quota_of(self, kind: ArchiveCategory) -> float:
         """Return the share of a category; challenge parts have none."""
         return {
-            Category.NEAR: self.near,
-            Category.REJECT: self.reject,
-            Category.NO_VERDICT: self.no_verdict,
-            Category.PASS: self.passed,
+            ArchiveCategory.NEAR: self.near,
+            ArchiveCategory.REJECT: self.reject,
+            ArchiveCategory.NO_VERDICT: self.no_verdict,
+            ArchiveCategory.PASS: self.passed,
         }.get(kind, 0.0)
 
 
-class ArchiveConfig(Section, frozen=True):
+class ArchiveConfig(ConfigSection, frozen=True):
     """One archive."""
 
     schema: Literal[1]
@@ -91,7 +91,7 @@ class ArchiveConfig(Section, frozen=True):
     """Memory for frames that wait to be written; beyond it the least useful are dropped."""
     encoders: Annotated[int, Meta(ge=1, le=16)] = 1
     """Threads that encode and write, at low priority."""
-    shares: Quotas = Quotas()
+    shares: ArchiveQuotas = ArchiveQuotas()
 
 
 def load_archive_config(path: str | Path) -> ArchiveConfig:
@@ -106,7 +106,7 @@ def load_archive_config(path: str | Path) -> ArchiveConfig:
 def parse_archive_config(text: str, where: str = "archive") -> ArchiveConfig:
     """Validate YAML text; raises as `load_archive_config`."""
     root, faults = yaml_document.parse_yaml(text, where)
-    validator = Validator()
+    validator = ConfigValidator()
     validator.faults.extend(faults)
     config = validator.validate_struct(root, ArchiveConfig, "")
     _check(validator, root)
@@ -117,7 +117,7 @@ def parse_archive_config(text: str, where: str = "archive") -> ArchiveConfig:
     return config
 
 
-def _check(validator: Validator, root: yaml_document.Node) -> None:
+def _check(validator: ConfigValidator, root: yaml_document.YamlNode) -> None:
     table = root.value if isinstance(root.value, dict) else {}
     for name in ("verdicts", "replay"):
         address = validator.value_at(f"feed.{name}")
@@ -131,7 +131,7 @@ def _check(validator: Validator, root: yaml_document.Node) -> None:
     if low is not INVALID and high is not INVALID and low > high:
         problem = f"must be at most near.high, which is {high:g}"
         validator.add_fault("near.low", problem, table.get("near"))
-    shares = [validator.value_at(f"shares.{name}") for name in Quotas.__struct_fields__]
+    shares = [validator.value_at(f"shares.{name}") for name in ArchiveQuotas.__struct_fields__]
     if INVALID not in shares and sum(shares) > 1:
         problem = f"add up to {sum(shares):g}; must be at most 1"
         validator.add_fault("shares", problem, table.get("shares"))

@@ -58,7 +58,7 @@ def file_suffix(image_format: ImageFormat) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedFrame:
+class ArchiveFrame:
     """One frame, ready to be written."""
 
     sidecar: Sidecar
@@ -73,7 +73,7 @@ class EncodedFrame:
         return len(self.sidecar_json) + len(self.image_data)
 
 
-def encode_frame(frame: PendingFrame, image_format: ImageFormat, now_utc_ns: int) -> EncodedFrame:
+def encode_frame(frame: PendingFrame, image_format: ImageFormat, now_utc_ns: int) -> ArchiveFrame:
     """Encode one frame with its sidecar; raises as `encode_image`."""
     data = encode_image(frame.pixels, frame.color, image_format)
     sidecar = Sidecar(
@@ -90,10 +90,10 @@ def encode_frame(frame: PendingFrame, image_format: ImageFormat, now_utc_ns: int
         verdict=frame.verdict,
         mask=frame.mask,
     )
-    return EncodedFrame(sidecar, encode_document(sidecar), data)
+    return ArchiveFrame(sidecar, encode_document(sidecar), data)
 
 
-def write_frame(root: Path, encoded: EncodedFrame) -> IndexEntry:
+def write_frame(root: Path, encoded: ArchiveFrame) -> IndexEntry:
     """Write one frame: first the image, then the sidecar, without which it does not count.
 
     Raises:

@@ -1,6 +1,6 @@
 """Decides which frames are saved and which are evicted first, as pure functions.
 
-`Category` orders frames by usefulness. Beyond the capacity, the least useful category that
+`ArchiveCategory` orders frames by usefulness. Beyond the capacity, the least useful category that
 exceeds its quota loses a frame: the oldest of the label that uses the most space. Quotas keep
 ordinary parts on a line that rejects much: calibration needs both.
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from edgeinspect.domain import Decision, Reason, Verdict
 from edgeinspect.services.archiver.config import ArchiveConfig
-from edgeinspect.storage.archive import Category
+from edgeinspect.storage.archive import ArchiveCategory
 
 NEVER_IN_RING = frozenset(
     (Reason.SHAPE, Reason.CAPTURE_ERROR, Reason.CAPTURE_HEALTH, Reason.CAPTURE_LOST)
@@ -23,17 +23,19 @@ NEVER_IN_RING = frozenset(
 _HASH_RANGE = 1 << 64
 
 
-def classify(verdict: Verdict, config: ArchiveConfig) -> Category | None:
+def classify(verdict: Verdict, config: ArchiveConfig) -> ArchiveCategory | None:
     """Return the category of a frame, or None if it is not saved."""
     if verdict.simulated:
-        return Category.SIMULATED
+        return ArchiveCategory.SIMULATED
     if verdict.decision is Decision.NO_VERDICT:
-        return None if verdict.reason in NEVER_IN_RING else Category.NO_VERDICT
+        return None if verdict.reason in NEVER_IN_RING else ArchiveCategory.NO_VERDICT
     if verdict.reason is Reason.BELOW_THRESHOLDS or verdict.degraded or _is_near(verdict, config):
-        return Category.NEAR
+        return ArchiveCategory.NEAR
     if verdict.decision is Decision.REJECT:
-        return Category.REJECT
-    return Category.PASS if is_sampled(verdict.epoch, verdict.seq, config.pass_ratio) else None
+        return ArchiveCategory.REJECT
+    return (
+        ArchiveCategory.PASS if is_sampled(verdict.epoch, verdict.seq, config.pass_ratio) else None
+    )
 
 
 def _is_near(verdict: Verdict, config: ArchiveConfig) -> bool:
@@ -51,8 +53,10 @@ def is_sampled(epoch: int, seq: int, ratio: float) -> bool:
 
 
 def category_to_evict(
-    sizes: Mapping[Category, int], quota: Callable[[Category], float], capacity_bytes: float
-) -> Category:
+    sizes: Mapping[ArchiveCategory, int],
+    quota: Callable[[ArchiveCategory], float],
+    capacity_bytes: float,
+) -> ArchiveCategory:
     """Return the category that loses a frame: the least useful one that exceeds its quota.
 
     Args:
@@ -60,7 +64,7 @@ def category_to_evict(
         quota: Reserved share of the capacity by category, 0 to 1.
         capacity_bytes: Of all categories together.
     """
-    present = [category for category in Category if sizes.get(category, 0) > 0]
+    present = [category for category in ArchiveCategory if sizes.get(category, 0) > 0]
     exceeding = [each for each in present if sizes[each] > quota(each) * capacity_bytes]
     return (exceeding or present)[0]
 

@@ -24,7 +24,7 @@ from edgeinspect.domain import Clock, Reason, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.services.archiver.frame_source import FrameSource
 from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
-from edgeinspect.storage.archive import ArchiveProgress, Category, LossReason
+from edgeinspect.storage.archive import ArchiveCategory, ArchiveProgress, LossReason
 from edgeinspect.system import RateLimitedLogger, log_events
 from edgeinspect.wire import Heartbeat, Mask
 
@@ -46,7 +46,7 @@ class ArchiveSubscriber:
         live: Subscriber,
         feed: VerdictFeed,
         frame_source: FrameSource,
-        classify: Callable[[Verdict], Category | None],
+        classify: Callable[[Verdict], ArchiveCategory | None],
         is_saved: Callable[[tuple[int, int]], bool],
         write_queue: WriteQueue,
         progress: ArchiveProgress,
@@ -175,7 +175,7 @@ class ArchiveSubscriber:
             seq=verdict.seq,
         )
 
-    def _copy_frame(self, verdict: Verdict, kind: Category, mask: Mask | None) -> bool:
+    def _copy_frame(self, verdict: Verdict, kind: ArchiveCategory, mask: Mask | None) -> bool:
         copied = self._frame_source.find_frame(verdict)
         if copied is None:
             return False

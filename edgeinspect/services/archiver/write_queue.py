@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgeinspect.domain import Pixels, Verdict
 from edgeinspect.services.archiver.retention_policy import category_to_evict
-from edgeinspect.storage.archive import Category
+from edgeinspect.storage.archive import ArchiveCategory
 from edgeinspect.wire import Mask
 
 _FRAME_OVERHEAD_BYTES = 4_096
@@ -21,7 +21,7 @@ class PendingFrame:
     """A frame to be saved; owns its pixels."""
 
     verdict: Verdict
-    kind: Category
+    kind: ArchiveCategory
     pixels: Pixels
     color: str
     mask: Mask | None = None
@@ -40,15 +40,17 @@ class PendingFrame:
 class WriteQueue:
     """Frames that wait to be written. Thread-safe; `put` never waits."""
 
-    def __init__(self, capacity_bytes: int, quota: Callable[[Category], float]) -> None:
+    def __init__(self, capacity_bytes: int, quota: Callable[[ArchiveCategory], float]) -> None:
         """Args:
         capacity_bytes: Beyond it the least useful frames are evicted.
         quota: Reserved share by category; see `retention_policy.category_to_evict`.
         """
         self._capacity_bytes = capacity_bytes
         self._quota = quota
-        self._frames: dict[Category, deque[PendingFrame]] = {kind: deque() for kind in Category}
-        self._sizes = dict.fromkeys(Category, 0)
+        self._frames: dict[ArchiveCategory, deque[PendingFrame]] = {
+            kind: deque() for kind in ArchiveCategory
+        }
+        self._sizes = dict.fromkeys(ArchiveCategory, 0)
         self._changed = threading.Condition()
         self._is_open = True
 
@@ -89,7 +91,7 @@ class WriteQueue:
         """Remove and return the oldest frame of the most useful category; None on timeout."""
         with self._changed:
             self._changed.wait_for(lambda: len(self) or not self._is_open, timeout_s)
-            for kind in reversed(Category):
+            for kind in reversed(ArchiveCategory):
                 if self._frames[kind]:
                     frame = self._frames[kind].popleft()
                     self._sizes[kind] -= frame.size_bytes

@@ -22,10 +22,10 @@ from edgeinspect.services.archiver.subscriber import discard
 from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
 from edgeinspect.storage.archive import (
     MARKER_FILE,
+    ArchiveCategory,
     ArchiveIndex,
     ArchiveMarker,
     ArchiveProgress,
-    Category,
     IndexEntry,
     LossReason,
     encode_document,
@@ -144,11 +144,11 @@ class ArchiveWriter:
                 remedy="Free space, or lower max_mib or min_free_mib",
             )
 
-    def _make_room(self, kind: Category, added_bytes: int) -> bool:
+    def _make_room(self, kind: ArchiveCategory, added_bytes: int) -> bool:
         """Evict frames until a new one fits; False if the new one is the least useful."""
         capacity_bytes = self._config.max_mib * MIB
         while self.size_bytes + added_bytes > capacity_bytes:
-            sizes: Counter[Category] = Counter({kind: added_bytes})
+            sizes: Counter[ArchiveCategory] = Counter({kind: added_bytes})
             for (category, _label), size in self._sizes.items():
                 sizes[category] += size
             evicted = category_to_evict(sizes, self._config.shares.quota_of, capacity_bytes)

@@ -2,7 +2,7 @@
 
 One process per PLC. `gateway.Gateway` reads verdicts from `client.VerdictFeed`, `plc_results` maps
 each one to what the ejector must do, `handshake.Handshake` decides what the PLC sees, a link
-of `plclinks/` carries it there, and `journal.Journal` records what has been applied.
+of `plclinks/` carries it there, and `journal.GatewayJournal` records what has been applied.
 
 Source: docs/plc.md
 """

@@ -12,12 +12,12 @@ from edgeinspect import registry
 from edgeinspect.client import LineConnectionConfig, check_line_connection
 from edgeinspect.config import (
     INVALID,
+    ConfigSection,
+    ConfigValidator,
     Name,
-    Node,
     PluginSelection,
     PluginTable,
-    Section,
-    Validator,
+    YamlNode,
     address_problem,
     suggest_spelling,
     yaml_document,
@@ -26,7 +26,7 @@ from edgeinspect.domain import NS_PER_S
 from edgeinspect.errors import ConfigError, EdgeInspectError
 
 
-class GatewayConfig(Section, frozen=True):
+class GatewayConfig(ConfigSection, frozen=True):
     """One gateway."""
 
     schema: Literal[1]
@@ -99,7 +99,7 @@ def load_config(path: str | Path) -> LoadedGatewayConfig:
 def parse_config(text: str, where: str = "gateway") -> LoadedGatewayConfig:
     """Check a configuration given as YAML text; as `load`."""
     root, faults = yaml_document.parse_yaml(text, where)
-    collector = Validator()
+    collector = ConfigValidator()
     collector.faults.extend(faults)
     config = collector.validate_struct(root, GatewayConfig, "")
     link = _validate_link(collector, root)
@@ -112,7 +112,7 @@ def parse_config(text: str, where: str = "gateway") -> LoadedGatewayConfig:
     return LoadedGatewayConfig(config, link, where)
 
 
-def _validate_link(collector: Validator, root: Node) -> PluginSelection | None:
+def _validate_link(collector: ConfigValidator, root: YamlNode) -> PluginSelection | None:
     assert isinstance(root.value, dict)
     node = root.value.get("link")
     if node is None or not isinstance(node.value, dict):
@@ -136,7 +136,7 @@ def _validate_link(collector: Validator, root: Node) -> PluginSelection | None:
     return None if options is INVALID else PluginSelection("plclink", named.value, options)
 
 
-def _cross_check(collector: Validator, root: Node) -> None:
+def _cross_check(collector: ConfigValidator, root: YamlNode) -> None:
     assert isinstance(root.value, dict)
     feed = root.value.get("feed")
     table = feed.value if feed is not None and isinstance(feed.value, dict) else {}

@@ -33,7 +33,7 @@ from edgeinspect.errors import DataError, ImpersonationError
 from edgeinspect.ports import PlcLink
 from edgeinspect.services.gateway.config import GatewayConfig
 from edgeinspect.services.gateway.handshake import Handshake, HandshakeSettings
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.services.gateway.line_monitor import LineMonitor
 from edgeinspect.services.gateway.part_memory import PartMemory
 from edgeinspect.services.gateway.part_outcome import PartOutcomePolicy
@@ -58,7 +58,7 @@ BACKLOG_MAX = 4_096
 _log = structlog.get_logger()
 
 
-class VerdictFeed(Protocol):
+class VerdictSource(Protocol):
     """The part of `client.Feed` that the loop uses."""
 
     cursor: int | None
@@ -75,9 +75,9 @@ class Gateway:
         self,
         config: GatewayConfig,
         *,
-        subscribe: Callable[[int | None], VerdictFeed],
+        subscribe: Callable[[int | None], VerdictSource],
         link: PlcLink,
-        journal: Journal,
+        journal: GatewayJournal,
         clock: Clock,
         triggers: TriggerForwarder | None = None,
         counter: TriggerCountReporter | None = None,

@@ -31,14 +31,14 @@ from edgeinspect.domain import (
     ProcessImage,
     TriggerRefusal,
 )
-from edgeinspect.services.gateway.line_monitor import LineStatus
+from edgeinspect.services.gateway.line_monitor import GatewayLineStatus
 from edgeinspect.services.gateway.plc_results import PendingResult
 
 _REFRESH_NS = 50 * NS_PER_MS
 """Oldest `act_by_ms` on a result that the PLC cannot have read yet."""
 
 
-class Completion(Enum):
+class ResultCompletion(Enum):
     """How a result was applied. The values are stored in the journal."""
 
     ACKED = 1
@@ -55,7 +55,7 @@ class Completion(Enum):
 class CompletedResult:
     """A result, or a sequence reset, that has been applied and must not be applied again."""
 
-    completion: Completion
+    completion: ResultCompletion
     result: PlcResult | None
     """None for a sequence reset."""
     epoch: int
@@ -220,7 +220,7 @@ class Handshake:
                 self._waiting.popleft()
         return applied
 
-    def update_image(self, status: LineStatus, now_ns: int) -> ProcessImage:
+    def update_image(self, status: GatewayLineStatus, now_ns: int) -> ProcessImage:
         """Return what the PLC must see now; the previous object if nothing changed."""
         result = self._current_result(status, now_ns)
         error = min({status.error, *self._latched_errors} - {PlcError.NONE}, default=PlcError.NONE)
@@ -258,7 +258,7 @@ class Handshake:
             self._current.revision = self._image.revision
         return self._image
 
-    def _current_result(self, status: LineStatus, now_ns: int) -> PlcResult | None:
+    def _current_result(self, status: GatewayLineStatus, now_ns: int) -> PlcResult | None:
         """Return the result to show; None if none may be shown."""
         if len(self) > self.settings.buffer_size:
             self._latched_errors.add(PlcError.OVERRUN)
@@ -283,7 +283,7 @@ class Handshake:
 
     def _completion_of(
         self, current: _CurrentResult, inputs: PlcInputs, now_ns: int
-    ) -> Completion | None:
+    ) -> ResultCompletion | None:
         """Return how the current result has been applied; None if it has not."""
         ack = self._commands.results_ack
         answers = ack == current.result.result_id and ack != self._stale_ack
@@ -293,15 +293,15 @@ class Handshake:
             and current.was_acked_before_disconnect(self._commands)
         ):
             current.result = current.lost_delivery[1]  # as the PLC read it
-            return Completion.ACKED
+            return ResultCompletion.ACKED
         if current.delivered_at_ns is None:
             if current.revision is None or inputs.delivered_revision < current.revision:
                 return None
             current.delivered_at_ns = now_ns
         if not self.settings.acknowledges:
-            return Completion.DELIVERED
+            return ResultCompletion.DELIVERED
         if answers:
-            return Completion.ACKED
+            return ResultCompletion.ACKED
         if ack is not None and ack != self._stale_ack and _is_newer(ack, current.result.result_id):
             self._latched_errors.add(PlcError.ACK_AHEAD)
         if not inputs.is_connected:
@@ -310,7 +310,7 @@ class Handshake:
             return None
         if now_ns - current.delivered_at_ns >= self.settings.ack_timeout_ns:
             self._latched_errors.add(PlcError.ACK_TIMEOUT)
-            return Completion.FORCED
+            return ResultCompletion.FORCED
         return None
 
     def _process_commands(self, commands: PlcCommands) -> None:
@@ -333,7 +333,9 @@ class Handshake:
         is_its = commands.results_ack == current.result.result_id
         return is_its and commands.ack_after >= current.revision
 
-    def _complete(self, result: PlcResult, completion: Completion, part_id: str) -> CompletedResult:
+    def _complete(
+        self, result: PlcResult, completion: ResultCompletion, part_id: str
+    ) -> CompletedResult:
         lost = result.frames_covered if result.is_lost else 0
         if lost:
             self._latched_errors.add(PlcError.RESULTS_LOST)
@@ -341,7 +343,7 @@ class Handshake:
             self.totals,
             results=self.totals.results + result.frames_covered,
             lost=self.totals.lost + lost,
-            forced=self.totals.forced + (completion is Completion.FORCED),
+            forced=self.totals.forced + (completion is ResultCompletion.FORCED),
             last_id=result.result_id,
         )
         return CompletedResult(completion, result, result.epoch, part_id)
@@ -353,7 +355,7 @@ class Handshake:
         self.totals = replace(
             self.totals, sequence_generation=self.totals.sequence_generation + 1, last_id=0
         )
-        return CompletedResult(Completion.SEQUENCE_RESET, None, epoch)
+        return CompletedResult(ResultCompletion.SEQUENCE_RESET, None, epoch)
 
 
 def _is_newer(one: int, other: int) -> bool:

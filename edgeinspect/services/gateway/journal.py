@@ -22,7 +22,7 @@ from typing import Any
 
 from edgeinspect.domain import PlcOutcome
 from edgeinspect.errors import DataError, DeviceLostError
-from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
+from edgeinspect.services.gateway.handshake import CompletedResult, ResultCompletion, ResultTotals
 from edgeinspect.services.gateway.synced_file import SYNC_INTERVAL_S, SyncedFile
 from edgeinspect.system import (
     TEXT_BYTES_MAX,
@@ -32,7 +32,7 @@ from edgeinspect.system import (
     write_atomic,
 )
 
-__all__ = ["SYNC_INTERVAL_S", "Journal", "JournalRecord"]
+__all__ = ["SYNC_INTERVAL_S", "GatewayJournal", "JournalRecord"]
 
 MAGIC = b"EIGWJRN1"
 _HEADER = struct.Struct("<8s32sI")
@@ -62,7 +62,7 @@ class JournalRecord:
     sequence_generation: int
     cause: int
     outcome: PlcOutcome | None
-    completion: Completion | None
+    completion: ResultCompletion | None
     """None for a record that sets the first cursor."""
     reject_code: int
 
@@ -82,7 +82,7 @@ def random_sequence_generation() -> int:
     return 1_000 + secrets.randbelow(64_000)
 
 
-class Journal:
+class GatewayJournal:
     """The open journal of one gateway. One process at a time (file lock).
 
     `set_cursor` and `append` are for one thread. A thread of its own syncs the file within
@@ -194,8 +194,9 @@ def next_record(
         frames_covered=covered,
         results=totals.results + covered,
         lost=totals.lost + (covered if is_lost else 0),
-        forced=totals.forced + (completion is Completion.FORCED),
-        sequence_generation=totals.sequence_generation + (completion is Completion.SEQUENCE_RESET),
+        forced=totals.forced + (completion is ResultCompletion.FORCED),
+        sequence_generation=totals.sequence_generation
+        + (completion is ResultCompletion.SEQUENCE_RESET),
         cause=result.cause if result is not None else 0,
         outcome=result.outcome if result is not None else None,
         completion=completion,
@@ -235,7 +236,7 @@ def decode_record(raw: bytes) -> JournalRecord | None:
     if not count or outcome >= len(_OUTCOMES) or not 1 <= completion <= CURSOR_SET:
         return None
     fields[10] = _OUTCOMES[outcome]
-    fields[11] = None if completion == CURSOR_SET else Completion(completion)
+    fields[11] = None if completion == CURSOR_SET else ResultCompletion(completion)
     return JournalRecord(*fields)
 
 

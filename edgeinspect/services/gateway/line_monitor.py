@@ -9,7 +9,7 @@ from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Heart
 
 
 @dataclass(frozen=True, slots=True)
-class LineStatus:
+class GatewayLineStatus:
     """The state of the line at one moment."""
 
     online: bool
@@ -81,11 +81,11 @@ class LineMonitor:
         """The gateway is stopping: fail-safe from now on."""
         self._is_stopping = True
 
-    def status(self, now_ns: int) -> LineStatus:
+    def status(self, now_ns: int) -> GatewayLineStatus:
         """Return the status of the line at `now_ns`."""
         error = self._error(now_ns)
         online = error in (PlcError.NONE, PlcError.NOT_INSPECTING)
-        return LineStatus(online, error, self.alarm, self.epoch, self._checksum)
+        return GatewayLineStatus(online, error, self.alarm, self.epoch, self._checksum)
 
     def _error(self, now_ns: int) -> PlcError:
         if self._is_stopping:

@@ -14,7 +14,7 @@ from edgeinspect.errors import InternalError
 from edgeinspect.ports import PlcLink
 from edgeinspect.services.gateway.config import GatewayConfig, LoadedGatewayConfig, load_config
 from edgeinspect.services.gateway.gateway import Gateway
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.services.gateway.part_memory import PartMemory
 from edgeinspect.services.gateway.triggers import TriggerCountReporter, TriggerForwarder
 from edgeinspect.system import WatchdogNotifier, log_events, sd_notify, signal_handlers
@@ -35,7 +35,7 @@ def run_gateway(path: Path) -> None:
     config, clock = loaded.config, SystemClock()
     link = make_link(loaded, clock)
     with ExitStack() as stack:
-        journal = Journal(Path(config.cursor), name=config.gateway, capacity=config.journal)
+        journal = GatewayJournal(Path(config.cursor), name=config.gateway, capacity=config.journal)
         stack.callback(journal.close)
         memory = open_part_memory(config)
         stack.callback(memory.close)
@@ -88,7 +88,7 @@ def open_part_memory(config: GatewayConfig) -> PartMemory:
     return PartMemory(path, name=config.gateway, capacity=config.part_memory)
 
 
-def _log_lost_state(journal: Journal, memory: PartMemory, config: GatewayConfig) -> None:
+def _log_lost_state(journal: GatewayJournal, memory: PartMemory, config: GatewayConfig) -> None:
     """Log stored state that is damaged or missing."""
     for stored, path in ((journal, config.cursor), (memory, f"{config.cursor}.memory")):
         if stored.damaged_records:
@@ -116,7 +116,7 @@ def _make_watchdog_callback(clock: Clock, line: str) -> Callable[[], None]:
 def build_gateway(
     config: GatewayConfig,
     link: PlcLink,
-    journal: Journal,
+    journal: GatewayJournal,
     clock: Clock,
     *,
     memory: PartMemory | None = None,

@@ -13,7 +13,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import LINE_PIXELS_MAX, check_size
 from edgeinspect.services.hmi.alarm_remedies import ARCHIVE_FAILED, ARCHIVE_SILENT
 from edgeinspect.services.hmi.encoding import encode_jpeg, encode_mask_png, encode_thumbnail
-from edgeinspect.services.hmi.frame_cache import EncodedFrame
+from edgeinspect.services.hmi.frame_cache import BrowserFrame
 from edgeinspect.storage.archive import (
     SIDECAR_SUFFIX,
     STATUS_STALE_NS,
@@ -71,7 +71,7 @@ class ArchiveMonitor:
         return f"{ARCHIVE_FAILED}: {status.problem}" if status.problem else ""
 
 
-def find_archived_frame(root: Path, verdict: Verdict) -> EncodedFrame | None:
+def find_archived_frame(root: Path, verdict: Verdict) -> BrowserFrame | None:
     """Return the frame of a verdict, or None if the archive does not have it readable.
 
     The path is built from the verdict's line, camera, epoch and seq, never from a request.
@@ -95,7 +95,7 @@ def find_archived_frame(root: Path, verdict: Verdict) -> EncodedFrame | None:
     except DataError:
         mask_png = None
     height, width = image.shape[:2]
-    return EncodedFrame(
+    return BrowserFrame(
         verdict.seq,
         encode_jpeg(image),
         mask_png,

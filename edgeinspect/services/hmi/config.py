@@ -13,11 +13,11 @@ from msgspec import Meta
 from edgeinspect.client import ClientKeysConfig
 from edgeinspect.config import (
     INVALID,
+    ConfigSection,
+    ConfigValidator,
     LineConfig,
     LoadedConfig,
-    Node,
-    Section,
-    Validator,
+    YamlNode,
     yaml_document,
 )
 from edgeinspect.config import load_config as load_line
@@ -30,7 +30,7 @@ _BIND = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5
 _TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
-class DriftConfig(Section, frozen=True):
+class DriftConfig(ConfigSection, frozen=True):
     """How the gate's scores are compared with the first ones."""
 
     reference_frames: Annotated[int, Meta(ge=200, le=1_000_000)] = 5_000
@@ -39,7 +39,7 @@ class DriftConfig(Section, frozen=True):
     """Number of newest frames that are compared with it."""
 
 
-class HmiConfig(Section, frozen=True):
+class HmiConfig(ConfigSection, frozen=True):
     """One HMI."""
 
     schema: Literal[1]
@@ -116,7 +116,7 @@ def load_hmi_config(path: str | Path) -> LoadedHmiConfig:
     """
     where = str(path)
     root, faults = yaml_document.parse_yaml(yaml_document.read_text(Path(path)), where)
-    validator = Validator()
+    validator = ConfigValidator()
     validator.faults.extend(faults)
     config = validator.validate_struct(root, HmiConfig, "")
     assert isinstance(root.value, dict)
@@ -135,7 +135,7 @@ def load_hmi_config(path: str | Path) -> LoadedHmiConfig:
     return LoadedHmiConfig(config, line, host, port)
 
 
-def _check_bind(validator: Validator, node: Node | None) -> tuple[str, int]:
+def _check_bind(validator: ConfigValidator, node: YamlNode | None) -> tuple[str, int]:
     bind, tls = validator.value_at("bind"), validator.value_at("tls")
     insecure = validator.value_at("insecure")
     if bind is INVALID:
@@ -154,7 +154,7 @@ def _check_bind(validator: Validator, node: Node | None) -> tuple[str, int]:
     return host, int(match["port"])
 
 
-def _check_proxies(validator: Validator, table: dict[str, Node]) -> None:
+def _check_proxies(validator: ConfigValidator, table: dict[str, YamlNode]) -> None:
     proxies, prefix = validator.value_at("proxies"), validator.value_at("prefix")
     if proxies is not INVALID:
         for index, text in enumerate(proxies):
@@ -177,7 +177,7 @@ def _check_proxies(validator: Validator, table: dict[str, Node]) -> None:
 
 
 def _check_line(
-    validator: Validator, config: HmiConfig, line: LineConfig, table: dict[str, Node]
+    validator: ConfigValidator, config: HmiConfig, line: LineConfig, table: dict[str, YamlNode]
 ) -> None:
     for name in ("verdicts", "replay"):
         address = getattr(line.publish, name)

@@ -29,7 +29,7 @@ _ATTACH_PERIOD_NS = NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedFrame:
+class BrowserFrame:
     """One frame, encoded."""
 
     seq: int
@@ -79,8 +79,8 @@ class FrameCache:
         self._wake = threading.Event()
         self._stop = False
         self._lock = threading.Lock()
-        self._live_frames: OrderedDict[int, EncodedFrame] = OrderedDict()
-        self._reject_frames: OrderedDict[int, EncodedFrame] = OrderedDict()
+        self._live_frames: OrderedDict[int, BrowserFrame] = OrderedDict()
+        self._reject_frames: OrderedDict[int, BrowserFrame] = OrderedDict()
         self._newest_seqs: dict[str, int] = {}
 
     # -- subscriber thread --------------------------------------------------------------------
@@ -153,7 +153,7 @@ class FrameCache:
             mask_png = encode_mask_png(copied.mask) if copied.mask is not None else None
         except DataError:  # the mask contradicts its size
             mask_png = None
-        frame = EncodedFrame(
+        frame = BrowserFrame(
             verdict.seq,
             encode_jpeg(image),
             mask_png,
@@ -174,7 +174,7 @@ class FrameCache:
 
     @staticmethod
     def _store(
-        frames: OrderedDict[int, EncodedFrame], frame: EncodedFrame, max_frames: int
+        frames: OrderedDict[int, BrowserFrame], frame: BrowserFrame, max_frames: int
     ) -> None:
         frames[frame.seq] = frame
         while len(frames) > max_frames:
@@ -182,12 +182,12 @@ class FrameCache:
 
     # -- any thread ---------------------------------------------------------------------------
 
-    def find(self, seq: int) -> EncodedFrame | None:
+    def find(self, seq: int) -> BrowserFrame | None:
         """Return a cached frame, if it is there."""
         with self._lock:
             return self._reject_frames.get(seq) or self._live_frames.get(seq)
 
-    def newest_live(self) -> dict[str, EncodedFrame]:
+    def newest_live(self) -> dict[str, BrowserFrame]:
         """Return the newest live frame of each camera."""
         with self._lock:
             newest = {name: self._live_frames.get(seq) for name, seq in self._newest_seqs.items()}

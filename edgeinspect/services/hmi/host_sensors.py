@@ -9,7 +9,7 @@ _SYS_FOLDER = Path("/sys")
 
 
 @dataclass(frozen=True, slots=True)
-class HostState:
+class HostTemperatures:
     """Sensor values that could be read."""
 
     temperatures: dict[str, float]
@@ -20,7 +20,7 @@ class HostState:
     """Lowest ratio of a core's clock to its maximum; None if not reported."""
 
 
-def read_host_state(sys_folder: Path = _SYS_FOLDER) -> HostState:
+def read_host_state(sys_folder: Path = _SYS_FOLDER) -> HostTemperatures:
     """Read the available sensors; missing ones are no error.
 
     Args:
@@ -46,7 +46,7 @@ def read_host_state(sys_folder: Path = _SYS_FOLDER) -> HostState:
         now, most = _read_int(folder / "scaling_cur_freq"), _read_int(folder / "cpuinfo_max_freq")
         if now and most:
             speeds.append(now / most)
-    return HostState(
+    return HostTemperatures(
         temperatures, sum(throttles) if throttles else None, min(speeds) if speeds else None
     )
 

@@ -33,7 +33,7 @@ NO_CAMERA = "no camera delivers frames"
 
 
 @dataclass(frozen=True, slots=True)
-class LineStatus:
+class InspectionStatus:
     """Whether the line is inspected now, and why not."""
 
     state: str
@@ -210,7 +210,7 @@ class LineState:
         """True if the shift lacks verdicts that the ledger may have."""
         return self._shift.unknown_verdicts > 0
 
-    def current_status(self) -> LineStatus:
+    def current_status(self) -> InspectionStatus:
         """Return the status now; also updates the alarm log."""
         with self._lock:
             now_ns, utc_ns = self._clock.now_ns(), self._clock.utc_ns()
@@ -237,7 +237,7 @@ class LineState:
                 code = AlarmCode.OTHER if last_ns is None else AlarmCode.CAMERA_LOST
             remedy = remedy_for(code, self.line) if reason else ""
             is_acknowledged = active is not None and bool(active.acknowledged_by)
-            return LineStatus(state, reason, remedy, silence_ms, is_acknowledged)
+            return InspectionStatus(state, reason, remedy, silence_ms, is_acknowledged)
 
     def heartbeat_payload(self) -> dict[str, Any]:
         """Return the payload that browsers get several times a second."""

@@ -29,7 +29,7 @@ from edgeinspect import __version__
 from edgeinspect.domain import Decision, ModelRef, Verdict
 from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
 from edgeinspect.services.hmi.drift import DriftMonitor
-from edgeinspect.services.hmi.host_sensors import HostState
+from edgeinspect.services.hmi.host_sensors import HostTemperatures
 from edgeinspect.services.hmi.line_state import LineState
 from edgeinspect.wire import Status
 
@@ -50,7 +50,7 @@ class MetricSources:
     cameras: tuple[str, ...]
     budget_ms: float
     """A bucket of the histograms ends there, so the share of frames in time is exact."""
-    read_host_state: Callable[[], HostState]
+    read_host_state: Callable[[], HostTemperatures]
     client_count: Callable[[], int] = int
     """Returns the number of browsers connected now."""
     archive_monitor: ArchiveMonitor | None = None

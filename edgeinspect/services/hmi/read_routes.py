@@ -21,7 +21,7 @@ from edgeinspect.services.hmi import archive_frames
 from edgeinspect.services.hmi import model_versions as engines
 from edgeinspect.services.hmi.action_routes import ApiError
 from edgeinspect.services.hmi.event_stream import EventStream
-from edgeinspect.services.hmi.frame_cache import EncodedFrame, FrameCache
+from edgeinspect.services.hmi.frame_cache import BrowserFrame, FrameCache
 from edgeinspect.services.hmi.http.request_guard import overload_response
 from edgeinspect.services.hmi.ledger_history import LedgerHistory
 from edgeinspect.services.hmi.line_state import LineState, latency_payload
@@ -264,7 +264,7 @@ class ReadRoutes:
             raise ApiError(404, f"verdict {seq} is neither in memory nor in the ledger")
         return body
 
-    async def _find_frame(self, seq: int, body: bytes) -> EncodedFrame | None:
+    async def _find_frame(self, seq: int, body: bytes) -> BrowserFrame | None:
         archive = self._context.archive_folder
         frame = self._context.frame_cache.find(seq)
         if frame is None and archive is not None:
@@ -273,7 +273,7 @@ class ReadRoutes:
             )
         return frame
 
-    async def _require_frame(self, seq: int) -> EncodedFrame:
+    async def _require_frame(self, seq: int) -> BrowserFrame:
         frame = self._context.frame_cache.find(seq)
         if frame is None and self._context.archive_folder is not None:
             frame = await self._find_frame(seq, await self._verdict_json(seq))

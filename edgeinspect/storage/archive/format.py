@@ -45,7 +45,7 @@ _NS_PER_S = 1_000_000_000
 _HOUR_FOLDER = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}")
 
 
-class Category(str, Enum):
+class ArchiveCategory(str, Enum):
     """Why a frame is archived, the least useful first: the order of eviction."""
 
     SIMULATED = "simulated"
@@ -65,7 +65,7 @@ class Category(str, Enum):
         return _RANKS[self]
 
 
-_RANKS = {kind: rank for rank, kind in enumerate(Category)}
+_RANKS = {kind: rank for rank, kind in enumerate(ArchiveCategory)}
 
 
 class ArchiveMarker(
@@ -94,7 +94,7 @@ class Sidecar(
 ):
     """The metadata of one frame."""
 
-    kind: Category
+    kind: ArchiveCategory
     label: str
     """Class of the worst region, `gate` where the gate alone decided, else empty."""
     saved_at_utc_ns: UtcNs

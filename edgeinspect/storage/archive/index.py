@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeinspect.domain import NS_PER_S
 from edgeinspect.storage.archive.format import (
     INDEX_FILE,
-    Category,
+    ArchiveCategory,
     hour_folders,
 )
 from edgeinspect.storage.archive.index_file import AGE_COLUMN, open_to_write
@@ -84,16 +84,16 @@ class ArchiveIndex:
         row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
         return None if row is None or row[0] is None else int(row[0])
 
-    def sizes_by_category(self) -> dict[tuple[Category, str], int]:
+    def sizes_by_category(self) -> dict[tuple[ArchiveCategory, str], int]:
         """Return bytes by category and label."""
         rows = self._db.execute("SELECT kind, label, sum(size_bytes) FROM frames GROUP BY 1, 2")
-        return {(Category(kind), label): int(size) for kind, label, size in rows}
+        return {(ArchiveCategory(kind), label): int(size) for kind, label, size in rows}
 
     def frames_after(self, seq: int) -> set[tuple[int, int]]:
         """Return (epoch, seq) of the frames after a seq, of any epoch."""
         return set(self._db.execute("SELECT epoch, seq FROM frames WHERE seq > ?", (seq,)))
 
-    def oldest(self, kind: Category, label: str, limit: int = 1) -> list[IndexEntry]:
+    def oldest(self, kind: ArchiveCategory, label: str, limit: int = 1) -> list[IndexEntry]:
         """Return the oldest frames of a category and label."""
         return self._rows(
             f"WHERE kind = ? AND label = ? ORDER BY {AGE_COLUMN}, epoch, seq LIMIT ?",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from edgeinspect.storage.archive.format import INDEX_FILE, Category
+from edgeinspect.storage.archive.format import INDEX_FILE, ArchiveCategory
 from edgeinspect.storage.archive.index_rows import COLUMNS
 from edgeinspect.storage.sqlite_file import check_plain_schema, check_regular_files
 
@@ -46,7 +46,7 @@ _TABLES = {
     "state": {"name", "value"},
     "missed": {"hour_utc", "kind", "why", "count"},
 }
-_KINDS = ", ".join(f"'{kind.value}'" for kind in Category)
+_KINDS = ", ".join(f"'{kind.value}'" for kind in ArchiveCategory)
 _DIGITS = "[0-9]"
 _HOUR_GLOB = f"{_DIGITS * 4}-{_DIGITS * 2}-{_DIGITS * 2}/{_DIGITS * 2}/"
 

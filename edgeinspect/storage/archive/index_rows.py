@@ -11,7 +11,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.storage.archive.format import (
     PARTIAL_SUFFIX,
     SIDECAR_SUFFIX,
-    Category,
+    ArchiveCategory,
     Sidecar,
     frame_folder,
     frame_name,
@@ -31,7 +31,7 @@ class IndexEntry:
     seq: int
     camera: str
     captured_at_utc_ns: int
-    kind: Category
+    kind: ArchiveCategory
     label: str
     decision: str
     reason: str
@@ -74,7 +74,7 @@ def entry_from_sidecar(sidecar: Sidecar, path: str, sidecar_bytes: int) -> Index
 def entry_from_row(values: Iterable[object]) -> IndexEntry:
     """Return the entry of a row that SQLite returned."""
     row = list(values)
-    row[4] = Category(row[4])
+    row[4] = ArchiveCategory(row[4])
     return IndexEntry(*row)  # type: ignore[arg-type]
 
 

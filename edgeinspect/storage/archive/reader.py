@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeinspect.errors import DataError
 from edgeinspect.storage.archive.format import (
     INDEX_FILE,
-    Category,
+    ArchiveCategory,
     Sidecar,
     hour_folders,
     is_complete,
@@ -35,7 +35,7 @@ class FrameQuery:
 
     since_utc_ns: int | None = None
     until_utc_ns: int | None = None
-    kinds: tuple[Category, ...] = ()
+    kinds: tuple[ArchiveCategory, ...] = ()
     decision: str | None = None
     label: str | None = None
     camera: str | None = None

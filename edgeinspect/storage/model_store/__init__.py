@@ -21,8 +21,8 @@ from edgeinspect.storage.model_store.shipped_line import GATE, SEGMENTER, shippe
 from edgeinspect.storage.model_store.store import ModelStore, default_root
 from edgeinspect.storage.model_store.versions import (
     ACTOR_VARIABLE,
+    ModelStage,
     ModelVersions,
-    Stage,
     StateChange,
     VersionState,
 )
@@ -47,7 +47,7 @@ __all__ = [
     # versions
     "ACTOR_VARIABLE",
     "ModelVersions",
-    "Stage",
+    "ModelStage",
     "StateChange",
     "VersionState",
 ]

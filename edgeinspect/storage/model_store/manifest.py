@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.config import INVALID, Validator, yaml_document
+from edgeinspect.config import INVALID, ConfigValidator, yaml_document
 from edgeinspect.domain import (
     MODEL_CONTRACT_VERSION,
     FrameShape,
@@ -152,7 +152,7 @@ def read_manifest(path: Path) -> ModelManifest:
     where = str(path)
     try:
         root, faults = yaml_document.parse_yaml(yaml_document.read_text(path), where)
-        collector = Validator()
+        collector = ConfigValidator()
         collector.faults.extend(faults)
         manifest = collector.validate_struct(root, ModelManifest, "")
         if manifest is not INVALID:
@@ -166,7 +166,7 @@ def read_manifest(path: Path) -> ModelManifest:
     return manifest
 
 
-def _check_consistency(collector: Validator, manifest: ModelManifest) -> None:
+def _check_consistency(collector: ConfigValidator, manifest: ModelManifest) -> None:
     if (manifest.input.channels == 1) != (manifest.input.color == "mono"):
         collector.add_fault("input.color", "must be mono with 1 channel, bgr or rgb with 3")
     if manifest.kind is ModelKind.SEGMENTER and not manifest.classes:

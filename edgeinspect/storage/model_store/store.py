@@ -12,7 +12,7 @@ from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import ModelError
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_model
 from edgeinspect.storage.model_store.permissions import check_permissions
-from edgeinspect.storage.model_store.versions import ModelVersions, Stage
+from edgeinspect.storage.model_store.versions import ModelStage, ModelVersions
 
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,63})(/(?P<version>[1-9][0-9]{0,8}))?")
 _INSTALLED_ROOT = Path("/var/lib/edgeinspect/engines")
@@ -59,7 +59,7 @@ class ModelStore:
         """Return one model's versions with their state; it need not exist."""
         return ModelVersions(self.root / name)
 
-    def stage_of(self, name: str, version: int) -> Stage:
+    def stage_of(self, name: str, version: int) -> ModelStage:
         """What one version may do; raises as `ModelVersions.read_state`."""
         return self.model_versions(name).read_state().stage_of(version)
 

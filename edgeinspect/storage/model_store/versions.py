@@ -42,7 +42,7 @@ _MAX_PREVIOUS = 64
 _MAX_HISTORY = 1000
 
 
-class Stage(str, Enum):
+class ModelStage(str, Enum):
     """The stage of a version."""
 
     CANDIDATE = "candidate"
@@ -78,11 +78,11 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """SHA-256 of the manifest of each version that was approved, for live or shadow."""
     history: tuple[StateChange, ...] = ()
 
-    def stage_of(self, version: int) -> Stage:
+    def stage_of(self, version: int) -> ModelStage:
         """Return the stage of a version."""
         if version == self.live:
-            return Stage.LIVE
-        return Stage.SHADOW if version == self.shadow else Stage.CANDIDATE
+            return ModelStage.LIVE
+        return ModelStage.SHADOW if version == self.shadow else ModelStage.CANDIDATE
 
 
 class ModelVersions:
@@ -246,7 +246,7 @@ class ModelVersions:
             ModelError: It is live or in shadow, or the disk refuses.
         """
         with self._locked_state() as old:
-            if old.stage_of(version) is not Stage.CANDIDATE:
+            if old.stage_of(version) is not ModelStage.CANDIDATE:
                 raise ModelError(f"{self.name}/{version} is {old.stage_of(version).value}")
             folder = self.folder / str(version)
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -25,7 +25,7 @@ _SEED = 2026
 
 
 @dataclass(frozen=True, slots=True)
-class Playback:
+class FramePlayback:
     """One request: `count` images from number `first` on."""
 
     first: int
@@ -46,16 +46,16 @@ class MemoryCamera:
     def __init__(self, images: Sequence[Pixels], clock: Clock) -> None:
         self._images = images
         self._clock = clock
-        self._queue: list[Playback] = []
+        self._queue: list[FramePlayback] = []
         self._queued = threading.Semaphore(0)
-        self._playback: Playback | None = None
+        self._playback: FramePlayback | None = None
         self._delivered = 0
         self._due_ns = 0
         self._frame_id = 0
 
     def play(self, first: int, count: int, rate_hz: float = 0.0) -> None:
         """Deliver `count` images from number `first` on, at a rate or as fast as possible."""
-        self._queue.append(Playback(first, count, round(NS_PER_S / rate_hz) if rate_hz else 0))
+        self._queue.append(FramePlayback(first, count, round(NS_PER_S / rate_hz) if rate_hz else 0))
         self._queued.release()
 
     def open(self) -> None:

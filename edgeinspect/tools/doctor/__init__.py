@@ -5,7 +5,7 @@ them.
 """
 
 from edgeinspect.tools.doctor.checks import run_checks
-from edgeinspect.tools.doctor.diagnostic import Diagnostic, Severity
+from edgeinspect.tools.doctor.diagnostic import Diagnostic, DiagnosticSeverity
 from edgeinspect.tools.doctor.host import Host
 
-__all__ = ["Diagnostic", "Host", "Severity", "run_checks"]
+__all__ = ["Diagnostic", "Host", "DiagnosticSeverity", "run_checks"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Severity(str, Enum):
+class DiagnosticSeverity(str, Enum):
     """Severity of a diagnostic."""
 
     OK = "good"
@@ -25,7 +25,7 @@ class Diagnostic:
 
     check: str
     """Name of the check, as `processor.governor`; stable, for programs."""
-    state: Severity
+    state: DiagnosticSeverity
     found: str
     """What was found."""
     remedy: str = ""
@@ -34,19 +34,19 @@ class Diagnostic:
 
 def ok(check: str, found: str) -> Diagnostic:
     """Return a diagnostic without a problem."""
-    return Diagnostic(check, Severity.OK, found)
+    return Diagnostic(check, DiagnosticSeverity.OK, found)
 
 
 def skipped(check: str, found: str) -> Diagnostic:
     """Return a diagnostic of a check that does not apply."""
-    return Diagnostic(check, Severity.SKIPPED, found)
+    return Diagnostic(check, DiagnosticSeverity.SKIPPED, found)
 
 
 def warning(check: str, found: str, remedy: str) -> Diagnostic:
     """Return a diagnostic of something to improve."""
-    return Diagnostic(check, Severity.WARNING, found, remedy)
+    return Diagnostic(check, DiagnosticSeverity.WARNING, found, remedy)
 
 
 def failure(check: str, found: str, remedy: str) -> Diagnostic:
     """Return a diagnostic of an error that must be fixed."""
-    return Diagnostic(check, Severity.ERROR, found, remedy)
+    return Diagnostic(check, DiagnosticSeverity.ERROR, found, remedy)

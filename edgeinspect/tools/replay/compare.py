@@ -46,7 +46,7 @@ NOT_COMPARED = ("line", "epoch", "seq", "frame", "detail", "stages", "clock_step
 """Numbers of the run, and times; the text of `detail` has times too."""
 
 
-class DecidedBy(str, Enum):
+class DecisionCause(str, Enum):
     """What decided a recorded verdict.
 
     Frames decided by their image are inspected again; for the others the same condition is
@@ -66,22 +66,22 @@ class DecidedBy(str, Enum):
 
 
 _DECIDED_BY = {
-    Reason.DEADLINE: DecidedBy.TIME,
-    Reason.OVERRUN: DecidedBy.TIME,
-    Reason.CAPTURE_LOST: DecidedBy.CAMERA,
-    Reason.CAPTURE_ERROR: DecidedBy.CAMERA,
-    Reason.ENGINE_ERROR: DecidedBy.ENGINE,
-    Reason.RESTART: DecidedBy.END,
-    Reason.SHUTDOWN: DecidedBy.END,
+    Reason.DEADLINE: DecisionCause.TIME,
+    Reason.OVERRUN: DecisionCause.TIME,
+    Reason.CAPTURE_LOST: DecisionCause.CAMERA,
+    Reason.CAPTURE_ERROR: DecisionCause.CAMERA,
+    Reason.ENGINE_ERROR: DecisionCause.ENGINE,
+    Reason.RESTART: DecisionCause.END,
+    Reason.SHUTDOWN: DecisionCause.END,
 }
 
 
-def decided_by(verdict: Verdict) -> DecidedBy:
+def decided_by(verdict: Verdict) -> DecisionCause:
     """Return what decided a verdict.
 
     A degraded verdict counts as decided by its image: only the gate runs again, on the image.
     """
-    return _DECIDED_BY.get(verdict.reason, DecidedBy.IMAGE)
+    return _DECIDED_BY.get(verdict.reason, DecisionCause.IMAGE)
 
 
 class VerdictSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +183,7 @@ class ReplaySummary(msgspec.Struct, kw_only=True):
     equal: int = 0
     different: int = 0
     decided_by: dict[str, int] = {}
-    """Compared frames by what decided them in the recording; see `DecidedBy`."""
+    """Compared frames by what decided them in the recording; see `DecisionCause`."""
     degraded: int = 0
     """Compared frames that the gate decided alone for lack of time, in both."""
     not_compared: dict[str, int] = {}

@@ -16,7 +16,7 @@ from edgeinspect.errors import DataError, EngineFault
 from edgeinspect.storage.recording import ClockReading, RecordedFrame, open_recording
 from edgeinspect.system import describe_machine
 from edgeinspect.tools.replay.compare import (
-    DecidedBy,
+    DecisionCause,
     ReplaySummary,
     decided_by,
     describe_difference,
@@ -156,7 +156,7 @@ class _ReplayRun:
         pixels = recorded.pixels()
         if (
             pixels is None
-            and decider is not DecidedBy.CAMERA
+            and decider is not DecisionCause.CAMERA
             and verdict.reason is not Reason.RESTART
         ):
             self._history.add(verdict, seen=False)
@@ -173,7 +173,7 @@ class _ReplayRun:
         if verdict.reason is not Reason.RESTART:
             self._history.add(verdict, seen=pixels is not None)
         self._compare(verdict, replayed, decider)
-        if pixels is not None and decider in (DecidedBy.TIME, DecidedBy.ENGINE):
+        if pixels is not None and decider in (DecisionCause.TIME, DecisionCause.ENGINE):
             self._inspect_untimed(line, pixels, verdict)
         numbers = {"seq": verdict.seq, "epoch": verdict.epoch, "frame": verdict.frame}
         self._on_replayed(recorded, pixels, msgspec.structs.replace(replayed, **numbers))
@@ -207,7 +207,7 @@ class _ReplayRun:
             self._epoch = verdict.epoch
         return self._line
 
-    def _compare(self, recorded: Verdict, replayed: Verdict, decider: DecidedBy) -> None:
+    def _compare(self, recorded: Verdict, replayed: Verdict, decider: DecisionCause) -> None:
         summary = self.summary
         fields = (differing_decision if summary.has_overrides else differing_fields)(
             recorded, replayed

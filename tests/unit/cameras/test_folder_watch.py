@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.cameras._folder_watch import CompleteFile, FolderWatcher
-from edgeinspect.cameras._inspected_files import FileKey, InspectedFiles
+from edgeinspect.cameras._inspected_files import InspectedFileKey, InspectedFiles
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.frame import Pixels
 from edgeinspect.domain.manual_clock import ManualClock
@@ -229,13 +229,13 @@ def test_the_list_is_pruned_of_missing_files(watched: WatchedFolder) -> None:
     inspected = InspectedFiles(watched.state_file)
     assert watched.state_file is not None
     for index in range(10_010):
-        inspected.add(FileKey(f"{index}.png", 1, 2, index))
-    present = {FileKey("10009.png", 1, 2, 10_009)}
+        inspected.add(InspectedFileKey(f"{index}.png", 1, 2, index))
+    present = {InspectedFileKey("10009.png", 1, 2, 10_009)}
     inspected.prune(present)
     assert len(inspected) == 1
     again = InspectedFiles(watched.state_file)
     again.load()
-    assert FileKey("10009.png", 1, 2, 10_009) in again
+    assert InspectedFileKey("10009.png", 1, 2, 10_009) in again
     assert len(again) == 1
 
 
@@ -281,7 +281,7 @@ def test_a_list_of_missing_files_is_bounded(
     monkeypatch.setattr("edgeinspect.cameras._inspected_files._STALE_LINES_HARD_MAX", 20)
     inspected = InspectedFiles(watched.state_file)
     for index in range(50):
-        inspected.add(FileKey(f"{index}.png", 1, 2, index))
+        inspected.add(InspectedFileKey(f"{index}.png", 1, 2, index))
         inspected.prune(set())
     assert len(inspected) <= 20
 

@@ -17,8 +17,8 @@ from edgeinspect.errors import DeviceLostError
 from edgeinspect.plclinks import _register_codec, _register_map, modbus
 from edgeinspect.plclinks._modbus import protocol
 from edgeinspect.plclinks._modbus.client import ModbusClient
-from edgeinspect.services.gateway.handshake import Completion, Handshake, HandshakeSettings
-from edgeinspect.services.gateway.line_monitor import LineStatus
+from edgeinspect.services.gateway.handshake import Handshake, HandshakeSettings, ResultCompletion
+from edgeinspect.services.gateway.line_monitor import GatewayLineStatus
 from edgeinspect.services.gateway.plc_results import PendingResult
 from tests.system.plant import wait_for
 
@@ -149,12 +149,12 @@ def test_an_ack_between_two_polls_counts_on_a_new_journal(
     handshake = Handshake(rules, is_new_journal=True)
     handshake.enqueue(PendingResult(PlcResult(1, 1, PlcOutcome.PASS, 1), None))
     handshake.process_inputs(server.poll(), 0)
-    server.write(handshake.update_image(LineStatus(True, PlcError.NONE, "", 1, 0), 0))
+    server.write(handshake.update_image(GatewayLineStatus(True, PlcError.NONE, "", 1, 0), 0))
     client = ModbusClient("127.0.0.1", server.port, 1, 2.0)
     assert int.from_bytes(client.read(0, _register_map.OUTPUT_WORDS)[:4], "big") == 1
     client.write(202, (1).to_bytes(4, "big"))
     assert [done.completion for done in handshake.process_inputs(server.poll(), 0)] == [
-        Completion.ACKED
+        ResultCompletion.ACKED
     ]
     client.close()
 

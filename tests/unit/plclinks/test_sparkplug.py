@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.plclinks._sparkplug import payload as _sparkplug
-from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
+from edgeinspect.plclinks._sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload
 
 RANGES = {
     DataType.INT32: st.integers(-(1 << 31), (1 << 31) - 1),
@@ -21,7 +21,7 @@ RANGES = {
 METRICS = st.one_of(
     *(
         st.builds(
-            Metric,
+            SparkplugMetric,
             st.text(max_size=20),
             st.just(kind),
             values,
@@ -32,7 +32,7 @@ METRICS = st.one_of(
     )
 )
 PAYLOADS = st.builds(
-    Payload,
+    SparkplugPayload,
     st.integers(0, (1 << 63) - 1),
     st.lists(METRICS, max_size=8).map(tuple),
     st.none() | st.integers(0, 255),
@@ -40,7 +40,7 @@ PAYLOADS = st.builds(
 
 
 @given(PAYLOADS)
-def test_a_payload_survives_a_round_trip(payload: Payload) -> None:
+def test_a_payload_survives_a_round_trip(payload: SparkplugPayload) -> None:
     assert _sparkplug.decode_payload(_sparkplug.encode_payload(payload)) == payload
 
 
@@ -53,7 +53,7 @@ def test_arbitrary_bytes_are_decoded_or_refused(data: bytes) -> None:
 
 
 @given(PAYLOADS, st.data())
-def test_a_cut_payload_is_decoded_or_refused(payload: Payload, data: Any) -> None:
+def test_a_cut_payload_is_decoded_or_refused(payload: SparkplugPayload, data: Any) -> None:
     whole = _sparkplug.encode_payload(payload)
     cut = data.draw(st.integers(0, len(whole)))
     try:
@@ -102,13 +102,13 @@ def message_type() -> Any:
 def test_the_runtime_of_protobuf_agrees() -> None:
     runtime = message_type()
     metrics = (
-        Metric("Online", DataType.BOOLEAN, True, 1),
-        Metric("ActByMs", DataType.INT32, -5, 2),
-        Metric("ResultId", DataType.UINT32, 4_000_000_000, 3, True),
-        Metric("bdSeq", DataType.INT64, -1, 4),
-        Metric("PartId", DataType.STRING, "plate-ü", 5),
+        SparkplugMetric("Online", DataType.BOOLEAN, True, 1),
+        SparkplugMetric("ActByMs", DataType.INT32, -5, 2),
+        SparkplugMetric("ResultId", DataType.UINT32, 4_000_000_000, 3, True),
+        SparkplugMetric("bdSeq", DataType.INT64, -1, 4),
+        SparkplugMetric("PartId", DataType.STRING, "plate-ü", 5),
     )
-    payload = Payload(1_700_000_000_000, metrics, 200)
+    payload = SparkplugPayload(1_700_000_000_000, metrics, 200)
     read = runtime.FromString(_sparkplug.encode_payload(payload))
     assert (read.timestamp, read.seq) == (payload.timestamp_ms, 200)
     assert [metric.name for metric in read.metrics] == [metric.name for metric in metrics]

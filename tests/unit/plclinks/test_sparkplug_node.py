@@ -15,7 +15,7 @@ from edgeinspect.plclinks._sparkplug.node import (
     initial_commands,
     merge_commands,
 )
-from edgeinspect.plclinks._sparkplug.payload import DataType, Metric, Payload
+from edgeinspect.plclinks._sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload
 
 BORN_MS = 1_700_000_000_000
 
@@ -45,7 +45,7 @@ def kinds(messages: list[SparkplugMessage]) -> list[str]:
     return [message.kind for message in messages]
 
 
-def named(message: SparkplugMessage) -> dict[str, Metric]:
+def named(message: SparkplugMessage) -> dict[str, SparkplugMetric]:
     return {metric.name: metric for metric in message.payload.metrics}
 
 
@@ -54,7 +54,7 @@ def test_births_have_every_metric_with_type_and_time() -> None:
     nbirth, dbirth = messages(node, online())
     assert (nbirth.kind, nbirth.is_node_message, nbirth.payload.seq) == ("NBIRTH", True, 0)
     metrics = named(nbirth)
-    assert metrics["bdSeq"] == Metric("bdSeq", DataType.INT64, 3, BORN_MS + 10)
+    assert metrics["bdSeq"] == SparkplugMetric("bdSeq", DataType.INT64, 3, BORN_MS + 10)
     assert metrics["bdSeq"].value == node.death(0).metrics[0].value
     assert metrics[REBIRTH_METRIC].value is False
     assert node.death(0).seq is None
@@ -160,15 +160,18 @@ def _changes(ids: list[int]) -> list[int]:
 
 def test_only_commands_with_the_right_name_and_type_are_accepted() -> None:
     hostile = (
-        Metric("ResultsAck", DataType.STRING, "7"),
-        Metric("ResultsAck", DataType.INT64, 7),
-        Metric("FaultReset", DataType.UINT32, 1),
-        Metric("Pass", DataType.BOOLEAN, True),
-        Metric("TriggerId", DataType.UINT32, 70_000),
+        SparkplugMetric("ResultsAck", DataType.STRING, "7"),
+        SparkplugMetric("ResultsAck", DataType.INT64, 7),
+        SparkplugMetric("FaultReset", DataType.UINT32, 1),
+        SparkplugMetric("Pass", DataType.BOOLEAN, True),
+        SparkplugMetric("TriggerId", DataType.UINT32, 70_000),
     )
-    assert merge_commands(initial_commands(), Payload(1, hostile, 0)) == initial_commands()
-    good = (Metric("ResultsAck", DataType.UINT32, 4_000_000_000),)
-    assert merge_commands(initial_commands(), Payload(1, good, 0))["ResultsAck"] == 4_000_000_000
+    assert merge_commands(initial_commands(), SparkplugPayload(1, hostile, 0)) == initial_commands()
+    good = (SparkplugMetric("ResultsAck", DataType.UINT32, 4_000_000_000),)
+    assert (
+        merge_commands(initial_commands(), SparkplugPayload(1, good, 0))["ResultsAck"]
+        == 4_000_000_000
+    )
 
 
 @given(st.binary(max_size=300))

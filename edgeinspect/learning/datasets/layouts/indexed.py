@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Mask, Sample, SkippedImage
+from edgeinspect.learning.datasets.dataset import (
+    Dataset,
+    LayoutHints,
+    MaskReader,
+    Sample,
+    SkippedImage,
+)
 from edgeinspect.learning.datasets.files import images_below, natural_key
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
@@ -214,7 +220,9 @@ def _defective_from_masks(index: _Index, files: dict[str, Path], hints: LayoutHi
     return data.with_samples(_sorted_samples(samples))
 
 
-def _make_mask(mask: Path | None, encoding: MaskEncoding | None, labelled: int) -> Mask | None:
+def _make_mask(
+    mask: Path | None, encoding: MaskEncoding | None, labelled: int
+) -> MaskReader | None:
     if mask is None:
         return None
     if encoding is None:

@@ -17,7 +17,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Mask, Sample, SkippedImage
+from edgeinspect.learning.datasets.dataset import (
+    Dataset,
+    LayoutHints,
+    MaskReader,
+    Sample,
+    SkippedImage,
+)
 from edgeinspect.learning.datasets.files import (
     contains_images,
     images_below,
@@ -114,7 +120,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     )
 
 
-def _mask_paths(mask: Mask) -> list[Path]:
+def _mask_paths(mask: MaskReader) -> list[Path]:
     return [file for _class_id, file in mask.files] if isinstance(mask, MaskPerClass) else []
 
 
@@ -131,7 +137,7 @@ def _defect_folder(path: Path, file: Path) -> str:
     return parts[1] if len(parts) > 2 else ""
 
 
-def _find_mask(folder: Path, file: Path, class_id: int) -> Mask:
+def _find_mask(folder: Path, file: Path, class_id: int) -> MaskReader:
     stem = normalize_name(file.stem)
     inner = [each for each in subfolders(folder) if normalize_name(each.name) == stem]
     masks = images_below(inner[0]) if inner else []

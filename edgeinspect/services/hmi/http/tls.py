@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import structlog
 
-from edgeinspect.config import Section
+from edgeinspect.config import ConfigSection
 from edgeinspect.errors import ConfigError, ConfigFault, DataError
 from edgeinspect.services.hmi.alarm_remedies import CERTIFICATE_REFUSED
 from edgeinspect.system import log_events
@@ -28,7 +28,7 @@ _MAX_PEM_BYTES = 1 << 20
 _PEM_BEGIN = b"-----BEGIN "
 
 
-class TlsConfig(Section, frozen=True):
+class TlsConfig(ConfigSection, frozen=True):
     """The certificate of the HTTP server."""
 
     certificate: str

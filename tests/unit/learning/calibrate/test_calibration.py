@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra c
 pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
 
 from edgeinspect.cli.main import main
-from edgeinspect.learning.calibrate.distance import Distance
+from edgeinspect.learning.calibrate.distance import OutputDistance
 from edgeinspect.learning.calibrate.layer_sensitivity import (
     LayerSensitivity,
     SensitivityReport,
@@ -281,7 +281,7 @@ def test_openvino_runs_the_convolutions_in_int8(workspace: Path, tmp_path: Path)
 
 def test_layers_that_are_not_needed_in_float_are_quantized_again() -> None:
     rows = tuple(LayerSensitivity(name, 16, 16, 10.0, 1.0, 0.0, 0.0, 0.0) for name in "abcd")
-    found = SensitivityReport(rows, Distance(0, (), ""), Distance(1, (), ""), 4)
+    found = SensitivityReport(rows, OutputDistance(0, (), ""), OutputDistance(1, (), ""), 4)
     assert exclude_layers(found, lambda names: {"b", "d"} <= set(names), 4) == ("b", "d")
     assert exclude_layers(found, lambda names: "a" in names, 4) == ("a",)
     assert exclude_layers(found, lambda names: "d" in names, 3) is None

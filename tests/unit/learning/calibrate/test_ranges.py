@@ -19,7 +19,7 @@ from edgeinspect.learning.calibrate.qdq_placement import plan_qdq
 from edgeinspect.learning.calibrate.ranges import (
     BINS,
     METHODS,
-    Histogram,
+    ActivationHistogram,
     clip_value,
     clip_values,
     collect_histograms,
@@ -35,8 +35,8 @@ from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms
 from tests.unit.learning.calibrate import networks
 
 
-def counted(*parts: np.ndarray) -> Histogram:
-    histogram = Histogram()
+def counted(*parts: np.ndarray) -> ActivationHistogram:
+    histogram = ActivationHistogram()
     for part in parts:
         histogram.add(part.astype(np.float32))
     return histogram

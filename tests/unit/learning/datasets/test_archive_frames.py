@@ -21,7 +21,7 @@ from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.learning.datasets.archive_frames import Correction, read_corrections
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.services.archiver.writer import ArchiveWriter
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.format import ArchiveCategory
 from edgeinspect.storage.archive.reader import FrameQuery
 from edgeinspect.testing.doubles import model_spec, pixel_segmenter
 from edgeinspect.tools.archive_export import export_dataset
@@ -55,10 +55,12 @@ def archive(tmp_path: Path) -> Path:
         region = SCRATCH if seq % 2 else PIT
         keeper.save(pending_frame(seq, mask=mask_of(seq, region.class_id), regions=(region,)))
     for seq in range(11, 17):
-        keeper.save(pending_frame(seq, Category.PASS))
-    keeper.save(pending_frame(21, Category.NEAR, mask_of(21, 3), reason=Reason.BELOW_THRESHOLDS))
-    keeper.save(pending_frame(31, Category.NO_VERDICT))
-    keeper.save(pending_frame(41, Category.SIMULATED))
+        keeper.save(pending_frame(seq, ArchiveCategory.PASS))
+    keeper.save(
+        pending_frame(21, ArchiveCategory.NEAR, mask_of(21, 3), reason=Reason.BELOW_THRESHOLDS)
+    )
+    keeper.save(pending_frame(31, ArchiveCategory.NO_VERDICT))
+    keeper.save(pending_frame(41, ArchiveCategory.SIMULATED))
     keeper.close()
     return keeper.root
 
@@ -100,11 +102,11 @@ def test_an_exported_set_reads_back_unchanged(archive: Path, tmp_path: Path, lay
 
 
 def test_only_some_are_exported(archive: Path, tmp_path: Path) -> None:
-    wanted = FrameQuery(kinds=(Category.REJECT, Category.PASS), label="pit")
+    wanted = FrameQuery(kinds=(ArchiveCategory.REJECT, ArchiveCategory.PASS), label="pit")
     assert export_dataset(archive, tmp_path / "pits", "severstal", wanted, {}).image_count == 3
     with pytest.raises(DataError, match="no defective frame"):
         export_dataset(
-            archive, tmp_path / "good", "severstal", FrameQuery(kinds=(Category.PASS,)), {}
+            archive, tmp_path / "good", "severstal", FrameQuery(kinds=(ArchiveCategory.PASS,)), {}
         )
     assert not (tmp_path / "good").exists()
     with pytest.raises(StorageError, match="not empty"):
@@ -188,7 +190,7 @@ def test_rejects_without_masks_are_skipped_or_predicted(tmp_path: Path) -> None:
     painted.pixels[:] = 99
     painted.pixels[3:6, 4:8] = 2
     keeper.save(painted)
-    keeper.save(pending_frame(11, Category.PASS))
+    keeper.save(pending_frame(11, ArchiveCategory.PASS))
     keeper.close()
     data = open_dataset(keeper.root)
     assert (data.has_masks, data.classes) == (False, ("defect",))

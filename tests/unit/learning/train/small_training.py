@@ -18,7 +18,7 @@ from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train import fit as fitting
 from edgeinspect.learning.train.checkpoint import RunFolder
 from edgeinspect.learning.train.networks import SmallGate
-from edgeinspect.learning.train.recipe import Recipe
+from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     kind, folder, target = sys.argv[1], RunFolder(Path(sys.argv[2])), Path(sys.argv[3])
     distributed.set_thread_count(1)
     strips = load_strip(5, 10, height_px=48, width_px=112)
-    recipe = Recipe(12, batch=6, crop_width_px=32, validate_every=4, seed=3)
+    recipe = TrainingRecipe(12, batch=6, crop_width_px=32, validate_every=4, seed=3)
     fitting._SAVE_INTERVAL_S = 0.0
     with distributed.process_group():
         torch.manual_seed(3)

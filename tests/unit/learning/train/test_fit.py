@@ -29,7 +29,7 @@ from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E40
 from edgeinspect.learning.train.fit import fit, learning_rate  # noqa: E402
 from edgeinspect.learning.train.losses import segmentation_loss  # noqa: E402
 from edgeinspect.learning.train.plan import apply_settings  # noqa: E402
-from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
+from edgeinspect.learning.train.recipe import TrainingRecipe  # noqa: E402
 from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402
 from edgeinspect.learning.train.tasks import GateTask  # noqa: E402
 
@@ -114,7 +114,7 @@ def test_every_loss_decreases_towards_the_label(kind: Any) -> None:
 
 
 def test_a_sample_depends_on_seed_step_and_index_alone(strips: ImageArrays) -> None:
-    recipe = Recipe(10, batch=4, crop_height_px=16, crop_width_px=16)
+    recipe = TrainingRecipe(10, batch=4, crop_height_px=16, crop_width_px=16)
     whole = BatchSampler(strips, recipe).draw(7, range(4))
     part = BatchSampler(strips, recipe).draw(7, [2])
     assert torch.equal(whole[0][2:3], part[0])
@@ -123,7 +123,7 @@ def test_a_sample_depends_on_seed_step_and_index_alone(strips: ImageArrays) -> N
 
 
 def test_the_last_steps_are_on_whole_images(strips: ImageArrays) -> None:
-    recipe = Recipe(10, batch=4, crop_height_px=16, crop_width_px=16, whole_ratio=0.2)
+    recipe = TrainingRecipe(10, batch=4, crop_height_px=16, crop_width_px=16, whole_ratio=0.2)
     sampler = BatchSampler(strips, recipe)
     assert sampler.draw(7, range(sampler.batch_size(7)))[0].shape == (4, 1, 16, 16)
     assert sampler.draw(8, range(sampler.batch_size(8)))[0].shape == (2, 1, 48, 112)
@@ -164,7 +164,7 @@ def test_augmentation_keeps_mask_and_image_aligned(
 
 def test_rates_rise_and_fall() -> None:
     for schedule in ("onecycle", "cosine"):
-        recipe = Recipe(100, schedule=schedule)  # type: ignore[arg-type]
+        recipe = TrainingRecipe(100, schedule=schedule)  # type: ignore[arg-type]
         rates = [learning_rate(recipe, step) for step in range(100)]
         assert np.argmax(rates) in (14, 15)
         assert rates[-1] < 1e-3 * max(rates)
@@ -191,7 +191,7 @@ def small_net() -> Any:
 
 def test_a_nan_loss_names_its_step(strips: ImageArrays) -> None:
     with pytest.raises(DataError, match="nan at step 2"):
-        fit(small_net(), NanLossTask(strips), strips, Recipe(5, batch=2))
+        fit(small_net(), NanLossTask(strips), strips, TrainingRecipe(5, batch=2))
 
 
 class ScriptedScoreTask(GateTask):
@@ -208,7 +208,7 @@ def test_the_best_weights_are_kept_and_patience_stops(strips: ImageArrays) -> No
     task = ScriptedScoreTask(strips)
     task.scores = [0.1, 0.9, 0.3, 0.2, 0.5, 0.6]
     state = TrainingState()
-    recipe = Recipe(12, batch=2, validate_every=2, patience=2)
+    recipe = TrainingRecipe(12, batch=2, validate_every=2, patience=2)
     net = fit(small_net(), task, strips, recipe, validation=strips, state=state)
     assert (state.step, state.best_score) == (8, 0.9)
     assert all(torch.equal(net.state_dict()[name], value) for name, value in state.best.items())
@@ -245,9 +245,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
 
 
 def test_settings_over_a_recipe() -> None:
-    recipe = apply_settings(Recipe(5), ["batch=8", "augment.noise=1.5", "loss=ce+lovasz"])
+    recipe = apply_settings(TrainingRecipe(5), ["batch=8", "augment.noise=1.5", "loss=ce+lovasz"])
     assert (recipe.batch, recipe.augment.noise, recipe.loss) == (8, 1.5, "ce+lovasz")
     assert replace(recipe, batch=16) != recipe
     for wrong in ("batch", "nothing=1", "batch=x", "augment=1", "loss=hinge"):
         with pytest.raises(UsageError):
-            apply_settings(Recipe(5), [wrong])
+            apply_settings(TrainingRecipe(5), [wrong])

@@ -24,7 +24,7 @@ from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E40
 from edgeinspect.learning.train.export import ModelCard, export_graph  # noqa: E402
 from edgeinspect.learning.train.fit import fit  # noqa: E402
 from edgeinspect.learning.train.networks import ResUNet, SmallGate, count_parameters  # noqa: E402
-from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
+from edgeinspect.learning.train.recipe import TrainingRecipe  # noqa: E402
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
 from edgeinspect.storage.model_store import ModelStore  # noqa: E402
 
@@ -38,7 +38,7 @@ def card(name: str, classes: tuple[str, ...]) -> ModelCard:
     return ModelCard(name, 3, classes, "run-1", {"suspect": 0.5}, {}, {}, "2026-01-01")
 
 
-def fit_gate(strips: ImageArrays, recipe: Recipe, losses: list[float] | None = None) -> Any:
+def fit_gate(strips: ImageArrays, recipe: TrainingRecipe, losses: list[float] | None = None) -> Any:
     recorded = [] if losses is None else losses
     return fit(
         SmallGate(),
@@ -49,7 +49,7 @@ def fit_gate(strips: ImageArrays, recipe: Recipe, losses: list[float] | None = N
     )
 
 
-def fit_segmenter(strips: ImageArrays, recipe: Recipe) -> Any:
+def fit_segmenter(strips: ImageArrays, recipe: TrainingRecipe) -> Any:
     return fit(ResUNet(4), SegmenterTask(strips, 4, recipe.loss), strips, recipe)
 
 
@@ -72,7 +72,7 @@ def test_same_seed_same_weights(strips: ImageArrays) -> None:
 
     def weights() -> bytes:
         torch.manual_seed(1)
-        net = fit_segmenter(strips, Recipe(3, batch=4))
+        net = fit_segmenter(strips, TrainingRecipe(3, batch=4))
         return b"".join(value.numpy().tobytes() for value in net.state_dict().values())
 
     assert weights() == weights()
@@ -80,7 +80,7 @@ def test_same_seed_same_weights(strips: ImageArrays) -> None:
 
 def test_gate_training_and_export_under_the_contract(strips: ImageArrays, tmp_path: Path) -> None:
     losses: list[float] = []
-    net = fit_gate(strips, Recipe(12, batch=6), losses)
+    net = fit_gate(strips, TrainingRecipe(12, batch=6), losses)
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
     export_graph(net, card("g", ("defect",)), tmp_path, strips.images[:2])
     spec = ModelStore(tmp_path).resolve("g")
@@ -93,7 +93,7 @@ def test_gate_training_and_export_under_the_contract(strips: ImageArrays, tmp_pa
 def test_exported_areas_and_scores_agree_with_the_class_map(
     strips: ImageArrays, tmp_path: Path
 ) -> None:
-    net = fit_segmenter(strips, Recipe(4, batch=4))
+    net = fit_segmenter(strips, TrainingRecipe(4, batch=4))
     export_graph(net, card("s", tuple(strips.classes)), tmp_path, strips.images[:2])
     spec = ModelStore(tmp_path).resolve("s")
     for class_map, area_px, score in run_graph(spec.path, strips.images[:4]):

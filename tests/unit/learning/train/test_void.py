@@ -12,7 +12,7 @@ from edgeinspect.learning.datasets.dataset import VOID  # noqa: E402
 from edgeinspect.learning.evaluate.image_source import class_id_table  # noqa: E402
 from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix  # noqa: E402
 from edgeinspect.learning.train.losses import coarse_targets, segmentation_loss  # noqa: E402
-from edgeinspect.learning.train.recipe import Recipe  # noqa: E402
+from edgeinspect.learning.train.recipe import TrainingRecipe  # noqa: E402
 from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
 
@@ -56,7 +56,7 @@ def make_images() -> ImageArrays:
 
 
 def test_crops_are_not_defective_by_void() -> None:
-    recipe = Recipe(50, crop_height_px=8, crop_width_px=8, batch=4)
+    recipe = TrainingRecipe(50, crop_height_px=8, crop_width_px=8, batch=4)
     sampler = BatchSampler(make_images(), recipe)
     for step in range(30):
         _images, masks, labels = sampler.draw(step, range(4))

@@ -14,7 +14,7 @@ from edgeinspect.errors import ConfigError
 from edgeinspect.services.archiver.config import load_archive_config, parse_archive_config
 from edgeinspect.services.archiver.service import ArchiverService
 from edgeinspect.services.gateway.config import parse_config as parse_gateway
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.format import ArchiveCategory
 from tests.archive_fixture import config
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -79,8 +79,8 @@ def test_invalid_file_exits_with_78(tmp_path: Path) -> None:
 def test_documentation_lists_the_categories_in_order() -> None:
     text = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]*\|$", text, flags=re.MULTILINE)
-    assert [name for name in named if name in {kind.value for kind in Category}] == [
-        kind.value for kind in Category
+    assert [name for name in named if name in {kind.value for kind in ArchiveCategory}] == [
+        kind.value for kind in ArchiveCategory
     ]
 
 

@@ -19,12 +19,12 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError
-from edgeinspect.services.archiver.config import Quotas
+from edgeinspect.services.archiver.config import ArchiveQuotas
 from edgeinspect.services.archiver.frame_source import FrameSource
 from edgeinspect.services.archiver.retention_policy import classify
 from edgeinspect.services.archiver.subscriber import ArchiveSubscriber
 from edgeinspect.services.archiver.write_queue import WriteQueue
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.format import ArchiveCategory
 from edgeinspect.storage.archive.progress import ArchiveProgress, LossReason
 from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.wire.messages import Heartbeat
@@ -44,7 +44,7 @@ class ScriptedLine:
         self.cursor = cursor
         self.acked = 0
         self.account = ArchiveProgress(cursor)
-        self.waiting = WriteQueue(room, Quotas().quota_of)
+        self.waiting = WriteQueue(room, ArchiveQuotas().quota_of)
         rules = config(folder, "pass_ratio: 0")
         self.saved: set[tuple[int, int]] = set()
         self.catcher = ArchiveSubscriber(
@@ -214,4 +214,4 @@ def test_ignores_invalid_messages_and_other_lines(tmp_path: Path) -> None:
     line.queue_live(rejected_verdict(1))
     assert line.step() == [1]
     assert line.catcher.epoch == 7
-    assert Category.REJECT.rank < Category.NEAR.rank
+    assert ArchiveCategory.REJECT.rank < ArchiveCategory.NEAR.rank

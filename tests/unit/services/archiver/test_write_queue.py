@@ -10,20 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edgeinspect.services.archiver.config import Quotas
+from edgeinspect.services.archiver.config import ArchiveQuotas
 from edgeinspect.services.archiver.write_queue import PendingFrame, WriteQueue
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.format import ArchiveCategory
 from edgeinspect.storage.archive.progress import ArchiveProgress, LossReason
 from tests.archive_fixture import pending_frame
 
 ONE = pending_frame(1).size_bytes
-SHARE = Quotas().quota_of
+SHARE = ArchiveQuotas().quota_of
 
 
 def test_get_returns_the_oldest_of_the_most_useful() -> None:
     queue = WriteQueue(100 * ONE, SHARE)
     for seq, kind in enumerate(
-        [Category.PASS, Category.REJECT, Category.NEAR, Category.REJECT, Category.SIMULATED]
+        [
+            ArchiveCategory.PASS,
+            ArchiveCategory.REJECT,
+            ArchiveCategory.NEAR,
+            ArchiveCategory.REJECT,
+            ArchiveCategory.SIMULATED,
+        ]
     ):
         assert not queue.put(pending_frame(seq, kind))
     order = [queue.get(0) for _ in range(5)]
@@ -35,16 +41,16 @@ def test_get_returns_the_oldest_of_the_most_useful() -> None:
 def test_reject_evicts_passes_and_not_the_reverse() -> None:
     queue = WriteQueue(10 * ONE, SHARE)
     for seq in range(10):
-        assert not queue.put(pending_frame(seq, Category.PASS))
+        assert not queue.put(pending_frame(seq, ArchiveCategory.PASS))
     for seq in range(10, 19):
-        (dropped,) = queue.put(pending_frame(seq, Category.REJECT))
-        assert dropped.kind is Category.PASS
+        (dropped,) = queue.put(pending_frame(seq, ArchiveCategory.REJECT))
+        assert dropped.kind is ArchiveCategory.PASS
     (dropped,) = queue.put(
-        pending_frame(19, Category.REJECT)
+        pending_frame(19, ArchiveCategory.REJECT)
     )  # the one remaining pass is within its quota
-    assert (dropped.kind, dropped.key[1]) == (Category.REJECT, 10)
-    (dropped,) = queue.put(pending_frame(20, Category.PASS))
-    assert (dropped.kind, dropped.key[1]) == (Category.PASS, 9)
+    assert (dropped.kind, dropped.key[1]) == (ArchiveCategory.REJECT, 10)
+    (dropped,) = queue.put(pending_frame(20, ArchiveCategory.PASS))
+    assert (dropped.kind, dropped.key[1]) == (ArchiveCategory.PASS, 9)
 
 
 def test_frame_larger_than_the_capacity_is_evicted_itself() -> None:
@@ -67,9 +73,9 @@ def test_get_wakes_for_a_frame_and_for_close() -> None:
     assert [frame.key[1] if frame else None for frame in got] == [1, None]
 
 
-@given(st.lists(st.tuples(st.sampled_from(Category), st.booleans()), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from(ArchiveCategory), st.booleans()), max_size=60))
 @settings(deadline=None)
-def test_every_evicted_frame_is_returned(steps: list[tuple[Category, bool]]) -> None:
+def test_every_evicted_frame_is_returned(steps: list[tuple[ArchiveCategory, bool]]) -> None:
     queue = WriteQueue(5 * ONE, SHARE)
     inside: set[int] = set()
     for seq, (kind, take) in enumerate(steps):

@@ -28,7 +28,7 @@ from edgeinspect.services.archiver.writer import DAY_NS, ArchiveWriter
 from edgeinspect.storage.archive.format import (
     INDEX_FILE,
     PARTIAL_SUFFIX,
-    Category,
+    ArchiveCategory,
     is_archive,
     read_sidecar,
     sidecars,
@@ -63,7 +63,9 @@ class ArchiveFixture:
         self.writer = ArchiveWriter(self.config, self.clock)
         self.root = self.writer.root
 
-    def save(self, *seqs: int, kind: Category = Category.REJECT, **changes: Any) -> None:
+    def save(
+        self, *seqs: int, kind: ArchiveCategory = ArchiveCategory.REJECT, **changes: Any
+    ) -> None:
         for seq in seqs:
             frame = pending_frame(seq, kind, **changes)
             self.writer.progress.mark_pending(frame.key)
@@ -100,11 +102,11 @@ def test_saves_pixels_and_verdict(folder: Path) -> None:
     ((path, sidecar),) = [(path, read_sidecar(path)) for path in sidecars(archive.root)]
     assert path.name == "t.top.7.5.json"
     assert sidecar.verdict == pending_frame(5).verdict
-    expected = (Category.REJECT, "scratch", True)
+    expected = (ArchiveCategory.REJECT, "scratch", True)
     assert (sidecar.kind, sidecar.label, sidecar.picture.lossless) == expected
     ((kind, pixels),) = archived_frames(archive.root).values()
     assert np.array_equal(pixels[:, :, None], noise_image(5))
-    assert kind is Category.REJECT
+    assert kind is ArchiveCategory.REJECT
     assert is_archive(archive.root)
     assert find_frame(archive.root, "5") == find_frame(archive.root, "t.top.7.5") == (path, sidecar)
     archive.writer.close()
@@ -140,8 +142,8 @@ MANY = 30
 
 def test_evicts_the_least_useful_frames_first(folder: Path) -> None:
     archive = ArchiveFixture(folder, "shares: {near: 0, reject: 0, no_verdict: 0, passed: 0}", 1.0)
-    archive.save(*range(MANY // 2), kind=Category.PASS, shape=LARGE)
-    archive.save(*range(1000, 1000 + MANY // 2), kind=Category.NEAR, shape=LARGE)
+    archive.save(*range(MANY // 2), kind=ArchiveCategory.PASS, shape=LARGE)
+    archive.save(*range(1000, 1000 + MANY // 2), kind=ArchiveCategory.NEAR, shape=LARGE)
     archive.save(*range(2000, 2000 + MANY // 2), shape=LARGE)
     left = archive.saved_seqs()
     assert 2**20 * 0.9 < archive.writer.size_bytes <= 2**20
@@ -152,7 +154,7 @@ def test_evicts_the_least_useful_frames_first(folder: Path) -> None:
     passes = sorted(seq for seq in left if seq < 1000)
     assert 0 < len(passes) < MANY // 2
     assert passes == list(range(MANY // 2 - len(passes), MANY // 2)), "the oldest go first"
-    archive.save(*range(3000, 3000 + MANY), kind=Category.SIMULATED, shape=LARGE)
+    archive.save(*range(3000, 3000 + MANY), kind=ArchiveCategory.SIMULATED, shape=LARGE)
     assert archive.saved_seqs() >= left, "the least useful pushes nothing out"
     assert archive.writer.progress.totals[LossReason.LESS_USEFUL] > MANY // 2
     archive.writer.close()
@@ -479,7 +481,7 @@ def test_failed_write_leaves_no_file_and_is_retried(
 ) -> None:
     archive = ArchiveFixture(folder)
     waiting = WriteQueue(1 << 20, archive.config.shares.quota_of)
-    for frame in (pending_frame(1), pending_frame(2, Category.NEAR)):
+    for frame in (pending_frame(1), pending_frame(2, ArchiveCategory.NEAR)):
         archive.writer.progress.mark_pending(frame.key)
         waiting.put(frame)
     archive.writer.progress.advance(2)
@@ -594,7 +596,9 @@ def test_integrity_check_finds_a_changed_image(folder: Path) -> None:
     assert [Path(each).stem for each in found.broken] == ["t.top.7.2"]
     archive.writer.close()
     (archive.root / INDEX_FILE).unlink()
-    assert {row.seq for row in find_frames(archive.root, FrameQuery(kinds=(Category.REJECT,)))} == {
+    assert {
+        row.seq for row in find_frames(archive.root, FrameQuery(kinds=(ArchiveCategory.REJECT,)))
+    } == {
         1,
         2,
         3,

@@ -32,8 +32,8 @@ from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError
 from edgeinspect.services.gateway.config import GatewayConfig, parse_config
 from edgeinspect.services.gateway.gateway import Gateway
-from edgeinspect.services.gateway.handshake import Completion
-from edgeinspect.services.gateway.journal import Journal
+from edgeinspect.services.gateway.handshake import ResultCompletion
+from edgeinspect.services.gateway.journal import GatewayJournal
 from edgeinspect.services.gateway.part_memory import PartMemory
 from edgeinspect.wire.messages import Heartbeat
 from tests.unit.clocks import PreemptedClock
@@ -123,7 +123,7 @@ class GatewayHarness:
         self.start()
 
     def start(self, config: GatewayConfig = CONFIG) -> None:
-        self.journal = Journal(self.folder / "j", name="plc-1", capacity=256)
+        self.journal = GatewayJournal(self.folder / "j", name="plc-1", capacity=256)
         self.memory = PartMemory(self.folder / "j.memory", name="plc-1", capacity=256)
         self.gateway = Gateway(
             config,
@@ -389,7 +389,7 @@ def test_a_stop_of_the_gateway_forces_no_result(harness: GatewayHarness) -> None
     harness.link.ack = 1
     harness.advance(20)
     assert [record.completion for record in harness.journal.read_records() if record.outcome] == [
-        Completion.ACKED
+        ResultCompletion.ACKED
     ]
 
 

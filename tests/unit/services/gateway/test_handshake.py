@@ -24,12 +24,12 @@ from edgeinspect.errors import InternalError
 from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.services.gateway.handshake import (
     CompletedResult,
-    Completion,
     Handshake,
     HandshakeSettings,
+    ResultCompletion,
     ResultTotals,
 )
-from edgeinspect.services.gateway.line_monitor import LineStatus
+from edgeinspect.services.gateway.line_monitor import GatewayLineStatus
 from edgeinspect.services.gateway.plc_results import PendingResult, result_for_lost
 from edgeinspect.testing.peers import PlcProgram
 
@@ -37,8 +37,8 @@ ACK_TIMEOUT_NS = 500 * NS_PER_MS
 RULES = HandshakeSettings(
     acknowledges=True, ack_timeout_ns=ACK_TIMEOUT_NS, buffer_size=4, heartbeat_interval_ns=NS_PER_S
 )
-ONLINE = LineStatus(True, PlcError.NONE, "", 7, 0)
-OFFLINE = LineStatus(False, PlcError.HEARTBEAT_LOST, "", 7, 0)
+ONLINE = GatewayLineStatus(True, PlcError.NONE, "", 7, 0)
+OFFLINE = GatewayLineStatus(False, PlcError.HEARTBEAT_LOST, "", 7, 0)
 
 
 def pending(
@@ -56,7 +56,7 @@ class FakePlc:
         self.now_ns = 0
 
     def cycle(
-        self, status: LineStatus = ONLINE, **commands: Any
+        self, status: GatewayLineStatus = ONLINE, **commands: Any
     ) -> tuple[ProcessImage, list[CompletedResult]]:
         written = replace(self.inputs.commands or PlcCommands(), **commands)
         self.inputs = replace(self.inputs, commands=written)
@@ -79,7 +79,7 @@ def test_a_result_is_shown_until_it_is_acknowledged() -> None:
     plc.deliver(image)
     image, completed = plc.cycle()
     assert [(each.completion, each.result.seq) for each in completed if each.result] == [
-        (Completion.ACKED, 1)
+        (ResultCompletion.ACKED, 1)
     ]
     assert (image.result_id, image.passed, image.rejected) == (2, False, True)
 
@@ -99,7 +99,7 @@ def test_on_a_new_journal_an_ack_before_the_delivery_report_counts(
         assert not completed
         plc.deliver(image)
         _image, completed = plc.cycle()
-    assert [each.completion for each in completed] == [Completion.ACKED]
+    assert [each.completion for each in completed] == [ResultCompletion.ACKED]
 
 
 @pytest.mark.parametrize("written", [{"results_ack": 1}, {"results_ack": 1, "ack_after": 0}])
@@ -133,7 +133,7 @@ def test_an_ack_timeout_forces_the_result_and_is_counted() -> None:
     assert not plc.cycle()[1]
     plc.now_ns += 1
     image, completed = plc.cycle()
-    assert [each.completion for each in completed] == [Completion.FORCED]
+    assert [each.completion for each in completed] == [ResultCompletion.FORCED]
     assert (image.forced_total, image.error) == (1, PlcError.ACK_TIMEOUT)
     image, _completed = plc.cycle(fault_reset=True)
     assert image.error is PlcError.NONE
@@ -195,7 +195,7 @@ def test_after_a_reconnection_no_pass_is_shown_past_its_act_by() -> None:
     plc.deliver(image)
     _image, completed = plc.cycle(results_ack=1, ack_after=image.revision)
     assert [(each.completion, each.result.cause) for each in completed if each.result] == [
-        (Completion.ACKED, CAUSE_LATE)
+        (ResultCompletion.ACKED, CAUSE_LATE)
     ]
 
 
@@ -208,7 +208,7 @@ def test_a_pass_taken_before_a_disconnection_is_recorded_as_a_pass() -> None:
     plc.inputs = replace(plc.inputs, is_connected=True)
     _image, completed = plc.cycle(results_ack=1, ack_after=shown.revision)
     assert [(each.completion, each.result.outcome) for each in completed if each.result] == [
-        (Completion.ACKED, PlcOutcome.PASS)
+        (ResultCompletion.ACKED, PlcOutcome.PASS)
     ]
 
 
@@ -218,7 +218,7 @@ def test_no_timeout_runs_while_the_gateway_is_stopped() -> None:
     plc.handshake.extend_ack_deadline(3 * ACK_TIMEOUT_NS - NS_PER_MS)
     assert not plc.cycle()[1]
     plc.now_ns += ACK_TIMEOUT_NS
-    assert [each.completion for each in plc.cycle()[1]] == [Completion.FORCED]
+    assert [each.completion for each in plc.cycle()[1]] == [ResultCompletion.FORCED]
 
 
 def test_fail_safe_hides_a_result_and_shows_it_again() -> None:
@@ -240,7 +240,7 @@ def test_an_ack_during_fail_safe_counts() -> None:
     plc.deliver(plc.cycle()[0])
     plc.cycle(OFFLINE)
     _image, completed = plc.cycle(OFFLINE, results_ack=1)
-    assert [each.completion for each in completed] == [Completion.ACKED]
+    assert [each.completion for each in completed] == [ResultCompletion.ACKED]
 
 
 def test_an_overrun_loses_no_result() -> None:
@@ -263,7 +263,7 @@ def test_after_a_sequence_reset_an_old_ack_does_not_count() -> None:
     plc.handshake.reset_sequence(8)
     plc.handshake.enqueue(pending(1))
     image, completed = plc.cycle()
-    assert [each.completion for each in completed] == [Completion.SEQUENCE_RESET]
+    assert [each.completion for each in completed] == [ResultCompletion.SEQUENCE_RESET]
     assert (image.sequence_generation, image.result_id) == (1, 1)
     plc.deliver(image)
     assert not plc.cycle()[1]
@@ -288,7 +288,7 @@ def test_without_acknowledgement_a_delivered_result_is_applied() -> None:
     plc = FakePlc(Handshake(replace(RULES, acknowledges=False)))
     plc.handshake.enqueue(pending(1))
     plc.deliver(plc.cycle()[0])
-    assert [each.completion for each in plc.cycle()[1]] == [Completion.DELIVERED]
+    assert [each.completion for each in plc.cycle()[1]] == [ResultCompletion.DELIVERED]
 
 
 def test_without_a_change_the_image_is_the_same_object() -> None:
@@ -351,7 +351,7 @@ class HandshakeMachine(RuleBasedStateMachine):
             assert each.result.seq - each.result.frames_covered == last, "in order, none skipped"
             self.applied.append(each.result)
             self.totals = self.handshake.totals
-            if each.completion is Completion.ACKED:
+            if each.completion is ResultCompletion.ACKED:
                 assert self.plc.last_id >= each.result.seq, "acknowledged, so it was taken"
         self.image = self.handshake.update_image(ONLINE if self.online else OFFLINE, self.now_ns)
         result = self.image.result

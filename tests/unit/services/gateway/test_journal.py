@@ -10,11 +10,11 @@ import pytest
 
 from edgeinspect.domain.plc import PlcOutcome, PlcResult
 from edgeinspect.errors import DataError, DeviceLostError, exit_code_of
-from edgeinspect.services.gateway.handshake import CompletedResult, Completion, ResultTotals
+from edgeinspect.services.gateway.handshake import CompletedResult, ResultCompletion, ResultTotals
 from edgeinspect.services.gateway.journal import (
     _HEADER,
     RECORD_BYTES,
-    Journal,
+    GatewayJournal,
     decode_record,
     encode_record,
     next_record,
@@ -22,12 +22,12 @@ from edgeinspect.services.gateway.journal import (
 from tests.unit.services.gateway.invalid_files import INVALID_KINDS, put_invalid_file
 
 
-def completed(seq: int, completion: Completion = Completion.ACKED) -> CompletedResult:
+def completed(seq: int, completion: ResultCompletion = ResultCompletion.ACKED) -> CompletedResult:
     return CompletedResult(completion, PlcResult(seq, 7, PlcOutcome.REJECT, 10, reject_code=12), 7)
 
 
-def journal(path: Path, capacity: int = 16) -> Journal:
-    return Journal(path, name="plc-1", capacity=capacity)
+def journal(path: Path, capacity: int = 16) -> GatewayJournal:
+    return GatewayJournal(path, name="plc-1", capacity=capacity)
 
 
 def test_it_continues_where_it_ended(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_it_continues_where_it_ended(tmp_path: Path) -> None:
     first.set_cursor(40, 7, 1)
     for seq in range(41, 44):
         first.append(completed(seq), seq)
-    first.append(completed(44, Completion.FORCED), 44)
+    first.append(completed(44, ResultCompletion.FORCED), 44)
     first.close()
     second = journal(tmp_path / "j")
     assert second.cursor == 44
@@ -75,7 +75,7 @@ def test_another_capacity_keeps_the_newest_records(tmp_path: Path) -> None:
 def test_a_sequence_reset_restarts_at_0(tmp_path: Path) -> None:
     log = journal(tmp_path / "j")
     log.append(completed(9), 1)
-    log.append(CompletedResult(Completion.SEQUENCE_RESET, None, 8), 2)
+    log.append(CompletedResult(ResultCompletion.SEQUENCE_RESET, None, 8), 2)
     log.close()
     again = journal(tmp_path / "j")
     assert again.cursor == 0
@@ -120,9 +120,9 @@ def test_a_file_that_is_not_this_journal_is_refused(tmp_path: Path) -> None:
         journal(tmp_path / "text")
     journal(tmp_path / "j").close()
     with pytest.raises(DataError, match="journal of the gateway 'plc-1'"):
-        Journal(tmp_path / "j", name="plc-2", capacity=16)
+        GatewayJournal(tmp_path / "j", name="plc-2", capacity=16)
     with pytest.raises(DeviceLostError, match="cannot be used"):
-        Journal(tmp_path / "text" / "j", name="plc-1", capacity=16)
+        GatewayJournal(tmp_path / "text" / "j", name="plc-1", capacity=16)
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

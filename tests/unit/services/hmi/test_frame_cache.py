@@ -19,7 +19,7 @@ from edgeinspect.services.hmi.drift import DriftMonitor
 from edgeinspect.services.hmi.encoding import encode_mask_png, encode_thumbnail
 from edgeinspect.services.hmi.frame_cache import FrameCache
 from edgeinspect.storage.archive.format import (
-    Category,
+    ArchiveCategory,
     ImageFile,
     Sidecar,
     frame_folder,
@@ -164,7 +164,7 @@ def test_finds_an_archived_frame_by_its_verdict(tmp_path: Path) -> None:
     name = f"{frame_name(one)}.png"
     (folder / name).write_bytes(data.tobytes())
     document = Sidecar(
-        kind=Category.REJECT,
+        kind=ArchiveCategory.REJECT,
         label="scratch",
         saved_at_utc_ns=0,
         verdict=one,

@@ -22,7 +22,7 @@ from edgeinspect.services.hmi.drift import (
     make_reference,
     stability_index,
 )
-from edgeinspect.services.hmi.host_sensors import HostState, read_host_state
+from edgeinspect.services.hmi.host_sensors import HostTemperatures, read_host_state
 from edgeinspect.services.hmi.metrics import Metrics, MetricSources
 from edgeinspect.storage.archive.status import ArchiveStatus, write_status
 from tests.unit.services.hmi.builders import (
@@ -34,7 +34,7 @@ from tests.unit.services.hmi.builders import (
     make_verdict,
 )
 
-HOST = HostState({"cpu-0": 61.5}, 3, 0.8)
+HOST = HostTemperatures({"cpu-0": 61.5}, 3, 0.8)
 
 
 def measures(window: int = 300) -> Metrics:
@@ -101,7 +101,7 @@ def test_exports_the_daemon_status() -> None:
 
 def test_exports_without_any_message() -> None:
     state, drift = make_line_state(ManualClock()), DriftMonitor("strip", 200, 200, None)
-    sources = MetricSources(state, drift, ("top",), 150, lambda: HostState({}, None, None))
+    sources = MetricSources(state, drift, ("top",), 150, lambda: HostTemperatures({}, None, None))
     exported_names = names(Metrics(sources))
     assert "edgeinspect_inspected" in exported_names
     assert "edgeinspect_frames_captured_total" not in exported_names
@@ -188,7 +188,7 @@ def test_sharpness_falls_with_blur() -> None:
 
 
 def test_reads_available_host_sensors(tmp_path: Path) -> None:
-    assert read_host_state(tmp_path) == HostState({}, None, None)
+    assert read_host_state(tmp_path) == HostTemperatures({}, None, None)
     for path, text in (
         ("class/thermal/thermal_zone0/type", "x86_pkg_temp\n"),
         ("class/thermal/thermal_zone0/temp", "61500\n"),

@@ -14,9 +14,9 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelKind, Precision
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.storage.model_store import (
+    ModelStage,
     ModelStore,
     ModelVersions,
-    Stage,
     default_root,
     read_manifest,
 )
@@ -291,7 +291,7 @@ def test_promote_and_roll_back(root: Path, model: ModelVersions) -> None:
     assert live(root) == 3
     model.promote(1, "first")
     assert live(root) == 1
-    assert ModelStore(root).stage_of("tiny-gate", 3) is Stage.CANDIDATE
+    assert ModelStore(root).stage_of("tiny-gate", 3) is ModelStage.CANDIDATE
     model.promote(2, "better", actor="ann")
     assert model.rollback("worse").live == 1
     assert model.rollback().live == 3
@@ -311,8 +311,8 @@ def test_a_pinned_model_is_not_changed_by_a_new_version(root: Path, model: Model
 def test_shadow_is_one_version_and_never_the_live_one(root: Path, model: ModelVersions) -> None:
     model.promote(1)
     model.set_shadow(2)
-    assert model.set_shadow(3).stage_of(3) is Stage.SHADOW
-    assert model.read_state().stage_of(2) is Stage.CANDIDATE
+    assert model.set_shadow(3).stage_of(3) is ModelStage.SHADOW
+    assert model.read_state().stage_of(2) is ModelStage.CANDIDATE
     with pytest.raises(ModelError, match="is the live version"):
         model.set_shadow(1)
     assert model.promote(3).shadow is None

@@ -111,7 +111,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_in_place_of_a_file_never_hangs(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t.spool")
-    with pytest.raises(ConfigError, match="no regular file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         spool(tmp_path)
     with pytest.raises(DeviceLostError):
         FrameRingReader(tmp_path / "t.spool")

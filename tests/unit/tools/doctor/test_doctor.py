@@ -14,7 +14,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.config.loader import LoadedConfig, parse_config
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.storage.shared_memory.folder import default_folder
-from edgeinspect.tools.doctor import Diagnostic, Host, Severity, run_checks
+from edgeinspect.tools.doctor import Diagnostic, DiagnosticSeverity, Host, run_checks
 from edgeinspect.tools.doctor.cameras import read_camera_states
 from edgeinspect.tools.doctor.network import check_network
 
@@ -87,9 +87,12 @@ def diagnose(
 
 def test_a_well_configured_pc_has_no_problem(pc: FakeHost) -> None:
     diagnostics = diagnose(pc)
-    assert {f.state for f in diagnostics.values()} <= {Severity.OK, Severity.SKIPPED}
+    assert {f.state for f in diagnostics.values()} <= {
+        DiagnosticSeverity.OK,
+        DiagnosticSeverity.SKIPPED,
+    }
     assert not any(f.remedy for f in diagnostics.values())
-    assert len([f for f in diagnostics.values() if f.state is Severity.OK]) >= 9
+    assert len([f for f in diagnostics.values() if f.state is DiagnosticSeverity.OK]) >= 9
 
 
 def test_an_empty_tree_has_no_error(tmp_path: Path) -> None:
@@ -104,30 +107,36 @@ def test_an_empty_tree_has_no_error(tmp_path: Path) -> None:
             "/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
             "powersave",
             "processor.governor",
-            Severity.WARNING,
+            DiagnosticSeverity.WARNING,
             "cpupower",
         ),
         (
             "/proc/sys/kernel/sched_rt_runtime_us",
             "500000",
             "processor.realtime_share",
-            Severity.WARNING,
+            DiagnosticSeverity.WARNING,
             "sched_rt_runtime_us=950000",
         ),
         (
             "/proc/sys/net/core/rmem_max",
             "212992",
             "network.socket_buffers",
-            Severity.WARNING,
+            DiagnosticSeverity.WARNING,
             "net.core.rmem_max=",
         ),
-        ("/sys/class/net/eth0/mtu", "1500", "network.eth0.mtu", Severity.WARNING, "mtu 9000"),
+        (
+            "/sys/class/net/eth0/mtu",
+            "1500",
+            "network.eth0.mtu",
+            DiagnosticSeverity.WARNING,
+            "mtu 9000",
+        ),
     ],
 )
 def test_each_wrong_setting_is_found_with_its_remedy(
-    pc: FakeHost, name: str, text: str, check: str, state: Severity, remedy: str
+    pc: FakeHost, name: str, text: str, check: str, state: DiagnosticSeverity, remedy: str
 ) -> None:
-    assert diagnose(pc)[check].state is Severity.OK
+    assert diagnose(pc)[check].state is DiagnosticSeverity.OK
     pc.put(name, text)
     diagnostics = diagnose(pc)[check]
     assert diagnostics.state is state
@@ -158,17 +167,17 @@ def set_mode(pc: FakeHost) -> None:
 @pytest.mark.parametrize(
     ("spoil", "check", "state"),
     [
-        (set_ring, "network.eth0.ring", Severity.WARNING),
-        (set_clock, "time.synchronous", Severity.WARNING),
-        (set_disk, "storage.disk", Severity.ERROR),
-        (set_journal, "storage.journal", Severity.WARNING),
-        (set_mode, "keys.server.key_secret", Severity.ERROR),
+        (set_ring, "network.eth0.ring", DiagnosticSeverity.WARNING),
+        (set_clock, "time.synchronous", DiagnosticSeverity.WARNING),
+        (set_disk, "storage.disk", DiagnosticSeverity.ERROR),
+        (set_journal, "storage.journal", DiagnosticSeverity.WARNING),
+        (set_mode, "keys.server.key_secret", DiagnosticSeverity.ERROR),
     ],
 )
 def test_other_problems_are_found_with_a_remedy(
-    pc: FakeHost, spoil: Callable[[FakeHost], None], check: str, state: Severity
+    pc: FakeHost, spoil: Callable[[FakeHost], None], check: str, state: DiagnosticSeverity
 ) -> None:
-    assert diagnose(pc)[check].state is Severity.OK
+    assert diagnose(pc)[check].state is DiagnosticSeverity.OK
     spoil(pc)
     diagnostics = diagnose(pc)[check]
     assert diagnostics.state is state
@@ -189,35 +198,35 @@ def test_unplugged_and_wireless_cards_are_ignored(pc: FakeHost) -> None:
 
 
 def test_the_network_is_skipped_for_a_line_without_packet_cameras(pc: FakeHost) -> None:
-    assert diagnose(pc, line())["network"].state is Severity.SKIPPED
+    assert diagnose(pc, line())["network"].state is DiagnosticSeverity.SKIPPED
 
 
 def test_real_time_requires_its_drop_in(pc: FakeHost) -> None:
     wanting = line(real_time={"fifo_priority": 20, "lock_memory": True})
-    assert diagnose(pc, wanting)["processor.realtime_limits"].state is Severity.SKIPPED
+    assert diagnose(pc, wanting)["processor.realtime_limits"].state is DiagnosticSeverity.SKIPPED
     unit = (ROOT / "systemd/edgeinspect@.service").read_text(encoding="utf-8")
     pc.put("/usr/lib/systemd/system/edgeinspect@.service", unit)
     diagnostics = diagnose(pc, wanting)["processor.realtime_limits"]
-    assert diagnostics.state is Severity.ERROR
+    assert diagnostics.state is DiagnosticSeverity.ERROR
     assert "drop-ins/realtime.conf" in diagnostics.remedy
-    assert diagnose(pc, line())["processor.realtime_limits"].state is Severity.SKIPPED
+    assert diagnose(pc, line())["processor.realtime_limits"].state is DiagnosticSeverity.SKIPPED
     drop_in = (ROOT / "systemd/drop-ins/realtime.conf").read_text(encoding="utf-8")
     pc.put("/etc/systemd/system/edgeinspect@example.service.d/realtime.conf", drop_in)
-    assert diagnose(pc, wanting)["processor.realtime_limits"].state is Severity.OK
+    assert diagnose(pc, wanting)["processor.realtime_limits"].state is DiagnosticSeverity.OK
 
 
 def test_the_disk_must_have_space_for_the_ledger(pc: FakeHost) -> None:
     pc.free = 10 * GIB
     small, large = ({"folder": "/var/lib/edgeinspect/ledger", "max_mib": m} for m in (5e3, 2e4))
-    assert diagnose(pc, line(ledger=small))["storage.disk"].state is Severity.OK
-    assert diagnose(pc, line(ledger=large))["storage.disk"].state is Severity.WARNING
+    assert diagnose(pc, line(ledger=small))["storage.disk"].state is DiagnosticSeverity.OK
+    assert diagnose(pc, line(ledger=large))["storage.disk"].state is DiagnosticSeverity.WARNING
 
 
 def test_the_memory_must_have_space_for_the_spool(pc: FakeHost) -> None:
     pc.free = 80 << 20
-    assert diagnose(pc, line())["storage.memory"].state is Severity.ERROR
+    assert diagnose(pc, line())["storage.memory"].state is DiagnosticSeverity.ERROR
     small = {"folder": "/run/edgeinspect/example", "slots": 64}
-    assert diagnose(pc, line(spool=small))["storage.memory"].state is Severity.OK
+    assert diagnose(pc, line(spool=small))["storage.memory"].state is DiagnosticSeverity.OK
 
 
 def test_the_memory_is_checked_in_the_lines_folder(
@@ -231,16 +240,18 @@ def test_the_memory_is_checked_in_the_lines_folder(
     )
     monkeypatch.setattr(pc, "is_read_only", lambda name: name == "/run/edgeinspect/example")
     finding = diagnose(pc, line())["storage.memory"]
-    assert finding.state is Severity.ERROR
+    assert finding.state is DiagnosticSeverity.ERROR
     assert "read-only" in finding.found
 
 
 def test_an_encrypted_line_requires_its_key(pc: FakeHost) -> None:
     publish = {"verdicts": "tcp://*:5590", "replay": "tcp://*:5591", "curve": "/etc/nowhere"}
     diagnostics = diagnose(pc, line(publish=publish))["keys.server"]
-    assert diagnostics.state in (Severity.ERROR, Severity.SKIPPED)
+    assert diagnostics.state in (DiagnosticSeverity.ERROR, DiagnosticSeverity.SKIPPED)
     publish["curve"] = "/etc/edgeinspect/keys"
-    assert diagnose(pc, line(publish=publish))["keys.server.key_secret"].state is Severity.OK
+    assert (
+        diagnose(pc, line(publish=publish))["keys.server.key_secret"].state is DiagnosticSeverity.OK
+    )
 
 
 # -- GPU ---------------------------------------------------------------------------------
@@ -270,11 +281,11 @@ def test_a_throttled_card_is_found(
 
 
 def test_a_missing_or_unresponsive_driver_is_found(pc: FakeHost) -> None:
-    assert diagnose(pc)["gpu"].state is Severity.SKIPPED
+    assert diagnose(pc)["gpu"].state is DiagnosticSeverity.SKIPPED
     engines = {"gate": {"type": "trt", "model": "a"}, "segmenter": {"type": "trt", "model": "b"}}
-    assert diagnose(pc, line(engines=engines))["gpu.driver"].state is Severity.ERROR
+    assert diagnose(pc, line(engines=engines))["gpu.driver"].state is DiagnosticSeverity.ERROR
     pc.put("/proc/driver/nvidia/version", "570")
-    assert diagnose(pc)["gpu.driver"].state is Severity.ERROR
+    assert diagnose(pc)["gpu.driver"].state is DiagnosticSeverity.ERROR
 
 
 def test_mode_and_clocks_of_a_jetson_are_checked(pc: FakeHost) -> None:
@@ -288,25 +299,27 @@ def test_mode_and_clocks_of_a_jetson_are_checked(pc: FakeHost) -> None:
     pc.command_outputs["nvpmodel"] = "NV Power Mode: MAXN\n0\n"
     pc.put("/sys/class/devfreq/17000000.gpu/min_freq", "1300500000")
     diagnostics = diagnose(pc)
-    assert {diagnostics[c].state for c in ("gpu.power_mode", "gpu.clocks")} == {Severity.OK}
+    assert {diagnostics[c].state for c in ("gpu.power_mode", "gpu.clocks")} == {
+        DiagnosticSeverity.OK
+    }
 
 
 # -- cameras -----------------------------------------------------------------------------
 
 
 def test_a_camera_is_opened_if_no_line_runs(pc: FakeHost, tmp_path: Path) -> None:
-    assert diagnose(pc, line())["camera.top"].state is Severity.OK
+    assert diagnose(pc, line())["camera.top"].state is DiagnosticSeverity.OK
     missing = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
     diagnostics = diagnose(pc, missing)["camera.top"]
-    assert diagnostics.state is Severity.ERROR
+    assert diagnostics.state is DiagnosticSeverity.ERROR
     assert diagnostics.remedy
 
 
 def test_a_camera_in_use_is_not_opened(pc: FakeHost, tmp_path: Path) -> None:
     missing = line(cameras={"top": {"type": "folder", "path": str(tmp_path / "nowhere")}})
-    assert diagnose(pc, missing, top="live")["camera.top"].state is Severity.OK
+    assert diagnose(pc, missing, top="live")["camera.top"].state is DiagnosticSeverity.OK
     diagnostics = diagnose(pc, missing, top="lost")["camera.top"]
-    assert diagnostics.state is Severity.ERROR
+    assert diagnostics.state is DiagnosticSeverity.ERROR
     assert "EI_CAMERA=top" in diagnostics.remedy
 
 
@@ -321,16 +334,16 @@ def test_without_a_status_no_line_runs() -> None:
 @pytest.mark.parametrize(
     ("states", "options", "code"),
     [
-        ({"a": Severity.OK, "b": Severity.WARNING}, [], 0),
-        ({"a": Severity.OK, "b": Severity.WARNING}, ["--strict"], 78),
-        ({"camera.top": Severity.ERROR, "b": Severity.OK}, [], 75),
-        ({"camera.top": Severity.ERROR, "b": Severity.ERROR}, [], 78),
+        ({"a": DiagnosticSeverity.OK, "b": DiagnosticSeverity.WARNING}, [], 0),
+        ({"a": DiagnosticSeverity.OK, "b": DiagnosticSeverity.WARNING}, ["--strict"], 78),
+        ({"camera.top": DiagnosticSeverity.ERROR, "b": DiagnosticSeverity.OK}, [], 75),
+        ({"camera.top": DiagnosticSeverity.ERROR, "b": DiagnosticSeverity.ERROR}, [], 78),
     ],
 )
 def test_the_exit_code_depends_on_the_failed_checks(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    states: dict[str, Severity],
+    states: dict[str, DiagnosticSeverity],
     options: list[str],
     code: int,
 ) -> None:

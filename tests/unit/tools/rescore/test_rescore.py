@@ -21,7 +21,7 @@ from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DataError, DeviceLostError
 from edgeinspect.registry import is_installed
 from edgeinspect.services.archiver.writer import ArchiveWriter
-from edgeinspect.storage.archive.format import Category
+from edgeinspect.storage.archive.format import ArchiveCategory
 from edgeinspect.testing.doubles import brightness_gate, pixel_segmenter
 from edgeinspect.tools.rescore.plan import RescoreFrame, chunk_result_path
 from edgeinspect.tools.rescore.run import (
@@ -43,7 +43,7 @@ ENGINES = Path(__file__).resolve().parents[4] / "engines"
 def archive(tmp_path: Path) -> Path:
     keeper = ArchiveWriter(config(tmp_path), ManualClock())
     for seq in range(1, 41):
-        frame = pending_frame(seq, Category.REJECT if seq % 4 == 0 else Category.PASS)
+        frame = pending_frame(seq, ArchiveCategory.REJECT if seq % 4 == 0 else ArchiveCategory.PASS)
         frame.pixels[0, 0] = seq * 6  # by `brightness_gate` the probability, of 255
         keeper.save(frame)
     keeper.close()
