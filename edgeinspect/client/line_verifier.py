@@ -47,7 +47,7 @@ class LineVerifier:
             line: The line's name.
             folder: Folder of its spool; by default the one in the heartbeat, else the default
                 one of the line.
-            owners: Users, in addition to root and the own one, whose spool is trusted.
+            owners: Users, in addition to root and the current one, whose spool is trusted.
         """
         self.line = line
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Opens spool and ledger, and continues where the daemon before this one ended."""
+"""Opens spool and ledger, and continues where the previous daemon ended."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def check_clock_step(steps: ClockStepDetector, record_event: RecordEvent) -> Non
 def check_clock_at_start(
     config: LineConfig, steps: ClockStepDetector, record_event: RecordEvent
 ) -> None:
-    """Check whether the wall clock was set since the last verdict of the daemon before."""
+    """Check whether the wall clock was set since the previous daemon's last verdict."""
     ledger = _ledger_path(config)
     try:
         last_utc_ns = read_tail(ledger).last_utc_ns if ledger else None

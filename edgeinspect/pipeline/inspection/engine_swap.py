@@ -1,7 +1,7 @@
 """The engine swap: other engines on a running line, without losing a frame.
 
-Loading, warm-up and golden frames run in the caller's thread while the old engines go on
-inspecting; then each worker switches its inspector between two frames. A failure before that
+Loading, warm-up and golden frames run in the caller's thread while the old engines
+inspect; then each worker switches its inspector between two frames. A failure before that
 changes nothing, and raises an alarm.
 Source: docs/decisions/0010-model-store.md
 """
@@ -27,9 +27,9 @@ from edgeinspect.system import log_events
 _log = structlog.get_logger()
 _WARM_UP_ROUNDS = 6
 _IDLE_WAIT_MAX_NS = 50 * NS_PER_MS
-"""Longest wait for a moment without a frame, which a line at its limit does not have."""
+"""Maximum wait for a moment without a frame; a fully loaded line has none."""
 _REST_RATIO = 3
-"""For each unit of time that new engines took, this many are left to the line alone."""
+"""Pause after each step, as a multiple of the time that the step took."""
 _REST_MAX_NS = 300 * NS_PER_MS
 _RELOAD_ALARM_NS = 60 * NS_PER_S
 """A reload that takes longer raises an alarm."""
@@ -123,7 +123,7 @@ class EngineSwap:
         _log.error(log_events.ENGINE_REFUSED, problem=str(error))
 
     def wait_for_idle(self) -> None:
-        """Leave the machine to the line for a while, then wait for a moment without a frame.
+        """Pause so that frames get the processor, then wait for a moment without a frame.
 
         Called between two steps of preparing new engines, by one thread at a time.
         """

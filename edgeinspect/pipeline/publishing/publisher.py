@@ -262,7 +262,7 @@ class Publisher:
         timings = self._timings
         row = seq % timings.slots
         topic = timings.topics[row]
-        if not topic:  # left open by the daemon before this one
+        if not topic:  # left open by the previous daemon
             verdict = decode_verdict(body)
             topic = verdict_topic(verdict.line, verdict.camera, verdict.decision)
             self._send_multipart([topic, body])

@@ -286,7 +286,7 @@ def restart_verdict(
 ) -> Verdict:
     """Return the verdict of a frame that a crashed daemon left open.
 
-    Its epoch is that of the frame, so that a gateway can tell it from the current epoch's.
+    Its epoch is that of the frame, which distinguishes it from verdicts of the current epoch.
     """
     open_record = record or OpenRecord("unknown", 0, 0, now_utc_ns, now_utc_ns, now_utc_ns)
     return Verdict(

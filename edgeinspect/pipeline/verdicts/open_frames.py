@@ -21,7 +21,7 @@ class SlotOwner(Enum):
     QUEUE = auto()
     """The frame waits; the thread that removes it from the queue owns the slot."""
     WORKER = auto()
-    NOBODY = auto()
+    RELEASED = auto()
     """The slot has been released."""
 
 
@@ -74,7 +74,7 @@ class OpenFrame:
 
     def release_slot(self) -> None:
         """Release the slot; called once, by the slot's owner."""
-        self.slot_owner = SlotOwner.NOBODY
+        self.slot_owner = SlotOwner.RELEASED
         if self.ring is not None and self.slot >= 0:
             slot, self.slot = self.slot, -1
             self.ring.release(slot)

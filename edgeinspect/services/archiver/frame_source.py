@@ -14,8 +14,8 @@ _EPOCHS_KEPT = 2
 class FrameSource:
     """The frame rings of one line. Not thread-safe; reads only.
 
-    The rings of a dead daemon stay attached until the next but one: the next daemon closes the
-    frames that were left open, and their pixels are still here.
+    The rings of a crashed daemon stay attached for two epochs: the next daemon closes the frames
+    that were left open, and their pixels are still here.
     """
 
     def __init__(self, folder: Path, line: str) -> None:

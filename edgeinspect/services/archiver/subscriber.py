@@ -60,7 +60,7 @@ class ArchiveSubscriber:
         classify: Category of a frame; None if it is not saved.
         is_saved: True for an (epoch, seq) that is saved already.
         write_queue: Receives the copied frames.
-        progress: Notes what became of each frame.
+        progress: Records whether each frame was saved or lost.
         clock: Throttles the log.
         """
         self.copied_frames = 0

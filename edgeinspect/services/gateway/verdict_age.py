@@ -15,7 +15,7 @@ class VerdictAgeTracker:
     """The polls and messages of the gateway's loop. For that thread."""
 
     def __init__(self, now_ns: int, silence_ns: int) -> None:
-        """Start without a message; after `silence_ns` without one the line counts as away."""
+        """Start without a message; after `silence_ns` without one the line counts as offline."""
         self._silence_ns = silence_ns
         self._last_iteration_ns = now_ns
         self._last_message_ns: int | None = None
@@ -42,11 +42,11 @@ class VerdictAgeTracker:
 
     def record_empty_poll(self, polled_at_ns: int) -> None:
         """Record an empty poll that began at `polled_at_ns`."""
-        heard_at_ns = self._last_message_ns
+        last_message_ns = self._last_message_ns
         if (
-            heard_at_ns is not None
+            last_message_ns is not None
             and polled_at_ns >= self._uncertain_until_ns
-            and polled_at_ns - heard_at_ns <= self._silence_ns
+            and polled_at_ns - last_message_ns <= self._silence_ns
         ):
             self._empty_at_ns = polled_at_ns
 

@@ -16,7 +16,7 @@ class LossReason(str, Enum):
     TOO_LATE = "too_late"
     """Its slot in the ring was reused: the archive was slow, or was not running."""
     VERDICT_LOST = "gone"
-    """Its verdict is lost too: the archive was away longer than the spool reaches back."""
+    """Its verdict is lost too: the archiver did not run for longer than the spool covers."""
     EVICTED = "memory"
     """While it waited to be written a more useful frame needed the memory."""
     LESS_USEFUL = "room"

@@ -18,7 +18,7 @@ OWNER_VARIABLE = "EDGEINSPECT_STORE_OWNER"
 
 
 def trusted_owners() -> frozenset[int]:
-    """Return the users whose files are loaded: root, the own one, and that of `OWNER_VARIABLE`."""
+    """Return the users whose files are loaded: root, our own, and that of `OWNER_VARIABLE`."""
     named = os.environ.get(OWNER_VARIABLE, "")
     if not named:
         return frozenset({0, os.geteuid()})

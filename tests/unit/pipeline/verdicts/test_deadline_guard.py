@@ -52,7 +52,7 @@ def test_the_slot_of_a_waiting_frame_is_released_and_that_of_a_worker_is_not(
     free_slots = harness.ring.free_slots
     harness.clock.advance(BUDGET_NS)
     harness.guard.close_due()
-    assert (first.slot_owner, second.slot_owner) == (SlotOwner.WORKER, SlotOwner.NOBODY)
+    assert (first.slot_owner, second.slot_owner) == (SlotOwner.WORKER, SlotOwner.RELEASED)
     assert harness.ring.free_slots == free_slots + 1
     assert harness.frame_queue.pop_earliest() is None
     harness.worker.inspect(first)
