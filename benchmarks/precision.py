@@ -3,7 +3,7 @@
 A, B, A, B ... on the same frames in one process, so that both see the same load; the ratio is the
 median over rounds with a bootstrap interval. Also reports the precision in which OpenVINO ran each
 convolution, and with --stem how much of the gain comes from the rewritten first convolution
-(docs/decisions/0012-calibration.md) and not from INT8.
+(docs/explanation/decisions/0012-calibration.md) and not from INT8.
 
     python benchmarks/precision.py FP32_MODEL INT8_MODEL [--rounds 300] [--stem] [--threads 2]
 

@@ -44,13 +44,13 @@ _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9_-]+) -->\n).*?(<!-- end -->)", r
 
 PAGES = (
     "README.md",
-    "docs/archive.md",
-    "docs/calibration.md",
-    "docs/configuration.md",
-    "docs/events.md",
-    "docs/models.md",
-    "docs/hmi.md",
-    "docs/wire.md",
+    "docs/howto/archive.md",
+    "docs/howto/calibration.md",
+    "docs/reference/configuration.md",
+    "docs/reference/events.md",
+    "docs/reference/models.md",
+    "docs/howto/hmi.md",
+    "docs/reference/wire.md",
 )
 
 
@@ -627,7 +627,7 @@ def rendered() -> dict[Path, str]:
         text = (ROOT / page).read_text(encoding="utf-8")
         files[ROOT / page] = _BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}{m[3]}", text)
     for cls in MESSAGES:
-        files[ROOT / "docs" / "schema" / schema_name(cls)] = schema(cls)
+        files[ROOT / "docs" / "reference" / "schema" / schema_name(cls)] = schema(cls)
     for name in ("strip.yaml", "folder.yaml", "service/example.yaml"):
         path = ROOT / "examples" / name
         files[path] = with_thresholds(path.read_text(encoding="utf-8"))

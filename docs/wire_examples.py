@@ -1,4 +1,4 @@
-"""One message of each type, for docs/wire.md: a scratched plate on line `strip`."""
+"""One message of each type, for docs/reference/wire.md: a scratched plate on line `strip`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A plugin is one file that exposes `Options` (a frozen msgspec.Struct) and `build(options, clock)`;
 its file name is its `type:` in the configuration. What a camera may provide in addition is a
-Protocol of its own here; the line finds it with isinstance. See docs/architecture.md.
+Protocol of its own here; the line finds it with isinstance. See docs/explanation/architecture.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks a loaded graph against the model contract, independent of the library.
 
-Source: docs/models.md
+Source: docs/reference/models.md
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def check_graph(
         raise ModelError(
             f"{spec.id} violates the model contract: {'; '.join(violations)}",
             where=str(spec.path),
-            remedy="docs/models.md describes the contract",
+            remedy="docs/reference/models.md describes the contract",
         )
 
 

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: the default backend without a GPU.
 
 Measured 2 to 5 times faster than ONNX Runtime on INT8 graphs with VNNI
-(docs/decisions, benchmarks/).
+(docs/explanation/decisions, benchmarks/).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A frame's pixels are a view of the buffer in which Aravis received them, until `release`. Buffers
 are never freed (`_aravis/connection.py`): pixels used after `release` are stale, but valid memory.
-Source: docs/decisions/0013-cameras.md
+Source: docs/explanation/decisions/0013-cameras.md
 """
 
 from __future__ import annotations

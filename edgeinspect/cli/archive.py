@@ -28,7 +28,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 def archive() -> None:
     """Archive the images of a line that are worth keeping.
 
-    ARCHIVE is the folder that an archive's configuration names. See docs/archive.md.
+    ARCHIVE is the folder that an archive's configuration names. See docs/howto/archive.md.
     """
 
 

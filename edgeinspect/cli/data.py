@@ -35,7 +35,7 @@ _GOOD_ROW = "(good)"
 def data() -> None:
     """Check a data set of images, and split it.
 
-    PATH is the set's folder, in any layout of docs/data.md; the layout is recognised.
+    PATH is the set's folder, in any layout of docs/reference/data.md; the layout is recognised.
     """
 
 

@@ -31,7 +31,7 @@ def hmi(
     """Run the HMI described in FILE: the line's state, images, search and metrics.
 
     Exits with 0 when stopped by SIGTERM or Ctrl-C. The HMI subscribes to the line and reads its
-    ring and ledger; nothing in the daemon waits for it. See docs/hmi.md.
+    ring and ledger; nothing in the daemon waits for it. See docs/howto/hmi.md.
     """
     if passwd is not None and remove is not None:
         raise UsageError("give one of --passwd and --remove")

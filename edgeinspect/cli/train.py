@@ -55,7 +55,7 @@ _training_options = with_options(
         type=click.Choice(["1", "3"]),
         help="1 grey, 3 colour; as the images are by default.",
     ),
-    click.option("--arch", metavar="NAME", help="Network; see docs/training.md."),
+    click.option("--arch", metavar="NAME", help="Network; see docs/howto/training.md."),
     click.option("--weights", type=_FILE, help="Pretrained weights (.pth) to start from."),
     click.option("--steps", type=click.IntRange(1), help="Number of training steps."),
     click.option(

@@ -5,7 +5,7 @@ the line's spool, which only the line's user can write: the sending daemon must 
 have announced its epoch in it, and a verdict must be in it as it was received. From another PC
 the line is verified by its key (CURVE), or not at all, which must be configured explicitly.
 
-Source: docs/wire.md, "Verifying the sender"; docs/decisions/0020-wire.md
+Source: docs/reference/wire.md, "Verifying the sender"; docs/explanation/decisions/0020-wire.md
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 No reject threshold has a default: a line that rejects parts states explicitly when.
 A plugin's options are defined in the plugin's file (`type:` is its name), not here.
-Changes to these names are listed in docs/config_changes.md.
+Changes to these names are listed in docs/reference/config_changes.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The model contract as types: inputs, outputs and identity of a model.
 
-Source: docs/models.md
+Source: docs/reference/models.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The verdict: what was decided on one frame, why, and by which models.
 
 These structs are the wire format: their field names are the JSON keys of
-`edgeinspect.verdict/1` (docs/wire.md). msgspec encodes one in about a microsecond.
+`edgeinspect.verdict/1` (docs/reference/wire.md). msgspec encodes one in about a microsecond.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads one image file into pixels: the same for training, evaluation and the line.
 
-The rules are in docs/data.md, "How an image is read". The package `formats` parses the headers;
-`ReadSettings` holds what no single file states, such as the bit depth of the camera.
+The rules are in docs/reference/data.md, "How an image is read". The package `formats` parses the
+headers; `ReadSettings` holds what no single file states, such as the bit depth of the camera.
 """
 
 from __future__ import annotations

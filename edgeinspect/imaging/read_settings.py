@@ -38,7 +38,7 @@ class ReadDeclaration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     bits: BitDepth | None = None
     """Bit depth of the camera, for every image."""
     flat_end: bool = False
-    """Accept images that end in rows of zeros or of grey 128; see docs/data.md."""
+    """Accept images that end in rows of zeros or of grey 128; see docs/reference/data.md."""
 
 
 @dataclass(frozen=True, slots=True)

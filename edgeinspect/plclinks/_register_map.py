@@ -10,7 +10,7 @@ would be taken without its part. Text is UTF-8, two bytes a word, padded with ze
 part id is never truncated: one that does not fit is left out, and its part does not pass.
 
 Moving a value is a breaking change: raise `MAP_VERSION` and note it in the changelog. A test
-keeps the tables in docs/plc.md equal to these.
+keeps the tables in docs/reference/plc.md equal to these.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Siemens S7: writes the output block into a data block of the PLC and reads the input block.
 
 The data blocks must not be "optimized" in TIA Portal, and PUT/GET must be permitted; see
-docs/plc.md. Byte = 2 x word of the map; S7 is big-endian, as the map is.
+docs/reference/plc.md. Byte = 2 x word of the map; S7 is big-endian, as the map is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Real-time settings of the process and its threads, of the kernel and of the interpreter.
 
 A setting is either applied or refused with an error that names the missing permission.
-Figures: docs/decisions/0005-threads-and-clocks.md
+Figures: docs/explanation/decisions/0005-threads-and-clocks.md
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A dead RTC battery, a wrong date in the firmware, a manual `date`, a forged time server: each
 can move the wall clock by years. Retention counts elapsed time by the monotonic clock, and
 wall-clock timestamps are marked while they cannot be trusted.
-Source: docs/decisions/0021-wall-clock-steps.md
+Source: docs/explanation/decisions/0021-wall-clock-steps.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The published messages: topics, bodies and their encoding.
 
 Multipart: topic, JSON body, and for a live verdict, if masks are published, the mask.
-Source: docs/wire.md, docs/decisions/0004-order-on-the-wire.md
+Source: docs/reference/wire.md, docs/explanation/decisions/0004-order-on-the-wire.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Requests of a client's DEALER to the line's ROUTER, and the replies.
 
 Every request for verdicts gets a reply; verdicts that are no longer held are named in it.
-Source: docs/wire.md
+Source: docs/reference/wire.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Peers that end by a reset, behind what they sent: libzmq must not see it first, or it aborts.
 
 The line is a process of its own, since it is the process that would end. Over TCP: a Unix
-socket cannot be kept from saying at once that its peer has gone (docs/security.md).
+socket cannot be kept from saying at once that its peer has gone (docs/explanation/security.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The messages that stand in docs/wire.md: one of every kind."""
+"""The messages that stand in docs/reference/wire.md: one of every kind."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Each step reports whether it ran, whether it passed, and its measurements. A step that cannot run
 reports the reason, and the others continue. Every step runs in a separate process, as it may end
-it. The report is `gpu.json` in FOLDER, and a table on the terminal. docs/hardware.md lists what
-each step verifies.
+it. The report is `gpu.json` in FOLDER, and a table on the terminal. docs/howto/hardware.md lists
+what each step verifies.
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ def loss() -> dict[str, Any]:
         again = fresh is not device and fresh.is_alive()
     except NotAvailableError:
         again = False
-    # Both results are valid; docs/hardware.md describes the consequence.
+    # Both results are valid; docs/howto/hardware.md describes the consequence.
     return {"fault": message, "new_context_works_in_process": again}
 
 

@@ -1,4 +1,4 @@
-"""The HMI behind a real nginx, configured as in docs/hmi.md."""
+"""The HMI behind a real nginx, configured as in docs/howto/hmi.md."""
 
 from __future__ import annotations
 

@@ -150,8 +150,8 @@ def captured(machine: Machine) -> int:
 
 
 def documented_commands(heading: str) -> list[str]:
-    """Return the commands of one section of docs/install.md."""
-    text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    """Return the commands of one section of docs/howto/install.md."""
+    text = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
     section = re.split(r"^## ", text.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
     blocks = re.findall(r"^```sh\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
     commands = "".join(blocks).splitlines()
@@ -472,7 +472,7 @@ def test_documented_commands(machine: Machine, heading: str) -> None:
 
 
 def test_all_documented_commands_are_run() -> None:
-    text = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
     with_commands = {s.partition("\n")[0] for s in text.split("\n## ") if "```sh" in s}
     assert with_commands == {*SECTIONS, "Install", "Upgrade", "Remove"}
 

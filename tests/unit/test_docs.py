@@ -92,7 +92,7 @@ def test_files_named_in_backticks_exist(name: str) -> None:
 
 def test_files_of_the_architecture_page_exist() -> None:
     """Its paths are relative to the package, and name whole files."""
-    text = prose((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    text = prose((ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8"))
     paths = re.findall(r"`([\w/]+\.(?:py|js))`", text)
     assert len(paths) > 80
     for target in paths:
@@ -150,14 +150,14 @@ def test_generated_parts_are_up_to_date(reference: ModuleType) -> None:
 
 
 def test_the_event_catalogue_is_complete() -> None:
-    text = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "events.md").read_text(encoding="utf-8")
     for name, value in vars(log_events).items():
         if name.isupper():
             assert f"`{value}`" in text
 
 
 def test_the_configuration_reference_is_complete() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
 
     def walk(cls: type[msgspec.Struct], path: str) -> None:
         for field in msgspec.structs.fields(cls):
@@ -171,7 +171,7 @@ def test_the_configuration_reference_is_complete() -> None:
 
 def test_every_message_has_a_schema_and_a_valid_example(reference: ModuleType) -> None:
     for cls in reference.MESSAGES:
-        path = ROOT / "docs" / "schema" / reference.schema_name(cls)
+        path = ROOT / "docs" / "reference" / "schema" / reference.schema_name(cls)
         whole = json.loads(path.read_text(encoding="utf-8"))
         assert whole["title"] == reference.tag(cls)
         example = reference.EXAMPLES[cls.__name__]
@@ -179,8 +179,8 @@ def test_every_message_has_a_schema_and_a_valid_example(reference: ModuleType) -
 
 
 def documented_camera() -> str:
-    """Return the source of the camera in docs/architecture.md."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    """Return the source of the camera in docs/explanation/architecture.md."""
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- example: camera -->\n```python\n(.*?)```", text, flags=re.DOTALL)
     assert block is not None
     return block[1]
@@ -228,7 +228,7 @@ def test_the_documented_camera_delivers_frames() -> None:
 
 def test_functions_named_in_the_architecture_page_exist() -> None:
     """Search `Class.method` in backticks in the sources, so that renamed ones are found."""
-    text = prose((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    text = prose((ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8"))
     sources = "\n".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "edgeinspect").rglob("*.py")
     )

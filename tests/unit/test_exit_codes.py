@@ -1,6 +1,6 @@
 """Which errors at start end with an exit code on which systemd restarts, and which do not.
 
-One row per error; docs/install.md has the same table.
+One row per error; docs/howto/install.md has the same table.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The same code runs on TensorRT 10.3 to 11.x: every name used here exists in all 
 (tests/contract/test_tensorrt_api.py reads this file). Names that 11 removed are in
 `LEGACY_NAMES`, accessed by name, and used only for the fallback to weak typing.
 
-Source: docs/decisions/0011-tensorrt.md
+Source: docs/explanation/decisions/0011-tensorrt.md
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def build_plan(
         raise ModelError(
             f"TensorRT cannot build a plan: {messages.last()}",
             where=str(path),
-            remedy="See the log, and docs/hardware.md for causes",
+            remedy="See the log, and docs/howto/hardware.md for causes",
         )
     new_cache: trt.ITimingCache = config.get_timing_cache()
     return _copy_bytes(plan), _copy_bytes(new_cache.serialize())

@@ -4,7 +4,7 @@ Contexts live as long as the process: pycuda frees an object only while its cont
 and a context that is released while another thread uses it crashes the process. pycuda has no
 graphs; they are called in libcuda directly.
 
-Source: docs/decisions/0011-tensorrt.md
+Source: docs/explanation/decisions/0011-tensorrt.md
 """
 
 from __future__ import annotations

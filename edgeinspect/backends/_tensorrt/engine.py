@@ -1,6 +1,6 @@
 """Runs a plan: its execution context, stream and memory.
 
-Source: docs/decisions/0011-tensorrt.md
+Source: docs/explanation/decisions/0011-tensorrt.md
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A plan is native code for one GPU and one TensorRT. It is read only from a folde
 user can write, its hash is checked on the same bytes that are loaded, and it is used only if every
 value in its manifest is still the same.
 
-Source: docs/decisions/0011-tensorrt.md; CVE-2026-24227
+Source: docs/explanation/decisions/0011-tensorrt.md; CVE-2026-24227
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Post-training quantization: calibrates an FP32 model to INT8 and verifies the result.
 
 Needs the extras `onnx` and `cpu`; torch is not needed.
-Source: docs/calibration.md, docs/decisions/0012-calibration.md
+Source: docs/howto/calibration.md, docs/explanation/decisions/0012-calibration.md
 """
 
 from edgeinspect.learning.calibrate.acceptance import (

@@ -3,7 +3,7 @@
 Symmetric int8, zero point 0, float32 scales; weights per output channel, activations per
 tensor; on the inputs of Conv and Gemm; of a residual Add on its skip branch only; one scale
 per shared tensor; none before a Resize; biases, pre- and post-processing stay in float.
-Source: docs/decisions/0012-calibration.md
+Source: docs/explanation/decisions/0012-calibration.md
 """
 
 from __future__ import annotations

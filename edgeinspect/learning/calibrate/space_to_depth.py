@@ -3,7 +3,7 @@
 A convolution over one grey channel leaves three of four lanes of every int8 dot product idle.
 Moving each 2x2 block of pixels and its weights into channels computes the same sums with all
 lanes used.
-Source: docs/decisions/0012-calibration.md
+Source: docs/explanation/decisions/0012-calibration.md
 """
 
 from __future__ import annotations

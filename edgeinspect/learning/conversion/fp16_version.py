@@ -1,6 +1,6 @@
 """FP16 versions of models, verified against the version that they are derived from.
 
-Source: docs/decisions/0011-tensorrt.md
+Source: docs/explanation/decisions/0011-tensorrt.md
 """
 
 from __future__ import annotations

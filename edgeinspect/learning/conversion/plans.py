@@ -1,6 +1,6 @@
 """TensorRT plans for this machine's GPU: requests, building, inspection.
 
-Source: docs/decisions/0011-tensorrt.md
+Source: docs/explanation/decisions/0011-tensorrt.md
 """
 
 from __future__ import annotations

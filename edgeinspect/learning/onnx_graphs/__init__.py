@@ -1,1 +1,1 @@
-"""Models as graphs: changes of an ONNX file that keep its contract (docs/models.md)."""
+"""Models as graphs: changes of an ONNX file that keep its contract (docs/reference/models.md)."""

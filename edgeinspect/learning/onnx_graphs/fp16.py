@@ -9,7 +9,7 @@ them that lose nothing by it. Float32 remain, chosen by position and not by name
 - sums, means, exponentials and the like anywhere (`FP16_SAFE_OPS` lists the exceptions);
 - layers whose weights or Q/DQ scales float16 cannot represent.
 
-Source: docs/decisions/0011-tensorrt.md
+Source: docs/explanation/decisions/0011-tensorrt.md
 """
 
 from __future__ import annotations

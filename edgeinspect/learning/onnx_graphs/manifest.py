@@ -1,6 +1,6 @@
 """A model's graph metadata and its manifest, as training and import write them.
 
-`storage.model_store` reads both. Source: docs/models.md
+`storage.model_store` reads both. Source: docs/reference/models.md
 """
 
 from __future__ import annotations

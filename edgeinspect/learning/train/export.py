@@ -1,6 +1,6 @@
 """Exports a trained network as an ONNX graph under the model contract, and checks it.
 
-Source: docs/models.md
+Source: docs/reference/models.md
 """
 
 from __future__ import annotations

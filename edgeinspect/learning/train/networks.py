@@ -4,7 +4,7 @@ All are shaped to quantize: BN and ReLU, additive skips, nearest upsampling, cha
 multiples of 16, no attention, no SiLU, no deconvolution. They take raw gray levels as
 float32 (N, C, H, W), 0 to 255, and standardise each image themselves, so that training and
 line cannot differ.
-Source: docs/decisions/0006-networks.md
+Source: docs/explanation/decisions/0006-networks.md
 """
 
 from __future__ import annotations

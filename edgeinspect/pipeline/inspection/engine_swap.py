@@ -3,7 +3,7 @@
 Loading, warm-up and golden frames run in the caller's thread while the old engines
 inspect; then each worker switches its inspector between two frames. A failure before that
 changes nothing, and raises an alarm.
-Source: docs/decisions/0010-model-store.md
+Source: docs/explanation/decisions/0010-model-store.md
 """
 
 from __future__ import annotations

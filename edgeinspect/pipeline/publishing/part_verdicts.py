@@ -2,7 +2,7 @@
 
 The result depends only on the frames' verdicts and the clock, so it can be computed again from
 the verdicts in the spool or the ledger.
-Source: docs/decisions/0013-cameras.md
+Source: docs/explanation/decisions/0013-cameras.md
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 It reads the spool from its own cursor, so a verdict is in the spool before it is on the
 wire. Verdicts leave in the order of seq. A line has one budget, so every earlier frame is
 closed (by the guard at the latest) before this one's deadline: order never makes a verdict
-wait past its own deadline. Source: docs/decisions/0004-order-on-the-wire.md
+wait past its own deadline. Source: docs/explanation/decisions/0004-order-on-the-wire.md
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ZeroMQ keeps every subscription in a tree, with a node per byte, which the thread that sends
 verdicts has to build and tear down. Without a limit, 20 MB of subscriptions took 940 MiB and
-stopped the heartbeat for seconds. Source: docs/decisions/0020-wire.md
+stopped the heartbeat for seconds. Source: docs/explanation/decisions/0020-wire.md
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ So each trigger expires at an instant on this process's monotonic clock. The cli
 any case a message cannot be older than the last moment at which the queue was empty. A line that
 was stopped refuses the triggers that waited in its queue, since their clients have given up.
 
-Source: docs/wire.md, "Request: trigger"
+Source: docs/reference/wire.md, "Request: trigger"
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ They run in a process of their own at the kernel's idle priority: it gets a proc
 no other process needs one, it holds no lock of the line, and a crash of native code there does
 not end the line. This module is the line's side: a mailbox of one image, filled only when no
 frame waits.
-Source: docs/decisions/0010-model-store.md
+Source: docs/explanation/decisions/0010-model-store.md
 """
 
 from __future__ import annotations

@@ -4,5 +4,5 @@
 holds them, `writer` encodes and saves them, `retention_policy` decides what is kept and what is
 evicted first. The line never waits for any of this.
 
-Source: docs/archive.md
+Source: docs/howto/archive.md
 """

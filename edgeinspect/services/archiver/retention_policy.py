@@ -4,7 +4,7 @@
 exceeds its quota loses a frame: the oldest of the label that uses the most space. Quotas keep
 ordinary parts on a line that rejects much: calibration needs both.
 
-Source: docs/archive.md, "What is evicted first"
+Source: docs/howto/archive.md, "What is evicted first"
 """
 
 from __future__ import annotations

@@ -4,5 +4,5 @@ One process per PLC. `gateway.Gateway` reads verdicts from `client.VerdictFeed`,
 each one to what the ejector must do, `handshake.Handshake` decides what the PLC sees, a link
 of `plclinks/` carries it there, and `journal.GatewayJournal` records what has been applied.
 
-Source: docs/plc.md
+Source: docs/reference/plc.md
 """

@@ -8,7 +8,7 @@ in the middle of the write leaves an invalid record, which has the same effect. 
 the page cache: it survives `kill -9`, and a power cut except for the last
 `SYNC_INTERVAL_S`.
 
-Source: docs/plc.md, "What was applied"
+Source: docs/reference/plc.md, "What was applied"
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ CRC-32; one that a crash cut is invalid, and the record before it counts. Writte
 cache, as the journal is: it survives `kill -9`, and a power cut except for the last
 `SYNC_INTERVAL_S`.
 
-Source: docs/plc.md, "One part, one outcome"
+Source: docs/reference/plc.md, "One part, one outcome"
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A part that was shown as not passed does not pass later, whatever caused another
 a restarted PLC, a person, a fault. A part whose id the protocol cannot carry does not pass
 either: a truncated id could be that of another part.
 
-Source: docs/plc.md, "One part, one outcome"
+Source: docs/reference/plc.md, "One part, one outcome"
 """
 
 from __future__ import annotations

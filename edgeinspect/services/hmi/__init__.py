@@ -3,5 +3,5 @@
 It subscribes to the line over ZeroMQ, reads its ring and ledger, and changes something only on
 behalf of a user who has logged in. Nothing in the daemon waits for it.
 
-Source: docs/hmi.md
+Source: docs/howto/hmi.md
 """

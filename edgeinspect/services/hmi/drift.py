@@ -2,7 +2,7 @@
 
 The population stability index compares the newest gate scores with the first ones of the same
 gate on this line. By convention, below 0.1 is stable and above 0.25 a large change.
-Source: Siddiqi, Credit Risk Scorecards (2006), on the index; docs/metrics.md.
+Source: Siddiqi, Credit Risk Scorecards (2006), on the index; docs/reference/metrics.md.
 """
 
 from __future__ import annotations

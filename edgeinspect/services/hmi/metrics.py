@@ -2,7 +2,7 @@
 
 The daemon publishes a status each second and stage times in every verdict; histograms, drift and
 the rest are computed here, so metrics cost the path of a frame nothing.
-Source: docs/metrics.md lists every name.
+Source: docs/reference/metrics.md lists every name.
 """
 
 from __future__ import annotations

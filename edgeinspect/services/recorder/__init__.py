@@ -2,5 +2,5 @@
 
 It reads the line's ring and spool in shared memory; the line never waits for it.
 
-Source: docs/decisions/0014-recordings.md
+Source: docs/explanation/decisions/0014-recordings.md
 """

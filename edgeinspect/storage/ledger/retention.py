@@ -3,7 +3,7 @@
 Age is time that has really passed (`RetentionClock`), never a date: the table `ages`
 stores, some two hundred times in a retention period, which seq was the last at that age. The
 order is that of the seqs. So a clock that is set to 2099, or to 1970, removes nothing.
-Source: docs/decisions/0021-wall-clock-steps.md
+Source: docs/explanation/decisions/0021-wall-clock-steps.md
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A body is the JSON that was published, deflated against a dictionary. The dictionary is a
 body of the same provenance (configuration and models), which is nearly the same text: the
 result has a twelfth of the size of the JSON, a fifth of what plain zlib gives.
-Source: docs/decisions/0009-ledger.md
+Source: docs/explanation/decisions/0009-ledger.md
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Its thread reads the spool with its own cursor and commits in batches. A disk that is slow, full
 or missing delays only the ledger: the backlog waits in the spool, an alarm is raised, and
 verdicts that the spool overwrites meanwhile are counted as lost.
-Source: docs/decisions/0009-ledger.md
+Source: docs/explanation/decisions/0009-ledger.md
 """
 
 from __future__ import annotations

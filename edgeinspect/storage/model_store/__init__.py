@@ -3,7 +3,7 @@
 A model is used only if its file is the one that the manifest names, byte for byte, and only
 root or the daemon's user can have written it: an engine is native code, and its hash is part of
 every verdict. `state.json` beside the versions records which of them is live.
-Source: docs/models.md, docs/decisions/0010-model-store.md
+Source: docs/reference/models.md, docs/explanation/decisions/0010-model-store.md
 """
 
 from edgeinspect.storage.model_store.golden_frames import (

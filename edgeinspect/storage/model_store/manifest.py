@@ -84,7 +84,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     version: Annotated[int, Meta(ge=1)]
     kind: ModelKind
     contract: str = MODEL_CONTRACT_VERSION
-    """Version of the model contract (docs/models.md) that the graph keeps."""
+    """Version of the model contract (docs/reference/models.md) that the graph keeps."""
     file: _FileName
     """Name of the model file in the same folder."""
     sha256: _Sha256

@@ -1,6 +1,6 @@
 """Recordings of a line: their messages, and how they are written and read.
 
-Source: docs/decisions/0014-recordings.md
+Source: docs/explanation/decisions/0014-recordings.md
 """
 
 from edgeinspect.storage.recording.messages import (

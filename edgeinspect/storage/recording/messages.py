@@ -2,7 +2,7 @@
 
 Frames are MessagePack, because of their pixels; all others are JSON. Both contain the names of
 their fields, so that a recording can be read in any language without this program.
-Source: docs/decisions/0014-recordings.md, docs/replay.md
+Source: docs/explanation/decisions/0014-recordings.md, docs/howto/replay.md
 """
 
 from __future__ import annotations

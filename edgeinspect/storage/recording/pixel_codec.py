@@ -1,7 +1,7 @@
 """Lossless compression of pixels: differences to the left neighbour, then zstd.
 
 Grey images of steel and tiles shrink to 70 to 75 %, as with PNG, at some 2 ms per megabyte
-instead of 20. Source: docs/decisions/0014-recordings.md
+instead of 20. Source: docs/explanation/decisions/0014-recordings.md
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Little-endian. A slot is an open record and a close record. Each ends in a CRC-32 of itself, so
 a record that a crash cut is invalid.
-Source: docs/decisions/0003-spool.md
+Source: docs/explanation/decisions/0003-spool.md
 """
 
 from __future__ import annotations

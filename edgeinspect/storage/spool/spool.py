@@ -11,7 +11,7 @@ that a crash cut in the middle has none, since the CRC covers everything and is 
 So a torn close record reads as an open frame, and a torn open record as a damaged one: both
 end as NO_VERDICT(restart), never as a verdict that was not given.
 
-Source: docs/decisions/0003-spool.md
+Source: docs/explanation/decisions/0003-spool.md
 """
 
 from __future__ import annotations

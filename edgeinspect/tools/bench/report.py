@@ -116,7 +116,7 @@ def search_table(steps: list[dict[str, Any]], budget_us: int) -> Group:
         if holding_rates
         else Text(f"{budget} holds at none of these rates", style="bold red")
     )
-    note = Text("estimated from a fitted tail: docs/bench.md describes its limits", "dim")
+    note = Text("estimated from a fitted tail: docs/howto/bench.md describes its limits", "dim")
     return Group(table, answer, note)
 
 

@@ -34,7 +34,7 @@ def check_gpu(host: Host, config: LineConfig | None) -> Iterator[Diagnostic]:
             yield failure(
                 "gpu.driver",
                 "the line has engines of type trt, but there is no NVIDIA driver",
-                "install the driver (docs/hardware.md), or use type ov",
+                "install the driver (docs/howto/hardware.md), or use type ov",
             )
         else:
             yield skipped("gpu", "no NVIDIA GPU; the line needs none")

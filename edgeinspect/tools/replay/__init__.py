@@ -1,6 +1,6 @@
 """Replay: a recorded shift runs through the line's own pipeline again, on a manual clock.
 
-Source: docs/decisions/0014-recordings.md, docs/replay.md
+Source: docs/explanation/decisions/0014-recordings.md, docs/howto/replay.md
 """
 
 from edgeinspect.tools.replay.compare import ReplaySummary, VerdictSummary

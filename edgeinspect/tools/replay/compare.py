@@ -1,6 +1,6 @@
 """Comparison of recorded and replayed verdicts: bit for bit, or by decision after a change.
 
-docs/replay.md lists what is compared and what is not.
+docs/howto/replay.md lists what is compared and what is not.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `plan` fixes which frames, in chunks; `scorer` scores a chunk; `runners` distribute chunks over
 processors or machines; `run` writes a result file per chunk, so that a run can be resumed.
 
-Source: docs/plant.md
+Source: docs/howto/plant.md
 """
 
 from edgeinspect.tools.rescore.run import RescoreResult, rescore

@@ -1,4 +1,4 @@
-"""The example configurations in docs/cameras.md are valid."""
+"""The example configurations in docs/howto/cameras.md are valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from edgeinspect.config.schema import ActByConfig, PartVerdictsConfig
 from edgeinspect.registry import load_plugin
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "cameras.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "howto" / "cameras.md"
 
 
 def test_every_example_is_valid() -> None:

@@ -1,6 +1,6 @@
 """Images written by other programs are read with exact pixels, or refused.
 
-The result must not depend on the version of OpenCV, whose versions differ (docs/data.md).
+The result must not depend on the version of OpenCV, whose versions differ (docs/reference/data.md).
 """
 
 from __future__ import annotations

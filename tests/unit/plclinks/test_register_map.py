@@ -153,16 +153,16 @@ def test_any_input_block_is_decoded(block: bytes) -> None:
 
 
 def test_the_documentation_shows_the_map() -> None:
-    """docs/plc.md has the output of `tables` between its markers."""
-    text = (ROOT / "docs" / "plc.md").read_text(encoding="utf-8")
+    """docs/reference/plc.md has the output of `tables` between its markers."""
+    text = (ROOT / "docs" / "reference" / "plc.md").read_text(encoding="utf-8")
     for name, wanted in tables().items():
         found = re.search(f"<!-- {name} -->\n(.*?)<!-- end -->", text, re.S)
         assert found, name
-        assert found[1].strip() == wanted.strip(), f"{name} in docs/plc.md is not the map"
+        assert found[1].strip() == wanted.strip(), f"{name} in docs/reference/plc.md is not the map"
 
 
 def tables() -> dict[str, str]:
-    """Return the tables of docs/plc.md by marker."""
+    """Return the tables of docs/reference/plc.md by marker."""
     return {
         "outputs": _tag_table(_register_map.OUTPUT_TAGS, "3x"),
         "status": _bit_table(_register_map.STATUS_BITS, _register_map.OUTPUT_TAGS, "1x"),
@@ -218,8 +218,8 @@ def _rows(head: list[str], rows: list[Any]) -> str:
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]) + "\n"
 
 
-if __name__ == "__main__":  # update the tables in docs/plc.md
-    target = ROOT / "docs" / "plc.md"
+if __name__ == "__main__":  # update the tables in docs/reference/plc.md
+    target = ROOT / "docs" / "reference" / "plc.md"
     text = target.read_text(encoding="utf-8")
     for name, table in tables().items():
         text = re.sub(
@@ -233,7 +233,7 @@ if __name__ == "__main__":  # update the tables in docs/plc.md
 
 @pytest.mark.parametrize("first", [1, 1_000_000, 3_000_000_000, (1 << 32) - 1])
 def test_a_plc_takes_the_first_result_of_a_new_generation_with_any_id(first: int) -> None:
-    """As in docs/plc.md: the ids of a new generation may start anywhere."""
+    """As in docs/reference/plc.md: the ids of a new generation may start anywhere."""
     plc = PlcProgram()
     for generation, ids in ((7, (5, 6)), (8, (first, first, first + 1))):
         for result_id in ids:

@@ -55,7 +55,7 @@ class InferredEncoding:
 def infer_encoding(
     contents: MaskContents, label_map: LabelMap | None, root: Path
 ) -> InferredEncoding:
-    """Infer the encoding of a set's masks, by the table in docs/data.md.
+    """Infer the encoding of a set's masks, by the table in docs/reference/data.md.
 
     Raises:
         DataError: Masks in two encodings, values that the label map does not name, or values

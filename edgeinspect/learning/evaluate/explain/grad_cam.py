@@ -3,7 +3,7 @@
 Grad-CAM's weight of a channel is the derivative of the output when that channel is raised
 everywhere by the same amount, divided by its cells. Two runs of the graph's tail per channel
 give it by central differences.
-Source: Selvaraju et al. 2017, equation 1; docs/evaluation.md
+Source: Selvaraju et al. 2017, equation 1; docs/reference/evaluation.md
 """
 
 from __future__ import annotations

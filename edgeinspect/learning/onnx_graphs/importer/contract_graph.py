@@ -1,6 +1,6 @@
 """Building the contract graph around a foreign graph: raw frames in, small results out.
 
-TensorRT requires the order Cast, then Transpose. Source: docs/models.md
+TensorRT requires the order Cast, then Transpose. Source: docs/reference/models.md
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ _OVERLOAD_HEADER = "Edgeinspect-Overload"
 _PROXY_REMEDY = (
     "If a reverse proxy is in front of the HMI, let it forward the browser's Host and scheme "
     "(nginx: proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;) and "
-    "name it under `proxies` in the HMI's file: docs/hmi.md, Behind a reverse proxy"
+    "name it under `proxies` in the HMI's file: docs/howto/hmi.md, Behind a reverse proxy"
 )
 
 
@@ -168,7 +168,7 @@ class RequestGuard:
     def _check_request(self, scope: Scope, original: OriginalRequest) -> Response | None:
         headers = Headers(scope=scope)
         if not self._is_own_host(hostname_of(original.host)):
-            return _error_response(421, "unknown host name; see `hosts` in docs/hmi.md")
+            return _error_response(421, "unknown host name; see `hosts` in docs/howto/hmi.md")
         if scope["method"] not in _METHODS:
             return _error_response(405, "only GET and POST are allowed")
         if "transfer-encoding" in headers and "content-length" in headers:

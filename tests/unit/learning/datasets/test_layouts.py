@@ -513,7 +513,7 @@ def test_no_layout_recognises_nothing(name: str, tmp_path: Path) -> None:
 def test_the_layout_in_the_documentation_works(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Path(__file__).resolve().parents[4] / "docs" / "data.md"
+    page = Path(__file__).resolve().parents[4] / "docs" / "reference" / "data.md"
     (code,) = re.findall(r"<!-- example: layout -->\n```python\n(.*?)```", page.read_text(), re.S)
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "named_bad.py").write_text(code)
@@ -529,7 +529,7 @@ def test_the_layout_in_the_documentation_works(
 
 
 def test_every_layout_is_documented() -> None:
-    page = (Path(__file__).resolve().parents[4] / "docs" / "data.md").read_text()
+    page = (Path(__file__).resolve().parents[4] / "docs" / "reference" / "data.md").read_text()
     for name in layout_names():
         assert f"| `{name}` |" in page
 

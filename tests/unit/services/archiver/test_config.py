@@ -77,7 +77,7 @@ def test_invalid_file_exits_with_78(tmp_path: Path) -> None:
 
 
 def test_documentation_lists_the_categories_in_order() -> None:
-    text = (ROOT / "docs" / "archive.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "archive.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]*\|$", text, flags=re.MULTILINE)
     assert [name for name in named if name in {kind.value for kind in ArchiveCategory}] == [
         kind.value for kind in ArchiveCategory
@@ -85,7 +85,7 @@ def test_documentation_lists_the_categories_in_order() -> None:
 
 
 def test_gateway_example_in_plant_docs_is_valid() -> None:
-    text = (ROOT / "docs" / "plant.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "plant.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "gateway:" in b]
     assert parse_gateway(block).link.type == "mqtt"
 

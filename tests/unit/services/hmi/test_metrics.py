@@ -136,7 +136,7 @@ def test_dashboard_and_alerts_use_exported_metrics() -> None:
 
 
 def test_documentation_lists_every_metric() -> None:
-    text = (ROOT / "docs/metrics.md").read_text("utf-8")
+    text = (ROOT / "docs/reference/metrics.md").read_text("utf-8")
     listed = set(re.findall(r"^\| `(edgeinspect_[a-z_]+)`", text, flags=re.MULTILINE))
     plain = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in exported()}
     assert listed == plain

@@ -282,7 +282,7 @@ def test_links_are_relative() -> None:
 def test_rewritten_host_is_refused_with_a_remedy(hmi_service: HmiService) -> None:
     resolved = login(hmi_service, host="127.0.0.1:8480", origin=f"https://{NAME}")
     assert resolved.status == 403
-    for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/hmi.md"):
+    for word in (b"127.0.0.1:8480", b"proxy_set_header Host", b"proxies", b"docs/howto/hmi.md"):
         assert word in resolved.body
 
 
