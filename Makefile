@@ -21,7 +21,7 @@ LINE := $(VENV)/.ready-line
 TEST := $(VENV)/.ready-test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format venv line install deb clean
+.PHONY: help demo test check lint format venv line install deb release clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
@@ -61,6 +61,9 @@ install: $(LINE)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR
 
 deb: $(LINE)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
 	@$(BIN)/python install/deb.py $(ARGS)
+
+release: $(LINE)  ## Build what a release publishes from this commit, in dist/ (ARGS: --check)
+	@$(BIN)/python install/release.py $(ARGS)
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
