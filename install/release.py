@@ -28,6 +28,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("amd64", "arm64")
+UMASK = 0o022
+"""Modes of files are part of what is published; they do not depend on who builds it."""
 BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 
 
@@ -110,7 +112,7 @@ def build(out: Path, architectures: tuple[str, ...]) -> Iterator[Path]:
         tree = export_commit(Path(folder) / "tree")
         yield (archive := build_source_archive(tree, out, environment))
         # From the archive, not from the tree: what users build from it is what is published.
-        subprocess.run(["tar", "-xzf", str(archive), "-C", folder], check=True)
+        subprocess.run(["tar", "-xzf", str(archive), "-C", folder], check=True, umask=UMASK)
         unpacked = Path(folder) / archive.name.removesuffix(".tar.gz")
         yield run_hook("build_wheel", unpacked, out, environment)
         for architecture in architectures:
@@ -128,7 +130,7 @@ def export_commit(tree: Path) -> Path:
         ["git", "archive", "--format=tar", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE
     ).stdout
     tree.mkdir()
-    subprocess.run(["tar", "-x", "-C", str(tree)], input=content, check=True)
+    subprocess.run(["tar", "-x", "-C", str(tree)], input=content, check=True, umask=UMASK)
     return tree
 
 
@@ -162,7 +164,9 @@ def normalised(member: tarfile.TarInfo, mtime: int) -> tarfile.TarInfo:
 def run_hook(name: str, tree: Path, out: Path, environment: dict[str, str]) -> Path:
     """Call a hook of the build backend in a source tree; return the file that it wrote."""
     command = [sys.executable, "-c", BUILD, name, str(out)]
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, umask=UMASK
+    )
     if done.returncode != 0:
         sys.exit(f"release: {name} failed\n{done.stdout}{done.stderr}")
     return out / done.stdout.splitlines()[-1]
@@ -174,7 +178,7 @@ def build_debian_package(
     """Build a Debian package from the exported tree; return its path."""
     command = [sys.executable, str(tree / "install" / "deb.py"), "--out", str(out)]
     command += ["--target-arch", architecture]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, umask=UMASK)
     if done.returncode != 0:
         sys.exit(f"release: the Debian package for {architecture} was not built")
     return Path(done.stdout.splitlines()[-1])
