@@ -6,6 +6,7 @@ VENV   ?= .venv
 FRAMES ?= 200
 RATE   ?= 10
 ARGS   ?=
+PORT   ?= 8000
 DESTDIR ?= /
 PREFIX  ?= /opt/edgeinspect
 
@@ -19,14 +20,16 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := $(VENV)/.ready-demo
 LINE := $(VENV)/.ready-line
 TEST := $(VENV)/.ready-test
+DOCS := $(VENV)/.ready-docs
+SITE := build/site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format venv line install deb release clean
+.PHONY: help demo test check lint format venv line install deb docs docs-build release clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter (3.10 to 3.13) for a new $(VENV)."
 
@@ -61,6 +64,14 @@ install: $(LINE)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR
 
 deb: $(LINE)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
 	@$(BIN)/python install/deb.py $(ARGS)
+
+docs: docs-build  ## Build the documentation site and serve it on this PC (PORT)
+	@echo "http://127.0.0.1:$(PORT)/index.html   (Ctrl-C ends; $(SITE)/index.html opens without a server too)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT) 2>/dev/null || \
+	    { [ $$? -eq 130 ] || { echo "make docs: port $(PORT) is taken; try PORT=8001" >&2; exit 1; }; }
+
+docs-build: $(DOCS)  ## Build the documentation site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir $(SITE)
 
 release: $(LINE)  ## Build what a release publishes from this commit, in dist/ (ARGS: --check)
 	@$(BIN)/python install/release.py $(ARGS)
@@ -97,5 +108,11 @@ $(LINE): setup.cfg pyproject.toml install/constraints.txt
 $(TEST): setup.cfg pyproject.toml install/constraints.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,train,plc,hmi,genicam,record,package,test,dev]'
-	@touch $(DEMO) $(LINE) $@
+	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,train,plc,hmi,genicam,record,package,test,dev,docs]'
+	@touch $(DEMO) $(LINE) $(DOCS) $@
+
+$(DOCS): setup.cfg pyproject.toml install/constraints.txt
+	$(ensure-venv)
+	@echo "Setting up $(VENV) for the documentation (the first time takes a minute) ..."
+	@$(PIP) install --constraint install/constraints.txt --editable '.[docs]'
+	@touch $@

@@ -51,6 +51,11 @@ PAGES = (
     "docs/reference/models.md",
     "docs/howto/hmi.md",
     "docs/reference/wire.md",
+    "docs/howto/README.md",
+    "docs/reference/README.md",
+    "docs/reference/schema/README.md",
+    "docs/explanation/README.md",
+    "docs/explanation/decisions/README.md",
 )
 
 
@@ -244,7 +249,7 @@ def _words(entry: inspect.Field) -> str:
     if isinstance(kind, inspect.DictType) and isinstance(_bare(kind.value_type), inspect.DictType):
         return "a table, each entry a plugin: `type` and its options"
     text = describe_type(entry.type)
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("[", "\\[")
 
 
 def _default(entry: inspect.Field) -> str:
@@ -361,6 +366,42 @@ def exit_codes() -> str:
             meaning, remedy = _EXIT_WORDS[name]
             lines.append(f"| {value} | {meaning} | {remedy} |")
     return "\n".join(lines) + "\n"
+
+
+# -- the pages of a folder -------------------------------------------------------------------
+
+
+def pages_of(folder: str) -> Callable[[], str]:
+    """A folder's pages by title, each with its first sentence."""
+
+    def render() -> str:
+        rows = []
+        for path in (ROOT / "docs" / folder).glob("*.md"):
+            if path.name in {"README.md", "index.md"}:
+                continue
+            title, _, body = path.read_text(encoding="utf-8").partition("\n")
+            title = title.removeprefix("# ")
+            first = re.split(r"\n\s*\n", body.strip(), maxsplit=1)[0]
+            sentence = re.split(r"(?<=\.)\s", one_line(first))[0]
+            rows.append(f"| [{title}]({path.name}) | {sentence} |")
+        return "\n".join(["| page | |", "|---|---|", *sorted(rows, key=str.casefold)]) + "\n"
+
+    return render
+
+
+def decisions() -> str:
+    """The decision records by number."""
+    rows = []
+    for path in sorted((ROOT / "docs" / "explanation" / "decisions").glob("[0-9]*.md")):
+        number, _, title = path.read_text(encoding="utf-8").partition("\n")[0][2:].partition(" · ")
+        rows.append(f"| {number} | [{title}]({path.name}) |")
+    return "\n".join(["| | decision |", "|---|---|", *rows]) + "\n"
+
+
+def schemas() -> str:
+    """The JSON Schemas, one a message."""
+    rows = (f"| `{tag(cls)}` | [{schema_name(cls)}]({schema_name(cls)}) |" for cls in MESSAGES)
+    return "\n".join(["| message | schema |", "|---|---|", *rows]) + "\n"
 
 
 # -- the wire ------------------------------------------------------------------------------
@@ -616,6 +657,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "figures": figures,
     "int8": int8_figures,
     "reasons": reasons,
+    "decisions": decisions,
+    "schemas": schemas,
+    **{f"pages-{folder}": pages_of(folder) for folder in ("howto", "reference", "explanation")},
     **{schema_name(cls)[: -len(".json")]: message(cls) for cls in MESSAGES},
 }
 

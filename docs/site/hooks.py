@@ -1,0 +1,209 @@
+"""Hooks of the documentation site: files outside docs/ as pages, `*` in the nav, the version.
+
+A file outside docs/ that a page links to becomes a page below `repository/`, under its own path:
+Markdown as it is, anything else as highlighted text with a link to the file itself. So links that
+are right in the repository, and on its forge, are right on the site too, also without a network.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PREFIX = "repository/"
+ALWAYS = ("*.md", "examples/**/*.*", "benchmarks/*.md")
+"""Files that are pages whether or not a page links to them."""
+BINARY = {".png", ".jpg", ".bin", ".onnx", ".xml"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".cfg": "ini"}
+BOOST = (
+    ("repository/CHANGELOG.md", 0.2),
+    ("repository/README.md", 0.4),
+    ("repository/", 0.5),
+    ("explanation/decisions/", 0.4),
+    ("reference/config_changes.md", 0.4),
+    ("tutorial/", 0.8),
+    ("reference/events.md", 0.8),
+    ("howto/", 1.5),
+    ("troubleshooting", 1.5),
+)
+"""Weight of a page in the search, by the beginning of its path; the first that fits."""
+
+_LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+_FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Put the version into the footer."""
+    text = (ROOT / "edgeinspect" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "(.+?)"', text, flags=re.MULTILINE)
+    if version is None:
+        raise PluginError("edgeinspect/__init__.py does not name its version")
+    config.mdx_configs["toc"]["slugify"] = _slug
+    config.copyright = f"edgeinspect {version[1]} · licence Apache-2.0"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the files outside docs/, then replace `*` in the nav."""
+    wanted = {path for pattern in ALWAYS for path in ROOT.glob(pattern) if path.is_file()}
+    read: set[Path] = set()
+    pages = [DOCS / file.src_uri for file in files.documentation_pages()]
+    while pages or (wanted - read):
+        for page in [*pages, *(wanted - read)]:
+            read.add(page)
+            if page.suffix == ".md":
+                wanted |= set(_linked_outside(page))
+        pages = []
+    for path in sorted(wanted):
+        for file in _files_of(path, config):
+            files.append(file)
+    config.nav = _expanded(config.nav, files)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point links into the site, and set the weight in the search."""
+    uri = page.file.src_uri
+    for start, boost in BOOST:
+        if uri.startswith(start):
+            page.meta.setdefault("search", {}).setdefault("boost", boost)
+            break
+    source = ROOT / uri.removeprefix(PREFIX) if uri.startswith(PREFIX) else DOCS / uri
+    if source.suffix != ".md" or not source.exists():
+        return markdown
+
+    def link(match: re.Match[str]) -> str:
+        target = _target(source, match[2])
+        if target is None:
+            return match[0]
+        where = _uri(target)
+        return f"{match[1]}{os.path.relpath(where, os.path.dirname(uri) or '.')}{match[3]}"
+
+    return "".join(part if is_code else _LINK.sub(link, part) for part, is_code in _parts(markdown))
+
+
+def _slug(heading: str, separator: str) -> str:
+    """Return a heading's anchor, the same as on a forge, where the pages are read too."""
+    return re.sub(r"[^\w\- ]", "", html.unescape(heading).lower().replace("·", "")).replace(
+        " ", separator
+    )
+
+
+def _parts(markdown: str) -> Iterator[tuple[str, bool]]:
+    """Split a page into prose and fenced code."""
+    end = 0
+    for fence in _FENCE.finditer(markdown):
+        yield markdown[end : fence.start()], False
+        yield fence[0], True
+        end = fence.end()
+    yield markdown[end:], False
+
+
+def _target(page: Path, link: str) -> Path | None:
+    """Return the file that a link of a page means, or None for the internet."""
+    if re.match(r"[a-z]+:", link):
+        return None
+    path = Path(os.path.normpath(page.parent / link))
+    if path.is_dir():
+        path = path / "README.md"
+    return path if path.is_relative_to(ROOT) else None
+
+
+def _uri(path: Path) -> str:
+    """Return a file's place in the site's sources."""
+    if path.is_relative_to(DOCS):
+        return str(path.relative_to(DOCS))
+    name = PREFIX + str(path.relative_to(ROOT))
+    return name if path.suffix in {".md", *BINARY} else name + ".md"
+
+
+def _linked_outside(page: Path) -> Iterator[Path]:
+    for part, is_code in _parts(page.read_text(encoding="utf-8")):
+        for match in () if is_code else _LINK.finditer(part):
+            target = _target(page, match[2])
+            if target is not None and not target.is_relative_to(DOCS) and target.is_file():
+                yield target
+
+
+def _files_of(path: Path, config: MkDocsConfig) -> Iterator[File]:
+    """Yield a file outside docs/ as it is, and as a page."""
+    name = str(path.relative_to(ROOT))
+    if path.suffix == ".md":
+        yield File.generated(config, _uri(path), content=path.read_text(encoding="utf-8"))
+        return
+    yield File.generated(config, PREFIX + name, abs_src_path=str(path))
+    if path.suffix in BINARY:
+        return
+    text = path.read_text(encoding="utf-8")
+    fence = "`" * 6
+    language = LANGUAGES.get(path.suffix, "text")
+    yield File.generated(
+        config,
+        _uri(path),
+        content=f"# {name}\n\n[Download this file]({path.name}){{: download }}\n\n"
+        f"{fence}{language}\n{text}\n{fence}\n",
+    )
+
+
+def _expanded(nav: list[Any], files: Files) -> list[Any]:
+    """Return the nav with each `folder/*` replaced by the folder's other pages, by title."""
+    pages = {file.src_uri: file for file in files.documentation_pages()}
+    named = set(_named(nav))
+
+    def expand(items: list[Any]) -> list[Any]:
+        out: list[Any] = []
+        for item in items:
+            if isinstance(item, dict):
+                for title, value in item.items():
+                    if isinstance(value, list):
+                        if inner := expand(value):
+                            out.append({title: inner})
+                    elif value in pages:
+                        out.append(item)
+            elif item.endswith("*"):
+                folder = item[:-1]
+                found = [
+                    uri for uri in pages if uri.startswith(folder) and "/" not in uri[len(folder) :]
+                ]
+                if folder == "repository/examples/":
+                    found = [uri for uri in pages if uri.startswith(folder)]
+                elif folder == PREFIX:
+                    found = [
+                        uri
+                        for uri in pages
+                        if uri.startswith(folder) and not uri.startswith("repository/examples/")
+                    ]
+                out += sorted(
+                    set(found) - named, key=lambda uri: (not _is_index(uri), _title(pages[uri]))
+                )
+            else:
+                out.append(item)
+        return out
+
+    return expand(nav)
+
+
+def _is_index(uri: str) -> bool:
+    return uri.endswith(("/README.md", "/index.md"))
+
+
+def _named(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    for item in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _named(item)
+
+
+def _title(file: File) -> str:
+    first = re.search(r"^# (.+)$", file.content_string, flags=re.MULTILINE)
+    return first[1].casefold() if first else file.src_uri
