@@ -1,5 +1,5 @@
 # Two commands on a fresh machine with Python and make: `make demo` and `make test`.
-# Both set up .venv when it is absent or older than setup.cfg; a second run starts at once.
+# Both set up .venv when it is absent or older than setup.cfg or its lock; a second run starts at once.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -9,6 +9,10 @@ ARGS   ?=
 PORT   ?= 8000
 DESTDIR ?= /
 PREFIX  ?= /opt/edgeinspect
+# What pip gets for torch, at the version in setup.cfg; a file or an option may stand here too.
+TORCH   ?= $(shell sed -n 's/^ *\(torch==.*\)/\1/p' setup.cfg | head -n 1)
+# The environment that `make verify-lock` builds: demo, line or test.
+LOCK    ?= line
 
 # Tests that take seconds: pure code, the configuration, the path of a frame.
 QUICK := tests/unit/domain tests/unit/config tests/unit/system tests/unit/pipeline/capture \
@@ -19,24 +23,26 @@ BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := $(VENV)/.ready-demo
 LINE := $(VENV)/.ready-line
-TEST := $(VENV)/.ready-test
+TEST := $(VENV)/.ready-test$(if $(filter no,$(TORCH)),-without-torch)
 DOCS := $(VENV)/.ready-docs
 SITE := build/site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format venv line install deb docs docs-build release clean
+.PHONY: help demo test check lint format venv line install deb docs docs-build release lock \
+    verify-lock clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter (3.10 to 3.13) for a new $(VENV)."
+	@echo "  TORCH=no sets up the tests without torch (hundreds of MB); what needs it skips."
 
 demo: $(DEMO)  ## Set up, then run a whole line on the synthetic camera (FRAMES, RATE, ARGS)
 	@$(BIN)/edgeinspect demo --frames $(FRAMES) --rate $(RATE) $(ARGS)
 
-test: $(TEST)  ## Set up, then run every test (ARGS goes to pytest)
+test: $(TEST)  ## Set up, then run every test (ARGS goes to pytest; TORCH=no)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: lint  ## What to run before a commit: lint and the quick tests, under a minute
@@ -56,8 +62,8 @@ venv: $(TEST)  ## Only set up
 
 line: $(LINE)  ## Only set up what a line PC wants
 
-# What is installed is what this environment holds: the versions of install/constraints.txt, with
-# which the tests pass.
+# What is installed is what this environment holds: the versions of install/locks, with which the
+# tests pass.
 install: $(LINE)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR, ARGS)
 	@$(BIN)/python install/layout.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 	@if [ "$(DESTDIR)" = / ]; then PREFIX="$(PREFIX)" sh install/debian/postinst configure; fi
@@ -76,6 +82,19 @@ docs-build: $(DOCS)  ## Build the documentation site into build/site
 release: $(LINE)  ## Build what a release publishes from this commit, in dist/ (ARGS: --check)
 	@$(BIN)/python install/release.py $(ARGS)
 
+lock:  ## Lock the versions of every environment after a change of setup.cfg (ARGS=--upgrade)
+	@if [ -x $(BIN)/uv ]; then $(BIN)/python install/lock.py $(ARGS); \
+	else $(PYTHON) install/lock.py $(ARGS); fi
+
+verify-lock:  ## Set up an environment twice in empty folders, compare it with its lock (LOCK=line)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	for each in first second; do \
+	    $(MAKE) --no-print-directory VENV="$$folder/$$each" "$$folder/$$each/.ready-$(LOCK)" && \
+	    "$$folder/$$each/bin/python" install/lock.py --verify $(LOCK) && \
+	    "$$folder/$$each/bin/python" -m pip check && \
+	    "$$folder/$$each/bin/python" -m pip freeze --all >"$$folder/$$each.txt" || exit 1; \
+	done && cmp "$$folder/first.txt" "$$folder/second.txt" && sha256sum <"$$folder/first.txt"
+
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	    .import_linter_cache
@@ -93,26 +112,41 @@ define ensure-venv
 	        exit 1; }; }
 endef
 
-$(DEMO): setup.cfg pyproject.toml install/constraints.txt
+# The versions of a lock, their files by hash, and none compiled here; then the project itself
+# (without the warnings of setuptools, which are for its developers).
+define install-locked
+	@$(PIP) install --require-hashes --only-binary :all: --requirement install/locks/build.txt
+	@$(PIP) install --require-hashes --only-binary :all: --requirement install/locks/$(1).txt
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
+endef
+
+PROJECT := setup.cfg pyproject.toml install/locks/build.txt
+
+$(DEMO): $(PROJECT) install/locks/demo.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the demo (the first time takes a minute or two) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu]'
+	$(call install-locked,demo)
 	@touch $@
 
-$(LINE): setup.cfg pyproject.toml install/constraints.txt
+$(LINE): $(PROJECT) install/locks/line.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for a line PC (the first time takes a minute or two) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,onnx,plc,hmi,record,package]'
+	$(call install-locked,line)
 	@touch $(DEMO) $@
 
-$(TEST): setup.cfg pyproject.toml install/constraints.txt
+$(VENV)/.ready-test-without-torch: $(PROJECT) install/locks/test.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the tests (the first time takes a few minutes) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[cpu,train,plc,hmi,genicam,record,package,test,dev,docs]'
+	$(call install-locked,test)
 	@touch $(DEMO) $(LINE) $(DOCS) $@
 
-$(DOCS): setup.cfg pyproject.toml install/constraints.txt
+$(DOCS): $(PROJECT) install/locks/docs.txt
 	$(ensure-venv)
 	@echo "Setting up $(VENV) for the documentation (the first time takes a minute) ..."
-	@$(PIP) install --constraint install/constraints.txt --editable '.[docs]'
+	$(call install-locked,docs)
+	@touch $@
+
+# torch comes last: what it requires is there, so that only its own build is chosen by pip.
+$(VENV)/.ready-test: $(VENV)/.ready-test-without-torch
+	@$(PIP) install $(TORCH)
 	@touch $@

@@ -1,7 +1,6 @@
-"""The bill of materials, licences and exact versions of a line PC's environment.
+"""The bill of materials and licences of a line PC's environment.
 
-    .venv/bin/python install/bill.py                  CycloneDX 1.5, as JSON
-    .venv/bin/python install/bill.py --constraints    the versions, for install/constraints.txt
+    .venv/bin/python install/bill.py       CycloneDX 1.5, as JSON
 
 It has no time and no random id: equal environments give equal bytes.
 Source: https://cyclonedx.org/docs/1.5/json/; PEP 639 (licence expressions).
@@ -23,24 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "install"))
 
-from requirements import TOOLS, required  # noqa: E402
+from requirements import required  # noqa: E402
 
 from edgeinspect import __version__  # noqa: E402
 
 
 def main() -> int:
-    """Print the bill of materials or the constraints."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--constraints", action="store_true")
-    options = parser.parse_args()
-    names = sorted(required())
-    print("\n".join(constraints(names)) if options.constraints else bill(names))
+    """Print the bill of materials."""
+    argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
+    print(bill(sorted(required())))
     return 0
-
-
-def constraints(names: Iterable[str]) -> list[str]:
-    """Return `name==version` of each distribution of this environment."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in names if name not in TOOLS]
 
 
 def bill(names: Iterable[str]) -> str:

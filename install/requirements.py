@@ -1,4 +1,4 @@
-"""Resolves the distributions of a line PC's environment, from setup.cfg and installed metadata."""
+"""The project's environments: which extras each has, and what setup.cfg requires for them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ EXTRAS = ("cpu", "onnx", "plc", "hmi", "record")
 """Extras of a line PC."""
 TOOLS = ("pip",)
 """Needed on the PC to add an extra later."""
+BUILD = "package"
+"""The extra that installs the others, and builds the project's wheel."""
+ENVIRONMENTS = {
+    "demo": ("cpu",),
+    "docs": ("docs",),
+    "line": EXTRAS,
+    "test": (*EXTRAS, "train", "genicam", "test", "dev", "docs"),
+}
+"""Extras of each environment, besides `BUILD`; `install/locks/NAME.txt` has its versions."""
 
 
 def required(extras: tuple[str, ...] = EXTRAS) -> set[str]:
@@ -46,8 +55,23 @@ def required(extras: tuple[str, ...] = EXTRAS) -> set[str]:
 
 def own_requirements(extras: tuple[str, ...]) -> list[str]:
     """Return the requirements in setup.cfg; the installed metadata may be older."""
+    base = configuration()["options"]["install_requires"]
+    return [*lines(base), *extra_requirements(extras)]
+
+
+def extra_requirements(extras: Iterable[str]) -> list[str]:
+    """Return the requirements that extras add to the project's."""
+    blocks = configuration()["options.extras_require"]
+    return [line for name in extras for line in lines(blocks[name])]
+
+
+def configuration() -> configparser.ConfigParser:
+    """Return setup.cfg."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    extra_blocks = config["options.extras_require"]
-    blocks = (config["options"]["install_requires"], *(extra_blocks[name] for name in extras))
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    return config
+
+
+def lines(block: str) -> list[str]:
+    """Return the lines of a value that are not empty."""
+    return [line for line in block.splitlines() if line.strip()]

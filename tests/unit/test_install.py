@@ -122,19 +122,6 @@ def module(name: str) -> ModuleType:
         sys.path.remove(str(ROOT / "install"))
 
 
-def test_the_shipped_versions_are_written_down() -> None:
-    """Each distribution of a line PC has one exact version, and none that is not shipped."""
-    lines = (ROOT / "install" / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    named = {line.partition("==")[0] for line in lines if line and not line.startswith("#")}
-    bill = module("bill")
-    try:
-        needed = bill.required()
-    except SystemExit as absent:
-        pytest.skip(f"an environment without all of a line PC's extras: {absent}")
-    assert named >= needed - set(bill.TOOLS)
-    assert all("==" in line for line in lines if line and not line.startswith("#"))
-
-
 def test_the_bill_of_materials_names_each_library_with_its_licence() -> None:
     bill = module("bill")
     names = ["numpy", "msgspec", "pyzmq"]
