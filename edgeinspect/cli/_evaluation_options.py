@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgeinspect.cli._options import Command
+from edgeinspect.cli._paths import DATA as DATA_TYPE
+from edgeinspect.cli._paths import LINE_FILE, MODEL, OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.system import write_atomic
 
@@ -14,46 +18,43 @@ if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import OfflineInspector
     from edgeinspect.ports import Engine
 
-PATH = click.Path(path_type=Path)
 DATA = click.option(
     "--data",
     required=True,
-    metavar="PATH",
-    help="Data set's folder, or strip:SEED:COUNT for rendered strip.",
+    metavar="DATASET",
+    type=DATA_TYPE,
+    help="Data set, or strip:SEED:COUNT for rendered strip.",
 )
-SPLIT = click.option("--split", default="test", show_default=True, help="train, val, test or all.")
-SPLIT_FILE = click.option(
+SPLIT = click.option(
+    "--split",
+    metavar="SPLIT",
+    default="test",
+    show_default=True,
+    help="Split to use: train, val, test or all.",
+)
+FILE_OF_SPLITS = click.option(
     "--split-file",
-    type=PATH,
-    metavar="FILE",
+    metavar="SPLIT_FILE",
+    type=SPLIT_FILE,
     help="File that assigns images to splits; a training run's own by default.",
 )
-GATE = click.option("--gate", metavar="MODEL", help="Gate in front of a segmenter.")
+GATE = click.option("--gate", metavar="MODEL", type=MODEL, help="Gate in front of a segmenter.")
 BACKEND = click.option(
-    "--backend", metavar="NAME", help="ort (default), ov or trt; with --config the line's own."
+    "--backend", metavar="NAME", help="ort (default), ov or trt; with --line the line's own."
 )
-LAYOUT = click.option(
-    "--layout", metavar="NAME", help="Layout of the data set, if it is not recognised."
-)
-GOOD = click.option(
-    "--good-class",
-    "good",
-    multiple=True,
-    metavar="CLASS",
-    help="Class of the data set that is good. Repeatable.",
-)
-SEED = click.option(
-    "--seed",
-    default=1,
-    show_default=True,
-    type=click.IntRange(0, 1 << 31),
-    help="Seed of every resampling.",
-)
+
+
+def line_option(text: str) -> Callable[[Command], Command]:
+    """Return the option `--line FILE`."""
+    return click.option("--line", "config", type=LINE_FILE, metavar="FILE", help=text)
+
+
+RENAMED = {"--config": "--line FILE"}
 REPORT = click.option(
-    "--report", type=PATH, metavar="OUT.html", help="Write a self-contained HTML report."
+    "--report", type=OUTPUT_FILE, metavar="OUT.html", help="Write a self-contained HTML report."
 )
 JSON = click.option(
-    "--json", "json_path", type=PATH, metavar="OUT.json", help="Write all results as JSON."
+    "--json", "json_path", type=OUTPUT_FILE, metavar="OUT.json", help="Write all results as JSON."
 )
 
 
@@ -77,7 +78,7 @@ def load_inspector(
 
     if model is None:
         if config is None:
-            raise UsageError("no model is given", remedy="Give MODEL, or --config LINE.yaml")
+            raise UsageError("no model is given", remedy="Give MODEL, or --line FILE")
         if gate is not None:
             raise UsageError("--gate goes with MODEL", remedy="The line names its own gate")
         return load_line_inspector(config, backend=backend)

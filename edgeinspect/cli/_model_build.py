@@ -10,6 +10,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import STORE
+from edgeinspect.cli._paths import BUILD_TARGET, FRAMES, OUTPUT_FOLDER
 from edgeinspect.cli._progress import stage_bars
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
@@ -17,25 +20,50 @@ from edgeinspect.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from edgeinspect.storage.model_store import ModelStore
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 
-
-@click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.command(
+    cls=Command,
+    examples=[
+        ("Build the plans that a line needs", "edgeinspect models build line.yaml"),
+        (
+            "Make an FP16 version, verified on labelled frames",
+            "edgeinspect models build strip-gate/1 --fp16 --data castings#test",
+        ),
+    ],
+    renamed={"--labels": "--data DATASET"},
+)
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...", type=BUILD_TARGET)
 @click.option("--force", is_flag=True, help="Build even if a valid plan exists.")
 @click.option("--inspect", is_flag=True, help="Show the data types of each layer of the plans.")
 @click.option("--fp16", is_flag=True, help="Make an FP16 version of each model instead of a plan.")
-@click.option("--images", help="With --fp16: frames to verify on, as for `calibrate --images`.")
-@click.option("--labels", help="With --fp16: labelled frames to verify on instead.")
-@click.option("--store", type=_FOLDER, help="Folder of the models.")
-@click.option("--plans", type=_FOLDER, help="Folder of the plans.")
-@click.option("--device", type=click.IntRange(0, 63), help="GPU number, from 0.")
+@click.option(
+    "--images",
+    metavar="IMAGES",
+    type=FRAMES,
+    help="With --fp16: frames to verify on, as for `calibrate --images`.",
+)
+@click.option(
+    "--data",
+    "labels",
+    metavar="DATASET",
+    type=FRAMES,
+    help="With --fp16: labelled frames to verify on, as for `calibrate --data`.",
+)
+@STORE
+@click.option("--plans", metavar="FOLDER", type=OUTPUT_FOLDER, help="Folder of the plans.")
+@click.option("--device", metavar="N", type=click.IntRange(0, 63), help="GPU number, from 0.")
 @click.option(
     "--level",
+    metavar="N",
     type=click.IntRange(0, 5),
     help="Optimisation level: how long to search for a faster plan.",
 )
-@click.option("--workspace-mib", type=click.IntRange(16, 65_536), help="GPU memory for one layer.")
+@click.option(
+    "--workspace-mib",
+    metavar="MIB",
+    type=click.IntRange(16, 65_536),
+    help="GPU memory for one layer.",
+)
 def build(
     targets: tuple[str, ...],
     force: bool,
@@ -51,7 +79,7 @@ def build(
 ) -> None:
     """Build TensorRT plans on this machine, before a line needs them.
 
-    TARGET is a line's configuration (FILE.yaml: every engine of type trt in it), a model of
+    TARGET is a line's file (FILE.yaml: every engine of type trt in it), a model of
     the store (NAME or NAME/VERSION), or with --inspect a file PLAN.plan. A valid plan is not
     built again. A running line is not affected.
     """
@@ -62,7 +90,7 @@ def build(
         _make_fp16(targets, model_store or ModelStore(), images, labels)
         return
     if images or labels:
-        raise UsageError("--images and --labels go with --fp16")
+        raise UsageError("--images and --data go with --fp16")
     given = {
         "plans": str(plans) if plans else None,
         "device": device,
@@ -108,7 +136,7 @@ def _make_fp16(
 
     if not (images or labels):
         raise UsageError(
-            "--fp16 needs frames to verify on", remedy="Name them with --images or --labels"
+            "--fp16 needs frames to verify on", remedy="Name them with --images or --data"
         )
     for target in targets:
         parent = store.resolve(target)

@@ -7,23 +7,43 @@ from typing import Any
 
 import click
 
-from edgeinspect.cli._options import parse_size
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import STORE, parse_size
+from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 from edgeinspect.system import is_short_decimal
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _ORDER = click.Choice(["bgr", "rgb"])
 _LAYOUT = click.Choice(["nchw", "nhwc"])
 _MAX_SIDE_PX = 65_536
 
 
-@click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--kind", required=True, type=click.Choice(["gate", "segmenter"]))
-@click.option("--name", required=True, help="The model's name in the store.")
+@click.command(
+    "import",
+    cls=Command,
+    examples=[
+        (
+            "Import a classifier whose output 1 is good",
+            "edgeinspect models import net.onnx --kind gate --name castings --size 300x300 "
+            "--channels 1 --good-index 1 --samples pictures",
+        ),
+    ],
+    renamed={"--layout": "--input-layout LAYOUT"},
+)
+@click.argument("file", metavar="ONNX_FILE", type=ONNX_FILE)
 @click.option(
-    "--version", type=click.IntRange(1), help="Version number; the next free one by default."
+    "--kind",
+    required=True,
+    type=click.Choice(["gate", "segmenter"]),
+    help="gate: classifies whole frames; segmenter: classifies pixels.",
+)
+@click.option("--name", metavar="NAME", required=True, help="The model's name in the store.")
+@click.option(
+    "--version",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Version number; the next free one by default.",
 )
 @click.option("--size", required=True, metavar="HxW", help="Size of the line's frames.")
 @click.option(
@@ -33,16 +53,18 @@ _MAX_SIDE_PX = 65_536
     help="Channels of the line's frames: 1 grey, 3 colour.",
 )
 @click.option(
-    "--samples", required=True, type=_FOLDER, help="Images on which both graphs must agree."
+    "--samples",
+    required=True,
+    metavar="FOLDER",
+    type=IMAGES_FOLDER,
+    help="Images on which both graphs must agree.",
 )
+@STORE
 @click.option(
-    "--store",
-    type=_FOLDER,
-    help="Model store that receives the version; the machine's own by default.",
-)
-@click.option(
-    "--layout",
+    "--input-layout",
+    "layout",
     default="auto",
+    show_default=True,
     type=click.Choice(["auto", "nchw", "nhwc"]),
     help="Layout of the network's input.",
 )
@@ -72,12 +94,14 @@ _MAX_SIDE_PX = 65_536
 @click.option(
     "--output",
     default="auto",
+    show_default=True,
     type=click.Choice(["auto", "logits", "probs"]),
     help="What the network outputs.",
 )
 @click.option(
     "--activation",
     default="auto",
+    show_default=True,
     type=click.Choice(["auto", "sigmoid", "softmax", "none"]),
     help="Activation that turns the output into probabilities.",
 )
@@ -91,13 +115,13 @@ _MAX_SIDE_PX = 65_536
 @click.option(
     "--good-index",
     type=click.IntRange(0),
-    metavar="I",
+    metavar="N",
     help="Gate: the output for good, from 0; all others are defective.",
 )
 @click.option(
     "--defect-index",
     type=click.IntRange(0),
-    metavar="I",
+    metavar="N",
     help="Gate: the output for defective, from 0.",
 )
 @click.option(
@@ -112,7 +136,13 @@ _MAX_SIDE_PX = 65_536
     metavar="A[,B,C]",
     help="Segmenter with sigmoids: threshold of a pixel; one, or one per class.",
 )
-@click.option("--stride", default="auto", metavar="S", help="Frame pixels per class-map pixel.")
+@click.option(
+    "--stride",
+    default="auto",
+    show_default=True,
+    metavar="N",
+    help="Frame pixels per class-map pixel.",
+)
 @click.option(
     "--model-size",
     metavar="HxW",
@@ -124,7 +154,7 @@ _MAX_SIDE_PX = 65_536
     help="Accept a network that gives the same result on every sample.",
 )
 def import_(file: Path, **options: Any) -> None:
-    """Import the ONNX network in FILE.
+    """Import the network in ONNX_FILE.
 
     Scaling, resizing, activation, arg-max and areas are written into its graph. What the file
     shows is inferred and printed; the rest must be given. The new graph must agree with the

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from edgeinspect.cli._command import Option
+from edgeinspect.cli._paths import STORE_FOLDER
 from edgeinspect.errors import UsageError
 from edgeinspect.system import is_short_decimal
 
@@ -33,14 +35,68 @@ LOG_LEVEL = click.option(
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    help="Least severity of what is logged.",
 )
 OVERRIDES = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace one value of the configuration, as cameras.top.path=/data. Repeatable.",
+    help="Replace one value of the configuration, as budget_ms=200. Repeatable.",
 )
+STORE = click.option(
+    "--store",
+    type=STORE_FOLDER,
+    metavar="FOLDER",
+    help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
+    "`edgeinspect version` names.",
+)
+SEED = click.option(
+    "--seed",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0, 1 << 31),
+    metavar="N",
+    help="Seed of every random choice; the same seed gives the same result.",
+)
+LAYOUT = click.option(
+    "--layout", metavar="NAME", help="Layout of the data set, if it is not recognised."
+)
+GOOD_CLASS = click.option(
+    "--good-class",
+    "good_classes",
+    multiple=True,
+    metavar="CLASS",
+    help="A class that is good, if it is not recognised as such. Repeatable.",
+)
+SINCE = click.option(
+    "--since",
+    metavar="TIME",
+    help="From this time on: 2026-01-31T06:00 (UTC), or -2h before now.",
+)
+LIMIT = click.option(
+    "--limit",
+    default=50,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1, MAX_NS),
+    help="At most this many, the newest.",
+)
+UNTIL = click.option("--until", metavar="TIME", help="Before this time.")
+
+
+def budget_ms(condition: str = "") -> Callable[[Command], Command]:
+    """Return the option `--budget-ms`; `condition` says when it counts."""
+    return click.option(
+        "--budget-ms",
+        cls=Option,
+        default=150.0,
+        show_default=True,
+        unit="ms",
+        metavar="MS",
+        type=FiniteRange(1, 60_000),
+        help=f"Time budget of a frame, from capture to published verdict{condition}.",
+    )
 
 
 def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

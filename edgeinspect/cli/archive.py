@@ -10,7 +10,18 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, parse_timestamp, with_options
+from edgeinspect.cli._command import Group
+from edgeinspect.cli._options import (
+    LIMIT,
+    LOG_FORMAT,
+    LOG_LEVEL,
+    SINCE,
+    STORE,
+    UNTIL,
+    parse_timestamp,
+    with_options,
+)
+from edgeinspect.cli._paths import ARCHIVE, ARCHIVE_FILE, CORRECTIONS, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision
@@ -21,23 +32,33 @@ from edgeinspect.system import TEXT_BYTES_MAX, log, read_regular
 if TYPE_CHECKING:
     from edgeinspect.storage.archive import FrameQuery, Sidecar
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 
-
-@click.group()
+@click.group(
+    cls=Group,
+    examples=[
+        ("Archive a line's images until Ctrl-C", "edgeinspect archive run archive.yaml"),
+        (
+            "Export a week's rejects with labels",
+            "edgeinspect archive export archive --out set --since -7d --kind reject",
+        ),
+    ],
+)
 def archive() -> None:
     """Archive the images of a line that are worth keeping.
 
-    ARCHIVE is the folder that an archive's configuration names. See docs/howto/archive.md.
+    ARCHIVE_FILE is the archive's configuration, ARCHIVE the folder that it names. See
+    docs/howto/archive.md.
     """
 
 
-@archive.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@archive.command(
+    examples=[("Archive a line's images until Ctrl-C", "edgeinspect archive run archive.yaml")]
+)
+@click.argument("file", metavar="ARCHIVE_FILE", type=ARCHIVE_FILE)
 @LOG_FORMAT
 @LOG_LEVEL
 def run(file: Path, log_format: str, log_level: str) -> None:
-    """Run the archive described in FILE.
+    """Run the archive that ARCHIVE_FILE describes.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C. It waits for a line that is not running, and
     for a disk that cannot be written.
@@ -49,18 +70,21 @@ def run(file: Path, log_format: str, log_level: str) -> None:
 
 
 _filter_options = with_options(
-    click.option("--since", help="From this time on: 2026-01-31T06:00 (UTC), or -2h."),
-    click.option("--until", help="Before this time."),
+    SINCE,
+    UNTIL,
     click.option(
         "--kind",
         "kinds",
         multiple=True,
+        metavar="KIND",
         type=click.Choice([kind.value for kind in ArchiveCategory]),
-        help="Repeatable.",
+        help=f"Kept as {', '.join(kind.value for kind in ArchiveCategory)}. Repeatable.",
     ),
-    click.option("--decision", type=click.Choice([d.value for d in Decision])),
-    click.option("--class", "label", help="Whose worst region has this class."),
-    click.option("--camera"),
+    click.option(
+        "--decision", type=click.Choice([d.value for d in Decision]), help="With this decision."
+    ),
+    click.option("--class", "label", metavar="NAME", help="Whose worst region has this class."),
+    click.option("--camera", metavar="NAME", help="Of this camera."),
 )
 
 
@@ -78,10 +102,16 @@ def _parse_query(limit: int | None, filters: dict[str, Any]) -> FrameQuery:
     )
 
 
-@archive.command("list")
-@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+@archive.command(
+    "list",
+    examples=[
+        ("List the latest rejects", "edgeinspect archive list archive --kind reject --limit 10"),
+        ("List what has no image, by hour", "edgeinspect archive list archive --lost"),
+    ],
+)
+@click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
 @_filter_options
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
+@LIMIT
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--lost", is_flag=True, help="List instead, by hour, what has no image.")
 def list_(folder: Path, limit: int, as_json: bool, lost: bool, **filters: Any) -> None:
@@ -137,8 +167,10 @@ def _print_losses(folder: Path, as_json: bool) -> None:
         wide_console().print(table)
 
 
-@archive.command()
-@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+@archive.command(
+    examples=[("Show one frame by its number", "edgeinspect archive show archive 4711")]
+)
+@click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
 @click.argument("frame")
 @click.option("--json", "as_json", is_flag=True, help="The sidecar unchanged.")
 def show(folder: Path, frame: str, as_json: bool) -> None:
@@ -189,25 +221,51 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
     return facts
 
 
-@archive.command()
-@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
-@click.option("--out", required=True, type=_FOLDER, help="A new folder.")
+@archive.command(
+    examples=[
+        (
+            "Export a week's rejects, to train on",
+            "edgeinspect archive export archive --out set --since -7d --kind reject",
+        ),
+        (
+            "Again, with the labels that a person corrected",
+            "edgeinspect archive export archive --out set2 --corrections labels.csv",
+        ),
+    ],
+)
+@click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FOLDER",
+    type=OUTPUT_FOLDER,
+    help="A new folder for the data set.",
+)
 @click.option(
     "--layout",
     type=click.Choice(["mask-folder", "severstal"]),
     default="mask-folder",
     show_default=True,
+    help="Layout of the data set.",
 )
 @_filter_options
-@click.option("--limit", type=click.IntRange(1), help="At most this many, newest first.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="At most this many, the newest.")
 @click.option(
     "--corrections",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE.csv",
+    type=CORRECTIONS,
     help="CSV file of a person's corrections: frame,label,mask.",
 )
-@click.option("--segmenter", metavar="MODEL", help="Predicts the masks that the archive lacks.")
-@click.option("--backend", default="ov", show_default=True, help="Backend of the segmenter.")
-@click.option("--store", type=_FOLDER, help="Model store of the segmenter.")
+@click.option(
+    "--segmenter",
+    metavar="MODEL",
+    type=MODEL,
+    help="Predicts the masks that the archive lacks.",
+)
+@click.option(
+    "--backend", metavar="NAME", default="ov", show_default=True, help="Backend of the segmenter."
+)
+@STORE
 def export(
     folder: Path,
     out: Path,
@@ -248,8 +306,10 @@ def export(
     )
 
 
-@archive.command()
-@click.argument("folder", metavar="ARCHIVE", type=_FOLDER)
+@archive.command(
+    examples=[("Prove that no image was damaged", "edgeinspect archive check archive")]
+)
+@click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
 def check(folder: Path) -> int:
     """Read every image of ARCHIVE and compare it with its hash.
 

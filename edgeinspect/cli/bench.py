@@ -17,7 +17,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import OVERRIDES, FiniteRange, budget_ms
+from edgeinspect.cli._paths import IMAGES_FOLDER, LINE_FILE, OUTPUT_FILE
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.system import decode_json
@@ -33,28 +35,29 @@ from edgeinspect.tools.bench import (
 )
 
 T = TypeVar("T")
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _SEARCH_FRAMES = 2_000
 
 
-@click.command()
-@click.argument("config", required=False, type=_FILE)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replace a value of the configuration.",
+@click.command(
+    cls=Command,
+    examples=[
+        ("Measure the shipped models on this PC", "edgeinspect bench"),
+        ("Measure a line as it is configured", "edgeinspect bench line.yaml --as-configured"),
+    ],
 )
+@click.argument("file", required=False, type=LINE_FILE)
+@OVERRIDES
 @click.option(
     "--images",
-    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    type=IMAGES_FOLDER,
     help="Images to use; synthetic strip by default.",
 )
 @click.option(
     "--frames",
     default=200,
     show_default=True,
+    metavar="N",
     type=click.IntRange(20, 100_000),
     help="Frames per round.",
 )
@@ -62,6 +65,7 @@ _SEARCH_FRAMES = 2_000
     "--rounds",
     default=5,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, 10_000),
     help="Rounds of each measurement, interleaved.",
 )
@@ -69,18 +73,13 @@ _SEARCH_FRAMES = 2_000
     "--load",
     default=0.7,
     show_default=True,
+    metavar="RATIO",
     type=FiniteRange(0.01, 0.99),
     help="Ratio of the highest rate at which latency is measured.",
 )
+@budget_ms(", without FILE")
 @click.option(
-    "--budget-ms",
-    default=150.0,
-    show_default=True,
-    type=FiniteRange(1, 60_000),
-    help="Time budget of a frame, without a configuration.",
-)
-@click.option(
-    "--backend", default="ov", show_default=True, help="Backend, without a configuration."
+    "--backend", metavar="NAME", default="ov", show_default=True, help="Backend, without FILE."
 )
 @click.option(
     "--as-configured",
@@ -95,10 +94,22 @@ _SEARCH_FRAMES = 2_000
 @click.option(
     "--options", is_flag=True, help="Measure the effect of each real-time option on this PC."
 )
-@click.option("--json", "json_path", type=_FILE, help="Write the results to this file.")
-@click.option("--plot", "plot_path", type=_FILE, help="Write the plot (SVG) to this file.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="OUT.json",
+    type=OUTPUT_FILE,
+    help="Write the results to this file.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    metavar="FILE.svg",
+    type=OUTPUT_FILE,
+    help="Write the plot to this file.",
+)
 def bench(
-    config: Path | None,
+    file: Path | None,
     overrides: tuple[str, ...],
     images: Path | None,
     frames: int,
@@ -115,7 +126,7 @@ def bench(
     """Measure the whole line against its engines alone.
 
     Both process the same frames, interleaved, in one process. Reports frames a second, latency
-    from capture to verdict, and the overhead beyond the engines. Without CONFIG the shipped
+    from capture to verdict, and the overhead beyond the engines. Without FILE the shipped
     models are measured on synthetic strip. Nothing else should run on the PC meanwhile.
     """
     for path in (json_path, plot_path):
@@ -125,7 +136,7 @@ def bench(
         raise UsageError("--options and --budget-search are two measurements", remedy="Give one")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     benchmark_config = BenchmarkConfig(
-        config=config,
+        config=file,
         overrides=overrides,
         images=images,
         frames=_SEARCH_FRAMES if budget_search else frames,

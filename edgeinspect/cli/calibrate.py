@@ -10,7 +10,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._command import Command, Option
+from edgeinspect.cli._options import SEED, STORE, FiniteRange
+from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import stage_bars
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import Console, echo
@@ -20,21 +22,44 @@ METHODS = ("best", "minmax", "percentile", "entropy", "mse")
 _MAX_SHOWN = 8
 
 
-@click.command()
-@click.argument("model")
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "Calibrate with last week's frames, verify on labelled ones",
+            "edgeinspect calibrate strip-gate/1 --images pictures --data castings#test",
+        ),
+        (
+            "Keep the most sensitive layers in float if a limit is exceeded",
+            "edgeinspect calibrate strip-gate/1 --images strip:21:400 --exclude-sensitive",
+        ),
+    ],
+    renamed={
+        "--labels": "--data DATASET",
+        "--out": "--store FOLDER",
+        "--count": "--frames N",
+        "--reports-dir": "--reports FOLDER",
+    },
+)
+@click.argument("model", type=MODEL)
 @click.option(
     "--images",
     required=True,
+    metavar="IMAGES",
+    type=FRAMES,
     help="Frames to calibrate with: a folder, FOLDER#SPLIT of a data set, or strip:SEED:COUNT.",
 )
 @click.option(
-    "--labels",
     "--data",
     "labels",
+    metavar="DATASET",
+    type=FRAMES,
     help="Labelled frames to verify on: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
     "Without them FP32 and INT8 must agree on held-out frames.",
 )
-@click.option("--gate", help="Gate whose score groups a segmenter's frames.")
+@click.option(
+    "--gate", metavar="MODEL", type=MODEL, help="Gate whose score groups a segmenter's frames."
+)
 @click.option(
     "--method",
     default="best",
@@ -43,9 +68,11 @@ _MAX_SHOWN = 8
     help="How clip ranges are chosen; `best` compares all methods on held-out frames.",
 )
 @click.option(
-    "--count",
+    "--frames",
+    "count",
     default=256,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, 100_000),
     help="Frames to calibrate with, drawn from the images.",
 )
@@ -53,26 +80,17 @@ _MAX_SHOWN = 8
     "--held-out",
     default=64,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, 10_000),
     help="Frames to compare methods on.",
 )
+@SEED
+@STORE
 @click.option(
-    "--seed",
-    default=1,
-    show_default=True,
-    type=click.IntRange(0, 2**31),
-    help="Seed of the sampling.",
-)
-@click.option(
-    "--out",
-    "--store",
-    "out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Model store that receives the version; the machine's own by default.",
-)
-@click.option(
-    "--reports-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    "--reports",
+    "reports_dir",
+    metavar="FOLDER",
+    type=OUTPUT_FOLDER,
     help="Folder for range tables and reports; `calibration` beside the store by default.",
 )
 @click.option(
@@ -87,6 +105,7 @@ _MAX_SHOWN = 8
     "--max-float-layers",
     default=6,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, 1000),
     help="Layers that --exclude-sensitive may keep in float.",
 )
@@ -94,26 +113,35 @@ _MAX_SHOWN = 8
     "--sensitivity-frames",
     default=8,
     show_default=True,
+    metavar="N",
     type=click.IntRange(0, 1000),
     help="Frames to measure each layer's sensitivity on; 0 skips it.",
 )
 @click.option(
     "--dice-points",
+    cls=Option,
     default=1.0,
     show_default=True,
+    unit="points",
+    metavar="POINTS",
     type=FiniteRange(0, 100),
     help="Dice points that a class may lose.",
 )
 @click.option(
-    "--backend", default="", help="Backend for the verification: ov or ort; ov if installed."
+    "--backend",
+    metavar="NAME",
+    default="",
+    help="Backend for the verification: ov or ort; ov if installed.",
 )
 @click.option(
     "--resume", is_flag=True, help="Continue an interrupted calibration with the same settings."
 )
 @click.option(
     "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for checkpoints of unfinished calibrations.",
+    metavar="FOLDER",
+    type=OUTPUT_FOLDER,
+    help="Folder for checkpoints of unfinished calibrations; "
+    "$XDG_CACHE_HOME/edgeinspect/calibrate by default.",
 )
 def calibrate(
     model: str,
@@ -124,7 +152,7 @@ def calibrate(
     count: int,
     held_out: int,
     seed: int,
-    out: Path | None,
+    store: Path | None,
     reports_dir: Path | None,
     exclude_sensitive: bool,
     keep_float: tuple[str, ...],
@@ -155,8 +183,8 @@ def calibrate(
 
     if backend not in ("", "ov", "ort"):
         raise UsageError(f"'{backend}' cannot run an INT8 graph here", remedy="Give ov or ort")
-    store = ModelStore(out)
-    source = store if out is not None and store.names() else ModelStore()
+    target_store = ModelStore(store)
+    source = target_store if store is not None and target_store.names() else ModelStore()
     model_store, model_ref = resolve_model(model, source)
     parent = model_store.resolve(model_ref)
     gate_spec = None
@@ -181,7 +209,7 @@ def calibrate(
     )
     with stage_bars() as report:
         result = run(config, work or _default_work_folder(), resume=resume, progress=report)
-    folder = reports_dir or store.root.absolute().parent / REPORTS_DIR
+    folder = reports_dir or target_store.root.absolute().parent / REPORTS_DIR
     name = parent.id.name
     if not result.acceptance.is_accepted:
         target = folder / name / f"refused-{result.id}"
@@ -195,7 +223,7 @@ def calibrate(
             if exclude_sensitive
             else "The report names sensitive layers; --exclude-sensitive keeps the fewest in float",
         )
-    version_folder = write_version(result, store)
+    version_folder = write_version(result, target_store)
     write_reports(result, folder / name / version_folder.name, render_report(result))
     result.checkpoint.clear()
     _print_result(result)

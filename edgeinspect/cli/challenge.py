@@ -6,7 +6,9 @@ import os
 
 import click
 
-from edgeinspect.cli._line_source import find_line_source
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._line_source import find_line_source, is_address
+from edgeinspect.cli._paths import CHALLENGE_IMAGE, LINE
 from edgeinspect.cli._terminal import echo
 from edgeinspect.client import send_request
 from edgeinspect.errors import UsageError
@@ -14,20 +16,34 @@ from edgeinspect.system import escape_name
 from edgeinspect.wire import ChallengeRequest
 
 
-@click.command()
-@click.argument("image")
-@click.option("--camera", help="Camera whose frame it replaces; the first by default.")
-@click.option("--line", "line", metavar="LINE", help="The line's file or name.")
-@click.option("--address", help="The line's replay address.")
-def challenge(image: str, camera: str | None, line: str | None, address: str | None) -> None:
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "Send a known defect through the line that runs on this PC",
+            "edgeinspect challenge scratches.png",
+        ),
+        ("Through one of several lines", "edgeinspect challenge line.yaml scratches.png"),
+    ],
+    renamed={"--line": "the first argument, FILE", "--address": "the first argument, FILE"},
+)
+@click.argument("lines", metavar="[FILE]", nargs=-1, type=LINE)
+@click.argument("image", type=CHALLENGE_IMAGE)
+@click.option(
+    "--camera", metavar="NAME", help="Camera whose frame it replaces; the first by default."
+)
+def challenge(lines: tuple[str, ...], image: str, camera: str | None) -> None:
     """Send IMAGE, a file of the line's challenge folder, through the running line.
 
-    Give its name or its path; the line opens files only in that folder. The verdict is marked
-    `simulated`; if it is not a reject, the line raises an alarm. Without --line or --address
-    the line that runs on this PC is used.
+    FILE is the line's file, or the name or the replay address of the running line; without
+    it, the line that runs on this PC. IMAGE is a name or a path; the line opens files only in
+    its challenge folder. The verdict is marked `simulated`; if it is not a reject, the line
+    raises an alarm.
     """
-    if address is None:
-        address = find_line_source(line).replay
+    if len(lines) > 1:
+        raise UsageError("more than one line is given", remedy="Give [FILE] IMAGE")
+    line = lines[0] if lines else None
+    address = line if line and is_address(line) else find_line_source(line).replay
     if os.sep in image:
         image = os.path.abspath(image)  # the line runs in another folder
     name = image if image.isprintable() else escape_name(image)

@@ -10,6 +10,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import OVERRIDES
+from edgeinspect.cli._paths import LINE_FILE
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config import LineConfig, LoadedConfig, PluginSelection, check_models, load_config
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab, ModelSpec, SystemClock
@@ -67,18 +70,18 @@ class CheckResult:
         self.notes[path] = str(error)
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Replace one value, as cameras.top.path=/data; may be given often.",
+@click.command(
+    cls=Command,
+    examples=[
+        ("Check everything that `run` needs", "edgeinspect check line.yaml"),
+        ("Read the file alone, for another PC", "edgeinspect check line.yaml --no-open"),
+    ],
 )
-@click.option("--no-open", is_flag=True, help="Only read FILE; open no model or camera.")
+@click.argument("file", type=LINE_FILE)
+@OVERRIDES
+@click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
 def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
-    """Check the line described in FILE, without running it.
+    """Check the line that FILE describes, without running it.
 
     Reads the configuration, verifies and times the models, opens the cameras, and checks what
     `run` needs: memory, addresses, keys, real-time permissions. Lists every fault; a time

@@ -1,4 +1,4 @@
-"""`edgeinspect compare A B --data PATH`: two models, precisions or backends, paired."""
+"""`edgeinspect compare`: two models, precisions or backends, paired, on one data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import click
 import msgspec
 
 from edgeinspect.cli import _evaluation_options
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
+from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
@@ -18,34 +21,44 @@ if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import PairedComparison
 
 
-@click.command()
-@click.argument("a")
-@click.argument("b")
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "Compare a new version with the earlier one",
+            "edgeinspect compare strip-gate/1 strip-gate/2 --data castings",
+        ),
+        (
+            "Compare two backends on the same model",
+            "edgeinspect compare strip-gate strip-gate --backend ort --backend-b ov "
+            "--data strip:7:200",
+        ),
+    ],
+    renamed=_evaluation_options.RENAMED,
+)
+@click.argument("a", metavar="MODEL_A", type=MODEL)
+@click.argument("b", metavar="MODEL_B", type=MODEL)
 @_evaluation_options.DATA
 @_evaluation_options.SPLIT
-@_evaluation_options.SPLIT_FILE
+@_evaluation_options.FILE_OF_SPLITS
 @_evaluation_options.GATE
-@click.option("--gate-b", metavar="MODEL", help="Gate of B, if it differs from A's.")
-@click.option(
-    "--config",
-    type=_evaluation_options.PATH,
-    metavar="LINE.yaml",
-    help="Use a line's thresholds for both models.",
-)
+@click.option("--gate-b", metavar="MODEL", type=MODEL, help="Gate of MODEL_B, if it differs.")
+@_evaluation_options.line_option("Use a line's thresholds for both models.")
 @_evaluation_options.BACKEND
-@click.option("--backend-b", metavar="NAME", help="Backend of B, if it differs from A's.")
+@click.option("--backend-b", metavar="NAME", help="Backend of MODEL_B, if it differs.")
 @_evaluation_options.REPORT
 @_evaluation_options.JSON
 @click.option(
     "--rounds",
     default=2000,
     show_default=True,
+    metavar="N",
     type=click.IntRange(100, 100_000),
     help="Bootstrap samples.",
 )
-@_evaluation_options.LAYOUT
-@_evaluation_options.GOOD
-@_evaluation_options.SEED
+@LAYOUT
+@GOOD_CLASS
+@SEED
 def compare(
     a: str,
     b: str,
@@ -61,13 +74,13 @@ def compare(
     json_path: Path | None,
     rounds: int,
     layout: str | None,
-    good: tuple[str, ...],
+    good_classes: tuple[str, ...],
     seed: int,
 ) -> None:
-    """Inspect the same images with A and B, and test the differences.
+    """Inspect the same images with two models, and test the differences.
 
-    A and B are models as for `evaluate`; the same model twice with --backend-b compares
-    backends. Differences are B minus A.
+    The models are given as for `evaluate`; the same model twice with --backend-b compares
+    backends. Differences are MODEL_B minus MODEL_A.
     """
     from edgeinspect.learning.evaluate import (
         COMPARISON_SCHEMA,
@@ -91,7 +104,7 @@ def compare(
                 split_file=split_file,
                 training_split=find_training_split(a),
                 classes=first.classes,
-                good_classes=good,
+                good_classes=good_classes,
                 layout=layout,
             )
             images = DifferenceImages(

@@ -12,7 +12,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._options import with_options
+from edgeinspect.cli._command import Group
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, with_options
+from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, DataError
@@ -31,56 +33,69 @@ _LEVELS = {
 _GOOD_ROW = "(good)"
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    examples=[
+        ("See what is in a folder of images", "edgeinspect data inspect castings"),
+        ("Split it into train, val and test", "edgeinspect data split castings --out split.json"),
+    ],
+)
 def data() -> None:
     """Check a data set of images, and split it.
 
-    PATH is the set's folder, in any layout of docs/reference/data.md; the layout is recognised.
+    DATASET is the set's folder, in any layout of docs/reference/data.md; the layout is recognised.
     """
 
 
 _dataset_options = with_options(
-    click.argument("path", type=click.Path(path_type=Path)),
-    click.option("--layout", help="Layout of the data set, if it is not recognised."),
-    click.option(
-        "--good-class",
-        "good",
-        multiple=True,
-        metavar="NAME",
-        help="A class that is good, if it is not recognised as such. Repeatable.",
-    ),
+    click.argument("path", metavar="DATASET", type=DATASET),
+    LAYOUT,
+    GOOD_CLASS,
 )
 
 
-@data.command()
+@data.command(
+    examples=[
+        ("See what is in a folder of images", "edgeinspect data inspect castings"),
+        (
+            "Also draw a contact sheet, and fail on warnings",
+            "edgeinspect data inspect castings --sheet sheet.png --strict",
+        ),
+    ],
+    renamed={"--split": "--split-file FILE"},
+)
 @_dataset_options
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
 @click.option(
     "--sheet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    type=OUTPUT_FILE,
     help="Draw a contact sheet into this PNG file.",
 )
 @click.option(
-    "--split",
-    "split_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    "--split-file",
+    metavar="SPLIT_FILE",
+    type=SPLIT_FILE,
     help="Check the split in this file instead of the set's own.",
 )
 @click.option(
-    "--duplicates/--no-duplicates", default=True, help="Search for duplicates (default), or not."
+    "--duplicates/--no-duplicates",
+    default=True,
+    help="Search for duplicates, or not.",
+    show_default=True,
 )
 @click.option("--strict", is_flag=True, help="End with 65 on warnings too.")
 def inspect(
     path: Path,
     layout: str | None,
-    good: tuple[str, ...],
+    good_classes: tuple[str, ...],
     as_json: bool,
     sheet: Path | None,
     split_file: Path | None,
     duplicates: bool,
     strict: bool,
 ) -> int:
-    """Read every image and mask of PATH, and report problems of the set.
+    """Read every image and mask of DATASET, and report problems.
 
     Shows counts per class and split, sizes, unreadable files, masks that do not fit, and
     duplicates: identical, rotated, mirrored, or of another exposure. Ends with 65 if the set
@@ -96,7 +111,7 @@ def inspect(
 
     if sheet is not None and not sheet.absolute().parent.is_dir():
         raise DataError("there is no such folder", where=str(sheet.parent))
-    dataset = open_dataset(path, layout, good_classes=good)
+    dataset = open_dataset(path, layout, good_classes=good_classes)
     if split_file is not None:
         dataset = read_split(split_file, dataset)
     with progress_bar("reading images", len(dataset)) as progress:
@@ -114,17 +129,29 @@ def inspect(
     return EXIT_DATAERR if any(finding.level in failing_levels for finding in findings) else EXIT_OK
 
 
-@data.command("split")
+@data.command(
+    "split",
+    examples=[
+        ("Split by the usual ratios", "edgeinspect data split castings --out split.json"),
+        (
+            "By other ratios, duplicates in one split",
+            "edgeinspect data split castings --out split.json --shares 0.8 0.1 0.1 "
+            "--group-duplicates",
+        ),
+    ],
+)
 @_dataset_options
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    type=OUTPUT_FILE,
     help="The file to write, JSON.",
 )
-@click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
+@SEED
 @click.option(
     "--shares",
+    metavar="TRAIN VAL TEST",
     default=(0.7, 0.15, 0.15),
     show_default=True,
     type=(float, float, float),
@@ -137,21 +164,21 @@ def inspect(
 def split_(
     path: Path,
     layout: str | None,
-    good: tuple[str, ...],
+    good_classes: tuple[str, ...],
     out: Path,
     seed: int,
     shares: tuple[float, float, float],
     resplit: bool,
     group_duplicates: bool,
 ) -> None:
-    """Split PATH into train, val and test, and write it to a file.
+    """Split DATASET into train, val and test, and write it to a file.
 
     Splits by group, balanced by class, reproducibly for a seed. A split that the set contains
     is kept, and only completed, without --resplit.
     """
     from edgeinspect.learning.datasets import open_dataset, scan_dataset, split_dataset, write_split
 
-    dataset = open_dataset(path, layout, good_classes=good)
+    dataset = open_dataset(path, layout, good_classes=good_classes)
     groups: list[list[str]] = []
     if group_duplicates:
         with progress_bar("reading images", len(dataset)) as progress:

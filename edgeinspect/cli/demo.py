@@ -11,44 +11,55 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._command import Command, Option
+from edgeinspect.cli._options import FiniteRange, budget_ms
+from edgeinspect.cli._paths import OUTPUT_FILE
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("Inspect 300 frames in half a minute", "edgeinspect demo"),
+        (
+            "As fast as 50 frames a second, with ONNX Runtime",
+            "edgeinspect demo --rate 50 --backend ort",
+        ),
+    ],
+)
 @click.option(
     "--frames",
     default=300,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, 10_000_000),
     help="Frames to inspect.",
 )
 @click.option(
     "--rate",
     "rate_hz",
+    cls=Option,
     default=10.0,
     show_default=True,
+    unit="Hz",
+    metavar="HZ",
     type=FiniteRange(0.1, 10_000),
     help="Frames a second.",
 )
-@click.option(
-    "--budget-ms",
-    default=150.0,
-    show_default=True,
-    type=FiniteRange(1, 60_000),
-    help="Time budget of a frame, from capture to published verdict.",
-)
+@budget_ms()
 @click.option(
     "--backend",
+    metavar="NAME",
     default="ov",
     show_default=True,
     help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).",
 )
 @click.option(
     "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    type=OUTPUT_FILE,
     help="Write the results as JSON to this file.",
 )
 def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None) -> None:

@@ -9,6 +9,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._paths import LINE_FILE
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config import load_config
 from edgeinspect.domain import SystemClock
@@ -23,8 +25,14 @@ _SEVERITY_STYLES = {
 }
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.command(
+    cls=Command,
+    examples=[
+        ("Check this PC", "edgeinspect doctor"),
+        ("Check it for one line, and fail on warnings", "edgeinspect doctor line.yaml --strict"),
+    ],
+)
+@click.argument("file", type=LINE_FILE, required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 def doctor(file: Path | None, as_json: bool, strict: bool) -> int:

@@ -1,4 +1,4 @@
-"""`edgeinspect evaluate MODEL --data PATH`: metrics of a model with intervals."""
+"""`edgeinspect evaluate MODEL --data DATASET`: metrics of a model with intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import click
 from rich.table import Table
 
 from edgeinspect.cli import _evaluation_options
-from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, FiniteRange
+from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import Console
@@ -19,18 +21,26 @@ if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import EvaluationResult
 
 
-@click.command()
-@click.argument("model", required=False)
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "Measure a model on the test split of a data set",
+            "edgeinspect evaluate strip-gate --data castings",
+        ),
+        (
+            "Measure what a line's models and thresholds decide",
+            "edgeinspect evaluate --line line.yaml --data castings --report report.html",
+        ),
+    ],
+    renamed=_evaluation_options.RENAMED,
+)
+@click.argument("model", required=False, type=MODEL)
 @_evaluation_options.DATA
 @_evaluation_options.SPLIT
-@_evaluation_options.SPLIT_FILE
+@_evaluation_options.FILE_OF_SPLITS
 @_evaluation_options.GATE
-@click.option(
-    "--config",
-    type=_evaluation_options.PATH,
-    metavar="LINE.yaml",
-    help="Use the thresholds, and without MODEL the models, of a line.",
-)
+@_evaluation_options.line_option("Use the thresholds, and without MODEL the models, of a line.")
 @_evaluation_options.BACKEND
 @_evaluation_options.REPORT
 @_evaluation_options.JSON
@@ -52,9 +62,9 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="Ratio of defective parts on the line; that of the set by default.",
 )
-@_evaluation_options.LAYOUT
-@_evaluation_options.GOOD
-@_evaluation_options.SEED
+@LAYOUT
+@GOOD_CLASS
+@SEED
 def evaluate(
     model: str | None,
     data: str,
@@ -69,14 +79,14 @@ def evaluate(
     cost_overkill: float | None,
     prevalence: float | None,
     layout: str | None,
-    good: tuple[str, ...],
+    good_classes: tuple[str, ...],
     seed: int,
 ) -> None:
     """Inspect the images of a data set as the line would, and report metrics.
 
     MODEL is a model of the store (NAME or NAME/VERSION), its folder, an ONNX file under the
     model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
-    the line's code, with the thresholds of the manifest or of --config.
+    the line's code, with the thresholds of the manifest or of --line.
     """
     from edgeinspect.learning.evaluate import ErrorCosts, find_training_split, open_image_source
     from edgeinspect.learning.evaluate import evaluate as run
@@ -97,7 +107,7 @@ def evaluate(
             split_file=split_file,
             training_split=find_training_split(model or ""),
             classes=inspector.classes,
-            good_classes=good,
+            good_classes=good_classes,
             layout=layout,
         )
         with progress_bar("inspecting", source.image_count) as done:

@@ -1,4 +1,4 @@
-"""`edgeinspect explain MODEL IMAGES... --out FOLDER`: heat maps and regions per image."""
+"""`edgeinspect explain MODEL IMAGE... --out FOLDER`: heat maps and regions per image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeinspect.cli import _evaluation_options
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._paths import IMAGES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import DataError
 
@@ -15,23 +17,31 @@ if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import HeatmapMethod, OfflineInspector
 
 
-@click.command()
-@click.argument("model")
-@click.argument("images", nargs=-1, required=True, type=_evaluation_options.PATH)
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "See what the gate looked at in one image",
+            "edgeinspect explain strip-gate scratches.png --out explained",
+        ),
+        (
+            "Draw regions for a folder, by a line's thresholds",
+            "edgeinspect explain strip-segmenter pictures --line line.yaml --out explained",
+        ),
+    ],
+    renamed=_evaluation_options.RENAMED,
+)
+@click.argument("model", type=MODEL)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=IMAGES)
 @click.option(
     "--out",
     required=True,
-    type=_evaluation_options.PATH,
+    type=OUTPUT_FOLDER,
     metavar="FOLDER",
     help="Folder for the drawn images and explain.json.",
 )
 @_evaluation_options.GATE
-@click.option(
-    "--config",
-    type=_evaluation_options.PATH,
-    metavar="LINE.yaml",
-    help="Use a line's thresholds.",
-)
+@_evaluation_options.line_option("Use a line's thresholds.")
 @_evaluation_options.BACKEND
 @click.option(
     "--method",
@@ -51,7 +61,7 @@ def explain(
 ) -> None:
     """Draw the gate's heat map and the segmenter's regions.
 
-    IMAGES are files or folders. Writes one PNG each: the image, the gate's heat map
+    IMAGE is a file or a folder of images. Writes one PNG each: the image, the gate's heat map
     (Grad-CAM), the segmenter's regions. For a training run's folder torch computes the
     gradients from its checkpoint; for any other model they come from the ONNX graph.
     """

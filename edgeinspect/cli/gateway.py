@@ -6,15 +6,26 @@ from pathlib import Path
 
 import click
 
+from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL
+from edgeinspect.cli._paths import GATEWAY_FILE
 from edgeinspect.cli._terminal import echo
 from edgeinspect.cli._users import PASSWD, REMOVE, change_user
 from edgeinspect.errors import UsageError
 from edgeinspect.system import Role, log
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(
+    cls=Command,
+    examples=[
+        ("Transfer verdicts until Ctrl-C", "edgeinspect gateway gateway.yaml"),
+        (
+            "Add a user who may log in by OPC UA",
+            "edgeinspect gateway gateway.yaml --passwd scada",
+        ),
+    ],
+)
+@click.argument("file", metavar="GATEWAY_FILE", type=GATEWAY_FILE)
 @PASSWD
 @REMOVE
 @click.option(
@@ -32,7 +43,7 @@ def gateway(
     log_format: str,
     log_level: str,
 ) -> None:
-    """Run the PLC gateway described in FILE.
+    """Run the PLC gateway that GATEWAY_FILE describes.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C. It waits for a PLC or a line that is not
     available; the PLC is set to reject everything meanwhile. See docs/reference/plc.md.

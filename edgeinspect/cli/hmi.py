@@ -6,21 +6,32 @@ from pathlib import Path
 
 import click
 
+from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL
+from edgeinspect.cli._paths import HMI_FILE
 from edgeinspect.cli._users import PASSWD, REMOVE, change_user
 from edgeinspect.errors import UsageError
 from edgeinspect.system import Role, log
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(
+    cls=Command,
+    examples=[
+        ("Serve the page of a line until Ctrl-C", "edgeinspect hmi hmi.yaml"),
+        (
+            "Add an engineer who may log in",
+            "edgeinspect hmi hmi.yaml --passwd anna --role engineer",
+        ),
+    ],
+)
+@click.argument("file", metavar="HMI_FILE", type=HMI_FILE)
 @PASSWD
 @click.option(
     "--role",
     type=click.Choice(["operator", "engineer"]),
     default="operator",
     show_default=True,
-    help="Role of NAME.",
+    help="Role of the user of --passwd.",
 )
 @REMOVE
 @LOG_FORMAT
@@ -28,9 +39,9 @@ from edgeinspect.system import Role, log
 def hmi(
     file: Path, passwd: str | None, role: str, remove: str | None, log_format: str, log_level: str
 ) -> None:
-    """Run the HMI described in FILE: the line's state, images, search and metrics.
+    """Run the HMI that HMI_FILE describes: the line's state, images, search and metrics.
 
-    Exits with 0 when stopped by SIGTERM or Ctrl-C. The HMI subscribes to the line and reads its
+    Ends with 0 when stopped by SIGTERM or Ctrl-C. The HMI subscribes to the line and reads its
     ring and ledger; nothing in the daemon waits for it. See docs/howto/hmi.md.
     """
     if passwd is not None and remove is not None:

@@ -7,20 +7,33 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from edgeinspect.cli._command import Group
+from edgeinspect.cli._paths import KEYS_FOLDER, NEW_FOLDER, PUBLIC_KEY
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.wire import curve_keys as key_files
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
-
-@click.group()
+@click.group(
+    cls=Group,
+    examples=[
+        ("Make a line's keys", "edgeinspect keys new keys"),
+        ("Admit a client by its public key", "edgeinspect keys allow keys gateway.key"),
+    ],
+)
 def keys() -> None:
-    """Create and list the keys that encrypt the wire and admit clients."""
+    """Create and list the keys that encrypt the wire and admit clients.
+
+    FOLDER is the folder of the line's keys, which `publish.curve` names.
+    """
 
 
-@keys.command()
-@click.argument("folder", type=_FOLDER)
+@keys.command(
+    examples=[
+        ("Make a line's keys", "edgeinspect keys new keys"),
+        ("Make a client's pair", "edgeinspect keys new client-keys --client gateway"),
+    ],
+)
+@click.argument("folder", type=NEW_FOLDER)
 @click.option("--client", metavar="NAME", help="Create a client's pair instead of the server's.")
 def new(folder: Path, client: str | None) -> None:
     """Create a key pair in FOLDER: the line's, or a client's with --client."""
@@ -33,18 +46,23 @@ def new(folder: Path, client: str | None) -> None:
         echo(f"created {secret} for the client only")
 
 
-@keys.command()
-@click.argument("folder", type=_FOLDER)
-@click.argument("public", type=_FILE)
-@click.option("--name", help="Name of the client; that of the file by default.")
+@keys.command(
+    examples=[("Admit a client", "edgeinspect keys allow keys gateway.key")],
+    renamed={"--name": "--client NAME"},
+)
+@click.argument("folder", type=KEYS_FOLDER)
+@click.argument("public", metavar="KEY_FILE", type=PUBLIC_KEY)
+@click.option(
+    "--client", "name", metavar="NAME", help="Name of the client; that of the file by default."
+)
 def allow(folder: Path, public: Path, name: str | None) -> None:
-    """Admit the client with the key file PUBLIC to the line whose keys are in FOLDER."""
+    """Admit the client with the public key KEY_FILE to the line whose keys are in FOLDER."""
     target = key_files.add_client(folder, public, name)
     echo(f"admitted by {target}; a running daemon applies it within a second")
 
 
-@keys.command("list")
-@click.argument("folder", type=_FOLDER)
+@keys.command("list", examples=[("List who may connect", "edgeinspect keys list keys")])
+@click.argument("folder", type=KEYS_FOLDER)
 def list_(folder: Path) -> None:
     """List the clients admitted to the line whose keys are in FOLDER."""
     table = Table("client", "public key", box=None, pad_edge=False)

@@ -10,7 +10,9 @@ from typing import Any
 import click
 from rich.text import Text
 
-from edgeinspect.cli._options import parse_timestamp, with_options
+from edgeinspect.cli._command import Group
+from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, parse_timestamp, with_options
+from edgeinspect.cli._paths import LEDGER, OUTPUT_FILE, SPOOL
 from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision, Reason
@@ -30,29 +32,49 @@ from edgeinspect.storage.ledger import (
 from edgeinspect.storage.ledger import verify_ledger as verify_ledger
 from edgeinspect.system import DecodeError, decode_json
 
-_PATH = click.Path(path_type=Path, dir_okay=False)
 _MAX_SHOWN_PROBLEMS = 50
 _MAX_SEQ = (1 << 63) - 1
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    examples=[
+        ("Prove that every frame has one verdict", "edgeinspect ledger verify line.yaml"),
+        (
+            "List the rejects of the last two hours",
+            "edgeinspect ledger query line.yaml --since -2h --decision REJECT",
+        ),
+    ],
+)
 def ledger() -> None:
     """Verify, search and export the verdicts of a line.
 
-    FILE is a line's ledger (`LINE.ledger.sqlite`), or the line's configuration, which names
-    the ledger.
+    FILE is the line's file, or its ledger (`LINE.ledger.sqlite`).
     """
 
 
-@ledger.command()
-@click.argument("file", type=_PATH)
-@click.option("--spool", type=_PATH, help="Check this spool too: it has the newest frames.")
+@ledger.command(
+    examples=[
+        ("Verify the ledger and the spool of a line", "edgeinspect ledger verify line.yaml"),
+        (
+            "Verify a copy on another PC",
+            "edgeinspect ledger verify strip.ledger.sqlite",
+        ),
+    ],
+)
+@click.argument("file", type=LEDGER)
+@click.option(
+    "--spool",
+    metavar="SPOOL_FILE",
+    type=SPOOL,
+    help="Check this spool too: it has the newest frames.",
+)
 @click.option("--json", "as_json", is_flag=True)
 def verify(file: Path, spool: Path | None, as_json: bool) -> int:
-    """Check that every frame in FILE has exactly one verdict.
+    """Check that every frame has exactly one verdict.
 
-    One line per epoch (a run of the daemon). Given the line's configuration, its spool is
-    checked with it. Ends with 65 on any gap or damage. The daemon may be running.
+    FILE is the line's file, whose spool is checked too, or its ledger. Prints a line per
+    epoch (a run of the daemon). Ends with 65 on any gap or damage. The line may be running.
     """
     path, its_spool = _find_files(file)
     spool = spool or its_spool
@@ -75,25 +97,51 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
 
 
 _filter_options = with_options(
-    click.option("--since", help="From this time on: 2026-01-31T06:00 (UTC), or -2h."),
-    click.option("--until", help="Before this time."),
-    click.option("--decision", type=click.Choice([d.value for d in Decision])),
-    click.option("--reason", type=click.Choice([r.value for r in Reason])),
-    click.option("--class", "class_name", help="With a fatal region of this class."),
-    click.option("--camera"),
-    click.option("--part", "part_id", help="Of this part."),
-    click.option("--seq", type=click.IntRange(1, _MAX_SEQ), help="This one frame."),
+    SINCE,
+    UNTIL,
+    click.option(
+        "--decision", type=click.Choice([d.value for d in Decision]), help="With this decision."
+    ),
+    click.option(
+        "--reason",
+        metavar="REASON",
+        type=click.Choice([r.value for r in Reason]),
+        help="With this reason, as defect or deadline.",
+    ),
+    click.option(
+        "--class", "class_name", metavar="NAME", help="With a fatal region of this class."
+    ),
+    click.option("--camera", metavar="NAME", help="Of this camera."),
+    click.option("--part", "part_id", metavar="ID", help="Of this part."),
+    click.option(
+        "--seq", metavar="N", type=click.IntRange(1, _MAX_SEQ), help="The frame of this number."
+    ),
 )
 
 
-@ledger.command("query")
-@click.argument("file", type=_PATH)
+@ledger.command(
+    "query",
+    examples=[
+        (
+            "List the rejects of the last two hours",
+            "edgeinspect ledger query line.yaml --since -2h --decision REJECT",
+        ),
+        (
+            "Show what happened to one part, as published",
+            "edgeinspect ledger query line.yaml --part A1234 --whole",
+        ),
+    ],
+)
+@click.argument("file", type=LEDGER)
 @_filter_options
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, _MAX_SEQ))
+@LIMIT
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--whole", is_flag=True, help="The complete JSON of each verdict, as published.")
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -> None:
-    """List verdicts of FILE, the newest first."""
+    """List verdicts, the newest first.
+
+    FILE is the line's file, or its ledger.
+    """
     wanted = _parse_filter(filters, limit)
     table = plain_table(
         "seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms", "image"
@@ -111,13 +159,39 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
         wide_console().print(table)
 
 
-@ledger.command()
-@click.argument("file", type=_PATH)
+@ledger.command(
+    examples=[
+        (
+            "Write last week's verdicts for a spreadsheet",
+            "edgeinspect ledger export line.yaml --since -7d --csv week.csv",
+        ),
+        (
+            "Write all verdicts for pandas",
+            "edgeinspect ledger export line.yaml --parquet verdicts.parquet",
+        ),
+    ],
+)
+@click.argument("file", type=LEDGER)
 @_filter_options
-@click.option("--csv", "csv_path", type=_PATH, help="Write a CSV file, without formulas.")
-@click.option("--parquet", "parquet_path", type=_PATH, help="Write a Parquet file.")
+@click.option(
+    "--csv",
+    "csv_path",
+    metavar="FILE.csv",
+    type=OUTPUT_FILE,
+    help="Write a CSV file, without formulas.",
+)
+@click.option(
+    "--parquet",
+    "parquet_path",
+    metavar="FILE.parquet",
+    type=OUTPUT_FILE,
+    help="Write a Parquet file.",
+)
 def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **filters: Any) -> None:
-    """Write verdicts of FILE to another file, the newest first."""
+    """Write verdicts to a CSV or Parquet file, the newest first.
+
+    FILE is the line's file, or its ledger.
+    """
     if (csv_path is None) == (parquet_path is None):
         raise UsageError("give one of --csv and --parquet")
     wanted = _parse_filter(filters, None)
@@ -130,12 +204,18 @@ def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **filte
     echo(f"{count} verdicts")
 
 
-@ledger.command("events")
-@click.argument("file", type=_PATH)
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, _MAX_SEQ))
+@ledger.command(
+    "events",
+    examples=[("List the latest ten events", "edgeinspect ledger events line.yaml --limit 10")],
+)
+@click.argument("file", type=LEDGER)
+@LIMIT
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def events_(file: Path, limit: int, as_json: bool) -> None:
-    """List the line's events other than verdicts, the newest first."""
+    """List a line's events other than verdicts, the newest first.
+
+    FILE is the line's file, or its ledger.
+    """
     table = plain_table("at", "epoch", "what", "by", "detail")
     with closing(open_ledger(_find_files(file)[0])) as database:
         for event in read_events(database, limit):

@@ -12,35 +12,55 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli import _model_actions as actions
+from edgeinspect.cli._command import Group
 from edgeinspect.cli._model_build import build
 from edgeinspect.cli._model_import import import_
 from edgeinspect.cli._model_tables import print_comparison, version_entry, version_row
 from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._paths import IMAGES, LINE_FILE, SHADOW_RESULTS, STORE_FOLDER, STORED_MODEL
 from edgeinspect.cli._tables import plain_table, wide_console
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _STORE = click.option(
     "--store",
-    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    type=STORE_FOLDER,
     callback=lambda _ctx, _param, folder: ModelStore(folder),
-    help="Folder of the models; the one that `edgeinspect version` names by default.",
+    help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
+    "`edgeinspect version` names.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
-_WHY = click.option("--why", default="", help="Reason, for the history.")
+_WHY = click.option("--why", metavar="TEXT", default="", help="Reason, for the history.")
 _BACKEND = click.option(
     "--backend",
+    metavar="NAME",
     default="auto",
     show_default=True,
     help="Backend to load it with; `none` checks only the files.",
 )
-_LINE = click.option("--line", type=_FILE, help="A line's configuration, for its shadow results.")
-_RECORD = click.option("--record", type=_FILE, help="A file of shadow results.")
+_LINE = click.option(
+    "--line", metavar="FILE", type=LINE_FILE, help="The line whose shadow results are used."
+)
+_RESULTS = click.option(
+    "--results",
+    metavar="RESULTS_FILE",
+    type=SHADOW_RESULTS,
+    help="A file of shadow results, instead of those on this PC.",
+)
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    examples=[
+        ("List the models of this PC", "edgeinspect models list"),
+        (
+            "Make a version live, after verifying it",
+            'edgeinspect models promote strip-gate/2 --why "new coil supplier"',
+        ),
+    ],
+)
 def models() -> None:
     """Manage models: import, build, verify, promote, roll back.
 
@@ -49,12 +69,14 @@ def models() -> None:
     """
 
 
-models.add_command(import_)
-models.add_command(build)
-
-
-@models.command("list")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@models.command(
+    "list",
+    examples=[
+        ("List all versions and their states", "edgeinspect models list"),
+        ("Those of one model, for a program", "edgeinspect models list strip-gate --json"),
+    ],
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=STORED_MODEL)
 @_JSON
 @_STORE
 def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
@@ -91,8 +113,10 @@ def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
     return EXIT_DATAERR if any(each["problem"] for each in entries) else EXIT_OK
 
 
-@models.command()
-@click.argument("model")
+@models.command(
+    examples=[("Show a version and its history", "edgeinspect models show strip-gate/1")]
+)
+@click.argument("model", type=STORED_MODEL)
 @_JSON
 @_STORE
 def show(store: ModelStore, model: str, as_json: bool) -> None:
@@ -128,14 +152,19 @@ def show(store: ModelStore, model: str, as_json: bool) -> None:
         console.print(history_table)
 
 
-@models.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@models.command(
+    examples=[
+        ("Verify every version", "edgeinspect models verify"),
+        ("Verify the files of one alone", "edgeinspect models verify strip-gate/1 --backend none"),
+    ],
+)
+@click.argument("models", nargs=-1, metavar="[MODEL]...", type=STORED_MODEL)
 @_BACKEND
 @click.option(
     "--make-golden",
     "image_paths",
     multiple=True,
-    type=_FILE,
+    type=IMAGES,
     metavar="IMAGE",
     help="Save its outputs on this image as golden frames. Repeatable.",
 )
@@ -182,8 +211,20 @@ def verify(
     return EXIT_OK if all(each["good"] for each in entries) else EXIT_DATAERR
 
 
-@models.command()
-@click.argument("model")
+@models.command(
+    examples=[
+        (
+            "Make a version live, after verifying it",
+            'edgeinspect models promote strip-gate/2 --why "new coil supplier"',
+        ),
+        (
+            "Only if it agreed with the live one in shadow",
+            "edgeinspect models promote strip-gate/2 --min-shadow-frames 10000 --line line.yaml",
+        ),
+    ],
+    renamed={"--record": "--results RESULTS_FILE"},
+)
+@click.argument("model", type=STORED_MODEL)
 @_WHY
 @_BACKEND
 @click.option(
@@ -194,13 +235,14 @@ def verify(
 )
 @click.option(
     "--max-disagreement",
+    metavar="RATIO",
     default=0.02,
     show_default=True,
     type=FiniteRange(0, 1),
     help="Largest ratio of different decisions there (upper 95 % limit).",
 )
 @_LINE
-@_RECORD
+@_RESULTS
 @_STORE
 def promote(
     store: ModelStore,
@@ -210,7 +252,7 @@ def promote(
     min_shadow_frames: int | None,
     max_disagreement: float,
     line: Path | None,
-    record: Path | None,
+    results: Path | None,
 ) -> None:
     """Make MODEL (NAME/VERSION) live, if it verifies. Ends with 65 if it does not."""
     if "/" not in model:
@@ -219,7 +261,7 @@ def promote(
     versions = store.model_versions(name)
     summary = _verify_current_files(store, versions, version, backend)
     if min_shadow_frames is not None:
-        paths = actions.shadow_result_files(line, record)
+        paths = actions.shadow_result_files(line, results)
         actions.require_shadow_agreement(
             store, name, version, paths, min_shadow_frames, max_disagreement
         )
@@ -229,8 +271,12 @@ def promote(
     echo("A running line takes it at its next reload.")
 
 
-@models.command()
-@click.argument("name")
+@models.command(
+    examples=[
+        ("Return to the version before", 'edgeinspect models rollback strip-gate --why "overkill"')
+    ],
+)
+@click.argument("name", type=STORED_MODEL)
 @_WHY
 @_BACKEND
 @_STORE
@@ -246,13 +292,22 @@ def rollback(store: ModelStore, name: str, why: str, backend: str) -> None:
     echo("A running line takes it at its next reload.")
 
 
-@models.command()
-@click.argument("model")
+@models.command(
+    examples=[
+        (
+            "Run a candidate beside the live version",
+            "edgeinspect models shadow strip-gate/2 --start",
+        ),
+        ("See how often they differ", "edgeinspect models shadow strip-gate --line line.yaml"),
+    ],
+    renamed={"--record": "--results RESULTS_FILE"},
+)
+@click.argument("model", type=STORED_MODEL)
 @click.option("--start", is_flag=True, help="Run it in shadow from the next reload on.")
 @click.option("--stop", is_flag=True, help="Stop it from the next reload on.")
 @_WHY
 @_LINE
-@_RECORD
+@_RESULTS
 @_JSON
 @_STORE
 def shadow(
@@ -262,7 +317,7 @@ def shadow(
     stop: bool,
     why: str,
     line: Path | None,
-    record: Path | None,
+    results: Path | None,
     as_json: bool,
 ) -> None:
     """Compare MODEL in shadow with the live version, frame by frame.
@@ -283,7 +338,7 @@ def shadow(
         echo(f"{name}/{version} is a candidate again.")
         return
     comparisons = actions.shadow_results(
-        store, name, version, actions.shadow_result_files(line, record)
+        store, name, version, actions.shadow_result_files(line, results)
     )
     if as_json:
         echo(json.dumps(msgspec.to_builtins(comparisons), indent=2))
@@ -294,10 +349,16 @@ def shadow(
         print_comparison(entry)
 
 
-@models.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@models.command(
+    examples=[
+        ("List what can be removed", "edgeinspect models gc"),
+        ("Remove it", "edgeinspect models gc --yes"),
+    ],
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=STORED_MODEL)
 @click.option(
     "--keep",
+    metavar="N",
     default=2,
     show_default=True,
     type=click.IntRange(0),
@@ -343,3 +404,7 @@ def _shadow_version(store: ModelStore, model: str, start: bool) -> tuple[str, in
     if version is None or start:
         raise UsageError(f"name the version, as {model}/2", remedy=f"{model} has none in shadow")
     return model, version
+
+
+models.add_command(import_)
+models.add_command(build)

@@ -1,4 +1,4 @@
-"""`edgeinspect record CONFIG --out PATH`: record a running line's frames and verdicts."""
+"""`edgeinspect record FILE --out PATH`: record a running line's frames and verdicts."""
 
 from __future__ import annotations
 
@@ -6,42 +6,61 @@ from pathlib import Path
 
 import click
 
-from edgeinspect.cli._options import LOG_FORMAT, OVERRIDES, FiniteRange
+from edgeinspect.cli._command import Command, Option
+from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES, FiniteRange
+from edgeinspect.cli._paths import LINE_FILE, RECORDING_OUTPUT
 from edgeinspect.cli._terminal import echo
 from edgeinspect.system import configure, signal_handlers
 
 
-@click.command()
-@click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "Record ten minutes into one file",
+            "edgeinspect record line.yaml --out shift.mcap --for 600",
+        ),
+        ("Keep the latest 8 GiB", "edgeinspect record line.yaml --out recordings"),
+    ],
+)
+@click.argument("file", type=LINE_FILE)
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    metavar="PATH",
+    type=RECORDING_OUTPUT,
     help="NAME.mcap, which ends when it is full; or a folder, whose oldest files are "
     "removed when it is full.",
 )
 @click.option(
     "--max-mib",
+    cls=Option,
     default=8192,
     show_default=True,
+    unit="MiB",
+    metavar="MIB",
     type=click.IntRange(16, 1 << 30),
     help="Size limit of the file, or of the line's files in the folder.",
 )
-@click.option("--frames", type=click.IntRange(1), help="End after this many frames.")
+@click.option("--frames", metavar="N", type=click.IntRange(1), help="End after this many frames.")
 @click.option(
     "--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS", help="End after this time."
 )
 @click.option(
     "--buffer-mib",
+    cls=Option,
     default=256,
     show_default=True,
+    unit="MiB",
+    metavar="MIB",
     type=click.IntRange(1, 1 << 20),
     help="Memory for images while the disk is slow.",
 )
 @OVERRIDES
 @LOG_FORMAT
+@LOG_LEVEL
 def record(
-    config: Path,
+    file: Path,
     out: Path,
     max_mib: int,
     frames: int | None,
@@ -49,8 +68,9 @@ def record(
     buffer_mib: int,
     overrides: tuple[str, ...],
     log_format: str,
+    log_level: str,
 ) -> None:
-    """Record the running line that CONFIG describes, until stopped by SIGTERM or Ctrl-C.
+    """Record the running line that FILE describes, until stopped by Ctrl-C or SIGTERM.
 
     Runs on the line's PC as the line's user; the line may start before or after it, and
     restart. The line does not wait for it; missed frames and verdicts are counted. The files
@@ -59,14 +79,14 @@ def record(
     from edgeinspect.domain import NS_PER_S, SystemClock
     from edgeinspect.services.recorder.service import Recorder, RecordingLimits
 
-    configure(log_format, "info")
+    configure(log_format, log_level)
     limits = RecordingLimits(
         max_bytes=max_mib << 20,
         buffer_bytes=buffer_mib << 20,
         max_frames=frames,
         duration_ns=None if duration_s is None else round(duration_s * NS_PER_S),
     )
-    recorder = Recorder(config, overrides, out, limits, SystemClock())
+    recorder = Recorder(file, overrides, out, limits, SystemClock())
     with signal_handlers(recorder.stop):
         summary = recorder.run()
     echo(

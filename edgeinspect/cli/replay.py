@@ -13,6 +13,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._paths import OUTPUT_FILE, OUTPUT_FOLDER, RECORDING, STORE_FOLDER
 from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._tables import format_utc, plain_table, wide_console
 from edgeinspect.cli._terminal import echo
@@ -23,30 +25,44 @@ if TYPE_CHECKING:
     from edgeinspect.storage.recording import RecordedFrame
     from edgeinspect.tools.replay import ReplaySummary, VerdictSummary
 
-_PATH = click.Path(path_type=Path)
 _MAX_SHOWN = 20
 
 
-@click.command()
-@click.argument("recording", type=_PATH)
+@click.command(
+    cls=Command,
+    examples=[
+        ("Prove that the recorded verdicts can be repeated", "edgeinspect replay shift.mcap"),
+        (
+            "See what another model would have decided",
+            "edgeinspect replay recordings --model strip-gate/1",
+        ),
+        (
+            "See what another threshold would have decided",
+            "edgeinspect replay shift.mcap --set decide.gate.reject_at=0.9",
+        ),
+    ],
+    renamed={"--engine": "--model MODEL"},
+)
+@click.argument("recording", type=RECORDING)
 @click.option(
-    "--engine",
+    "--model",
     "engines",
     multiple=True,
-    metavar="NAME[/VERSION]",
-    help="A model that replaces the recorded one of its kind.",
+    metavar="MODEL",
+    help="A model (NAME or NAME/VERSION) that replaces the recorded one of its kind. Repeatable.",
 )
-@click.option("--backend", metavar="NAME", help="Use this backend, as `ov` or `ort`.")
+@click.option("--backend", metavar="NAME", help="Backend, as ov or ort; the recorded by default.")
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change the recorded configuration, as decide.gate.reject_at=0.9.",
+    help="Replace one value of the recorded configuration. Repeatable.",
 )
 @click.option(
     "--store",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=STORE_FOLDER,
+    metavar="FOLDER",
     help="Folder of the models; the recorded line's by default.",
 )
 @click.option(
@@ -59,14 +75,15 @@ _MAX_SHOWN = 20
 @click.option(
     "--verdicts",
     "verdicts_path",
-    type=_PATH,
-    metavar="FILE",
+    type=OUTPUT_FILE,
+    metavar="PATH",
     help="Write each new verdict as a line of JSON; - for stdout.",
 )
 @click.option(
     "--export",
     "export_folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    type=OUTPUT_FOLDER,
     help="Write the recorded images (PNG) and verdicts into a folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON, with the differences.")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import STORE, FiniteRange
+from edgeinspect.cli._paths import ARCHIVE, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
@@ -19,42 +21,64 @@ if TYPE_CHECKING:
 _REPORT_INTERVAL_S = 2.0
 
 
-@click.command()
-@click.argument("source", metavar="ARCHIVE", type=click.Path(path_type=Path, file_okay=False))
+@click.command(
+    cls=Command,
+    examples=[
+        (
+            "Run a new version over an archive",
+            "edgeinspect rescore archive --model strip-gate/2 --out runs/gate-2",
+        ),
+        (
+            "Count what a threshold would change, without Ray",
+            "edgeinspect rescore archive --model strip-gate/2 --out runs/gate-2 --plain "
+            "--threshold 0.5",
+        ),
+    ],
+    renamed={"--engine": "--model MODEL"},
+)
+@click.argument("source", metavar="ARCHIVE", type=ARCHIVE)
 @click.option(
-    "--engine",
-    "model",
+    "--model",
     required=True,
     metavar="MODEL",
+    type=MODEL,
     help="NAME/VERSION of the store, a model's folder, or an ONNX file.",
 )
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    type=OUTPUT_FOLDER,
     help="Folder of the run; an interrupted run continues with the same folder.",
 )
-@click.option("--backend", default="ov", show_default=True)
 @click.option(
-    "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the models.",
+    "--backend", metavar="NAME", default="ov", show_default=True, help="Backend of the model."
 )
+@STORE
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(1, 10_000),
     help="Engines that run in parallel; one per processor by default.",
 )
 @click.option(
     "--address",
+    metavar="ADDRESS",
     default="local",
     show_default=True,
     help="Address of a Ray cluster, as ray://HOST:10001.",
 )
-@click.option("--gpus-per-worker", default=0.0, type=FiniteRange(0, 16))
+@click.option(
+    "--gpus-per-worker",
+    metavar="N",
+    default=0.0,
+    type=FiniteRange(0, 16),
+    help="GPUs that Ray reserves for each worker.",
+)
 @click.option(
     "--chunk",
     "chunk_frames",
+    metavar="N",
     default=64,
     show_default=True,
     type=click.IntRange(1, 100_000),
@@ -62,6 +86,7 @@ _REPORT_INTERVAL_S = 2.0
 )
 @click.option(
     "--threshold",
+    metavar="PROBABILITY",
     type=FiniteRange(0, 1),
     help="Gate threshold: count the frames whose decision would change.",
 )

@@ -8,23 +8,31 @@ from pathlib import Path
 
 import click
 
+from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
+from edgeinspect.cli._paths import LINE_FILE
 from edgeinspect.cli._terminal import echo
 from edgeinspect.pipeline.line import Line
 from edgeinspect.services.daemon.service import run_daemon as run_line
 from edgeinspect.system import configure
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(
+    cls=Command,
+    examples=[
+        ("Run a line until Ctrl-C", "edgeinspect run line.yaml"),
+        ("With another time budget", "edgeinspect run line.yaml --set budget_ms=200"),
+    ],
+)
+@click.argument("file", type=LINE_FILE)
 @OVERRIDES
 @LOG_FORMAT
 @LOG_LEVEL
 def run(file: Path, overrides: tuple[str, ...], log_format: str, log_level: str) -> None:
-    """Run the line described in FILE.
+    """Run the line that FILE describes.
 
-    Ends with 0 when stopped by SIGTERM or Ctrl-C, or after a folder's last image; with 75
-    when a camera is lost and all retries fail.
+    Ends with 0 when stopped by Ctrl-C or SIGTERM, or after the last image of a folder; with
+    75 when a camera is lost and all retries fail. SIGHUP loads the live models again.
     """
     configure(log_format, log_level)
     faulthandler.enable()  # systemd's watchdog sends SIGABRT: log the stack of every thread

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeinspect.cli._options import parse_size, with_options
+from edgeinspect.cli._command import Group
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
+from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, STORE_FOLDER, WEIGHTS
 from edgeinspect.cli._progress import stage_bars
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_SEED = click.option("--seed", default=1, show_default=True, type=click.IntRange(0, 1 << 31))
 _THREADS = click.option(
     "--threads",
     default=2,
     show_default=True,
+    metavar="N",
     type=click.IntRange(1, 256),
-    help="The same count gives bit-identical weights.",
+    help="Processor threads; the same number gives bit-identical weights.",
 )
 
 
@@ -31,19 +30,16 @@ _training_options = with_options(
     click.option(
         "--data",
         required=True,
-        type=click.Path(path_type=Path),
+        metavar="DATASET",
+        type=DATASET,
         help="Data set, in any layout that `edgeinspect data inspect` knows.",
     ),
-    click.option("--layout", help="Layout of the data set, if it is ambiguous."),
+    LAYOUT,
+    GOOD_CLASS,
     click.option(
-        "--good-class",
-        "good_classes",
-        multiple=True,
-        metavar="NAME",
-        help="A class that is good, if it is not recognised as such. Repeatable.",
+        "--out", required=True, metavar="FOLDER", type=OUTPUT_FOLDER, help="Run folder to create."
     ),
-    click.option("--out", required=True, type=_FOLDER, help="Run folder to create."),
-    click.option("--name", help="The model's name; the run folder's by default."),
+    click.option("--name", metavar="NAME", help="The model's name; the run folder's by default."),
     click.option(
         "--size",
         metavar="HxW",
@@ -56,10 +52,23 @@ _training_options = with_options(
         help="1 grey, 3 colour; as the images are by default.",
     ),
     click.option("--arch", metavar="NAME", help="Network; see docs/howto/training.md."),
-    click.option("--weights", type=_FILE, help="Pretrained weights (.pth) to start from."),
-    click.option("--steps", type=click.IntRange(1), help="Number of training steps."),
     click.option(
-        "--split", "split_file", type=_FILE, help="Split file; see `edgeinspect data split`."
+        "--weights",
+        metavar="FILE.pth",
+        type=WEIGHTS,
+        help="Pretrained weights to start from.",
+    ),
+    click.option(
+        "--steps",
+        metavar="N",
+        type=click.IntRange(1),
+        help="Number of training steps; that of the recipe by default.",
+    ),
+    click.option(
+        "--split-file",
+        metavar="SPLIT_FILE",
+        type=SPLIT_FILE,
+        help="File that assigns images to splits, by `edgeinspect data split`.",
     ),
     click.option(
         "--rotation-invariant",
@@ -74,37 +83,38 @@ _training_options = with_options(
         help="Replace a value of the recipe, as batch=8 or augment.noise=3. Repeatable.",
     ),
     click.option("--resume", is_flag=True, help="Continue the training in --out."),
-    _SEED,
+    SEED,
     _THREADS,
 )
 
 
-@click.group()
+@click.group(
+    cls=Group,
+    examples=[
+        (
+            "Train the classifier that sees every frame",
+            "edgeinspect train gate --data castings --out runs/gate",
+        ),
+        (
+            "Train the network that finds the defects",
+            "edgeinspect train segmenter --data castings --out runs/segmenter",
+        ),
+    ],
+)
 def train() -> None:
     """Train a gate or a segmenter, export it under the model contract, evaluate it."""
 
 
-@train.command()
-@click.option(
-    "--out", required=True, type=_FOLDER, help="Model store to write into: <out>/<name>/<version>/."
+@train.command(
+    examples=[
+        ("Train on a folder of images", "edgeinspect train gate --data castings --out runs/gate"),
+        (
+            "Continue after an interruption",
+            "edgeinspect train gate --data castings --out runs/gate --resume",
+        ),
+    ],
+    renamed={"--split": "--split-file SPLIT_FILE"},
 )
-@click.option("--steps", default=1300, show_default=True, type=click.IntRange(1))
-@click.option("--pictures", default=5000, show_default=True, type=click.IntRange(16))
-@click.option("--test-pictures", default=3000, show_default=True, type=click.IntRange(16))
-@click.option("--version", default=1, show_default=True, type=click.IntRange(1))
-@_SEED
-@_THREADS
-def strip(**options: Any) -> None:
-    """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
-    _require_torch()
-    from edgeinspect.learning.train.shipped_models import train_shipped_models
-
-    with stage_bars() as report:
-        figures = train_shipped_models(on_progress=report, **options)
-    echo(json.dumps(figures, indent=2))
-
-
-@train.command()
 @_training_options
 @click.option(
     "--compare",
@@ -119,7 +129,15 @@ def gate(compare: str | None, **options: Any) -> None:
         _run("gate", options)
 
 
-@train.command()
+@train.command(
+    examples=[
+        (
+            "Train on a folder of images and masks",
+            "edgeinspect train segmenter --data castings --out runs/segmenter",
+        ),
+    ],
+    renamed={"--split": "--split-file SPLIT_FILE"},
+)
 @_training_options
 @click.option(
     "--stride",
@@ -129,6 +147,68 @@ def gate(compare: str | None, **options: Any) -> None:
 def segmenter(stride: str | None, **options: Any) -> None:
     """Train a segmenter: a class for each pixel."""
     _run("segmenter", {**options, "stride": int(stride) if stride else None})
+
+
+@train.command(
+    examples=[("Train both again into a new folder", "edgeinspect train strip --store engines")],
+    renamed={
+        "--out": "--store FOLDER",
+        "--pictures": "--frames N",
+        "--test-pictures": "--test-frames N",
+    },
+)
+@click.option(
+    "--store",
+    "out",
+    required=True,
+    metavar="FOLDER",
+    type=STORE_FOLDER,
+    help="Folder of models to write into: FOLDER/NAME/VERSION/.",
+)
+@click.option(
+    "--steps",
+    default=1300,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="Number of training steps.",
+)
+@click.option(
+    "--frames",
+    "pictures",
+    default=5000,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(16),
+    help="Rendered frames to train on.",
+)
+@click.option(
+    "--test-frames",
+    "test_pictures",
+    default=3000,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(16),
+    help="Rendered frames to measure on.",
+)
+@click.option(
+    "--version",
+    default=1,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="Version number.",
+)
+@SEED
+@_THREADS
+def strip(**options: Any) -> None:
+    """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
+    _require_torch()
+    from edgeinspect.learning.train.shipped_models import train_shipped_models
+
+    with stage_bars() as report:
+        figures = train_shipped_models(on_progress=report, **options)
+    echo(json.dumps(figures, indent=2))
 
 
 def _run(kind: str, options: dict[str, Any]) -> None:

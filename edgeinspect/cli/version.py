@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect import __version__, registry
+from edgeinspect.cli._command import Command
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.storage.model_store import ModelStore
 
@@ -22,7 +23,13 @@ _KINDS: tuple[tuple[str, registry.PluginKind], ...] = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        ("Show what is installed", "edgeinspect version"),
+        ("Attach it to a report", "edgeinspect version --json"),
+    ],
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a program or a report.")
 def version(as_json: bool) -> None:
     """Show versions, available plugins, and why others are unavailable."""

@@ -8,8 +8,10 @@ from datetime import datetime
 import click
 from rich.text import Text
 
+from edgeinspect.cli._command import Command
 from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._options import FiniteRange
+from edgeinspect.cli._paths import LINE
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Subscriber
 from edgeinspect.config import is_local
@@ -23,14 +25,25 @@ NO_ANSWER_S = 1.5
 _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
 
 
-@click.command()
-@click.argument("line", required=False)
+@click.command(
+    cls=Command,
+    examples=[
+        ("Show every verdict of the line that runs on this PC", "edgeinspect watch"),
+        ("Show the rejects of one line", "edgeinspect watch line.yaml --rejects"),
+        (
+            "Write ten verdicts as JSON, from another PC",
+            "edgeinspect watch tcp://192.168.7.20:5555 --json --count 10",
+        ),
+    ],
+)
+@click.argument("line", metavar="[FILE]", required=False, type=LINE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
 @click.option("--rejects", is_flag=True, help="Only rejects.")
-@click.option("--count", type=click.IntRange(1), help="End after this many verdicts.")
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after this many verdicts.")
 @click.option(
     "--timeout",
     "timeout_s",
+    metavar="SECONDS",
     type=FiniteRange(0.1),
     help="End with 75 after this many seconds without a heartbeat.",
 )
@@ -45,10 +58,11 @@ def watch(
     timeout_s: float | None,
     unproven: bool,
 ) -> None:
-    """Print verdicts of LINE until stopped: its file, its name or its address.
+    """Print a line's verdicts until stopped.
 
-    Without LINE, the line that runs on this PC. Reports when the heartbeat stops: without it
-    nothing is inspected.
+    FILE is the line's file, or the name or the address of the running line; without it, the
+    line that runs on this PC. Reports when the heartbeat stops: without it nothing is
+    inspected.
     """
     printer = _MessagePrinter(as_json, rejects)
     verifier: LineVerifier | LineVerifiers | None = None

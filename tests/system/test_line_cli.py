@@ -339,11 +339,11 @@ def test_a_challenge_passes_through_the_running_line(plant: Plant) -> None:
     watcher = plant.start("watch", plant.address, "--json", "--count", "1", "--timeout", "30")
     replay = f"tcp://127.0.0.1:{plant.ports[1]}"
     time.sleep(0.5)
-    code, _, err = plant.run("challenge", "bad.png", "--address", replay)
+    code, _, err = plant.run("challenge", replay, "bad.png")
     assert code == 0, err
     out, _ = watcher.communicate(timeout=30)
     verdict = json.loads(out)
     assert (verdict["simulated"], verdict["decision"]) == (True, "REJECT")
-    code, _, err = plant.run("challenge", "../line.yaml", "--address", replay)
+    code, _, err = plant.run("challenge", replay, "../line.yaml")
     assert code == 64
     assert "no file of the line's challenge folder" in err

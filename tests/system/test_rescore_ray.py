@@ -29,7 +29,7 @@ def start(source: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
         "edgeinspect",
         "rescore",
         str(source),
-        "--engine",
+        "--model",
         "strip-gate/1",
         "--store",
         str(ROOT / "engines"),

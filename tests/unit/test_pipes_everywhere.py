@@ -41,7 +41,7 @@ COMMANDS = [
     "check {0}/pipe.yaml",
     "run {0}/pipe.yaml",
     "gateway {0}/pipe.yaml",
-    "page {0}/pipe.yaml",
+    "hmi {0}/pipe.yaml",
     "archive run {0}/pipe.yaml",
     "ledger verify {0}/pipe.yaml",
     "data inspect {0}/pipe.csv",
@@ -55,8 +55,8 @@ COMMANDS = [
     "explain {0}/run {0}/set/good --out {0}/out",
     "models import {0}/pipe.onnx --name x --store {0}/store",
     "replay {0}/pipe",
-    "calibrate strip-gate/1 --images {0}/pictures --out {0}/store",
-    "data split {0}/set --split {0}/pipe.json --out {0}/s.json",
+    "calibrate strip-gate/1 --images {0}/pictures --store {0}/store",
+    "data inspect {0}/set --split-file {0}/pipe.json",
 ]
 
 

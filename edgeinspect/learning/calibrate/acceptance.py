@@ -262,7 +262,7 @@ def _check_both_kinds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCh
         counts[1] / total,
         0 < counts[0] < total,
         f"{counts[0]} of {total} by FP32; frames of both kinds are needed: agreement "
-        "does not cover a missing kind. Give --labels, or frames of both kinds",
+        "does not cover a missing kind. Give --data, or frames of both kinds",
     )
 
 
@@ -275,7 +275,7 @@ def _check_classes_found(spec: ModelSpec, matrix: NDArray[np.int64]) -> Acceptan
         float(child),
         parent > 0,
         f"{parent} of {len(spec.classes)} by FP32; without any, agreement is meaningless. Give "
-        "--labels, or frames with defects",
+        "--data, or frames with defects",
     )
 
 

@@ -193,7 +193,7 @@ def read_split(path: Path, data: Dataset) -> Dataset:
     Raises:
         DataError: Unreadable, or a split of other images.
     """
-    remedy = "Write it with: edgeinspect data split PATH --out FILE"
+    remedy = "Write it with: edgeinspect data split DATASET --out FILE"
     try:
         document = decode_json_names(read_regular(path, TEXT_BYTES_MAX))
         pairs = [(name, split) for split in SPLITS for name in document["splits"].get(split, [])]

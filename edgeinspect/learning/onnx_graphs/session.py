@@ -59,7 +59,7 @@ def run_session(
         raise ModelError(
             f"it does not run on {shapes}: {error_text(error)}",
             where=where,
-            remedy="Correct --layout, or name with --model-size a size that it takes",
+            remedy="Correct --input-layout, or name with --model-size a size that it takes",
         ) from error
 
 

@@ -55,7 +55,7 @@ from edgeinspect.learning.train.write_version import (
 from edgeinspect.system import sha256_of
 
 _MORE_IMAGES_REMEDY = (
-    "Give more images, or a split of your own with --split (see: edgeinspect data split)"
+    "Give more images, or a split of your own with --split-file (see: edgeinspect data split)"
 )
 
 

@@ -78,7 +78,7 @@ def models_by_role(refs: Sequence[str], store: ModelStore) -> dict[str, str]:
     for ref in refs:
         role = store.resolve(ref).kind.value
         if role in roles:
-            raise UsageError(f"{roles[role]} and {ref} are both a {role}", where="--engine")
+            raise UsageError(f"{roles[role]} and {ref} are both a {role}", where="--model")
         roles[role] = ref
     return roles
 
@@ -141,7 +141,7 @@ class InspectorCache:
             selections[role] = self._backend_selection(loaded.engines[role], role, refs[role])
         for role in self._overrides.models:
             if role not in selections:
-                raise UsageError(f"the recorded line has no {role}", where="--engine")
+                raise UsageError(f"the recorded line has no {role}", where="--model")
         key = msgspec.json.encode(
             (
                 segment.config_hash,
@@ -221,7 +221,7 @@ class InspectorCache:
                 f"{model.sha256[:12]}, the recorded one's {ref.sha256[:12]}",
                 where=str(root),
                 remedy=f"Name the line's own store with --store, or use this model: "
-                f"--engine {model}",
+                f"--model {model}",
             )
         return engine
 

@@ -237,7 +237,7 @@ def test_promotion_requires_frames_in_shadow(run: Run, root: Path) -> None:
         "tiny-gate/2",
         "--backend",
         "none",
-        "--record",
+        "--results",
         str(results_path),
         "--min-shadow-frames",
         "500",
@@ -260,16 +260,16 @@ def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
     assert "shadow" in run("list")[1]
     results_path = root.parent / f"x{RESULTS_SUFFIX}"
     assert (
-        "has no results in shadow" in run("shadow", "tiny-gate", "--record", str(results_path))[1]
+        "has no results in shadow" in run("shadow", "tiny-gate", "--results", str(results_path))[1]
     )
     write_results(results_path, root, 3, 2, [(PASS, PASS)] * 50 + [(PIT, PASS)])
-    out = run("shadow", "tiny-gate", "--record", str(results_path))[1]
+    out = run("shadow", "tiny-gate", "--results", str(results_path))[1]
     assert "51 frames" in out
     assert "pit" in out
     assert "different frames: 51" in out
-    captured = json.loads(run("shadow", "tiny-gate", "--record", str(results_path), "--json")[1])
+    captured = json.loads(run("shadow", "tiny-gate", "--results", str(results_path), "--json")[1])
     assert captured[0]["classes"]["pit"]["only_live"] == 1
     results_path.write_bytes(b"no database at all, and long enough to be read as one" * 100)
-    assert run("shadow", "tiny-gate", "--record", str(results_path))[0] == 65
+    assert run("shadow", "tiny-gate", "--results", str(results_path))[0] == 65
     assert run("shadow", "tiny-gate", "--stop")[0] == 0
     assert ModelStore(root).model_versions("tiny-gate").read_state().shadow is None

@@ -99,7 +99,7 @@ def test_the_command_line(
     assert main(["keys", "new", folder]) == 0
     assert f"publish.curve: {folder}" in capsys.readouterr().out
     assert main(["keys", "new", own, "--client", "hmi"]) == 0
-    assert main(["keys", "allow", folder, f"{own}/hmi.key", "--name", "hmi"]) == 0
+    assert main(["keys", "allow", folder, f"{own}/hmi.key", "--client", "hmi"]) == 0
     capsys.readouterr()
     assert main(["keys", "list", folder]) == 0
     out = capsys.readouterr().out

@@ -105,7 +105,7 @@ def build_contract_graph(
         raise ModelError(
             f"with the contract it is not a valid graph: {error_text(error)}",
             where=where,
-            remedy="Correct --layout, or name with --model-size a size that it takes",
+            remedy="Correct --input-layout, or name with --model-size a size that it takes",
         ) from error
     return built
 

@@ -58,7 +58,7 @@ def find_input(model: onnx.ModelProto, request: ImportRequest, notes: list[str])
             f"input {value.name} has {channels} channels as {layout}, the frame has "
             f"{request.channels}",
             where=where,
-            remedy="Correct --channels or --layout",
+            remedy="Correct --channels or --input-layout",
         )
     height = _resolve_size(
         "height", dims[height_axis], request.model_height_px, request.height_px, notes
@@ -119,7 +119,7 @@ def _infer_layout(dims: list[int | None], name: str, notes: list[str]) -> Layout
         sizes = ", ".join("?" if size is None else str(size) for size in dims)
         raise UsageError(
             f"input {name} ({sizes}) may have its channels first or last",
-            remedy="Give --layout nchw or --layout nhwc",
+            remedy="Give --input-layout nchw or --input-layout nhwc",
         )
     layout: Layout = "nchw" if first else "nhwc"
     notes.append(f"layout {layout}, from the shape of input {name}")

@@ -46,7 +46,7 @@ def arguments(workspace: Path, name: str, out: Path, *more: str) -> list[str]:
     return [
         "calibrate",
         str(workspace / "models" / name / "1"),
-        "--out",
+        "--store",
         str(out / "store"),
         "--work",
         str(out / "work"),
@@ -59,7 +59,7 @@ def arguments(workspace: Path, name: str, out: Path, *more: str) -> list[str]:
 
 
 def label_arguments(workspace: Path) -> tuple[str, str]:
-    return "--labels", f"{workspace}/data#test"
+    return "--data", f"{workspace}/data#test"
 
 
 def read_reports(out: Path, name: str, version: str) -> dict:
@@ -176,7 +176,7 @@ def test_two_calibrations_are_byte_identical_and_another_seed_is_not(
             *label_arguments(workspace),
             "--seed",
             seed,
-            "--count",
+            "--frames",
             "15",
             "--held-out",
             "5",
@@ -294,7 +294,7 @@ def test_layers_that_are_not_needed_in_float_are_quantized_again() -> None:
         (["--images", "/nowhere"], 65, "folder does not exist"),
         (["--keep-float", "nothing"], 65, "no layer nothing"),
         (["--backend", "trt"], 64, "ov or ort"),
-        (["--labels", "{workspace}/data#val"], 65, "no images in split 'val'"),
+        (["--data", "{workspace}/data#val"], 65, "no images in split 'val'"),
     ],
 )
 def test_errors_name_a_remedy(

@@ -72,8 +72,8 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
         (["inspect", "{set}", "--layout", "coco"], 64, "There are: archive, class_folder"),
         (["inspect", "{set}", "--layout", "mvtec"], 65, "This layout needs train/good/"),
         (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 65, "no such folder"),
-        (["inspect", "{set}", "--split", "{set}/no.json"], 65, "is not a split file"),
-        (["inspect"], 64, "PATH"),
+        (["inspect", "{set}", "--split-file", "{set}/no.json"], 65, "is not a split file"),
+        (["inspect"], 64, "DATASET"),
         (["split", "{set}"], 64, "--out"),
         (["split", "{set}", "--out", "{set}/no/s.json"], 65, "cannot be written"),
         (["split", "{set}", "--out", "{set}/s.json", "--shares", "0", "1", "1"], 64, "shares"),
@@ -104,7 +104,7 @@ def test_split_writes_a_file_that_inspect_reads(
         "val": 3,
         "test": 3,
     }
-    assert main(["data", "inspect", str(root), "--split", str(out), "--json"]) == 0
+    assert main(["data", "inspect", str(root), "--split-file", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]["good"].keys() == {"train", "val", "test"}
 
 

@@ -243,7 +243,7 @@ def test_a_pipe_instead_of_a_table_does_not_block(make: Any, name: str) -> None:
 def test_a_nested_split_file_is_one_error(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     root = make.mask_folder()
     (root / "split.json").write_text("[" * 200_000)
-    assert main(["data", "inspect", str(root), "--split", str(root / "split.json")]) == 65
+    assert main(["data", "inspect", str(root), "--split-file", str(root / "split.json")]) == 65
     assert "is not a split file" in capsys.readouterr().err
 
 

@@ -305,7 +305,7 @@ def test_int8_of_a_float16_graph_is_rejected_with_a_remedy(
             manifest.read_text().replace("precision: fp16", f"precision: {precision}")
         )
         words = ["--store", store, "--images", samples, "--work", samples.parent / "work"]
-        code = main(["calibrate", "net/1", "--count", "2", "--held-out", "1", *map(str, words)])
+        code = main(["calibrate", "net/1", "--frames", "2", "--held-out", "1", *map(str, words)])
         err = capsys.readouterr().err
         assert (code, "float32 version" in err) == (65, True), err
 

@@ -264,7 +264,7 @@ def command(archive: Path, out: Path, *more: str) -> int:
         [
             "rescore",
             str(archive),
-            "--engine",
+            "--model",
             "strip-gate/1",
             "--store",
             str(ENGINES),

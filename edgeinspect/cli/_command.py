@@ -1,0 +1,124 @@
+"""Commands and groups of the command line: examples in the help, renamed options, suggestions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+
+class Example(NamedTuple):
+    """One call of a command, shown in its help."""
+
+    purpose: str
+    line: str
+    """The whole command line; a test parses it."""
+
+
+class Command(click.Command):
+    """A command with examples.
+
+    Args:
+        examples: Purpose and command line of each, the most frequent first.
+        renamed: Earlier spelling of an option to what replaces it, as `--line FILE`. The earlier
+            spelling is refused with that text.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[tuple[str, str]] = (),
+        renamed: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self.examples = tuple(Example(*example) for example in examples)
+        self.renamed = dict(renamed or {})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; an option's earlier spelling is refused with its present one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name in self.renamed:
+                raise click.UsageError(
+                    f"{error.option_name} is now {self.renamed[error.option_name]}", ctx
+                ) from None
+            raise
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        _write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+
+class Group(click.Group):
+    """A group with examples, whose commands are listed in the order of their definition."""
+
+    command_class = Command
+
+    def __init__(
+        self, *args: Any, examples: Sequence[tuple[str, str]] = (), **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self.examples = tuple(Example(*example) for example in examples)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of definition."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that `args` name; an unknown name is refused with similar ones."""
+        name = args[0]
+        if name.startswith("-") or ctx.resilient_parsing or name in (known := self._names(ctx)):
+            return super().resolve_command(ctx, args)
+        close = suggest(name, known)
+        remedy = f"Did you mean {close}?" if close else f"There are: {', '.join(known)}."
+        raise click.UsageError(f"there is no command '{name:.60}'. {remedy}", ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        _write_examples(self.examples, formatter)
+        super().format_epilog(ctx, formatter)
+
+    def _names(self, ctx: click.Context) -> list[str]:
+        return self.list_commands(ctx)
+
+
+class Option(click.Option):
+    """An option whose default is shown with its unit, as `[default: 150 ms]`."""
+
+    def __init__(self, *args: Any, unit: str = "", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.unit = unit
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help."""
+        record = super().get_help_record(ctx)
+        if record is None or not self.unit:
+            return record
+        shown = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+        name, text = record
+        return name, text.replace(
+            f"[default: {self.default}", f"[default: {shown} {self.unit}".rstrip()
+        )
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return the known words closest to one, as `a or b`; empty if none is close."""
+    return " or ".join(difflib.get_close_matches(word.lower()[:100], list(known), n=2, cutoff=0.6))
+
+
+def _write_examples(examples: Sequence[Example], formatter: click.HelpFormatter) -> None:
+    if not examples:
+        return
+    with formatter.section("Examples" if len(examples) > 1 else "Example"):
+        for purpose, line in examples:
+            formatter.write_text(f"{purpose}:")
+            with formatter.indentation():
+                indent = " " * formatter.current_indent
+                formatter.write(f"{indent}{line}\n")
