@@ -1,13 +1,17 @@
-"""Hooks of the documentation site: files outside docs/ as pages, `*` in the nav, the version.
+"""Hooks of the site: files outside docs/ as pages, `*` in the nav, rows of tables in the search.
 
 A file outside docs/ that a page links to becomes a page below `repository/`, under its own path:
 Markdown as it is, anything else as highlighted text with a link to the file itself. So links that
 are right in the repository, and on its forge, are right on the site too, also without a network.
+
+A table's row that begins with a key, an event or another word in code has an anchor, and is a result
+of the search of its own: a search for `budget_ms` ends at its row, not at a table of a hundred.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +20,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -39,7 +44,18 @@ BOOST = (
 )
 """Weight of a page in the search, by the beginning of its path; the first that fits."""
 
+_rows: list[dict[str, Any]] = []
+"""Entries of the search index for rows, of this build."""
+
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+_ROW = re.compile(
+    r'<h[1-6] id="(?P<section>[^"]+)"'
+    r"|<tr>\s*<td[^>]*><code>(?P<name>[^<]+)</code></td>.*?</tr>",
+    re.DOTALL,
+)
+_CELL = re.compile(r"<td[^>]*>(.*?)</td>", re.DOTALL)
+_TAG = re.compile(r"<[^>]+>")
+_ID = re.compile(r' id="([^"]+)"')
 _FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -49,6 +65,7 @@ def on_config(config: MkDocsConfig) -> None:
     version = re.search(r'^__version__ = "(.+?)"', text, flags=re.MULTILINE)
     if version is None:
         raise PluginError("edgeinspect/__init__.py does not name its version")
+    _rows.clear()
     config.mdx_configs["toc"]["slugify"] = _slug
     config.copyright = f"edgeinspect {version[1]} · licence Apache-2.0"
 
@@ -90,6 +107,46 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match[1]}{os.path.relpath(where, os.path.dirname(uri) or '.')}{match[3]}"
 
     return "".join(part if is_code else _LINK.sub(link, part) for part, is_code in _parts(markdown))
+
+
+def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Give rows of tables their anchors."""
+    taken = set(_ID.findall(content))
+    section = ""
+
+    def mark(match: re.Match[str]) -> str:
+        nonlocal section
+        if match["section"]:
+            section = match["section"]
+            return match[0]
+        name = html.unescape(match["name"])
+        anchor = re.sub(r"[^\w.-]+", "-", name).strip("-")
+        anchor = next(
+            each
+            for each in (anchor, f"{section}-{anchor}", *(f"{anchor}-{n}" for n in range(2, 99)))
+            if each not in taken
+        )
+        taken.add(anchor)
+        cells = [html.unescape(_TAG.sub("", cell)).strip() for cell in _CELL.findall(match[0])]
+        row = {"location": f"{page.url}#{anchor}", "title": name, "text": " · ".join(cells[1:])}
+        if boost := page.meta.get("search", {}).get("boost"):
+            row["boost"] = boost
+        _rows.append(row)
+        link = f'<a class="headerlink" href="#{anchor}" title="Link to this row">¶</a>'
+        return (
+            match[0].replace("<tr>", f'<tr id="{anchor}">', 1).replace("</td>", f"{link}</td>", 1)
+        )
+
+    return _ROW.sub(mark, content)
+
+
+@event_priority(-50)  # after the search plugin, before `offline` copies the index
+def on_post_build(config: MkDocsConfig) -> None:
+    """Add the rows to the search index."""
+    path = Path(config.site_dir) / "search" / "search_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["docs"] += _rows
+    path.write_text(json.dumps(index, separators=(",", ":")), encoding="utf-8")
 
 
 def _slug(heading: str, separator: str) -> str:
