@@ -58,6 +58,11 @@ class Browser:
         self._open = ExitStack()
         self.complaints: list[str] = []
         """Errors of the page's scripts, and what its security policy refused."""
+        self.requests: list[str] = []
+        """Addresses of all that was loaded, or should have been."""
+        self.failed: list[str] = []
+        """Addresses of what did not load, with the reason."""
+        self._asked: dict[str, str] = {}
         self._last = 0
         try:
             port = self._wait(lambda: _port(profile / "DevToolsActivePort"), "Chromium to start")
@@ -98,6 +103,13 @@ class Browser:
             entry = parameters["entry"]
             if entry["level"] == "error" and entry["source"] != "network":
                 self.complaints.append(f"{entry['source']}: {entry['text']}")
+        elif event.get("method") == "Network.requestWillBeSent":
+            address = parameters["request"]["url"]
+            self._asked[parameters["requestId"]] = address
+            self.requests.append(address)
+        elif event.get("method") == "Network.loadingFailed" and not parameters.get("canceled"):
+            address = self._asked.get(parameters["requestId"], "?")
+            self.failed.append(f"{address}: {parameters['errorText']}")
 
     def size(self, width: int, height: int, *, phone: bool = False, light: bool = False) -> None:
         """Make the window so large, as a panel or as a phone."""

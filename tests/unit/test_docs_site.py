@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,3 +53,73 @@ def test_every_page_is_in_the_site_and_in_its_nav(site: Path) -> None:
         html = name.with_name("index.html") if page.name == "README.md" else name
         assert (site / html).is_file(), page
         assert f'href="{html}"' in home, f"{page} is not in the nav"
+
+
+class Search:
+    """The search of the site, as a reader uses it."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    def ask(self, words: str) -> list[list[tuple[str, str, str]]]:
+        """Return the results by page: place in the site, title and text of each section."""
+        self._browser.run(
+            "(() => { const box = document.querySelector('.md-search__input');"
+            " const panel = document.querySelector('#__search');"
+            " panel.checked = true; panel.dispatchEvent(new Event('change')); box.focus();"
+            " document.querySelector('.md-search-result__list').replaceChildren();"
+            f" box.value = {json.dumps(words)};"
+            " for (const kind of ['input', 'keyup']) box.dispatchEvent(new Event(kind)); })()"
+        )
+        self._browser.wait("!!document.querySelector('.md-search-result__item')")
+        pages = self._browser.run(
+            "[...document.querySelectorAll('.md-search-result__item')].map(page =>"
+            " [...page.querySelectorAll('a')].map(link => [link.href,"
+            " link.querySelector('h1, h2').innerText, link.querySelector('article').innerText]))"
+        )
+        assert isinstance(pages, list)
+        return pages
+
+
+def test_the_search_needs_no_server_and_no_network(site: Path, browser: Browser) -> None:
+    """Opened from the folder; nothing but the folder is asked for."""
+    browser.requests.clear()
+    browser.call(
+        "Network.emulateNetworkConditions",
+        offline=True,
+        latency=0,
+        downloadThroughput=0,
+        uploadThroughput=0,
+    )
+    for page in ("reference/configuration.html", "explanation/architecture.html", "index.html"):
+        browser.open(f"file://{site}/{page}")
+        browser.wait(f"document.readyState === 'complete' && location.href.endsWith('{page}')")
+    assert Search(browser).ask("budget_ms")
+    assert len(browser.requests) > 10
+    strangers = {
+        address
+        for address in browser.requests
+        if not address.startswith((f"file://{site}", "data:"))
+    }
+    assert not strangers
+    assert not browser.failed
+    assert not browser.complaints
+
+
+def test_no_file_of_the_site_loads_from_elsewhere(site: Path) -> None:
+    """Scripts, styles, images and fonts; a link that a reader may follow is none of them."""
+    loads = re.compile(
+        r"""<(?:script|img|iframe|source)[^>]*\ssrc="?(https?:[^"\s>]+)"""
+        r"""|<link(?![^>]*rel="?canonical)[^>]*\shref="?(https?:[^"\s>]+)"""
+        r"""|@import[^;]*(https?:[^;]+)|url\(["']?(https?:[^)]+)"""
+    )
+    files = [path for path in site.rglob("*") if path.suffix in {".html", ".css"}]
+    assert len(files) > 60
+    found = {
+        (str(path.relative_to(site)), match[0])
+        for path in files
+        for match in loads.finditer(
+            re.sub(r"<code.*?</code>", "", path.read_text("utf-8"), flags=re.S)
+        )
+    }
+    assert not found
