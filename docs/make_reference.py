@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import msgspec
 import yaml
 from msgspec import NODEFAULT, inspect
@@ -31,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from wire_examples import EXAMPLES  # noqa: E402
 
 from edgeinspect import errors, registry  # noqa: E402
-from edgeinspect.cli.main import COMMANDS  # noqa: E402
+from edgeinspect.cli.main import COMMANDS, cli  # noqa: E402
 from edgeinspect.config import LineConfig, describe_type  # noqa: E402
 from edgeinspect.domain import PartVerdict  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
@@ -50,6 +51,7 @@ PAGES = (
     "docs/reference/events.md",
     "docs/reference/models.md",
     "docs/howto/hmi.md",
+    "docs/reference/cli.md",
     "docs/reference/wire.md",
     "docs/howto/README.md",
     "docs/reference/README.md",
@@ -345,6 +347,59 @@ def commands() -> str:
     lines = ["| command | what it does |", "|---|---|"]
     lines += [f"| `edgeinspect {name}` | {words} |" for name, (_t, words) in COMMANDS.items()]
     return "\n".join(lines) + "\n"
+
+
+def command_reference() -> str:
+    """Every command's help: usage, text, options, examples."""
+    context = click.Context(cli, info_name="edgeinspect")
+    parts = []
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts.append("\n".join(_command_help(command, f"edgeinspect {name}", 2)))
+    return "\n".join(parts)
+
+
+def _command_help(command: click.Command, name: str, level: int) -> Iterator[str]:
+    yield f"{'#' * level} `{name}`\n"
+    context = click.Context(command, info_name=name)
+    yield from _paragraphs(command.help or "")
+    if not isinstance(command, click.Group):
+        yield f"```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```\n"
+    rows = [
+        f"| `{record[0].replace('|', chr(92) + '|')}` | {_plain(record[1])} |"
+        for option in command.get_params(context)
+        if "--help" not in option.opts and (record := option.get_help_record(context)) and record[1]
+    ]
+    if rows:
+        yield from ("| option | meaning |", "|---|---|", *rows, "")
+    examples = getattr(command, "examples", ())
+    if examples:
+        yield "```"
+        yield from (f"# {purpose}\n{line}" for purpose, line in examples)
+        yield "```\n"
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            inner = command.get_command(context, each)
+            if inner is not None and not inner.hidden:
+                yield from _command_help(inner, f"{name} {each}", level + 1)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """A help text as Markdown; paragraphs that click must not wrap stay as they are."""
+    for paragraph in source_of.cleandoc(text).split("\n\n"):
+        if paragraph.startswith("\b\n"):
+            yield f"```text\n{paragraph[2:]}\n```\n"
+        else:
+            yield f"{_plain(paragraph)}\n"
+
+
+def _plain(text: str) -> str:
+    """Text in which only backticks are markup."""
+    parts = re.split(r"(`[^`]*`)", one_line(text))
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\[\]<>*_])", r"\\\1", part) for part in parts
+    )
 
 
 _EXIT_WORDS = {
@@ -648,6 +703,7 @@ def with_thresholds(text: str) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "archive": archive_keys,
     "commands": commands,
+    "command-reference": command_reference,
     "exit-codes": exit_codes,
     "configuration": configuration,
     "hmi": hmi_keys,
