@@ -1,11 +1,12 @@
-"""`edgeinspect ledger`: verify, search and export verdicts."""
+"""`edgeinspect ledger`: verify, search, export, back up and restore verdicts."""
 
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -15,22 +16,28 @@ from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, parse_timestamp, with_
 from edgeinspect.cli._paths import LEDGER, OUTPUT_FILE, SPOOL
 from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
 from edgeinspect.cli._terminal import echo, echo_json
-from edgeinspect.domain import Decision, Reason
+from edgeinspect.domain import Decision, Reason, SystemClock
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, UsageError
 from edgeinspect.storage.ledger import (
     COLUMNS,
     EpochCheck,
+    LedgerCopy,
     VerdictFilter,
     VerificationReport,
+    back_up_ledger,
     export_csv,
     export_parquet,
     find_verdicts,
     open_ledger,
     read_body,
     read_events,
+    restore_ledger,
 )
 from edgeinspect.storage.ledger import verify_ledger as verify_ledger
-from edgeinspect.system import DecodeError, decode_json
+from edgeinspect.system import DecodeError, decode_json, user_name
+
+if TYPE_CHECKING:
+    from edgeinspect.config import LineConfig
 
 _MAX_SHOWN_PROBLEMS = 50
 _MAX_SEQ = (1 << 63) - 1
@@ -47,7 +54,7 @@ _MAX_SEQ = (1 << 63) - 1
     ],
 )
 def ledger() -> None:
-    """Verify, search and export the verdicts of a line.
+    """Verify, search, export, back up and restore the verdicts of a line.
 
     FILE is the line's file, or its ledger (`LINE.ledger.sqlite`).
     """
@@ -230,20 +237,116 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
         wide_console().print(table)
 
 
+@ledger.command()
+@click.argument("file", type=_PATH)
+@click.argument("to", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True)
+def backup(file: Path, to: Path, as_json: bool) -> None:
+    """Copy the ledger of FILE to TO, a file or a folder; the line may be running.
+
+    The copy is one file of one instant. It is verified before it replaces an older one.
+    """
+    path, _spool = _find_files(file)
+    copy = back_up_ledger(path, to / path.name if to.is_dir() else to)
+    if as_json:
+        echo(json.dumps(_copy_dict(copy)))
+        return
+    echo(f"{copy.path}: {_copy_words(copy)}")
+    _print_copied_problems(copy)
+
+
+@ledger.command()
+@click.argument("file", type=_PATH)
+@click.argument("from_", metavar="FROM", type=_PATH)
+@click.option("--after", type=click.IntRange(0, _MAX_SEQ), help="The last id that the line gave.")
+@click.option("--json", "as_json", is_flag=True)
+def restore(file: Path, from_: Path, after: int | None, as_json: bool) -> None:
+    """Restore the ledger of the line FILE from FROM, which `backup` wrote.
+
+    The line must be stopped and have no ledger. Its ids continue after any that it can have given
+    since the backup: as many per second as in its busiest second, or up to the one given with
+    --after. If this PC still has the line's spool, they continue after that.
+    """
+    if not _is_configuration(file):
+        raise UsageError("is not a line's configuration, a YAML file", where=str(file))
+    config = _load_line(file)
+    path, spool = _line_files(config, file)
+    restored = restore_ledger(
+        from_,
+        path,
+        line=config.line,
+        spool_path=spool,
+        clock=SystemClock(),
+        actor=user_name(os.getuid()),
+        after=after,
+    )
+    skipped = restored.skipped
+    if as_json:
+        echo(json.dumps({**_copy_dict(restored.copy), "skipped": skipped}))
+        return
+    echo(f"{path}: {_copy_words(restored.copy)}")
+    if skipped is not None:
+        echo(
+            f"ids {skipped[0]} to {skipped[1]} are skipped, since the line may have given them "
+            "after the backup"
+        )
+    _print_copied_problems(restored.copy)
+
+
+def _copy_dict(copy: LedgerCopy) -> dict[str, Any]:
+    return {
+        "path": str(copy.path),
+        "size_bytes": copy.size_bytes,
+        "verdicts": copy.verdicts,
+        "last_seq": copy.last_seq,
+        "last_utc_ns": copy.last_utc_ns,
+        "holds": copy.report.is_consistent,
+        "problems": copy.report.problems,
+    }
+
+
+def _copy_words(copy: LedgerCopy) -> str:
+    if copy.last_utc_ns is None:
+        return "no verdicts"
+    return (
+        f"{copy.verdicts} verdicts, the last {copy.last_seq} of {format_utc(copy.last_utc_ns)}, "
+        f"{copy.size_bytes / 1e6:.1f} MB"
+    )
+
+
+def _print_copied_problems(copy: LedgerCopy) -> None:
+    if not copy.report.is_consistent:
+        echo("The ledger itself has problems, which `edgeinspect ledger verify` lists.", err=True)
+
+
+def _is_configuration(file: Path) -> bool:
+    return file.suffix in {".yaml", ".yml"}
+
+
 def _find_files(file: Path) -> tuple[Path, Path | None]:
     """Return the ledger, and the spool if FILE is a configuration."""
-    if file.suffix not in {".yaml", ".yml"}:
+    if not _is_configuration(file):
         return file, None
+    config = _load_line(file)
+    path, spool = _line_files(config, file)
+    unnamed = config.spool.folder is None and not spool.exists()  # it is where the unit keeps it
+    return path, None if unnamed else spool
+
+
+def _load_line(file: Path) -> LineConfig:
     from edgeinspect.config import load_config
+
+    return load_config(file).config
+
+
+def _line_files(config: LineConfig, file: Path) -> tuple[Path, Path]:
+    """Return a line's ledger, and its spool, which may not exist."""
     from edgeinspect.storage.paths import find_shared_memory_folder
 
-    config = load_config(file).config
     if config.ledger is None:
         raise UsageError("this line keeps no ledger", where=str(file), remedy="Add `ledger: {}`")
     path = Path(config.ledger.folder) / f"{config.line}.ledger.sqlite"
-    spool = find_shared_memory_folder(config) / f"{config.line}.spool"
-    unnamed = config.spool.folder is None and not spool.exists()  # it is where the unit keeps it
-    return path, None if unnamed else spool
+    return path, find_shared_memory_folder(config) / f"{config.line}.spool"
 
 
 def _parse_filter(filters: dict[str, Any], limit: int | None) -> VerdictFilter:

@@ -67,7 +67,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("edgeinspect.cli.run:run", "Run the line that a configuration describes."),
     "check": ("edgeinspect.cli.check:check", "Check a configuration, its models and cameras."),
     "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts as they come."),
-    "ledger": ("edgeinspect.cli.ledger:ledger", "Verify, search and export verdicts."),
+    "ledger": ("edgeinspect.cli.ledger:ledger", "Verify, search, export and back up verdicts."),
     "record": ("edgeinspect.cli.record:record", "Record a running line's frames and verdicts."),
     "replay": ("edgeinspect.cli.replay:replay", "Inspect a recorded shift again."),
     "challenge": ("edgeinspect.cli.challenge:challenge", "Check that the line detects a defect."),

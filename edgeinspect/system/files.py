@@ -131,7 +131,8 @@ def atomic_file(
 ) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends without an error.
 
-    A reader sees the old file or the new one, whichever process is killed when.
+    A reader sees the old file or the new one, whichever process is killed when. The `name` of
+    the open file is the path of the temporary one, for a library that writes it itself.
 
     Args:
         path: A link, pipe or file of this name is replaced, not followed.
@@ -152,7 +153,7 @@ def atomic_file(
         _remove_leftovers(path)
     fd = os.open(partial, _NEW_FILE_FLAGS, 0o666 if mode is None else mode)
     try:
-        with os.fdopen(fd, "wb") as file:
+        with open(partial, "wb", opener=lambda _path, _flags: fd) as file:
             if mode is not None:
                 os.fchmod(fd, mode)
             yield file

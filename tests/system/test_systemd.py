@@ -151,12 +151,16 @@ def captured(machine: Machine) -> int:
 
 def documented_commands(heading: str) -> list[str]:
     """Return the commands of one section of docs/howto/install.md."""
-    text = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
+    return documented_script("install.md", heading).splitlines()
+
+
+def documented_script(page: str, heading: str) -> str:
+    """Return the commands of one section of a page of docs/howto, as they stand there."""
+    text = (ROOT / "docs/howto" / page).read_text(encoding="utf-8")
     section = re.split(r"^## ", text.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
     blocks = re.findall(r"^```sh\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
-    commands = "".join(blocks).splitlines()
-    assert commands, heading
-    return commands
+    assert blocks, heading
+    return "".join(blocks)
 
 
 def write(machine: Machine, path: str, text: str) -> None:
@@ -475,6 +479,31 @@ def test_all_documented_commands_are_run() -> None:
     text = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
     with_commands = {s.partition("\n")[0] for s in text.split("\n## ") if "```sh" in s}
     assert with_commands == {*SECTIONS, "Install", "Upgrade", "Remove"}
+
+
+# -- backup ------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+def test_a_backup_is_restored_on_a_spare_pc(machine: Machine) -> None:
+    """Everything but the package and the backup is removed, as on a PC that never ran the line."""
+    output = machine.run("set -e\n" + documented_script("backup.md", "Every night"))
+    assert {"example.ledger.sqlite", "files.tar.gz"} <= set(output.split())
+    state = "/var/lib/edgeinspect/engines/strip-gate/state.json"
+    kept = machine.run(f"sha256sum {CONFIG} {state}")
+    wait_for(lambda: captured(machine) > 0, "the line running")
+    last = captured(machine)
+    machine.run(
+        f"systemctl kill -s KILL {UNIT}; systemctl stop 'edgeinspect*@*.service';"
+        "rm -rf /run/edgeinspect/* /etc/edgeinspect/* /var/lib/edgeinspect/*;"
+        "systemd-tmpfiles --create /usr/lib/tmpfiles.d/edgeinspect.conf"
+    )
+    output = machine.run("set -e\n" + documented_script("backup.md", "The spare PC"))
+    assert "the ledger was restored from a backup: ids" in output
+    assert machine.run(f"sha256sum {CONFIG} {state}") == kept
+    owner = machine.run("stat -c %U:%a /var/lib/edgeinspect/ledger/example.ledger.sqlite")
+    assert owner.strip() == "edgeinspect:640"
+    wait_for(lambda: captured(machine) > last, "the line inspecting, with later numbers")
 
 
 # -- upgrade and removal -----------------------------------------------------------------

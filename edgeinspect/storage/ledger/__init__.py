@@ -1,5 +1,11 @@
 """The ledger: an append-only SQLite file of every verdict."""
 
+from edgeinspect.storage.ledger.backup import (
+    LedgerCopy,
+    RestoredLedger,
+    back_up_ledger,
+    restore_ledger,
+)
 from edgeinspect.storage.ledger.database import LedgerTail, read_tail
 from edgeinspect.storage.ledger.query import (
     COLUMNS,
@@ -21,6 +27,11 @@ from edgeinspect.storage.ledger.verification import (
 from edgeinspect.storage.ledger.writer import LedgerWriter
 
 __all__ = [
+    # backup
+    "LedgerCopy",
+    "RestoredLedger",
+    "back_up_ledger",
+    "restore_ledger",
     # database
     "LedgerTail",
     "read_tail",

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import StorageError, is_transient
-from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, TABLES, RowEncoder
+from edgeinspect.storage.ledger.schema import (
+    RESTORED,
+    SCHEMA_VERSION,
+    TABLES,
+    RowEncoder,
+    last_accounted_seq,
+)
 from edgeinspect.storage.sqlite_file import find_irregular_file
 from edgeinspect.system import FileLock
 
@@ -22,7 +28,8 @@ class LedgerTail:
     last_utc_ns: int | None = None
     """When the last verdict was captured, by the wall clock at that time."""
     clean_shutdown: bool = False
-    """True if the last epoch was stopped in order, so that no frame of it is missing here."""
+    """True if no later seq can have been used: the last epoch was stopped in order, or the ledger
+    was restored after it, which skips what may have been used."""
 
 
 def read_tail(path: Path) -> LedgerTail:
@@ -42,11 +49,15 @@ def read_tail(path: Path) -> LedgerTail:
             begun, first, ended = db.execute(
                 "SELECT epoch, first_seq, ended_at_utc_ns FROM epochs ORDER BY epoch DESC LIMIT 1"
             ).fetchone() or (0, 1, None)
+            (restored,) = db.execute(
+                "SELECT max(epoch) FROM events WHERE kind = ?", (RESTORED,)
+            ).fetchone()
+            last = max(seq, first - 1, last_accounted_seq(db) or 0)
         finally:
             db.close()
-        stopped = ended is not None and epoch <= begun
+        is_complete = ended is not None or (restored is not None and restored >= begun)
         # Adding 0 refuses text, which a damaged or foreign file may hold in a column.
-        return LedgerTail(max(seq, first - 1), max(epoch + 0, begun + 0), utc_ns, stopped)
+        return LedgerTail(last, max(epoch + 0, begun + 0), utc_ns, is_complete and epoch <= begun)
     except (OSError, sqlite3.Error, TypeError, ValueError) as error:
         if is_transient(error):
             raise StorageError(

@@ -81,6 +81,9 @@ INSERT_VERDICT = "INSERT OR IGNORE INTO verdicts VALUES (?,?,?,?,?,?,?,?,?,?,?,?
 
 SPOOL_LOST = "spool.lost"
 """Event: the spool had been lost, and seqs were skipped so that none is used twice."""
+RESTORED = "ledger.restored"
+"""Event: the ledger is a backup. Its detail is `RestoredBackup`: the seqs that were skipped, since
+the line may have used them after the backup."""
 
 Provenance = tuple[str | None, ...]
 """config_hash, then name/version, sha256 and calibration of the gate and of the segmenter."""
@@ -248,10 +251,28 @@ class _SkippedRange(msgspec.Struct):
     to_seq: Count
 
 
-def skipped_ranges(db: sqlite3.Connection) -> dict[int, int]:
-    """Return first to last seq of each range that was skipped after a spool was lost."""
+class RestoredBackup(msgspec.Struct, frozen=True):
+    """What a restore skipped, and from which file it was."""
+
+    from_seq: Int64
+    to_seq: Int64
+    """Below `from_seq` if nothing was skipped."""
+    backup: str
+    """Name of the backup's file."""
+
+
+def skipped_ranges(
+    db: sqlite3.Connection, kinds: tuple[str, ...] = (SPOOL_LOST, RESTORED)
+) -> dict[int, int]:
+    """Return first to last seq of each range that was skipped, and recorded as such.
+
+    Args:
+        db: The ledger.
+        kinds: Why: the spool was lost, or the ledger was restored from a backup.
+    """
     result = {}
-    for (detail,) in db.execute("SELECT detail FROM events WHERE kind = ?", (SPOOL_LOST,)):
+    marks = ", ".join("?" * len(kinds))
+    for (detail,) in db.execute(f"SELECT detail FROM events WHERE kind IN ({marks})", kinds):
         try:
             skipped = decode_json(detail, _SkippedRange)
         except (DecodeError, TypeError):  # damaged: then the range counts as a gap

@@ -17,6 +17,7 @@ from edgeinspect.domain import Decision
 from edgeinspect.errors import DataError, is_transient
 from edgeinspect.storage.ledger.schema import (
     OWN_COLUMNS,
+    RESTORED,
     SCHEMA_VERSION,
     Provenance,
     decompress,
@@ -49,13 +50,15 @@ class EpochCheck:
     late: int = 0
     gaps: int = 0
     """Missing seqs before or within this epoch."""
+    skipped: int = 0
+    """Seqs within this epoch that a restored backup does not have, which is recorded."""
     damaged: int = 0
     """Rows whose body is unreadable or contradicts its columns."""
 
     @property
     def captured(self) -> int:
-        """Number of frames by the seqs of this epoch."""
-        return self.last_seq - self.first_seq + 1 if self.last_seq else 0
+        """Number of frames by the seqs of this epoch, without those that were skipped."""
+        return self.last_seq - self.first_seq + 1 - self.skipped if self.last_seq else 0
 
     @property
     def is_consistent(self) -> bool:
@@ -73,7 +76,7 @@ class VerificationReport:
     notes: list[str] = field(default_factory=list)
     """Remarks that are not problems."""
     skipped: int = 0
-    """Number of seqs that were skipped because the spool had been lost."""
+    """Number of seqs that were skipped because the spool had been lost, or a backup restored."""
     removed: int = 0
     """Number of verdicts that retention removed and recorded."""
 
@@ -181,6 +184,7 @@ class _VerdictScan:
         self._spooled = scan.frames if scan is not None else {}
         self._epochs: dict[int, EpochCheck] = {}
         self._skipped: dict[int, int] = {}
+        self._restored: dict[int, int] = {}
         self._provenances: dict[int, tuple[Provenance, bytes]] = {
             number: (tuple(cause), dictionary)
             for number, *cause, dictionary in db.execute("SELECT * FROM causes")
@@ -191,6 +195,7 @@ class _VerdictScan:
         # One snapshot, or an epoch that begins meanwhile would be read partially.
         db.execute("BEGIN")
         self._skipped = skipped_ranges(db)
+        self._restored = skipped_ranges(db, (RESTORED,))
         for row in db.execute("SELECT epoch, started_at_utc_ns, ended_at_utc_ns FROM epochs"):
             epoch, started, ended = msgspec.convert(row, tuple[int, int, int | None])
             self._epochs[epoch] = EpochCheck(epoch, started, ended)
@@ -200,7 +205,9 @@ class _VerdictScan:
         ):
             seq, epoch = row[0], row[1]
             check = self._epoch(epoch)
-            previous = self._pass_skipped(previous, seq)
+            before, previous = previous, self._pass_skipped(previous, seq)
+            if check.first_seq:
+                check.skipped += previous - before
             if seq != previous + 1:
                 check.gaps += max(0, seq - previous - 1)
                 self._add_problem(f"verdicts {previous + 1} to {seq - 1} are missing")
@@ -244,8 +251,12 @@ class _VerdictScan:
     def _pass_skipped(self, previous: int, seq: int) -> int:
         """Return the last seq before `seq` that was skipped; `previous` if none was."""
         while (last := self._skipped.get(previous + 1, seq)) < seq:
+            is_backup = (previous + 1) in self._restored
             self._report.notes.append(
-                f"the spool was lost: ids {previous + 1} to {last} are not used; the last "
+                f"the ledger was restored from a backup: ids {previous + 1} to {last} are not "
+                "used again; frames inspected after the backup are among them, and not recorded"
+                if is_backup
+                else f"the spool was lost: ids {previous + 1} to {last} are not used; the last "
                 "inspected frames may be among them and not be recorded"
             )
             self._report.skipped += last - previous

@@ -1,0 +1,243 @@
+"""Backs up a ledger while it is written, and restores it on this PC or another.
+
+A backup is one SQLite file of one instant, without a write-ahead log. After it the line gave
+more numbers, which the backup does not know: a restore therefore skips as many as the line can
+have given, so that no `seq` is used twice, and records which.
+Source: docs/explanation/decisions/0009-ledger.md, https://www.sqlite.org/backup.html
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgeinspect.domain import NS_PER_S, Clock
+from edgeinspect.errors import DataError, StorageError, TransientError, UsageError
+from edgeinspect.storage.ledger.query import read_body
+from edgeinspect.storage.ledger.schema import RESTORED, RestoredBackup, last_accounted_seq
+from edgeinspect.storage.ledger.verification import VerificationReport, open_ledger, verify_ledger
+from edgeinspect.storage.spool import SpoolScan, scan_spool
+from edgeinspect.system import FileLock, atomic_file, is_locked
+from edgeinspect.wire import decode_verdict
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCopy:
+    """A backup that was written, or a ledger that was restored from one."""
+
+    path: Path
+    size_bytes: int
+    verdicts: int
+    last_seq: int
+    """The last seq of a verdict in it, or skipped; 0 if it has none."""
+    last_utc_ns: int | None
+    """When its last verdict was captured; None if it has none."""
+    report: VerificationReport
+    """What `verify_ledger` found in the copy. A gap that the ledger itself has is in the copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredLedger:
+    """A restored ledger, and where the line continues."""
+
+    copy: LedgerCopy
+    skipped: tuple[int, int] | None
+    """First and last seq that the line will not use; None if it continues without a gap."""
+
+
+def back_up_ledger(path: Path, target: Path) -> LedgerCopy:
+    """Copy a ledger, which a daemon may be writing, and verify the copy.
+
+    Args:
+        path: The ledger. It is only read; the daemon does not wait.
+        target: The backup. A file of this name is replaced once the new one is verified.
+
+    Raises:
+        DataError: There is no ledger, it is damaged, or of another version.
+        StorageError: The copy cannot be written.
+        UsageError: `target` is the ledger itself.
+    """
+    if target.exists() and path.exists() and target.samefile(path):
+        raise UsageError("this is the ledger itself", where=str(target))
+    with _new_copy(path, target) as copy:
+        return _describe(copy, target)
+
+
+def restore_ledger(
+    backup: Path,
+    path: Path,
+    *,
+    line: str,
+    spool_path: Path,
+    clock: Clock,
+    actor: str,
+    after: int | None = None,
+) -> RestoredLedger:
+    """Make a backup a line's ledger; the line must not run, and must have no ledger.
+
+    Args:
+        backup: Written by `back_up_ledger`.
+        path: The ledger.
+        line: The line's name.
+        spool_path: The line's spool. If this PC still has one with later verdicts, the line
+            continues after those, and writes them into the ledger when it starts.
+        clock: For the wall time, from which the number of verdicts since is estimated.
+        actor: Who restores it, for the ledger's event.
+        after: The last seq that the line gave, where it is known. By default it is estimated:
+            as many as in the busiest second of the backup, for each second since its last verdict.
+
+    Raises:
+        DataError: The backup is damaged, or of another version.
+        UsageError: The backup is of another line; there is a ledger already; or `after`, or the
+            PC's clock, is before the backup's last verdict.
+        TransientError: The line runs.
+        StorageError: The ledger cannot be written.
+    """
+    if is_locked(spool_path.with_name(spool_path.name + ".lock")):
+        raise TransientError("the line is running", where=line, remedy="Stop it first")
+    with _locked_for_restore(path), _new_copy(backup, path) as copy:
+        with closing(open_ledger(backup)) as db:
+            _check_line(db, backup, line)
+        found = _describe(copy, path)
+        scan = scan_spool(spool_path)
+        last = _last_used_seq(copy, found, scan, clock.utc_ns(), after)
+        skipped = (found.last_seq + 1, last) if last > found.last_seq else None
+        _record(copy, found, skipped, clock.utc_ns(), actor, backup)
+    return RestoredLedger(found, skipped)
+
+
+@contextmanager
+def _new_copy(source: Path, target: Path) -> Iterator[Path]:
+    """Copy a ledger to a temporary file, which becomes `target` when the block ends."""
+    with closing(open_ledger(source)) as db:
+        try:
+            with atomic_file(target, mode=0o640, durable=True) as file:
+                copy = Path(file.name)
+                _copy_pages(db, source, copy)
+                yield copy
+                _give_to_owner_of_folder(file.fileno(), target.parent)
+        except OSError as error:
+            raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
+
+
+def _copy_pages(db: sqlite3.Connection, source: Path, copy: Path) -> None:
+    try:
+        with closing(sqlite3.connect(copy, isolation_level=None)) as out:
+            # Of its own file nobody else knows; `durable` flushes it before it is renamed.
+            out.execute("PRAGMA journal_mode=OFF")
+            out.execute("PRAGMA synchronous=OFF")
+            db.backup(out)  # in one step: of one instant, whatever is written meanwhile
+            out.execute("PRAGMA journal_mode=DELETE")  # one file: its header says WAL
+            damage = out.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:  # a disk that is full or fails, or a lock
+        raise StorageError(f"cannot be copied: {error}", where=str(source)) from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise DataError(f"is damaged: {error}", where=str(source)) from error
+    if damage != "ok":
+        raise DataError(f"is damaged: {damage}", where=str(source))
+
+
+def _describe(copy: Path, target: Path) -> LedgerCopy:
+    report = verify_ledger(copy)
+    with closing(open_ledger(copy)) as db:
+        last_seq = last_accounted_seq(db) or 0
+        verdicts, last_utc_ns = db.execute(
+            "SELECT count(*), max(captured_at_utc_ns) FROM verdicts"
+        ).fetchone()
+    return LedgerCopy(target, copy.stat().st_size, verdicts, last_seq, last_utc_ns, report)
+
+
+@contextmanager
+def _locked_for_restore(path: Path) -> Iterator[None]:
+    """Lock the ledger against a daemon; refuse to replace one."""
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock_path) as lock:
+            _give_to_owner_of_folder(lock.fileno(), path.parent)
+            if path.exists():
+                raise UsageError(
+                    "there is a ledger already", where=str(path), remedy="Move it away first"
+                )
+            yield
+    except BlockingIOError:
+        raise TransientError("a daemon writes it", where=str(path), remedy="Stop it") from None
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def _give_to_owner_of_folder(fd: int, folder: Path) -> None:
+    """Give a file that root made to the owner of its folder: the line must be able to write it."""
+    if os.geteuid() == 0:
+        status = folder.stat()
+        os.fchown(fd, status.st_uid, status.st_gid)
+
+
+def _check_line(db: sqlite3.Connection, backup: Path, line: str) -> None:
+    row = db.execute("SELECT max(seq) FROM verdicts").fetchone()
+    body = read_body(db, row[0]) if row[0] is not None else None
+    try:
+        name = decode_verdict(body).line if body is not None else line
+    except msgspec.DecodeError as error:
+        raise DataError(f"its last verdict is damaged: {error}", where=str(backup)) from error
+    if name != line:
+        raise UsageError(f"is of the line '{name}', not of '{line}'", where=str(backup))
+
+
+def _last_used_seq(
+    copy: Path, found: LedgerCopy, scan: SpoolScan | None, utc_ns: int, after: int | None
+) -> int:
+    """Return the last seq that may have been used and is in neither ledger nor spool."""
+    if scan is not None and scan.last_seq > found.last_seq:
+        if after is not None:
+            raise UsageError(
+                f"this PC's spool has verdict {scan.last_seq}, so the last one is known",
+                where="--after",
+                remedy="Leave the option out",
+            )
+        return max(found.last_seq, scan.oldest_seq - 1)
+    if after is not None:
+        if after < found.last_seq:
+            raise UsageError(
+                f"the backup has verdict {found.last_seq}, which is later", where="--after"
+            )
+        return after
+    if found.last_utc_ns is None:
+        return found.last_seq
+    if utc_ns < found.last_utc_ns:
+        raise UsageError(
+            "this PC's clock is before the backup's last verdict",
+            remedy="Set the clock, or give the last number that the line used with --after",
+        )
+    with closing(open_ledger(copy)) as db:
+        busiest: int = db.execute(
+            "SELECT max(frames) FROM (SELECT count(*) AS frames FROM verdicts"
+            " GROUP BY captured_at_utc_ns / ?)",
+            (NS_PER_S,),
+        ).fetchone()[0]
+    seconds = (utc_ns - found.last_utc_ns) // NS_PER_S + 1
+    return found.last_seq + busiest * seconds
+
+
+def _record(
+    copy: Path,
+    found: LedgerCopy,
+    skipped: tuple[int, int] | None,
+    utc_ns: int,
+    actor: str,
+    backup: Path,
+) -> None:
+    """Record the restore in the ledger itself, under its newest epoch."""
+    first, last = skipped or (found.last_seq + 1, found.last_seq)
+    detail = RestoredBackup(first, last, backup.name)
+    with closing(sqlite3.connect(copy)) as db, db:
+        db.execute(
+            "INSERT INTO events SELECT NULL, ?, coalesce(max(epoch), 0), ?, ?, ? FROM epochs",
+            (utc_ns, RESTORED, actor, msgspec.json.encode(detail).decode()),
+        )
