@@ -13,7 +13,7 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, parse_timestamp, with_options
-from edgeinspect.cli._paths import LEDGER, OUTPUT_FILE, SPOOL
+from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_FILE, SPOOL
 from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision, Reason, SystemClock
@@ -51,6 +51,7 @@ _MAX_SEQ = (1 << 63) - 1
             "List the rejects of the last two hours",
             "edgeinspect ledger query line.yaml --since -2h --decision REJECT",
         ),
+        ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml /mnt/nas"),
     ],
 )
 def ledger() -> None:
@@ -237,17 +238,23 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
         wide_console().print(table)
 
 
-@ledger.command()
-@click.argument("file", type=_PATH)
-@click.argument("to", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True)
-def backup(file: Path, to: Path, as_json: bool) -> None:
-    """Copy the ledger of FILE to TO, a file or a folder; the line may be running.
+@ledger.command(
+    examples=[
+        ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml /mnt/nas")
+    ],
+)
+@click.argument("file", type=LEDGER)
+@click.argument("target", metavar="TO", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def backup(file: Path, target: Path, as_json: bool) -> None:
+    """Copy the ledger while the line runs, and verify the copy.
 
-    The copy is one file of one instant. It is verified before it replaces an older one.
+    FILE is the line's file, or its ledger; TO a file or a folder. The copy is one file of one
+    instant. An older one of its name is replaced once it is verified. Ends with 65 if the ledger
+    is damaged.
     """
     path, _spool = _find_files(file)
-    copy = back_up_ledger(path, to / path.name if to.is_dir() else to)
+    copy = back_up_ledger(path, target / path.name if target.is_dir() else target)
     if as_json:
         echo(json.dumps(_copy_dict(copy)))
         return
@@ -255,24 +262,39 @@ def backup(file: Path, to: Path, as_json: bool) -> None:
     _print_copied_problems(copy)
 
 
-@ledger.command()
-@click.argument("file", type=_PATH)
-@click.argument("from_", metavar="FROM", type=_PATH)
-@click.option("--after", type=click.IntRange(0, _MAX_SEQ), help="The last id that the line gave.")
-@click.option("--json", "as_json", is_flag=True)
-def restore(file: Path, from_: Path, after: int | None, as_json: bool) -> None:
-    """Restore the ledger of the line FILE from FROM, which `backup` wrote.
+@ledger.command(
+    examples=[
+        (
+            "Continue on a spare PC",
+            "edgeinspect ledger restore line.yaml /mnt/nas/strip.ledger.sqlite",
+        ),
+        (
+            "The same, if the PLC knows the last frame's number",
+            "edgeinspect ledger restore line.yaml /mnt/nas/strip.ledger.sqlite --after 20413",
+        ),
+    ],
+)
+@click.argument("file", type=LINE_FILE)
+@click.argument("source", metavar="FROM", type=LEDGER)
+@click.option(
+    "--after",
+    metavar="N",
+    type=click.IntRange(0, _MAX_SEQ),
+    help="The number of the last frame that the line inspected; estimated by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
+    """Restore a line's ledger from a backup.
 
-    The line must be stopped and have no ledger. Its ids continue after any that it can have given
-    since the backup: as many per second as in its busiest second, or up to the one given with
-    --after. If this PC still has the line's spool, they continue after that.
+    FILE is the line's file, FROM what `backup` wrote. The line must be stopped and have no
+    ledger. Its numbers continue after any that it can have used since the backup: for each second
+    as many as in the busiest one, or up to the number given with --after. If this PC still has
+    the line's spool, they continue after that.
     """
-    if not _is_configuration(file):
-        raise UsageError("is not a line's configuration, a YAML file", where=str(file))
     config = _load_line(file)
     path, spool = _line_files(config, file)
     restored = restore_ledger(
-        from_,
+        source,
         path,
         line=config.line,
         spool_path=spool,
@@ -319,13 +341,9 @@ def _print_copied_problems(copy: LedgerCopy) -> None:
         echo("The ledger itself has problems, which `edgeinspect ledger verify` lists.", err=True)
 
 
-def _is_configuration(file: Path) -> bool:
-    return file.suffix in {".yaml", ".yml"}
-
-
 def _find_files(file: Path) -> tuple[Path, Path | None]:
     """Return the ledger, and the spool if FILE is a configuration."""
-    if not _is_configuration(file):
+    if file.suffix not in {".yaml", ".yml"}:
         return file, None
     config = _load_line(file)
     path, spool = _line_files(config, file)

@@ -324,5 +324,3 @@ def test_the_commands_name_what_they_did(ledger: LedgerFixture, tmp_path: Path) 
     backup = (spare / "t.ledger.sqlite").rename(tmp_path / "b.sqlite")
     code, out = run("restore", str(line_file(spare)), str(backup), "--after", "150", "--json")
     assert json.loads(out)["skipped"] == [101, 150]
-    with pytest.raises(UsageError, match="not a line's configuration"):
-        run("restore", str(ledger.path), str(backup))
