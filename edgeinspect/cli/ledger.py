@@ -51,7 +51,7 @@ _MAX_SEQ = (1 << 63) - 1
             "List the rejects of the last two hours",
             "edgeinspect ledger query line.yaml --since -2h --decision REJECT",
         ),
-        ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml /mnt/nas"),
+        ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml backup/"),
     ],
 )
 def ledger() -> None:
@@ -240,7 +240,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
 
 @ledger.command(
     examples=[
-        ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml /mnt/nas")
+        ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml backup/")
     ],
 )
 @click.argument("file", type=LEDGER)
@@ -266,11 +266,11 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
     examples=[
         (
             "Continue on a spare PC",
-            "edgeinspect ledger restore line.yaml /mnt/nas/strip.ledger.sqlite",
+            "edgeinspect ledger restore line.yaml backup.sqlite",
         ),
         (
             "The same, if the PLC knows the last frame's number",
-            "edgeinspect ledger restore line.yaml /mnt/nas/strip.ledger.sqlite --after 20413",
+            "edgeinspect ledger restore line.yaml backup.sqlite --after 20413",
         ),
     ],
 )
