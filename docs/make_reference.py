@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from wire_examples import EXAMPLES  # noqa: E402
 
-from edgeinspect import errors, registry  # noqa: E402
+from edgeinspect import registry  # noqa: E402
+from edgeinspect.cli._exit_codes import EXIT_CODES  # noqa: E402
 from edgeinspect.cli.main import COMMANDS, cli  # noqa: E402
 from edgeinspect.config import LineConfig, describe_type  # noqa: E402
 from edgeinspect.domain import PartVerdict  # noqa: E402
@@ -402,28 +403,11 @@ def _plain(text: str) -> str:
     )
 
 
-_EXIT_WORDS = {
-    "EXIT_OK": ("done", "nothing"),
-    "EXIT_USAGE": ("wrong usage of the command", "`--help`"),
-    "EXIT_DATAERR": ("a model, data or records were refused", "the message names the file"),
-    "EXIT_UNAVAILABLE": ("an optional library is missing", "the message gives the `pip install`"),
-    "EXIT_SOFTWARE": ("unexpected: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"),
-    "EXIT_TEMPFAIL": ("a camera or peer stayed away through all retries", "cable, power, address"),
-    "EXIT_CONFIG": ("the configuration has faults; all are listed", "correct the lines named"),
-}
-
-
 def exit_codes() -> str:
     """Every exit code."""
     lines = ["| code | meaning | look at |", "|---|---|---|"]
-    for name, value in vars(errors).items():
-        if name.startswith("EXIT_"):
-            meaning, remedy = _EXIT_WORDS[name]
-            lines.append(f"| {value} | {meaning} | {remedy} |")
+    lines += [f"| {code} | {each.meaning} | {each.remedy} |" for code, each in EXIT_CODES.items()]
     return "\n".join(lines) + "\n"
-
-
-# -- the pages of a folder -------------------------------------------------------------------
 
 
 def pages_of(folder: str) -> Callable[[], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -120,5 +121,18 @@ def _write_examples(examples: Sequence[Example], formatter: click.HelpFormatter)
         for purpose, line in examples:
             formatter.write_text(f"{purpose}:")
             with formatter.indentation():
-                indent = " " * formatter.current_indent
-                formatter.write(f"{indent}{line}\n")
+                for part in _wrapped(line, formatter.width - formatter.current_indent):
+                    formatter.write(f"{' ' * formatter.current_indent}{part}\n")
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a command line in parts that a shell joins again, broken before options."""
+    first, *options = re.split(r" (?=--)", line)
+    parts = [first]
+    for option in options:
+        if len(parts[-1]) + len(option) + 3 <= width:
+            parts[-1] += f" {option}"
+        else:
+            parts[-1] += " \\"
+            parts.append(f"    {option}")
+    return parts

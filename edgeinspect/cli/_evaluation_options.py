@@ -51,10 +51,10 @@ def line_option(text: str) -> Callable[[Command], Command]:
 
 RENAMED = {"--config": "--line FILE"}
 REPORT = click.option(
-    "--report", type=OUTPUT_FILE, metavar="OUT.html", help="Write a self-contained HTML report."
+    "--report", type=OUTPUT_FILE, metavar="FILE.html", help="Write a self-contained HTML report."
 )
 JSON = click.option(
-    "--json", "json_path", type=OUTPUT_FILE, metavar="OUT.json", help="Write all results as JSON."
+    "--json", "json_path", type=OUTPUT_FILE, metavar="FILE.json", help="Write all results as JSON."
 )
 
 

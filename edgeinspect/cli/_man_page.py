@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import click
 from click.shell_completion import BashComplete
 
-from edgeinspect import __version__, errors
-from edgeinspect.cli.main import COMMANDS, COMPLETE_VARIABLE, cli
+from edgeinspect import __version__
+from edgeinspect.cli._command import Command, Group
+from edgeinspect.cli._exit_codes import EXIT_CODES
+from edgeinspect.cli.main import COMMANDS, COMPLETE_VARIABLE, VARIABLES, cli
 
 _FILES = (
     ("/etc/edgeinspect/NAME.yaml", "The line NAME, run by edgeinspect@NAME.service."),
@@ -21,19 +23,6 @@ _FILES = (
     ("/run/edgeinspect/NAME", "Spool and ring of the running line."),
     ("/usr/share/edgeinspect", "Examples, and drop-ins for the units."),
 )
-_VARIABLES = (
-    ("EDGEINSPECT_STORE", "Folder of the models, in place of /var/lib/edgeinspect/engines."),
-    ("EDGEINSPECT_DEBUG", "1 shows the traceback of an unexpected error."),
-)
-_EXIT_CODES = {
-    errors.EXIT_OK: "Success.",
-    errors.EXIT_USAGE: "Wrong usage of the command.",
-    errors.EXIT_DATAERR: "A model, data or records were rejected.",
-    errors.EXIT_UNAVAILABLE: "An optional library is missing.",
-    errors.EXIT_SOFTWARE: "Unexpected error: a bug.",
-    errors.EXIT_TEMPFAIL: "A camera or peer was unavailable after all retries.",
-    errors.EXIT_CONFIG: "The configuration is invalid; all faults are listed.",
-}
 
 
 def bash_completion() -> str:
@@ -62,10 +51,10 @@ def _page_lines() -> Iterator[str]:
         assert command is not None
         yield from _command_lines(command, f"edgeinspect {name}", summary)
     yield ".SH EXIT STATUS"
-    for code, summary in _EXIT_CODES.items():
-        yield from _entry_lines(str(code), summary)
+    for code, (meaning, _remedy) in EXIT_CODES.items():
+        yield from _entry_lines(str(code), f"{meaning[0].upper()}{meaning[1:]}.")
     yield ".SH ENVIRONMENT"
-    for name, summary in _VARIABLES:
+    for name, summary in VARIABLES.items():
         yield from _entry_lines(name, summary)
     yield ".SH FILES"
     for name, summary in _FILES:
@@ -85,6 +74,10 @@ def _command_lines(command: click.Command, name: str, summary: str = "") -> Iter
         help_record = option.get_help_record(context)
         if help_record is not None and "--help" not in option.opts:
             yield from _entry_lines(help_record[0], help_record[1])
+    if isinstance(command, (Command, Group)) and command.examples:
+        yield ".PP\nExamples:"
+        for purpose, line in command.examples:
+            yield f".PP\n{_escape(purpose)}:\n.RS 4\n.nf\n{_escape(line)}\n.fi\n.RE"
     if isinstance(command, click.Group):
         for subcommand_name in command.list_commands(context):
             subcommand = command.get_command(context, subcommand_name)

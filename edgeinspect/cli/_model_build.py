@@ -14,6 +14,7 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import BUILD_TARGET, FRAMES, OUTPUT_FOLDER
 from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
 
@@ -51,17 +52,17 @@ if TYPE_CHECKING:
 )
 @STORE
 @click.option("--plans", metavar="FOLDER", type=OUTPUT_FOLDER, help="Folder of the plans.")
-@click.option("--device", metavar="N", type=click.IntRange(0, 63), help="GPU number, from 0.")
+@click.option("--device", metavar="N", type=IntRange(0, 63), help="GPU number, from 0.")
 @click.option(
     "--level",
     metavar="N",
-    type=click.IntRange(0, 5),
+    type=IntRange(0, 5),
     help="Optimisation level: how long to search for a faster plan.",
 )
 @click.option(
     "--workspace-mib",
     metavar="MIB",
-    type=click.IntRange(16, 65_536),
+    type=IntRange(16, 65_536),
     help="GPU memory for one layer.",
 )
 def build(

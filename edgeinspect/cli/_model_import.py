@@ -10,6 +10,7 @@ import click
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import STORE, parse_size
 from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 from edgeinspect.system import is_short_decimal
@@ -42,7 +43,7 @@ _MAX_SIDE_PX = 65_536
 @click.option(
     "--version",
     metavar="N",
-    type=click.IntRange(1),
+    type=IntRange(1),
     help="Version number; the next free one by default.",
 )
 @click.option("--size", required=True, metavar="HxW", help="Size of the line's frames.")
@@ -81,15 +82,16 @@ _MAX_SIDE_PX = 65_536
     default=255.0,
     show_default=True,
     metavar="NUMBER",
-    help="Grey levels are divided by this first, ...",
+    type=FiniteRange(0, min_open=True),
+    help="Grey levels are divided by this, before --mean and --std.",
 )
 @click.option(
     "--mean",
     default="",
     metavar="A,B,C",
-    help="... then these are subtracted, in the network's order, ...",
+    help="Subtracted after --scale, in the network's order of colours.",
 )
-@click.option("--std", default="", metavar="A,B,C", help="... and divided by these.")
+@click.option("--std", default="", metavar="A,B,C", help="Divided by, after --mean.")
 @click.option("--output-name", metavar="NAME", help="Output to use if the network has several.")
 @click.option(
     "--output",
@@ -114,13 +116,13 @@ _MAX_SIDE_PX = 65_536
 )
 @click.option(
     "--good-index",
-    type=click.IntRange(0),
+    type=IntRange(0),
     metavar="N",
     help="Gate: the output for good, from 0; all others are defective.",
 )
 @click.option(
     "--defect-index",
-    type=click.IntRange(0),
+    type=IntRange(0),
     metavar="N",
     help="Gate: the output for defective, from 0.",
 )

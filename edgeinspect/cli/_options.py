@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -12,6 +11,7 @@ import click
 
 from edgeinspect.cli._command import Option
 from edgeinspect.cli._paths import STORE_FOLDER
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.errors import UsageError
 from edgeinspect.system import is_short_decimal
 
@@ -55,7 +55,7 @@ SEED = click.option(
     "--seed",
     default=1,
     show_default=True,
-    type=click.IntRange(0, 1 << 31),
+    type=IntRange(0, 1 << 31),
     metavar="N",
     help="Seed of every random choice; the same seed gives the same result.",
 )
@@ -79,7 +79,7 @@ LIMIT = click.option(
     default=50,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, MAX_NS),
+    type=IntRange(1, MAX_NS),
     help="At most this many, the newest.",
 )
 UNTIL = click.option("--until", metavar="TIME", help="Before this time.")
@@ -108,18 +108,6 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
         return command
 
     return decorate
-
-
-class FiniteRange(click.FloatRange):
-    """A range of finite numbers; click's own accepts `nan`, and `inf` on an open side."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value!r:.40} is not a finite number.", param, ctx)
-        return number
 
 
 def parse_size(

@@ -22,6 +22,7 @@ from edgeinspect.cli._options import (
     with_options,
 )
 from edgeinspect.cli._paths import ARCHIVE, ARCHIVE_FILE, CORRECTIONS, MODEL, OUTPUT_FOLDER
+from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision
@@ -249,7 +250,7 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
     help="Layout of the data set.",
 )
 @_filter_options
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="At most this many, the newest.")
+@click.option("--limit", metavar="N", type=IntRange(1), help="At most this many, the newest.")
 @click.option(
     "--corrections",
     metavar="FILE.csv",

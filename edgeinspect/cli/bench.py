@@ -18,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command
-from edgeinspect.cli._options import OVERRIDES, FiniteRange, budget_ms
+from edgeinspect.cli._options import OVERRIDES, budget_ms
 from edgeinspect.cli._paths import IMAGES_FOLDER, LINE_FILE, OUTPUT_FILE
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.system import decode_json
@@ -49,16 +50,16 @@ _SEARCH_FRAMES = 2_000
 @OVERRIDES
 @click.option(
     "--images",
-    metavar="FOLDER",
+    metavar="IMAGES",
     type=IMAGES_FOLDER,
-    help="Images to use; synthetic strip by default.",
+    help="Folder of images to use; synthetic strip by default.",
 )
 @click.option(
     "--frames",
     default=200,
     show_default=True,
     metavar="N",
-    type=click.IntRange(20, 100_000),
+    type=IntRange(20, 100_000),
     help="Frames per round.",
 )
 @click.option(
@@ -66,7 +67,7 @@ _SEARCH_FRAMES = 2_000
     default=5,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, 10_000),
+    type=IntRange(1, 10_000),
     help="Rounds of each measurement, interleaved.",
 )
 @click.option(
@@ -97,7 +98,7 @@ _SEARCH_FRAMES = 2_000
 @click.option(
     "--json",
     "json_path",
-    metavar="OUT.json",
+    metavar="FILE.json",
     type=OUTPUT_FILE,
     help="Write the results to this file.",
 )

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command, Option
-from edgeinspect.cli._options import SEED, STORE, FiniteRange
+from edgeinspect.cli._options import SEED, STORE
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.errors import ModelError, UsageError
@@ -73,7 +74,7 @@ _MAX_SHOWN = 8
     default=256,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, 100_000),
+    type=IntRange(1, 100_000),
     help="Frames to calibrate with, drawn from the images.",
 )
 @click.option(
@@ -81,7 +82,7 @@ _MAX_SHOWN = 8
     default=64,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, 10_000),
+    type=IntRange(1, 10_000),
     help="Frames to compare methods on.",
 )
 @SEED
@@ -106,7 +107,7 @@ _MAX_SHOWN = 8
     default=6,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, 1000),
+    type=IntRange(1, 1000),
     help="Layers that --exclude-sensitive may keep in float.",
 )
 @click.option(
@@ -114,7 +115,7 @@ _MAX_SHOWN = 8
     default=8,
     show_default=True,
     metavar="N",
-    type=click.IntRange(0, 1000),
+    type=IntRange(0, 1000),
     help="Frames to measure each layer's sensitivity on; 0 skips it.",
 )
 @click.option(

@@ -14,6 +14,7 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     default=2000,
     show_default=True,
     metavar="N",
-    type=click.IntRange(100, 100_000),
+    type=IntRange(100, 100_000),
     help="Bootstrap samples.",
 )
 @LAYOUT

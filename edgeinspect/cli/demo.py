@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command, Option
-from edgeinspect.cli._options import FiniteRange, budget_ms
+from edgeinspect.cli._options import budget_ms
 from edgeinspect.cli._paths import OUTPUT_FILE
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError
 from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
@@ -34,7 +35,7 @@ from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
     default=300,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, 10_000_000),
+    type=IntRange(1, 10_000_000),
     help="Frames to inspect.",
 )
 @click.option(

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, FiniteRange
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._ranges import FiniteRange
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import UsageError

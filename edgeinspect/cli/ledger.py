@@ -14,6 +14,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, parse_timestamp, with_options
 from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_FILE, SPOOL
+from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision, Reason, SystemClock
@@ -77,7 +78,7 @@ def ledger() -> None:
     type=SPOOL,
     help="Check this spool too: it has the newest frames.",
 )
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
 def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     """Check that every frame has exactly one verdict.
 
@@ -122,7 +123,7 @@ _filter_options = with_options(
     click.option("--camera", metavar="NAME", help="Of this camera."),
     click.option("--part", "part_id", metavar="ID", help="Of this part."),
     click.option(
-        "--seq", metavar="N", type=click.IntRange(1, _MAX_SEQ), help="The frame of this number."
+        "--seq", metavar="N", type=IntRange(1, _MAX_SEQ), help="The frame of this number."
     ),
 )
 

@@ -17,6 +17,8 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from edgeinspect import __version__
+from edgeinspect.cli._command import Group
+from edgeinspect.cli._exit_codes import EXIT_CODES, EXIT_INTERRUPTED, EXIT_PIPE
 from edgeinspect.errors import (
     EXIT_DATAERR,
     EXIT_OK,
@@ -30,11 +32,9 @@ from edgeinspect.errors import (
 )
 from edgeinspect.registry import EXTRAS
 
-EXIT_INTERRUPTED = 130
 _STARTED_S = time.monotonic()
 _STARTUP_S = 10.0
 _RETRY_PAUSE_S = 2.0
-EXIT_PIPE = 141
 
 _SERVICES = (["run"], ["hmi"], ["gateway"], ["archive"], ["record"])
 """Services report by their own errors what a person must fix; any other error is retried."""
@@ -62,38 +62,56 @@ COMPLETE_VARIABLE = "_EDGEINSPECT_COMPLETE"
 DEBUG_VARIABLE = "EDGEINSPECT_DEBUG"
 """Environment variable: 1 shows the traceback of an unexpected error."""
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("edgeinspect.cli.demo:demo", "Run a whole line on synthetic steel strip."),
-    "run": ("edgeinspect.cli.run:run", "Run the line that a configuration describes."),
-    "check": ("edgeinspect.cli.check:check", "Check a configuration, its models and cameras."),
-    "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts as they come."),
-    "ledger": ("edgeinspect.cli.ledger:ledger", "Verify, search, export and back up verdicts."),
-    "record": ("edgeinspect.cli.record:record", "Record a running line's frames and verdicts."),
-    "replay": ("edgeinspect.cli.replay:replay", "Inspect a recorded shift again."),
-    "challenge": ("edgeinspect.cli.challenge:challenge", "Check that the line detects a defect."),
-    "keys": ("edgeinspect.cli.keys:keys", "Create and list keys of the encrypted wire."),
-    "data": ("edgeinspect.cli.data:data", "Check a data set, and split it."),
-    "train": ("edgeinspect.cli.train:train", "Train the two models."),
-    "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Measure a model on a data set."),
-    "compare": ("edgeinspect.cli.compare:compare", "Compare two models on a data set, paired."),
-    "explain": ("edgeinspect.cli.explain:explain", "Draw explanations of results."),
-    "models": ("edgeinspect.cli.models:models", "Manage models: import, build, verify, promote."),
-    "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and verify an INT8 version."),
-    "archive": (
-        "edgeinspect.cli.archive:archive",
-        "Archive images, and export them as a data set.",
-    ),
-    "rescore": ("edgeinspect.cli.rescore:rescore", "Run another model over an archive."),
-    "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
-    "bench": ("edgeinspect.cli.bench:bench", "Measure throughput and latency on this PC."),
-    "hmi": ("edgeinspect.cli.hmi:hmi", "Serve the web page and the metrics of a line."),
-    "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, with remedies."),
-    "version": ("edgeinspect.cli.version:version", "Show versions and installed plugins."),
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Run a line": {
+        "demo": ("edgeinspect.cli.demo:demo", "Run a whole line on synthetic steel strip."),
+        "check": ("edgeinspect.cli.check:check", "Check a line's file, models and cameras."),
+        "run": ("edgeinspect.cli.run:run", "Run the line that a file describes."),
+        "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts."),
+        "hmi": ("edgeinspect.cli.hmi:hmi", "Serve the web page and the metrics of a line."),
+        "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
+        "challenge": ("edgeinspect.cli.challenge:challenge", "Send a known defect through a line."),
+    },
+    "Look at what a line did": {
+        "ledger": ("edgeinspect.cli.ledger:ledger", "Verify, search, export and back up verdicts."),
+        "archive": ("edgeinspect.cli.archive:archive", "Archive, list and export images."),
+        "record": ("edgeinspect.cli.record:record", "Record frames and verdicts of a line."),
+        "replay": ("edgeinspect.cli.replay:replay", "Inspect a recorded shift again."),
+        "rescore": ("edgeinspect.cli.rescore:rescore", "Run another model over an archive."),
+    },
+    "Make models": {
+        "data": ("edgeinspect.cli.data:data", "Check a data set, and split it."),
+        "train": ("edgeinspect.cli.train:train", "Train the two models."),
+        "evaluate": ("edgeinspect.cli.evaluate:evaluate", "Measure a model on a data set."),
+        "compare": ("edgeinspect.cli.compare:compare", "Compare two models on a data set."),
+        "explain": ("edgeinspect.cli.explain:explain", "Draw what a model found in images."),
+        "calibrate": ("edgeinspect.cli.calibrate:calibrate", "Make and verify an INT8 version."),
+        "models": ("edgeinspect.cli.models:models", "Import, build, verify, promote models."),
+    },
+    "Set up this PC": {
+        "doctor": ("edgeinspect.cli.doctor:doctor", "Check this PC, with remedies."),
+        "bench": ("edgeinspect.cli.bench:bench", "Measure throughput and latency on this PC."),
+        "keys": ("edgeinspect.cli.keys:keys", "Create and list keys of the encrypted wire."),
+        "version": ("edgeinspect.cli.version:version", "Show versions and installed plugins."),
+        "help": ("edgeinspect.cli.help:help_", "Show the help of a command."),
+    },
 }
-"""Subcommand to its target and summary, so that help imports none of them."""
+"""Section of the help, subcommand, its target and summary: so that help imports none of them."""
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    name: command for section in SECTIONS.values() for name, command in section.items()
+}
+"""The subcommands of all sections, in order of use."""
+
+VARIABLES: dict[str, str] = {
+    "EDGEINSPECT_STORE": "Folder of the models, where --store is not given.",
+    DEBUG_VARIABLE: "1 shows the traceback of an unexpected error.",
+    "NO_COLOR": "Any value: no colours.",
+}
+"""Environment variables that the commands read."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when called, not when listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -116,22 +134,40 @@ class LazyGroup(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, words) for name, (_target, words) in COMMANDS.items()])
+        for title, section in SECTIONS.items():
+            _write_definitions(
+                formatter, title, {name: words for name, (_t, words) in section.items()}
+            )
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        codes = {str(code): each.meaning for code, each in EXIT_CODES.items()}
+        _write_definitions(formatter, "Exit codes", codes)
+        _write_definitions(formatter, "Environment variables", VARIABLES)
+
+
+def _write_definitions(
+    formatter: click.HelpFormatter, title: str, definitions: dict[str, str]
+) -> None:
+    with formatter.section(title):
+        formatter.write_dl(list(definitions.items()))
 
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 64 wrong usage, 65 model or data rejected, 69 extra not installed, "
-    "75 camera lost, 78 invalid configuration.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    examples=[
+        ("Run a whole line on synthetic steel strip", "edgeinspect demo"),
+        ("Check a line of your own", "edgeinspect check line.yaml"),
+        ("Run it until Ctrl-C", "edgeinspect run line.yaml"),
+        ("In a second terminal: every verdict as it comes", "edgeinspect watch"),
+    ],
 )
 @click.version_option(__version__, message="edgeinspect %(version)s")
 def cli() -> None:
     """Inspect surfaces on a production line: frames in, verdicts out.
 
-    Start with `edgeinspect demo`; for a line of your own, copy examples/folder.yaml, then
-    `edgeinspect check FILE` and `edgeinspect run FILE`.
+    FILE is always the line's file; for a line of your own, copy examples/folder.yaml.
     """
     from edgeinspect.system import log
 

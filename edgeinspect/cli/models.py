@@ -16,8 +16,8 @@ from edgeinspect.cli._command import Group
 from edgeinspect.cli._model_build import build
 from edgeinspect.cli._model_import import import_
 from edgeinspect.cli._model_tables import print_comparison, version_entry, version_row
-from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._paths import IMAGES, LINE_FILE, SHADOW_RESULTS, STORE_FOLDER, STORED_MODEL
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._tables import plain_table, wide_console
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
@@ -229,7 +229,7 @@ def verify(
 @_BACKEND
 @click.option(
     "--min-shadow-frames",
-    type=click.IntRange(1),
+    type=IntRange(1),
     metavar="N",
     help="Require N frames compared with the live version in shadow.",
 )
@@ -361,7 +361,7 @@ def shadow(
     metavar="N",
     default=2,
     show_default=True,
-    type=click.IntRange(0),
+    type=IntRange(0),
     help="Number of previously live versions to keep.",
 )
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from edgeinspect.cli._command import Command, Option
-from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES, FiniteRange
+from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE, RECORDING_OUTPUT
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.system import configure, signal_handlers
 
@@ -39,10 +40,10 @@ from edgeinspect.system import configure, signal_handlers
     show_default=True,
     unit="MiB",
     metavar="MIB",
-    type=click.IntRange(16, 1 << 30),
+    type=IntRange(16, 1 << 30),
     help="Size limit of the file, or of the line's files in the folder.",
 )
-@click.option("--frames", metavar="N", type=click.IntRange(1), help="End after this many frames.")
+@click.option("--frames", metavar="N", type=IntRange(1), help="End after this many frames.")
 @click.option(
     "--for", "duration_s", type=FiniteRange(0.1), metavar="SECONDS", help="End after this time."
 )
@@ -53,7 +54,7 @@ from edgeinspect.system import configure, signal_handlers
     show_default=True,
     unit="MiB",
     metavar="MIB",
-    type=click.IntRange(1, 1 << 20),
+    type=IntRange(1, 1 << 20),
     help="Memory for images while the disk is slow.",
 )
 @OVERRIDES

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeinspect.cli._command import Command
-from edgeinspect.cli._options import STORE, FiniteRange
+from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import ARCHIVE, MODEL, OUTPUT_FOLDER
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import echo
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _REPORT_INTERVAL_S = 2.0
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(1, 10_000),
+    type=IntRange(1, 10_000),
     help="Engines that run in parallel; one per processor by default.",
 )
 @click.option(
@@ -81,7 +82,7 @@ _REPORT_INTERVAL_S = 2.0
     metavar="N",
     default=64,
     show_default=True,
-    type=click.IntRange(1, 100_000),
+    type=IntRange(1, 100_000),
     help="Frames per result file.",
 )
 @click.option(

@@ -12,6 +12,7 @@ from edgeinspect.cli._command import Group
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, STORE_FOLDER, WEIGHTS
 from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
@@ -21,7 +22,7 @@ _THREADS = click.option(
     default=2,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1, 256),
+    type=IntRange(1, 256),
     help="Processor threads; the same number gives bit-identical weights.",
 )
 
@@ -61,7 +62,7 @@ _training_options = with_options(
     click.option(
         "--steps",
         metavar="N",
-        type=click.IntRange(1),
+        type=IntRange(1),
         help="Number of training steps; that of the recipe by default.",
     ),
     click.option(
@@ -170,7 +171,7 @@ def segmenter(stride: str | None, **options: Any) -> None:
     default=1300,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1),
+    type=IntRange(1),
     help="Number of training steps.",
 )
 @click.option(
@@ -179,7 +180,7 @@ def segmenter(stride: str | None, **options: Any) -> None:
     default=5000,
     show_default=True,
     metavar="N",
-    type=click.IntRange(16),
+    type=IntRange(16),
     help="Rendered frames to train on.",
 )
 @click.option(
@@ -188,7 +189,7 @@ def segmenter(stride: str | None, **options: Any) -> None:
     default=3000,
     show_default=True,
     metavar="N",
-    type=click.IntRange(16),
+    type=IntRange(16),
     help="Rendered frames to measure on.",
 )
 @click.option(
@@ -196,7 +197,7 @@ def segmenter(stride: str | None, **options: Any) -> None:
     default=1,
     show_default=True,
     metavar="N",
-    type=click.IntRange(1),
+    type=IntRange(1),
     help="Version number.",
 )
 @SEED

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._line_source import find_line_source, is_address
-from edgeinspect.cli._options import FiniteRange
 from edgeinspect.cli._paths import LINE
+from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Subscriber
 from edgeinspect.config import is_local
@@ -39,7 +39,7 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
 @click.argument("line", metavar="[FILE]", required=False, type=LINE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
 @click.option("--rejects", is_flag=True, help="Only rejects.")
-@click.option("--count", metavar="N", type=click.IntRange(1), help="End after this many verdicts.")
+@click.option("--count", metavar="N", type=IntRange(1), help="End after this many verdicts.")
 @click.option(
     "--timeout",
     "timeout_s",
