@@ -280,7 +280,7 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
 @click.option(
     "--after",
     metavar="N",
-    type=click.IntRange(0, _MAX_SEQ),
+    type=IntRange(0, _MAX_SEQ),
     help="The number of the last frame that the line inspected; estimated by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

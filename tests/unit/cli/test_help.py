@@ -143,7 +143,7 @@ def test_help_is_a_command_too(path: str, capsys: pytest.CaptureFixture[str]) ->
     [
         ("chek", "Did you mean check?"),
         ("ledger vrify", "Did you mean verify?"),
-        ("ledger zzz", "There are: verify, query, export, events."),
+        ("ledger zzz", "There are: verify, query, export, events"),
         ("help ledgr", "Did you mean ledger?"),
         ("help run now", "edgeinspect run has no commands"),
         ("check examples/strip.yaml --no-opne", "--no-open"),
