@@ -28,7 +28,7 @@ DOCS := $(VENV)/.ready-docs
 SITE := build/site
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format venv line install deb docs docs-build release lock \
+.PHONY: help demo test check lint format venv line install deb docs docs-build lint-docs release lock \
     verify-lock clean
 
 help:  ## Show this list
@@ -53,6 +53,9 @@ lint: $(TEST)  ## Ruff, mypy and the layers
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 	@$(BIN)/lint-imports
+
+lint-docs: $(DOCS)  ## Spelling and prose of the documentation and of the program's messages
+	@$(BIN)/python docs/style/lint.py
 
 format: $(TEST)  ## Format the sources
 	@$(BIN)/python -m ruff check --fix .

@@ -1,6 +1,6 @@
 """A thread for calls that may never return, such as reads from a network disk.
 
-A dead file server blocks a read indefinitely, without a time-out. The capture thread submits
+A dead file server blocks a read indefinitely, without a timeout. The capture thread submits
 the call, keeps running, and reports what it waits for.
 """
 

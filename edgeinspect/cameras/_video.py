@@ -1,6 +1,6 @@
 """Reads an OpenCV video capture in a separate thread, for `v4l2` and `rtsp`.
 
-OpenCV's read has no time-out, so a reader thread fills a short queue for the capture thread. If
+OpenCV's read has no timeout, so a reader thread fills a short queue for the capture thread. If
 the line is too slow, the oldest frame of a stream is dropped; the gap in the frame counter makes
 its verdict a loss.
 """
@@ -117,7 +117,7 @@ class VideoCamera:
         raise UsageError("this camera is free-running and accepts no trigger", where=self._where)
 
     def close(self) -> None:
-        """Stop the reader thread. A read that hangs ends by its own time-out."""
+        """Stop the reader thread. A read that hangs ends by its own timeout."""
         self._stop.set()
 
     def _count_frames(self, capture: cv2.VideoCapture) -> int:

@@ -32,7 +32,7 @@ subscriptions may be wrong (libzmq confuses them if a peer sends invalid data)."
 class AuthFailureMonitor:
     """Detects that the server rejected a socket's CURVE key.
 
-    libzmq never retries after that, although the key may be authorized later. So the owner of
+    libzmq never retries after that, although the key may be authorised later. So the owner of
     the socket creates a new one when `should_reconnect`.
     """
 

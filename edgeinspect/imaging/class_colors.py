@@ -12,7 +12,7 @@ CLASS_COLORS: tuple[str, ...] = (
     "#ff8ac2",
     "#9fb4ff",
 )
-"""Of class 1, 2, 3 ..., repeated; distinguishable with colour blindness and on gray steel."""
+"""Of class 1, 2, 3 ..., repeated; distinguishable with colour blindness and on grey steel."""
 
 
 def class_color(class_id: int) -> str:

@@ -30,7 +30,7 @@ _THRESHOLD = 128
 _JPEG_TOLERANCE = 24
 """Largest change of a black or white pixel by JPEG compression."""
 _EDGE_PIXELS_RATIO_MAX = 0.5
-"""Largest share of nonblack pixels between black and white that counts as edges."""
+"""Largest share of non-black pixels between black and white that counts as edges."""
 
 
 def read_mask_values(path: Path, *, colors: bool = False) -> NDArray[np.int32]:

@@ -1,6 +1,6 @@
 """Siemens S7: writes the output block into a data block of the PLC and reads the input block.
 
-The data blocks must not be "optimized" in TIA Portal, and PUT/GET must be permitted; see
+The data blocks must not be "optimised" in TIA Portal, and PUT/GET must be permitted; see
 docs/reference/plc.md. Byte = 2 x word of the map; S7 is big-endian, as the map is.
 """
 
@@ -108,7 +108,7 @@ class _S7Session:
     def _block_error(self, which: str, size: int, error: Exception) -> Exception:
         """Return an error that names the block and its problem.
 
-        A CPU reports the same error for a missing, short or optimized block; so the block's
+        A CPU reports the same error for a missing, short or optimised block; so the block's
         length is determined by reading single bytes.
         """
         db: int = getattr(self._options, f"{which}_db")

@@ -2,7 +2,7 @@
 
 An added client is admitted after the next `refresh`, a removed one is excluded after it. ZeroMQ
 has no call that ends one peer's connection, so all connections of the line are ended; clients
-that are still authorized reconnect within some 50 ms and are sent again what they missed.
+that are still authorised reconnect within some 50 ms and are sent again what they missed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def no_encryption(_context: zmq.Context[Socket], _socket: Socket, _watched: Clie
 
 
 class CurveAuthenticator:
-    """Admits authorized clients to a line's sockets, and counts and logs the others.
+    """Admits authorised clients to a line's sockets, and counts and logs the others.
 
     `secure_socket` before a socket is bound; `refresh` periodically from any one thread; `close`
     after the sockets' threads have ended, before the sockets are closed.
@@ -91,7 +91,7 @@ class CurveAuthenticator:
     def secure_socket(
         self, context: zmq.Context[Socket], socket: Socket, client_monitors: ClientMonitors
     ) -> None:
-        """Make a socket a CURVE server for authorized clients only; one per context."""
+        """Make a socket a CURVE server for authorised clients only; one per context."""
         socket.curve_server = True
         socket.curve_secretkey = self._secret
         socket.curve_publickey = self._public
@@ -100,7 +100,7 @@ class CurveAuthenticator:
             self._thread.start()
 
     def is_authorized(self, key: str) -> bool:
-        """Return whether a public key is authorized; if not, count and log it. Thread-safe."""
+        """Return whether a public key is authorised; if not, count and log it. Thread-safe."""
         authorized = key.encode() in self._authorized_keys
         if not authorized:
             self._reject(_UNKNOWN_KEY, key)

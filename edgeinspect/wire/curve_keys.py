@@ -1,8 +1,8 @@
-"""CURVE keys: a folder with the server's key pair and the public keys of authorized clients.
+"""CURVE keys: a folder with the server's key pair and the public keys of authorised clients.
 
     <folder>/server.key          the server's public key, to give to clients
     <folder>/server.key_secret   its secret, mode 0600
-    <folder>/clients/NAME.key    one public key per authorized client
+    <folder>/clients/NAME.key    one public key per authorised client
 
 `curve_authenticator.py` admits clients by these keys.
 """
@@ -63,7 +63,7 @@ def create_server_keys(folder: Path) -> Path:
 
 
 def add_client(folder: Path, public: Path, name: str | None = None) -> Path:
-    """Authorize a client by its public key file.
+    """Authorise a client by its public key file.
 
     Raises:
         DataError: The file has no public key, or a secret one, which must not be copied.
@@ -81,7 +81,7 @@ def add_client(folder: Path, public: Path, name: str | None = None) -> Path:
 
 
 def read_clients(folder: Path) -> dict[str, str]:
-    """Return the public key of every authorized client by its name.
+    """Return the public key of every authorised client by its name.
 
     Raises:
         DataError: There is no such folder, or a file in it has no key.

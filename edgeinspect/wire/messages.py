@@ -50,7 +50,7 @@ class Heartbeat(
     """The active alarm as text; empty for none."""
     clock_stepped: bool = False
     """True while the daemon's wall clock is not reliable, because it was set recently. Replayed
-    verdicts from before the step have time stamps of another clock."""
+    verdicts from before the step have timestamps of another clock."""
     spool: str = ""
     """The line's spool on its own PC, by which a client there verifies that the line is the
     sender. Empty if it is not published."""

@@ -32,7 +32,7 @@ BUFFER_PROBLEMS = {
 }
 """ArvBufferStatus to its description."""
 _LOST_ERROR_CODES = (2, 4, 5, 6, 10)
-"""ArvDeviceError: not connected, transfer, time-out, not found, not controller."""
+"""ArvDeviceError: not connected, transfer, timeout, not found, not controller."""
 
 _P, _S, _I, _D, _U64 = c.c_void_p, c.c_char_p, c.c_int, c.c_double, c.c_uint64
 _SIZE_P, _U64_P = c.POINTER(c.c_size_t), c.POINTER(c.c_uint64)

@@ -3,7 +3,7 @@
 Delays of network and scheduler only ever add to the arrival time. The true relation
 `host = offset + rate * device + least delay` therefore lies below every pair (device time
 stamp, arrival) and touches the fastest ones. Of all lines below the points the best is the edge
-of their lower convex hull at the mean time stamp; its slope is the drift between the two quartz
+of their lower convex hull at the mean timestamp; its slope is the drift between the two quartz
 clocks (tens of ppm).
 
 The least delay itself (readout and the first packet) cannot be observed: mapped instants are
@@ -24,14 +24,14 @@ BIN_COUNT = 240
 DRIFT_MAX = 500e-6
 """Quartz clocks are within 100 ppm; a larger slope is noise and is not used."""
 JUMP_NS = 1_000_000_000
-"""A time stamp this far from the line means that the camera's clock was set or restarted."""
+"""A timestamp this far from the line means that the camera's clock was set or restarted."""
 
 ClockSample = tuple[int, int]
 """(device time, host minus device time), both relative to the first pair, in ns."""
 
 
 class ClockSynchronizer:
-    """Maps the time stamps of one camera. For its capture thread.
+    """Maps the timestamps of one camera. For its capture thread.
 
     `map_timestamp` takes a few microseconds; the hull is recomputed when a bin is complete.
     """
@@ -53,7 +53,7 @@ class ClockSynchronizer:
         return self._rate * 1e6
 
     def map_timestamp(self, device_ns: int, arrived_ns: int) -> int:
-        """Add one pair of times and map the time stamp.
+        """Add one pair of times and map the timestamp.
 
         Returns:
             Monotonic instant: not after `arrived_ns`, not before the instant returned last.

@@ -52,7 +52,7 @@ class GenicamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     trigger_timeout_ms: Annotated[float, Meta(ge=1, le=600_000)] = 200
     """A software trigger without a frame after this time is a NO_VERDICT(capture_lost)."""
     clock: Literal["camera", "host"] = "camera"
-    """Source of time stamps; `host` is the time of arrival."""
+    """Source of timestamps; `host` is the time of arrival."""
     rows: LineScanOptions | None = None
     """Line-scan: assemble blocks of rows into frames."""
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from edgeinspect.domain import FRAME_NOT_RECEIVED, NO_PART, NS_PER_MS, Part
 
 _STAMP_TOLERANCE_NS = NS_PER_MS
-"""A mapped time stamp may be this much too early."""
+"""A mapped timestamp may be this much too early."""
 _STEP_MAX = 1000
 """A larger step of the frame counter is a restart of the counter."""
 _EXPIRED_AFTER_TIMEOUTS = 10
-"""A frame later than this many time-outs is no longer expected."""
+"""A frame later than this many timeouts is no longer expected."""
 _AMBIGUOUS = "its frame is ambiguous: triggers were ignored or too close together"
 
 
@@ -107,8 +107,8 @@ class TriggerMatcher:
 
         Args:
             frame_id: Frame counter of the camera, unwrapped.
-            exposed_at_ns: Monotonic; the arrival if the camera gives no time stamp.
-            is_camera_stamp: True if `exposed_at_ns` is the camera's time stamp.
+            exposed_at_ns: Monotonic; the arrival if the camera gives no timestamp.
+            is_camera_stamp: True if `exposed_at_ns` is the camera's timestamp.
         """
         with self._lock:
             self.unanswered_in_a_row = 0

@@ -1,4 +1,4 @@
-"""Post-training quantization: calibrates an FP32 model to INT8 and verifies the result.
+"""Post-training quantisation: calibrates an FP32 model to INT8 and verifies the result.
 
 Needs the extras `onnx` and `cpu`; torch is not needed.
 Source: docs/howto/calibration.md, docs/explanation/decisions/0012-calibration.md

@@ -236,7 +236,7 @@ def calibrate(
         The result, which may be a rejection: see `CalibrationResult.acceptance`.
 
     Raises:
-        ModelError: The model cannot be quantized.
+        ModelError: The model cannot be quantised.
         DataError: The frames cannot be used.
     """
     try:
@@ -246,7 +246,7 @@ def calibrate(
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(
-            f"{config.parent.id} cannot be quantized: {reason[:240]}",
+            f"{config.parent.id} cannot be quantised: {reason[:240]}",
             where=str(config.parent.path),
             remedy="Export the network in float32 with standard operators, and import it again",
         ) from error

@@ -29,7 +29,7 @@ _SIGNAL_FRAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class LayerSensitivity:
-    """How much quantizing one layer costs."""
+    """How much quantising one layer costs."""
 
     layer: str
     inputs: int
@@ -55,7 +55,7 @@ class LayerSensitivity:
 
 @dataclass(frozen=True, slots=True)
 class SensitivityReport:
-    """The sensitivity of every quantized layer, the most sensitive first."""
+    """The sensitivity of every quantised layer, the most sensitive first."""
 
     rows: tuple[LayerSensitivity, ...]
     fp32: OutputDistance

@@ -34,7 +34,7 @@ _PASS_THROUGH_OPS = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool"})
 
 @dataclass(frozen=True, slots=True)
 class QuantizableLayer:
-    """One Conv or Gemm, and whether it is quantized."""
+    """One Conv or Gemm, and whether it is quantised."""
 
     name: str
     """The node's name, or its output's if it has none."""
@@ -71,7 +71,7 @@ class QdqPlacement:
 
 
 def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
-    """Decide for every layer of a graph whether it is quantized.
+    """Decide for every layer of a graph whether it is quantised.
 
     Args:
         model: onnx.ModelProto with batch norms folded; not modified.
@@ -87,7 +87,7 @@ def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
         )
     graph = GraphIndex(model)
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
-        raise ModelError("is already quantized", remedy="Calibrate its FP32 parent")
+        raise ModelError("is already quantised", remedy="Calibrate its FP32 parent")
     nodes = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
     first = first_conv(graph)
     usual = tuple(_plan_layer(graph, node, node is first, ()) for node in nodes)
@@ -166,15 +166,15 @@ def _channel_problem(op: str, inputs: int, outputs: int, is_first: bool) -> str:
 
 
 def _residual_branches(graph: GraphIndex, usual: set[str], int8: set[str]) -> dict[str, str]:
-    """Return, for each Add of a quantized layer and another activation, that other branch.
+    """Return, for each Add of a quantised layer and another activation, that other branch.
 
     The layer that fuses with the Add is the one without another consumer and, of two, the one
     with more weights; a strided 1x1 beside two 3x3 is the skip branch. If that layer stays in
     float, so does the Add.
 
     Args:
-        usual: Outputs of the layers that the rules quantize.
-        int8: Outputs of the layers that are quantized here.
+        usual: Outputs of the layers that the rules quantise.
+        int8: Outputs of the layers that are quantised here.
     """
     skips = {}
     for node in graph.nodes:
@@ -200,7 +200,7 @@ def _weight_count(graph: GraphIndex, output: str) -> int:
 
 
 def _consumed_as_int8(graph: GraphIndex, tensor: str, int8: set[str]) -> bool:
-    """Return whether a quantized layer consumes a tensor; else int8 saves nothing there."""
+    """Return whether a quantised layer consumes a tensor; else int8 saves nothing there."""
     return any(
         _consumed_as_int8(graph, node.output[0], int8)
         if node.op_type in _PASS_THROUGH_OPS
@@ -302,7 +302,7 @@ class _QdqWriter:
         ]
 
     def rewire(self, placement: QdqPlacement) -> None:
-        """Connect layers and Adds to the dequantized tensors."""
+        """Connect layers and Adds to the dequantised tensors."""
         for layer in placement.int8_layers:
             node = self._graph.producer(layer.output)
             assert node is not None

@@ -155,7 +155,7 @@ def _entropy_clip(histogram: ActivationHistogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], bins: int) -> float:
-    """Return the divergence of the clipped distribution from its 128-level quantization."""
+    """Return the divergence of the clipped distribution from its 128-level quantisation."""
     true = counts[:bins].copy()
     true[-1] += counts[bins:].sum()
     group = np.minimum(np.arange(bins) * LEVELS // bins, LEVELS - 1)

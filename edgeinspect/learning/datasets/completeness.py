@@ -91,7 +91,7 @@ def with_unread_skipped(
 
 
 def check_images(data: Dataset, *, is_layout_given: bool) -> None:
-    """Check that no mask or visualization was read as an image: it would count as good.
+    """Check that no mask or visualisation was read as an image: it would count as good.
 
     Args:
         data: As read by its layout.

@@ -1,4 +1,4 @@
-"""What a dataset scan means for training: findings with remedies."""
+"""What a data set scan means for training: findings with remedies."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def normalize_name(name: str) -> str:
 
 
 def split_suffix(name: str) -> tuple[str, str]:
-    """Return a normalized name without its image suffix, and the suffix."""
+    """Return a normalised name without its image suffix, and the suffix."""
     stem, dot, suffix = normalize_name(name).rpartition(".")
     return (
         (stem, dot + suffix)
@@ -49,7 +49,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def mask_stems(path: Path) -> list[str]:
-    """Return the normalized stems of images that a file can be the mask of, the likeliest first.
+    """Return the normalised stems of images that a file can be the mask of, the likeliest first.
 
     `a.png`, `a.jpg.png`, `a_mask.png` and `a.jpg_mask.png` are masks of `a.jpg`.
     """

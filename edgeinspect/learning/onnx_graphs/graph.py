@@ -148,7 +148,7 @@ def node_attribute(node: Any, name: str, default: Any) -> Any:
 def fold_batch_norms(model: Any) -> int:
     """Fold each BatchNormalization into a Conv that only feeds it, in place; return the count.
 
-    Fold before quantizing: folding changes the weights that the scales were computed from.
+    Fold before quantising: folding changes the weights that the scales were computed from.
     """
     from onnx import numpy_helper
 

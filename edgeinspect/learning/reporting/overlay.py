@@ -17,7 +17,7 @@ WIDE_ASPECT_RATIO = 2.2
 _STACKED_PX, _SIDE_PX = 1000, 330
 _FILL_OPACITY = 0.38
 _FULL_CONTRAST_RANGE = 150
-"""An image whose gray levels span more than this is not stretched."""
+"""An image whose grey levels span more than this is not stretched."""
 _SMALL_REGION_PX = 26
 """Regions smaller than this in the report get a box around them."""
 _MAX_GAIN = 2.5

@@ -41,7 +41,7 @@ def build_gate(
         name: One of `GATE_NAMES`, or a gate of timm's.
         channels: Of the frame, 1 or 3 (blue, green, red).
         weights: A `.pth` of pretrained weights, for ResNets and timm's networks.
-        ignore_black: Pixels of gray level 0 are letterbox padding.
+        ignore_black: Pixels of grey level 0 are letterbox padding.
 
     Raises:
         UsageError: There is no such network, or it has no pretrained weights.

@@ -24,13 +24,13 @@ class AugmentSettings:
     """Maximum relative change of size."""
     contrast: float = 0.3
     brightness: float = 12.0
-    """Gray levels."""
+    """Grey levels."""
     gamma: float = 0.0
     """Exponent between 1 / (1 + gamma) and 1 + gamma."""
     gradient: float = 0.0
-    """Maximum difference of an uneven illumination in gray levels."""
+    """Maximum difference of an uneven illumination in grey levels."""
     noise: float = 3.0
-    """Maximum standard deviation in gray levels."""
+    """Maximum standard deviation in grey levels."""
     blur: float = 0.0
     """Share of images that are blurred slightly."""
 

@@ -73,7 +73,7 @@ def fit(
 
 
 class TrainingLoop:
-    """Network, averaged weights and optimizer between two steps."""
+    """Network, averaged weights and optimiser between two steps."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class TrainingLoop:
         if not math.isfinite(value):
             raise DataError(
                 f"the loss became {value} at step {step}",
-                remedy="Lower the learning rate, and look for images of a single gray level",
+                remedy="Lower the learning rate, and look for images of a single grey level",
             )
         self._optimizer.zero_grad(set_to_none=True)
         # Each process has its part of the loss, and the gradients are averaged, not added.

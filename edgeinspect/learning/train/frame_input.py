@@ -37,7 +37,7 @@ class FrameInput(nn.Module):
         self.register_load_state_dict_post_hook(_restore_fixed_flag)
 
     def use_fixed_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Subtract `mean` and divide by `deviation`, both in gray levels per channel."""
+        """Subtract `mean` and divide by `deviation`, both in grey levels per channel."""
         self.mean.copy_(mean.reshape(self.mean.shape))
         self.deviation.copy_(deviation.reshape(self.deviation.shape))
         self.is_fixed.fill_(1.0)

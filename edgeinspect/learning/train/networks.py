@@ -1,7 +1,7 @@
 """The networks of this project: gates (small, map, CNN) and the ResUNet segmenter.
 
-All are shaped to quantize: BN and ReLU, additive skips, nearest upsampling, channels in
-multiples of 16, no attention, no SiLU, no deconvolution. They take raw gray levels as
+All are shaped to quantise: BN and ReLU, additive skips, nearest upsampling, channels in
+multiples of 16, no attention, no SiLU, no deconvolution. They take raw grey levels as
 float32 (N, C, H, W), 0 to 255, and standardise each image themselves, so that training and
 line cannot differ.
 Source: docs/explanation/decisions/0006-networks.md
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 class PerImageStandardize(nn.Module):
     """Each image minus its mean, divided by its deviation; in float32.
 
-    With `ignore_black` a pixel of gray level 0 counts as letterbox padding: it does not
+    With `ignore_black` a pixel of grey level 0 counts as letterbox padding: it does not
     contribute to mean and deviation and comes out as 0. Otherwise the amount of padding would
     change an image's contrast.
     """

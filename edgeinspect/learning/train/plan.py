@@ -31,7 +31,7 @@ class TrainingConfig:
     size: tuple[int, int] | None = None
     """(height, width) px of the frame; the data set's own when None."""
     channels: int | None = None
-    """1 gray, 3 colour; the data set's own when None."""
+    """1 grey, 3 colour; the data set's own when None."""
     architecture: str | None = None
     weights: Path | None = None
     """Pretrained weights to start with."""

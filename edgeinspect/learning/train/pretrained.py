@@ -46,7 +46,7 @@ UNET_PREFIX = "unet-"
 """`unet-ENCODER`: a U-Net of segmentation-models-pytorch with any of its encoders."""
 
 BODY_CHANNELS = 3
-"""Input channels of every network, so that colour weights apply to gray frames unchanged."""
+"""Input channels of every network, so that colour weights apply to grey frames unchanged."""
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
@@ -68,7 +68,7 @@ class TimmGate(nn.Module):
         body: Created with `features_only`; has three input channels.
         feature_indices: Of the middle and the last of its features.
         widths: Their channels.
-        channels: Of the frame; a gray frame is repeated three times.
+        channels: Of the frame; a grey frame is repeated three times.
         ignore_black: See `FrameInput`.
     """
 

@@ -137,7 +137,7 @@ class ResNetGate(nn.Module):
         name: A key of `RESNET_STAGES`.
         channels: Of the frame, 1 or 3 (blue, green, red).
         ignore_black: See `FrameInput`.
-        gray: How colour weights apply to a gray frame: `sum` folds the first convolution to
+        gray: How colour weights apply to a grey frame: `sum` folds the first convolution to
             one channel, `repeat` repeats the frame in three channels.
     """
 
@@ -168,7 +168,7 @@ class ResNetGate(nn.Module):
     def load_pretrained(self, path: Path) -> None:
         """Load the weights of a torchvision `.pth`, and normalise frames as they expect.
 
-        The weights are for RGB; frames are BGR or gray. `fc` with other than one output is
+        The weights are for RGB; frames are BGR or grey. `fc` with other than one output is
         not loaded, with a line in the log.
 
         Args:
@@ -199,7 +199,7 @@ class ResNetGate(nn.Module):
 def _fold_to_gray(
     weights: Mapping[str, Tensor], mean: Tensor, deviation: Tensor
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Fold the first convolution to one channel; equal for gray frames except at the border.
+    """Fold the first convolution to one channel; equal for grey frames except at the border.
 
     The difference of the channels' means is a constant, which the first norm absorbs.
     """

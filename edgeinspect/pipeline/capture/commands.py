@@ -23,7 +23,7 @@ from edgeinspect.system import escape_name, unescape_name
 from edgeinspect.wire import TriggerCount
 
 _STAMP_AGE_MAX_NS = 10 * NS_PER_S
-"""An older time stamp means that the sender's clock is wrong."""
+"""An older timestamp means that the sender's clock is wrong."""
 
 
 class CommandHandler:

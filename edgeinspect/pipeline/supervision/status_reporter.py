@@ -32,7 +32,7 @@ class StatusReporter:
         publisher: Sends the status.
         capture_threads: One per camera.
         alarms: For the active alarm.
-        clock: For time stamps, and for the alarm about this thread itself.
+        clock: For timestamps, and for the alarm about this thread itself.
         period_s: Between two statuses.
         on_tick: Called once per period, and at least once per second.
     """

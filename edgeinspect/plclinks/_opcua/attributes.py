@@ -1,4 +1,4 @@
-"""asyncua's attribute and view services: reads have both time stamps, writes are checked."""
+"""asyncua's attribute and view services: reads have both timestamps, writes are checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeinspect.plclinks._opcua.limits import PATH_ELEMENTS_MAX, REFERENCES_MAX
 
 
 class MapAttributeService(AttributeService):
-    """Reads return both time stamps; clients may write valid inputs only."""
+    """Reads return both timestamps; clients may write valid inputs only."""
 
     def __init__(self, aspace: Any, inputs: OpcUaInputs) -> None:
         super().__init__(aspace)

@@ -40,7 +40,7 @@ class FrameSource:
                 del readers[_EPOCHS_KEPT:]
 
     def find_frame(self, verdict: Verdict) -> tuple[Pixels, str] | None:
-        """Return (copy of the pixels, color), or None if no ring still holds the frame.
+        """Return (copy of the pixels, colour), or None if no ring still holds the frame.
 
         Reads only the ring of the verdict's own epoch: another daemon may have used its seq for
         another part.

@@ -1,6 +1,6 @@
 """Bounds the age of a verdict after a step of the wall clock. Pure; the caller passes the time.
 
-After a step a verdict's time stamps do not give its age. It cannot be older than the last poll
+After a step a verdict's timestamps do not give its age. It cannot be older than the last poll
 that found the queue empty. That holds only while the line sends and this loop runs: a new
 subscriber is sent the last verdict, however old; after a silence the network delivers what it
 had buffered; and after a stop of this process the thread that reads the network may lag.

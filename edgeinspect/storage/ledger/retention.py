@@ -59,7 +59,7 @@ class LedgerRetention:
         """Create it without opening a file.
 
         Args:
-            clock: Monotonic time for all decisions; UTC for the time stamps of events.
+            clock: Monotonic time for all decisions; UTC for the timestamps of events.
             keep_days: Older verdicts are removed; only time that really passed counts.
             max_mib: The oldest verdicts are removed when the file grows beyond this.
             synchronised: Whether the wall clock counts for the time that the PC was off.

@@ -79,7 +79,7 @@ class LedgerWriter:
             path: The ledger's file.
             spool: Read from the file's last seq up to the last published one.
             late: Late results, filled by the closer.
-            clock: For time stamps and retention.
+            clock: For timestamps and retention.
             keep_days: As `LedgerRetention` has it.
             max_mib: As `LedgerRetention` has it.
             period_s: Pause between batches.

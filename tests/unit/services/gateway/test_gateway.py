@@ -314,7 +314,7 @@ def test_a_verdict_received_after_a_stop_may_be_as_old_as_the_stop(
     harness: GatewayHarness, empty_polls_after: int
 ) -> None:
     """SIGSTOP during an empty poll: act-by counts from before it, in whatever order the network
-    thread delivers afterwards. The clock was stepped, so time stamps do not tell the age."""
+    thread delivers afterwards. The clock was stepped, so timestamps do not tell the age."""
     harness.advance(10)
     receive = harness.line.receive
 
@@ -350,7 +350,7 @@ def test_a_verdict_received_after_a_stop_may_be_as_old_as_the_stop(
 @pytest.mark.parametrize("away", ["the gateway", "the network"])
 def test_the_first_verdict_after_a_silence_may_be_old(harness: GatewayHarness, away: str) -> None:
     """A new subscriber is sent the last verdict, and a network delivers what it had buffered. The
-    clock was stepped, so time stamps do not tell the age."""
+    clock was stepped, so timestamps do not tell the age."""
     harness.advance(1_000)
     if away == "the gateway":
         harness.kill()
