@@ -43,6 +43,8 @@ class AlarmEvaluator:
     ) -> None:
         self.active: Alarm | None = None
         """The alarm of the last check."""
+        self.is_inspecting = False
+        """Whether the line inspected at the last check."""
         self._closer = closer
         self._capture_threads = capture_threads
         self._limits = limits
@@ -73,7 +75,8 @@ class AlarmEvaluator:
             thread.state == "live" and not thread.grab_monitor.delay
             for thread in self._capture_threads
         )
-        return delivering and not stall and not no_verdicts, text
+        self.is_inspecting = delivering and not stall and not no_verdicts
+        return self.is_inspecting, text
 
     def _alarms(self, stall: str) -> Iterator[Alarm]:
         """Yield the active alarms, the most urgent first."""

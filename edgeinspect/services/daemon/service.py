@@ -77,12 +77,14 @@ def run_daemon(
 def run_watchdog(line: Line, ended: threading.Event) -> None:
     """Report the status to systemd until `ended`, and notify its watchdog while no thread stalls.
 
+    `X_INSPECTING=` is for the health check of a container (install/container); systemd ignores it.
     A stalled line is not stopped here: its other threads still give verdicts until systemd
     restarts it (`WatchdogSec=` of the unit).
     """
     watchdog = WatchdogNotifier(line.clock)
     sd_notify("READY=1")
-    last_status = last_problem = ""
+    last_problem = ""
+    last_report = ("", "")
     # A bounded wait lets Python run its signal handlers.
     while not ended.wait(min(0.5, watchdog.period_s)):
         problem = line.watchdog_liveness.problem()
@@ -94,6 +96,7 @@ def run_watchdog(line: Line, ended: threading.Event) -> None:
         if problem:
             problem += ": the watchdog is not notified"
         status = problem or line.alarms.text or f"inspecting {line.config.line}"
-        if status != last_status:
-            sd_notify(f"STATUS={status}")
-            last_status = status
+        inspecting = f"X_INSPECTING={int(line.alarms.is_inspecting)}"
+        if (status, inspecting) != last_report:
+            sd_notify(f"STATUS={status}", inspecting)
+            last_report = status, inspecting

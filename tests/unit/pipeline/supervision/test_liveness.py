@@ -161,7 +161,7 @@ def test_systemd_is_notified_only_while_no_thread_is_stalled(
     line: Any = SimpleNamespace(
         clock=threads.clock,
         watchdog_liveness=threads.monitor,
-        alarms=SimpleNamespace(text=""),
+        alarms=SimpleNamespace(text="", is_inspecting=True),
         config=SimpleNamespace(line="press"),
     )
 
@@ -187,6 +187,8 @@ def test_systemd_is_notified_only_while_no_thread_is_stalled(
     service.run_watchdog(line, Ended())
     stalled = next(index for index, words in enumerate(sent) if "stands still" in words)
     assert sent[0] == "READY=1"
-    assert "STATUS=inspecting press" in sent[:stalled]
+    report = sent.index("STATUS=inspecting press")
+    assert report < stalled
+    assert sent[report + 1] == "X_INSPECTING=1"  # read by a container's health check
     assert sent[:stalled].count("WATCHDOG=1") > 8
     assert "WATCHDOG=1" not in sent[stalled:]
