@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -IS
-"""PID 1 of the container image: starts one edgeinspect service and restarts it as its systemd unit would.
+"""PID 1 of the container image: runs one service and restarts it as its systemd unit would.
 
     supervisor.py run /etc/edgeinspect/line.yaml      supervise a service
     supervisor.py check /etc/edgeinspect/line.yaml    any other command is executed directly
@@ -9,8 +9,8 @@ A container engine's restart policy distinguishes neither exit codes nor stalled
 unit file decides here too: its watchdog, its restart delay, its timeouts and the exit codes after
 which a restart does not help. After such a code, and after a normal end, this process stays,
 with the container unhealthy: the engine must restart containers after a power cut, and
-would restart this one indefinitely if it exited. SIGHUP then starts the service again; while the service
-runs, SIGHUP is passed to it and reloads it.
+would restart this one indefinitely if it exited. SIGHUP then starts the service again; while the
+service runs, SIGHUP is passed to it and reloads it.
 
 Only the standard library is used: it must start when the environment does not.
 
@@ -24,6 +24,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -137,6 +138,7 @@ class Supervisor:
     def run(self) -> int:
         """Return the exit code of the service's last run."""
         STATE.mkdir(mode=0o700, exist_ok=True)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would have keys; LimitCORE=0
         # A signal during a wait must end it: its number is written to this pipe.
         read_end, write_end = os.pipe()
         for fd in (read_end, write_end):
@@ -230,7 +232,9 @@ class Supervisor:
             self._child.kill()
             self._deadline_s = float("inf")
             return
-        what = "is not ready in time" if self._phase == "starting" else "does not notify its watchdog"
+        what = (
+            "is not ready in time" if self._phase == "starting" else "does not notify its watchdog"
+        )
         self._set_phase("aborting", f"the service {what}: ended by SIGABRT")
         self._child.send_signal(signal.SIGABRT)
         self._deadline_s = time.monotonic() + self._policy.abort_s

@@ -69,7 +69,7 @@ def running_lines() -> list[tuple[str, Path]]:
     with contextlib.suppress(OSError):
         folders += [each for each in sorted(_RUNTIME_ROOT.iterdir()) if each.is_dir()]
     spools: list[Path] = []
-    for folder in folders:
+    for folder in dict.fromkeys(folders):  # a service's default folder is below the root too
         with contextlib.suppress(OSError):
             spools += sorted(folder.glob("*.spool"))
     return [(spool.stem, spool.parent) for spool in spools if is_line_running(spool)]

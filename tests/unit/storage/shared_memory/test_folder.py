@@ -158,6 +158,9 @@ def test_a_line_is_found_where_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path
     one = spool(own)
     assert shared_memory.find_line_folder("t") == own
     assert shared_memory.running_lines() == [("t", own)]
+    monkeypatch.setattr(shared_memory, "_RUNTIME_ROOT", tmp_path)  # as in a unit: listed once
+    assert shared_memory.running_lines() == [("t", own)]
+    monkeypatch.setattr(shared_memory, "_RUNTIME_ROOT", services)
     one.release()
     assert shared_memory.running_lines() == []
     assert not shared_memory.is_line_running(own / "t.spool")
