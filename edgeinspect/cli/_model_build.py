@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import STORE
-from edgeinspect.cli._paths import BUILD_TARGET, FRAMES, OUTPUT_FOLDER
+from edgeinspect.cli._paths import BUILD_TARGET, FRAMES, OUTPUT_FOLDER, SPLIT_FILE
 from edgeinspect.cli._progress import stage_bars
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._terminal import Console, echo
@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     type=FRAMES,
     help="With --fp16: labelled frames to verify on, as for `calibrate --data`.",
 )
+@click.option(
+    "--split-file",
+    metavar="SPLIT_FILE",
+    type=SPLIT_FILE,
+    help="With --fp16: file that assigns images to splits.",
+)
 @STORE
 @click.option("--plans", metavar="FOLDER", type=OUTPUT_FOLDER, help="Folder of the plans.")
 @click.option("--device", metavar="N", type=IntRange(0, 63), help="GPU number, from 0.")
@@ -72,6 +78,7 @@ def build(
     fp16: bool,
     images: str | None,
     labels: str | None,
+    split_file: Path | None,
     store: Path | None,
     plans: Path | None,
     device: int | None,
@@ -88,10 +95,10 @@ def build(
 
     model_store = ModelStore(store) if store else None
     if fp16:
-        _make_fp16(targets, model_store or ModelStore(), images, labels)
+        _make_fp16(targets, model_store or ModelStore(), images, labels, split_file)
         return
-    if images or labels:
-        raise UsageError("--images and --data go with --fp16")
+    if images or labels or split_file:
+        raise UsageError("--images, --data and --split-file go with --fp16")
     given = {
         "plans": str(plans) if plans else None,
         "device": device,
@@ -131,7 +138,11 @@ def _build_target(
 
 
 def _make_fp16(
-    targets: tuple[str, ...], store: ModelStore, images: str | None, labels: str | None
+    targets: tuple[str, ...],
+    store: ModelStore,
+    images: str | None,
+    labels: str | None,
+    split_file: Path | None,
 ) -> None:
     from edgeinspect.learning.conversion import make_fp16_version
 
@@ -147,6 +158,7 @@ def _make_fp16(
                 store,
                 images or "",
                 labels,
+                split_file,
                 lambda done, total: report("comparing", done, total),
             )
         for layer in converted.float32_layers:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command, Option
+from edgeinspect.cli._evaluation_options import FILE_OF_SPLITS
 from edgeinspect.cli._options import SEED, STORE
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import stage_bars
@@ -58,6 +59,7 @@ _MAX_SHOWN = 8
     help="Labelled frames to verify on: FOLDER#SPLIT of a data set, or strip:SEED:COUNT. "
     "Without them FP32 and INT8 must agree on held-out frames.",
 )
+@FILE_OF_SPLITS
 @click.option(
     "--gate", metavar="MODEL", type=MODEL, help="Gate whose score groups a segmenter's frames."
 )
@@ -148,6 +150,7 @@ def calibrate(
     model: str,
     images: str,
     labels: str | None,
+    split_file: Path | None,
     gate: str | None,
     method: str,
     count: int,
@@ -179,7 +182,7 @@ def calibrate(
         write_version,
     )
     from edgeinspect.learning.calibrate import calibrate as run
-    from edgeinspect.learning.evaluate import resolve_model
+    from edgeinspect.learning.evaluate import find_training_split, resolve_model
     from edgeinspect.storage.model_store import ModelStore
 
     if backend not in ("", "ov", "ort"):
@@ -196,17 +199,19 @@ def calibrate(
         parent,
         images,
         labels,
-        gate_spec,
-        method,
-        seed,
-        count,
-        held_out,
-        sensitivity_frames,
-        exclude_sensitive,
-        max_float_layers,
-        keep_float,
-        replace(AcceptanceLimits(), dice=dice_points / 100),
-        backend,
+        split_file=split_file,
+        training_split=find_training_split(model),
+        scoring_gate=gate_spec,
+        method=method,
+        seed=seed,
+        frame_count=count,
+        held_out_count=held_out,
+        sensitivity_frames=sensitivity_frames,
+        exclude_sensitive=exclude_sensitive,
+        max_float_layers=max_float_layers,
+        float_layers=keep_float,
+        limits=replace(AcceptanceLimits(), dice=dice_points / 100),
+        backend=backend,
     )
     with stage_bars() as report:
         result = run(config, work or _default_work_folder(), resume=resume, progress=report)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._data_example import example
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.cli._progress import progress_bar
@@ -46,6 +47,8 @@ def data() -> None:
     DATASET is the set's folder, in any layout of docs/reference/data.md; the layout is recognised.
     """
 
+
+data.add_command(example)
 
 _dataset_options = with_options(
     click.argument("path", metavar="DATASET", type=DATASET),

@@ -1,4 +1,4 @@
-"""Image and mask files, letterboxing, blobs, run-length masks and the synthetic strip."""
+"""Image and mask files, letterboxing, blobs, run-length masks, synthetic strip and washers."""
 
 from edgeinspect.imaging.blobs import Blobs, find_blobs
 from edgeinspect.imaging.class_colors import CLASS_COLORS, class_color, class_color_bgr
@@ -47,6 +47,7 @@ from edgeinspect.imaging.run_length import (
     parse_runs,
 )
 from edgeinspect.imaging.synthetic_strip import render_strip
+from edgeinspect.imaging.synthetic_washer import WASHER_CLASSES, render_washer
 
 __all__ = [
     # blobs
@@ -104,6 +105,8 @@ __all__ = [
     "encode_runs",
     "format_runs",
     "parse_runs",
-    # synthetic strip
+    # synthetic images
+    "WASHER_CLASSES",
     "render_strip",
+    "render_washer",
 ]

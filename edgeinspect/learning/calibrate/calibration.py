@@ -80,6 +80,10 @@ class CalibrationConfig:
     """Frames to calibrate with; see `frames.open_frames`."""
     labels: str | None = None
     """Labelled frames to verify with; without, FP32 and INT8 must agree on held-out frames."""
+    split_file: Path | None = None
+    """Says which images are in a split, instead of the data set's own."""
+    training_split: Path | None = None
+    """The same from the parent's training run, if it lists these images."""
     scoring_gate: ModelSpec | None = None
     """Scores the frames of a segmenter's calibration, for stratified sampling."""
     method: str = BEST_METHOD
@@ -134,11 +138,12 @@ class _CalibrationRun:
         self.backend = config.backend or default_backend()
         self.parent = config.parent
         self.model = prepare_graph(self.parent)
-        self.frames = open_frames(config.images, self.parent)
+        splits = {"split_file": config.split_file, "training_split": config.training_split}
+        self.frames = open_frames(config.images, self.parent, **splits)
         self.labels = (
             None
             if config.labels is None
-            else open_frames(config.labels, self.parent, labelled=True)
+            else open_frames(config.labels, self.parent, labelled=True, **splits)
         )
         self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
 

@@ -32,7 +32,7 @@ from edgeinspect.learning.datasets import (
     load_arrays,
     open_dataset,
 )
-from edgeinspect.learning.evaluate import ImageSource, class_id_table
+from edgeinspect.learning.evaluate import ImageSource, apply_split, class_id_table
 from edgeinspect.system import escape_name
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
@@ -103,7 +103,14 @@ class FrameSet:
             yield ImageArrays(images, masks, defective, names, self.classes)
 
 
-def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameSet:
+def open_frames(
+    text: str,
+    spec: ModelSpec,
+    *,
+    labelled: bool = False,
+    split_file: Path | None = None,
+    training_split: Path | None = None,
+) -> FrameSet:
     """Open the frames that the user names, converted to a model's size and colours.
 
     Args:
@@ -112,6 +119,8 @@ def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameS
             searched for images.
         spec: The model.
         labelled: Labels are required: the folder must be a data set with the model's classes.
+        split_file: Says which images are in SPLIT, instead of the data set's own split.
+        training_split: The same from the model's training run; ignored if it lists other images.
 
     Raises:
         DataError: The folder does not exist, or has no images or no labels.
@@ -129,6 +138,8 @@ def open_frames(text: str, spec: ModelSpec, *, labelled: bool = False) -> FrameS
         if labelled or split:
             raise
         return _folder_frames(path, spec)
+    if split:
+        data = apply_split(data, split_file, training_split)
     return _dataset_frames(data, split, spec, labelled=labelled)
 
 
@@ -201,11 +212,13 @@ def read_letterboxed(path: Path, spec: ModelSpec, settings: ReadSettings) -> Pix
 def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
     samples = data.in_splits(split) if split else data.samples
     if not samples:
-        held = ", ".join(sorted({each.split or "none" for each in data.samples}))
+        held = ", ".join(sorted({each.split for each in data.samples if each.split}))
         raise DataError(
             f"has no images in split '{split}'",
             where=str(data.root),
-            remedy=f"Its splits are: {held}",
+            remedy=f"Its splits are: {held}"
+            if held
+            else "It has no split of its own: give --split-file FILE (of `edgeinspect data split`)",
         )
     segmenting = spec.kind is ModelKind.SEGMENTER
     if labelled and segmenting and not data.has_masks:

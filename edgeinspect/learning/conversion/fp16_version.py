@@ -46,6 +46,7 @@ def make_fp16_version(
     store: ModelStore,
     images: str,
     labels: str | None = None,
+    split_file: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Fp16Conversion:
     """Write an FP16 version of a model as a candidate if its results match the parent's.
@@ -58,6 +59,7 @@ def make_fp16_version(
         store: Receives the version.
         images: Frames to compare on, as for `edgeinspect calibrate --images`.
         labels: Labelled frames instead.
+        split_file: Says which images are in a split, instead of the data set's own.
         progress: Called with the frames compared, and the frames in all.
 
     Raises:
@@ -65,7 +67,9 @@ def make_fp16_version(
         StorageError: The store cannot be written.
     """
     converted = convert_to_fp16(load_model(parent.path))
-    frames = open_frames(labels or images, parent, labelled=labels is not None)
+    frames = open_frames(
+        labels or images, parent, labelled=labels is not None, split_file=split_file
+    )
     with tempfile.TemporaryDirectory(prefix="edgeinspect-fp16-") as folder:
         path = Path(folder) / MODEL_FILE
         path.write_bytes(serialize_model(simulate_fp16(converted.model)))

@@ -20,6 +20,7 @@ from edgeinspect.learning.datasets.dataset import (
     SkippedImage,
     has_class,
 )
+from edgeinspect.learning.datasets.example_set import write_example_set
 from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
 from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.findings import DatasetFinding, check_dataset
@@ -69,4 +70,5 @@ __all__ = [
     "archive_dataset",
     "read_corrections",
     "write_dataset",
+    "write_example_set",
 ]

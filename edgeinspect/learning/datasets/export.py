@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError, StorageError
 from edgeinspect.imaging import ReadSettings, encode_runs, format_runs, read_image
@@ -50,14 +52,34 @@ def write_dataset(
     for name in data.classes:
         if Path(name).name != name or name in ("", ".", ".."):
             raise DataError(f"class {name!r} cannot be a folder name")
+    with new_dataset_folder(out, data.classes) as folder:
+        (_write_severstal if layout == "severstal" else _write_mask_folder)(data, folder, progress)
+    return len(data.samples)
+
+
+@contextmanager
+def new_dataset_folder(out: Path, classes: Sequence[str]) -> Iterator[Path]:
+    """Create a data set's folder that appears as `out` when it is complete.
+
+    Args:
+        out: A new or empty folder.
+        classes: Written to its `classes.txt`.
+
+    Yields:
+        The temporary folder to write into.
+
+    Raises:
+        StorageError: `out` is not empty, or cannot be written.
+    """
+    out = out.absolute()
     part = out.with_name(f".{out.name}.part")
     try:
         if out.exists() and any(out.iterdir()):
             raise StorageError("is not empty", where=str(out), remedy="Give a new folder")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        (_write_severstal if layout == "severstal" else _write_mask_folder)(data, part, progress)
-        (part / "classes.txt").write_text("".join(f"{n}\n" for n in data.classes), "utf-8")
+        yield part
+        (part / "classes.txt").write_text("".join(f"{name}\n" for name in classes), "utf-8")
         if out.exists():
             out.rmdir()
         os.replace(part, out)
@@ -65,7 +87,17 @@ def write_dataset(
         raise StorageError(f"cannot be written: {error.strerror}", where=str(out)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return len(data.samples)
+
+
+def write_class_mask(
+    folder: Path, class_name: str, image_name: str, mask: NDArray[np.bool_]
+) -> None:
+    """Write `masks/<class>/<stem>.png` of an image, white on black, below a data set's folder."""
+    masks = folder / "masks" / class_name
+    masks.mkdir(parents=True, exist_ok=True)
+    white = np.where(mask, 255, 0).astype(np.uint8)
+    path = masks / f"{Path(image_name).stem}.png"
+    path.write_bytes(cv2.imencode(".png", white)[1].tobytes())
 
 
 def _write_mask_folder(data: Dataset, out: Path, progress: Progress) -> None:
@@ -79,11 +111,7 @@ def _write_mask_folder(data: Dataset, out: Path, progress: Progress) -> None:
         if sample.is_defective:
             mask = _read_mask(sample, data.read_settings())
             for class_id in _class_ids(mask):
-                folder = out / "masks" / data.classes[class_id - 1]
-                folder.mkdir(parents=True, exist_ok=True)
-                white = np.where(mask == class_id, 255, 0).astype(np.uint8)
-                path = folder / f"{Path(sample.name).stem}.png"
-                path.write_bytes(cv2.imencode(".png", white)[1].tobytes())
+                write_class_mask(out, data.classes[class_id - 1], sample.name, mask == class_id)
         progress(done)
 
 

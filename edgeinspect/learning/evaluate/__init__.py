@@ -35,7 +35,11 @@ from edgeinspect.learning.evaluate.metrics.thresholds import (
     summarise_outputs,
 )
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
+from edgeinspect.learning.evaluate.open_dataset import (
+    apply_split,
+    find_training_split,
+    open_image_source,
+)
 from edgeinspect.learning.evaluate.open_model import (
     CHECKPOINT_FILE,
     DEFAULT_BACKEND,
@@ -101,6 +105,7 @@ __all__ = [
     # offline inspector
     "OfflineInspector",
     # open dataset
+    "apply_split",
     "find_training_split",
     "open_image_source",
     # open model

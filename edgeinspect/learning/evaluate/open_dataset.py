@@ -68,10 +68,7 @@ def open_image_source(
     if data.startswith(SYNTHETIC_PREFIX):
         return with_model_classes(_synthetic_source(data, spec), classes or ())
     dataset = open_dataset(Path(data), layout, good_classes=good_classes)
-    if split_file is not None:
-        dataset = read_split(split_file, dataset)
-    elif training_split is not None:
-        dataset = _with_training_split(dataset, training_split)
+    dataset = apply_split(dataset, split_file, training_split)
     samples = _split_samples(dataset, split)
     batch = _batch_size(spec, spec.shape.channels + 1)
     skipped = {each.name: each.reason for each in dataset.skipped if not each.is_intentional}
@@ -107,6 +104,27 @@ def find_training_split(model: str) -> Path | None:
         if (folder / CHECKPOINT_FILE).is_file() and (folder / SPLIT_FILE_NAME).is_file():
             return folder / SPLIT_FILE_NAME
     return None
+
+
+def apply_split(
+    dataset: Dataset, split_file: Path | None, training_split: Path | None = None
+) -> Dataset:
+    """Return the data set with the split of a file, else of a training, else with its own.
+
+    Args:
+        dataset: The data set.
+        split_file: From `edgeinspect data split`, or of a training run.
+        training_split: The split of a model's training run; ignored, with a note, if it lists
+            other images.
+
+    Raises:
+        DataError: `split_file` cannot be read, or lists other images.
+    """
+    if split_file is not None:
+        return read_split(split_file, dataset)
+    if training_split is not None:
+        return _with_training_split(dataset, training_split)
+    return dataset
 
 
 def _with_training_split(dataset: Dataset, file: Path) -> Dataset:

@@ -103,7 +103,7 @@ def _find_model_folder(path: Path) -> Path:
             if is_run
             else f"holds no {MANIFEST_FILE}",
             where=str(path),
-            remedy="Write its graph with `edgeinspect export`"
+            remedy="Finish it: the same `edgeinspect train` command with --resume exports the model"
             if is_run
             else "Give a model's folder, an ONNX file, or NAME/VERSION of the store",
         )

@@ -1,0 +1,49 @@
+"""`edgeinspect data example`: a labelled data set to learn with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeinspect.cli._command import Command
+from edgeinspect.cli._options import SEED
+from edgeinspect.cli._paths import NEW_FOLDER
+from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._ranges import IntRange
+from edgeinspect.cli._terminal import echo
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("Write the data set of the tutorial", "edgeinspect data example washers"),
+        (
+            "Write other parts, which no model has seen",
+            "edgeinspect data example tomorrow --images 40 --seed 2",
+        ),
+    ],
+)
+@click.argument("folder", metavar="FOLDER", type=NEW_FOLDER)
+@click.option(
+    "--images",
+    "count",
+    metavar="N",
+    default=200,
+    show_default=True,
+    type=IntRange(10, 100_000),
+    help="Number of images.",
+)
+@SEED
+def example(folder: Path, count: int, seed: int) -> None:
+    """Write a labelled data set of washers into FOLDER: good ones, and three kinds of defects.
+
+    The images are rendered, the same ones for the same seed. For the tutorial, and for trials
+    without images of one's own.
+    """
+    from edgeinspect.learning.datasets import write_example_set
+
+    with progress_bar("rendering images", count) as progress:
+        counts = write_example_set(folder, count, seed, progress)
+    parts = ", ".join(f"{number} {name}" for name, number in counts.items())
+    echo(f"{sum(counts.values())} images in {folder}: {parts}")
