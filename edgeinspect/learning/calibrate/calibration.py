@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +139,14 @@ class _CalibrationRun:
         self.backend = config.backend or default_backend()
         self.parent = config.parent
         self.model = prepare_graph(self.parent)
-        splits = {"split_file": config.split_file, "training_split": config.training_split}
-        self.frames = open_frames(config.images, self.parent, **splits)
-        self.labels = (
-            None
-            if config.labels is None
-            else open_frames(config.labels, self.parent, labelled=True, **splits)
+        opened = partial(
+            open_frames,
+            spec=self.parent,
+            split_file=config.split_file,
+            training_split=config.training_split,
         )
+        self.frames = opened(config.images)
+        self.labels = None if config.labels is None else opened(config.labels, labelled=True)
         self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
 
     def _key(self) -> str:
