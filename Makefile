@@ -56,6 +56,7 @@ lint: $(TEST)  ## Ruff, mypy and the layers
 
 lint-docs: $(DOCS)  ## Spelling and prose of the documentation and of the program's messages
 	@$(BIN)/python docs/style/lint.py
+	@$(BIN)/python -m codespell_lib --quiet-level 3
 
 format: $(TEST)  ## Format the sources
 	@$(BIN)/python -m ruff check --fix .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,18 @@ def test_code_addresses_and_markup_are_not_prose(
     findings: Callable[[str], list[tuple[int, str]]], text: str
 ) -> None:
     assert findings(text) == []
+
+
+def test_no_file_has_a_typing_mistake() -> None:
+    pytest.importorskip("codespell_lib", reason="codespell is not installed: extra docs")
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", "--quiet-level", "3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_rules_are_in_the_format_of_vale(linter: ModuleType) -> None:
