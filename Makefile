@@ -81,7 +81,7 @@ docs: docs-build  ## Build the documentation site and serve it on this PC (PORT)
 	    { [ $$? -eq 130 ] || { echo "make docs: port $(PORT) is taken; try PORT=8001" >&2; exit 1; }; }
 
 docs-build: $(DOCS)  ## Build the documentation site into build/site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir $(SITE)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(SITE)
 
 release: $(LINE)  ## Build what a release publishes from this commit, in dist/ (ARGS: --check)
 	@$(BIN)/python install/release.py $(ARGS)

@@ -2,7 +2,7 @@
 
 A complete line (noise camera, scripted gate, spool, ledger, wire) in one process, a real
 `edgeinspect gateway` with a Modbus server in another, and here a PLC that reads its block and
-acknowledges according to the structured text of docs/reference/plc.md. Both processes are killed
+acknowledges according to the structured text of docs/howto/plc.md. Both processes are killed
 and restarted while frames arrive; the gateway is also paused now and then, with small queues. The
 PLC keeps running, and its log is compared with the ledger row by row.
 

@@ -2,7 +2,7 @@
 
 A complete line with a triggered camera, spool and ledger in one process, a real `edgeinspect
 gateway` with a Modbus server in another, and here a PLC that follows the structured text of
-docs/reference/plc.md exactly: a scan, a shift register, an ejector, its whole block written in
+docs/howto/plc.md exactly: a scan, a shift register, an ejector, its whole block written in
 every scan, persistent memory. Every second frame is a reject, so a second frame of a defective
 part would be good. The gateway is killed, and it and the line are paused, with parts at the
 camera; then the PLC's log is compared with the ledger, part by part.
@@ -147,7 +147,7 @@ class BeltPart:
 
 
 class Plc:
-    """The structured text of docs/reference/plc.md, a scan every 30 ms. `run` is its thread."""
+    """The structured text of docs/howto/plc.md, a scan every 30 ms. `run` is its thread."""
 
     def __init__(self, port: int, every_s: tuple[float, float], belt_s: float, seed: int) -> None:
         self.parts: list[BeltPart] = []

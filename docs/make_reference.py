@@ -38,6 +38,7 @@ from edgeinspect.config import LineConfig, describe_type  # noqa: E402
 from edgeinspect.domain import PartVerdict  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
 from edgeinspect.services.archiver.config import ArchiveConfig  # noqa: E402
+from edgeinspect.services.gateway.config import GatewayConfig  # noqa: E402
 from edgeinspect.services.hmi.config import HmiConfig  # noqa: E402
 from edgeinspect.system import log_events  # noqa: E402
 from edgeinspect.wire import messages, requests  # noqa: E402
@@ -46,12 +47,13 @@ _BLOCK = re.compile(r"(<!-- generated: ([a-z0-9_-]+) -->\n).*?(<!-- end -->)", r
 
 PAGES = (
     "README.md",
-    "docs/howto/archive.md",
+    "docs/reference/archive.md",
+    "docs/reference/gateway.md",
     "docs/howto/calibration.md",
     "docs/reference/configuration.md",
     "docs/reference/events.md",
     "docs/reference/models.md",
-    "docs/howto/hmi.md",
+    "docs/reference/hmi.md",
     "docs/reference/cli.md",
     "docs/reference/wire.md",
     "docs/howto/README.md",
@@ -200,6 +202,11 @@ def hmi_keys() -> str:
 def archive_keys() -> str:
     """Every section of an archive's file as a table."""
     return "\n".join(_section("", "The whole file", ArchiveConfig))
+
+
+def gateway_keys() -> str:
+    """Every section of a gateway's file as a table."""
+    return "\n".join(_section("", "The whole file", GatewayConfig))
 
 
 def _section(path: str, title: str, cls: type) -> Iterator[str]:
@@ -686,6 +693,8 @@ def with_thresholds(text: str) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "archive": archive_keys,
+    "gateway": gateway_keys,
+    "plclinks": plugins("plclink"),
     "commands": commands,
     "command-reference": command_reference,
     "exit-codes": exit_codes,

@@ -46,7 +46,7 @@ def gateway(
     """Run the PLC gateway that GATEWAY_FILE describes.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C. It waits for a PLC or a line that is not
-    available; the PLC is set to reject everything meanwhile. See docs/reference/plc.md.
+    available; the PLC is set to reject everything meanwhile. See docs/howto/plc.md.
     """
     actions = [action for action in (passwd, remove, trust) if action is not None]
     if len(actions) > 1:

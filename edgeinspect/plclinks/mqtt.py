@@ -59,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     host: str
     """The broker."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 1883
+    """Of the broker; 8883 is usual with TLS."""
     group: TopicName = "edgeinspect"
     """Sparkplug group id."""
     node: TopicName
@@ -71,6 +72,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """File that keeps the number of the last connection (bdSeq) across restarts of the gateway;
     if absent, each start counts from 0."""
     username: str | None = None
+    """Login at the broker; without it none is sent."""
     password_file: str | None = None
     """File whose first line is the password."""
     ca_file: str | None = None

@@ -55,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     host: str = "127.0.0.1"
     """The interface to listen on; IPv4 or IPv6."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 4840
+    """TCP port of the server."""
     allow: list[str] = []
     """Addresses and networks that may connect; empty allows all."""
     clients: Annotated[int, Meta(ge=2, le=256)] = 32

@@ -1,7 +1,7 @@
 """Siemens S7: writes the output block into a data block of the PLC and reads the input block.
 
 The data blocks must not be "optimised" in TIA Portal, and PUT/GET must be permitted; see
-docs/reference/plc.md. Byte = 2 x word of the map; S7 is big-endian, as the map is.
+docs/howto/plc.md. Byte = 2 x word of the map; S7 is big-endian, as the map is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     host: str
     """The PLC."""
     port: Annotated[int, Meta(ge=1, le=65_535)] = 102
+    """TCP port of the PLC."""
     rack: Annotated[int, Meta(ge=0, le=7)] = 0
+    """Rack of the CPU; 0 for all but a few S7-400."""
     slot: Annotated[int, Meta(ge=0, le=31)] = 1
     """1 for S7-1200 and S7-1500, 2 for S7-300."""
     output_db: DbNumber
@@ -45,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     input_db: DbNumber
     """Data block that the PLC writes; may be the same one."""
     input_start: StartByte = 0
+    """First byte in it."""
     poll_ms: Annotated[float, Meta(ge=1, le=10_000)] = 5
     """Time between two reads of the input block."""
     trigger_check: bool = False

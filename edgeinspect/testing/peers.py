@@ -94,7 +94,7 @@ class PlcResultRecord:
 
 
 class PlcProgram:
-    """The structured text of docs/reference/plc.md, cycle by cycle, with a log."""
+    """The structured text of docs/howto/plc.md, cycle by cycle, with a log."""
 
     def __init__(self) -> None:
         self.log: list[PlcResultRecord] = []

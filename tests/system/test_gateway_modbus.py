@@ -50,7 +50,7 @@ class Plc:
             block = self._master.input_registers(0, _register_map.OUTPUT_WORDS)
             self.values = _register_codec.decode_outputs(block)
             ack = self.program.cycle(self.values)
-            # In every scan, as in docs/reference/plc.md: a gateway may have been restarted, and one
+            # In every scan, as in docs/howto/plc.md: a gateway may have been restarted, and one
             # with a new journal ignores the first ack as an old one.
             self._master.write_registers(ACK_REGISTER, ack.to_bytes(4, "big"))
         except OSError:

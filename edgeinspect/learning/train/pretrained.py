@@ -1,6 +1,6 @@
 """timm and segmentation-models-pytorch networks with our input, outputs and heads.
 
-Needs the extra `zoo`, which brings torchvision: docs/reference/models.md describes how to install
+Needs the extra `zoo`, which brings torchvision: docs/howto/models.md describes how to install
 it beside a torch without CUDA. Nothing is downloaded: pretrained weights are a file, or what is
 in the caches of the two libraries.
 """

@@ -9,7 +9,7 @@
 A frame is in the archive if its sidecar is: the sidecar is written last and removed first, so
 that an image that a crash cut off does not count.
 
-Source: docs/howto/archive.md
+Source: docs/reference/archive.md
 """
 
 from __future__ import annotations

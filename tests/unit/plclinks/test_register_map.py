@@ -233,7 +233,7 @@ if __name__ == "__main__":  # update the tables in docs/reference/plc.md
 
 @pytest.mark.parametrize("first", [1, 1_000_000, 3_000_000_000, (1 << 32) - 1])
 def test_a_plc_takes_the_first_result_of_a_new_generation_with_any_id(first: int) -> None:
-    """As in docs/reference/plc.md: the ids of a new generation may start anywhere."""
+    """As in docs/howto/plc.md: the ids of a new generation may start anywhere."""
     plc = PlcProgram()
     for generation, ids in ((7, (5, 6)), (8, (first, first, first + 1))):
         for result_id in ids:

@@ -21,7 +21,7 @@ PART = struct.Struct(">i32s")
 
 
 def trigger_words(trigger_id: int, part: str = "", encoder: int = 0) -> bytes:
-    """The whole block, as the PLC program in docs/reference/plc.md writes it."""
+    """The whole block, as the PLC program in docs/howto/plc.md writes it."""
     return struct.pack(">HHI", 0, trigger_id, 0) + PART.pack(encoder, part.encode())
 
 

@@ -1,6 +1,6 @@
 """Import of an ONNX network from another tool: interpret, convert, verify, install.
 
-Source: docs/reference/models.md
+Source: docs/howto/models.md
 """
 
 from __future__ import annotations

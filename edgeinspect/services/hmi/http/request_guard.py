@@ -168,7 +168,7 @@ class RequestGuard:
     def _check_request(self, scope: Scope, original: OriginalRequest) -> Response | None:
         headers = Headers(scope=scope)
         if not self._is_own_host(hostname_of(original.host)):
-            return _error_response(421, "unknown host name; see `hosts` in docs/howto/hmi.md")
+            return _error_response(421, "unknown host name; see `hosts` in docs/reference/hmi.md")
         if scope["method"] not in _METHODS:
             return _error_response(405, "only GET and POST are allowed")
         if "transfer-encoding" in headers and "content-length" in headers:
