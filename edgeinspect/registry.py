@@ -1,21 +1,32 @@
-"""The plugins: one file each, found by listing folders, imported when they are built.
+"""The plugins: one module each, found without importing them, imported when they are built.
 
-A camera, a backend or a PLC link is one file in its package that exposes `Options` (a
-frozen msgspec.Struct) and `build`. Its `type:` in a configuration is the file's name.
+A camera, a backend or a PLC link is one module that exposes `Options` (a frozen msgspec.Struct)
+and `build`. Its `type:` in a configuration is the name of its file in the package of its kind, or
+that of an entry point with which another installed package declares it, in the group of the
+kind's package:
+
+    [options.entry_points]
+    edgeinspect.cameras =
+        acme = acme_cameras.line_scan
+
 No heavy library is imported to list plugins or to check a configuration.
+Source: docs/reference/api/plugins.md
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import msgspec
 
-from edgeinspect.errors import InternalError, UsageError
+from edgeinspect.errors import EdgeInspectError, InternalError, UsageError
 
 PluginKind = Literal["camera", "backend", "plclink"]
 
@@ -24,7 +35,7 @@ PLUGIN_PACKAGES: dict[str, str] = {
     "backend": "edgeinspect.backends",
     "plclink": "edgeinspect.plclinks",
 }
-"""The package of the plugins of each kind."""
+"""The package of the plugins of each kind, and the group of the entry points of others."""
 
 EXTRAS: dict[str, str] = {
     "openvino": "cpu",
@@ -54,12 +65,15 @@ EXTRAS: dict[str, str] = {
 """The extra that installs an optional package, by import name."""
 
 
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
 @runtime_checkable
 class PluginModule(Protocol):
-    """What the file of a plugin exposes.
+    """What the module of a plugin exposes.
 
     It may also expose `REQUIRES: tuple[tuple[str, str], ...]`, pairs of an import name and the
-    extra that installs it.
+    extra of its distribution that installs it.
     """
 
     Options: type[msgspec.Struct]
@@ -68,11 +82,7 @@ class PluginModule(Protocol):
 
 def plugin_names(kind: PluginKind) -> tuple[str, ...]:
     """Return the plugins of a kind by `type:`, sorted, without importing them."""
-    spec = importlib.util.find_spec(PLUGIN_PACKAGES[kind])
-    if spec is None or spec.submodule_search_locations is None:
-        return ()
-    modules = pkgutil.iter_modules(spec.submodule_search_locations)
-    return tuple(sorted(entry.name for entry in modules if not entry.name.startswith("_")))
+    return tuple(sorted({*_own_names(kind), *_entry_points(PLUGIN_PACKAGES[kind])}))
 
 
 def load_plugin(kind: PluginKind, name: str) -> PluginModule:
@@ -83,15 +93,16 @@ def load_plugin(kind: PluginKind, name: str) -> PluginModule:
         name: Its `type:`.
 
     Raises:
-        UsageError: There is no such plugin; the message lists those that exist.
-        InternalError: Its file does not expose `Options` and `build`.
-        ImportError: Its file imports a package at the top that is not installed.
+        UsageError: There is no such plugin, and the message lists those that exist; or several
+            installed packages declare it.
+        InternalError: It does not expose `Options` and `build`.
+        ImportError: It imports a package at the top that is not installed.
     """
     existing = plugin_names(kind)
     if name not in existing:
         listing = ", ".join(existing) or "none"
         raise UsageError(f"there is no {kind} of type '{name}'", remedy=f"There are: {listing}")
-    module = importlib.import_module(f"{PLUGIN_PACKAGES[kind]}.{name}")
+    module = importlib.import_module(_module_name(kind, name))
     options = getattr(module, "Options", None)
     if not (isinstance(options, type) and issubclass(options, msgspec.Struct)):
         raise InternalError("does not expose `Options`, a msgspec.Struct", where=module.__name__)
@@ -100,16 +111,69 @@ def load_plugin(kind: PluginKind, name: str) -> PluginModule:
     return cast(PluginModule, module)
 
 
+def plugin_distribution(kind: PluginKind, name: str) -> str:
+    """Return the name of the distribution that a plugin is part of."""
+    points = _entry_points(PLUGIN_PACKAGES[kind]).get(name, ())
+    if name in _own_names(kind) or not points:
+        return "edgeinspect"
+    return points[0].dist.name if points[0].dist is not None else points[0].module
+
+
 def missing_reason(kind: PluginKind, name: str) -> str | None:
-    """Return why a plugin cannot be built on this machine; None if it can."""
+    """Return why a plugin cannot be built on this machine; None if it can.
+
+    Raises:
+        UsageError: There is no such plugin.
+    """
     try:
         module = load_plugin(kind, name)
     except ImportError as error:
         return f"cannot be imported: {error}"
+    except EdgeInspectError as error:
+        if name not in plugin_names(kind):
+            raise
+        return str(error)
+    distribution = plugin_distribution(kind, name)
     for package, extra in getattr(module, "REQUIRES", ()):
         if not is_installed(package):
-            return f"{package} is not installed: pip install 'edgeinspect[{extra}]'"
+            return f"{package} is not installed: pip install '{distribution}[{extra}]'"
     return None
+
+
+def _own_names(kind: PluginKind) -> tuple[str, ...]:
+    """Return the plugins that are files in the package of their kind."""
+    spec = importlib.util.find_spec(PLUGIN_PACKAGES[kind])
+    if spec is None or spec.submodule_search_locations is None:
+        return ()
+    modules = pkgutil.iter_modules(spec.submodule_search_locations)
+    return tuple(entry.name for entry in modules if not entry.name.startswith("_"))
+
+
+@functools.cache
+def _entry_points(group: str) -> dict[str, tuple[importlib.metadata.EntryPoint, ...]]:
+    """Return the plugins that installed packages declare in a group, by name.
+
+    Cached, since it reads the metadata of each installed package.
+    """
+    found: dict[str, tuple[importlib.metadata.EntryPoint, ...]] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        if _TYPE_NAME.fullmatch(point.name):
+            found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def _module_name(kind: PluginKind, name: str) -> str:
+    """Return the module of an existing plugin; one that is shipped cannot be replaced."""
+    if name in _own_names(kind):
+        return f"{PLUGIN_PACKAGES[kind]}.{name}"
+    points = _entry_points(PLUGIN_PACKAGES[kind])[name]
+    modules = sorted({point.module for point in points})
+    if len(modules) > 1:
+        raise UsageError(
+            f"several installed packages declare the {kind} '{name}': {', '.join(modules)}",
+            remedy="Uninstall all but one",
+        )
+    return modules[0]
 
 
 def is_installed(package: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgeinspect.client import SequenceReset, VerdictFeed, VerdictReceived, VerdictsLost, find_line
+from edgeinspect.client import SequenceReset, VerdictReceived, VerdictsLost, find_line
 from edgeinspect.domain import Decision, Verdict
 from edgeinspect.errors import ImpersonationError
 from edgeinspect.system import write_atomic
@@ -34,14 +34,7 @@ def main(path: Path) -> None:
     """Follow the line until Ctrl-C."""
     cursor = int(path.read_text(encoding="utf-8")) if path.exists() else None
     line = find_line("strip")
-    with VerdictFeed(
-        line.verdicts,
-        line.replay,
-        name="example",
-        line=line.line,
-        cursor=cursor,
-        verifier=line.verifier(),
-    ) as feed:
+    with line.feed("example", cursor=cursor) as feed:
         safe = False
         while True:
             try:

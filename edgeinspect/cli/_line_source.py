@@ -56,7 +56,7 @@ def find_line_source(reference: str | None) -> LineEndpoint:
         raise UsageError(
             "the line's wire is encrypted, and this command has no key",
             where=reference,
-            remedy="Use `edgeinspect.client` with `edgeinspect.wire.curve_keys.use_client_keys`",
+            remedy="In Python: `edgeinspect.client.find_line` with `keys`",
         )
     folder = find_shared_memory_folder(config)
     return find_line(config.line, *client_addresses(config, folder), spool=str(folder))

@@ -3,15 +3,14 @@
 `Subscriber` receives what is published now. `VerdictFeed` delivers every verdict once and in
 order, whatever the network or either process does, and reports verdicts that are lost for good.
 
-    line = find_line("strip")
-    with VerdictFeed(line.verdicts, line.replay, name="gateway-1", line="strip", cursor=stored,
-                     verifier=line.verifier()) as feed:
+    with find_line("strip").feed("gateway-1", cursor=stored) as feed:
         for event in feed:
             if isinstance(event, VerdictReceived):
                 apply(event.verdict)
                 feed.ack(event.verdict.seq)
 """
 
+from edgeinspect.client.client_keys import ClientKeysConfig, client_keys_setup
 from edgeinspect.client.feed import VerdictFeed
 from edgeinspect.client.feed_events import (
     FeedEvent,
@@ -20,15 +19,10 @@ from edgeinspect.client.feed_events import (
     VerdictReceived,
     VerdictsLost,
 )
-from edgeinspect.client.line_config import (
-    ClientKeysConfig,
-    LineConnectionConfig,
-    check_line_connection,
-    client_keys_setup,
-)
+from edgeinspect.client.line_config import LineConnectionConfig, check_line_connection
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
 from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
-from edgeinspect.client.requests import send_request
+from edgeinspect.client.requests import CommandRequest, send_request
 from edgeinspect.client.sockets import (
     ReceivedMessage,
     SocketSetup,
@@ -38,6 +32,9 @@ from edgeinspect.client.sockets import (
 from edgeinspect.client.subscriber import Subscriber
 
 __all__ = [
+    # client keys
+    "ClientKeysConfig",
+    "client_keys_setup",
     # feed
     "VerdictFeed",
     # feed events
@@ -47,10 +44,8 @@ __all__ = [
     "VerdictReceived",
     "VerdictsLost",
     # line config
-    "ClientKeysConfig",
     "LineConnectionConfig",
     "check_line_connection",
-    "client_keys_setup",
     # line endpoint
     "LineEndpoint",
     "find_line",
@@ -58,6 +53,7 @@ __all__ = [
     "LineVerifier",
     "LineVerifiers",
     # requests
+    "CommandRequest",
     "send_request",
     # sockets
     "ReceivedMessage",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 
 import msgspec
 import zmq
@@ -15,6 +14,7 @@ from edgeinspect.client.feed_events import (
     VerdictReceived,
     VerdictsLost,
 )
+from edgeinspect.client.line_client import LineClient
 from edgeinspect.client.line_verifier import LineVerifier, forged_error
 from edgeinspect.client.sockets import (
     RECONNECT_AFTER_NS,
@@ -50,7 +50,7 @@ _SHUTDOWN_GRACE_NS = 500 * NS_PER_MS
 _ACK_INTERVAL_NS = 20 * NS_PER_MS
 
 
-class VerdictFeed:
+class VerdictFeed(LineClient):
     """Every verdict of one line, once and in order. Not thread-safe.
 
     Verdicts come from the PUB; after a gap, or a heartbeat with a later seq, the missing ones are
@@ -88,6 +88,7 @@ class VerdictFeed:
         Raises:
             DataError: An address is not one.
         """
+        super().__init__(verifier)
         self.cursor = cursor
         """The last delivered seq."""
         self.epoch = 0
@@ -102,7 +103,6 @@ class VerdictFeed:
         self._unsent_ack: int | None = None
         self._line = line
         self._is_behind = cursor is not None
-        self._context: zmq.Context[Socket] = zmq.Context()
         self._addresses = (verdicts, replay)
         self._setup_socket = setup_socket
         self._high_water_mark = high_water_mark
@@ -112,7 +112,7 @@ class VerdictFeed:
         try:
             self._connect()
         except BaseException:
-            self._context.destroy(0)
+            self.close()
             raise
 
     def _connect(self) -> None:
@@ -317,26 +317,6 @@ class VerdictFeed:
             event = self.receive()
             if event is not None:
                 yield event
-
-    def close(self) -> None:
-        """Disconnect; harmless if done already."""
-        if not self._context.closed:
-            for failures in self._auth_failures:
-                failures.close()
-            self._context.destroy(0)
-        if self._verifier is not None:
-            self._verifier.close()
-
-    def __enter__(self) -> VerdictFeed:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _parse_reply(body: bytes) -> LineReply:

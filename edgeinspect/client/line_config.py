@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
+from edgeinspect.client.client_keys import ClientKeysConfig
 from edgeinspect.client.line_endpoint import LineEndpoint, find_line
-from edgeinspect.client.sockets import SocketSetup, no_encryption
 from edgeinspect.config import (
     ConfigSection,
     ConfigValidator,
@@ -19,23 +17,6 @@ from edgeinspect.config import (
     is_local,
 )
 from edgeinspect.system import find_user_id
-from edgeinspect.wire import use_client_keys
-
-
-class ClientKeysConfig(ConfigSection, frozen=True):
-    """Keys for a line on another machine; create them with `edgeinspect keys`."""
-
-    secret: str
-    """File with this client's secret key."""
-    server: str
-    """File with the line's public key."""
-
-
-def client_keys_setup(keys: ClientKeysConfig | None) -> SocketSetup:
-    """Return what sets the configured CURVE keys on a socket; nothing without keys."""
-    if keys is None:
-        return no_encryption
-    return partial(use_client_keys, Path(keys.secret), Path(keys.server))
 
 
 class LineConnectionConfig(ConfigSection, frozen=True):
@@ -68,7 +49,7 @@ class LineConnectionConfig(ConfigSection, frozen=True):
             self.replay,
             spool=self.spool or spool,
             owner=self.owner,
-            has_keys=self.curve is not None,
+            keys=self.curve,
             unproven=self.unproven,
         )
 

@@ -1,20 +1,26 @@
-"""Finds a line's addresses, and decides how a client verifies the line."""
+"""Finds a line by its name, and connects to it in the way that verifies it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeinspect.client.client_keys import ClientKeysConfig, client_keys_setup
+from edgeinspect.client.feed import VerdictFeed
 from edgeinspect.client.line_verifier import LineVerifier
+from edgeinspect.client.requests import CommandRequest, send_request
+from edgeinspect.client.subscriber import DEFAULT_TOPICS, Subscriber
 from edgeinspect.config import is_local
+from edgeinspect.domain import Clock
 from edgeinspect.storage.paths import default_addresses
 from edgeinspect.storage.shared_memory import find_line_folder
 from edgeinspect.system import find_user_id
+from edgeinspect.wire import CommandResult
 
 
 @dataclass(frozen=True, slots=True)
 class LineEndpoint:
-    """The addresses of a line, and how it is verified."""
+    """The addresses of a line, and how it is verified. Immutable; safe to share."""
 
     line: str
     verdicts: str
@@ -27,6 +33,65 @@ class LineEndpoint:
     """User, in addition to root and the current user, whose spool is trusted."""
     is_spool_checked: bool = True
     """False if the line is verified by its key, or not at all."""
+    keys: ClientKeysConfig | None = None
+    """This client's secret key and the line's public one, if the wire is encrypted."""
+
+    def feed(
+        self,
+        name: str,
+        *,
+        cursor: int | None = None,
+        clock: Clock | None = None,
+        high_water_mark: int = 10_000,
+    ) -> VerdictFeed:
+        """Connect a feed: every verdict once and in order. The caller closes it.
+
+        Args:
+            name: Name of this subscriber, for acknowledgements and the line's log.
+            cursor: Last seq applied, stored by the caller; None to start with the next verdict.
+            clock: For tests.
+            high_water_mark: Messages queued here before the newest are dropped and replayed.
+
+        Raises:
+            DataError: An address is not one, or a key cannot be read.
+        """
+        return VerdictFeed(
+            self.verdicts,
+            self.replay,
+            name=name,
+            line=self.line,
+            cursor=cursor,
+            setup_socket=client_keys_setup(self.keys),
+            clock=clock,
+            high_water_mark=high_water_mark,
+            verifier=self.verifier(),
+        )
+
+    def subscribe(self, topics: tuple[str, ...] = DEFAULT_TOPICS) -> Subscriber:
+        """Connect a subscriber: what is published now, without replay. The caller closes it.
+
+        Args:
+            topics: Prefixes to subscribe to.
+
+        Raises:
+            DataError: The address is not one, or a key cannot be read.
+        """
+        return Subscriber(
+            self.verdicts,
+            topics=topics,
+            setup_socket=client_keys_setup(self.keys),
+            verifier=self.verifier(),
+        )
+
+    def request(self, request: CommandRequest, *, timeout_ms: int = 2_000) -> CommandResult:
+        """Send one trigger, challenge or operator entry and wait for the line's reply.
+
+        Raises:
+            DeviceLostError: There is no reply within the time.
+            DataError: The address is not one, or a key cannot be read.
+        """
+        setup_socket = client_keys_setup(self.keys)
+        return send_request(self.replay, request, setup_socket=setup_socket, timeout_ms=timeout_ms)
 
     def verifier(self) -> LineVerifier | None:
         """Return a new verifier by the line's spool; None if the spool is not checked."""
@@ -43,7 +108,7 @@ def find_line(
     *,
     spool: str | None = None,
     owner: str | None = None,
-    has_keys: bool = False,
+    keys: ClientKeysConfig | None = None,
     unproven: bool = False,
 ) -> LineEndpoint:
     """Return the endpoint of a line by its name and further settings.
@@ -54,11 +119,13 @@ def find_line(
         replay: Its ROUTER address; likewise.
         spool: The line's `spool.folder`; by default it is searched.
         owner: User, in addition to root and the current user, whose spool is trusted.
-        has_keys: The line is verified by its key (CURVE).
+        keys: For an encrypted wire (CURVE): the line is verified by its key.
         unproven: Accept any sender at these addresses.
     """
     folder = Path(spool) if spool else None
     sockets = default_addresses(folder or find_line_folder(line), line)
     addresses = (verdicts or sockets[0], replay or sockets[1])
-    has_spool = not has_keys and not unproven and all(map(is_local, addresses))
-    return LineEndpoint(line, *addresses, folder=folder, owner=owner, is_spool_checked=has_spool)
+    has_spool = keys is None and not unproven and all(map(is_local, addresses))
+    return LineEndpoint(
+        line, *addresses, folder=folder, owner=owner, is_spool_checked=has_spool, keys=keys
+    )

@@ -17,10 +17,13 @@ from edgeinspect.wire import (
     encode_body,
 )
 
+CommandRequest = TriggerRequest | ChallengeRequest | OperatorRequest
+"""A request that the line answers with a `CommandResult`."""
+
 
 def send_request(
     address: str,
-    request: TriggerRequest | ChallengeRequest | OperatorRequest,
+    request: CommandRequest,
     *,
     setup_socket: SocketSetup = no_encryption,
     timeout_ms: int = 2_000,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 
 import zmq
 
+from edgeinspect.client.line_client import LineClient
 from edgeinspect.client.line_verifier import LineVerifier, LineVerifiers
 from edgeinspect.client.sockets import (
     RECONNECT_AFTER_NS,
@@ -18,13 +18,14 @@ from edgeinspect.client.sockets import (
     parse_message,
 )
 from edgeinspect.domain import NS_PER_MS, SystemClock, Verdict
-from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, Socket, WireMessage
+from edgeinspect.wire import HEARTBEAT_TOPIC, STATUS_TOPIC, VERDICT_TOPIC, WireMessage
 
+DEFAULT_TOPICS = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC)
 _CHECK_INTERVAL_MS = 250
 """Time between two checks whether the line rejected the key."""
 
 
-class Subscriber:
+class Subscriber(LineClient):
     """A subscription to one or more lines, without replay.
 
     Not thread-safe. Iterate it, or call `receive`. `missed` counts gaps.
@@ -34,7 +35,7 @@ class Subscriber:
         self,
         address: str,
         *,
-        topics: tuple[str, ...] = (VERDICT_TOPIC, HEARTBEAT_TOPIC, STATUS_TOPIC),
+        topics: tuple[str, ...] = DEFAULT_TOPICS,
         setup_socket: SocketSetup = no_encryption,
         verifier: LineVerifier | LineVerifiers | None = None,
     ) -> None:
@@ -50,6 +51,7 @@ class Subscriber:
         Raises:
             DataError: The address is not one.
         """
+        super().__init__(verifier)
         self.missed = 0
         """Verdicts that were published and not received, by their seqs. Meaningful only if all
         verdicts are subscribed to."""
@@ -57,7 +59,6 @@ class Subscriber:
         """Why the last message was ignored: it is not from the line."""
         self._verifier = verifier
         self._last_seq: dict[tuple[str, int], int] = {}
-        self._context: zmq.Context[Socket] = zmq.Context()
         self._address = address
         self._setup_socket = setup_socket
         self._topics = topics
@@ -65,14 +66,14 @@ class Subscriber:
         try:
             self._connect()
         except BaseException:
-            self._context.destroy(0)
+            self.close()
             raise
 
     def _connect(self) -> None:
         self._socket = connect_socket(self._context, zmq.SUB, self._address, self._setup_socket)
         for topic in self._topics:
             self._socket.subscribe(topic)
-        self._auth_failures = AuthFailureMonitor(self._context, self._socket)
+        self._auth_failures = [AuthFailureMonitor(self._context, self._socket)]
         self._received_at_ns = self._clock.now_ns()
 
     def receive(self, timeout_ms: int | None = None) -> ReceivedMessage | None:
@@ -96,14 +97,14 @@ class Subscriber:
                 if until_ns is None or self._clock.now_ns() < until_ns:
                     continue
             now_ns = self._clock.now_ns()
-            self._auth_failures.drain(now_ns)
+            (failures,) = self._auth_failures
+            failures.drain(now_ns)
             if (
-                self._auth_failures.should_reconnect(now_ns)
+                failures.should_reconnect(now_ns)
                 or now_ns - self._received_at_ns > RECONNECT_AFTER_NS
             ):
-                old_failures = self._auth_failures
                 self._connect()
-                old_failures.close()
+                failures.close()
             if until_ns is not None and now_ns >= until_ns:
                 return None
 
@@ -145,22 +146,3 @@ class Subscriber:
             received = self.receive()
             if received is not None:
                 yield received
-
-    def close(self) -> None:
-        """Disconnect; harmless if done already."""
-        if not self._context.closed:
-            self._auth_failures.close()
-            self._context.destroy(0)
-        if self._verifier is not None:
-            self._verifier.close()
-
-    def __enter__(self) -> Subscriber:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

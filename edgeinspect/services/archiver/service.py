@@ -10,7 +10,6 @@ from pathlib import Path
 
 import structlog
 
-from edgeinspect.client import Subscriber, VerdictFeed, client_keys_setup
 from edgeinspect.domain import NS_PER_S, Clock, SystemClock
 from edgeinspect.services.archiver.config import ArchiveConfig, load_archive_config
 from edgeinspect.services.archiver.frame_source import FrameSource
@@ -69,27 +68,14 @@ class ArchiverService:
         with contextlib.ExitStack() as stack:
             self.writer = ArchiveWriter(config, clock)
             stack.callback(self.writer.close)
-            setup_socket = client_keys_setup(config.feed.curve)
             endpoint = config.feed.find(config.ring)
             ring_folder = Path(config.ring) if config.ring else find_line_folder(config.feed.line)
-            live = stack.enter_context(
-                Subscriber(
-                    endpoint.verdicts,
-                    topics=_topics(config),
-                    setup_socket=setup_socket,
-                    verifier=endpoint.verifier(),
-                )
-            )
+            live = stack.enter_context(endpoint.subscribe(_topics(config)))
             feed = stack.enter_context(
-                VerdictFeed(
-                    endpoint.verdicts,
-                    endpoint.replay,
-                    name=config.archive,
-                    line=config.feed.line,
+                endpoint.feed(
+                    config.archive,
                     cursor=self.writer.stored_cursor,
-                    setup_socket=setup_socket,
                     high_water_mark=config.feed.high_water_mark,
-                    verifier=endpoint.verifier(),
                 )
             )
             saved = self.writer.saved_after_cursor

@@ -124,20 +124,13 @@ def build_gateway(
     counter: TriggerCountReporter | None = None,
 ) -> Gateway:
     """Build a gateway on a feed of its line, not yet running."""
-    setup_socket = client_keys_setup(config.feed.curve)
 
     def subscribe(cursor: int | None) -> VerdictFeed:
-        source = config.feed.find()
-        return VerdictFeed(
-            source.verdicts,
-            source.replay,
-            name=config.gateway,
-            line=config.feed.line,
+        return config.feed.find().feed(
+            config.gateway,
             cursor=cursor,
-            setup_socket=setup_socket,
             clock=clock,
             high_water_mark=config.feed.high_water_mark,
-            verifier=source.verifier(),
         )
 
     return Gateway(

@@ -233,21 +233,12 @@ def _feed_factory(
         verdicts,
         replay,
         spool=str(folder),
-        has_keys=config.curve is not None,
+        keys=config.curve,
         unproven=config.unproven,
     )
 
     def make_feed(cursor: int | None) -> VerdictFeed:
-        return VerdictFeed(
-            verdicts,
-            replay,
-            name="page",
-            line=line.line,
-            cursor=cursor,
-            setup_socket=client_keys_setup(config.curve),
-            clock=clock,
-            verifier=endpoint.verifier(),
-        )
+        return endpoint.feed("hmi", cursor=cursor, clock=clock)
 
     return make_feed
 

@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from edgeinspect.client import (
+    ClientKeysConfig,
     FeedEvent,
     LineVerifier,
     LineVerifiers,
@@ -292,5 +293,5 @@ def test_a_line_is_verified_where_possible() -> None:
     assert find_line("press").verifier() is not None
     assert find_line("press", "tcp://127.0.0.1:1", "tcp://localhost:2").verifier() is not None
     assert find_line("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2").verifier() is None
-    assert find_line("press", has_keys=True).verifier() is None
+    assert find_line("press", keys=ClientKeysConfig(secret="s", server="p")).verifier() is None
     assert find_line("press", unproven=True).verifier() is None
