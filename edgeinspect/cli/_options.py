@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 import click
@@ -12,16 +10,12 @@ import click
 from edgeinspect.cli._command import Option
 from edgeinspect.cli._paths import STORE_FOLDER
 from edgeinspect.cli._ranges import FiniteRange, IntRange
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
-from edgeinspect.system import is_short_decimal
+from edgeinspect.system import format_local, is_short_decimal, parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-MAX_NS = (1 << 63) - 1
-"""Latest timestamp that a SQLite column can hold."""
-_AGO = re.compile(r"-(\d{1,9}(?:\.\d{1,9})?)([smhd])")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 LOG_FORMAT = click.option(
     "--log-format",
@@ -69,20 +63,14 @@ GOOD_CLASS = click.option(
     metavar="CLASS",
     help="A class that is good, if it is not recognised as such. Repeatable.",
 )
-SINCE = click.option(
-    "--since",
-    metavar="TIME",
-    help="From this time on: 2026-01-31T06:00 (UTC), or -2h before now.",
-)
 LIMIT = click.option(
     "--limit",
     default=50,
     show_default=True,
     metavar="N",
-    type=IntRange(1, MAX_NS),
+    type=IntRange(1, (1 << 63) - 1),
     help="At most this many, the newest.",
 )
-UNTIL = click.option("--until", metavar="TIME", help="Before this time.")
 
 
 def budget_ms(condition: str = "") -> Callable[[Command], Command]:
@@ -129,21 +117,42 @@ def parse_size(
     raise UsageError(f"{text!r} is not a size", where=where, remedy="Give HEIGHTxWIDTH: 256x1600")
 
 
-def parse_timestamp(text: str | None) -> int | None:
-    """Return UTC nanoseconds of `-2h` or of an ISO time; an ISO time without offset is UTC."""
-    if text is None:
-        return None
-    try:
-        if ago := _AGO.fullmatch(text):
-            at = datetime.now(timezone.utc) - timedelta(seconds=float(ago[1]) * _UNIT_S[ago[2]])
-        else:
-            # fromisoformat accepts a Z only from Python 3.11 on.
-            at = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
-            at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
-        since_epoch = at - _EPOCH
-    except (ValueError, OverflowError):
-        raise UsageError(
-            f"{text!r} is not a time", remedy="Give 2026-01-31T06:00 or -2h (s, m, h, d)"
-        ) from None
-    utc_ns = since_epoch // timedelta(microseconds=1) * 1000
-    return max(-MAX_NS, min(MAX_NS, utc_ns))
+class TimeOption(click.ParamType):  # type: ignore[type-arg]
+    """A point in time, as UTC ns; a time without zone is printed with it on stderr.
+
+    Args:
+        is_end: It is the end of a period.
+    """
+
+    name = "time"
+
+    def __init__(self, *, is_end: bool = False) -> None:
+        self._is_end = is_end
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        parsed = parse_time(value, is_end=self._is_end)
+        if not parsed.has_zone and param is not None:
+            echo(
+                f"{(param.name or '').removesuffix('_utc_ns')} {format_local(parsed.utc_ns)}",
+                err=True,
+            )
+        return parsed.utc_ns
+
+
+SINCE = click.option(
+    "--since",
+    "since_utc_ns",
+    type=TimeOption(),
+    metavar="TIME",
+    help="From this time on: 2026-01-31T06:00 (local; or with an offset or Z), 06:00, 2h (ago), "
+    "today, yesterday.",
+)
+UNTIL = click.option(
+    "--until",
+    "until_utc_ns",
+    type=TimeOption(is_end=True),
+    metavar="TIME",
+    help="Before this time.",
+)

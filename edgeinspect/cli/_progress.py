@@ -1,11 +1,14 @@
-"""Progress bars on stderr."""
+"""Progress on stderr: a live bar on a terminal, else a line with the time every few seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
+import click
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,8 +17,14 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from edgeinspect.cli._terminal import Console
+from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.system import format_local
+
+LINE_INTERVAL_S = 10.0
+"""Time between two lines when stderr is not a terminal."""
+_QUIET_KEY = "edgeinspect.quiet"
 
 
 class StageReport(Protocol):
@@ -30,9 +39,34 @@ class BarUpdate(Protocol):
     def __call__(self, done: int, total: int | None = None) -> None: ...
 
 
+def _set_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[_QUIET_KEY] = True
+
+
+QUIET = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_quiet,
+    help="Show no progress.",
+)
+
+
 @contextmanager
 def progress_bar(label: str, total: int | None = None) -> Iterator[BarUpdate]:
-    """Show a bar that disappears at the end; yields the function that updates it."""
+    """Show the progress of one task until it ends; yields the function that updates it."""
+    if not _is_live():
+        lines = _ProgressLines()
+        known = total
+
+        def update_line(done: int, total: int | None = None) -> None:
+            lines.report(label, done, known if total is None else total)
+
+        yield update_line
+        lines.finish()
+        return
     with _bars(transient=True) as bars:
         task = bars.add_task(label, total=total, note="")
 
@@ -44,7 +78,16 @@ def progress_bar(label: str, total: int | None = None) -> Iterator[BarUpdate]:
 
 @contextmanager
 def stage_bars(prefix: str = "") -> Iterator[StageReport]:
-    """Show a bar per stage; yields the function that updates them."""
+    """Show the progress of each stage; yields the function that updates them."""
+    if not _is_live():
+        lines = _ProgressLines()
+
+        def report_line(stage: str, done: int, total: int, loss: float = 0.0) -> None:
+            lines.report(f"{prefix}{stage}", done, total, f", loss {loss:.3f}" if loss else "")
+
+        yield report_line
+        lines.finish()
+        return
     with _bars(transient=False) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -57,14 +100,96 @@ def stage_bars(prefix: str = "") -> Iterator[StageReport]:
         yield report
 
 
+@contextmanager
+def status_line(render: Callable[[], Text]) -> Iterator[Callable[[], None]]:
+    """Show one line that changes; yields the function to call, often, to show it again."""
+    if not _is_live():
+        due_s = time.monotonic() + LINE_INTERVAL_S
+
+        def update_line() -> None:
+            nonlocal due_s
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + LINE_INTERVAL_S
+                print_line(" ".join(render().plain.split()))
+
+        yield update_line
+        print_line(" ".join(render().plain.split()))
+        return
+    with Live(render(), console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        yield lambda: live.update(render(), refresh=True)
+
+
+def print_line(text: str) -> None:
+    """Print a line of progress with the time, unless the command is quiet."""
+    if not _is_quiet():
+        echo(f"{format_local(time.time_ns())} {text}", err=True)
+
+
+def _is_quiet() -> bool:
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_QUIET_KEY))
+
+
+def _is_live() -> bool:
+    """Return whether stderr is a terminal that can redraw a line, and progress is wanted."""
+    console = Console(stderr=True)
+    return console.is_terminal and not console.is_dumb_terminal and not _is_quiet()
+
+
+class _ProgressLines:
+    """Prints a line per stage at most every `LINE_INTERVAL_S`, and at the end of each stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._started_s = self._printed_s = time.monotonic()
+        self._last: tuple[int, int | None, str] | None = None
+
+    def report(self, stage: str, done: int, total: int | None, note: str = "") -> None:
+        """Note the progress of a stage, and print it if it is due."""
+        if stage != self._stage:
+            self.finish()
+            self._stage, self._started_s = stage, time.monotonic()
+            self._printed_s = self._started_s
+        self._last = (done, total, note)
+        if total is not None and done >= total:
+            self.finish()
+        elif time.monotonic() - self._printed_s >= LINE_INTERVAL_S:
+            self._printed_s = time.monotonic()
+            print_line(self._line(done, total, note))
+
+    def finish(self) -> None:
+        """Print the last state of the current stage."""
+        if self._last is not None:
+            done, total, note = self._last
+            took = _format_duration(time.monotonic() - self._started_s)
+            of = "" if total is None else f" of {total}"
+            print_line(f"{self._stage}: {done}{of} in {took}{note}")
+        self._last = None
+
+    def _line(self, done: int, total: int | None, note: str) -> str:
+        rate_hz = done / max(1e-9, time.monotonic() - self._started_s)
+        if total is None:
+            return f"{self._stage}: {done}, {rate_hz:.3g}/s{note}"
+        left = f", {_format_duration((total - done) / rate_hz)} left" if done else ""
+        percent = 100 * done // max(1, total)
+        return f"{self._stage}: {done} of {total} ({percent} %), {rate_hz:.3g}/s{left}{note}"
+
+
+def _format_duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def _bars(*, transient: bool) -> Progress:
-    columns = (
+    columns: tuple[Any, ...] = (
         TextColumn("{task.description:<22.40}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    hidden = transient and not console.is_terminal
-    return Progress(*columns, console=console, transient=transient, disable=hidden)
+    return Progress(*columns, console=Console(stderr=True), transient=transient)

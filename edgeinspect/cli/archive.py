@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._json_output import json_option, print_json_line, print_result
 from edgeinspect.cli._options import (
     LIMIT,
     LOG_FORMAT,
@@ -18,17 +16,27 @@ from edgeinspect.cli._options import (
     SINCE,
     STORE,
     UNTIL,
-    parse_timestamp,
     with_options,
 )
 from edgeinspect.cli._paths import ARCHIVE, ARCHIVE_FILE, CORRECTIONS, MODEL, OUTPUT_FOLDER
+from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
+from edgeinspect.cli._results import ArchiveCheck, ArchivedFrame, ArchiveExport, ArchiveLoss
+from edgeinspect.cli._tables import (
+    Column,
+    TextTable,
+    format_number_of,
+    format_time,
+    number,
+    print_facts,
+    print_table,
+    print_text,
+)
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
 from edgeinspect.storage.archive import ArchiveCategory
-from edgeinspect.system import TEXT_BYTES_MAX, log, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, format_local, format_utc, log, read_regular
 
 if TYPE_CHECKING:
     from edgeinspect.storage.archive import FrameQuery, Sidecar
@@ -92,15 +100,8 @@ _filter_options = with_options(
 def _parse_query(limit: int | None, filters: dict[str, Any]) -> FrameQuery:
     from edgeinspect.storage.archive import FrameQuery
 
-    return FrameQuery(
-        since_utc_ns=parse_timestamp(filters["since"]),
-        until_utc_ns=parse_timestamp(filters["until"]),
-        kinds=tuple(ArchiveCategory(kind) for kind in filters["kinds"]),
-        decision=filters["decision"],
-        label=filters["label"],
-        camera=filters["camera"],
-        limit=limit,
-    )
+    kinds = tuple(ArchiveCategory(kind) for kind in filters.pop("kinds"))
+    return FrameQuery(kinds=kinds, limit=limit, **filters)
 
 
 @archive.command(
@@ -113,7 +114,9 @@ def _parse_query(limit: int | None, filters: dict[str, Any]) -> FrameQuery:
 @click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
 @_filter_options
 @LIMIT
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option(
+    "edgeinspect.cli._results:ArchivedFrame", "edgeinspect.cli._results:ArchiveLoss", lines=True
+)
 @click.option("--lost", is_flag=True, help="List instead, by hour, what has no image.")
 def list_(folder: Path, limit: int, as_json: bool, lost: bool, **filters: Any) -> None:
     """List frames of ARCHIVE, the newest first."""
@@ -123,49 +126,53 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **filters: Any) -
         _print_losses(folder, as_json)
         return
     rows = find_frames(folder, _parse_query(limit, filters))
-    table = plain_table(
-        "frame",
-        "captured",
-        "kind",
-        "class",
-        "decision",
-        "reason",
-        "p",
-        "KiB",
+    table = TextTable(
+        Column("frame", fixed=True),
+        Column("captured", fixed=True),
+        Column("kind", fixed=True),
+        Column("decision", fixed=True),
+        Column("class", optional=True),
+        Column("reason", optional=True),
+        number("p", optional=True),
+        number("KiB", optional=True),
     )
     for row in rows:
         if as_json:
             fields = {name: getattr(row, name) for name in row.__slots__}
-            echo(json.dumps({**fields, "kind": row.kind.value, "name": row.name}))
+            at = format_utc(row.captured_at_utc_ns)
+            more = {"kind": row.kind.value, "name": row.name, "captured_at": at}
+            print_json_line(ArchivedFrame(**{**fields, **more}))
         else:
-            prob = "" if row.defect_prob is None else f"{row.defect_prob:.2f}"
             table.add_row(
-                plain_text(row.name),
-                format_utc(row.captured_at_utc_ns),
+                row.name,
+                format_time(row.captured_at_utc_ns),
                 row.kind.value,
-                plain_text(row.label),
                 row.decision,
+                row.label,
                 row.reason,
-                prob,
-                str(row.size_bytes // 1024),
+                "" if row.defect_prob is None else f"{row.defect_prob:.2f}",
+                row.size_bytes // 1024,
             )
     if not as_json:
-        wide_console().print(table)
+        print_table(table, empty="no frames in this archive, or none with these properties")
+        if len(table) == limit:
+            echo(f"These are the newest {limit}: --limit shows more.", err=True)
 
 
 def _print_losses(folder: Path, as_json: bool) -> None:
     from edgeinspect.storage.archive import read_losses, read_marker
 
     read_marker(folder)
-    table = plain_table("hour", "kind", "why", "frames")
+    table = TextTable("hour", "kind", "why", number("frames"))
     for hour, kind, why, count in read_losses(folder):
-        at = format_utc(hour * 3_600_000_000_000)
+        utc_ns = hour * 3_600_000_000_000
         if as_json:
-            echo(json.dumps({"hour": at, "kind": kind, "why": why, "frames": count}))
+            at = format_utc(utc_ns)
+            print_json_line(ArchiveLoss(hour=at, kind=kind, why=why, frames=count))
         else:
-            table.add_row(at, kind, why, str(count))
+            table.add_row(format_time(utc_ns), kind, why, count)
     if not as_json:
-        wide_console().print(table)
+        print_table(table, empty="no frame is without its image")
 
 
 @archive.command(
@@ -173,7 +180,7 @@ def _print_losses(folder: Path, as_json: bool) -> None:
 )
 @click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
 @click.argument("frame")
-@click.option("--json", "as_json", is_flag=True, help="The sidecar unchanged.")
+@json_option("edgeinspect.storage.archive:Sidecar")
 def show(folder: Path, frame: str, as_json: bool) -> None:
     """Show the record of FRAME: its name in the list, or its seq."""
     from edgeinspect.storage.archive import find_frame
@@ -181,18 +188,15 @@ def show(folder: Path, frame: str, as_json: bool) -> None:
     path, sidecar = find_frame(folder, frame)
     if as_json:
         echo_json(read_regular(path, TEXT_BYTES_MAX))
-        return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _frame_facts(path, sidecar):
-        table.add_row(Text(name, style="dim"), plain_text(value))
-    wide_console().print(table)
+    else:
+        print_facts(_frame_facts(path, sidecar))
 
 
 def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
     verdict, image = sidecar.verdict, sidecar.picture
     facts = [
         ("image", str(path.with_name(image.file))),
-        ("captured", format_utc(verdict.captured_at_utc_ns)),
+        ("captured", format_local(verdict.captured_at_utc_ns, "milliseconds")),
         ("kept as", sidecar.kind.value),
         ("decision", f"{verdict.decision.value} ({verdict.reason.value}) {verdict.detail}".strip()),
         ("gate", "-" if verdict.defect_prob is None else f"{verdict.defect_prob:.4f}"),
@@ -267,6 +271,8 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
     "--backend", metavar="NAME", default="ov", show_default=True, help="Backend of the segmenter."
 )
 @STORE
+@QUIET
+@json_option("edgeinspect.cli._results:ArchiveExport")
 def export(
     folder: Path,
     out: Path,
@@ -276,6 +282,7 @@ def export(
     segmenter: str | None,
     backend: str,
     store: Path | None,
+    as_json: bool,
     **filters: Any,
 ) -> None:
     """Write frames of ARCHIVE with labels, as a data set for training and calibration.
@@ -293,17 +300,29 @@ def export(
     if segmenter is not None:
         engine = load_engine(segmenter, backend, store=ModelStore(store) if store else None)
     try:
-        exported = export_dataset(
-            folder, out, layout, _parse_query(limit, filters), corrected, engine
-        )
+        with progress_bar("exporting images") as progress:
+            exported = export_dataset(
+                folder, out, layout, _parse_query(limit, filters), corrected, engine, progress
+            )
     finally:
         if engine is not None:
             engine.close()
     for note in exported.notes:
         echo(note, err=True)
-    echo(
-        f"{exported.image_count} images, {exported.defective_count} of them defective, in {out}; "
-        f"classes: {', '.join(exported.classes)}"
+    result = ArchiveExport(
+        folder=str(out),
+        images=exported.image_count,
+        defective=exported.defective_count,
+        classes=list(exported.classes),
+        notes=list(exported.notes),
+    )
+    print_result(
+        result,
+        as_json,
+        lambda it: print_text(
+            f"{format_number_of(it.images, 'image')}, {it.defective} of them defective, "
+            f"in {it.folder}; classes: {', '.join(it.classes) or 'none'}"
+        ),
     )
 
 
@@ -311,7 +330,8 @@ def export(
     examples=[("Prove that no image was damaged", "edgeinspect archive check archive")]
 )
 @click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
-def check(folder: Path) -> int:
+@json_option("edgeinspect.cli._results:ArchiveCheck")
+def check(folder: Path, as_json: bool) -> int:
     """Read every image of ARCHIVE and compare it with its hash.
 
     Ends with 65 if one differs. The archive may be running.
@@ -321,8 +341,15 @@ def check(folder: Path) -> int:
     integrity = check_integrity(folder)
     for path in integrity.broken:
         echo(f"{path}: differs from what was saved", err=True)
-    echo(
-        f"{integrity.frames} frames are intact, {len(integrity.broken)} broken, "
-        f"{integrity.unindexed} not in the index yet"
+    result = ArchiveCheck(
+        intact=integrity.frames, broken=list(integrity.broken), unindexed=integrity.unindexed
+    )
+    print_result(
+        result,
+        as_json,
+        lambda it: print_text(
+            f"{format_number_of(it.intact, 'frame is', 'frames are')} intact, "
+            f"{len(it.broken)} broken, {it.unindexed} not in the index yet"
+        ),
     )
     return EXIT_DATAERR if integrity.broken else EXIT_OK

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE
+from edgeinspect.cli._results import CheckedCamera, CheckedModel, CheckReport, Problem, RejectRule
+from edgeinspect.cli._tables import Column, TextTable, number, print_table, print_text
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config import LineConfig, LoadedConfig, PluginSelection, check_models, load_config
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab, ModelSpec, SystemClock
 from edgeinspect.errors import (
     EXIT_CONFIG,
     EXIT_DATAERR,
+    EXIT_OK,
     EXIT_TEMPFAIL,
     EXIT_UNAVAILABLE,
     ConfigError,
@@ -80,43 +85,131 @@ class CheckResult:
 @click.argument("file", type=LINE_FILE)
 @OVERRIDES
 @click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
-def check(file: Path, overrides: tuple[str, ...], no_open: bool) -> int:
+@json_option("edgeinspect.cli._results:CheckReport")
+def check(file: Path, overrides: tuple[str, ...], no_open: bool, as_json: bool) -> int:
     """Check the line that FILE describes, without running it.
 
     Reads the configuration, verifies and times the models, opens the cameras, and checks what
     `run` needs: memory, addresses, keys, real-time permissions. Lists every fault; a time
     budget that cannot be met is a fault.
     """
-    loaded = load_config(file, overrides)
-    console = Console()
+    try:
+        loaded = load_config(file, overrides)
+    except ConfigError as error:
+        if as_json:
+            print_json(_report_invalid_file(file, error))
+        raise
     result = CheckResult()
     running = is_running(loaded.config)
     if not no_open:
-        with console.status("loading the models and timing them ..."):
+        with Console(stderr=True).status("loading the models and timing them ..."):
             open_plugins(loaded, SystemClock(), result)
     shape = next((spec.shape for spec in result.specs.values()), None)
     unmet = unmet_requirements(loaded.config, len(loaded.cameras), shape)
+    notes = _depth_notes(loaded, result)
     if no_open:  # the file may be for another PC
-        for error in unmet:
-            echo(f"edgeinspect: note: on this PC it could not start: {error}", err=True)
+        notes += [f"on this PC it could not start: {error}" for error in unmet]
     else:
         result.errors += unmet
-    console.print(_plugin_table(loaded, result))
-    console.print(_reject_rule_table(loaded.config))
-    if result.timings:
-        console.print(_budget_text(loaded.config, result))
-    for note in _depth_notes(loaded, result):
+    codes = [exit_code_of(error) for error in result.errors]
+    code = next((code for code in _EXIT_CODE_PRIORITY if code in codes), [*codes, EXIT_OK][0])
+    if as_json:
+        report = _report(file, loaded, result, notes, opened=not no_open, code=code)
+        report.running = running
+        print_json(report)
+    else:
+        _show_tables(loaded, result)
+    for note in notes:
         echo(f"edgeinspect: note: {note}", err=True)
-    for error in result.errors:
-        echo(f"edgeinspect: error: {error}", err=True)
-    if not result.errors:
+    for problem in result.errors:
+        echo(f"edgeinspect: error: {problem}", err=True)
+    if not result.errors and not as_json:
         summary = "the file is valid" if no_open else "this line can run"
         if running:
             summary += ", and it is running: its addresses and memory were not checked"
-        console.print(Text(f"{summary}  (configuration {loaded.hash})", style="bold green"))
-        return 0
-    codes = [exit_code_of(error) for error in result.errors]
-    return next((code for code in _EXIT_CODE_PRIORITY if code in codes), codes[0])
+        print_text(Text(f"{summary}  (configuration {loaded.hash})", style="bold green"))
+    return code
+
+
+def _report_invalid_file(file: Path, error: ConfigError) -> CheckReport:
+    code = exit_code_of(error)
+    return CheckReport(
+        file=str(file),
+        passed=False,
+        exit_code=code,
+        problems=[Problem(text=str(error), exit_code=code)],
+    )
+
+
+def _report(
+    file: Path,
+    loaded: LoadedConfig,
+    result: CheckResult,
+    notes: list[str],
+    *,
+    opened: bool,
+    code: int,
+) -> CheckReport:
+    config = loaded.config
+    verdicts, replay = bind_addresses(config, shared_memory_folder(config))
+    return CheckReport(
+        file=str(file),
+        passed=not result.errors,
+        exit_code=code,
+        line=config.line,
+        config_hash=loaded.hash,
+        opened=opened,
+        budget_ms=config.budget_ms,
+        models_p99_ms=_total_ms(result.timings) if result.timings else None,
+        cameras=[
+            CheckedCamera(name=name, type=choice.type, **_found(result, f"cameras.{name}"))
+            for name, choice in loaded.cameras.items()
+        ],
+        models=[
+            _checked_model(role, choice.type, result) for role, choice in loaded.engines.items()
+        ],
+        verdicts=verdicts,
+        replay=replay,
+        rules=list(_reject_rules(config)),
+        problems=[
+            Problem(text=str(error), exit_code=exit_code_of(error)) for error in result.errors
+        ],
+        notes=notes,
+    )
+
+
+def _found(result: CheckResult, path: str) -> dict[str, Any]:
+    return {"failed": path in result.failed, "found": result.notes.get(path, "not opened")}
+
+
+def _checked_model(role: str, backend: str, result: CheckResult) -> CheckedModel:
+    model = CheckedModel(role=role, backend=backend, **_found(result, f"engines.{role}"))
+    if (spec := result.specs.get(role)) is not None:
+        model.model, model.precision = str(spec.id), spec.precision.value
+        model.frame = str(spec.shape)
+    if (timing := result.timings.get(role)) is not None:
+        model.p50_ms, model.p99_ms = timing.p50_ns / NS_PER_MS, timing.p99_ns / NS_PER_MS
+    return model
+
+
+def _reject_rules(config: LineConfig) -> Iterator[RejectRule]:
+    rule = config.decide.gate
+    if rule is not None:
+        yield RejectRule(rule="gate: suspect", score=rule.suspect_at)
+        code = rule.reject_code
+        yield RejectRule(rule="gate: reject", score=rule.reject_at, reject_code=code)
+        yield RejectRule(
+            rule="gate: reject, no time left", score=rule.degraded_reject_at, reject_code=code
+        )
+    for name, limits in config.decide.classes.items():
+        yield RejectRule(
+            rule=name,
+            score=limits.score,
+            area_px=limits.area_px or None,
+            area_mm2=None if limits.area_px else limits.area_mm2,
+            severity=limits.severity,
+            reject_code=limits.reject_code,
+        )
 
 
 def open_plugins(loaded: LoadedConfig, clock: Clock, result: CheckResult) -> None:
@@ -248,12 +341,14 @@ def _total_ms(timings: dict[str, EngineTiming]) -> float:
     return sum(timing.p99_ns for timing in timings.values()) / NS_PER_MS
 
 
-def _plugin_table(loaded: LoadedConfig, result: CheckResult) -> Table:
+def _show_tables(loaded: LoadedConfig, result: CheckResult) -> None:
     config = loaded.config
-    title = f"line {config.line}: {config.budget_ms:g} ms from capture to verdict"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("plugin", "type", "result"):
-        table.add_column(heading, header_style="dim", overflow="fold")
+    table = TextTable(
+        Column("plugin", fixed=True),
+        Column("type", fixed=True),
+        "result",
+        title=f"line {config.line}: {config.budget_ms:g} ms from capture to verdict",
+    )
     for section, parts in (("cameras", loaded.cameras), ("engines", loaded.engines)):
         for name, choice in parts.items():
             path = f"{section}.{name}"
@@ -261,27 +356,28 @@ def _plugin_table(loaded: LoadedConfig, result: CheckResult) -> Table:
             status = Text(result.notes.get(path, "not opened"), style=style)
             table.add_row(path, choice.type, status)
     verdicts, replay = bind_addresses(config, shared_memory_folder(config))
-    table.add_row("verdicts", "PUB", Text(verdicts))
-    table.add_row("replay", "ROUTER", Text(replay))
-    return table
-
-
-def _reject_rule_table(config: LineConfig) -> Table:
-    table = Table(box=None, pad_edge=False, title="rejects", title_justify="left")
-    for heading in ("rule", "at score", "and area", "severity", "code"):
-        table.add_column(heading, header_style="dim")
-    rule = config.decide.gate
-    if rule is not None:
-        table.add_row("gate: suspect", f"{rule.suspect_at:g}", "", "", "")
-        table.add_row("gate: reject", f"{rule.reject_at:g}", "", "", str(rule.reject_code))
-        alone = f"{rule.degraded_reject_at:g}"
-        table.add_row("gate: reject, no time left", alone, "", "", str(rule.reject_code))
-    for name, limits in config.decide.classes.items():
-        area = f"{limits.area_px} px" if limits.area_px else f"{limits.area_mm2:g} mm²"
-        table.add_row(
-            Text(name), f"{limits.score:g}", area, str(limits.severity), str(limits.reject_code)
+    table.add_row("verdicts", "PUB", verdicts)
+    table.add_row("replay", "ROUTER", replay)
+    print_table(table)
+    rules = TextTable(
+        Column("rejects", fixed=True),
+        number("at score"),
+        number("and area"),
+        number("severity"),
+        number("code"),
+    )
+    for rule in _reject_rules(config):
+        area = "" if rule.area_mm2 is None else f"{rule.area_mm2:g} mm²"
+        rules.add_row(
+            rule.rule,
+            f"{rule.score:g}",
+            f"{rule.area_px:g} px" if rule.area_px else area,
+            rule.severity if rule.severity is not None else "",
+            rule.reject_code if rule.reject_code is not None else "",
         )
-    return table
+    print_table(rules)
+    if result.timings:
+        print_text(_budget_text(config, result))
 
 
 def _budget_text(config: LineConfig, result: CheckResult) -> Text:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
-import msgspec
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import LINE_FILE
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._results import DiagnosticResult, DoctorReport
+from edgeinspect.cli._tables import Column, TextTable, format_number_of, print_table, print_text
 from edgeinspect.config import load_config
 from edgeinspect.domain import SystemClock
 from edgeinspect.errors import EXIT_CONFIG, EXIT_OK, EXIT_TEMPFAIL
 from edgeinspect.tools.doctor import Diagnostic, DiagnosticSeverity, Host, run_checks
 
-_SEVERITY_STYLES = {
-    DiagnosticSeverity.OK: ("good", "green"),
-    DiagnosticSeverity.WARNING: ("warn", "yellow"),
-    DiagnosticSeverity.ERROR: ("BAD", "bold red"),
-    DiagnosticSeverity.SKIPPED: ("-", "dim"),
+_STYLES = {
+    DiagnosticSeverity.OK.value: ("good", "green"),
+    DiagnosticSeverity.WARNING.value: ("warn", "yellow"),
+    DiagnosticSeverity.ERROR.value: ("BAD", "bold red"),
+    DiagnosticSeverity.SKIPPED.value: ("-", "dim"),
 }
 
 
@@ -33,7 +34,7 @@ _SEVERITY_STYLES = {
     ],
 )
 @click.argument("file", type=LINE_FILE, required=False)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
+@json_option("edgeinspect.cli._results:DoctorReport")
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
     """Check this PC, and what the line in FILE requires of it; change nothing.
@@ -43,15 +44,21 @@ def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
     """
     loaded = load_config(file) if file is not None else None
     diagnostics = list(run_checks(Host(), SystemClock(), loaded))
-    if as_json:
-        echo(msgspec.json.format(msgspec.json.encode(diagnostics), indent=2).decode())
-    else:
-        console = Console()
-        console.print(_table(diagnostics))
-        for diagnostic in diagnostics:
-            if diagnostic.remedy:
-                console.print(Text.assemble((diagnostic.check, "bold"), f": {diagnostic.remedy}"))
-    return _exit_code(diagnostics, strict=strict)
+    code = _exit_code(diagnostics, strict=strict)
+    counts = Counter(diagnostic.state.value for diagnostic in diagnostics)
+    report = DoctorReport(
+        passed=code == EXIT_OK,
+        exit_code=code,
+        counts={severity.value: counts[severity.value] for severity in DiagnosticSeverity},
+        diagnostics=[
+            DiagnosticResult(
+                check=each.check, state=each.state.value, found=each.found, remedy=each.remedy
+            )
+            for each in diagnostics
+        ],
+    )
+    print_result(report, as_json, _show)
+    return code
 
 
 def _exit_code(diagnostics: list[Diagnostic], *, strict: bool) -> int:
@@ -66,11 +73,18 @@ def _exit_code(diagnostics: list[Diagnostic], *, strict: bool) -> int:
     return EXIT_TEMPFAIL if all(check.startswith("camera.") for check in checks) else EXIT_CONFIG
 
 
-def _table(diagnostics: list[Diagnostic]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "check", "found"):
-        table.add_column(heading, header_style="dim", overflow="fold")
-    for diagnostic in diagnostics:
-        words, style = _SEVERITY_STYLES[diagnostic.state]
-        table.add_row(Text(words, style=style), diagnostic.check, Text(diagnostic.found))
-    return table
+def _show(report: DoctorReport) -> None:
+    table = TextTable(Column("", fixed=True), Column("check", fixed=True), "found")
+    for diagnostic in report.diagnostics:
+        word, style = _STYLES[diagnostic.state]
+        table.add_row(Text(word, style=style), diagnostic.check, diagnostic.found)
+    print_table(table)
+    for diagnostic in report.diagnostics:
+        if diagnostic.remedy:
+            print_text(Text.assemble((diagnostic.check, "bold"), f": {diagnostic.remedy}"))
+    errors, warnings = (
+        report.counts[severity.value]
+        for severity in (DiagnosticSeverity.ERROR, DiagnosticSeverity.WARNING)
+    )
+    found = f"{format_number_of(errors, 'error')}, {format_number_of(warnings, 'warning')}"
+    print_text(Text(found, style="bold green" if report.passed else "bold red"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import KEYS_FOLDER, NEW_FOLDER, PUBLIC_KEY
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._results import ClientKey, ClientKeys
+from edgeinspect.cli._tables import Column, TextTable, print_table
+from edgeinspect.cli._terminal import echo
 from edgeinspect.wire import curve_keys as key_files
 
 
@@ -63,9 +65,18 @@ def allow(folder: Path, public: Path, name: str | None) -> None:
 
 @keys.command("list", examples=[("List who may connect", "edgeinspect keys list keys")])
 @click.argument("folder", type=KEYS_FOLDER)
-def list_(folder: Path) -> None:
+@json_option("edgeinspect.cli._results:ClientKeys")
+def list_(folder: Path, as_json: bool) -> None:
     """List the clients admitted to the line whose keys are in FOLDER."""
-    table = Table("client", "public key", box=None, pad_edge=False)
-    for name, key in key_files.read_clients(folder).items():
-        table.add_row(name, key)
-    Console().print(table)
+    clients = [
+        ClientKey(client=name, public_key=key)
+        for name, key in key_files.read_clients(folder).items()
+    ]
+    print_result(ClientKeys(folder=str(folder), clients=clients), as_json, _show_clients)
+
+
+def _show_clients(result: ClientKeys) -> None:
+    table = TextTable("client", Column("public key", fixed=True))
+    for each in result.clients:
+        table.add_row(each.client, each.public_key)
+    print_table(table, empty=f"no client is admitted by {result.folder}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +11,29 @@ import click
 from rich.text import Text
 
 from edgeinspect.cli._command import Group
-from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, parse_timestamp, with_options
+from edgeinspect.cli._json_output import json_option, print_json_line, print_result
+from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, with_options
 from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_FILE, SPOOL
+from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._tables import format_utc, plain_table, plain_text, wide_console
+from edgeinspect.cli._results import (
+    EpochResult,
+    LedgerCopyResult,
+    LedgerEvent,
+    LedgerExport,
+    LedgerRow,
+    LedgerVerification,
+)
+from edgeinspect.cli._tables import (
+    Cell,
+    Column,
+    TextTable,
+    format_number_of,
+    format_time,
+    number,
+    print_table,
+    print_text,
+)
 from edgeinspect.cli._terminal import echo, echo_json
 from edgeinspect.domain import Decision, Reason, SystemClock
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, UsageError
@@ -24,7 +42,6 @@ from edgeinspect.storage.ledger import (
     EpochCheck,
     LedgerCopy,
     VerdictFilter,
-    VerificationReport,
     back_up_ledger,
     export_csv,
     export_parquet,
@@ -35,10 +52,10 @@ from edgeinspect.storage.ledger import (
     restore_ledger,
 )
 from edgeinspect.storage.ledger import verify_ledger as verify_ledger
-from edgeinspect.system import DecodeError, decode_json, user_name
 
 if TYPE_CHECKING:
     from edgeinspect.config import LineConfig
+from edgeinspect.system import DecodeError, decode_json, format_utc, user_name
 
 _MAX_SHOWN_PROBLEMS = 50
 _MAX_SEQ = (1 << 63) - 1
@@ -78,7 +95,8 @@ def ledger() -> None:
     type=SPOOL,
     help="Check this spool too: it has the newest frames.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
+@QUIET
+@json_option("edgeinspect.cli._results:LedgerVerification")
 def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     """Check that every frame has exactly one verdict.
 
@@ -89,19 +107,19 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     spool = spool or its_spool
     if spool is None:
         echo("Without --spool only the ledger is checked.", err=True)
-    report = verify_ledger(path, spool)
-    if as_json:
-        epochs = [_epoch_dict(epoch) for epoch in report.epochs]
-        document = {
-            "holds": report.is_consistent,
-            "problems": report.problems,
-            "notes": report.notes,
-            "removed": report.removed,
-            "epochs": epochs,
-        }
-        echo(json.dumps(document, indent=2))
-    else:
-        _print_report(report)
+    with progress_bar("verifying") as progress:
+        report = verify_ledger(path, spool, progress)
+    result = LedgerVerification(
+        holds=report.is_consistent,
+        ledger=str(path),
+        spool=None if spool is None else str(spool),
+        epochs=[_epoch_result(epoch) for epoch in report.epochs],
+        problems=report.problems,
+        notes=report.notes,
+        skipped=report.skipped,
+        removed=report.removed,
+    )
+    print_result(result, as_json, _show_verification)
     return EXIT_OK if report.is_consistent else EXIT_DATAERR
 
 
@@ -144,7 +162,7 @@ _filter_options = with_options(
 @click.argument("file", type=LEDGER)
 @_filter_options
 @LIMIT
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option("edgeinspect.cli._results:LedgerRow", "edgeinspect.domain:Verdict", lines=True)
 @click.option("--whole", is_flag=True, help="The complete JSON of each verdict, as published.")
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -> None:
     """List verdicts, the newest first.
@@ -152,8 +170,17 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
     FILE is the line's file, or its ledger.
     """
     wanted = _parse_filter(filters, limit)
-    table = plain_table(
-        "seq", "captured", "camera", "decision", "reason", "classes", "part", "p", "ms", "image"
+    table = TextTable(
+        number("seq"),
+        Column("captured", fixed=True),
+        Column("camera", fixed=True),
+        Column("decision", fixed=True),
+        Column("reason", fixed=True),
+        Column("classes", optional=True),
+        number("p", optional=True),
+        number("ms", optional=True),
+        Column("part", optional=True),
+        Column("image", optional=True, is_path=True),
     )
     with closing(open_ledger(_find_files(file)[0])) as database:
         for row in find_verdicts(database, wanted):
@@ -161,11 +188,13 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
             if whole:
                 echo_json(read_body(database, value["seq"]) or b"")
             elif as_json:
-                echo(json.dumps(value))
+                print_json_line(_ledger_row(value))
             else:
                 table.add_row(*_cells(value))
     if not (whole or as_json):
-        wide_console().print(table)
+        print_table(table, empty=_describe_no_verdicts(wanted))
+        if len(table) == limit:
+            echo(f"These are the newest {limit}: --limit shows more.", err=True)
 
 
 @ledger.command(
@@ -196,7 +225,11 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
     type=OUTPUT_FILE,
     help="Write a Parquet file.",
 )
-def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **filters: Any) -> None:
+@QUIET
+@json_option("edgeinspect.cli._results:LedgerExport")
+def export(
+    file: Path, csv_path: Path | None, parquet_path: Path | None, as_json: bool, **filters: Any
+) -> None:
     """Write verdicts to a CSV or Parquet file, the newest first.
 
     FILE is the line's file, or its ledger.
@@ -204,13 +237,25 @@ def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **filte
     if (csv_path is None) == (parquet_path is None):
         raise UsageError("give one of --csv and --parquet")
     wanted = _parse_filter(filters, None)
-    with closing(open_ledger(_find_files(file)[0])) as database:
+    with (
+        closing(open_ledger(_find_files(file)[0])) as database,
+        progress_bar("exporting") as progress,
+    ):
         if csv_path is not None:
-            count = export_csv(database, wanted, csv_path)
+            count = export_csv(database, wanted, csv_path, progress)
         else:
             assert parquet_path is not None
-            count = export_parquet(database, wanted, parquet_path)
-    echo(f"{count} verdicts")
+            count = export_parquet(database, wanted, parquet_path, progress)
+    result = LedgerExport(
+        verdicts=count,
+        file=str(csv_path or parquet_path),
+        format="csv" if csv_path is not None else "parquet",
+    )
+    print_result(
+        result,
+        as_json,
+        lambda it: print_text(f"{format_number_of(it.verdicts, 'verdict')} in {it.file}"),
+    )
 
 
 @ledger.command(
@@ -219,24 +264,37 @@ def export(file: Path, csv_path: Path | None, parquet_path: Path | None, **filte
 )
 @click.argument("file", type=LEDGER)
 @LIMIT
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option("edgeinspect.cli._results:LedgerEvent", lines=True)
 def events_(file: Path, limit: int, as_json: bool) -> None:
     """List a line's events other than verdicts, the newest first.
 
     FILE is the line's file, or its ledger.
     """
-    table = plain_table("at", "epoch", "what", "by", "detail")
+    table = TextTable(
+        Column("at", fixed=True),
+        number("epoch"),
+        Column("what", fixed=True),
+        Column("by", optional=True),
+        "detail",
+    )
     with closing(open_ledger(_find_files(file)[0])) as database:
         for event in read_events(database, limit):
             if as_json:
-                fields = ("at_utc_ns", "epoch", "kind", "actor")
-                document = {name: getattr(event, name) for name in fields}
-                echo(json.dumps({**document, "detail": _detail(event.detail)}))
+                print_json_line(
+                    LedgerEvent(
+                        at=format_utc(event.at_utc_ns),
+                        at_utc_ns=event.at_utc_ns,
+                        epoch=event.epoch,
+                        kind=event.kind,
+                        actor=event.actor,
+                        detail=_detail(event.detail),
+                    )
+                )
             else:
                 columns = (str(event.epoch), event.kind, event.actor, event.detail)
-                table.add_row(format_utc(event.at_utc_ns), *map(plain_text, columns))
+                table.add_row(format_time(event.at_utc_ns), *columns)
     if not as_json:
-        wide_console().print(table)
+        print_table(table, empty="no events")
 
 
 @ledger.command(
@@ -246,7 +304,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
 )
 @click.argument("file", type=LEDGER)
 @click.argument("target", metavar="TO", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option("edgeinspect.cli._results:LedgerCopyResult")
 def backup(file: Path, target: Path, as_json: bool) -> None:
     """Copy the ledger while the line runs, and verify the copy.
 
@@ -256,11 +314,7 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
     """
     path, _spool = _find_files(file)
     copy = back_up_ledger(path, target / path.name if target.is_dir() else target)
-    if as_json:
-        echo(json.dumps(_copy_dict(copy)))
-        return
-    echo(f"{copy.path}: {_copy_words(copy)}")
-    _print_copied_problems(copy)
+    print_result(_copy_result(copy), as_json, _show_copy)
 
 
 @ledger.command(
@@ -283,7 +337,7 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
     type=IntRange(0, _MAX_SEQ),
     help="The number of the last frame that the line inspected; estimated by default.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option("edgeinspect.cli._results:LedgerCopyResult")
 def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
     """Restore a line's ledger from a backup.
 
@@ -303,42 +357,42 @@ def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
         actor=user_name(os.getuid()),
         after=after,
     )
-    skipped = restored.skipped
-    if as_json:
-        echo(json.dumps({**_copy_dict(restored.copy), "skipped": skipped}))
-        return
-    echo(f"{path}: {_copy_words(restored.copy)}")
-    if skipped is not None:
-        echo(
-            f"ids {skipped[0]} to {skipped[1]} are skipped, since the line may have given them "
-            "after the backup"
-        )
-    _print_copied_problems(restored.copy)
+    result = _copy_result(restored.copy)
+    result.path = str(path)
+    result.skipped = restored.skipped
+    print_result(result, as_json, _show_copy)
 
 
-def _copy_dict(copy: LedgerCopy) -> dict[str, Any]:
-    return {
-        "path": str(copy.path),
-        "size_bytes": copy.size_bytes,
-        "verdicts": copy.verdicts,
-        "last_seq": copy.last_seq,
-        "last_utc_ns": copy.last_utc_ns,
-        "holds": copy.report.is_consistent,
-        "problems": copy.report.problems,
-    }
-
-
-def _copy_words(copy: LedgerCopy) -> str:
-    if copy.last_utc_ns is None:
-        return "no verdicts"
-    return (
-        f"{copy.verdicts} verdicts, the last {copy.last_seq} of {format_utc(copy.last_utc_ns)}, "
-        f"{copy.size_bytes / 1e6:.1f} MB"
+def _copy_result(copy: LedgerCopy) -> LedgerCopyResult:
+    at = copy.last_utc_ns
+    return LedgerCopyResult(
+        path=str(copy.path),
+        size_bytes=copy.size_bytes,
+        verdicts=copy.verdicts,
+        last_seq=copy.last_seq,
+        last_at=None if at is None else format_utc(at),
+        last_utc_ns=at,
+        holds=copy.report.is_consistent,
+        problems=copy.report.problems,
     )
 
 
-def _print_copied_problems(copy: LedgerCopy) -> None:
-    if not copy.report.is_consistent:
+def _show_copy(result: LedgerCopyResult) -> None:
+    if result.last_utc_ns is None:
+        print_text(f"{result.path}: no verdicts")
+    else:
+        print_text(
+            f"{result.path}: {format_number_of(result.verdicts, 'verdict')}, the last "
+            f"{result.last_seq} of {format_time(result.last_utc_ns)}, "
+            f"{result.size_bytes / 1e6:.1f} MB"
+        )
+    if result.skipped is not None:
+        first, last = result.skipped
+        print_text(
+            f"ids {first} to {last} are skipped, since the "
+            "line may have given them after the backup"
+        )
+    if not result.holds:
         echo("The ledger itself has problems, which `edgeinspect ledger verify` lists.", err=True)
 
 
@@ -372,70 +426,91 @@ def _parse_filter(filters: dict[str, Any], limit: int | None) -> VerdictFilter:
     for word in filters.values():
         if isinstance(word, str) and not word.isprintable():
             raise UsageError(f"{word!r} has unprintable characters, which no name in a ledger has")
-    return VerdictFilter(
-        since_utc_ns=parse_timestamp(filters.pop("since")),
-        until_utc_ns=parse_timestamp(filters.pop("until")),
-        limit=limit,
-        **filters,
-    )
+    return VerdictFilter(limit=limit, **filters)
 
 
-def _print_report(report: VerificationReport) -> None:
-    table = plain_table(
-        "epoch",
-        "started",
-        "ended",
-        "frames",
-        "captured",
-        "pass",
-        "reject",
-        "no verdict",
-        "late",
-        "gaps",
-        "damaged",
-        "",
+def _describe_no_verdicts(wanted: VerdictFilter) -> str:
+    """Return a sentence about an empty result, with the period and whether it was filtered."""
+    since, until = wanted.since_utc_ns, wanted.until_utc_ns
+    if since is not None and until is not None:
+        period = f" between {format_time(since)} and {format_time(until)}"
+    elif since is not None:
+        period = f" since {format_time(since)}"
+    else:
+        period = "" if until is None else f" before {format_time(until)}"
+    others = (
+        wanted.decision,
+        wanted.reason,
+        wanted.class_name,
+        wanted.camera,
+        wanted.part_id,
+        wanted.seq,
     )
-    newest = max((epoch.epoch for epoch in report.epochs), default=0)
-    for epoch in report.epochs:
+    filtered = " with these properties" if any(each is not None for each in others) else ""
+    return f"no verdicts{filtered}{period}"
+
+
+def _show_verification(result: LedgerVerification) -> None:
+    table = TextTable(
+        number("epoch"),
+        Column("started", fixed=True),
+        Column("ended", fixed=True, optional=True),
+        number("captured"),
+        number("pass"),
+        number("reject"),
+        number("no verdict"),
+        number("late", optional=True),
+        number("gaps", optional=True),
+        number("damaged", optional=True),
+        Column("frames", fixed=True, optional=True),
+        Column("", fixed=True),
+    )
+    newest = max((epoch.epoch for epoch in result.epochs), default=0)
+    for epoch in result.epochs:
         open_end = "running, or was killed" if epoch.epoch == newest else "was killed"
         table.add_row(
             str(epoch.epoch),
-            format_utc(epoch.started_at_utc_ns),
-            format_utc(epoch.ended_at_utc_ns) if epoch.ended_at_utc_ns else open_end,
+            format_time(epoch.started_at_utc_ns),
+            format_time(epoch.ended_at_utc_ns) if epoch.ended_at_utc_ns else open_end,
+            epoch.captured,
+            epoch.passed,
+            epoch.reject,
+            epoch.no_verdict,
+            epoch.late,
+            epoch.gaps,
+            epoch.damaged,
             f"{epoch.first_seq}..{epoch.last_seq}" if epoch.last_seq else "-",
-            str(epoch.captured),
-            str(epoch.passed),
-            str(epoch.reject),
-            str(epoch.no_verdict),
-            str(epoch.late),
-            str(epoch.gaps),
-            str(epoch.damaged),
-            Text("holds", "green") if epoch.is_consistent else Text("BROKEN", "bold red"),
+            Text("holds", "green") if epoch.holds else Text("BROKEN", "bold red"),
         )
-    console = wide_console()
-    console.print(table)
-    for filters in report.notes[:_MAX_SHOWN_PROBLEMS]:
-        console.print(Text(filters, style="yellow"))
-    for problem in report.problems[:_MAX_SHOWN_PROBLEMS]:
-        console.print(Text(problem, style="red"))
-    if (more := len(report.problems) - _MAX_SHOWN_PROBLEMS) > 0:
-        console.print(Text(f"and {more} more", style="red"))
+    print_table(table, empty="the line has not run yet: no epochs")
+    for note in result.notes[:_MAX_SHOWN_PROBLEMS]:
+        print_text(Text(note, style="yellow"))
+    for problem in result.problems[:_MAX_SHOWN_PROBLEMS]:
+        print_text(Text(problem, style="red"))
+    if (more := len(result.problems) - _MAX_SHOWN_PROBLEMS) > 0:
+        print_text(Text(f"and {more} more; --json lists all", style="red"))
 
 
-def _cells(value: dict[str, Any]) -> tuple[str | Text, ...]:
+def _cells(value: dict[str, Any]) -> tuple[Cell, ...]:
     prob = value["defect_prob"]
     return (
         str(value["seq"]),
-        format_utc(value["captured_at_utc_ns"]),
-        plain_text(value["camera"]),
+        format_time(value["captured_at_utc_ns"]),
+        value["camera"],
         value["decision"],
         value["reason"],
-        plain_text(value["classes"]),
-        plain_text(value["part_id"] or ""),
+        value["classes"],
         "" if prob is None else f"{prob:.2f}",
         f"{value['total_us'] / 1000:.1f}",
-        plain_text(value["label"] or ""),
+        value["part_id"],
+        value["label"],
     )
+
+
+def _ledger_row(value: dict[str, Any]) -> LedgerRow:
+    flags = {name: bool(value[name]) for name in ("degraded", "simulated")}
+    at = format_utc(value["captured_at_utc_ns"])
+    return LedgerRow(**{**value, **flags, "captured_at": at})
 
 
 def _detail(text: str) -> Any:
@@ -446,19 +521,22 @@ def _detail(text: str) -> Any:
         return text
 
 
-def _epoch_dict(epoch: EpochCheck) -> dict[str, Any]:
-    fields = (
-        "epoch",
-        "started_at_utc_ns",
-        "ended_at_utc_ns",
-        "first_seq",
-        "last_seq",
-        "captured",
-        "passed",
-        "reject",
-        "no_verdict",
-        "late",
-        "gaps",
-        "damaged",
+def _epoch_result(epoch: EpochCheck) -> EpochResult:
+    started, ended = epoch.started_at_utc_ns, epoch.ended_at_utc_ns
+    return EpochResult(
+        epoch=epoch.epoch,
+        started_at=None if started is None else format_utc(started),
+        started_at_utc_ns=started,
+        ended_at=None if ended is None else format_utc(ended),
+        ended_at_utc_ns=ended,
+        first_seq=epoch.first_seq,
+        last_seq=epoch.last_seq,
+        captured=epoch.captured,
+        passed=epoch.passed,
+        reject=epoch.reject,
+        no_verdict=epoch.no_verdict,
+        late=epoch.late,
+        gaps=epoch.gaps,
+        damaged=epoch.damaged,
+        holds=epoch.is_consistent,
     )
-    return {name: getattr(epoch, name) for name in fields} | {"holds": epoch.is_consistent}

@@ -3,25 +3,49 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli import _model_actions as actions
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._json_output import json_option, print_json, print_result
 from edgeinspect.cli._model_build import build
 from edgeinspect.cli._model_import import import_
-from edgeinspect.cli._model_tables import print_comparison, version_entry, version_row
+from edgeinspect.cli._model_tables import (
+    print_comparison,
+    shadow_pair,
+    show_models,
+    version_entry,
+)
 from edgeinspect.cli._paths import IMAGES, LINE_FILE, SHADOW_RESULTS, STORE_FOLDER, STORED_MODEL
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._tables import plain_table, wide_console
+from edgeinspect.cli._results import (
+    ModelChange,
+    ModelDetails,
+    ModelEntry,
+    ModelList,
+    ModelRemoval,
+    ModelVerification,
+    ShadowResults,
+    VerifiedModel,
+)
+from edgeinspect.cli._tables import (
+    Column,
+    TextTable,
+    number,
+    print_facts,
+    print_table,
+    print_text,
+)
 from edgeinspect.cli._terminal import echo
+from edgeinspect.domain import NS_PER_S
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, ModelVersions, read_manifest
+from edgeinspect.system import format_local
 
 _STORE = click.option(
     "--store",
@@ -31,7 +55,6 @@ _STORE = click.option(
     help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
     "`edgeinspect version` names.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="As JSON, for a program.")
 _WHY = click.option("--why", metavar="TEXT", default="", help="Reason, for the history.")
 _BACKEND = click.option(
     "--backend",
@@ -77,79 +100,65 @@ def models() -> None:
     ],
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=STORED_MODEL)
-@_JSON
+@json_option("edgeinspect.cli._results:ModelList")
 @_STORE
 def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
     """List versions and their states. Ends with 65 if one cannot be read."""
-    table = plain_table(
-        "model",
-        "state",
-        "kind",
-        "precision",
-        "calibration",
-        "made",
-        "MB",
-        "p50/p99 ms",
-        "golden",
-        "",
-    )
-    entries: list[dict[str, Any]] = []
+    entries: list[ModelEntry] = []
     for name in names or store.names():
         _check_model_name(store, name)
         versions = store.model_versions(name)
         state = versions.read_state()
-        for version in versions.versions():
-            entry = version_entry(versions, state, version)
-            entries.append(entry)
-            table.add_row(*version_row(entry, state.stage_of(version), version in state.before))
-    if as_json:
-        echo(json.dumps(entries, indent=2))
-    else:
-        wide_console().print(table)
-        echo(f"store {store.root}")
-        for entry in entries:
-            if entry["problem"]:
-                echo(f"{entry['model']}: {entry['problem']}")
-    return EXIT_DATAERR if any(each["problem"] for each in entries) else EXIT_OK
+        entries += [version_entry(versions, state, version) for version in versions.versions()]
+    print_result(ModelList(store=str(store.root), models=entries), as_json, show_models)
+    return EXIT_DATAERR if any(each.problem for each in entries) else EXIT_OK
 
 
 @models.command(
     examples=[("Show a version and its history", "edgeinspect models show strip-gate/1")]
 )
 @click.argument("model", type=STORED_MODEL)
-@_JSON
+@json_option("edgeinspect.cli._results:ModelDetails")
 @_STORE
 def show(store: ModelStore, model: str, as_json: bool) -> None:
     """Show one version: its manifest, its state, its model's history."""
     name, version = store.parse_reference(model)
     versions = store.model_versions(name)
     state = versions.read_state()
-    manifest = read_manifest(versions.folder / str(version) / MANIFEST_FILE)
-    facts = {"state": state.stage_of(version).value, **msgspec.to_builtins(manifest)}
-    history = [msgspec.to_builtins(change) for change in state.history]
-    if as_json:
-        echo(json.dumps({**facts, "history": history}, indent=2, default=str))
+    folder = versions.folder / str(version)
+    result = ModelDetails(
+        model=f"{name}/{version}",
+        folder=str(folder.absolute()),
+        state=state.stage_of(version).value,
+        manifest=msgspec.to_builtins(read_manifest(folder / MANIFEST_FILE)),
+        history=[ModelChange(**msgspec.to_builtins(change)) for change in state.history],
+    )
+    print_result(result, as_json, _show_details)
+
+
+def _show_details(result: ModelDetails) -> None:
+    facts = {"model": result.model, "state": result.state, **result.manifest}
+    print_facts(
+        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for key, value in facts.items()
+        if value not in (None, "", [], {})
+    )
+    if not result.history:
         return
-    facts_table = Table(show_header=False, box=None, pad_edge=False)
-    facts_table.add_column(style="dim", no_wrap=True)
-    facts_table.add_column(overflow="fold")
-    for key, value in facts.items():
-        if value not in (None, "", [], {}):
-            facts_table.add_row(key, Text(value if isinstance(value, str) else json.dumps(value)))
-    console = wide_console()
-    console.print(facts_table)
-    if history:
-        history_table = plain_table("at", "who", "did", "version", "live then", "why")
-        for change in reversed(state.history):
-            history_table.add_row(
-                change.at,
-                Text(change.who),
-                change.did,
-                str(change.version),
-                str(change.live),
-                Text(change.why),
-            )
-        console.print(history_table)
+    table = TextTable(
+        Column("at", fixed=True), "who", "did", number("version"), number("live then"), "why"
+    )
+    for change in reversed(result.history):
+        table.add_row(
+            format_local(round(datetime.fromisoformat(change.at).timestamp()) * NS_PER_S),
+            change.who,
+            change.did,
+            str(change.version),
+            str(change.live),
+            change.why,
+        )
+    print_text("")
+    print_table(table)
 
 
 @models.command(
@@ -171,7 +180,7 @@ def show(store: ModelStore, model: str, as_json: bool) -> None:
 @click.option(
     "--measure", is_flag=True, help="Measure its latency here and write it into its manifest."
 )
-@_JSON
+@json_option("edgeinspect.cli._results:ModelVerification")
 @_STORE
 def verify(
     store: ModelStore,
@@ -192,23 +201,25 @@ def verify(
     if measure:
         actions.measure_latency(store, models[0], backend, "")
     refs = models or [f"{name}/{v}" for name in store.names() for v in store.versions(name)]
-    table = plain_table("model", "", "")
-    entries = []
+    verified = []
     for ref in refs:
         ref = "{}/{}".format(*store.parse_reference(ref))
         try:
             summary, is_valid = actions.verify_version(store, ref, backend), True
         except ModelError as error:
             summary, is_valid = str(error), False
-        entries.append({"model": ref, "good": is_valid, "words": summary})
-        table.add_row(
-            ref, Text("good", "green") if is_valid else Text("REFUSED", "bold red"), Text(summary)
-        )
-    if as_json:
-        echo(json.dumps(entries, indent=2))
-    else:
-        wide_console().print(table)
-    return EXIT_OK if all(each["good"] for each in entries) else EXIT_DATAERR
+        verified.append(VerifiedModel(model=ref, passed=is_valid, found=summary))
+    result = ModelVerification(passed=all(each.passed for each in verified), models=verified)
+    print_result(result, as_json, _show_verification)
+    return EXIT_OK if result.passed else EXIT_DATAERR
+
+
+def _show_verification(result: ModelVerification) -> None:
+    table = TextTable(Column("model", fixed=True), Column("", fixed=True), "")
+    for each in result.models:
+        word = Text("good", "green") if each.passed else Text("REFUSED", style="bold red")
+        table.add_row(each.model, word, each.found)
+    print_table(table, empty="the store has no models")
 
 
 @models.command(
@@ -308,7 +319,7 @@ def rollback(store: ModelStore, name: str, why: str, backend: str) -> None:
 @_WHY
 @_LINE
 @_RESULTS
-@_JSON
+@json_option("edgeinspect.cli._results:ShadowResults")
 @_STORE
 def shadow(
     store: ModelStore,
@@ -341,10 +352,11 @@ def shadow(
         store, name, version, actions.shadow_result_files(line, results)
     )
     if as_json:
-        echo(json.dumps(msgspec.to_builtins(comparisons), indent=2))
+        pairs = [shadow_pair(each) for each in comparisons]
+        print_json(ShadowResults(model=f"{name}/{version}", comparisons=pairs))
         return
     if not comparisons:
-        echo(f"{name}/{version} has no results in shadow here.")
+        print_text(f"{name}/{version} has no results in shadow here.")
     for entry in comparisons:
         print_comparison(entry)
 
@@ -365,18 +377,30 @@ def shadow(
     help="Number of previously live versions to keep.",
 )
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")
+@json_option("edgeinspect.cli._results:ModelRemoval")
 @_STORE
-def gc(store: ModelStore, names: tuple[str, ...], keep: int, yes: bool) -> None:
+def gc(store: ModelStore, names: tuple[str, ...], keep: int, yes: bool, as_json: bool) -> None:
     """Remove versions that are not live, in shadow, recently live, or newer than live."""
-    freed_bytes = 0
+    result = ModelRemoval(removed=yes, versions=[], freed_bytes=0)
     for name in names or store.names():
         _check_model_name(store, name)
         versions = store.model_versions(name)
         for version in versions.removable(keep):
             if yes:
-                freed_bytes += versions.remove(version)
-            echo(f"{name}/{version} {'removed' if yes else 'would be removed'}")
-    echo(f"{freed_bytes / 1e6:.1f} MB freed" if yes else "Nothing was removed: add --yes")
+                result.freed_bytes += versions.remove(version)
+            result.versions.append(f"{name}/{version}")
+    print_result(result, as_json, _show_removal)
+
+
+def _show_removal(result: ModelRemoval) -> None:
+    for model in result.versions:
+        print_text(f"{model} {'removed' if result.removed else 'would be removed'}")
+    if not result.versions:
+        print_text("No version is superfluous.")
+    elif result.removed:
+        print_text(f"{result.freed_bytes / 1e6:.1f} MB freed")
+    else:
+        print_text("Nothing was removed: add --yes")
 
 
 def _check_model_name(store: ModelStore, name: str) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from edgeinspect.cli._command import Command, Option
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE, RECORDING_OUTPUT
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._terminal import echo
+from edgeinspect.cli._results import RecordOutcome
+from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.system import configure, signal_handlers
 
 
@@ -60,6 +62,7 @@ from edgeinspect.system import configure, signal_handlers
 @OVERRIDES
 @LOG_FORMAT
 @LOG_LEVEL
+@json_option("edgeinspect.cli._results:RecordOutcome")
 def record(
     file: Path,
     out: Path,
@@ -70,6 +73,7 @@ def record(
     overrides: tuple[str, ...],
     log_format: str,
     log_level: str,
+    as_json: bool,
 ) -> None:
     """Record the running line that FILE describes, until stopped by Ctrl-C or SIGTERM.
 
@@ -90,7 +94,19 @@ def record(
     recorder = Recorder(file, overrides, out, limits, SystemClock())
     with signal_handlers(recorder.stop):
         summary = recorder.run()
-    echo(
-        f"recorded {summary.frames} frames in {out} ({summary.end_reason}); "
-        f"{summary.without_image} without image, {summary.missed} verdicts missed"
+    result = RecordOutcome(
+        out=str(out),
+        frames=summary.frames,
+        without_image=summary.without_image,
+        missed=summary.missed,
+        end_reason=summary.end_reason,
+    )
+    print_result(result, as_json, _show)
+
+
+def _show(result: RecordOutcome) -> None:
+    print_text(
+        f"recorded {format_number_of(result.frames, 'frame')} in {result.out} "
+        f"({result.end_reason}); {result.without_image} without image, "
+        f"{format_number_of(result.missed, 'verdict')} missed"
     )

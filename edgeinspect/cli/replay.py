@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
-import msgspec
-from rich.table import Table
-from rich.text import Text
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._paths import OUTPUT_FILE, OUTPUT_FOLDER, RECORDING, STORE_FOLDER
-from edgeinspect.cli._progress import progress_bar
-from edgeinspect.cli._tables import format_utc, plain_table, wide_console
-from edgeinspect.cli._terminal import echo
-from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
+from edgeinspect.cli._progress import QUIET, progress_bar
+from edgeinspect.cli._tables import (
+    Column,
+    TextTable,
+    format_number_of,
+    format_time,
+    number,
+    print_table,
+    print_text,
+)
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from edgeinspect.domain import Pixels, Verdict
@@ -86,7 +90,8 @@ _MAX_SHOWN = 20
     type=OUTPUT_FOLDER,
     help="Write the recorded images (PNG) and verdicts into a folder.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The summary as JSON, with the differences.")
+@QUIET
+@json_option("edgeinspect.tools.replay:ReplaySummary")
 def replay(
     recording: Path,
     engines: tuple[str, ...],
@@ -112,6 +117,8 @@ def replay(
     )
     from edgeinspect.wire import encode_message
 
+    if as_json and verdicts_path == Path("-"):
+        raise UsageError("--json and --verdicts - both write to stdout", remedy="Give a file")
     models = models_by_role(engines, ModelStore(store or default_root())) if engines else {}
     replay_overrides = ReplayOverrides(models, backend, overrides, store)
     with ExitStack() as stack:
@@ -135,7 +142,7 @@ def replay(
             progress=stack.enter_context(progress_bar("replaying")),
         )
     if as_json:
-        echo(json.dumps(msgspec.to_builtins(summary), indent=2))
+        print_json(summary)
     elif verdicts_path != Path("-"):
         _print_summary(summary)
     return EXIT_DATAERR if summary.different and not summary.has_overrides else EXIT_OK
@@ -148,24 +155,26 @@ def _open_output(path: Path | None, stack: ExitStack) -> BinaryIO | None:
 
 
 def _print_summary(summary: ReplaySummary) -> None:
-    console = wide_console()
     for line in _header_lines(summary):
-        console.print(Text(line), soft_wrap=True)
+        print_text(line)
     if summary.has_overrides or summary.different:
-        console.print(_decision_table(summary))
+        print_table(_decision_table(summary))
         if summary.classes:
-            console.print(_class_table(summary))
+            print_table(_class_table(summary))
         if summary.differences:
-            console.print(_difference_table(summary))
+            print_table(_difference_table(summary))
         if (more := summary.different - min(_MAX_SHOWN, len(summary.differences))) > 0:
-            console.print(f"and {more} more; --json lists them")
+            print_text(f"and {more} more; --json lists them")
     for line in _result_lines(summary):
-        console.print(Text(line), soft_wrap=True)
+        print_text(line)
 
 
 def _header_lines(summary: ReplaySummary) -> list[str]:
-    began, ended = format_utc(summary.first_utc_ns), format_utc(summary.last_utc_ns)
-    lines = [f"line {summary.line}, {summary.frames} frames, {began} to {ended}"]
+    frames = format_number_of(summary.frames, "frame")
+    lines = [f"line {summary.line}, {frames}"]
+    if summary.frames:
+        began, ended = format_time(summary.first_utc_ns), format_time(summary.last_utc_ns)
+        lines = [f"{lines[0]}, {began} to {ended}"]
     for role, names in sorted(summary.models.items()):
         before = ", ".join(summary.recorded_models.get(role, [])) or "unknown"
         now = ", ".join(names)
@@ -216,42 +225,50 @@ def _result_lines(summary: ReplaySummary) -> list[str]:
     return lines
 
 
-def _decision_table(summary: ReplaySummary) -> Table:
+def _decision_table(summary: ReplaySummary) -> TextTable:
     from edgeinspect.domain import Decision
 
-    table = plain_table("recorded", *(f"now {d.value}" for d in Decision))
+    table = TextTable("recorded", *(number(f"now {d.value}") for d in Decision))
     for before in Decision:
         table.add_row(
-            before.value, *(str(summary.count_transitions(before, after)) for after in Decision)
+            before.value, *(summary.count_transitions(before, after) for after in Decision)
         )
     return table
 
 
-def _class_table(summary: ReplaySummary) -> Table:
-    table = plain_table("class", "recorded", "now", "only now", "no more")
+def _class_table(summary: ReplaySummary) -> TextTable:
+    table = TextTable(
+        "class", number("recorded"), number("now"), number("only now"), number("no more")
+    )
     for name, count in sorted(summary.classes.items()):
-        table.add_row(
-            Text(name), str(count.recorded), str(count.replayed), str(count.gained), str(count.lost)
-        )
+        table.add_row(name, count.recorded, count.replayed, count.gained, count.lost)
     return table
 
 
-def _difference_table(summary: ReplaySummary) -> Table:
-    table = plain_table("seq", "captured", "camera", "part", "recorded", "now", "differs in")
+def _difference_table(summary: ReplaySummary) -> TextTable:
+    table = TextTable(
+        number("seq"),
+        "recorded",
+        "now",
+        "differs in",
+        Column("captured", fixed=True, optional=True),
+        Column("camera", optional=True),
+        Column("part", optional=True),
+    )
     for difference in summary.differences[:_MAX_SHOWN]:
         table.add_row(
             str(difference.seq),
-            format_utc(difference.captured_at_utc_ns),
-            Text(difference.camera),
-            Text(difference.part_id or ""),
             _verdict_text(difference.recorded),
             _verdict_text(difference.replayed),
             ", ".join(difference.fields),
+            format_time(difference.captured_at_utc_ns),
+            difference.camera,
+            difference.part_id,
         )
     return table
 
 
-def _verdict_text(verdict_summary: VerdictSummary) -> Text:
+def _verdict_text(verdict_summary: VerdictSummary) -> str:
     prob = "" if verdict_summary.defect_prob is None else f" p {verdict_summary.defect_prob:.3f}"
     classes = f" {','.join(verdict_summary.classes)}" if verdict_summary.classes else ""
-    return Text(f"{verdict_summary.decision} {verdict_summary.reason}{classes}{prob}")
+    return f"{verdict_summary.decision} {verdict_summary.reason}{classes}{prob}"

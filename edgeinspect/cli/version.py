@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-import json
 import platform
-from typing import Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect import __version__, registry
 from edgeinspect.cli._command import Command
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._results import PluginResult, StoreResult, VersionResult
+from edgeinspect.cli._tables import Column, TextTable, print_table
 from edgeinspect.storage.model_store import ModelStore
 
 _KINDS: tuple[tuple[str, registry.PluginKind], ...] = (
@@ -30,66 +30,75 @@ _KINDS: tuple[tuple[str, registry.PluginKind], ...] = (
         ("Attach it to a report", "edgeinspect version --json"),
     ],
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON, for a program or a report.")
+@json_option("edgeinspect.cli._results:VersionResult")
 def version(as_json: bool) -> None:
     """Show versions, available plugins, and why others are unavailable."""
-    facts = collect_versions()
-    if as_json:
-        echo(json.dumps(facts, indent=2))
-    else:
-        Console().print(_table(facts))
+    print_result(collect_versions(), as_json, _show)
 
 
-def collect_versions() -> dict[str, Any]:
+def collect_versions() -> VersionResult:
     """Return everything that `version` shows, without importing engine or camera libraries."""
     store = ModelStore()
-    facts: dict[str, Any] = {
-        "edgeinspect": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+    plugins = {
+        section: {name: _plugin_state(kind, name) for name in registry.plugin_names(kind)}
+        for section, kind in _KINDS
     }
-    for section, kind in _KINDS:
-        facts[section] = {name: _plugin_state(kind, name) for name in registry.plugin_names(kind)}
-    facts["store"] = {
-        "root": str(store.root),
-        "models": {name: list(store.versions(name)) for name in store.names()},
-    }
-    return facts
+    return VersionResult(
+        edgeinspect=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        backends=plugins["backends"],
+        cameras=plugins["cameras"],
+        plclinks=plugins["plclinks"],
+        store=StoreResult(
+            root=str(store.root),
+            models={name: list(store.versions(name)) for name in store.names()},
+        ),
+    )
 
 
-def _plugin_state(kind: registry.PluginKind, name: str) -> dict[str, Any]:
+def _plugin_state(kind: registry.PluginKind, name: str) -> PluginResult:
     reason = registry.missing_reason(kind, name)
     packages: dict[str, str] = {}
     if reason is None:
         for package, _extra in getattr(registry.load_plugin(kind, name), "REQUIRES", ()):
-            try:
-                packages[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:  # import and project name differ
-                packages[package] = "unknown"
-    return {"available": reason is None, "reason": reason, "packages": packages}
+            packages[package] = _package_version(package)
+    return PluginResult(available=reason is None, reason=reason, packages=packages)
 
 
-def _table(facts: dict[str, Any]) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("edgeinspect", facts["edgeinspect"])
-    table.add_row("python", facts["python"], facts["platform"])
+_distributions_by_import = functools.cache(importlib.metadata.packages_distributions)
+
+
+def _package_version(package: str) -> str:
+    """Return the version of the distribution that an import name belongs to."""
+    distributions = _distributions_by_import().get(package, [package])
+    try:
+        return importlib.metadata.version(distributions[0])
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _show(result: VersionResult) -> None:
+    table = TextTable(Column("", fixed=True), Column("", fixed=True), "")
+    table.add_row(Text("edgeinspect", style="dim"), result.edgeinspect)
+    table.add_row(Text("python", style="dim"), result.python, result.platform)
     for section, _kind in _KINDS:
+        plugins: dict[str, PluginResult] = getattr(result, section)
         label = section
-        for name, part in facts[section].items():
-            versions = ", ".join(f"{key} {value}" for key, value in part["packages"].items())
-            state = Text(versions or "built in") if part["available"] else Text(part["reason"])
-            state.stylize("green" if part["available"] else "yellow")
-            table.add_row(label, name, state)
+        for name, plugin in plugins.items():
+            versions = ", ".join(f"{key} {value}" for key, value in plugin.packages.items())
+            state = Text(versions or "built in") if plugin.available else Text(plugin.reason or "")
+            state.stylize("green" if plugin.available else "yellow")
+            table.add_row(Text(label, style="dim"), name, state)
             label = ""
     label = "models"
-    for name, versions in facts["store"]["models"].items():
-        listing = ", ".join(map(str, versions))
-        table.add_row(label, name, f"version {listing}")
+    for name, numbers in result.store.models.items():
+        word = "version" if len(numbers) == 1 else "versions"
+        table.add_row(Text(label, style="dim"), name, f"{word} {', '.join(map(str, numbers))}")
         label = ""
     if label:
-        table.add_row(label, "none", "")
-    table.add_row("store", Text(facts["store"]["root"]))
-    return table
+        table.add_row(Text(label, style="dim"), "none")
+    print_table(table)
+    store = TextTable(Column("", fixed=True), Column("", is_path=True))
+    store.add_row(Text(f"{'store':<11}", style="dim"), result.store.root)
+    print_table(store)

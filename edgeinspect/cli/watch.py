@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 
 import click
 from rich.text import Text
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option
 from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._paths import LINE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
@@ -17,7 +17,7 @@ from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Sub
 from edgeinspect.config import is_local
 from edgeinspect.domain import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
-from edgeinspect.system import escape_line
+from edgeinspect.system import escape_line, format_local
 from edgeinspect.wire import Heartbeat, Status
 
 NO_ANSWER_S = 1.5
@@ -37,7 +37,7 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
     ],
 )
 @click.argument("line", metavar="[FILE]", required=False, type=LINE)
-@click.option("--json", "as_json", is_flag=True, help="One JSON verdict a line, as on the wire.")
+@json_option("edgeinspect.domain:Verdict", lines=True)
 @click.option("--rejects", is_flag=True, help="Only rejects.")
 @click.option("--count", metavar="N", type=IntRange(1), help="End after this many verdicts.")
 @click.option(
@@ -147,9 +147,9 @@ class _MessagePrinter:
 
 def _verdict_line(verdict: Verdict) -> Text:
     """Return one verdict as one line."""
-    at = datetime.fromtimestamp(verdict.captured_at_utc_ns / 1e9).astimezone()
+    _day, _, at_time = format_local(verdict.captured_at_utc_ns, "milliseconds").partition("T")
     text = Text.assemble(
-        (at.time().isoformat("milliseconds") + f"{at:%z}", "dim"),
+        (at_time, "dim"),
         f" {verdict.seq:>7} {escape_line(verdict.camera):<8} ",
         (f"{verdict.decision.value:<10}", _COLOR[verdict.decision]),
         f" {verdict.reason.value:<16}",

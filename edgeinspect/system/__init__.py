@@ -44,6 +44,7 @@ from edgeinspect.system.regular_file import (
 )
 from edgeinspect.system.signals import signal_handlers
 from edgeinspect.system.systemd import WatchdogNotifier, sd_notify
+from edgeinspect.system.time_text import ParsedTime, format_local, format_utc, parse_time
 from edgeinspect.system.untrusted_text import (
     TableWriter,
     escape_json,
@@ -115,6 +116,11 @@ __all__ = [
     # systemd
     "WatchdogNotifier",
     "sd_notify",
+    # time text
+    "ParsedTime",
+    "format_local",
+    "format_utc",
+    "parse_time",
     # untrusted text
     "TableWriter",
     "escape_json",

@@ -249,7 +249,7 @@ def _stamp_local(
     _logger: Any, _name: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Add the local time with its UTC offset."""
-    event["timestamp"] = datetime.now().astimezone().strftime("%H:%M:%S%z")
+    event["timestamp"] = datetime.now().astimezone().timetz().isoformat("seconds")
     return event
 
 

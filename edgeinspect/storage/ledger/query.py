@@ -21,6 +21,7 @@ from edgeinspect.system import (
     DecodeError,
     TableWriter,
     atomic_file,
+    format_utc,
     json_decoder,
 )
 
@@ -34,6 +35,8 @@ _STORED = (
 )
 COLUMNS = (*_STORED, "label")
 """The columns of queries and exports, in order."""
+_CAPTURED_AT = COLUMNS.index("captured_at_utc_ns")
+_REPORT_EACH = 10_000
 
 
 _StoredRow = tuple[
@@ -218,8 +221,22 @@ def read_events(db: sqlite3.Connection, limit: int) -> list[StoredEvent]:
         raise DataError(f"the ledger cannot be read: {error}") from error
 
 
-def export_csv(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) -> int:
+def export_csv(
+    db: sqlite3.Connection,
+    criteria: VerdictFilter,
+    path: Path,
+    progress: Callable[[int], None] = lambda done: None,
+) -> int:
     """Write a CSV file with a header; return the number of verdicts.
+
+    A column `captured_at` (UTC, ISO 8601) is added: a spreadsheet rounds a number of
+    nanoseconds.
+
+    Args:
+        db: From `open_ledger`.
+        criteria: Which verdicts.
+        path: The file to write.
+        progress: Called now and then with the number of verdicts written.
 
     Raises:
         UsageError: The file cannot be written.
@@ -230,18 +247,25 @@ def export_csv(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) -> i
         count = 0
         text = io.TextIOWrapper(file, "utf-8", newline="")
         writer = TableWriter(text, "\r\n")
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, "captured_at"])
         for row in find_verdicts(db, criteria):
-            writer.writerow(row)
+            writer.writerow([*row, format_utc(row[_CAPTURED_AT])])
             count += 1
+            if count % _REPORT_EACH == 0:
+                progress(count)
         text.detach()
         return count
 
     return _export(db, path, write)
 
 
-def export_parquet(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) -> int:
-    """Write a Parquet file; return the number of verdicts.
+def export_parquet(
+    db: sqlite3.Connection,
+    criteria: VerdictFilter,
+    path: Path,
+    progress: Callable[[int], None] = lambda done: None,
+) -> int:
+    """Write a Parquet file as `export_csv`, `captured_at` as a timestamp; return the number.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -261,7 +285,9 @@ def export_parquet(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) 
             return pyarrow.bool_()
         return pyarrow.float64() if name == "defect_prob" else pyarrow.string()
 
-    schema = pyarrow.schema([(name, column_type(name)) for name in COLUMNS])
+    fields = [(name, column_type(name)) for name in COLUMNS]
+    at_type = pyarrow.timestamp("ns", tz="UTC")
+    schema = pyarrow.schema([*fields, ("captured_at", at_type)])
 
     def write(file: BinaryIO) -> int:
         count = 0
@@ -275,8 +301,10 @@ def export_parquet(db: sqlite3.Connection, criteria: VerdictFilter, path: Path) 
                     )
                     for name, c in columns
                 ]
+                arrays.append(pyarrow.array([row[_CAPTURED_AT] for row in batch], at_type))
                 writer.write_table(pyarrow.table(arrays, schema=schema))
                 count += len(batch)
+                progress(count)
         return count
 
     return _export(db, path, write)

@@ -6,6 +6,7 @@ import sqlite3
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from edgeinspect.wire import decode_verdict
 
 _SPOOL_ATTEMPTS = 5
 _SPOOL_PAUSE_S = 0.05
+_REPORT_EACH = 10_000
 
 
 @dataclass(slots=True)
@@ -149,13 +151,18 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def verify_ledger(path: Path, spool_path: Path | None = None) -> VerificationReport:
+def verify_ledger(
+    path: Path,
+    spool_path: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> VerificationReport:
     """Check contiguity, the counts, every body, and the spool; a daemon may be running.
 
     Args:
         path: The ledger.
         spool_path: The line's spool. Verdicts that both have must be equal, and verdicts that
             the ledger does not have yet must be valid in the spool.
+        progress: Called now and then with the verdicts read, and their number.
 
     Raises:
         DataError: The ledger cannot be read at all.
@@ -165,7 +172,7 @@ def verify_ledger(path: Path, spool_path: Path | None = None) -> VerificationRep
     scan = scan_spool(spool_path) if spool_path is not None else None
     with closing(open_ledger(path)) as db:
         try:
-            _VerdictScan(db, report, scan).run()
+            _VerdictScan(db, report, scan).run(progress)
             if spool_path is not None:
                 report.problems += _check_spool(spool_path, db)
         except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
@@ -190,7 +197,7 @@ class _VerdictScan:
             for number, *cause, dictionary in db.execute("SELECT * FROM causes")
         }
 
-    def run(self) -> None:
+    def run(self, progress: Callable[[int, int], None]) -> None:
         db = self._db
         # One snapshot, or an epoch that begins meanwhile would be read partially.
         db.execute("BEGIN")
@@ -200,9 +207,13 @@ class _VerdictScan:
             epoch, started, ended = msgspec.convert(row, tuple[int, int, int | None])
             self._epochs[epoch] = EpochCheck(epoch, started, ended)
         previous, last_epoch = self._check_removals() - 1, 0
-        for row in db.execute(
+        total = db.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+        rows = db.execute(
             f"SELECT {', '.join(OWN_COLUMNS)}, cause, body FROM verdicts ORDER BY seq"
-        ):
+        )
+        for done, row in enumerate(rows):
+            if done % _REPORT_EACH == 0:
+                progress(done, total)
             seq, epoch = row[0], row[1]
             check = self._epoch(epoch)
             before, previous = previous, self._pass_skipped(previous, seq)
@@ -215,6 +226,7 @@ class _VerdictScan:
                 self._add_problem(f"verdict {seq} is of an epoch that had already ended")
             previous, last_epoch = seq, max(epoch, last_epoch)
             self._count(check, row)
+        progress(total, total)
         self._pass_skipped(previous, 1 << 63)
         for epoch, late in db.execute("SELECT epoch, count(*) FROM late GROUP BY epoch"):
             self._epoch(epoch).late = late

@@ -59,11 +59,11 @@ def test_promote_list_and_roll_back(run: Run, root: Path) -> None:
     assert code == 0
     assert "tiny-gate/1 is live; tiny-gate/3 was" in out
     code, out, _ = run("list", "--json")
-    states = {each["model"]: each["state"] for each in json.loads(out)}
+    states = {each["model"]: each["state"] for each in json.loads(out)["models"]}
     assert states == {"tiny-gate/1": "live", "tiny-gate/2": "candidate", "tiny-gate/3": "candidate"}
     assert "was live" in run("list")[1]
     code, out, _ = run("show", "tiny-gate", "--json")
-    assert json.loads(out)["version"] == 1
+    assert json.loads(out)["manifest"]["version"] == 1
     assert json.loads(out)["history"][0]["why"] == "trial"
     assert "trial" in run("show", "tiny-gate")[1]
     assert run("rollback", "tiny-gate", "--backend", "none")[0] == 0
@@ -116,7 +116,7 @@ def test_golden_frames_and_latency_are_written_into_the_manifest(run: Run, root:
     assert code == 0
     assert "1 golden frames" in out
     code, out, _ = run("show", "tiny-gate/2", "--json")
-    shown = json.loads(out)
+    shown = json.loads(out)["manifest"]
     assert shown["latency"][0]["backend"] == "ort"
     assert shown["latency"][0]["p99_us"] >= shown["latency"][0]["p50_us"] > 0
     assert shown["golden"]["file"] == "golden.npz"
@@ -268,7 +268,7 @@ def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
     assert "pit" in out
     assert "different frames: 51" in out
     captured = json.loads(run("shadow", "tiny-gate", "--results", str(results_path), "--json")[1])
-    assert captured[0]["classes"]["pit"]["only_live"] == 1
+    assert captured["comparisons"][0]["classes"]["pit"]["only_live"] == 1
     results_path.write_bytes(b"no database at all, and long enough to be read as one" * 100)
     assert run("shadow", "tiny-gate", "--results", str(results_path))[0] == 65
     assert run("shadow", "tiny-gate", "--stop")[0] == 0

@@ -46,6 +46,7 @@ from edgeinspect.storage.ledger.query import (
 from edgeinspect.storage.ledger.schema import SCHEMA_VERSION, compress, decompress
 from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
+from edgeinspect.system import format_utc
 from edgeinspect.system.untrusted_text import escape_cell
 from tests.ledger_fixture import LedgerFixture
 
@@ -653,10 +654,12 @@ def test_csv_is_read_back_unchanged(ledger: LedgerFixture, tmp_path: Path) -> No
         rows = list(find_verdicts(db, VerdictFilter()))
     with target.open(newline="", encoding="utf-8") as file:
         head, *lines = csv.reader(file)
-    assert tuple(head) == COLUMNS
-    assert lines == [
+    assert tuple(head) == (*COLUMNS, "captured_at")
+    assert [line[:-1] for line in lines] == [
         ["" if value is None else str(escape_cell(value)) for value in row] for row in rows
     ]
+    at = COLUMNS.index("captured_at_utc_ns")
+    assert [line[-1] for line in lines] == [format_utc(row[at]) for row in rows]
     assert lines[0][COLUMNS.index("part_id")] == 'a "quoted",\\r\\npart, é'
 
 
@@ -688,8 +691,11 @@ def test_parquet_is_read_back_unchanged(ledger: LedgerFixture, tmp_path: Path) -
         assert export_parquet(db, VerdictFilter(), target) == 12_006  # more than one batch
         rows = list(find_verdicts(db, VerdictFilter()))
     table = parquet.read_table(target)
-    assert tuple(table.column_names) == COLUMNS
-    assert list(zip(*table.to_pydict().values(), strict=True)) == rows
+    assert tuple(table.column_names) == (*COLUMNS, "captured_at")
+    assert list(zip(*table.select(COLUMNS).to_pydict().values(), strict=True)) == rows
+    at = [row[COLUMNS.index("captured_at_utc_ns")] for row in rows]
+    assert table.column("captured_at").cast("int64").to_pylist() == at
+    assert str(table.schema.field("captured_at").type) == "timestamp[ns, tz=UTC]"
     assert str(table.schema.field("degraded").type) == "bool"
 
 
@@ -805,7 +811,7 @@ def test_command_line(ledger: LedgerFixture, tmp_path: Path) -> None:
     assert output.encode() == (ledger.spool.read(5) or b"") + b"\n"
     assert "[b]me" in run("events", path)[1]
     assert json.loads(run("events", path, "--json")[1])["detail"] == {"what": "[/]\x1b"}
-    assert run("export", path, "--csv", str(tmp_path / "out.csv"))[1] == "5 verdicts\n"
+    assert run("export", path, "--csv", str(tmp_path / "out.csv"))[1].startswith("5 verdicts in ")
 
 
 def test_a_configuration_names_ledger_and_spool(ledger: LedgerFixture, tmp_path: Path) -> None:
@@ -917,7 +923,8 @@ def test_bodies_and_events_of_another_type_are_reported(
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["query", "LEDGER", "--since", "yesterday"], 64),
+        (["query", "LEDGER", "--since", "some day"], 64),
+        (["query", "LEDGER", "--since", "yesterday"], 0),
         (["query", "LEDGER", "--since", "-99999999999999d"], 64),
         (["query", "LEDGER", "--since", "-999999999d"], 64),
         (["query", "LEDGER", "--since", "2026-01-31T06:00Z"], 0),

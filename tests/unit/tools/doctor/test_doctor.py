@@ -352,13 +352,16 @@ def test_the_exit_code_depends_on_the_failed_checks(
     assert main(["doctor", *options]) == code
     assert f"do {next(iter(states))}" in capsys.readouterr().out
     assert main(["doctor", "--json", *options]) == code
-    reported = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
+    assert report["exit_code"] == code
+    assert report["passed"] == (code == 0)
+    reported = report["diagnostics"]
     assert [(f["check"], f["state"]) for f in reported] == [(n, s.value) for n, s in states.items()]
 
 
 def test_this_pc_can_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) in (0, 78)
-    reported = json.loads(capsys.readouterr().out)
+    reported = json.loads(capsys.readouterr().out)["diagnostics"]
     assert {"processor.governor", "time.synchronous", "storage.disk"} <= {
         f["check"] for f in reported
     }
