@@ -4,7 +4,7 @@ A file outside docs/ that a page links to becomes a page below `repository/`, un
 Markdown as it is, anything else as highlighted text with a link to the file itself. So links that
 are right in the repository, and on its forge, are right on the site too, also without a network.
 
-A table's row that begins with a key, an event or another word in code has an anchor, and is a
+A table's row that begins with a key, an event or another name has an anchor, and is a
 result of the search of its own: a search for `budget_ms` ends at its row, not above its table.
 """
 
@@ -32,15 +32,18 @@ ALWAYS = ("*.md", "examples/**/*.*", "benchmarks/*.md")
 BINARY = {".png", ".jpg", ".bin", ".onnx", ".xml"}
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".cfg": "ini"}
 BOOST = (
+    ("howto/README.md", 0.3),
+    ("reference/README.md", 0.3),
+    ("index.md", 0.5),
     ("repository/CHANGELOG.md", 0.2),
     ("repository/README.md", 0.4),
-    ("repository/", 0.5),
+    ("repository/", 0.3),
     ("explanation/decisions/", 0.4),
     ("reference/config_changes.md", 0.4),
     ("tutorial/", 0.8),
-    ("reference/events.md", 0.8),
-    ("howto/", 1.5),
-    ("troubleshooting", 1.5),
+    ("howto/", 2.0),
+    ("troubleshooting", 2.0),
+    ("readers/", 1.5),
 )
 """Weight of a page in the search, by the beginning of its path; the first that fits."""
 
@@ -50,7 +53,8 @@ _rows: list[dict[str, Any]] = []
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 _ROW = re.compile(
     r'<h[1-6] id="(?P<section>[^"]+)"'
-    r"|<tr>\s*<td[^>]*><code>(?P<name>[^<]+)</code></td>.*?</tr>",
+    r"|<thead>\s*<tr>\s*<th[^>]*>(?P<head>.*?)</th>"
+    r"|<tr>\s*<td[^>]*>(?P<first>.*?)</td>.*?</tr>",
     re.DOTALL,
 )
 _CELL = re.compile(r"<td[^>]*>(.*?)</td>", re.DOTALL)
@@ -118,23 +122,32 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
         r"(?<=<td>)<code>[^<]*</code>", lambda code: code[0].replace("\\|", "|"), content
     )
     taken = set(_ID.findall(content))
-    section = ""
+    is_reference = page.file.src_uri.startswith("reference/")
+    section = head = ""
 
     def mark(match: re.Match[str]) -> str:
-        nonlocal section
+        nonlocal section, head
         if match["section"]:
             section = match["section"]
             return match[0]
-        name = html.unescape(match["name"])
-        anchor = re.sub(r"[^\w.-]+", "-", name).strip("-")
+        if match["head"] is not None:
+            head = _text(match["head"])
+            return match[0]
+        name = _text(match["first"])
+        is_named = match["first"].startswith(("<code>", "<strong>")) or is_reference
+        if not name or len(name) > 60 or not is_named:
+            return match[0]
+        title = f"{head} {name}" if name.isdecimal() else name
+        anchor = re.sub(r"[^\w.-]+", "-", title).strip("-")
         anchor = next(
             each
-            for each in (anchor, f"{section}-{anchor}", *(f"{anchor}-{n}" for n in range(2, 99)))
+            for each in (anchor, f"{section}-{anchor}", *(f"{anchor}-{n}" for n in range(2, 999)))
             if each not in taken
         )
         taken.add(anchor)
-        cells = [html.unescape(_TAG.sub("", cell)).strip() for cell in _CELL.findall(match[0])]
-        row = {"location": f"{page.url}#{anchor}", "title": name, "text": " · ".join(cells[1:])}
+        cells = [head, *map(_text, _CELL.findall(match[0])[1:])]
+        text = " · ".join(cell for cell in cells if cell)
+        row = {"location": f"{page.url}#{anchor}", "title": title, "text": html.escape(text)}
         if boost := page.meta.get("search", {}).get("boost"):
             row["boost"] = boost
         _rows.append(row)
@@ -144,6 +157,11 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
         )
 
     return _ROW.sub(mark, content)
+
+
+def _text(cell: str) -> str:
+    """Return a cell's text."""
+    return html.unescape(_TAG.sub("", cell)).strip()
 
 
 @event_priority(-50)  # after the search plugin, before `offline` copies the index

@@ -1,5 +1,5 @@
-/* What is asked of the search: sections with all the words first, without filler words, and by the
- * beginnings of words.
+/* What is asked of the search: what is called so first, then sections with all the words, without
+ * filler words, and by the beginnings of words.
  *
  * The theme searches for words that begin as the asked ones do, any of them: "a" finds half of the
  * site, and "calibrating" no calibration. It has no hook for that, but its search runs in a worker.
@@ -8,9 +8,9 @@
 (() => {
   const QUESTION = 2, ANSWER = 3;
   const FILLER = new Set((
-    "a an and are as at be but by can could do does for from get gets go has have how i if in into is it its make makes me must my " +
-    "need of on or our out set sets should so than that the their there they this to up us want was we what when where which who " +
-    "whose why will with you your"
+    "a an and another any are as at be but by can could do does find for from get gets give gives go happen happens has have how i if " +
+    "in into is it its make makes me mean means must my need needs not of on or our out own set sets should show shows so than that " +
+    "the their there they this to too up us want was we what when where which who whose why will with you your"
   ).split(" "));
 
   const beginning = word => {
@@ -24,11 +24,16 @@
     return (kept.length ? kept : all).map(beginning);
   };
 
+  const named = (group, names) =>  // has a section or a row called as what was asked for
+    group.some(({ title }) => names.has(title.replace(/<[^>]+>/g, "").trim().toLowerCase()));
+
   const page = group => group[0].location.split("#")[0];
 
-  const merged = (strict, loose) => {
+  const merged = (names, strict, loose) => {
     const found = new Set(strict.items.map(page));
-    return { ...strict, items: [...strict.items, ...loose.items.filter(group => !found.has(page(group)))] };
+    const first = [], then = [];
+    for (const group of strict.items) (named(group, names) ? first : then).push(group);
+    return { ...strict, items: [...first, ...then, ...loose.items.filter(group => !found.has(page(group)))] };
   };
 
   const Base = window.Worker;
@@ -46,7 +51,7 @@
           return;
         }
         this.asked.shift();
-        const data = { type: ANSWER, merged: true, data: merged(question.strict, event.data.data) };
+        const data = { type: ANSWER, merged: true, data: merged(question.names, question.strict, event.data.data) };
         this.dispatchEvent(new MessageEvent("message", { data }));
       });
     }
@@ -55,7 +60,8 @@
       if (!message || message.type !== QUESTION) return super.postMessage(message, ...rest);
       const plain = /["+:~^*]/.test(message.data);  // the reader writes the search's own language
       const asked = words(message.data);
-      this.asked.push({});
+      const text = message.data.trim().toLowerCase();
+      this.asked.push({ names: new Set([text, ...text.split(/\s+/).filter(word => /\w[._]\w/.test(word))]) });
       const strict = plain ? message.data : asked.map(word => `+${word}*`).join(" ");
       const loose = plain ? message.data : asked.join(" ");
       super.postMessage({ ...message, data: strict }, ...rest);

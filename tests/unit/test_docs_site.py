@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -50,9 +52,61 @@ def test_every_page_is_in_the_site_and_in_its_nav(site: Path) -> None:
     assert len(pages) > 40
     for page in pages:
         name = page.with_suffix(".html")
-        html = name.with_name("index.html") if page.name == "README.md" else name
-        assert (site / html).is_file(), page
-        assert f'href="{html}"' in home, f"{page} is not in the nav"
+        file = name.with_name("index.html") if page.name == "README.md" else name
+        assert (site / file).is_file(), page
+        assert f'href="{file}"' in home, f"{page} is not in the nav"
+
+
+class Task(NamedTuple):
+    """What somebody new has to find out, in their own words."""
+
+    reader: str
+    query: str
+    place: str
+    """Page and anchor of the section, or of the table's row, that answers."""
+    answer: str
+    """Is part of that section."""
+
+
+TASKS = (
+    Task("technician", "line is red not inspected", "howto/hmi#the-state", "no heartbeat for"),
+    Task("technician", "restart a line at night", "howto/install#at-night", "systemctl restart"),
+    Task("technician", "exit code 78", "reference/cli#exit-codes", "the configuration has faults"),
+    Task(
+        "PLC engineer",
+        "test the PLC cable unplugged",
+        "howto/plc#test-every-fault-at-the-machine",
+        "Unplug the PLC cable for 10 s",
+    ),
+    Task("PLC engineer", "ResultsAck", "reference/plc#ResultsAck", "40203"),
+    Task(
+        "vision engineer",
+        "which key sets the budget",
+        "reference/configuration#budget_ms",
+        "Time from capture to published verdict",
+    ),
+    Task(
+        "vision engineer",
+        "roll back a model",
+        "howto/models#live-shadow-rollback",
+        "edgeinspect models rollback",
+    ),
+    Task("vision engineer", "train on my own images", "howto/training", "edgeinspect train gate"),
+    Task(
+        "administrator",
+        "restore the ledger on a spare PC",
+        "howto/backup#the-spare-pc",
+        "edgeinspect ledger restore",
+    ),
+    Task("administrator", "HMI password of a user", "howto/hmi#logging-in", "--passwd"),
+    Task(
+        "administrator",
+        "keys for a gateway on another PC",
+        "howto/keys#make-the-keys-and-admit-a-client",
+        "edgeinspect keys allow",
+    ),
+    Task("contributor", "how do I add a camera", "howto/extend#adding-a-camera", "def build("),
+)
 
 
 class Search:
@@ -123,3 +177,29 @@ def test_no_file_of_the_site_loads_from_elsewhere(site: Path) -> None:
         )
     }
     assert not found
+
+
+def section(site: Path, place: str) -> str:
+    """Return the text of a section, of a table's row, or of a page without an anchor."""
+    page, _, anchor = place.partition("#")
+    text = (site / f"{page}.html").read_text(encoding="utf-8")
+    if anchor:
+        start = text.index(f'id="{anchor}"')
+        is_row = text.rfind("<tr", 0, start) > text.rfind("<h", 0, start)
+        end = re.compile(r"</tr>" if is_row else r"<h[12] id=|</article>").search(text, start)
+        assert end is not None
+        text = text[start : end.start()]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())
+
+
+@pytest.mark.parametrize("task", TASKS, ids=[task.query for task in TASKS])
+def test_a_newcomer_finds_the_answer(site: Path, browser: Browser, task: Task) -> None:
+    """Among the first three results of the site's own search, in one page."""
+    browser.open(f"file://{site}/index.html")
+    browser.wait("document.readyState === 'complete' && location.href.endsWith('/index.html')")
+    pages = [
+        page[0][0].removeprefix(f"file://{site}/").partition(".html")[0]
+        for page in Search(browser).ask(task.query)
+    ]
+    assert task.place.partition("#")[0] in pages[:3]
+    assert task.answer in section(site, task.place)
