@@ -14,6 +14,7 @@ import html
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,17 @@ def _text(cell: str) -> str:
 
 @event_priority(-50)  # after the search plugin, before `offline` copies the index
 def on_post_build(config: MkDocsConfig) -> None:
-    """Add the rows to the search index."""
-    path = Path(config.site_dir) / "search" / "search_index.json"
+    """Add the rows to the search index, and remove what a site in a folder does not need."""
+    site = Path(config.site_dir)
+    for unused in (
+        *site.glob("sitemap.xml*"),
+        site / "404.html",
+        *site.rglob("*.js.map"),
+        *site.rglob("*.css.map"),
+    ):
+        unused.unlink()
+    shutil.rmtree(site / "assets" / "javascripts" / "lunr")  # other languages
+    path = site / "search" / "search_index.json"
     index = json.loads(path.read_text(encoding="utf-8"))
     index["docs"] += _rows
     path.write_text(json.dumps(index, separators=(",", ":")), encoding="utf-8")
