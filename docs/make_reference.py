@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -29,16 +29,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import remedies  # noqa: E402
 from wire_examples import EXAMPLES  # noqa: E402
 
-from edgeinspect import registry  # noqa: E402
+from edgeinspect import errors, registry  # noqa: E402
 from edgeinspect.cli._exit_codes import EXIT_CODES  # noqa: E402
 from edgeinspect.cli.main import COMMANDS, cli  # noqa: E402
 from edgeinspect.config import LineConfig, describe_type  # noqa: E402
-from edgeinspect.domain import PartVerdict  # noqa: E402
+from edgeinspect.domain import CAUSES, AlarmCode, PartVerdict, PlcError  # noqa: E402
 from edgeinspect.domain import verdict as verdict_module  # noqa: E402
 from edgeinspect.services.archiver.config import ArchiveConfig  # noqa: E402
 from edgeinspect.services.gateway.config import GatewayConfig  # noqa: E402
+from edgeinspect.services.hmi.alarm_remedies import remedy_for  # noqa: E402
 from edgeinspect.services.hmi.config import HmiConfig  # noqa: E402
 from edgeinspect.system import log_events  # noqa: E402
 from edgeinspect.wire import messages, requests  # noqa: E402
@@ -52,6 +54,7 @@ PAGES = (
     "docs/howto/calibration.md",
     "docs/reference/configuration.md",
     "docs/reference/events.md",
+    "docs/troubleshooting.md",
     "docs/reference/models.md",
     "docs/reference/hmi.md",
     "docs/reference/cli.md",
@@ -312,41 +315,136 @@ def _rows(cls: type, path: str = "") -> Iterator[str]:
 # -- events, commands, exit codes ----------------------------------------------------------
 
 
-def event_calls() -> dict[str, set[str]]:
-    """Event constant to the fields that its call sites give it."""
-    found: dict[str, set[str]] = {}
+_NO_WARNING = {"info", "debug", "record_event", "_record_event"}
+"""Calls that write an event without a warning."""
+
+
+class EventUse(NamedTuple):
+    """How the code writes one event."""
+
+    fields: set[str]
+    calls: set[str]
+    """Names of the functions that are called with it, such as `warning`."""
+
+    @property
+    def level(self) -> str:
+        """`error`, `warning`, or `info`; the highest of several."""
+        warnings = self.calls - _NO_WARNING
+        return "info" if not warnings else "warning" if warnings <= {"warning", "log"} else "error"
+
+
+def event_uses() -> dict[str, EventUse]:
+    """Event constant to how it is written, also where the call names a variable for it."""
+    found: dict[str, EventUse] = {}
     for path in sorted((ROOT / "edgeinspect").rglob("*.py")):
-        for node in ast.walk(_tree(str(path))):
+        nodes = list(ast.walk(_tree(str(path))))
+        variables = {
+            target.id: constants
+            for node in nodes
+            if isinstance(node, ast.Assign) and (constants := _event_constants(node.value))
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in nodes:
             if not (isinstance(node, ast.Call) and node.args):
                 continue
             first = node.args[0]
-            if (
-                isinstance(first, ast.Attribute)
-                and isinstance(first.value, ast.Name)
-                and first.value.id == "log_events"
-            ):
-                fields = found.setdefault(first.attr, set())
-                fields.update(word.arg or "the counters" for word in node.keywords)
+            constants = variables.get(first.id, []) if isinstance(first, ast.Name) else []
+            for constant in constants or _event_constants(first):
+                use = found.setdefault(constant, EventUse(set(), set()))
+                use.fields.update(word.arg or "the counters" for word in node.keywords)
+                use.calls.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
     return found
+
+
+def _event_constants(node: ast.expr) -> list[str]:
+    """The constants of `log_events` that an expression is, or chooses from."""
+    if isinstance(node, ast.IfExp):
+        return [*_event_constants(node.body), *_event_constants(node.orelse)]
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return [node.attr] if node.value.id == "log_events" else []
+    return []
 
 
 def event_catalogue() -> str:
     """Every log event that is written, with its fields; then those that only have a name."""
-    calls = event_calls()
+    uses = event_uses()
     lines = ["| event | when | fields |", "|---|---|---|"]
     reserved = []
     for constant, text in module_docs(log_events).items():
         name = getattr(log_events, constant)
         when, _, _ = text.partition(" Fields: ")
-        if constant in calls:
+        if constant in uses:
             fields = ", ".join(
-                f"`{each}`" if " " not in each else each for each in sorted(calls[constant])
+                f"`{each}`" if " " not in each else each for each in sorted(uses[constant].fields)
             )
             lines.append(f"| `{name}` | {when} | {fields} |")
         else:
             reserved.append(f"`{name}`")
     if reserved:
         lines += ["", f"Named, and not written by this version: {', '.join(reserved)}."]
+    return "\n".join(lines) + "\n"
+
+
+# -- troubleshooting -----------------------------------------------------------------------
+
+
+def event_remedies() -> str:
+    """Every event of level warning or error, with what to do."""
+    lines = ["| event | level | meaning | what to do |", "|---|---|---|---|"]
+    uses, left = event_uses(), dict(remedies.EVENTS)
+    for constant, text in sorted(module_docs(log_events).items()):
+        level = uses[constant].level if constant in uses else "info"
+        if level != "info":
+            name = getattr(log_events, constant)
+            when, _, _ = text.partition(" Fields: ")
+            lines.append(f"| `{name}` | {level} | {when} | {one_line(left.pop(name))} |")
+    assert not left, f"remedies for events that are no warnings: {sorted(left)}"
+    return "\n".join(lines) + "\n"
+
+
+def reason_remedies() -> str:
+    """Every reason of a NO_VERDICT, with what to do."""
+    docs, left = field_docs(verdict_module.Reason), dict(remedies.REASONS)
+    lines = ["| reason | PLC cause | meaning | what to do |", "|---|---|---|---|"]
+    for name, text in docs.items():
+        reason = verdict_module.Reason[name]
+        decision, _, meaning = text.partition(": ")
+        if decision == verdict_module.Decision.NO_VERDICT.value:
+            meaning, remedy = meaning[0].upper() + meaning[1:], one_line(left.pop(reason))
+            lines.append(f"| `{reason.value}` | {CAUSES[reason]} | {meaning} | {remedy} |")
+    assert not left, f"remedies for reasons that are no NO_VERDICT: {sorted(left)}"
+    return "\n".join(lines) + "\n"
+
+
+def alarm_remedies() -> str:
+    """Every alarm, with the remedy that the HMI shows."""
+    lines = ["| code | text, for example | what to do |", "|---|---|---|"]
+    for code in AlarmCode:
+        text = remedies.ALARM_TEXTS[code]
+        remedy = one_line(remedy_for(code, "NAME"))
+        lines.append(f"| `{code.value}` | {text} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+def plc_errors() -> str:
+    """Every `ErrorCode` that a gateway shows the PLC."""
+    docs = field_docs(PlcError)
+    lines = ["| ErrorCode | name | meaning | what to do |", "|---|---|---|---|"]
+    for error in PlcError:
+        if error:
+            name, remedy = error.name, one_line(remedies.PLC_ERRORS[error])
+            lines.append(f"| {error.value} | {name} | {docs[name]} | {remedy} |")
+    return "\n".join(lines) + "\n"
+
+
+def error_classes() -> str:
+    """Every class of errors, with its exit code."""
+    lines = ["| class | meaning | exit code |", "|---|---|---|"]
+    for name, cls in vars(errors).items():
+        if isinstance(cls, type) and issubclass(cls, errors.EdgeInspectError):
+            meaning = one_line((cls.__doc__ or "").partition("\n\n")[0])
+            lines.append(f"| `{name}` | {meaning} | {cls.exit_code} |")
     return "\n".join(lines) + "\n"
 
 
@@ -703,6 +801,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cameras": plugins("camera"),
     "backends": plugins("backend"),
     "events": event_catalogue,
+    "event-remedies": event_remedies,
+    "reason-remedies": reason_remedies,
+    "alarm-remedies": alarm_remedies,
+    "plc-errors": plc_errors,
+    "error-classes": error_classes,
     "figures": figures,
     "int8": int8_figures,
     "reasons": reasons,
