@@ -21,6 +21,9 @@ QUICK := tests/unit/domain tests/unit/config tests/unit/system tests/unit/pipeli
 
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# uv is in the environment of the tests, or on the system.
+WITH_UV = $(if $(wildcard $(BIN)/uv),$(BIN)/python,$(PYTHON))
+RANGES  = $(WITH_UV) install/ranges.py
 DEMO := $(VENV)/.ready-demo
 LINE := $(VENV)/.ready-line
 TEST := $(VENV)/.ready-test$(if $(filter no,$(TORCH)),-without-torch)
@@ -29,7 +32,7 @@ SITE := build/site
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint format venv line install deb docs docs-build lint-docs release lock \
-    verify-lock clean
+    verify-lock floors newest clean
 
 help:  ## Show this list
 	@echo "edgeinspect: frames in, verdicts out"
@@ -87,8 +90,7 @@ release: $(LINE)  ## Build what a release publishes from this commit, in dist/ (
 	@$(BIN)/python install/release.py $(ARGS)
 
 lock:  ## Lock the versions of every environment after a change of setup.cfg (ARGS=--upgrade)
-	@if [ -x $(BIN)/uv ]; then $(BIN)/python install/lock.py $(ARGS); \
-	else $(PYTHON) install/lock.py $(ARGS); fi
+	@$(WITH_UV) install/lock.py $(ARGS)
 
 verify-lock:  ## Set up an environment twice in empty folders, compare it with its lock (LOCK=line)
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
@@ -98,6 +100,12 @@ verify-lock:  ## Set up an environment twice in empty folders, compare it with i
 	    "$$folder/$$each/bin/python" -m pip check && \
 	    "$$folder/$$each/bin/python" -m pip freeze --all >"$$folder/$$each.txt" || exit 1; \
 	done && cmp "$$folder/first.txt" "$$folder/second.txt" && sha256sum <"$$folder/first.txt"
+
+floors:  ## Test the lowest versions that setup.cfg allows (PYTHON=python3.10; report: build/floors.md)
+	@$(RANGES) floors --python $(PYTHON) $(ARGS)
+
+newest:  ## Test the newest version of everything (report: build/newest.md)
+	@$(RANGES) newest --python $(PYTHON) --torch "$(TORCH)" $(ARGS)
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -1,9 +1,12 @@
-"""The bill of materials and licences of a line PC's environment.
+"""The bill of materials of a line PC's environment: CycloneDX 1.6, as JSON.
 
-    .venv/bin/python install/bill.py       CycloneDX 1.5, as JSON
+    .venv/bin/python install/bill.py
 
-It has no time and no random id: equal environments give equal bytes.
-Source: https://cyclonedx.org/docs/1.5/json/; PEP 639 (licence expressions).
+It has no time and no random id: equal environments give equal bytes. Written here and not by
+cyclonedx-python-lib, which the environment of a line PC would then have to have; the tests
+validate it with that library against the schema.
+
+Source: https://cyclonedx.org/docs/1.6/json/; https://github.com/package-url/purl-spec.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Iterable
 from hashlib import sha256
@@ -22,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "install"))
 
-from requirements import required  # noqa: E402
+import licences  # noqa: E402
+from requirements import TOOLS, own_requirements, required  # noqa: E402
 
 from edgeinspect import __version__  # noqa: E402
 
@@ -30,66 +35,89 @@ from edgeinspect import __version__  # noqa: E402
 def main() -> int:
     """Print the bill of materials."""
     argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
-    print(bill(sorted(required())))
+    print(bill(importlib.metadata.distribution(name) for name in required()))
     return 0
 
 
-def bill(names: Iterable[str]) -> str:
-    """Return the bill of materials as JSON."""
+def bill(distributions: Iterable[Distribution]) -> str:
+    """Return the bill of materials of these distributions as JSON."""
+    by_name = {normalised(each.metadata["Name"]): each for each in distributions}
+    by_name.pop("edgeinspect", None)
+    names = sorted(by_name)
+    reference = {name: f"pkg:pypi/{name}@{by_name[name].version}" for name in names}
+    own = f"pkg:pypi/edgeinspect@{__version__}"
+    requirements = {own: {normalised(text) for text in (*own_requirements(), *TOOLS)}}
+    for name in names:
+        texts = by_name[name].requires or ()
+        requirements[reference[name]] = {
+            normalised(text) for text in texts if "extra ==" not in text
+        }
     document = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
-        "specVersion": "1.5",
+        "specVersion": "1.6",
         "version": 1,
         "metadata": {
-            "component": {"type": "application", "name": "edgeinspect", "version": __version__}
+            "component": {
+                "type": "application",
+                "bom-ref": own,
+                "name": "edgeinspect",
+                "version": __version__,
+                "purl": own,
+                "licenses": [{"expression": "Apache-2.0"}],
+            }
         },
-        "components": [_component(importlib.metadata.distribution(name)) for name in names],
+        "components": [component(by_name[name], reference[name]) for name in names],
+        "dependencies": [
+            {"ref": each, "dependsOn": [reference[name] for name in names if name in wanted]}
+            for each, wanted in requirements.items()
+        ],
     }
     return json.dumps(document, indent=1)
 
 
-def licence_table(names: Iterable[str]) -> str:
-    """Return name, version and licence of each distribution, for the package's copyright file."""
-    rows = []
-    for name in names:
-        distribution = importlib.metadata.distribution(name)
-        rows.append(f"  {name:<28} {distribution.version:<16} {licence(distribution)}")
-    return "\n".join(rows)
-
-
-def licence(distribution: Distribution) -> str:
-    """Return a distribution's licence, from the newest metadata field that has it."""
-    expression = distribution.metadata.get("License-Expression")
-    if expression:
-        return str(expression)
-    classified = [
-        text.rpartition(" :: ")[2]
-        for text in distribution.metadata.get_all("Classifier") or ()
-        if text.startswith("License :: OSI Approved :: ")
-    ]
-    if classified:
-        return ", ".join(classified)
-    text = str(distribution.metadata.get("License") or "").strip()
-    return text.splitlines()[0][:60] if text else "see its folder"
-
-
-def _component(distribution: Distribution) -> dict[str, Any]:
-    name, version = distribution.metadata["Name"], distribution.version
-    record = distribution.read_text("RECORD") or ""
-    return {
+def component(distribution: Distribution, reference: str) -> dict[str, Any]:
+    """Return the entry of one distribution, with the libraries inside it."""
+    entry: dict[str, Any] = {
         "type": "library",
-        "name": name,
-        "version": version,
-        "purl": f"pkg:pypi/{name.lower().replace('_', '-')}@{version}",
-        "licenses": [{"license": {"name": licence(distribution)}}],
-        # Hash of the list of its files with their hashes, without files compiled here.
-        "hashes": [{"alg": "SHA-256", "content": sha256(_shipped(record).encode()).hexdigest()}],
+        "bom-ref": reference,
+        "name": distribution.metadata["Name"],
+        "version": distribution.version,
+        "purl": reference,
+        "licenses": [{"expression": licences.licence(distribution)}],
+        # Of the list of its files with their hashes, without files that an installation makes.
+        "properties": [{"name": "edgeinspect:record-sha256", "value": record_hash(distribution)}],
     }
+    source = licences.source(distribution)
+    if source:
+        entry["externalReferences"] = [
+            {"type": "vcs" if "git" in source else "website", "url": source}
+        ]
+    inside = [
+        {
+            "type": "library",
+            "bom-ref": f"{reference}#{part.name}",
+            "name": part.name,
+            "licenses": [{"expression": part.licence}],
+            "externalReferences": [{"type": "website", "url": part.source}],
+        }
+        for part in licences.bundled(distribution)
+    ]
+    return entry | ({"components": inside} if inside else {})
 
 
-def _shipped(record: str) -> str:
-    lines = (line for line in record.splitlines() if ",sha256=" in line)
-    return "\n".join(sorted(line for line in lines if not line.startswith("..")))
+def record_hash(distribution: Distribution) -> str:
+    """Return a hash over what a wheel contains, the same in every environment."""
+    lines = (distribution.read_text("RECORD") or "").splitlines()
+    made = re.compile(r"\.\./|[^,]*\.dist-info/(INSTALLER|REQUESTED|direct_url\.json),")
+    shipped = sorted(line for line in lines if ",sha256=" in line and not made.match(line))
+    return sha256("\n".join(shipped).encode()).hexdigest()
+
+
+def normalised(requirement: str) -> str:
+    """Return the name in a requirement, as the package index writes it."""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name else requirement
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     .venv/bin/python install/layout.py --destdir /
 
 The virtual environment it creates has the same distributions as the one it runs in: the
-versions that passed the tests, without a download.
+versions that passed the tests, without a download. An environment that differs from its lock is
+refused.
 
 Source: the folders are those of hier(7) and systemd's file-hierarchy(7).
 """
@@ -27,6 +28,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bill
+import licences
+import lock
+import wheels
 from requirements import EXTRAS, TOOLS, required
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,8 +47,13 @@ def main() -> int:
     parser.add_argument("--prefix", default="/opt/edgeinspect", help="of the environment")
     add_options(parser)
     options = parser.parse_args()
+    environment = environment_options(options)
     return run_step(
-        lambda: install_tree(options.destdir, options.prefix, environment_options(options))
+        lambda: install_tree(
+            options.destdir,
+            options.prefix,
+            lambda: create_environment(options.destdir, options.prefix, environment),
+        )
     )
 
 
@@ -72,6 +81,8 @@ class EnvironmentOptions:
     """Include the system's packages, for a Jetson, whose TensorRT is only there."""
     link: bool = False
     """Hard-link libraries instead of copying them; for a package, whose tree is not changed."""
+    unlocked: bool = False
+    """Accept distributions that differ from the lock."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +90,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--python", help="interpreter for the services")
     parser.add_argument("--extra", action="append", default=[], help="one more extra, such as trt")
     parser.add_argument("--system-site-packages", action="store_true", help="for a Jetson")
+    parser.add_argument(
+        "--unlocked", action="store_true", help="accept an environment that differs from its lock"
+    )
 
 
 def environment_options(options: argparse.Namespace, *, link: bool = False) -> EnvironmentOptions:
@@ -88,12 +102,14 @@ def environment_options(options: argparse.Namespace, *, link: bool = False) -> E
         (*EXTRAS, *options.extra),
         options.system_site_packages,
         link,
+        options.unlocked,
     )
 
 
-def install_tree(destdir: Path, prefix: str, environment: EnvironmentOptions) -> None:
+def install_tree(destdir: Path, prefix: str, create: Callable[[], None]) -> None:
     """Install everything under `destdir`; existing files in /etc are kept."""
-    create_environment(destdir, prefix, environment)
+    create()
+    install_licences(destdir, prefix)
     install_units(destdir, prefix)
     install_examples(destdir)
     install_manual(destdir)
@@ -122,9 +138,25 @@ def find_interpreter() -> str:
 def create_environment(destdir: Path, prefix: str, environment: EnvironmentOptions) -> None:
     """Create a virtual environment at the prefix with edgeinspect and its requirements."""
     names = sorted(required(environment.extras))
+    if not environment.unlocked:
+        refuse_differences()
     with tempfile.TemporaryDirectory() as folder:  # first: a failure changes nothing
         wheel = build_wheel(Path(folder))
         fill_environment(destdir / prefix.lstrip("/"), prefix, environment, names, wheel)
+
+
+def refuse_differences() -> None:
+    """Exit if what is installed here is not what is locked for a line PC, byte for byte."""
+    expected = {name: each for name, each in lock.locked("line").items() if name != "setuptools"}
+    present = {name: importlib.metadata.version(name) for name in required()}
+    found = [*lock.differences(expected, present), *lock.changed_files(sorted(present))]
+    if found:
+        sys.exit(
+            "install: this environment differs from install/locks/line.txt:\n"
+            + "".join(f"  - {line}\n" for line in found)
+            + "To set it up again: make clean line. What is shipped is what the tests ran with; "
+            "--unlocked accepts it as it is."
+        )
 
 
 def fill_environment(
@@ -141,13 +173,14 @@ def fill_environment(
     site = target / "lib" / version / "site-packages"
     for name in names:
         copy_distribution(name, site, target / "bin", link=environment.link)
+    # By name: a path would be noted in the environment.
     arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile"]
+    arguments += ["--find-links", str(wheel.parent), "edgeinspect"]
     variables = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull}
     python = str(target / "bin" / "python")
-    subprocess.run([python, *arguments, str(wheel)], check=True, env=variables)
-    # Services cannot write here, so modules not compiled now would be compiled at every start.
-    arguments = ["-m", "compileall", "-q", "-j0", "-s", str(target), "-p", prefix, str(site)]
-    subprocess.run([python, *arguments], check=True)
+    subprocess.run([python, *arguments], check=True, env=variables)
+    # A linked file is the environment's own: its time stays.
+    wheels.compile_modules(python, site, target, prefix, jobs=0 if environment.link else 1)
     move_scripts(target, prefix)
 
 
@@ -158,7 +191,8 @@ def copy_distribution(name: str, site: Path, scripts: Path, *, link: bool) -> No
     for file in distribution.files or ():
         source = Path(os.path.normpath(base / file))
         is_compiled = "__pycache__" in file.parts  # contains paths of this environment
-        if not source.is_file() or (is_compiled and not link):
+        # pip has launchers for Windows.
+        if not source.is_file() or (is_compiled and not link) or file.suffix == ".exe":
             continue
         if source.is_relative_to(base):
             copy(source, site / source.relative_to(base), link=link)
@@ -204,6 +238,11 @@ def move_scripts(target: Path, prefix: str) -> None:
         content = path.read_bytes()
         content = re.sub(rb"\A#!\S*/bin/python[0-9.]*", f"#!{prefix}/bin/python".encode(), content)
         path.write_bytes(content.replace(str(target).encode(), prefix.encode()))
+    for record in target.glob("lib/python*/site-packages/*.dist-info/RECORD"):
+        text = record.read_text(encoding="utf-8")
+        record.unlink()  # may be a link to the environment's own
+        # Without the hash of a script, which has the path of the folder that it was made in.
+        record.write_text(re.sub(r"^(\.\./\.\./\.\./bin/[^,]+),.*", r"\1,,", text, flags=re.M))
     config = target / "pyvenv.cfg"
     config.write_text(config.read_text().replace(str(target), prefix))
 
@@ -257,24 +296,61 @@ def install_manual(destdir: Path) -> None:
     document = destdir / "usr/share/doc/edgeinspect"
     for name in ("CHANGELOG.md", "README.md"):
         copy(ROOT / name, document / name)
-    write_licences(document)
 
 
-def write_licences(document: Path) -> None:
-    """Write the licences of the project and its libraries, and the bill of materials."""
-    names = sorted(required())
+# -- licences ----------------------------------------------------------------------------
+
+
+def install_licences(destdir: Path, prefix: str) -> None:
+    """Write the licences of all that the environment has, and its bill of materials."""
+    document = destdir / "usr/share/doc/edgeinspect"
+    (site,) = (destdir / prefix.lstrip("/") / "lib").glob("python*/site-packages")
+    distributions = sorted(
+        importlib.metadata.distributions(path=[str(site)]),
+        key=lambda each: bill.normalised(each.metadata["Name"]),
+    )
+    libraries = [each for each in distributions if each.metadata["Name"] != "edgeinspect"]
+    for each in libraries:
+        folder = document / "licences" / each.metadata["Name"]
+        for name, text in licences.texts(each):
+            write(folder / name, text)
     own = (ROOT / "LICENSE").read_text(encoding="utf-8")
-    head = (
-        "edgeinspect is under the Apache License 2.0, whose text follows. Its environment in\n"
-        "/opt/edgeinspect holds these libraries, each under its own licence, whose text\n"
-        "is in its .dist-info folder there:\n\n"
+    write(
+        document / "copyright",
+        COPYRIGHT.format(
+            prefix=prefix,
+            own=own,
+            table=licences.table(libraries),
+            copyleft=licences.copyleft(libraries),
+        ),
     )
-    bundled = (
-        "\n\nInside them: OpenCV's wheel has FFmpeg (LGPL-2.1) and OpenSSL, pyzmq's has libzmq\n"
-        "(MPL-2.0), each as a shared library.\n\n"
-    )
-    write(document / "copyright", head + bill.licence_table(names) + bundled + own)
-    write(document / "bill-of-materials.cdx.json", bill.bill(names) + "\n")
+    write(document / "bill-of-materials.cdx.json", bill.bill(libraries) + "\n")
+
+
+COPYRIGHT = """\
+edgeinspect, with the models in {prefix}/share/edgeinspect/engines, is under the Apache License
+2.0, whose text ends this file. The models were trained by the project on images that it generates.
+
+The environment in {prefix} has these libraries, each under its own licence. The full texts are in
+/usr/share/doc/edgeinspect/licences, the GPL, which the LGPL refers to, is in
+/usr/share/common-licenses. The same list for programs: bill-of-materials.cdx.json.
+
+Source you have a right to
+--------------------------
+
+These parts are under the LGPL, the MPL, the EPL, or the GPL with an exception for libraries. Each
+is as its authors publish it, and a file of its own (a Python package or a shared library), which
+you may replace by your version:
+
+{copyleft}
+All libraries
+-------------
+
+{table}
+edgeinspect
+-----------
+
+{own}"""
 
 
 def write(target: Path, text: str) -> None:

@@ -15,12 +15,14 @@ Source: https://docs.astral.sh/uv/pip/compile/; pip's "Secure installs".
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,6 +143,25 @@ def differences(expected: dict[str, str], present: dict[str, str]) -> Iterator[s
             yield f"{name} {wanted} is missing"
         elif found != wanted:
             yield f"{name} is {found}, locked is {wanted}"
+
+
+def changed_files(names: Iterable[str]) -> Iterator[str]:
+    """Yield each file of these distributions that is not as it was in its wheel."""
+    for name in names:
+        for file in importlib.metadata.distribution(name).files or ():
+            path = Path(str(file.locate()))
+            if file.hash is None or file.parts[0] == "..":  # scripts, made at installation
+                continue
+            if not path.is_file():
+                yield f"{name}: {file} is missing"
+            elif encoded(path, file.hash.mode) != file.hash.value:
+                yield f"{name}: {file} was changed"
+
+
+def encoded(path: Path, algorithm: str) -> str:
+    """Return a file's hash as RECORD has it."""
+    digest = hashlib.new(algorithm, path.read_bytes()).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
 def installed() -> dict[str, str]:

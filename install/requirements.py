@@ -53,7 +53,7 @@ def required(extras: tuple[str, ...] = EXTRAS) -> set[str]:
     return set(extras_by_name)
 
 
-def own_requirements(extras: tuple[str, ...]) -> list[str]:
+def own_requirements(extras: tuple[str, ...] = EXTRAS) -> list[str]:
     """Return the requirements in setup.cfg; the installed metadata may be older."""
     base = configuration()["options"]["install_requires"]
     return [*lines(base), *extra_requirements(extras)]

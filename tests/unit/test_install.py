@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def run_layout(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "install" / "layout.py"), *words],
+        [sys.executable, str(ROOT / "install" / "layout.py"), "--unlocked", *words],
         capture_output=True,
         text=True,
         timeout=120,
@@ -122,12 +123,172 @@ def module(name: str) -> ModuleType:
         sys.path.remove(str(ROOT / "install"))
 
 
-def test_the_bill_of_materials_names_each_library_with_its_licence() -> None:
+def line_distributions() -> list[importlib.metadata.Distribution]:
+    """Those of a line PC, or a skip where this environment is another one."""
+    try:
+        names = sorted(module("requirements").required())
+    except SystemExit as absent:
+        pytest.skip(f"an environment without all of a line PC's extras: {absent}")
+    return [importlib.metadata.distribution(name) for name in names]
+
+
+# -- bill of materials and licences ------------------------------------------------------
+
+
+def test_the_bill_of_materials_is_valid_cyclonedx() -> None:
+    pytest.importorskip("jsonschema", reason="cyclonedx-python-lib[json-validation]: extra test")
+    validation = pytest.importorskip("cyclonedx.validation.json", reason="extra test")
+    schema = importlib.import_module("cyclonedx.schema")
+    text = module("bill").bill(line_distributions())
+    faults = validation.JsonStrictValidator(schema.SchemaVersion.V1_6).validate_str(text)
+    assert faults is None, faults
+
+
+def test_the_bill_of_materials_names_each_library_and_what_is_inside() -> None:
+    distributions = line_distributions()
     bill = module("bill")
-    names = ["numpy", "msgspec", "pyzmq"]
-    told = json.loads(bill.bill(names))
-    assert [each["name"].lower() for each in told["components"]] == names
-    assert all(each["licenses"][0]["license"]["name"] for each in told["components"])
-    assert all(len(each["hashes"][0]["content"]) == 64 for each in told["components"])
-    assert bill.bill(names) == bill.bill(names)
-    assert "numpy" in bill.licence_table(names)
+    told = json.loads(bill.bill(distributions))
+    names = [bill.normalised(each.metadata["Name"]) for each in distributions]
+    assert [bill.normalised(each["name"]) for each in told["components"]] == sorted(names)
+    assert all(each["licenses"][0]["expression"] for each in told["components"])
+    inside = {part["name"] for each in told["components"] for part in each.get("components", ())}
+    assert {"FFmpeg", "OpenSSL", "libzmq"} <= inside
+    tree = {each["ref"]: each["dependsOn"] for each in told["dependencies"]}
+    (zmq,) = (ref for ref in tree if ref.startswith("pkg:pypi/pyzmq@"))
+    assert any(zmq in wanted for wanted in tree.values())
+    assert bill.bill(distributions) == bill.bill(reversed(distributions))
+
+
+def test_each_library_of_a_line_pc_has_a_known_licence_and_its_text() -> None:
+    licences = module("licences")
+    for each in line_distributions():
+        assert licences.licence(each)
+        assert all(text.strip() for _, text in licences.texts(each))
+        assert list(licences.texts(each)), each.metadata["Name"]
+
+
+def test_licences_that_give_a_right_to_source_are_named_with_the_source() -> None:
+    listed = module("licences").copyleft(line_distributions())
+    for part in ("asyncua", "FFmpeg", "libzmq", "certifi", "paho-mqtt", "quad-precision"):
+        assert part in listed
+    assert all("http" in line for line in listed.splitlines())
+
+
+def make_distribution(folder: Path, metadata: str, *files: str) -> importlib.metadata.Distribution:
+    info = folder / "thing-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: thing\nVersion: 1\n{metadata}")
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+    return importlib.metadata.Distribution.at(info)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "files", "message"),
+    [
+        ("License: ask us\n", (), "thing 1 has no licence that is known here ('ask us')"),
+        ("License: MIT\n", (), "thing 1 has no file with its licence"),
+        ("License: MIT\n", ("thing.libs/libsecret-1a2b.so.3",), "libsecret-1a2b.so.3 in thing 1"),
+    ],
+)
+def test_what_has_no_known_licence_is_refused(
+    tmp_path: Path, metadata: str, files: tuple[str, ...], message: str
+) -> None:
+    licences = module("licences")
+    distribution = make_distribution(tmp_path, metadata, *files)
+    with pytest.raises(SystemExit) as refused:
+        print(licences.table([distribution]), list(licences.texts(distribution)))
+    assert message in str(refused.value)
+    assert "install/licences" in str(refused.value)
+
+
+# -- what is packed ----------------------------------------------------------------------
+
+
+def test_an_environment_that_differs_from_its_lock_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout, lock = module("layout"), module("lock")
+    line_distributions()
+    locked = lock.locked("line")
+    monkeypatch.setattr(lock, "locked", lambda name: locked | {"numpy": "0.1", "gone": "2"})
+    monkeypatch.setattr(lock, "changed_files", lambda names: ["h11: h11/_util.py was changed"])
+    with pytest.raises(SystemExit) as refused:
+        layout.refuse_differences()
+    for part in ("numpy is ", "locked is 0.1", "gone 2 is missing", "h11/_util.py was changed"):
+        assert part in str(refused.value)
+    assert "make clean line" in str(refused.value)
+
+
+def test_a_changed_file_of_a_library_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = module("lock")
+    make_distribution(tmp_path, "", "thing.py")
+    (tmp_path / "thing.py").write_text("x = 1\n")
+    value = lock.encoded(tmp_path / "thing.py", "sha256")
+    (tmp_path / "thing-1.dist-info" / "RECORD").write_text(f"thing.py,sha256={value},6\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(lock.changed_files(["thing"])) == []
+    (tmp_path / "thing.py").write_text("x = 2\n")
+    assert list(lock.changed_files(["thing"])) == ["thing: thing.py was changed"]
+    (tmp_path / "thing.py").unlink()
+    assert list(lock.changed_files(["thing"])) == ["thing: thing.py is missing"]
+
+
+def elf(machine: int) -> bytes:
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00" + machine.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("content", "fits"), [(elf(183), True), (elf(62), False), (b"MZ\x90", False), (b"x", True)]
+)
+def test_a_package_holds_no_file_of_another_processor(
+    tmp_path: Path, content: bytes, fits: bool
+) -> None:
+    deb = module("deb")
+    (tmp_path / "thing.so").write_bytes(content)
+    if fits:
+        deb.check_machine(tmp_path, "arm64")
+        return
+    with pytest.raises(SystemExit, match=r"thing\.so is not compiled for arm64"):
+        deb.check_machine(tmp_path, "arm64")
+
+
+def test_a_package_for_another_pc_takes_nothing_from_this_one(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "install" / "deb.py"), "--out", str(tmp_path)]
+    command += ["--target-arch", "arm64", "--extra", "trt"]
+    if subprocess.run(["which", "dpkg-deb"], capture_output=True).returncode:
+        pytest.skip("dpkg-deb is not installed")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "--extra is for a package of this PC's processor and Python" in done.stderr
+    assert list(tmp_path.glob("*.deb")) == []
+
+
+@pytest.mark.parametrize(
+    ("python", "wanted"), [("3.10", "manylinux_2_35_aarch64"), ("3.12", "manylinux_2_39_aarch64")]
+)
+def test_wheels_of_a_target_are_those_that_its_system_runs(python: str, wanted: str) -> None:
+    target = module("wheels").Target("arm64", python)
+    assert target.platforms[0] == wanted
+    assert "manylinux_2_17_aarch64" in target.platforms
+    assert not any("x86_64" in tag for tag in target.platforms)
+    assert target.interpreter == f"/usr/bin/python{python}"
+    pins = [
+        pin for pin in module("wheels").line_pins() if module("lock").applies(pin, target.markers)
+    ]
+    assert len({pin.name for pin in pins}) == len(pins) > 40
+
+
+def test_scripts_and_records_name_the_prefix_alone(tmp_path: Path) -> None:
+    """What is packed does not depend on the folder that it was made in."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tool").write_text(f"#!{tmp_path}/bin/python3.11\nprint(1)\n")
+    (tmp_path / "pyvenv.cfg").write_text(f"command = python -m venv {tmp_path}\n")
+    info = tmp_path / "lib" / "python3.11" / "site-packages" / "thing-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "RECORD").write_text("../../../bin/tool,sha256=abc,9\nthing.py,sha256=def,1\n")
+    module("layout").move_scripts(tmp_path, "/opt/edgeinspect")
+    assert (tmp_path / "bin" / "tool").read_text() == "#!/opt/edgeinspect/bin/python\nprint(1)\n"
+    assert (tmp_path / "pyvenv.cfg").read_text() == "command = python -m venv /opt/edgeinspect\n"
+    assert (info / "RECORD").read_text() == "../../../bin/tool,,\nthing.py,sha256=def,1\n"
