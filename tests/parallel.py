@@ -1,0 +1,45 @@
+"""Distribution of the tests over processes: `make test ARGS='-n 2'`.
+
+Files of pure code run side by side, each file in one process. Those that measure time, or load the
+whole PC, follow in one process when the others have ended: beside other tests they fail at random.
+
+Source: pytest-xdist, `pytest_xdist_make_scheduler` and its LoadScopeScheduling.
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+SIDE_BY_SIDE = ("tests/unit/", "tests/contract/", "tests/fuzz/")
+"""Folders whose files may run beside each other. A new folder does not, until it is added here."""
+ALONE = "alone"
+"""The scope of all other tests: run last, by the only process left."""
+
+
+class SideBySideThenAlone(LoadScopeScheduling):  # type: ignore[misc]  # no types
+    """Gives out files, then all that must run alone."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0] if nodeid.startswith(SIDE_BY_SIDE) else ALONE
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if ALONE in self.workqueue:
+            self.workqueue.move_to_end(ALONE)
+        if list(self.workqueue) == [ALONE] and len(self.nodes) > 1:
+            return  # when the others have ended
+        super()._assign_work_unit(node)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        others = [each for each in self.nodes if each is not node]
+        if list(self.workqueue) == [ALONE] and others:
+            if not all(each.shutting_down for each in others):
+                node.shutdown()  # finishes what it has
+            return
+        super()._reschedule(node)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        crashed: str | None = super().remove_node(node)
+        for each in self.nodes:
+            self._reschedule(each)
+        return crashed
