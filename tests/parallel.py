@@ -38,8 +38,21 @@ class SideBySideThenAlone(LoadScopeScheduling):  # type: ignore[misc]  # no type
             return
         super()._reschedule(node)
 
+    def schedule(self) -> None:
+        super().schedule()
+        # A process starts a test when it has the next one too: not with a file of one test.
+        for node in self.nodes:
+            self._reschedule(node)
+
     def remove_node(self, node: WorkerController) -> str | None:
-        crashed: str | None = super().remove_node(node)
+        """Return the test in which the process crashed; its other tests are given out again."""
+        workload = self.assigned_work.pop(node)
+        left = [name for unit in workload.values() for name, done in unit.items() if not done]
+        if left:
+            workload[self._split_scope(left[0])][left[0]] = True
+            for scope, unit in workload.items():
+                if not all(unit.values()):
+                    self.workqueue[scope] = unit
         for each in self.nodes:
             self._reschedule(each)
-        return crashed
+        return left[0] if left else None

@@ -60,8 +60,7 @@ def run_in_parallel(folder: Path, *names: str, crash: bool = False) -> list[tupl
     return [(name, int(start), int(end)) for name, start, end, _ in rows]
 
 
-@pytest.mark.parametrize("files", [1, 2, 5])
-@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize(("files", "crash"), [(1, False), (2, False), (5, False), (1, True)])
 def test_a_test_that_must_run_alone_does(tmp_path: Path, files: int, crash: bool) -> None:
     names = [f"tests/unit/test_{number}.py" for number in range(files)]
     alone = ["tests/flow/test_line.py", "tests/later/test_new_folder.py"]
