@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("xdist", reason="pytest-xdist is not installed: extra test")
+
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
 MODULE = """
@@ -34,7 +38,7 @@ def test_known(): assert False
 """
 
 
-def outcomes(tmp_path: Path, require: str, expected: int) -> str:
+def outcomes(tmp_path: Path, require: str, expected: int, processes: str) -> str:
     tests = tmp_path / "tests"
     (tests / "gpu").mkdir(parents=True)
     (tests / "conftest.py").write_text(CONFTEST.read_text())
@@ -52,6 +56,8 @@ def outcomes(tmp_path: Path, require: str, expected: int) -> str:
             "pytest",
             "-q",
             "-rA",
+            "-n",
+            processes,
             "-p",
             "no:cacheprovider",
             "tests",
@@ -63,6 +69,7 @@ def outcomes(tmp_path: Path, require: str, expected: int) -> str:
         check=False,
         env={
             **os.environ,
+            "PYTHONPATH": str(CONFTEST.parents[1]),
             "EDGEINSPECT_REQUIRE": require,
             "EDGEINSPECT_DATA": str(tmp_path / "absent"),
         },
@@ -72,11 +79,12 @@ def outcomes(tmp_path: Path, require: str, expected: int) -> str:
 
 
 def test_a_skip_is_a_skip(tmp_path: Path) -> None:
-    assert "1 passed, 8 skipped, 1 xfailed" in outcomes(tmp_path, "", 0)
+    assert "1 passed, 8 skipped, 1 xfailed" in outcomes(tmp_path, "", 0, "0")
 
 
-def test_a_skip_is_a_failure_where_everything_is_required(tmp_path: Path) -> None:
-    text = outcomes(tmp_path, "all", 1)
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_skip_is_a_failure_where_everything_is_required(tmp_path: Path, processes: str) -> None:
+    text = outcomes(tmp_path, "all", 1, processes)
     # A skip before the test's own body counts as an error, which fails the run as well.
     assert "1 failed, 1 passed, 4 skipped, 1 xfailed, 3 errors" in text
     for words in ("no such component", "by mark", "in a fixture", "no_such_module"):
