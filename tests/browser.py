@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests import needs
+
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -42,10 +44,8 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         """Start it, with a profile in `folder`; skips the test where there is none."""
-        program = shutil.which("chromium") or shutil.which("chromium-browser")
-        if program is None:
-            pytest.skip("Chromium is not installed: apt package chromium")
-        client = pytest.importorskip("websockets.sync.client", reason="websockets: extra test")
+        program = shutil.which("chromium-browser") or needs.program("chromium")
+        client = needs.library("websockets.sync.client")
         profile = folder / "profile"
         (profile / "DevToolsActivePort").unlink(missing_ok=True)
         self._log = (folder / "chromium.log").open("wb")
@@ -166,7 +166,7 @@ class Browser:
         """What axe has to say of the page: one line for each violation of WCAG 2 A and AA."""
         spec = find_spec("axe_core_python")
         if spec is None or spec.origin is None:
-            pytest.skip("axe-core-python is not installed: extra test")
+            pytest.skip("axe-core-python is not installed: pip install -e '.[test]'")
         self.run(Path(spec.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
         found = self.run(
             "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'best-practice']}).then(r =>"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -12,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from edgeinspect.system.files import FileLock
+from tests import needs
 
 PROGRAM = "arv-fake-gv-camera-0.8"
 DEVICE = "Aravis-Fake-GV01"
@@ -56,8 +54,7 @@ class FakeCamera:
 @contextmanager
 def fake_camera(lost_per_thousand: int = 0, *, running: bool = True) -> Iterator[FakeCamera]:
     """Run a fake camera. Its port is fixed, so test runs on one machine wait for each other."""
-    if shutil.which(PROGRAM) is None:
-        pytest.skip(f"{PROGRAM} is not installed (Debian: aravis-tools)")
+    needs.program(PROGRAM)
     lock_file = Path(tempfile.gettempdir()) / "edgeinspect-fake-camera.lock"
     with FileLock(lock_file, timeout_s=None):
         camera = FakeCamera()

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests import needs
+
 CACHE = Path(sys.prefix) / "cache" / "edgeinspect-tests"
 """Kept between runs; `make clean` removes it with the environment."""
 
@@ -77,8 +79,7 @@ def unpack_wheels(*requirements: str) -> Path:
 
 def compile_library(source: str, target: Path, soname: str) -> Path:
     """Compile a shared library from C; skip without a compiler."""
-    if shutil.which("cc") is None:
-        pytest.skip("there is no C compiler (cc)")
+    needs.program("cc")
     subprocess.run(
         ["cc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-x", "c", "-", "-o", str(target)],
         input=source,

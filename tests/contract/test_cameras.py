@@ -22,6 +22,7 @@ from edgeinspect.domain.frame import Grab, Part
 from edgeinspect.errors import CameraLostError, DataError, UsageError
 from edgeinspect.ports import Camera, CameraFinished
 from edgeinspect.registry import load_plugin, plugin_names
+from tests import needs
 from tests.fake_camera import DEVICE, fake_camera
 
 os.environ["PYLON_CAMEMU"] = "1"  # read when pypylon is loaded: adds an emulated camera
@@ -84,7 +85,7 @@ def write_video(folder: Path) -> None:
 
 @contextmanager
 def library(package: str) -> Iterator[NoPeer]:
-    pytest.importorskip(package, reason=f"{package} is not installed")
+    needs.library(package)
     yield NoPeer()
 
 

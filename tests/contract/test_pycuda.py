@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import nvidia
+from tests import needs, nvidia
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "edgeinspect" / "backends" / "_tensorrt" / "cuda.py"
@@ -117,10 +117,9 @@ def pycuda() -> Path:
     if not folder.is_dir():
         headers = nvidia.unpack_wheels(*HEADERS) / "nvidia" / "cu13"
         if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-            pytest.skip("Python's headers are not installed (python3-dev)")
+            pytest.skip("Python's headers are not installed: apt-get install python3-dev")
         for program in ("c++", "nm"):
-            if shutil.which(program) is None:
-                pytest.skip(f"{program} is not installed")
+            needs.program(program)
         with tempfile.TemporaryDirectory(dir=nvidia.CACHE) as work:
             made = compile_pycuda(Path(work), headers)
             made.rename(folder)
@@ -185,8 +184,7 @@ def compiler_environment(work: Path) -> dict[str, str]:
 @pytest.fixture
 def libcuda(pycuda: Path, tmp_path: Path) -> Path:
     """A folder with a libcuda.so.1 that defines all that the compiled pycuda asks for."""
-    if shutil.which("nm") is None:
-        pytest.skip("nm is not installed")
+    needs.program("nm")
     (library,) = pycuda.rglob("_driver*.so")
     names = sorted(set(undefined(library)) - DEFINED)
     calls = "\n".join(f"int {name}(void) {{ return 100; }}" for name in names)
@@ -229,7 +227,6 @@ def test_used_names_are_found_in_the_source() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(COMPILE_S + 60)
 def test_compiled_pycuda_has_every_used_name(pycuda: Path, libcuda: Path) -> None:
-    pytest.importorskip("numpy")
     packages = (pycuda, *map(Path, filter(None, sys.path)))
     report = nvidia.run_json(NAMES, *sorted(used_names()), paths=packages, libraries=libcuda)
     assert report["lacking"] == []

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from edgeinspect.backends._tensorrt.builder import LEGACY_NAMES
-from tests import nvidia
+from tests import needs, nvidia
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
@@ -164,7 +164,7 @@ def test_without_tensorrt_the_builder_raises(bindings: Bindings) -> None:
 
 
 def test_mypy_on_stubs_of_the_bindings(bindings: Bindings, tmp_path: Path) -> None:
-    pytest.importorskip("mypy", reason="mypy is not installed: extra dev")
+    needs.library("mypy")
     stubs = make_stubs(bindings, tmp_path)
     assert not mypy_errors(stubs, *[path for path in SOURCES if path.is_file()])
     # The check fails for a method that 11 removed, and for an unknown keyword.
@@ -210,7 +210,7 @@ def mypy_errors(stubs: Path, *paths: Path) -> str:
 
 def make_stubs(bindings: Bindings, folder: Path) -> Path:
     """Generate a package `tensorrt` of type stubs with pybind11-stubgen."""
-    pytest.importorskip("pybind11_stubgen", reason="pybind11-stubgen is not installed: extra test")
+    needs.library("pybind11_stubgen")
     nvidia.run_python(
         "import sys; from pybind11_stubgen import main; main(sys.argv[1:])",
         "--ignore-all-errors",

@@ -34,7 +34,7 @@ from edgeinspect.storage.model_store import manifest as manifest_module
 from edgeinspect.storage.shadow_results import read_comparisons
 from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
 from edgeinspect.wire.messages import Status
-from tests import graphs
+from tests import graphs, needs
 from tests.faults.harness import SHAPE, RunningLine, UnpluggableCamera, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +244,7 @@ ledger: {{folder: {self.folder}/ledger}}
 
 @pytest.fixture
 def reloadable(tmp_path: Path) -> Iterator[ReloadableLine]:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    needs.library("onnxruntime")
     reloadable = ReloadableLine(tmp_path)
     yield reloadable
     reloadable.stop()
@@ -378,7 +378,7 @@ def test_an_unexpected_error_in_a_reload_does_not_affect_the_line(
 
 def test_the_daemon_applies_a_promotion_at_sighup(tmp_path: Path) -> None:
     """The command line as a unit runs it: promote in one process, SIGHUP to the other."""
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    needs.library("onnxruntime")
     root = tmp_path / "engines"
     for version in (1, 2):
         graphs.install(root, graphs.gate(), version=version)
@@ -433,7 +433,7 @@ spool: {{folder: {tmp_path}/run}}
 
 
 def test_the_shipped_models_swapped_under_load(tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+    needs.library("openvino")
     from edgeinspect.storage.model_store.shipped_line import shipped_line_config
 
     clock = SystemClock()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import pytest
+from tests import needs
 
-pytest.importorskip("mcap", reason="mcap is not installed: extra record")
-pytest.importorskip("openvino", reason="openvino is not installed")
+needs.library("mcap")
+needs.library("openvino")
 
 
 def test_every_recorded_verdict_is_reproduced_after_kill_9(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+from tests import needs
+
+needs.library("mcap")
 
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import Grab

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.fuzz import files, messages
 from tests.fuzz.target import Target, attack
 
@@ -55,7 +56,7 @@ def test_files(target: Target, tmp_path: Path) -> None:
 )
 def test_what_needs_an_extra(module: str, packages: list[str], tmp_path: Path) -> None:
     for package in packages:
-        pytest.importorskip(package, reason=f"{package} is not installed: an extra")
+        needs.library(package)
     for target in importlib.import_module(f"tests.fuzz.{module}").TARGETS:
         for data in target.samples:
             target.decode(data, tmp_path)

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import needs
+
 _BOOT = """#!/bin/bash
 set -e
 mount --make-rprivate /
@@ -110,10 +112,11 @@ def missing_requirement() -> str:
     if os.geteuid() != 0:
         return "needs root"
     for name in ("unshare", "nsenter", "systemctl", "dbus-daemon", "journalctl"):
-        if shutil.which(name) is None:
-            return f"{name} is not installed"
+        missing = needs.missing_program(name)
+        if missing:
+            return missing
     if not Path("/lib/systemd/systemd").exists():
-        return "systemd is not installed"
+        return "systemd is not installed: apt-get install systemd"
     return ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -17,6 +16,7 @@ import pytest
 
 from edgeinspect.plclinks import _register_codec, _register_map
 from edgeinspect.testing.peers import ACK_REGISTER, PlcProgram
+from tests import needs
 from tests.system import libmodbus
 from tests.system.plant import (
     Plant,
@@ -30,7 +30,7 @@ from tests.system.plant import (
 @pytest.fixture(autouse=True)
 def _needs_libmodbus() -> None:
     if libmodbus.load_library() is None:
-        pytest.skip("libmodbus is not installed: apt package mbpoll")
+        pytest.skip("libmodbus is not installed: apt-get install mbpoll")
 
 
 class Plc:
@@ -120,7 +120,7 @@ class PymodbusPlc:
 
 
 def test_writes_to_a_pymodbus_server(tmp_path: Path) -> None:
-    pytest.importorskip("pymodbus", reason="pymodbus is not installed: extra plc")
+    needs.library("pymodbus")
     plc = PymodbusPlc()
     link = {"type": "modbus", "role": "client", "port": plc.port, "poll_ms": 1}
     with plant(tmp_path, link) as built:
@@ -195,8 +195,7 @@ def test_a_stopped_gateway_shows_fail_safe_and_disconnects(served: tuple[Plant, 
 
 
 def test_mbpoll_reads_what_libmodbus_reads(served: tuple[Plant, Plc]) -> None:
-    if shutil.which("mbpoll") is None:
-        pytest.skip("mbpoll is not installed: apt package mbpoll")
+    needs.program("mbpoll")
     built, plc = served
 
     def mbpoll(*arguments: str) -> dict[int, int]:
@@ -234,8 +233,7 @@ def plc_reads(plc: Plc, seq: int) -> bool:
 
 def test_a_thousand_verdicts_by_mbpoll(tmp_path: Path) -> None:
     for needed in ("mbpoll", "stdbuf"):
-        if shutil.which(needed) is None:
-            pytest.skip(f"{needed} is not installed: apt package mbpoll")
+        needs.program(needed)
     port = free_port()
     with plant(tmp_path, {"type": "modbus", "port": port}) as built:
         plc = Plc(port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from edgeinspect import registry
 from edgeinspect.plclinks._sparkplug import payload as _sparkplug
 from edgeinspect.testing.peers import PlcProgram
+from tests import needs
 from tests.system.plant import expected, free_port, plant, wait_for
 
 reason = registry.missing_reason("plclink", "mqtt")
@@ -33,9 +33,7 @@ def running_broker(tmp_path: Path) -> Iterator[int]:
     """Run mosquitto on loopback; yield its port."""
     if reason:
         pytest.skip(f"link mqtt: {reason}")
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("mosquitto is not installed: apt package mosquitto")
+    program = needs.program("mosquitto")
     with broker_at(tmp_path, free_port(), program) as port:
         yield port
 
@@ -183,9 +181,7 @@ def test_a_thousand_verdicts_births_and_deaths(broker: int, tmp_path: Path) -> N
 def test_a_broker_that_was_away_gets_historical_data(tmp_path: Path) -> None:
     if reason:
         pytest.skip(f"link mqtt: {reason}")
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("mosquitto is not installed: apt package mosquitto")
+    program = needs.program("mosquitto")
     port = free_port()
     link = {
         "type": "mqtt",
@@ -312,9 +308,7 @@ def test_invalid_messages_on_a_command_topic_are_dropped(broker: int, tmp_path: 
 def test_a_failed_connection_uses_no_bd_seq(tmp_path: Path) -> None:
     if reason:
         pytest.skip(f"link mqtt: {reason}")
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("mosquitto is not installed: apt package mosquitto")
+    program = needs.program("mosquitto")
     port = free_port()
     link = {"type": "mqtt", "host": "127.0.0.1", "port": port, "node": "plc-1", "device": "press"}
     with ExitStack() as held:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
-pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+from tests import needs
+
+needs.library("openvino")
+needs.library("starlette")
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample

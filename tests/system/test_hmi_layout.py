@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+from tests import needs
+
+needs.library("starlette")
 
 from edgeinspect.domain.verdict import Decision
 from tests.browser import Browser

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,16 +12,17 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
-pytest.importorskip("starlette", reason="starlette is not installed: extra page")
+from tests import needs
+
+needs.library("openvino")
+needs.library("starlette")
+NGINX = needs.program("nginx")
 
 from tests.system.hmi_harness import PASSWORD, HmiHarness
 from tests.system.plant import free_port, wait_for
 
-NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 pytestmark = [
     pytest.mark.timeout(180),
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed: apt package nginx-light"),
 ]
 SERVERS = [("whole", ""), ("below", "/line7"), ("kept", "/line7")]
 NAME = "line-7.plant.example"
@@ -63,7 +63,7 @@ class NginxFront:
         self.whole, self.below, self.kept, self.bare = (free_port() for _ in range(4))
         config = folder / "nginx.conf"
         config.write_text(CONFIG.format(folder=folder, page=self.rig.port, **vars(self)))
-        command = [str(NGINX), "-e", str(folder / "nginx.err"), "-c", str(config)]
+        command = [NGINX, "-e", str(folder / "nginx.err"), "-c", str(config)]
         self.nginx = subprocess.Popen(command)
         wait_for(lambda: self.is_up(), 20, "nginx")
 

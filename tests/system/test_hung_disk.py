@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +20,7 @@ import pytest
 from edgeinspect.client import Subscriber
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.wire.messages import Heartbeat
+from tests import needs
 from tests.system.test_line_cli import Plant
 
 SHIM = r"""
@@ -50,7 +50,7 @@ ssize_t read(int fd, void *buffer, size_t count) {
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    needs.library("openvino")
     made = Plant(tmp_path)
     yield made
     for child in made.children:
@@ -64,9 +64,7 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 
 def hung(folder: Path) -> tuple[Path, dict[str, str]]:
     """(flag file, environment) of a process in which the reading of 05.png stands still."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs a C compiler (cc)")
+    compiler = needs.program("cc")
     source, shim, flag = folder / "shim.c", folder / "shim.so", folder / "hung"
     source.write_text(SHIM)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)

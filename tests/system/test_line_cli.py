@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests import graphs
+from tests import graphs, needs
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = graphs.SHAPE.height_px, graphs.SHAPE.width_px
@@ -104,7 +104,7 @@ class Plant:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    needs.library("openvino")
     one = Plant(tmp_path)
     yield one
     for child in one.children:

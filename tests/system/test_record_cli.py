@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+from tests import needs
+
+needs.library("mcap")
 
 from edgeinspect.cli.main import main
 from edgeinspect.storage.recording.messages import RecordedConfiguration, RecordingEnd

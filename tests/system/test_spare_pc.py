@@ -25,7 +25,7 @@ from edgeinspect.storage.ledger import open_ledger, read_body
 from edgeinspect.storage.spool import scan_spool
 from edgeinspect.testing.peers import ModbusPlc, PlcProgram
 from edgeinspect.wire import decode_verdict
-from tests import graphs
+from tests import graphs, needs
 from tests.system.plant import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -134,8 +134,8 @@ class Plant:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    pytest.importorskip("openvino", reason="openvino is not installed")
-    pytest.importorskip("pymodbus", reason="pymodbus is not installed")
+    needs.library("openvino")
+    needs.library("pymodbus")
     one = Plant(tmp_path)
     yield one
     for plc in one.plcs:

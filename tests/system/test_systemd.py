@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from edgeinspect.storage.spool.format import scan_spool
+from tests import needs
 from tests.system.machine import Machine, missing_requirement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +40,7 @@ TRIES = 3
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    missing = missing_requirement() or (
-        "" if shutil.which("dpkg-deb") else "dpkg-deb is not installed"
-    )
+    missing = missing_requirement() or (needs.missing_program("dpkg-deb"))
     if missing:
         pytest.skip(f"no machine with systemd: {missing}")
     folder = Path(tempfile.mkdtemp(dir=roomy_folder()))

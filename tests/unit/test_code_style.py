@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "edgeinspect"
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command as lint; lint(['--no-cache'])"
@@ -29,23 +31,23 @@ def modules() -> list[Path]:
 
 
 def test_ruff_check() -> None:
-    pytest.importorskip("ruff", reason="ruff is not installed: extra dev")
+    needs.library("ruff")
     run("-m", "ruff", "check", ".")
 
 
 def test_ruff_format() -> None:
-    pytest.importorskip("ruff", reason="ruff is not installed: extra dev")
+    needs.library("ruff")
     run("-m", "ruff", "format", "--check", ".")
 
 
 @pytest.mark.timeout(400)
 def test_mypy_strict() -> None:
-    pytest.importorskip("mypy", reason="mypy is not installed: extra dev")
+    needs.library("mypy")
     run("-m", "mypy", "--strict", "edgeinspect")
 
 
 def test_layers() -> None:
-    pytest.importorskip("importlinter", reason="import-linter is not installed: extra dev")
+    needs.library("importlinter")
     run("-c", LINT_IMPORTS)
 
 

@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import needs
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "install" / "container"
 SUPERVISOR = FOLDER / "supervisor.py"
@@ -391,8 +393,7 @@ def test_prometheus_scrapes_the_address_of_the_example_hmi() -> None:
 
 @pytest.mark.container
 def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed; it is part of Debian's prometheus")
+    needs.program("promtool")
     shutil.copy(FOLDER / "prometheus/prometheus.yaml", tmp_path)
     shutil.copy(ROOT / "examples/prometheus/alerts.yaml", tmp_path)
     arguments = ["promtool", "check", "config", str(tmp_path / "prometheus.yaml")]

@@ -23,6 +23,7 @@ from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.ports import Camera
 from edgeinspect.system import log_events
+from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -195,7 +196,7 @@ def documented_camera() -> str:
 
 def test_the_documented_camera_passes_ruff_and_mypy(tmp_path: Path) -> None:
     for package in ("ruff", "mypy"):
-        pytest.importorskip(package, reason=f"{package} is not installed: extra dev")
+        needs.library(package)
     file = tmp_path / "noise.py"
     file.write_text(documented_camera(), encoding="utf-8")
     name = ("--stdin-filename", "edgeinspect/cameras/noise.py", "-")

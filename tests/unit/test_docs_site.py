@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests import needs
 from tests.browser import Browser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ DOCS = ROOT / "docs"
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site as `make docs` does."""
     for package in ("mkdocs", "material", "mkdocstrings"):
-        pytest.importorskip(package, reason=f"{package} is not installed: extra docs")
+        needs.library(package)
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,8 +30,9 @@ def linter() -> ModuleType:
 
 @pytest.fixture
 def hunspell() -> None:
-    if shutil.which("hunspell") is None or not Path("/usr/share/hunspell/en_GB.dic").exists():
-        pytest.skip("hunspell is not installed: apt packages hunspell, hunspell-en-gb")
+    needs.program("hunspell")
+    if not Path("/usr/share/hunspell/en_GB.dic").exists():
+        pytest.skip("British words are not installed: apt-get install hunspell-en-gb")
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_code_addresses_and_markup_are_not_prose(
 
 
 def test_no_file_has_a_typing_mistake() -> None:
-    pytest.importorskip("codespell_lib", reason="codespell is not installed: extra docs")
+    needs.library("codespell_lib")
     done = subprocess.run(
         [sys.executable, "-m", "codespell_lib", "--quiet-level", "3"],
         cwd=ROOT,

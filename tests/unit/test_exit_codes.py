@@ -34,6 +34,7 @@ from edgeinspect.errors import (
     exit_code_of,
     is_transient,
 )
+from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN_ERRORS: dict[str, EdgeInspectError] = {
@@ -200,7 +201,7 @@ spool: {{folder: {folder}/memory}}
 @pytest.mark.parametrize("mib", [256, 600, 1024])
 def test_a_start_without_enough_memory_is_retried(tmp_path: Path, mib: int) -> None:
     """Model and configuration are valid, so the error is temporary."""
-    pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+    needs.library("openvino")
     path = tmp_path / "line.yaml"
     path.write_text(LINE.format(root=ROOT, folder=tmp_path), encoding="utf-8")
 

@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from tests import needs
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -136,8 +138,8 @@ def line_distributions() -> list[importlib.metadata.Distribution]:
 
 
 def test_the_bill_of_materials_is_valid_cyclonedx() -> None:
-    pytest.importorskip("jsonschema", reason="cyclonedx-python-lib[json-validation]: extra test")
-    validation = pytest.importorskip("cyclonedx.validation.json", reason="extra test")
+    needs.library("jsonschema")
+    validation = needs.library("cyclonedx.validation.json")
     schema = importlib.import_module("cyclonedx.schema")
     text = module("bill").bill(line_distributions())
     faults = validation.JsonStrictValidator(schema.SchemaVersion.V1_6).validate_str(text)
@@ -257,8 +259,7 @@ def test_a_package_holds_no_file_of_another_processor(
 def test_a_package_for_another_pc_takes_nothing_from_this_one(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "install" / "deb.py"), "--out", str(tmp_path)]
     command += ["--target-arch", "arm64", "--extra", "trt"]
-    if subprocess.run(["which", "dpkg-deb"], capture_output=True).returncode:
-        pytest.skip("dpkg-deb is not installed")
+    needs.program("dpkg-deb")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "--extra is for a package of this PC's processor and Python" in done.stderr

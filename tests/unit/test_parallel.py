@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("xdist", reason="pytest-xdist is not installed: extra test")
+from tests import needs
+
+needs.library("xdist")
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = """

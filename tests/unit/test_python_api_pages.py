@@ -18,7 +18,7 @@ import yaml
 
 from edgeinspect import registry
 from edgeinspect.storage.paths import default_addresses
-from tests import graphs
+from tests import graphs, needs
 from tests.flow.frame_source import ASSESSMENTS, FakeLine
 from tests.system.plant import wait_for
 
@@ -90,7 +90,7 @@ def test_the_client(fake_line: FakeLine) -> None:
 
 def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("openvino", "onnxruntime"):
-        pytest.importorskip(package, reason=f"{package} is not installed: extra cpu")
+        needs.library(package)
     monkeypatch.chdir(ROOT)
     _names, output = execute("offline.md")
     decisions = dict(re.findall(r"^(\S+)\.png: (\w+)", output, flags=re.MULTILINE))
@@ -107,7 +107,7 @@ def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the package of the page with pip, as its reader does; return the folder."""
     for package in ("pip", "setuptools"):
-        pytest.importorskip(package, reason=f"{package} is not installed")
+        needs.library(package)
     source, target = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("site")
     (source / "acme_edgeinspect").mkdir()
     (source / "acme_edgeinspect" / "__init__.py").touch()
@@ -148,7 +148,7 @@ def test_plugins_of_another_package(acme: Path) -> None:
 
 
 def test_the_plugins_pass_mypy(acme: Path) -> None:
-    pytest.importorskip("mypy", reason="mypy is not installed: extra dev")
+    needs.library("mypy")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", *map(str, acme.glob("acme_edgeinspect/*.py"))],
         cwd=ROOT,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from edgeinspect import __version__
+from tests import needs
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("edgeinspect.egg-info/", "PKG-INFO", "setup.cfg")
@@ -32,8 +32,9 @@ def release(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Source archive and wheel of HEAD, built twice; the bytes are compared here."""
-    if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("a release is built from a commit: git, or the repository, is not here")
+    needs.program("git")
+    if not (ROOT / ".git").exists():
+        pytest.skip("a release is built from a commit: this is no clone of the repository")
     sys.path.insert(0, str(ROOT / "install"))
     try:
         release = importlib.import_module("release")

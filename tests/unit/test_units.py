@@ -11,6 +11,7 @@ import pytest
 
 from edgeinspect.cli.main import COMMANDS
 from edgeinspect.errors import EXIT_CONFIG, EXIT_DATAERR, EXIT_UNAVAILABLE, EXIT_USAGE
+from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "systemd"
@@ -31,8 +32,7 @@ LIMITS = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The units with a program that exists: `verify` looks for it."""
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed: apt-get install systemd")
+    needs.program("systemd-analyze")
     for path in [*UNITS.glob("*.service"), *UNITS.glob("gpu/*.service"), *UNITS.glob("*.target")]:
         text = path.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true")
         (tmp_path / path.name).write_text(text, encoding="utf-8")
@@ -128,8 +128,7 @@ def test_the_target_wants_every_service() -> None:
 
 
 def test_sysusers_and_tmpfiles_can_be_read(tmp_path: Path) -> None:
-    if shutil.which("systemd-sysusers") is None:
-        pytest.skip("systemd-sysusers is not installed: apt-get install systemd")
+    needs.program("systemd-sysusers")
     (tmp_path / "etc").mkdir()
     for words in (
         ["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "edgeinspect.sysusers")],

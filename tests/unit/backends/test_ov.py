@@ -11,7 +11,7 @@ import pytest
 
 from edgeinspect.domain.clock import SystemClock
 from edgeinspect.storage.model_store import ModelStore
-from tests import graphs
+from tests import graphs, needs
 
 ROOT = Path(__file__).resolve().parents[3]
 RELOAD = """
@@ -43,7 +43,7 @@ sys.exit(0 if received else 1)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    needs.library("openvino")
     graphs.install(tmp_path / "store", graphs.gate(), name="tiny-gate", kind="gate")
     return tmp_path / "store"
 

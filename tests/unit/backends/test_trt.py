@@ -21,10 +21,10 @@ from edgeinspect.domain.clock import SystemClock
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.errors import DeviceLostError, EngineFault, MissingExtraError, ModelError
 from edgeinspect.storage.model_store import ModelStore
-from tests import graphs
+from tests import graphs, needs
 from tests.fake_gpu import FakeGpu, install
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+needs.library("onnxruntime")
 
 
 @pytest.fixture

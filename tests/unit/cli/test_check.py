@@ -20,7 +20,7 @@ from edgeinspect.pipeline import start_checks
 from edgeinspect.system import log
 from edgeinspect.system.files import FileLock
 from edgeinspect.testing.doubles import brightness_gate
-from tests import graphs
+from tests import graphs, needs
 
 LINE = """\
 schema: 1
@@ -54,7 +54,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    needs.library("onnxruntime")
     graphs.install(tmp_path / "store", graphs.gate())
     graphs.install(tmp_path / "store", graphs.segmenter(), name="tiny-segmenter", kind="segmenter")
     (tmp_path / "pictures").mkdir()

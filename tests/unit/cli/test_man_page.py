@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from edgeinspect import errors
 from edgeinspect.cli._man_page import bash_completion, man_page
 from edgeinspect.cli.main import COMMANDS, COMPLETE_VARIABLE, main
+from tests import needs
 
 
 def test_every_command_and_exit_code_is_in_the_man_page() -> None:
@@ -24,8 +24,7 @@ def test_every_command_and_exit_code_is_in_the_man_page() -> None:
 
 
 def test_groff_accepts_the_man_page(tmp_path: Path) -> None:
-    if shutil.which("groff") is None:
-        return  # only what is said with groff is looked at; the text is tested above
+    needs.program("groff")
     page = tmp_path / "edgeinspect.1"
     page.write_text(man_page(), encoding="utf-8")
     words = ["groff", "-man", "-Tutf8", "-wall", "-Wbreak", str(page)]

@@ -24,9 +24,9 @@ from edgeinspect.storage.shadow_results import (
 )
 from edgeinspect.storage.sqlite_file import SQLITE_SUFFIXES
 from edgeinspect.system import log
-from tests import graphs
+from tests import graphs, needs
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+needs.library("onnxruntime")
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -11,9 +11,8 @@ from edgeinspect import registry
 from edgeinspect.errors import ConfigError, DeviceLostError, UsageError
 from tests.opcua_harness import DAY, make_certificate_pair
 
-pytestmark = pytest.mark.skipif(
-    bool(registry.missing_reason("plclink", "opcua")), reason="asyncua is not installed"
-)
+skip_reason = registry.missing_reason("plclink", "opcua")
+pytestmark = pytest.mark.skipif(bool(skip_reason), reason=f"link opcua: {skip_reason}")
 
 
 def read(certificate: Path, key: Path, uri: str | None = None) -> str:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.plclinks._sparkplug import payload as _sparkplug
 from edgeinspect.plclinks._sparkplug.payload import DataType, SparkplugMetric, SparkplugPayload
+from tests import needs
 
 RANGES = {
     DataType.INT32: st.integers(-(1 << 31), (1 << 31) - 1),
@@ -64,7 +64,7 @@ def test_a_cut_payload_is_decoded_or_refused(payload: SparkplugPayload, data: An
 
 def message_type() -> Any:
     """Return the Payload message for the protobuf runtime, from the published field numbers."""
-    pytest.importorskip("google.protobuf", reason="protobuf is not installed")
+    needs.library("google.protobuf")
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kinds = descriptor_pb2.FieldDescriptorProto

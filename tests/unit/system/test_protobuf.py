@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeinspect.system import append_protobuf_bytes, append_protobuf_int, read_protobuf_fields
+from tests import needs
 
 FIELDS = st.lists(
     st.tuples(
@@ -54,8 +55,8 @@ def test_arbitrary_bytes_are_read_or_refused(message: bytes) -> None:
 
 def test_the_runtime_of_protobuf_agrees() -> None:
     """Any with its two fields, and a negative number as its 64-bit two's complement."""
-    any_pb2 = pytest.importorskip("google.protobuf.any_pb2")
-    wrappers = pytest.importorskip("google.protobuf.wrappers_pb2")
+    any_pb2 = needs.library("google.protobuf.any_pb2")
+    wrappers = needs.library("google.protobuf.wrappers_pb2")
     message = any_pb2.Any(type_url="a/b", value=b"\0\xff")
     assert list(read_protobuf_fields(message.SerializeToString())) == [(1, b"a/b"), (2, b"\0\xff")]
     assert any_pb2.Any.FromString(encode([(1, b"a/b"), (2, b"\0\xff")])) == message

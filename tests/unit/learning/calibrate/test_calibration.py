@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest.importorskip("onnx", reason="onnx is not installed: extra train")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
-pytest.importorskip("openvino", reason="openvino is not installed: extra cpu")
+from tests import needs
+
+needs.library("onnx")
+needs.library("onnxruntime")
+needs.library("openvino")
 
 from edgeinspect.cli.main import main
 from edgeinspect.learning.calibrate.distance import OutputDistance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -21,8 +22,6 @@ from edgeinspect.learning.calibrate.frame_statistics import (
 from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.storage.model_store import ModelStore
 from tests.unit.learning.calibrate import networks
-
-cv2 = pytest.importorskip("cv2")
 
 SHARED = Path(__file__).parents[4] / "engines"
 GREY = np.random.default_rng(4).integers(10, 256, (24, 40), np.uint8)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx", reason="onnx is not installed: extra train")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+from tests import needs
+
+needs.library("onnx")
+needs.library("onnxruntime")
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper

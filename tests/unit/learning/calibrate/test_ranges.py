@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("onnx", reason="onnx is not installed: extra train")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+from tests import needs
+
+needs.library("onnx")
+needs.library("onnxruntime")
 
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint

@@ -11,9 +11,9 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.domain import FrameShape
 from edgeinspect.storage.model_store import ModelStore
-from tests import graphs, quantized
+from tests import graphs, needs, quantized
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+needs.library("onnxruntime")
 
 SHAPE = FrameShape(*quantized.SIZE, 1)
 

@@ -13,10 +13,10 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.errors import DataError
 from edgeinspect.learning.conversion import plans
-from tests import graphs, quantized
+from tests import graphs, needs, quantized
 from tests.fake_gpu import FakeGpu, install
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+needs.library("onnxruntime")
 
 EXAMPLE = Path(__file__).resolve().parents[4] / "examples" / "strip.yaml"
 SHAPE = FrameShape(*quantized.SIZE, 1)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.cli.main import main
-from tests import graphs
+from tests import graphs, needs
 from tests.unit.learning.evaluate.small_datasets import write_dataset
 from tests.unit.learning.reporting.html_checker import check_document
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+needs.library("onnxruntime")
 
 REAL = Path(__file__).parents[5] / "real"
 """Models trained on real images, beside the checkout and not part of it."""

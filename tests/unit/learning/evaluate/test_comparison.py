@@ -20,10 +20,10 @@ from edgeinspect.learning.evaluate.comparison import (
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.open_model import build_inspector, load_engine
 from edgeinspect.storage.model_store import ModelStore
-from tests import graphs
+from tests import graphs, needs
 from tests.unit.learning.evaluate.small_datasets import make_image, make_result
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+needs.library("onnxruntime")
 
 
 @pytest.fixture

@@ -23,17 +23,17 @@ from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
 from edgeinspect.learning.evaluate.open_model import build_inspector, load_engine
 from edgeinspect.storage.model_store import ModelStore
-from tests import graphs
+from tests import graphs, needs
 from tests.unit.learning.evaluate.small_datasets import make_image
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+needs.library("onnxruntime")
 ENGINES = Path(__file__).parents[4] / "engines"
 
 
 def test_grad_cam_and_checkpoint_agree_with_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+    torch = needs.library("torch")
     from edgeinspect.learning.train import torch_engine
     from edgeinspect.learning.train.export import ModelCard, export_graph
     from edgeinspect.learning.train.networks import SmallGate

@@ -32,10 +32,10 @@ from edgeinspect.learning.evaluate.open_model import (
 from edgeinspect.learning.evaluate.worst_frames import WorstFrames
 from edgeinspect.pipeline.inspection.decision import decide_by_gate, decide_by_regions
 from edgeinspect.storage.model_store import ModelStore
-from tests import graphs
+from tests import graphs, needs
 from tests.unit.learning.evaluate.small_datasets import make_image, write_dataset
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+needs.library("onnxruntime")
 
 GATE_LIMITS = {"suspect": 0.3, "reject": 0.99, "degraded": 0.49}
 CLASS_LIMITS = {name: {"score": 0.01, "area_px": 40} for name in graphs.CLASSES}
@@ -274,7 +274,7 @@ store: {store.root}
 
 
 def test_a_graph_without_an_input_is_rejected(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
+    onnx = needs.library("onnx")
     value = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [1.0])
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Constant", [], ["y"], value=value)],

@@ -15,7 +15,7 @@ from edgeinspect.errors import ModelError
 from edgeinspect.imaging import render_strip
 from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
 from edgeinspect.learning.onnx_graphs.fp16_rounding import simulate_fp16
-from tests import graphs, quantized
+from tests import graphs, needs, quantized
 
 ENGINES = Path(__file__).resolve().parents[4] / "engines"
 UNSEEN_SEED = 815
@@ -34,7 +34,7 @@ def run(model: onnx.ModelProto, image: np.ndarray) -> list[Any]:
 
 
 def outputs_of(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> list[list[Any]]:
-    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime: extra cpu")
+    onnxruntime = needs.library("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(

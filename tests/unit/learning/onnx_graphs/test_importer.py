@@ -13,19 +13,21 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+from tests import needs
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+onnx = needs.library("onnx")
+ort = needs.library("onnxruntime")
 
-from edgeinspect.cli.main import main  # noqa: E402
-from edgeinspect.domain import ModelKind, Precision, SystemClock  # noqa: E402
-from edgeinspect.errors import DataError, ModelError, StorageError, UsageError  # noqa: E402
-from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer  # noqa: E402
-from edgeinspect.learning.onnx_graphs.importer.importer import import_model  # noqa: E402
-from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest  # noqa: E402
-from edgeinspect.registry import load_plugin  # noqa: E402
-from edgeinspect.storage.model_store import ModelStore  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeinspect.cli.main import main
+from edgeinspect.domain import ModelKind, Precision, SystemClock
+from edgeinspect.errors import DataError, ModelError, StorageError, UsageError
+from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer
+from edgeinspect.learning.onnx_graphs.importer.importer import import_model
+from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
+from edgeinspect.registry import load_plugin
+from edgeinspect.storage.model_store import ModelStore
 
 HEIGHT, WIDTH = 24, 40
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

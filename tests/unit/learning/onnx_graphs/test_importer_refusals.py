@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
-pytest.importorskip("onnxruntime", reason="needs the extra cpu")
+from tests import needs
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+onnx = needs.library("onnx")
+needs.library("onnxruntime")
 
-from edgeinspect.cli.main import main  # noqa: E402
-from edgeinspect.learning.onnx_graphs.importer.importer import _precision  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeinspect.cli.main import main
+from edgeinspect.learning.onnx_graphs.importer.importer import _precision
 
 SIZE = 64
 

@@ -9,29 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed (extra train)")
-onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra train)")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra cpu)")
+from tests import needs
 
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+needs.library("torch")
+onnx = needs.library("onnx")
+needs.library("onnxruntime")
 
-from edgeinspect.domain.model import ModelKind  # noqa: E402
-from edgeinspect.errors import ModelError, UsageError  # noqa: E402
-from edgeinspect.learning.datasets.arrays import ImageArrays  # noqa: E402
-from edgeinspect.learning.onnx_graphs.flops import count_flops  # noqa: E402
-from edgeinspect.learning.onnx_graphs.manifest import (  # noqa: E402
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeinspect.domain.model import ModelKind
+from edgeinspect.errors import ModelError, UsageError
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.onnx_graphs.flops import count_flops
+from edgeinspect.learning.onnx_graphs.manifest import (
     ModelCard,
     graph_metadata,
     set_metadata,
     write_manifest,
 )
-from edgeinspect.learning.train.architecture_comparison import (  # noqa: E402
+from edgeinspect.learning.train.architecture_comparison import (
     compare_architectures,
     youden_threshold,
 )
-from tests import graphs  # noqa: E402
+from tests import graphs
 
 LEVELS = (10, 40, 90, 120, 150, 200, 220, 250)
 """Gray level of each image; the gate of `graphs` returns level / 255."""

@@ -16,22 +16,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+from tests import needs
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+torch = needs.library("torch")
 
-from edgeinspect.errors import DataError, StorageError, UsageError  # noqa: E402
-from edgeinspect.learning.datasets.arrays import ImageArrays, load_strip  # noqa: E402
-from edgeinspect.learning.train.augment import AugmentSettings, augment_image  # noqa: E402
-from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState  # noqa: E402
-from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E402
-from edgeinspect.learning.train.fit import fit, learning_rate  # noqa: E402
-from edgeinspect.learning.train.losses import segmentation_loss  # noqa: E402
-from edgeinspect.learning.train.plan import apply_settings  # noqa: E402
-from edgeinspect.learning.train.recipe import TrainingRecipe  # noqa: E402
-from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402
-from edgeinspect.learning.train.tasks import GateTask  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeinspect.errors import DataError, StorageError, UsageError
+from edgeinspect.learning.datasets.arrays import ImageArrays, load_strip
+from edgeinspect.learning.train.augment import AugmentSettings, augment_image
+from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState
+from edgeinspect.learning.train.distributed import set_thread_count
+from edgeinspect.learning.train.fit import fit, learning_rate
+from edgeinspect.learning.train.losses import segmentation_loss
+from edgeinspect.learning.train.plan import apply_settings
+from edgeinspect.learning.train.recipe import TrainingRecipe
+from edgeinspect.learning.train.sampler import BatchSampler
+from edgeinspect.learning.train.tasks import GateTask
 
 ROOT = Path(__file__).resolve().parents[4]
 RUNNER = Path(__file__).with_name("small_training.py")

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+from tests import needs
 
-from torch import nn  # noqa: E402
+torch = needs.library("torch")
 
-from edgeinspect.errors import MissingExtraError, ModelError, UsageError  # noqa: E402
-from edgeinspect.learning.train import architectures, pretrained  # noqa: E402
+from torch import nn
+
+from edgeinspect.errors import MissingExtraError, ModelError, UsageError
+from edgeinspect.learning.train import architectures, pretrained
 
 IS_INSTALLED = all(
     importlib.util.find_spec(name) for name in ("timm", "segmentation_models_pytorch")

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+from tests import needs
 
-from edgeinspect.errors import ModelError, UsageError  # noqa: E402
-from edgeinspect.learning.onnx_graphs.manifest import ModelCard  # noqa: E402
-from edgeinspect.learning.train import architectures  # noqa: E402
-from edgeinspect.learning.train.export import export_graph  # noqa: E402
-from edgeinspect.learning.train.networks import count_parameters  # noqa: E402
-from edgeinspect.learning.train.resnet import ResNet, ResNetGate  # noqa: E402
-from edgeinspect.storage.model_store import ModelStore  # noqa: E402
+torch = needs.library("torch")
+
+from edgeinspect.errors import ModelError, UsageError
+from edgeinspect.learning.onnx_graphs.manifest import ModelCard
+from edgeinspect.learning.train import architectures
+from edgeinspect.learning.train.export import export_graph
+from edgeinspect.learning.train.networks import count_parameters
+from edgeinspect.learning.train.resnet import ResNet, ResNetGate
+from edgeinspect.storage.model_store import ModelStore
 
 PUBLISHED = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
 KEYS = {"resnet18": 122, "resnet34": 218, "resnet50": 320}

@@ -8,25 +8,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+from tests import needs
 
-from edgeinspect.errors import DataError  # noqa: E402
-from edgeinspect.imaging import upsample_class_map  # noqa: E402
-from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip  # noqa: E402
-from edgeinspect.learning.evaluate import (  # noqa: E402
+torch = needs.library("torch")
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import upsample_class_map
+from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip
+from edgeinspect.learning.evaluate import (
     classifier_scores,
     confusion_matrix,
     iou_and_dice,
     wilson_interval,
 )
-from edgeinspect.learning.onnx_graphs.session import run_graph  # noqa: E402
-from edgeinspect.learning.train.distributed import set_thread_count  # noqa: E402
-from edgeinspect.learning.train.export import ModelCard, export_graph  # noqa: E402
-from edgeinspect.learning.train.fit import fit  # noqa: E402
-from edgeinspect.learning.train.networks import ResUNet, SmallGate, count_parameters  # noqa: E402
-from edgeinspect.learning.train.recipe import TrainingRecipe  # noqa: E402
-from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
-from edgeinspect.storage.model_store import ModelStore  # noqa: E402
+from edgeinspect.learning.onnx_graphs.session import run_graph
+from edgeinspect.learning.train.distributed import set_thread_count
+from edgeinspect.learning.train.export import ModelCard, export_graph
+from edgeinspect.learning.train.fit import fit
+from edgeinspect.learning.train.networks import ResUNet, SmallGate, count_parameters
+from edgeinspect.learning.train.recipe import TrainingRecipe
+from edgeinspect.learning.train.tasks import GateTask, SegmenterTask
+from edgeinspect.storage.model_store import ModelStore
 
 
 @pytest.fixture(scope="module")

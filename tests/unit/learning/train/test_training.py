@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed (extra train)")
+from tests import needs
 
-from edgeinspect.cli.main import main  # noqa: E402
-from edgeinspect.domain.model import ModelKind  # noqa: E402
-from edgeinspect.errors import DataError  # noqa: E402
-from edgeinspect.learning.onnx_graphs.session import run_graph  # noqa: E402
-from edgeinspect.learning.train.training import load_run  # noqa: E402
-from edgeinspect.storage.model_store import ModelStore  # noqa: E402
+torch = needs.library("torch")
+
+from edgeinspect.cli.main import main
+from edgeinspect.domain.model import ModelKind
+from edgeinspect.errors import DataError
+from edgeinspect.learning.onnx_graphs.session import run_graph
+from edgeinspect.learning.train.training import load_run
+from edgeinspect.storage.model_store import ModelStore
 
 
 def surface(rng: np.random.Generator, height: int, width: int, channels: int = 1) -> np.ndarray:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra train")
+from tests import needs
 
-from edgeinspect.learning.datasets.arrays import ImageArrays  # noqa: E402
-from edgeinspect.learning.datasets.dataset import VOID  # noqa: E402
-from edgeinspect.learning.evaluate.image_source import class_id_table  # noqa: E402
-from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix  # noqa: E402
-from edgeinspect.learning.train.losses import coarse_targets, segmentation_loss  # noqa: E402
-from edgeinspect.learning.train.recipe import TrainingRecipe  # noqa: E402
-from edgeinspect.learning.train.sampler import BatchSampler  # noqa: E402
-from edgeinspect.learning.train.tasks import GateTask, SegmenterTask  # noqa: E402
+torch = needs.library("torch")
+
+from edgeinspect.learning.datasets.arrays import ImageArrays
+from edgeinspect.learning.datasets.dataset import VOID
+from edgeinspect.learning.evaluate.image_source import class_id_table
+from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix
+from edgeinspect.learning.train.losses import coarse_targets, segmentation_loss
+from edgeinspect.learning.train.recipe import TrainingRecipe
+from edgeinspect.learning.train.sampler import BatchSampler
+from edgeinspect.learning.train.tasks import GateTask, SegmenterTask
 
 
 @pytest.mark.parametrize("kind", ["ce+dice", "ce+tversky", "ce+lovasz", "focal+dice"])

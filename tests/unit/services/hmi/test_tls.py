@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -15,10 +14,10 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.errors import ConfigError, DataError
 from edgeinspect.services.hmi.http.tls import RenewableCertificate, TlsConfig, load_tls_context
+from tests import needs
 from tests.unit.services.hmi.builders import write_hmi_config
 
-OPENSSL = shutil.which("openssl")
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed")
+OPENSSL = needs.program("openssl")
 
 
 def issue(folder: Path, name: str = "page", *, password: str = "") -> TlsConfig:
@@ -27,7 +26,7 @@ def issue(folder: Path, name: str = "page", *, password: str = "") -> TlsConfig:
     secret = ["-passout", f"pass:{password}"] if password else ["-nodes"]
     subprocess.run(
         [
-            str(OPENSSL),
+            OPENSSL,
             "req",
             "-x509",
             "-newkey",

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+from tests import needs
+
+needs.library("mcap")
 
 from edgeinspect.services.recorder.file_rotation import RotatingWriter, record_size_bytes
 from edgeinspect.storage.recording.messages import (

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+from tests import needs
+
+needs.library("mcap")
 
 import msgspec
 

@@ -48,6 +48,7 @@ from edgeinspect.storage.ledger.verification import open_ledger, verify_ledger
 from edgeinspect.storage.spool.format import HEADER_BYTES, SLOT_BYTES
 from edgeinspect.system import format_utc
 from edgeinspect.system.untrusted_text import escape_cell
+from tests import needs
 from tests.ledger_fixture import LedgerFixture
 
 HOSTILE = "plate'; DROP TABLE verdicts; -- [red]\x1b[2J[/]"
@@ -681,7 +682,7 @@ def test_no_part_id_becomes_a_spreadsheet_formula(
 
 
 def test_parquet_is_read_back_unchanged(ledger: LedgerFixture, tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    parquet = needs.library("pyarrow.parquet")
     for _ in range(6):
         ledger.add_verdicts(2_000)
         ledger.add_verdicts(1, Decision.REJECT, part="p-é")
@@ -867,7 +868,7 @@ def test_a_row_of_another_type_is_damage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if "--parquet" in arguments:
-        pytest.importorskip("pyarrow")
+        needs.library("pyarrow")
     monkeypatch.chdir(tmp_path)
     ledger.add_verdicts(2)
     ledger.writer.write_backlog()

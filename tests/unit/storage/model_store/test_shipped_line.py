@@ -22,6 +22,7 @@ from edgeinspect.pipeline.inspection.decision import (
 )
 from edgeinspect.registry import load_plugin, plugin_names
 from edgeinspect.storage.model_store import ModelStore, read_manifest
+from tests import needs
 
 ROOT = Path(__file__).parents[4] / "engines"
 UNSEEN_SEED = 4711
@@ -62,7 +63,7 @@ def test_the_int8_version_names_its_parent_and_has_reports(name: str) -> None:
 def test_the_line_on_unseen_images(backend: str, version: str) -> None:
     module = load_plugin("backend", backend)
     for package, _extra in getattr(module, "REQUIRES", ()):
-        pytest.importorskip(package, reason=f"{package} is not installed")
+        needs.library(package)
     store = ModelStore(ROOT)
     gate, segmenter = (
         module.build(module.Options(model=f"{name}/{version}"), SystemClock(), store=store)

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-pytest.importorskip("zstandard", reason="zstandard is not installed: extra record")
+from tests import needs
+
+needs.library("zstandard")
 
 from edgeinspect.errors import DataError
 from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker, unpack_pixels

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("mcap", reason="mcap is not installed: extra record")
+from tests import needs
+
+needs.library("mcap")
 
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError, StorageError, UsageError

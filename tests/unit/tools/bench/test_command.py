@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from edgeinspect.cli.main import main
+from tests import needs
 
 
 def test_a_complete_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("openvino")
+    needs.library("openvino")
     figures, drawing = tmp_path / "bench.json", tmp_path / "bench.svg"
     words = ["bench", "--frames", "20", "--rounds", "1", "--budget-ms", "60000"]
     assert main([*words, "--json", str(figures), "--plot", str(drawing)]) == 0
@@ -35,7 +36,7 @@ def test_a_complete_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_configured_line_with_its_own_images(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+    needs.library("openvino")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index in range(3):

@@ -33,6 +33,7 @@ from edgeinspect.tools.rescore.run import (
 )
 from edgeinspect.tools.rescore.runners import ChunkRunner, LocalRunner, NumberedChunks
 from edgeinspect.tools.rescore.scorer import FrameScorer, ScorerConfig
+from tests import needs
 from tests.archive_fixture import config, pending_frame
 
 SHAPE = FrameShape(16, 32, 1)
@@ -292,7 +293,7 @@ def strips(tmp_path: Path) -> Path:
 def test_the_command_without_ray(
     strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    needs.library("onnxruntime")
     assert command(strips, tmp_path / "out", "--plain", "--threshold", "0.5") == 0
     assert "10 frames, 0 of them without a result" in capsys.readouterr().out
     assert command(strips, tmp_path / "out", "--plain", "--threshold", "0.5") == 0
@@ -304,6 +305,6 @@ def test_the_command_without_ray(
 def test_without_ray_the_extra_is_named(
     strips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    needs.library("onnxruntime")
     assert command(strips, tmp_path / "out") == 69
     assert "edgeinspect[ray]" in capsys.readouterr().err

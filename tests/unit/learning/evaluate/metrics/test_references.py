@@ -13,9 +13,10 @@ from edgeinspect.learning.evaluate.metrics.paired_tests import mcnemar_p_value
 from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import analyse_roc, roc_curve
 from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix, iou_and_dice
+from tests import needs
 
-stats = pytest.importorskip("scipy.stats", reason="scipy is not installed (extra test)")
-sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn: extra test")
+stats = needs.library("scipy.stats")
+sklearn_metrics = needs.library("sklearn.metrics")
 
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 1), (0, 60), (3, 60), (60, 60), (1234, 5000)])
@@ -53,7 +54,7 @@ def test_roc(seed: int, decimals: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_calibration(seed: int) -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    linear_model = needs.library("sklearn.linear_model")
     rng = np.random.default_rng(seed)
     bad = rng.random(500) < 0.3
     probs = np.clip(rng.random(500) * 0.5 + bad * 0.4, 0.001, 0.999)

@@ -1,0 +1,88 @@
+"""What a test needs and may not find: a skip that says what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import shutil
+from types import ModuleType
+
+import pytest
+
+from edgeinspect.registry import EXTRAS
+
+_EXTRAS = EXTRAS | {
+    "axe_core_python": "test",
+    "codespell_lib": "docs",
+    "cyclonedx": "test",
+    "google": "onnx",
+    "importlinter": "dev",
+    "jsonschema": "test",
+    "material": "docs",
+    "mkdocs": "docs",
+    "mkdocstrings": "docs",
+    "mypy": "dev",
+    "pip": "package",
+    "pybind11_stubgen": "test",
+    "pymodbus": "test",
+    "ruff": "dev",
+    "scipy": "test",
+    "setuptools": "package",
+    "sklearn": "test",
+    "websockets": "test",
+    "xdist": "test",
+}
+_PACKAGES = {
+    "arv-fake-gv-camera-0.8": "aravis-tools",
+    "c++": "g++",
+    "cc": "gcc",
+    "chromium": "chromium",
+    "dbus-daemon": "dbus",
+    "dpkg-deb": "dpkg",
+    "git": "git",
+    "groff": "groff",
+    "hunspell": "hunspell hunspell-en-gb",
+    "journalctl": "systemd",
+    "mbpoll": "mbpoll",
+    "mosquitto": "mosquitto",
+    "nginx": "nginx-light",
+    "nm": "binutils",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "promtool": "prometheus",
+    "stdbuf": "coreutils",
+    "systemctl": "systemd",
+    "systemd-analyze": "systemd",
+    "systemd-sysusers": "systemd",
+    "systemd-tmpfiles": "systemd",
+    "unshare": "util-linux",
+}
+"""The Debian package of each program."""
+_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where Debian has services; not in a user's PATH."""
+
+
+def library(name: str) -> ModuleType:
+    """Return an imported module; skip if its distribution is not installed."""
+    extra = _EXTRAS[name.partition(".")[0]]
+    remedy = f"pip install -e '.[{extra}]'"
+    if extra in ("train", "zoo"):
+        remedy += ", or make test without TORCH=no"
+    module: ModuleType = pytest.importorskip(
+        name, reason=f"{name} is not installed: {remedy}", exc_type=ImportError
+    )
+    return module
+
+
+def missing_program(name: str) -> str:
+    """Return that a program is not installed, and its package; empty if it is there."""
+    package = _PACKAGES[name]
+    if shutil.which(name) or shutil.which(name, path=_PATHS):
+        return ""
+    return f"{name} is not installed: apt-get install {package}"
+
+
+def program(name: str) -> str:
+    """Return the path of a program; skip the test, or the module, if it is not installed."""
+    missing = missing_program(name)
+    if missing:
+        pytest.skip(missing, allow_module_level=True)
+    return shutil.which(name) or shutil.which(name, path=_PATHS) or name
