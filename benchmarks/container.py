@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "install" / "container"
 BASE = "localhost/edgeinspect-test-base:latest"
 IMAGE = "localhost/edgeinspect-test:latest"
-PURE_CGROUP = 'umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$@"'
-"""crun refuses a tree with controllers of both versions, as some virtual machines have."""
+OWN_MOUNTS = "EDGEINSPECT_OWN_MOUNTS"
+"""Variable that is set in the mount namespace of the test."""
 
 
 def main() -> int:
@@ -45,6 +45,7 @@ def main() -> int:
     missing = [name for name in ("podman", "buildah", "crun") if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         sys.exit(f"container: needs root and {', '.join(missing or ['nothing else'])}")
+    enter_mounts()
     with tempfile.TemporaryDirectory(prefix="edgeinspect-container-") as folder:
         podman = Podman(Path(folder))
         image = options.image
@@ -54,6 +55,20 @@ def main() -> int:
             timed("image", lambda: build(podman, options.secret))
         with services(podman, image, ("line", "hmi", "archive")):
             return try_faults(podman)
+
+
+def enter_mounts() -> None:
+    """Start this program again in a mount namespace with a pure tree of cgroups.
+
+    crun refuses a tree with controllers of both versions, as some virtual machines have. One
+    namespace for all: the volume in memory is mounted in it.
+    """
+    if OWN_MOUNTS in os.environ:
+        return
+    script = 'umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$@"'
+    command = ["unshare", "--mount", "--propagation", "private", "bash", "-c", script, "--"]
+    os.environ[OWN_MOUNTS] = "1"
+    os.execvp(command[0], [*command, sys.executable, *sys.argv])
 
 
 class Podman:
@@ -70,9 +85,8 @@ class Podman:
 
     def __call__(self, *arguments: str, check: bool = True, program: str = "podman") -> str:
         """Run a command of podman, or of buildah; return its output."""
-        pure = ["unshare", "--mount", "--propagation", "private", "bash", "-c", PURE_CGROUP, "--"]
         done = subprocess.run(
-            [*pure, program, *arguments],
+            [program, *arguments],
             env=self._environment,
             capture_output=True,
             text=True,
