@@ -53,7 +53,7 @@ _rows: list[dict[str, Any]] = []
 
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 _ROW = re.compile(
-    r'<h[1-6] id="(?P<section>[^"]+)"'
+    r'<h[1-6] id="(?P<section>[^"]+)"[^>]*>(?P<heading>.*?)(?:<a |</h)'
     r"|<thead>\s*<tr>\s*<th[^>]*>(?P<head>.*?)</th>"
     r"|<tr>\s*<td[^>]*>(?P<first>.*?)</td>.*?</tr>",
     re.DOTALL,
@@ -124,12 +124,12 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
     )
     taken = set(_ID.findall(content))
     is_reference = page.file.src_uri.startswith("reference/")
-    section = head = ""
+    section = heading = head = ""
 
     def mark(match: re.Match[str]) -> str:
-        nonlocal section, head
+        nonlocal section, heading, head
         if match["section"]:
-            section = match["section"]
+            section, heading = match["section"], _text(match["heading"])
             return match[0]
         if match["head"] is not None:
             head = _text(match["head"])
@@ -146,7 +146,7 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
             if each not in taken
         )
         taken.add(anchor)
-        cells = [head, *map(_text, _CELL.findall(match[0])[1:])]
+        cells = [head, heading, *map(_text, _CELL.findall(match[0])[1:])]
         text = " · ".join(cell for cell in cells if cell)
         row = {"location": f"{page.url}#{anchor}", "title": title, "text": html.escape(text)}
         if boost := page.meta.get("search", {}).get("boost"):
