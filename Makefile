@@ -75,7 +75,7 @@ install: $(LINE)  ## Install on this PC: PREFIX, units, manual, example (DESTDIR
 	@$(BIN)/python install/layout.py --destdir "$(DESTDIR)" --prefix "$(PREFIX)" $(ARGS)
 	@if [ "$(DESTDIR)" = / ]; then PREFIX="$(PREFIX)" sh install/debian/postinst configure; fi
 
-deb: $(LINE)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
+deb: $(LINE) $(DOCS)  ## Make a Debian package in dist/ (ARGS goes to install/deb.py)
 	@$(BIN)/python install/deb.py $(ARGS)
 
 docs: docs-build  ## Build the documentation site and serve it on this PC (PORT)
@@ -86,7 +86,7 @@ docs: docs-build  ## Build the documentation site and serve it on this PC (PORT)
 docs-build: $(DOCS)  ## Build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(SITE)
 
-release: $(LINE)  ## Build what a release publishes from this commit, in dist/ (ARGS: --check)
+release: $(LINE) $(DOCS)  ## Build what a release publishes from this commit, in dist/ (ARGS: --check)
 	@$(BIN)/python install/release.py $(ARGS)
 
 lock:  ## Lock the versions of every environment after a change of setup.cfg (ARGS=--upgrade)

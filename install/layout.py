@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shlex
@@ -296,6 +297,25 @@ def install_manual(destdir: Path) -> None:
     document = destdir / "usr/share/doc/edgeinspect"
     for name in ("CHANGELOG.md", "README.md"):
         copy(ROOT / name, document / name)
+    install_site(document / "html")
+
+
+def install_site(target: Path) -> None:
+    """Build the documentation site into `target`: a line PC has no other at night.
+
+    Its builder is in the extra `docs`, which `make deb` has and `make install` may lack.
+    """
+    if importlib.util.find_spec("mkdocs") is None:
+        print("install: without the documentation site; with it: make docs-build, then again")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict"]
+        variables = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+        subprocess.run([*command, "--site-dir", folder], cwd=ROOT, env=variables, check=True)
+        shutil.rmtree(target, ignore_errors=True)
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                copy(path, target / path.relative_to(folder))
 
 
 # -- licences ----------------------------------------------------------------------------
@@ -330,6 +350,9 @@ def install_licences(destdir: Path, prefix: str) -> None:
 COPYRIGHT = """\
 edgeinspect, with the models in {prefix}/share/edgeinspect/engines, is under the Apache License
 2.0, whose text ends this file. The models were trained by the project on images that it generates.
+
+The documentation in /usr/share/doc/edgeinspect/html has the scripts and styles of Material for
+MkDocs (MIT, html/assets/LICENSE.txt) with lunr (MIT), and iframe-worker (MIT, html/site).
 
 The environment in {prefix} has these libraries, each under its own licence. The full texts are in
 /usr/share/doc/edgeinspect/licences, the GPL, which the LGPL refers to, is in

@@ -1,4 +1,4 @@
-"""Hooks of the site: files outside docs/ as pages, `*` in the nav, rows of tables in the search.
+"""Hooks of the site: files outside docs/ as pages, patterns in the nav, rows in the search.
 
 A file outside docs/ that a page links to becomes a page below `repository/`, under its own path:
 Markdown as it is, anything else as highlighted text with a link to the file itself. So links that
@@ -11,6 +11,7 @@ result of the search of its own: a search for `budget_ms` ends at its row, not a
 from __future__ import annotations
 
 import html
+import importlib.metadata
 import json
 import os
 import re
@@ -177,6 +178,9 @@ def on_post_build(config: MkDocsConfig) -> None:
     ):
         unused.unlink()
     shutil.rmtree(site / "assets" / "javascripts" / "lunr")  # other languages
+    theme = importlib.metadata.distribution("mkdocs-material")
+    licence = next(file for file in theme.files or () if file.name == "LICENSE")
+    (site / "assets" / "LICENSE.txt").write_text(licence.read_text(encoding="utf-8"))
     path = site / "search" / "search_index.json"
     index = json.loads(path.read_text(encoding="utf-8"))
     index["docs"] += _rows
@@ -247,36 +251,29 @@ def _files_of(path: Path, config: MkDocsConfig) -> Iterator[File]:
 
 
 def _expanded(nav: list[Any], files: Files) -> list[Any]:
-    """Return the nav with each `folder/*` replaced by the folder's other pages, by title."""
+    """Return the nav with the pages that a pattern stands for, by title.
+
+    `folder/*` stands for the pages of a folder, `folder/**` for those below it too, each without
+    those that the nav names, or that a pattern before it stood for. A section without pages is
+    left out.
+    """
     pages = {file.src_uri: file for file in files.documentation_pages()}
-    named = set(_named(nav))
+    taken = set(_named(nav))
 
     def expand(items: list[Any]) -> list[Any]:
         out: list[Any] = []
         for item in items:
             if isinstance(item, dict):
                 for title, value in item.items():
-                    if isinstance(value, list):
-                        if inner := expand(value):
-                            out.append({title: inner})
-                    elif value in pages:
-                        out.append(item)
+                    inner = expand(value) if isinstance(value, list) else value
+                    out += [{title: inner}] if inner else []
             elif item.endswith("*"):
-                folder = item[:-1]
-                found = [
-                    uri for uri in pages if uri.startswith(folder) and "/" not in uri[len(folder) :]
-                ]
-                if folder == "repository/examples/":
-                    found = [uri for uri in pages if uri.startswith(folder)]
-                elif folder == PREFIX:
-                    found = [
-                        uri
-                        for uri in pages
-                        if uri.startswith(folder) and not uri.startswith("repository/examples/")
-                    ]
-                out += sorted(
-                    set(found) - named, key=lambda uri: (not _is_index(uri), _title(pages[uri]))
+                below = re.compile(
+                    re.escape(item.rstrip("*")) + (".+" if "**" in item else "[^/]+")
                 )
+                found = {uri for uri in pages if below.fullmatch(uri)} - taken
+                taken.update(found)
+                out += sorted(found, key=lambda uri: (not _is_index(uri), _title(pages[uri])))
             else:
                 out.append(item)
         return out

@@ -58,6 +58,21 @@ def test_every_page_is_in_the_site_and_in_its_nav(site: Path) -> None:
         assert f'href="{file}"' in home, f"{page} is not in the nav"
 
 
+def test_the_package_has_the_same_site(site: Path, tmp_path: Path) -> None:
+    """Byte by byte, and readable by all."""
+    script = (
+        "import sys; from pathlib import Path; sys.path.insert(0, 'install');"
+        f"import layout; layout.install_site(Path({str(tmp_path / 'html')!r}))"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, umask=0o077)
+    files = {path.relative_to(site) for path in site.rglob("*") if path.is_file()}
+    packed = tmp_path / "html"
+    assert {path.relative_to(packed) for path in packed.rglob("*") if path.is_file()} == files
+    for name in files:
+        assert (packed / name).read_bytes() == (site / name).read_bytes(), name
+        assert (packed / name).stat().st_mode & 0o777 == 0o644, name
+
+
 class Task(NamedTuple):
     """What somebody new has to find out, in their own words."""
 
