@@ -38,7 +38,14 @@ INVENTORY: dict[str, Any] = {
             "edgeinspect_line_name": "press1",
             "edgeinspect_line_template": f"{FOLDER}/inventory/templates/line.yaml.j2",
             "edgeinspect_line_hmi_template": "/inventory/hmi.yaml.j2",
+            "edgeinspect_line_archive_template": f"{FOLDER}/inventory/templates/archive.yaml.j2",
             "edgeinspect_line_models": [{"name": "strip-gate", "version": 2}],
+            "edgeinspect_line_ports": [{"port": 5590, "from": ["10.20.0.0/16", "fd00::/8"]}],
+            "edgeinspect_line_ntp_servers": ["10.20.0.2"],
+            "edgeinspect_line_cpus": "0",
+            "edgeinspect_line_backup_folder": "/srv/backup",
+            "edgeinspect_line_prometheus_host": "press-01",
+            "edgeinspect_line_metrics_address": "127.0.0.1:8480",
             "edgeinspect_line_keys": True,
             "edgeinspect_line_ready_s": 30,
             "line_camera": {"type": "synthetic", "rate_hz": 5, "pictures": 8, "seed": 1},
@@ -77,7 +84,10 @@ def machine() -> Iterator[Machine]:
         options.write_text("force-unsafe-io\nno-triggers\n")
         inventory = one.upper / "inventory"
         inventory.mkdir()
+        if shutil.which("nft") is None:
+            del INVENTORY["lines"]["vars"]["edgeinspect_line_ports"]
         (inventory / "hosts.yaml").write_text(yaml.safe_dump(INVENTORY))
+        (one.upper / "etc/prometheus/edgeinspect").mkdir(parents=True)
         (inventory / "hmi.yaml.j2").write_text(HMI)
         with one:
             yield one
@@ -142,6 +152,22 @@ def test_a_bare_pc_becomes_an_inspecting_line(machine: Machine) -> None:
     models = json.loads(machine.run("edgeinspect models list --json"))
     assert "strip-gate/2" in str(models)
     assert applied(machine)["config"] == machine.run(f"cat {FILE}")
+
+
+def test_what_surrounds_the_line_is_set_up(machine: Machine) -> None:
+    assert machine.show("edgeinspect-archive@press1", "ActiveState") == "active"
+    assert machine.run(f"taskset -p {pid(machine)}").split()[-1] == "1"
+    assert machine.show("edgeinspect-backup@press1.timer", "ActiveState") == "active"
+    machine.run("systemctl start edgeinspect-backup@press1")
+    saved = machine.run("ls /srv/backup/press-01").split()
+    assert saved == ["files.tar.gz", "press1.ledger.sqlite"]
+    target = yaml.safe_load(machine.run("cat /etc/prometheus/edgeinspect/press-01.yaml"))
+    assert target == [{"targets": ["127.0.0.1:8480"], "labels": {"pc": "press-01"}}]
+    if "edgeinspect_line_ports" in INVENTORY["lines"]["vars"]:
+        rules = machine.run("nft list table inet edgeinspect")
+        assert "tcp dport 5590 ip saddr 10.20.0.0/16 accept" in rules
+        assert "tcp dport 5590 ip6 saddr fd00::/8 accept" in rules
+        assert re.search(r"tcp dport 5590 counter packets \d+ bytes \d+ drop", rules)
 
 
 def test_a_second_run_changes_nothing(machine: Machine) -> None:
