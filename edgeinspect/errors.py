@@ -183,6 +183,12 @@ class ConfigError(EdgeInspectError):
         super().__init__(f"{count} fault{'s' * (count != 1)}\n{listing}", where=where)
 
 
+class ConfigFileError(EdgeInspectError):
+    """A configuration's file is missing, cannot be read, or is a file of another kind."""
+
+    exit_code = EXIT_CONFIG
+
+
 _TRANSIENT_ERRNOS = frozenset(
     {
         errno.EADDRINUSE,

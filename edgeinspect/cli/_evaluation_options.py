@@ -10,7 +10,7 @@ import click
 
 from edgeinspect.cli._options import Command
 from edgeinspect.cli._paths import DATA as DATA_TYPE
-from edgeinspect.cli._paths import LINE_FILE, MODEL, OUTPUT_FILE, SPLIT_FILE
+from edgeinspect.cli._paths import LINE_FILE, MODEL, NESTED_OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.system import write_atomic
 
@@ -51,10 +51,17 @@ def line_option(text: str) -> Callable[[Command], Command]:
 
 RENAMED = {"--config": "--line FILE"}
 REPORT = click.option(
-    "--report", type=OUTPUT_FILE, metavar="FILE.html", help="Write a self-contained HTML report."
+    "--report",
+    type=NESTED_OUTPUT_FILE,
+    metavar="FILE.html",
+    help="Write a self-contained HTML report.",
 )
 JSON = click.option(
-    "--json", "json_path", type=OUTPUT_FILE, metavar="FILE.json", help="Write all results as JSON."
+    "--json",
+    "json_path",
+    type=NESTED_OUTPUT_FILE,
+    metavar="FILE.json",
+    help="Write all results as JSON.",
 )
 
 

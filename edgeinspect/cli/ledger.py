@@ -13,7 +13,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_json_line, print_result
 from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, with_options
-from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_FILE, SPOOL
+from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_FILE, OUTPUT_PATH, SPOOL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results import (
@@ -303,7 +303,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
     ],
 )
 @click.argument("file", type=LEDGER)
-@click.argument("target", metavar="TO", type=click.Path(path_type=Path))
+@click.argument("target", metavar="TO", type=OUTPUT_PATH)
 @json_option("edgeinspect.cli._results:LedgerCopyResult")
 def backup(file: Path, target: Path, as_json: bool) -> None:
     """Copy the ledger while the line runs, and verify the copy.

@@ -9,7 +9,7 @@ import click
 from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
-from edgeinspect.cli._paths import LINE_FILE, RECORDING_OUTPUT
+from edgeinspect.cli._paths import LINE_FILE, OUTPUT_PATH
 from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._results import RecordOutcome
 from edgeinspect.cli._tables import format_number_of, print_text
@@ -31,7 +31,7 @@ from edgeinspect.system import configure, signal_handlers
     "--out",
     required=True,
     metavar="PATH",
-    type=RECORDING_OUTPUT,
+    type=OUTPUT_PATH,
     help="NAME.mcap, which ends when it is full; or a folder, whose oldest files are "
     "removed when it is full.",
 )

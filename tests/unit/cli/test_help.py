@@ -78,6 +78,7 @@ def test_every_option_is_explained(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "example"), examples(), ids=lambda each: getattr(each, "line", "")
 )
+@pytest.mark.usefixtures("in_files")
 def test_every_example_is_accepted_by_the_parser(path: str, example: Example) -> None:
     command, _ctx = parse(example.line)
     expected = EVERY[path][0]

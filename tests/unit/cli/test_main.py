@@ -210,8 +210,7 @@ def test_an_error_in_a_child_process() -> None:
     assert done.returncode == 78
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "edgeinspect: error: /nonexistent.yaml: 1 fault",
-        "  file: cannot be read: No such file or directory",
+        "edgeinspect: error: /nonexistent.yaml: there is no such file or folder",
     ]
 
 

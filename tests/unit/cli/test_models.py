@@ -244,6 +244,10 @@ def test_promotion_requires_frames_in_shadow(run: Run, root: Path) -> None:
     )
     code, _, err = run(*words)
     assert code == 65
+    assert "there is no such file" in err
+    ShadowResultWriter(results_path, "a", "b").close()
+    code, _, err = run(*words)
+    assert code == 65
     assert "was compared with tiny-gate/3 on 0 frames in shadow; 500 are required" in err
     write_results(results_path, root, 1, 2, [(PASS, PASS)] * 600)
     assert run(*words)[0] == 65, "frames beside another live version do not count"
@@ -259,6 +263,7 @@ def test_shadow_is_started_shown_and_stopped(run: Run, root: Path) -> None:
     assert run("shadow", "tiny-gate/2", "--start")[0] == 0
     assert "shadow" in run("list")[1]
     results_path = root.parent / f"x{RESULTS_SUFFIX}"
+    ShadowResultWriter(results_path, "a", "b").close()
     assert (
         "has no results in shadow" in run("shadow", "tiny-gate", "--results", str(results_path))[1]
     )

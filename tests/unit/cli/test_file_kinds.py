@@ -1,0 +1,173 @@
+"""Each command names a file of the wrong kind, for every parameter that takes a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+
+from edgeinspect.cli._file_kinds import REMEDIES, FileKind, identify
+from edgeinspect.cli._paths import InputPath, OutputPath, Reference, StoredModel
+from edgeinspect.cli.main import main
+from edgeinspect.errors import ConfigFileError
+from tests.cli_tree import command_line, leaf_commands
+from tests.file_kinds import NAMES
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("in_files")]
+
+
+def inputs() -> list[tuple[str, click.Parameter, InputPath]]:
+    """Return every parameter of a command that takes an existing file or folder."""
+    found = []
+    for path, command in leaf_commands().items():
+        for each in command.params:
+            kind = each.type.path if isinstance(each.type, Reference) else each.type
+            if isinstance(kind, InputPath):
+                found.append((path, each, kind))
+    return found
+
+
+def name_of(value: object) -> str:
+    if isinstance(value, click.Parameter):
+        return value.opts[0]
+    return value.name if isinstance(value, FileKind) else str(value) * isinstance(value, str)
+
+
+WRONG = [
+    (path, each, kind)
+    for path, each, input_path in inputs()
+    for kind in FileKind
+    if kind not in input_path.kinds
+]
+
+
+@pytest.mark.parametrize("kind", FileKind)
+def test_each_kind_is_recognised(kind: FileKind) -> None:
+    assert identify(Path(NAMES[kind])).kind is kind
+
+
+@pytest.mark.parametrize(("path", "parameter", "kind"), WRONG, ids=name_of)
+def test_a_file_of_another_kind_is_named(
+    path: str, parameter: click.Parameter, kind: FileKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = NAMES[kind]
+    code = main(command_line(path, parameter, f"./{wrong}"))
+    captured = capsys.readouterr()
+    expected = parameter.type.path if isinstance(parameter.type, Reference) else parameter.type
+    assert isinstance(expected, InputPath)
+    assert code == (78 if expected.error is ConfigFileError else 65), captured.err
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith(f"edgeinspect: error: {wrong}: is ")
+    assert f", not {expected.what}" in captured.err
+    if kind is not FileKind.NOT_A_FILE:
+        assert kind.value in captured.err
+    if kind in REMEDIES:
+        assert REMEDIES[kind].partition("{")[0] in captured.err
+    else:
+        assert expected.hint, "says what to give instead"
+        assert expected.hint in captured.err
+
+
+@pytest.mark.parametrize(("path", "parameter", "input_path"), inputs(), ids=name_of)
+def test_a_missing_file_is_named_with_its_neighbour(
+    path: str,
+    parameter: click.Parameter,
+    input_path: InputPath,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if input_path.may_be_missing:
+        return  # it is made
+    if path == "challenge" and parameter.name == "image":
+        return  # its name in the line's folder
+    code = main(command_line(path, parameter, "./lime.yaml"))
+    err = capsys.readouterr().err
+    assert code == (78 if "YAML" in input_path.hint.split(",")[0] else 65), err
+    assert err == (
+        "edgeinspect: error: lime.yaml: there is no such file or folder. Did you mean line.yaml?\n"
+    )
+
+
+@pytest.mark.parametrize("wrong", ["net.onnx", "engines/strip-gate", "line.yaml", "pipe.yaml"])
+def test_a_path_is_no_name_of_the_store(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, command in leaf_commands().items():
+        for each in command.params:
+            if isinstance(each.type, StoredModel):
+                assert main(command_line(path, each, f"./{wrong}")) == 64, path
+                assert "not a model of the store" in capsys.readouterr().err
+
+
+def test_every_parameter_with_a_path_has_a_kind() -> None:
+    """A plain click.Path would accept anything."""
+    for path, command in leaf_commands().items():
+        for each in command.params:
+            if isinstance(each.type, click.Path):
+                assert isinstance(each.type, (InputPath, OutputPath)), (path, each.opts)
+
+
+def outputs() -> list[tuple[str, click.Parameter]]:
+    return [
+        (path, each)
+        for path, command in leaf_commands().items()
+        for each in command.params
+        if isinstance(each.type, OutputPath)
+    ]
+
+
+@pytest.mark.parametrize(("path", "parameter"), outputs(), ids=name_of)
+@pytest.mark.parametrize("case", ["below a file", "of the other sort", "no folder", "read-only"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    path: str,
+    parameter: click.Parameter,
+    case: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = parameter.type
+    assert isinstance(kind, OutputPath)
+    if case == "below a file":
+        value = "./line.yaml/out"
+    elif case == "of the other sort":
+        if kind.is_folder is None:
+            return  # takes both
+        value = "./line.yaml" if kind.is_folder else "./pictures"
+    elif case == "no folder":
+        if kind.makes_folders or kind.is_folder is not False:
+            return  # the folder is made
+        value = "./nowhere/out.txt"
+    else:
+        monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # root may write anywhere
+        value = "./new"
+    code = main(command_line(path, parameter, value))
+    err = capsys.readouterr().err
+    assert code == 65, err
+    assert err.count("\n") == 1
+    assert "Check the path, and the rights of this user" in err
+    assert not Path("new").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "line.yaml"
+    shutil.copy(files / "line.yaml", path)
+    path.chmod(0)
+    assert main(["check", str(path)]) == 78
+    assert (
+        "Permission denied. Check the path, and the rights of this user" in capsys.readouterr().err
+    )
+
+
+def test_a_disk_that_fails_is_retried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("edgeinspect.cli._paths.identify", fail)
+    assert main(["check", "line.yaml"]) == 75
+    assert "This may be temporary: try again" in capsys.readouterr().err
