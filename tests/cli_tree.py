@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Iterator
 
@@ -14,12 +15,14 @@ from edgeinspect.cli.main import cli
 EVERY = dict[str, tuple[click.Command, click.Context]]
 
 
+@functools.cache
 def every_command() -> EVERY:
     """Return path, as `ledger verify`, to each command and group; that of the root is empty."""
     root = click.Context(cli, info_name="edgeinspect", **cli.context_settings)
     return dict(_walk("", cli, root))
 
 
+@functools.cache
 def leaf_commands() -> dict[str, Command]:
     """Return path to each command that is not a group."""
     return {

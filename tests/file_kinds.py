@@ -69,7 +69,8 @@ def make_files(folder: Path) -> dict[FileKind, Path]:
     """Make one of each kind in a new folder; returns their paths, relative to it."""
     for name in ("hmi", "gateway", "archive"):
         shutil.copy(ROOT / "examples" / f"{name}.yaml", folder)
-    shutil.copy(ROOT / "examples" / "strip.yaml", folder / "line.yaml")
+    line = (ROOT / "examples" / "strip.yaml").read_text("utf-8") + f"ledger: {{folder: {folder}}}\n"
+    (folder / "line.yaml").write_text(line, "utf-8")
     shutil.copytree(ROOT / "examples" / "pictures", folder / "pictures")
     shutil.copy(ROOT / "examples" / "pictures" / "scratches.png", folder)
     shutil.copytree(ROOT / "engines", folder / "engines")
@@ -104,7 +105,7 @@ def _make_texts(folder: Path) -> None:
 
 def _make_records(folder: Path) -> None:
     ledger = LedgerFixture(folder, slots=64)
-    ledger.add_verdicts(2)
+    ledger.add_verdicts(2, part="A1234")
     assert ledger.writer.write_backlog()
     ledger.dispose()
     (folder / "t.ledger.sqlite").rename(folder / "strip.ledger.sqlite")

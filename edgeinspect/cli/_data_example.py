@@ -20,14 +20,14 @@ from edgeinspect.cli._terminal import echo
         ("Write the data set of the tutorial", "edgeinspect data example washers"),
         (
             "Write other parts, which no model has seen",
-            "edgeinspect data example tomorrow --images 40 --seed 2",
+            "edgeinspect data example tomorrow --count 40 --seed 2",
         ),
     ],
+    renamed={"--images": "--count N"},
 )
 @click.argument("folder", metavar="FOLDER", type=NEW_FOLDER)
 @click.option(
-    "--images",
-    "count",
+    "--count",
     metavar="N",
     default=200,
     show_default=True,

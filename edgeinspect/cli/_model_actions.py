@@ -10,7 +10,7 @@ import msgspec
 
 from edgeinspect import registry
 from edgeinspect.domain import ModelSpec, SystemClock
-from edgeinspect.errors import EngineFault, ModelError, UsageError
+from edgeinspect.errors import EngineFault, MissingExtraError, ModelError, UsageError
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import (
     ModelStore,
@@ -41,14 +41,16 @@ def choose_backend(spec: ModelSpec, requested: str) -> str:
         requested: A backend, `auto`, or `none`.
 
     Raises:
-        UsageError: The requested backend is not available.
+        UsageError: There is no such backend.
+        MissingExtraError: Its library is not installed.
     """
     if requested == "none":
         return ""
     if requested != "auto":
-        reason = registry.missing_reason("backend", requested)
-        if reason:
-            raise UsageError(f"backend {requested}: {reason}")
+        module = registry.load_plugin("backend", requested)
+        for package, extra in getattr(module, "REQUIRES", ()):
+            if not registry.is_installed(package):
+                raise MissingExtraError(extra, package, where=f"backend {requested}")
         return requested
     preferred = GRAPH_BACKENDS if spec.path.suffix == ".onnx" else (PLAN_BACKEND,)
     available = registry.plugin_names("backend")
@@ -71,7 +73,8 @@ def verify_version(store: ModelStore, ref: str, requested: str) -> str:
 
     Raises:
         ModelError: The version is rejected.
-        UsageError: The requested backend is not available.
+        UsageError: There is no such backend.
+        MissingExtraError: Its library is not installed.
     """
     spec = store.resolve(ref)
     backend = choose_backend(spec, requested)

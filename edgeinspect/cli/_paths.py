@@ -80,7 +80,7 @@ class InputPath(click.Path):
             if self.may_be_missing:
                 return
             raise error(
-                "there is no such file or folder", where=where, remedy=_neighbour(path)
+                "there is no such file or folder", where=where, remedy=_neighbour(path) or self.hint
             ) from missing
         except OSError as fault:
             raise error(

@@ -130,9 +130,6 @@ def bench(
     from capture to verdict, and the overhead beyond the engines. Without FILE the shipped
     models are measured on synthetic strip. Nothing else should run on the PC meanwhile.
     """
-    for path in (json_path, plot_path):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError("the folder does not exist", where=str(path.parent))
     if options and budget_search:
         raise UsageError("--options and --budget-search are two measurements", remedy="Give one")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))

@@ -18,7 +18,7 @@ from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._terminal import Console, echo
-from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, DataError
+from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
 from edgeinspect.system import escape_line
 
 if TYPE_CHECKING:
@@ -112,8 +112,6 @@ def inspect(
         write_contact_sheet,
     )
 
-    if sheet is not None and not sheet.absolute().parent.is_dir():
-        raise DataError("there is no such folder", where=str(sheet.parent))
     dataset = open_dataset(path, layout, good_classes=good_classes)
     if split_file is not None:
         dataset = read_split(split_file, dataset)

@@ -16,7 +16,6 @@ from edgeinspect.cli._options import budget_ms
 from edgeinspect.cli._paths import OUTPUT_FILE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import Console
-from edgeinspect.errors import UsageError
 from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 
 
@@ -69,8 +68,6 @@ def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Pa
     Camera, ring, both models, decision, deadline guard and the ZeroMQ wire all run as on a
     real line. Ends with 0 only if every frame got exactly one verdict.
     """
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError("the report's folder does not exist", where=str(report.parent))
     console = Console(stderr=True)
     progress = DemoProgress()
     stop = threading.Event()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import collections
 import re
+import shlex
+import shutil
+from pathlib import Path
 
 import click
 import pytest
@@ -12,12 +15,13 @@ from edgeinspect.cli._command import Command, Example, Group
 from edgeinspect.cli._exit_codes import EXIT_CODES
 from edgeinspect.cli.main import COMMANDS, SECTIONS, VARIABLES, cli, main
 from tests.cli_tree import every_command, examples, leaf_commands, parse
+from tests.file_kinds import make_files
 
 EVERY = every_command()
 LEAVES = leaf_commands()
 
 SEVERAL_METAVARS = {
-    "--json": "a file, where the results are too long for a terminal",
+    "--json": "a file in bench, evaluate and compare, whose results are for later",
     "--report": "of several formats",
     "--out": "what it writes: a file's name, or FOLDER",
     "--threshold": "of a probability, or of each class",
@@ -85,6 +89,32 @@ def test_every_example_is_accepted_by_the_parser(path: str, example: Example) ->
     assert command is expected or (isinstance(expected, click.Group) and command is not expected), (
         "the example is of another command"
     )
+
+
+CHEAP = (
+    "archive check", "archive list", "data inspect", "data split", "help", "keys allow",
+    "keys list", "keys new", "ledger backup", "ledger events", "ledger export", "ledger query",
+    "ledger verify", "models gc", "models list", "models show", "version",
+)  # fmt: skip
+"""Commands whose examples are executed: they take less than a second, and change only files in
+the working directory."""
+
+
+@pytest.mark.parametrize(
+    "line", [example.line for path, example in examples() if path in CHEAP], ids=str
+)
+def test_examples_do_what_they_say(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEINSPECT_STORE", str(tmp_path / "engines"))
+    if line.startswith("edgeinspect keys new"):
+        shutil.rmtree(tmp_path / "keys")
+    code = main(shlex.split(line)[1:])
+    captured = capsys.readouterr()
+    assert code == 0 or (code == 65 and "--strict" in line), captured.err
+    assert captured.out
 
 
 def test_an_option_has_one_form_in_all_commands() -> None:

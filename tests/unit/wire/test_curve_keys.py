@@ -112,9 +112,9 @@ def test_the_command_line(
     [
         (["new", "{0}/keys"], 64, "exists already"),
         (["new", "{0}", "--client", "a/b"], 64, "not a valid key name"),
-        (["allow", "{0}/keys", "{0}/absent.key"], 65, "is not a key"),
+        (["allow", "{0}/keys", "{0}/absent.key"], 65, "there is no such file"),
         (["allow", "{0}/keys", "{0}/keys/server.key_secret"], 65, "secret"),
-        (["list", "{0}/absent"], 65, "is no folder"),
+        (["list", "{0}/absent"], 65, "there is no such file"),
         (["lock"], 64, "lock"),
     ],
 )

@@ -67,12 +67,12 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["inspect", "{set}/nowhere"], 65, "does not exist"),
-        (["inspect", "{set}/masks/p0.png"], 65, "does not match any data set layout"),
+        (["inspect", "{set}/nowhere"], 65, "there is no such file"),
+        (["inspect", "{set}/masks/p0.png"], 65, "is an image, not a data set"),
         (["inspect", "{set}", "--layout", "coco"], 64, "There are: archive, class_folder"),
         (["inspect", "{set}", "--layout", "mvtec"], 65, "This layout needs train/good/"),
-        (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 65, "no such folder"),
-        (["inspect", "{set}", "--split-file", "{set}/no.json"], 65, "is not a split file"),
+        (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 65, "there is no folder"),
+        (["inspect", "{set}", "--split-file", "{set}/no.json"], 65, "there is no such file"),
         (["inspect"], 64, "DATASET"),
         (["split", "{set}"], 64, "--out"),
         (["split", "{set}", "--out", "{set}/no/s.json"], 65, "cannot be written"),

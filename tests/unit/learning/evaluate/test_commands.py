@@ -134,8 +134,8 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
     [
         (["evaluate", "--data", "SET"], 64, "no model is given"),
         (["evaluate", "unknown", "--data", "SET"], 65, "there is no model unknown"),
-        (["evaluate", "./nowhere", "--data", "SET"], 65, "no such model"),
-        (["evaluate", "tiny-gate", "--data", "SET/none"], 65, "does not exist"),
+        (["evaluate", "./nowhere", "--data", "SET"], 65, "there is no such file"),
+        (["evaluate", "tiny-gate", "--data", "SET/none"], 65, "there is no such file"),
         (["evaluate", "tiny-gate", "--data", "SET", "--split", "train"], 65, "no image in split"),
         (["evaluate", "tiny-gate", "--data", "SET", "--split", "tets"], 64, "no split 'tets'"),
         (["evaluate", "tiny-gate", "--data", "SET", "--backend", "x"], 64, "no backend"),
