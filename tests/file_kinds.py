@@ -68,7 +68,9 @@ NAMES = {
 def make_files(folder: Path) -> dict[FileKind, Path]:
     """Make one of each kind in a new folder; returns their paths, relative to it."""
     for name in ("hmi", "gateway", "archive"):
-        shutil.copy(ROOT / "examples" / f"{name}.yaml", folder)
+        text = (ROOT / "examples" / f"{name}.yaml").read_text("utf-8")
+        text = text.replace("/var/lib/edgeinspect", str(folder))  # nothing outside it is written
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
     line = (ROOT / "examples" / "strip.yaml").read_text("utf-8") + f"ledger: {{folder: {folder}}}\n"
     (folder / "line.yaml").write_text(line, "utf-8")
     shutil.copytree(ROOT / "examples" / "pictures", folder / "pictures")

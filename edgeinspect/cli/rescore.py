@@ -15,6 +15,8 @@ from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import ARCHIVE, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import echo
+from edgeinspect.errors import MissingExtraError
+from edgeinspect.registry import is_installed
 
 if TYPE_CHECKING:
     from edgeinspect.tools.rescore import ChunkRunner
@@ -118,6 +120,8 @@ def rescore(
         str(source.absolute()), model_ref, backend, str(store.absolute()) if store else None
     )
     spec = read_model_spec(config)
+    if not plain and not is_installed("ray"):
+        raise MissingExtraError("ray", "ray")
     worker_count = workers or len(os.sched_getaffinity(0))
     runner: ChunkRunner = (
         LocalRunner() if plain else RayRunner(worker_count, address, gpus_per_worker)

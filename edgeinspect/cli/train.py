@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import Any
 
@@ -16,6 +15,7 @@ from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._tables import skipped_image_lines
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
+from edgeinspect.registry import is_installed
 
 _THREADS = click.option(
     "--threads",
@@ -204,7 +204,7 @@ def segmenter(stride: str | None, **options: Any) -> None:
 @_THREADS
 def strip(**options: Any) -> None:
     """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
-    _require_torch()
+    _require_packages()
     from edgeinspect.learning.train.shipped_models import train_shipped_models
 
     with stage_bars() as report:
@@ -214,7 +214,7 @@ def strip(**options: Any) -> None:
 
 def _run(kind: str, options: dict[str, Any]) -> None:
     config = _plan(kind, options)
-    _require_torch()
+    _require_packages(config.architecture)
     from edgeinspect.learning.train.training import train_model
 
     skipped: list[Any] = []
@@ -232,7 +232,7 @@ def _run(kind: str, options: dict[str, Any]) -> None:
 
 def _compare(names: list[str], options: dict[str, Any]) -> None:
     config = _plan("gate", options)
-    _require_torch()
+    _require_packages(*names)
     from edgeinspect.learning.train.architecture_comparison import train_and_compare_gates
 
     with stage_bars() as report:
@@ -256,6 +256,13 @@ def _plan(kind: str, options: dict[str, Any]) -> Any:
     )
 
 
-def _require_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("train", "torch")
+def _require_packages(*architectures: str | None) -> None:
+    """Find missing packages now, not at the export after hours of training."""
+    for package in ("torch", "onnx", "onnxscript"):
+        if not is_installed(package):
+            raise MissingExtraError("train", package)
+    from edgeinspect.learning.train.pretrained import require_packages
+
+    for architecture in architectures:
+        if architecture is not None:
+            require_packages(architecture)

@@ -61,6 +61,18 @@ def is_smp_segmenter(name: str) -> bool:
     return name.startswith(UNET_PREFIX)
 
 
+def require_packages(architecture: str) -> None:
+    """Import what a network needs, so that a missing package is found before the images are read.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if is_timm_gate(architecture):
+        _import_package("timm")
+    elif is_smp_segmenter(architecture):
+        _import_package("segmentation_models_pytorch")
+
+
 class TimmGate(nn.Module):
     """A timm network with the gate's input and head.
 

@@ -210,7 +210,8 @@ def test_an_error_in_a_child_process() -> None:
     assert done.returncode == 78
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "edgeinspect: error: /nonexistent.yaml: there is no such file or folder",
+        "edgeinspect: error: /nonexistent.yaml: there is no such file or folder. "
+        "Give the line's YAML file, as examples/strip.yaml",
     ]
 
 
