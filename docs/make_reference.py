@@ -417,12 +417,15 @@ def reason_remedies() -> str:
     return "\n".join(lines) + "\n"
 
 
+_COMMAND = re.compile(r"(systemctl|journalctl)( [a-z-]+)* [a-z-]+@[A-Z]+")
+
+
 def alarm_remedies() -> str:
     """Every alarm, with the remedy that the HMI shows."""
     lines = ["| code | text, for example | what to do |", "|---|---|---|"]
     for code in AlarmCode:
         text = remedies.ALARM_TEXTS[code]
-        remedy = one_line(remedy_for(code, "NAME"))
+        remedy = _COMMAND.sub(r"`\g<0>`", one_line(remedy_for(code, "NAME")))
         lines.append(f"| `{code.value}` | {text} | {remedy} |")
     return "\n".join(lines) + "\n"
 

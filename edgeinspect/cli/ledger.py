@@ -343,7 +343,7 @@ def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
 
     FILE is the line's file, FROM what `backup` wrote. The line must be stopped and have no
     ledger. Its numbers continue after any that it can have used since the backup: for each second
-    as many as in the busiest one, or up to the number given with --after. If this PC still has
+    twice as many as in the busiest one, or up to the number of --after. If this PC still has
     the line's spool, they continue after that.
     """
     config = _load_line(file)
