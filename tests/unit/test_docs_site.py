@@ -73,6 +73,28 @@ def test_the_package_has_the_same_site(site: Path, tmp_path: Path) -> None:
         assert (packed / name).stat().st_mode & 0o777 == 0o644, name
 
 
+@pytest.mark.parametrize("light", [True, False], ids=["light", "dark"])
+def test_a_screen_reader_and_a_keyboard_can_use_it(
+    site: Path, browser: Browser, *, light: bool
+) -> None:
+    """What axe says of WCAG 2 A and AA, and of good practice."""
+    browser.size(1366, 768, light=light)
+    for page in ("index.html", "reference/configuration.html", "howto/plc.html"):
+        browser.open(f"file://{site}/{page}")
+        browser.wait(f"document.readyState === 'complete' && location.href.endsWith('{page}')")
+        assert browser.axe() == []
+
+
+@pytest.mark.parametrize("width", [768, 1280, 1366])
+def test_no_page_is_wider_than_the_screen(site: Path, browser: Browser, width: int) -> None:
+    """A wide table is moved inside its own frame."""
+    browser.size(width, 768, light=True)
+    for page in ("reference/configuration.html", "reference/plc.html", "howto/cameras.html"):
+        browser.open(f"file://{site}/{page}")
+        browser.wait(f"document.readyState === 'complete' && location.href.endsWith('{page}')")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+
 class Task(NamedTuple):
     """What somebody new has to find out, in their own words."""
 
