@@ -9,6 +9,6 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const code of document.querySelectorAll("pre > code")) code.tabIndex = 0;
   // The theme puts a nav without a name, for the button that copies, beside each block of code.
   new MutationObserver(() => {
-    for (const nav of document.querySelectorAll(".md-code__nav:not([role])")) nav.setAttribute("role", "group");
+    document.querySelectorAll(".md-code__nav").forEach((nav, at) => nav.setAttribute("aria-label", `Code ${at + 1}`));
   }).observe(document.body, { childList: true, subtree: true });
 });

@@ -79,7 +79,7 @@ def test_a_screen_reader_and_a_keyboard_can_use_it(
 ) -> None:
     """What axe says of WCAG 2 A and AA, and of good practice."""
     browser.size(1366, 768, light=light)
-    for page in ("index.html", "reference/configuration.html", "howto/plc.html"):
+    for page in ("index.html", "howto/keys.html", "reference/gateway.html"):
         browser.open(f"file://{site}/{page}")
         browser.wait(f"document.readyState === 'complete' && location.href.endsWith('{page}')")
         assert browser.axe() == []
