@@ -222,7 +222,7 @@ _TRANSIENT_PHRASES = (
     "address already in use",
     "bad allocation",
     "bad_alloc",
-    "can't allocate",
+    "can't alloc",
     "can't start new thread",
     "cannot allocate",
     "cannot assign requested address",

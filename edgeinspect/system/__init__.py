@@ -17,7 +17,14 @@ from edgeinspect.system.file_ownership import (
     user_name,
     write_permission_problem,
 )
-from edgeinspect.system.files import FileLock, atomic_file, is_locked, is_same_file, write_atomic
+from edgeinspect.system.files import (
+    FileLock,
+    atomic_file,
+    is_locked,
+    is_same_file,
+    list_matching,
+    write_atomic,
+)
 from edgeinspect.system.gpu_devices import gpu_names
 from edgeinspect.system.log import RateLimitedLogger, configure
 from edgeinspect.system.machine_info import describe_machine
@@ -82,6 +89,7 @@ __all__ = [
     "atomic_file",
     "is_locked",
     "is_same_file",
+    "list_matching",
     "write_atomic",
     # gpu devices
     "gpu_names",

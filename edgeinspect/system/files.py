@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import itertools
 import os
 import secrets
@@ -167,6 +168,22 @@ def atomic_file(
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def list_matching(folder: Path, pattern: str) -> list[Path]:
+    """Return a folder's entries whose names match, sorted; none if there is no such folder.
+
+    `Path.glob` takes a folder that it cannot read for an empty one: from Python 3.13 on whatever
+    the error, before that for lack of permission.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
 
 def write_atomic(

@@ -20,7 +20,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock
 from edgeinspect.errors import DataError
-from edgeinspect.system import RateLimitedLogger, log_events
+from edgeinspect.system import RateLimitedLogger, list_matching, log_events
 from edgeinspect.wire.curve_keys import read_key_file, read_server_keys
 from edgeinspect.wire.listening_sockets import HANDSHAKE_MS
 from edgeinspect.wire.slow_clients import ClientMonitors
@@ -161,7 +161,7 @@ class CurveAuthenticator:
         """Read the folder again if it changed; a file without a valid key is logged."""
         files = []
         try:
-            paths = sorted(self._clients.glob("*.key"))
+            paths = list_matching(self._clients, "*.key")
         except OSError as error:  # no free descriptor, or no folder: keep the keys
             self._throttled_logs[_FOLDER_UNREADABLE].error(
                 log_events.CLIENT_REFUSED,

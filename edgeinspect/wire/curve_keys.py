@@ -20,6 +20,7 @@ from zmq.utils import z85
 
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.system import (
+    list_matching,
     read_regular,
     write_atomic,
 )
@@ -91,7 +92,7 @@ def read_clients(folder: Path) -> dict[str, str]:
             "is no folder", where=str(folder), remedy="Create it with `edgeinspect keys new`"
         )
     keys = {}
-    for path in sorted((folder / "clients").glob("*.key")):
+    for path in list_matching(folder / "clients", "*.key"):
         keys[path.stem] = read_key_file(path)[0].decode()
     return keys
 

@@ -125,7 +125,7 @@ def test_the_peer_reads_every_image_in_turn(linked: tuple[PlcLink, ReadTags], ki
         assert read_tags() == {}
     else:
         wait_for(
-            lambda: peer_reads(read_tags, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 20
+            lambda: peer_reads(read_tags, RejectAll=True, Pass=False, Reject=False, ErrorCode=1), 60
         )
     for number in range(1, 21):
         outcome = PlcOutcome.PASS if number % 2 else PlcOutcome.REJECT
@@ -163,7 +163,7 @@ def test_write_and_poll_never_wait(linked: tuple[PlcLink, ReadTags]) -> None:
         link.write(online(number, number, PlcOutcome.REJECT))
         link.poll()
         slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 1  # a loaded machine; a wait for a peer is 2 s and more
+    assert slowest < 1.9  # a loaded machine; a wait for a peer is 2 s and more
 
 
 def test_close_twice(linked: tuple[PlcLink, ReadTags]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket as sockets
 import threading
 import time
@@ -237,7 +238,7 @@ def test_unreadable_keys_exclude_no_known_client(
         raise OSError(errno.EMFILE, "Too many open files")
 
     assert curve_line.door is not None
-    monkeypatch.setattr(Path, "glob", no_handle)
+    monkeypatch.setattr(os, "listdir", no_handle)
     with capture_logs() as logs:
         curve_line.door.refresh()
     monkeypatch.undo()

@@ -64,6 +64,9 @@ TRANSIENT: dict[str, BaseException] = {
     "a share that is away": OSError(errno.ESTALE, "x"),
     "a peer that is away": ConnectionRefusedError(errno.ECONNREFUSED, "x"),
     "OpenVINO": RuntimeError("Exception from core.cpp:117: std::bad_alloc"),
+    "OpenVINO's plugin": RuntimeError(
+        "Exception from src/inference/src/dev/plugin.cpp:54: can't alloc"
+    ),
     "ONNX Runtime": RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for size 1"),
     "CUDA": RuntimeError("cuMemAlloc failed: out of memory"),
     "TensorRT": RuntimeError("Error Code 2: OutOfMemory (requested size was 1): out of memory"),

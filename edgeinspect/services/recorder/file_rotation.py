@@ -22,6 +22,7 @@ from edgeinspect.storage.recording import (
     RecordingInfo,
     RecordingWriter,
 )
+from edgeinspect.system import list_matching
 
 FAILED = "failed"
 _TIMESTAMP_FORMAT = "%Y%m%dT%H%M%S"
@@ -140,9 +141,8 @@ class RotatingWriter:
         pattern = re.compile(
             rf"{re.escape(self._line)}-\d{{8}}T\d{{6}}\.\d{{9}}Z{re.escape(RECORDING_SUFFIX)}"
         )
-        return sorted(
-            path for path in self.out.glob(f"*{RECORDING_SUFFIX}") if pattern.fullmatch(path.name)
-        )
+        files = list_matching(self.out, f"*{RECORDING_SUFFIX}")
+        return [path for path in files if pattern.fullmatch(path.name)]
 
     def _make_room(self) -> None:
         """Remove the oldest files of this line until one more fits."""

@@ -32,6 +32,7 @@ from edgeinspect.system import (
     DecodeError,
     Decoder,
     json_decoder,
+    list_matching,
     read_regular,
 )
 from edgeinspect.wire import Mask
@@ -182,7 +183,8 @@ def hour_folders(root: Path) -> list[Path]:
     """Return the folders with frames, oldest first."""
     return sorted(
         path
-        for path in root.glob("????-??-??/??")
+        for day in list_matching(root, "????-??-??")
+        for path in list_matching(day, "??")
         if _HOUR_FOLDER.fullmatch(path.relative_to(root).as_posix()) and path.is_dir()
     )
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from edgeinspect.config import suggest_spelling, yaml_document
 from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import ModelError
-from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_model
+from edgeinspect.storage.model_store.manifest import read_model
 from edgeinspect.storage.model_store.permissions import check_permissions
 from edgeinspect.storage.model_store.versions import ModelStage, ModelVersions
+from edgeinspect.system import list_matching
 
 _REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,63})(/(?P<version>[1-9][0-9]{0,8}))?")
 _INSTALLED_ROOT = Path("/var/lib/edgeinspect/engines")
@@ -48,8 +49,8 @@ class ModelStore:
 
     def names(self) -> tuple[str, ...]:
         """Return the models in the store, sorted; none if there is no store."""
-        folders = {path.parent.parent for path in self.root.glob(f"*/*/{MANIFEST_FILE}")}
-        return tuple(sorted(folder.name for folder in folders if ModelVersions(folder).versions()))
+        folders = list_matching(self.root, "*")
+        return tuple(folder.name for folder in folders if ModelVersions(folder).versions())
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Return the versions of one model, oldest first."""

@@ -27,7 +27,7 @@ from edgeinspect.storage.recording.messages import (
     RecordingInfo,
 )
 from edgeinspect.storage.recording.pixel_codec import unpack_pixels
-from edgeinspect.system import DecodeError, Decoder, decode_json, msgpack_decoder
+from edgeinspect.system import DecodeError, Decoder, decode_json, list_matching, msgpack_decoder
 from edgeinspect.wire import decode_verdict
 
 _TYPES: dict[str, type[msgspec.Struct]] = {
@@ -140,7 +140,7 @@ def open_recording(path: Path) -> Recording:
     Raises:
         DataError: There is none.
     """
-    files = sorted(path.glob(f"*{RECORDING_SUFFIX}")) if path.is_dir() else [path]
+    files = list_matching(path, f"*{RECORDING_SUFFIX}") if path.is_dir() else [path]
     if not files:
         raise DataError(f"has no recording (*{RECORDING_SUFFIX})", where=str(path))
     if not files[0].is_file():

@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from edgeinspect.system.files import FileLock, atomic_file, is_locked, is_same_file, write_atomic
+from edgeinspect.system.files import (
+    FileLock,
+    atomic_file,
+    is_locked,
+    is_same_file,
+    list_matching,
+    write_atomic,
+)
 
 HOLD = """
 import sys, time
@@ -357,3 +364,14 @@ def test_a_folder_that_cannot_be_flushed_is_not_an_error(
     monkeypatch.setattr(os, "fsync", refuse_folders)
     write_atomic(tmp_path / "x", b"whole", durable=True)
     assert (tmp_path / "x").read_bytes() == b"whole"
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """As `Path.glob` says from Python 3.13 on."""
+    for name in ("b.key", "a.key", ".c.key", "a.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_matching(tmp_path, "*.key")] == [".c.key", "a.key", "b.key"]
+    assert list_matching(tmp_path / "absent", "*") == []
+    assert list_matching(tmp_path / "a.txt", "*") == []
+    with pytest.raises(OSError, match="too long"):
+        list_matching(Path("x" * 5000), "*")
