@@ -36,10 +36,10 @@ from edgeinspect.cli._terminal import echo
 )
 @SEED
 def example(folder: Path, count: int, seed: int) -> None:
-    """Write a labelled data set of washers into FOLDER: good ones, and three kinds of defects.
+    """Write a labelled data set of washers into FOLDER.
 
-    The images are rendered, the same ones for the same seed. For the tutorial, and for trials
-    without images of one's own.
+    Good ones, and three kinds of defects, rendered; the same images for the same seed. For the
+    tutorial, and for trials without images of one's own.
     """
     from edgeinspect.learning.datasets import write_example_set
 

@@ -285,10 +285,11 @@ def export(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Write frames of ARCHIVE with labels, as a data set for training and calibration.
+    """Write frames of ARCHIVE with labels, as a data set.
 
-    Labels are the line's own verdicts unless a person corrects them: review the labels.csv that
-    is written, fill in its column `label`, and export again with --corrections.
+    The set is for training and calibration. Labels are the line's own verdicts unless a person
+    corrects them: review the labels.csv that is written, fill in its column `label`, and
+    export again with --corrections.
     """
     from edgeinspect.learning.datasets import read_corrections
     from edgeinspect.learning.evaluate import load_engine

@@ -38,7 +38,10 @@ def keys() -> None:
 @click.argument("folder", type=NEW_FOLDER)
 @click.option("--client", metavar="NAME", help="Create a client's pair instead of the server's.")
 def new(folder: Path, client: str | None) -> None:
-    """Create a key pair in FOLDER: the line's, or a client's with --client."""
+    """Create a key pair in FOLDER.
+
+    It is the line's, or a client's with --client.
+    """
     if client is None:
         public = key_files.create_server_keys(folder)
         echo(f"created {public}; give it to clients, and set `publish.curve: {folder}`")
@@ -58,7 +61,10 @@ def new(folder: Path, client: str | None) -> None:
     "--client", "name", metavar="NAME", help="Name of the client; that of the file by default."
 )
 def allow(folder: Path, public: Path, name: str | None) -> None:
-    """Admit the client with the public key KEY_FILE to the line whose keys are in FOLDER."""
+    """Admit a client by its public key, KEY_FILE.
+
+    FOLDER has the keys of the line.
+    """
     target = key_files.add_client(folder, public, name)
     echo(f"admitted by {target}; a running daemon applies it within a second")
 

@@ -190,9 +190,10 @@ def verify(
     measure: bool,
     as_json: bool,
 ) -> int:
-    """Verify versions (all, if none is named): files, owner, mode, outputs.
+    """Verify versions: files, owner, mode, outputs.
 
-    Each is loaded and compared with its golden frames. Ends with 65 if one is rejected.
+    All of them, if none is named. Each is loaded and compared with its golden frames. Ends
+    with 65 if one is rejected.
     """
     if (image_paths or measure) and len(models) != 1:
         raise UsageError("--make-golden and --measure are for one MODEL")
@@ -380,7 +381,10 @@ def shadow(
 @json_option("edgeinspect.cli._results:ModelRemoval")
 @_STORE
 def gc(store: ModelStore, names: tuple[str, ...], keep: int, yes: bool, as_json: bool) -> None:
-    """Remove versions that are not live, in shadow, recently live, or newer than live."""
+    """Remove old versions.
+
+    Kept are those that are live, in shadow, recently live, or newer than the live one.
+    """
     result = ModelRemoval(removed=yes, versions=[], freed_bytes=0)
     for name in names or store.names():
         _check_model_name(store, name)

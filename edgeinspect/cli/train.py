@@ -203,7 +203,10 @@ def segmenter(stride: str | None, **options: Any) -> None:
 @SEED
 @_THREADS
 def strip(**options: Any) -> None:
-    """Train both shipped models on the synthetic strip (about half an hour on two cores)."""
+    """Train both shipped models on the synthetic strip.
+
+    It takes about half an hour on two cores.
+    """
     _require_packages()
     from edgeinspect.learning.train.shipped_models import train_shipped_models
 

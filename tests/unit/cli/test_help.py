@@ -48,6 +48,13 @@ def test_help_fits_80_columns(path: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [line for line in command.get_help(ctx).splitlines() if len(line) > 80] == []
 
 
+@pytest.mark.parametrize("path", [path for path in EVERY if path not in LEAVES and path])
+def test_no_summary_is_cut(path: str) -> None:
+    command, ctx = EVERY[path]
+    cut = [line for line in command.get_help(ctx).splitlines() if line.endswith("...")]
+    assert [line for line in cut if not line.startswith("Usage:")] == []
+
+
 @pytest.mark.parametrize("path", EVERY)
 def test_every_help_has_a_sentence_and_examples(path: str) -> None:
     command, _ctx = EVERY[path]

@@ -293,7 +293,7 @@ def test_layers_that_are_not_needed_in_float_are_quantized_again() -> None:
     ("more", "code", "words"),
     [
         (["--images", "strip:1"], 64, "strip:SEED:COUNT"),
-        (["--images", "/nowhere"], 65, "folder does not exist"),
+        (["--images", "/nowhere"], 65, "there is no such file"),
         (["--keep-float", "nothing"], 65, "no layer nothing"),
         (["--backend", "trt"], 64, "ov or ort"),
         (["--data", "{workspace}/data#val"], 65, "no images in split 'val'"),
