@@ -133,7 +133,7 @@ def test_an_error_about_a_file_with_a_name_of_its_own(
     name = "\x1b[2J\u202e\udc80.yaml"
     assert main(["check", str(tmp_path / name)]) == 78
     told = capsys.readouterr().err
-    assert "\\x1b[2J\\u202e\\udc80.yaml" in told
+    assert "\\x1B[2J\\u202E\\x80.yaml" in told
     assert "\x1b" not in told
     assert main(["check", "--\x1b[31m"]) == 64
     assert "\x1b" not in capsys.readouterr().err
