@@ -143,6 +143,8 @@ TASKS = (
         "howto/keys#make-the-keys-and-admit-a-client",
         "edgeinspect keys allow",
     ),
+    Task("technician", "the disk is full", "troubleshooting#the-disk-is-full", "archive"),
+    Task("contributor", "run the tests", "repository/CONTRIBUTING", "make test runs every test"),
     Task("contributor", "how do I add a camera", "howto/extend#adding-a-camera", "def build("),
 )
 
