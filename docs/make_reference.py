@@ -34,6 +34,7 @@ from wire_examples import EXAMPLES  # noqa: E402
 
 from edgeinspect import errors, registry  # noqa: E402
 from edgeinspect.cli._exit_codes import EXIT_CODES  # noqa: E402
+from edgeinspect.cli._json_output import json_options  # noqa: E402
 from edgeinspect.cli.main import COMMANDS, cli  # noqa: E402
 from edgeinspect.config import LineConfig, describe_type  # noqa: E402
 from edgeinspect.domain import CAUSES, AlarmCode, PartVerdict, PlcError  # noqa: E402
@@ -61,6 +62,7 @@ PAGES = (
     "docs/reference/wire.md",
     "docs/howto/README.md",
     "docs/reference/README.md",
+    "docs/reference/json.md",
     "docs/reference/schema/README.md",
     "docs/explanation/README.md",
     "docs/explanation/decisions/README.md",
@@ -576,8 +578,8 @@ def schema_name(cls: type[msgspec.Struct]) -> str:
     return tag(cls).removeprefix("edgeinspect.").replace("/", "-") + ".json"
 
 
-def schema(cls: type[msgspec.Struct]) -> str:
-    """The JSON Schema of a message, with the docstring of every field."""
+def schema(cls: type, title: str = "") -> str:
+    """The JSON Schema of a message or document, with the docstring of every field."""
     whole = msgspec.json.schema(cls)
     reachable = {cls.__name__: cls, **_structs_in(cls)}
     for name, definition in whole.get("$defs", {}).items():
@@ -587,7 +589,8 @@ def schema(cls: type[msgspec.Struct]) -> str:
         for key, prop in definition.get("properties", {}).items():
             if docs.get(key):
                 prop["description"] = docs[key].replace("\\|", "|")
-    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": tag(cls), **whole}
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    whole = {"$schema": draft, "title": title or tag(cls), **whole}
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -596,7 +599,7 @@ def _structs_in(cls: type) -> dict[str, type]:
     found: dict[str, type] = {}
 
     def walk(kind: Any) -> None:
-        if isinstance(kind, inspect.StructType):
+        if isinstance(kind, (inspect.StructType, inspect.DataclassType)):
             if kind.cls.__name__ in found:
                 return
             found[kind.cls.__name__] = kind.cls
@@ -679,6 +682,41 @@ def _json_type(kind: inspect.Type) -> str:
         inspect.BoolType: "true or false",
     }
     return words.get(type(kind), "any")
+
+
+# -- documents of the command line -----------------------------------------------------------
+
+
+@functools.cache
+def json_documents() -> dict[str, tuple[str, bool, list[type]]]:
+    """Command to its name, whether it prints lines, and the types of its documents."""
+    return {name: (name, option.lines, option.load_types()) for name, option in json_options(cli)}
+
+
+def document_schema_name(cls: type) -> str:
+    """`cli-ledger_row.json`."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    return f"cli-{snake}.json"
+
+
+def document_tables() -> str:
+    """The commands with `--json`, then the keys of each document."""
+    lines = ["| command | prints | schema |", "|---|---|---|"]
+    documents: dict[str, type] = {}
+    for name, is_lines, types in json_documents().values():
+        documents |= {cls.__name__: cls for cls in types}
+        links = ", ".join(f"[{cls.__name__}](schema/{document_schema_name(cls)})" for cls in types)
+        lines.append(f"| `{name}` | {'lines' if is_lines else 'one document'} | {links} |")
+    shown = set()
+    for cls in documents.values():
+        if cls.__module__ != "edgeinspect.cli._results":
+            continue  # described where it is defined: the wire, evaluation, archive
+        lines += [f"\n### {cls.__name__}\n", f"{one_line(cls.__doc__)}\n", *_fields(cls)]
+        for name, inner in _structs_in(cls).items():
+            if inner is not cls and name not in shown:
+                shown.add(name)
+                lines += [f"\n`{name}`: {one_line(inner.__doc__)}\n", *_fields(inner)]
+    return "\n".join(lines) + "\n"
 
 
 def reasons() -> str:
@@ -814,6 +852,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "decisions": decisions,
     "schemas": schemas,
+    "json-documents": document_tables,
     **{f"pages-{folder}": pages_of(folder) for folder in ("howto", "reference", "explanation")},
     **{schema_name(cls)[: -len(".json")]: message(cls) for cls in MESSAGES},
 }
@@ -827,6 +866,10 @@ def rendered() -> dict[Path, str]:
         files[ROOT / page] = _BLOCK.sub(lambda m: f"{m[1]}{BLOCKS[m[2]]()}{m[3]}", text)
     for cls in MESSAGES:
         files[ROOT / "docs" / "reference" / "schema" / schema_name(cls)] = schema(cls)
+    for _name, _lines, types in json_documents().values():
+        for document in types:
+            path = ROOT / "docs" / "reference" / "schema" / document_schema_name(document)
+            files[path] = schema(document, document.__name__)
     for name in ("strip.yaml", "folder.yaml", "service/example.yaml"):
         path = ROOT / "examples" / name
         files[path] = with_thresholds(path.read_text(encoding="utf-8"))

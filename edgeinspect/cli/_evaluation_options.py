@@ -56,13 +56,6 @@ REPORT = click.option(
     metavar="FILE.html",
     help="Write a self-contained HTML report.",
 )
-JSON = click.option(
-    "--json",
-    "json_path",
-    type=NESTED_OUTPUT_FILE,
-    metavar="FILE.json",
-    help="Write all results as JSON.",
-)
 
 
 def load_inspector(
@@ -109,18 +102,6 @@ def load_inspector(
     if config is None:
         return inspector
     return with_line_thresholds(inspector, config)
-
-
-def write_json(path: Path, document: object) -> None:
-    """Write a document as JSON.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    import msgspec
-
-    encoded = msgspec.json.encode(document)
-    write_text(path, msgspec.json.format(encoded, indent=1).decode() + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

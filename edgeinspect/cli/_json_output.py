@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from edgeinspect.cli._paths import OUTPUT_FILE
 from edgeinspect.cli._terminal import echo_json
-from edgeinspect.system import escape_line
+from edgeinspect.errors import DataError
+from edgeinspect.system import escape_line, write_atomic
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -53,6 +55,15 @@ def json_option(*documents: str, lines: bool = False) -> Callable[[Command], Com
     )
 
 
+JSON_FILE = click.option(
+    "--json-file",
+    "json_path",
+    type=OUTPUT_FILE,
+    metavar="FILE.json",
+    help="Write the document of --json to this file, beside what is printed.",
+)
+
+
 def json_options(command: click.Command, path: str = "") -> Iterator[tuple[str, JsonOption]]:
     """Yield the name and `--json` of every command below a command."""
     if isinstance(command, click.Group):
@@ -66,12 +77,39 @@ def json_options(command: click.Command, path: str = "") -> Iterator[tuple[str, 
             yield path, option
 
 
-def print_result(result: T, as_json: bool, show: Callable[[T], None]) -> None:
-    """Print a command's result: as one JSON document, or for people by `show`."""
+def print_result(
+    result: T, as_json: bool, show: Callable[[T], None], *, path: Path | None = None
+) -> None:
+    """Print a command's result: as one JSON document, or for people by `show`.
+
+    Args:
+        result: What the command found.
+        as_json: `--json` was given.
+        show: Prints it for people.
+        path: File that receives the JSON document too.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    if path is not None:
+        write_json_file(path, result)
     if as_json:
         print_json(result)
     else:
         show(result)
+
+
+def write_json_file(path: Path, document: Any) -> None:
+    """Write one JSON document to a file.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, msgspec.json.format(encode_json(document), indent=2) + b"\n")
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def print_json(document: Any) -> None:

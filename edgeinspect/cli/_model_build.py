@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import BUILD_TARGET, FRAMES, OUTPUT_FOLDER, SPLIT_FILE
-from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._progress import QUIET, print_line, stage_bars
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._results import (
+    AcceptanceResultRow,
+    BuiltModels,
+    BuiltPlan,
+    Fp16Version,
+    PlanLayer,
+)
+from edgeinspect.cli._tables import TextTable, print_table, print_text
 from edgeinspect.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +78,8 @@ if TYPE_CHECKING:
     type=IntRange(16, 65_536),
     help="GPU memory for one layer.",
 )
+@QUIET
+@json_option("edgeinspect.cli._results:BuiltModels")
 def build(
     targets: tuple[str, ...],
     force: bool,
@@ -84,6 +93,7 @@ def build(
     device: int | None,
     level: int | None,
     workspace_mib: int | None,
+    as_json: bool,
 ) -> None:
     """Build TensorRT plans on this machine, before a line needs them.
 
@@ -95,7 +105,8 @@ def build(
 
     model_store = ModelStore(store) if store else None
     if fp16:
-        _make_fp16(targets, model_store or ModelStore(), images, labels, split_file)
+        versions = _make_fp16(targets, model_store or ModelStore(), images, labels, split_file)
+        print_result(BuiltModels(plans=[], versions=versions), as_json, _show)
         return
     if images or labels or split_file:
         raise UsageError("--images, --data and --split-file go with --fp16")
@@ -106,8 +117,12 @@ def build(
         "workspace_mib": workspace_mib,
     }
     overrides = {key: value for key, value in given.items() if value is not None}
-    for target in targets:
-        _build_target(target, overrides, model_store, force=force, show_layers=inspect)
+    plans_built = [
+        plan
+        for target in targets
+        for plan in _build_target(target, overrides, model_store, force=force, show_layers=inspect)
+    ]
+    print_result(BuiltModels(plans=plans_built, versions=[]), as_json, _show)
 
 
 def _build_target(
@@ -117,24 +132,49 @@ def _build_target(
     *,
     force: bool,
     show_layers: bool,
-) -> None:
+) -> Iterator[BuiltPlan]:
     from edgeinspect.learning.conversion import build_plan, inspect_plan, plan_requests
 
     if target.endswith(".plan"):
         if not show_layers:
             raise UsageError(f"{target} is built already", remedy="Inspect it with --inspect")
-        _print_layers(target, inspect_plan(Path(target), overrides.get("device", 0)))
+        plan_file = BuiltPlan(name=Path(target).stem, path=target)
+        _add_layers(plan_file, inspect_plan(Path(target), overrides.get("device", 0)))
+        yield plan_file
         return
     for request in plan_requests(target, overrides, store):
         with stage_bars(f"{request.name}: ") as report:
             plan = build_plan(request, force=force, progress=report)
         facts = plan.manifest
-        echo(
-            f"{request.name}: {plan.path} ({facts.plan_bytes / 1e6:.1f} MB, built {facts.built_at} "
-            f"in {facts.build_s:g} s, {facts.key.typing} typing, TensorRT {facts.key.tensorrt})"
+        built = BuiltPlan(
+            name=request.name,
+            path=str(plan.path),
+            plan_bytes=facts.plan_bytes,
+            built_at=facts.built_at,
+            build_s=facts.build_s,
+            typing=facts.key.typing,
+            tensorrt=facts.key.tensorrt,
         )
         if show_layers:
-            _print_layers(request.name, inspect_plan(plan.path, request.options.device))
+            _add_layers(built, inspect_plan(plan.path, request.options.device))
+        yield built
+
+
+def _add_layers(plan: BuiltPlan, layers: tuple[Any, ...]) -> None:
+    from edgeinspect.learning.conversion import precision_ratio
+
+    plan.layers = [
+        PlanLayer(
+            name=layer.name,
+            kind=layer.kind,
+            inputs=list(layer.inputs),
+            outputs=list(layer.outputs),
+        )
+        for layer in layers
+    ]
+    plan.precision_ratios = {
+        precision: precision_ratio(layers, precision) for precision in ("int8", "fp16", "fp32")
+    }
 
 
 def _make_fp16(
@@ -143,13 +183,14 @@ def _make_fp16(
     images: str | None,
     labels: str | None,
     split_file: Path | None,
-) -> None:
+) -> list[Fp16Version]:
     from edgeinspect.learning.conversion import make_fp16_version
 
     if not (images or labels):
         raise UsageError(
             "--fp16 needs frames to verify on", remedy="Name them with --images or --data"
         )
+    versions = []
     for target in targets:
         parent = store.resolve(target)
         with stage_bars(f"{parent.id}: ") as report:
@@ -161,36 +202,63 @@ def _make_fp16(
                 split_file,
                 lambda done, total: report("comparing", done, total),
             )
-        for layer in converted.float32_layers:
-            echo(f"{parent.id}: {layer} stays in float32: float16 cannot represent it")
-        for check in converted.acceptance.checks:
-            words = check.words.replace("INT8", "FP16")  # the checks are those of a calibration
-            echo(f"  {'ok' if check.passed else 'NO':<3}{check.name}: {words}")
-        if converted.version_folder is None:
+        checks = [
+            AcceptanceResultRow(
+                name=check.name,
+                before=check.fp32,
+                after=check.int8,
+                passed=check.passed,
+                # The checks are those of a calibration.
+                text=check.words.replace("INT8", "FP16"),
+            )
+            for check in converted.acceptance.checks
+        ]
+        folder = converted.version_folder
+        if folder is None:
+            for check in checks:
+                print_line(f"{'ok' if check.passed else 'NO':<3}{check.name}: {check.text}")
             raise ModelError(
                 f"FP16 of {parent.id} is rejected: {converted.acceptance.reason}",
                 where=str(parent.path),
                 remedy="Use FP32 or INT8",
             )
-        folder = converted.version_folder
-        echo(f"{parent.id.name}/{folder.name} is a candidate in {folder}")
-
-
-def _print_layers(name: str, layers: tuple[Any, ...]) -> None:
-    """Print every layer with its data types, and the ratio of each type."""
-    from edgeinspect.learning.conversion import precision_ratio
-
-    table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for heading in ("layer", "kind", "reads", "writes"):
-        table.add_column(heading, header_style="dim", overflow="fold")
-    for layer in layers:
-        table.add_row(
-            Text(layer.name), Text(layer.kind), ", ".join(layer.inputs), ", ".join(layer.outputs)
+        versions.append(
+            Fp16Version(
+                model=f"{parent.id.name}/{folder.name}",
+                parent=str(parent.id),
+                folder=str(folder),
+                float32_layers=list(converted.float32_layers),
+                checks=checks,
+            )
         )
-    console = Console()
-    console.print(table)
-    counts = Counter(layer.inputs[0] if layer.inputs else "?" for layer in layers)
-    console.print(", ".join(f"{count} layers read {kind}" for kind, count in counts.most_common()))
-    for precision in ("int8", "fp16", "fp32"):
-        if part := precision_ratio(layers, precision):
-            console.print(f"convolutions and products that read {precision}: {part:.0%}")
+    return versions
+
+
+def _show(result: BuiltModels) -> None:
+    for plan in result.plans:
+        if plan.plan_bytes is not None:
+            print_text(
+                f"{plan.name}: {plan.path} ({plan.plan_bytes / 1e6:.1f} MB, built {plan.built_at} "
+                f"in {plan.build_s:g} s, {plan.typing} typing, TensorRT {plan.tensorrt})"
+            )
+        if plan.layers:
+            _print_layers(plan)
+    for version in result.versions:
+        for layer in version.float32_layers:
+            print_text(f"{version.parent}: {layer} stays in float32: float16 cannot represent it")
+        for check in version.checks:
+            print_text(f"  {'ok' if check.passed else 'NO':<3}{check.name}: {check.text}")
+        print_text(f"{version.model} is a candidate in {version.folder}")
+
+
+def _print_layers(plan: BuiltPlan) -> None:
+    """Print every layer with its data types, and the ratio of each type."""
+    table = TextTable("layer", "kind", "reads", "writes", title=plan.path)
+    for layer in plan.layers:
+        table.add_row(layer.name, layer.kind, ", ".join(layer.inputs), ", ".join(layer.outputs))
+    print_table(table)
+    counts = Counter(layer.inputs[0] if layer.inputs else "?" for layer in plan.layers)
+    print_text(", ".join(f"{count} layers read {kind}" for kind, count in counts.most_common()))
+    for precision, part in plan.precision_ratios.items():
+        if part:
+            print_text(f"convolutions and products that read {precision}: {part:.0%}")

@@ -8,9 +8,12 @@ from typing import Any
 import click
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import STORE, parse_size
 from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
+from edgeinspect.cli._results import ModelImport
+from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 from edgeinspect.system import is_short_decimal
@@ -155,7 +158,8 @@ _MAX_SIDE_PX = 65_536
     is_flag=True,
     help="Accept a network that gives the same result on every sample.",
 )
-def import_(file: Path, **options: Any) -> None:
+@json_option("edgeinspect.cli._results:ModelImport")
+def import_(file: Path, as_json: bool, **options: Any) -> None:
     """Import the network in ONNX_FILE.
 
     Scaling, resizing, activation, arg-max and areas are written into its graph. What the file
@@ -200,17 +204,32 @@ def import_(file: Path, **options: Any) -> None:
     result = import_model(
         request, store, options["name"], options["samples"], version=options["version"]
     )
-    for note in result.notes:
-        echo(f"found: {note}")
-    given = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
-    echo(f"given: {given}: the graph does not show them")
     report = result.equivalence
-    errors = ", ".join(f"{name} {error:.2g}" for name, error in report.largest_errors.items())
-    echo(f"equal: on {report.sample_count} samples within {report.tolerance:g}; errors: {errors}")
-    echo(f"result: {report.result_summary}")
-    if doubt := report.uniform_result or report.doubtful_result:
-        echo(f"WARNING: it gives {doubt}: check it before a line uses it", err=True)
-    echo(f"wrote: {result.folder}")
+    given = f"scale {request.scale:g}, mean {options['mean'] or '0'}, std {options['std'] or '1'}"
+    outcome = ModelImport(
+        model=f"{options['name']}/{result.folder.name}",
+        folder=str(result.folder),
+        notes=list(result.notes),
+        samples=report.sample_count,
+        tolerance=report.tolerance,
+        largest_errors=dict(report.largest_errors),
+        result=report.result_summary,
+        warning=report.uniform_result or report.doubtful_result or "",
+    )
+    if outcome.warning:
+        echo(f"WARNING: it gives {outcome.warning}: check it before a line uses it", err=True)
+    print_result(outcome, as_json, lambda it: _show(it, given))
+
+
+def _show(outcome: ModelImport, given: str) -> None:
+    for note in outcome.notes:
+        print_text(f"found: {note}")
+    print_text(f"given: {given}: the graph does not show them")
+    errors = ", ".join(f"{name} {error:.2g}" for name, error in outcome.largest_errors.items())
+    samples = format_number_of(outcome.samples, "sample")
+    print_text(f"equal: on {samples} within {outcome.tolerance:g}; errors: {errors}")
+    print_text(f"result: {outcome.result}")
+    print_text(f"wrote: {outcome.folder}")
 
 
 def _size(text: str, where: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from edgeinspect.system import format_local
 
 LINE_INTERVAL_S = 10.0
 """Time between two lines when stderr is not a terminal."""
+_WORTH_A_LINE_S = 1.0
+"""A stage that took less is not reported at its end."""
 _QUIET_KEY = "edgeinspect.quiet"
 
 
@@ -133,7 +136,7 @@ def _is_quiet() -> bool:
 def _is_live() -> bool:
     """Return whether stderr is a terminal that can redraw a line, and progress is wanted."""
     console = Console(stderr=True)
-    return console.is_terminal and not console.is_dumb_terminal and not _is_quiet()
+    return sys.stderr.isatty() and not console.is_dumb_terminal and not _is_quiet()
 
 
 class _ProgressLines:
@@ -141,30 +144,42 @@ class _ProgressLines:
 
     def __init__(self) -> None:
         self._stage = ""
+        self._is_quiet = _is_quiet()  # the caller's thread: a stage may report from another
         self._started_s = self._printed_s = time.monotonic()
         self._last: tuple[int, int | None, str] | None = None
+        self._finished: int | None = None
+        """The number at which the present stage ended."""
 
     def report(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Note the progress of a stage, and print it if it is due."""
         if stage != self._stage:
             self.finish()
-            self._stage, self._started_s = stage, time.monotonic()
-            self._printed_s = self._started_s
+            self._stage, self._finished = stage, None
+        if self._last is None and total is not None and done >= total and done == self._finished:
+            return  # reported at its end already
         self._last = (done, total, note)
+        self._finished = None
         if total is not None and done >= total:
             self.finish()
+            self._finished = done
         elif time.monotonic() - self._printed_s >= LINE_INTERVAL_S:
             self._printed_s = time.monotonic()
-            print_line(self._line(done, total, note))
+            self._print(self._line(done, total, note))
 
     def finish(self) -> None:
         """Print the last state of the current stage."""
-        if self._last is not None:
+        took_s = time.monotonic() - self._started_s
+        if self._last is not None and took_s >= _WORTH_A_LINE_S:
             done, total, note = self._last
-            took = _format_duration(time.monotonic() - self._started_s)
+            took = _format_duration(took_s)
             of = "" if total is None else f" of {total}"
-            print_line(f"{self._stage}: {done}{of} in {took}{note}")
+            self._print(f"{self._stage}: {done}{of} in {took}{note}")
         self._last = None
+        self._started_s = self._printed_s = time.monotonic()
+
+    def _print(self, text: str) -> None:
+        if not self._is_quiet:
+            print_line(text)
 
     def _line(self, done: int, total: int | None, note: str) -> str:
         rate_hz = done / max(1e-9, time.monotonic() - self._started_s)

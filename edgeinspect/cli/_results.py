@@ -457,14 +457,17 @@ class BuiltPlan(msgspec.Struct, kw_only=True):
 
     name: str
     path: str
-    plan_bytes: int
-    built_at: str
+    plan_bytes: int | None = None
+    """None, as the following, for a plan that was only inspected."""
+    built_at: str | None = None
     """UTC, ISO 8601."""
-    build_s: float
-    typing: str
-    tensorrt: str
+    build_s: float | None = None
+    typing: str | None = None
+    tensorrt: str | None = None
     layers: list[PlanLayer] = []
     """With `--inspect`."""
+    precision_ratios: dict[str, float] = {}
+    """Data type to the ratio of convolutions and products that read it, with `--inspect`."""
 
 
 class PlanLayer(msgspec.Struct, kw_only=True):
@@ -491,8 +494,8 @@ class AcceptanceResultRow(msgspec.Struct, kw_only=True):
     """One limit of an acceptance."""
 
     name: str
-    before: float | None
-    after: float | None
+    before: float
+    after: float
     passed: bool
     text: str
 
@@ -526,10 +529,10 @@ class LayerSensitivity(msgspec.Struct, kw_only=True):
     """What INT8 costs in one layer."""
 
     layer: str
-    signal_db: float | None
-    distance_int8: float | None
+    signal_db: float
+    distance_int8: float
     """Error of the output with this layer alone in INT8."""
-    distance_recovered: float | None
+    distance_recovered: float
     """Gain with this layer alone in float."""
 
 
@@ -554,7 +557,70 @@ class TrainedModel(msgspec.Struct, kw_only=True):
     """On the test split, as in its manifest."""
 
 
-class DatasetSplit(msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.split/1"):
+class DatasetInspection(msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.data/1"):
+    """`data inspect`: what a data set contains, and its problems."""
+
+    path: str
+    layout: str
+    images: int
+    bits: int
+    """Bit depth of the images."""
+    colored: int
+    """Images in colour."""
+    has_masks: bool
+    classes: list[str]
+    counts: dict[str, dict[str, int]]
+    """Class to split to number of images; `good` is one of the classes."""
+    pixels: dict[str, int]
+    """Class to the number of its pixels in all masks."""
+    sizes: list[ImageSizeCount]
+    """The most frequent first."""
+    unusable: list[NamedReason]
+    """Images and masks that cannot be read or do not fit."""
+    left_out: list[NamedReason]
+    """Files that are not part of the set."""
+    empty_masks: list[str]
+    duplicates: list[DuplicatePair]
+    across_splits: list[list[str]]
+    """Duplicates that are in two splits, in pairs."""
+    findings: list[DatasetFindingResult]
+
+
+class ImageSizeCount(msgspec.Struct, kw_only=True):
+    """Number of images of one size."""
+
+    height_px: int
+    width_px: int
+    count: int
+
+
+class NamedReason(msgspec.Struct, kw_only=True):
+    """A file, and why it is not used."""
+
+    name: str
+    why: str
+
+
+class DuplicatePair(msgspec.Struct, kw_only=True):
+    """Two images of the same scene."""
+
+    names: list[str]
+    exact: bool
+    correlation: float
+
+
+class DatasetFindingResult(msgspec.Struct, kw_only=True):
+    """A finding about the set as a whole."""
+
+    level: str
+    """`error`, `warning` or `note`."""
+    what: str
+    remedy: str
+
+
+class DatasetSplit(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.data_split/1"
+):
     """`data split`: the split that was written."""
 
     file: str

@@ -167,8 +167,7 @@ def print_text(text: str | Text) -> None:
 
 def terminal_width() -> int | None:
     """Return the width of the terminal at stdout; None in a pipe or a file."""
-    console = Console()
-    return console.width if console.is_terminal else None
+    return Console().width if sys.stdout.isatty() else None
 
 
 def format_count(count: int) -> str:

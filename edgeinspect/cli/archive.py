@@ -130,10 +130,10 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **filters: Any) -
         Column("frame", fixed=True),
         Column("captured", fixed=True),
         Column("kind", fixed=True),
-        Column("decision", fixed=True),
         Column("class", optional=True),
-        Column("reason", optional=True),
         number("p", optional=True),
+        Column("decision", optional=True),
+        Column("reason", optional=True),
         number("KiB", optional=True),
     )
     for row in rows:
@@ -147,10 +147,10 @@ def list_(folder: Path, limit: int, as_json: bool, lost: bool, **filters: Any) -
                 row.name,
                 format_time(row.captured_at_utc_ns),
                 row.kind.value,
-                row.decision,
                 row.label,
-                row.reason,
                 "" if row.defect_prob is None else f"{row.defect_prob:.2f}",
+                row.decision,
+                row.reason,
                 row.size_bytes // 1024,
             )
     if not as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -11,28 +10,25 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-import msgspec
 import structlog
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from edgeinspect.cli._bench_tables import show_options, show_result, show_search
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import OVERRIDES, budget_ms
 from edgeinspect.cli._paths import IMAGES_FOLDER, LINE_FILE, OUTPUT_FILE
+from edgeinspect.cli._progress import QUIET, print_line, status_line
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._terminal import Console
 from edgeinspect.errors import EdgeInspectError, UsageError
 from edgeinspect.system import decode_json
 from edgeinspect.tools.bench import (
     Benchmark,
     BenchmarkConfig,
     BenchmarkResult,
-    encode_result,
+    OptionResults,
     latency_plot,
     realtime_variants,
-    result_table,
-    search_table,
 )
 
 T = TypeVar("T")
@@ -96,18 +92,18 @@ _SEARCH_FRAMES = 2_000
     "--options", is_flag=True, help="Measure the effect of each real-time option on this PC."
 )
 @click.option(
-    "--json",
-    "json_path",
-    metavar="FILE.json",
-    type=OUTPUT_FILE,
-    help="Write the results to this file.",
-)
-@click.option(
     "--plot",
     "plot_path",
     metavar="FILE.svg",
     type=OUTPUT_FILE,
     help="Write the plot to this file.",
+)
+@JSON_FILE
+@QUIET
+@json_option(
+    "edgeinspect.tools.bench:BenchmarkResult",
+    "edgeinspect.tools.bench:SearchResult",
+    "edgeinspect.tools.bench:OptionResults",
 )
 def bench(
     file: Path | None,
@@ -123,6 +119,7 @@ def bench(
     options: bool,
     json_path: Path | None,
     plot_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Measure the whole line against its engines alone.
 
@@ -146,22 +143,17 @@ def bench(
     )
     benchmark = Benchmark(benchmark_config)
     if options:
-        _compare_options(benchmark, json_path)
-        return
-    if budget_search:
-        steps = _run_with_progress(
+        print_result(_measure_options(benchmark), as_json, show_options, path=json_path)
+    elif budget_search:
+        search = _run_with_progress(
             benchmark, lambda: benchmark.search_rate(benchmark.choose_setting())
         )
-        Console().print(search_table(steps, benchmark.budget_us))
-        if json_path is not None:
-            json_path.write_text(json.dumps(steps, indent=2) + "\n", encoding="utf-8")
-        return
-    result = _run_with_progress(benchmark, benchmark.run)
-    Console().print(result_table(result))
-    if json_path is not None:
-        json_path.write_bytes(encode_result(result))
-    if plot_path is not None:
-        plot_path.write_text(latency_plot(result), encoding="utf-8")
+        print_result(search, as_json, show_search, path=json_path)
+    else:
+        result = _run_with_progress(benchmark, benchmark.run)
+        print_result(result, as_json, show_result, path=json_path)
+        if plot_path is not None:
+            plot_path.write_text(latency_plot(result), encoding="utf-8")
 
 
 def _run_with_progress(benchmark: Benchmark, work: Callable[[], T]) -> T:
@@ -175,56 +167,42 @@ def _run_with_progress(benchmark: Benchmark, work: Callable[[], T]) -> T:
         except BaseException as error:
             errors.append(error)
 
+    def render() -> Text:
+        progress = benchmark.progress
+        return Text(f"{progress.stage}  {progress.done}/{progress.total}")
+
     # A daemon thread, so that Ctrl-C ends the command and not only the display.
     worker = threading.Thread(target=body, name="bench", daemon=True)
-    progress = benchmark.progress
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+    with status_line(render) as update:
         worker.start()
         while worker.is_alive():
             worker.join(0.5)  # rarely: drawing takes interpreter time from the measurement
-            live.update(Text(f"{progress.stage}  {progress.done}/{progress.total}"), refresh=True)
+            update()
     if errors:
         raise errors[0]
     return results[0]
 
 
-def _compare_options(benchmark: Benchmark, json_path: Path | None) -> None:
+def _measure_options(benchmark: Benchmark) -> OptionResults:
     """Measure each option in its own process: the kernel applies it to a whole process."""
     config = benchmark.config
     results: dict[str, list[BenchmarkResult]] = {}
     rejected: dict[str, str] = {}
-    console = Console(stderr=True)
     for round_index in range(min(3, config.rounds)):
         for name, overrides in realtime_variants().items():
             if name in rejected:
                 continue
-            console.print(f"option {name}, round {round_index + 1}", style="dim")
+            print_line(f"option {name}, round {round_index + 1}")
             try:
                 results.setdefault(name, []).append(_run_subprocess(config, overrides))
             except EdgeInspectError as error:
                 rejected[name] = error.what
-    table = Table(box=None, pad_edge=False)
-    for heading in ("option", "overhead p50", "p99", "p99.9", "latency p99", "missed"):
-        table.add_column(heading, justify="left" if heading == "option" else "right")
-    for name, runs in results.items():
-        values = [_figures_of(run) for run in runs]
-        medians = [sorted(column)[len(column) // 2] for column in zip(*values, strict=True)]
-        texts = [f"{value / 1000:.2f} ms" for value in medians[:4]]
-        table.add_row(name, *texts, str(sum(row[4] for row in values)))
-    for name, problem in rejected.items():
-        table.add_row(name, Text(problem, style="yellow"))
-    Console().print(table)
-    if json_path is not None:
-        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
-
-
-def _figures_of(figures: BenchmarkResult) -> tuple[int, ...]:
-    clean, busy = figures.quiet.summary.overhead_clean, figures.busy.summary
-    return clean.p50, clean.p99, clean.p999, busy.latency.p99, busy.misses
+                results.pop(name, None)
+    return OptionResults(options=results, rejected=rejected)
 
 
 def _run_subprocess(config: BenchmarkConfig, overrides: list[str]) -> BenchmarkResult:
-    command = [sys.executable, "-m", "edgeinspect", "bench", "--json", "/dev/stdout"]
+    command = [sys.executable, "-m", "edgeinspect", "bench", "--json", "--quiet"]
     command += [str(config.config)] if config.config else []
     command += ["--images", str(config.images)] if config.images else []
     command += ["--frames", str(config.frames), "--rounds", "1", "--load", str(config.load_ratio)]
@@ -235,5 +213,4 @@ def _run_subprocess(config: BenchmarkConfig, overrides: list[str]) -> BenchmarkR
     if process.returncode:
         last = (process.stderr.strip().splitlines() or ["ended"])[-1]
         raise EdgeInspectError(last)
-    start = process.stdout.index("{\n")
-    return decode_json(process.stdout[start:], BenchmarkResult)
+    return decode_json(process.stdout, BenchmarkResult)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._evaluation_options import FILE_OF_SPLITS
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import SEED, STORE
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
-from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._tables import skipped_image_lines
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._results import AcceptanceResultRow, CalibrationOutcome, LayerSensitivity
+from edgeinspect.cli._tables import (
+    Column,
+    TextTable,
+    number,
+    print_table,
+    print_text,
+    skipped_image_lines,
+)
+from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from edgeinspect.learning.calibrate import CalibrationResult
 
 METHODS = ("best", "minmax", "percentile", "entropy", "mse")
 _MAX_SHOWN = 8
@@ -146,6 +159,8 @@ _MAX_SHOWN = 8
     help="Folder for checkpoints of unfinished calibrations; "
     "$XDG_CACHE_HOME/edgeinspect/calibrate by default.",
 )
+@QUIET
+@json_option("edgeinspect.cli._results:CalibrationOutcome")
 def calibrate(
     model: str,
     images: str,
@@ -166,6 +181,7 @@ def calibrate(
     backend: str,
     resume: bool,
     work: Path | None,
+    as_json: bool,
 ) -> None:
     """Make an INT8 version of MODEL and verify it against MODEL on the same frames.
 
@@ -221,7 +237,8 @@ def calibrate(
         target = folder / name / f"refused-{result.id}"
         write_reports(result, target, render_report(result))
         result.checkpoint.clear()
-        _print_result(result)
+        _print_warnings(result)
+        print_result(_outcome(result, target, None), as_json, _show)
         raise ModelError(
             f"INT8 of {parent.id} is rejected: {result.acceptance.reason}",
             where=str(target / "report.html"),
@@ -232,9 +249,9 @@ def calibrate(
     version_folder = write_version(result, target_store)
     write_reports(result, folder / name / version_folder.name, render_report(result))
     result.checkpoint.clear()
-    _print_result(result)
-    echo(f"{name}/{version_folder.name} is a candidate in {version_folder}")
-    echo(f"report: {folder / name / version_folder.name / 'report.html'}")
+    _print_warnings(result)
+    outcome = _outcome(result, folder / name / version_folder.name, version_folder)
+    print_result(outcome, as_json, _show)
 
 
 def _default_work_folder() -> Path:
@@ -242,58 +259,95 @@ def _default_work_folder() -> Path:
     return Path(base) / "edgeinspect" / "calibrate"
 
 
-def _print_result(result: object) -> None:
-    """Print the limits and the sensitivity of the layers."""
-    from edgeinspect.learning.calibrate import UNREADABLE, CalibrationResult
+def _outcome(
+    result: CalibrationResult, reports: Path, version_folder: Path | None
+) -> CalibrationOutcome:
+    """Return the result for people and programs; a refused one has no version."""
+    parent = result.config.parent.id
+    return CalibrationOutcome(
+        id=result.id,
+        parent=str(parent),
+        accepted=result.acceptance.is_accepted,
+        reason=result.acceptance.reason,
+        model=None if version_folder is None else f"{parent.name}/{version_folder.name}",
+        folder=None if version_folder is None else str(version_folder),
+        report=str(reports / "report.html"),
+        method=result.method,
+        checks=[
+            AcceptanceResultRow(
+                name=check.name,
+                before=check.fp32,
+                after=check.int8,
+                passed=check.passed,
+                text=check.words,
+            )
+            for check in result.acceptance.checks
+        ],
+        layers=[
+            LayerSensitivity(
+                layer=row.layer,
+                signal_db=row.signal_db,
+                distance_int8=row.distance_int8,
+                distance_recovered=row.distance_recovered,
+            )
+            for row in (result.sensitivity.rows if result.sensitivity is not None else ())
+        ],
+        float_layers=list(result.float_layers),
+        drift=list(result.drift),
+        skipped=dict(_skipped_images(result)),
+    )
 
-    assert isinstance(result, CalibrationResult)
-    console = Console()
-    unreadable = [
-        (name, "cannot be read")
-        for name, digest in zip(result.frames.names, result.frame_metrics.digests, strict=True)
-        if digest == UNREADABLE
-    ]
-    for line in skipped_image_lines(
-        [*((one.name, one.reason) for one in result.frames.skipped), *unreadable],
-        "edgeinspect data inspect",
-    ):
-        Console(stderr=True).print(line, style="yellow", highlight=False, markup=False)
+
+def _skipped_images(result: CalibrationResult) -> Iterator[tuple[str, str]]:
+    from edgeinspect.learning.calibrate import UNREADABLE
+
+    yield from ((one.name, one.reason) for one in result.frames.skipped)
+    for name, digest in zip(result.frames.names, result.frame_metrics.digests, strict=True):
+        if digest == UNREADABLE:
+            yield name, "cannot be read"
+
+
+def _print_warnings(result: CalibrationResult) -> None:
+    """Print on stderr which images are skipped, and how the sample differs."""
+    for line in skipped_image_lines(_skipped_images(result), "edgeinspect data inspect"):
+        echo(line, err=True)
     if result.frames.note:
         echo(f"the frames are read as images of {result.frames.note}", err=True)
     for warning in result.drift:
-        Console(stderr=True).print(
-            f"warning: the sample does not look like the reference: {warning}",
-            style="yellow",
-            highlight=False,
-        )
-    table = Table(
-        title=f"{result.id}: method {result.method}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
+        echo(f"warning: the sample does not look like the reference: {warning}", err=True)
+
+
+def _show(outcome: CalibrationOutcome) -> None:
+    """Print the limits and the sensitivity of the layers."""
+    table = TextTable(
+        "limit",
+        number("FP32"),
+        number("INT8"),
+        Column("", fixed=True),
+        "how",
+        title=f"{outcome.id}: method {outcome.method}",
     )
-    for heading in ("limit", "FP32", "INT8", "", "how"):
-        table.add_column(heading)
-    for check in result.acceptance.checks:
+    for check in outcome.checks:
         mark = Text("met", "green") if check.passed else Text("exceeded", "red")
-        table.add_row(check.name, f"{check.fp32:.4f}", f"{check.int8:.4f}", mark, check.words)
-    console.print(table)
-    if result.sensitivity is not None:
-        table = Table(title="layer sensitivity", title_justify="left", box=None, pad_edge=False)
-        for heading in (
-            "layer",
-            "signal to noise",
-            "error, alone in INT8",
-            "gain, alone in float",
-        ):
-            table.add_column(heading)
-        for row in result.sensitivity.rows[:_MAX_SHOWN]:
+        table.add_row(check.name, f"{check.before:.4f}", f"{check.after:.4f}", mark, check.text)
+    print_table(table)
+    if outcome.layers:
+        table = TextTable(
+            "sensitive layers",
+            number("signal to noise, dB"),
+            number("error, alone in INT8"),
+            number("gain, alone in float"),
+        )
+        for row in outcome.layers[:_MAX_SHOWN]:
             table.add_row(
                 row.layer,
-                f"{row.signal_db:.1f} dB",
+                f"{row.signal_db:.1f}",
                 f"{row.distance_int8:.5f}",
                 f"{row.distance_recovered:+.5f}",
             )
-        console.print(table)
-    if result.float_layers:
-        console.print(f"kept in float: {', '.join(result.float_layers)}", highlight=False)
+        print_table(table)
+    if outcome.float_layers:
+        print_text(f"kept in float: {', '.join(outcome.float_layers)}")
+    if outcome.model is not None:
+        print_text(f"{outcome.model} is a candidate in {outcome.folder}")
+        print_text(f"report: {outcome.report}")

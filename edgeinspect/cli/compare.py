@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
 from edgeinspect.cli._paths import MODEL
-from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._terminal import echo
+from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate import PairedComparison
+    from edgeinspect.learning.evaluate import ComparisonDocument
 
 
 @click.command(
@@ -48,7 +47,9 @@ if TYPE_CHECKING:
 @_evaluation_options.BACKEND
 @click.option("--backend-b", metavar="NAME", help="Backend of MODEL_B, if it differs.")
 @_evaluation_options.REPORT
-@_evaluation_options.JSON
+@JSON_FILE
+@QUIET
+@json_option("edgeinspect.learning.evaluate:ComparisonDocument")
 @click.option(
     "--rounds",
     default=2000,
@@ -73,6 +74,7 @@ def compare(
     backend_b: str | None,
     report: Path | None,
     json_path: Path | None,
+    as_json: bool,
     rounds: int,
     layout: str | None,
     good_classes: tuple[str, ...],
@@ -84,7 +86,7 @@ def compare(
     backends. Differences are MODEL_B minus MODEL_A.
     """
     from edgeinspect.learning.evaluate import (
-        COMPARISON_SCHEMA,
+        ComparisonDocument,
         DifferenceImages,
         comparison,
         find_training_split,
@@ -128,9 +130,6 @@ def compare(
         first.close()
     notes = list(dict.fromkeys((*first.notes, *second.notes, *source.notes)))
     notes += [f"{name} is skipped: {why}" for name, why in source.skipped.items()]
-    if json_path is not None:
-        document = {"schema": COMPARISON_SCHEMA, "data": source.where, "notes": notes}
-        _evaluation_options.write_json(json_path, {**document, **msgspec.to_builtins(paired)})
     if report is not None:
         page = render_comparison(
             paired,
@@ -140,22 +139,24 @@ def compare(
             notes=notes,
         )
         _evaluation_options.write_text(report, page)
-    _print_comparison(paired, notes)
+    document = ComparisonDocument.from_comparison(paired, source.where, notes)
+    print_result(document, as_json, _print_comparison, path=json_path)
 
 
-def _print_comparison(paired: PairedComparison, notes: Sequence[str]) -> None:
+def _print_comparison(paired: ComparisonDocument) -> None:
     """Print the main differences."""
     from edgeinspect.learning.evaluate import describe_discordant_pairs
 
-    echo(f"A: {paired.a}\nB: {paired.b}")
-    echo(f"{paired.pictures} images, {paired.defective} defective")
-    echo(f"same decision on {100 * paired.agreement_ratio:.2f} % of them")
+    print_text(f"A: {paired.a}")
+    print_text(f"B: {paired.b}")
+    print_text(f"{format_number_of(paired.pictures, 'image')}, {paired.defective} defective")
+    print_text(f"same decision on {100 * paired.agreement_ratio:.2f} % of them")
     for name, flips in (
         ("escapes", paired.escapes),
         ("overkills", paired.overkills),
     ):
         if flips is not None:
-            echo(describe_discordant_pairs(name, flips))
+            print_text(describe_discordant_pairs(name, flips))
     for each in (
         *paired.dice,
         *([paired.auc] if paired.auc else []),
@@ -163,10 +164,10 @@ def _print_comparison(paired: PairedComparison, notes: Sequence[str]) -> None:
         plain = each.name in ("AUC", "mean")
         name = each.name.replace("mean", "mean Dice") if plain else f"Dice of {each.name}"
         between = f"{each.low:+.4f} to {each.high:+.4f}"
-        echo(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
+        print_text(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
     if paired.pixel_agreement_ratio is not None:
-        echo(f"same class on {100 * paired.pixel_agreement_ratio:.4f} % of the pixels")
+        print_text(f"same class on {100 * paired.pixel_agreement_ratio:.4f} % of the pixels")
     if paired.largest_prob_difference is not None:
-        echo(f"largest change of the probability {paired.largest_prob_difference:.5f}")
-    for text in notes:
-        echo(f"note: {text}")
+        print_text(f"largest change of the probability {paired.largest_prob_difference:.5f}")
+    for text in paired.notes:
+        print_text(f"note: {text}")

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._data_example import example
+from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
-from edgeinspect.cli._progress import progress_bar
-from edgeinspect.cli._terminal import Console, echo
+from edgeinspect.cli._progress import QUIET, progress_bar
+from edgeinspect.cli._results import (
+    DatasetFindingResult,
+    DatasetInspection,
+    DatasetSplit,
+    DuplicatePair,
+    ImageSizeCount,
+    NamedReason,
+)
+from edgeinspect.cli._tables import (
+    Cell,
+    Column,
+    TextTable,
+    format_count,
+    format_number_of,
+    number,
+    print_facts,
+    print_table,
+    print_text,
+)
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK
-from edgeinspect.system import escape_line
 
 if TYPE_CHECKING:
     from edgeinspect.learning.datasets import Dataset, DatasetFinding, DatasetScan, Sample
 
-_PIPE_WIDTH = 120
 _MAX_SHOWN = 20
 _LEVELS = {
     "error": ("ERROR", "bold red"),
@@ -68,7 +82,8 @@ _dataset_options = with_options(
     renamed={"--split": "--split-file FILE"},
 )
 @_dataset_options
-@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
+@QUIET
+@json_option("edgeinspect.cli._results:DatasetInspection")
 @click.option(
     "--sheet",
     metavar="FILE.png",
@@ -121,11 +136,11 @@ def inspect(
     if sheet is not None:
         write_contact_sheet(sheet, scan)
     if as_json:
-        echo(json.dumps(_as_dict(scan, findings), indent=2))
+        print_json(_inspection(scan, findings))
     else:
         _print_scan(scan, findings)
         if sheet is not None:
-            _console().print(f"contact sheet: {sheet}", soft_wrap=True, highlight=False)
+            print_text(f"contact sheet: {sheet}")
     failing_levels = {"error", "warning"} if strict else {"error"}
     return EXIT_DATAERR if any(finding.level in failing_levels for finding in findings) else EXIT_OK
 
@@ -162,6 +177,8 @@ def inspect(
 @click.option(
     "--group-duplicates", is_flag=True, help="Keep duplicates and near duplicates in one split."
 )
+@QUIET
+@json_option("edgeinspect.cli._results:DatasetSplit")
 def split_(
     path: Path,
     layout: str | None,
@@ -171,6 +188,7 @@ def split_(
     shares: tuple[float, float, float],
     resplit: bool,
     group_duplicates: bool,
+    as_json: bool,
 ) -> None:
     """Split DATASET into train, val and test, and write it to a file.
 
@@ -186,61 +204,48 @@ def split_(
             groups = scan_dataset(dataset, progress=progress).duplicate_groups()
     split_data = split_dataset(dataset, seed, shares, ignore_existing=resplit, groups=groups)
     write_split(out, split_data, seed, shares)
-    console = _console()
-    console.print(_class_table(split_data, None))
+    if as_json:
+        counts = _counts_by_split(split_data)
+        print_json(DatasetSplit(file=str(out), images=len(split_data), counts=counts))
+        return
+    print_table(_class_table(split_data, None))
     if group_duplicates:
-        grouped = sum(map(len, groups))
-        console.print(f"{grouped} images in {len(groups)} groups of duplicates", highlight=False)
+        images = format_number_of(sum(map(len, groups)), "image")
+        print_text(f"{images} in {format_number_of(len(groups), 'group')} of duplicates")
     for note in split_data.notes:
-        console.print(Text(_printable(f"note  {note}"), style="dim"))
-    console.print(f"written to {out}", soft_wrap=True, highlight=False)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+        print_text(Text(f"note  {note}", style="dim"))
+    print_text(f"written to {out}")
 
 
 def _print_scan(scan: DatasetScan, findings: list[DatasetFinding]) -> None:
-    console = _console()
     dataset = scan.data
     sizes = [f"{height} x {width} px ({count})" for (height, width), count in scan.sizes[:4]]
     more = len(scan.sizes) - len(sizes)
-    facts = Table.grid(padding=(0, 2))
-    for name, value in (
-        ("data set", str(dataset.root)),
-        ("layout", dataset.layout),
-        ("images", f"{len(dataset)}, {_bit_depth_text(scan)}"),
-        ("sizes", ", ".join(sizes) + (f" and {more} more" if more > 0 else "")),
-        ("masks", "yes" if dataset.has_masks else "no"),
-    ):
-        facts.add_row(Text(name, style="bold"), Text(_printable(value)))
-    console.print(facts)
-    console.print(_class_table(dataset, scan))
+    print_facts(
+        (
+            ("data set", str(dataset.root)),
+            ("layout", dataset.layout),
+            ("images", f"{format_count(len(dataset))}, {_bit_depth_text(scan)}"),
+            ("sizes", ", ".join(sizes) + (f" and {more} more" if more > 0 else "")),
+            ("masks", "yes" if dataset.has_masks else "no"),
+        )
+    )
+    print_table(_class_table(dataset, scan))
     problems = [f"{scan.sample.name}: {scan.problem}" for scan in scan.broken]
     problems += [f"{finding.name}: {finding.reason}" for finding in dataset.skipped]
     for problem in problems[:_MAX_SHOWN]:
-        console.print(Text(_printable(f"  {problem}"), style="red"))
+        print_text(Text(f"  {problem}", style="red"))
     if (more := len(problems) - _MAX_SHOWN) > 0:
-        console.print(Text(f"  ... and {more} more, see --json", style="red"))
-    lines = Table.grid(padding=(0, 2))
+        print_text(Text(f"  ... and {more} more, see --json", style="red"))
+    lines = TextTable(Column("", fixed=True), "")
     for finding in findings:
         word, style = _LEVELS[finding.level]
-        lines.add_row(Text(word, style=style), Text(_printable(finding.message)))
+        lines.add_row(Text(word, style=style), finding.message)
         if finding.remedy:
-            lines.add_row("", Text(_printable(f"-> {finding.remedy}"), style="dim"))
+            lines.add_row("", Text(f"-> {finding.remedy}", style="dim"))
     if all(finding.level == "note" for finding in findings):
         lines.add_row(Text("ok", style="green"), "no problem was found")
-    console.print(lines)
-
-
-def _printable(text: str) -> str:
-    """Return a file name without control characters or invalid UTF-8."""
-    return (
-        escape_line(text)
-        .encode(sys.stdout.encoding or "ascii", "backslashreplace")
-        .decode(sys.stdout.encoding or "ascii")
-    )
+    print_table(lines)
 
 
 def _bit_depth_text(scan: DatasetScan) -> str:
@@ -248,34 +253,35 @@ def _bit_depth_text(scan: DatasetScan) -> str:
     return f"{bits}, in colour" if any(scan.is_colored for scan in scan.images) else f"{bits}, grey"
 
 
-def _class_table(dataset: Dataset, scan: DatasetScan | None) -> Table:
+def _class_table(dataset: Dataset, scan: DatasetScan | None) -> TextTable:
     """Return a table of images per class and split; with a scan, of pixels per class too."""
     splits = [
         name
         for name in ("train", "val", "test", None)
         if any(record.split == name for record in dataset.samples)
     ]
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    table.add_column("class")
-    named = [name or "no split" for name in splits]
     pixels = scan is not None and dataset.has_masks
-    for name in [
-        *named,
-        *(["all"] if len(splits) > 1 else []),
-        *(["pixels", "% of pixels", "smallest px", "largest px"] if pixels else []),
-    ]:
-        table.add_column(name, justify="right")
+    table = TextTable(
+        "class",
+        *(number(name or "no split") for name in splits),
+        *([number("all")] if len(splits) > 1 else []),
+        *(
+            number(name, optional=True)
+            for name in ("pixels", "% of pixels", "smallest px", "largest px")
+            if pixels
+        ),
+    )
     for class_id, name in [*enumerate(dataset.classes, 1), (0, _GOOD_ROW)]:
         records = [record for record in dataset.samples if _belongs_to(record, class_id)]
         count = Counter(record.split for record in records)
-        cells = [str(count[split]) for split in splits]
-        cells += [str(len(records))] if len(splits) > 1 else []
+        cells: list[Cell] = [count[split] for split in splits]
+        cells += [len(records)] if len(splits) > 1 else []
         if pixels and scan is not None:
             cells += _pixel_cells(scan, class_id)
-        table.add_row(Text(_printable(f"{class_id} {name}") if class_id else name), *cells)
+        table.add_row(f"{class_id} {name}" if class_id else name, *cells)
     total = Counter(record.split for record in dataset.samples)
-    cells = [str(total[split]) for split in splits]
-    table.add_row("images", *cells, *([str(len(dataset))] if len(splits) > 1 else []), style="bold")
+    sums = [*(total[split] for split in splits), *([len(dataset)] if len(splits) > 1 else [])]
+    table.add_row(Text("images", style="bold"), *(Text(str(each), style="bold") for each in sums))
     return table
 
 
@@ -283,58 +289,57 @@ def _belongs_to(record: Sample, class_id: int) -> bool:
     return class_id in record.class_ids if class_id else not record.is_defective
 
 
-def _pixel_cells(scan: DatasetScan, class_id: int) -> list[str]:
+def _pixel_cells(scan: DatasetScan, class_id: int) -> list[Cell]:
     areas = [scan.class_px[class_id] for scan in scan.images if scan.class_px]
     total = sum(sum(scan.class_px) for scan in scan.images)
     nonzero = [area for area in areas if area]
     if not class_id or not nonzero or not total:
         return ["", "", "", ""]
     share = f"{100 * sum(nonzero) / total:.3f}"
-    return [str(sum(nonzero)), share, str(min(nonzero)), str(max(nonzero))]
+    return [sum(nonzero), share, min(nonzero), max(nonzero)]
 
 
-def _as_dict(scan: DatasetScan, findings: list[DatasetFinding]) -> dict[str, Any]:
+def _inspection(scan: DatasetScan, findings: list[DatasetFinding]) -> DatasetInspection:
     dataset = scan.data
 
     def pair(first: int, second: int) -> list[str]:
         return [scan.images[first].sample.name, scan.images[second].sample.name]
 
-    return {
-        "schema": "edgeinspect.data/1",
-        "path": str(dataset.root),
-        "layout": dataset.layout,
-        "pictures": len(dataset),
-        "bits": dataset.bit_depth,
-        "colored": sum(scan.is_colored for scan in scan.images),
-        "has_masks": dataset.has_masks,
-        "classes": list(dataset.classes),
-        "counts": _counts_by_split(dataset),
-        "pixels": {
+    return DatasetInspection(
+        path=str(dataset.root),
+        layout=dataset.layout,
+        images=len(dataset),
+        bits=dataset.bit_depth,
+        colored=sum(scan.is_colored for scan in scan.images),
+        has_masks=dataset.has_masks,
+        classes=list(dataset.classes),
+        counts=_counts_by_split(dataset),
+        pixels={
             name: sum(scan.class_px[i] for scan in scan.images if scan.class_px)
             for i, name in enumerate(dataset.classes, 1)
         },
-        "sizes": [{"height_px": h, "width_px": w, "count": n} for (h, w), n in scan.sizes],
-        "unusable": [{"name": s.sample.name, "why": s.problem} for s in scan.broken],
-        "left_out": [{"name": finding.name, "why": finding.reason} for finding in dataset.skipped],
-        "empty_masks": [
+        sizes=[ImageSizeCount(height_px=h, width_px=w, count=n) for (h, w), n in scan.sizes],
+        unusable=[NamedReason(name=s.sample.name, why=s.problem) for s in scan.broken],
+        left_out=[NamedReason(name=each.name, why=each.reason) for each in dataset.skipped],
+        empty_masks=[
             s.sample.name
             for s in scan.images
             if dataset.has_masks and s.class_px and s.sample.is_defective and not s.defect_px
         ],
-        "duplicates": [
-            {
-                "names": pair(duplicate.first, duplicate.second),
-                "exact": duplicate.is_exact,
-                "correlation": round(duplicate.correlation, 4),
-            }
+        duplicates=[
+            DuplicatePair(
+                names=pair(duplicate.first, duplicate.second),
+                exact=duplicate.is_exact,
+                correlation=round(duplicate.correlation, 4),
+            )
             for duplicate in scan.duplicates
         ],
-        "across_splits": [pair(duplicate.first, duplicate.second) for duplicate in scan.leaks()],
-        "findings": [
-            {"level": finding.level, "what": finding.message, "remedy": finding.remedy}
-            for finding in findings
+        across_splits=[pair(duplicate.first, duplicate.second) for duplicate in scan.leaks()],
+        findings=[
+            DatasetFindingResult(level=each.level, what=each.message, remedy=each.remedy)
+            for each in findings
         ],
-    }
+    )
 
 
 def _counts_by_split(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from edgeinspect.cli._command import Command, Option
+from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import budget_ms
-from edgeinspect.cli._paths import OUTPUT_FILE
+from edgeinspect.cli._progress import QUIET, status_line
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._terminal import Console
+from edgeinspect.cli._results import DemoOutcome
+from edgeinspect.cli._tables import Cell, format_count, print_facts, print_text
 from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 
 
@@ -28,6 +28,7 @@ from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
             "edgeinspect demo --rate 50 --backend ort",
         ),
     ],
+    renamed={"--report": "--json-file FILE.json"},
 )
 @click.option(
     "--frames",
@@ -56,38 +57,32 @@ from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
     show_default=True,
     help="Inference library: ov (OpenVINO) or ort (ONNX Runtime).",
 )
-@click.option(
-    "--report",
-    metavar="FILE.json",
-    type=OUTPUT_FILE,
-    help="Write the results as JSON to this file.",
-)
-def demo(frames: int, rate_hz: float, budget_ms: float, backend: str, report: Path | None) -> None:
+@JSON_FILE
+@QUIET
+@json_option("edgeinspect.cli._results:DemoOutcome")
+def demo(
+    frames: int,
+    rate_hz: float,
+    budget_ms: float,
+    backend: str,
+    json_path: Path | None,
+    as_json: bool,
+) -> None:
     """Inspect synthetic steel strip with the shipped models.
 
     Camera, ring, both models, decision, deadline guard and the ZeroMQ wire all run as on a
     real line. Ends with 0 only if every frame got exactly one verdict.
     """
-    console = Console(stderr=True)
-    progress = DemoProgress()
-    stop = threading.Event()
-    result = _run_with_progress(console, progress, frames, rate_hz, budget_ms, backend, stop)
-    if report is not None:
-        report.write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
-    Console().print(_result_table(result))
+    result = _run_with_progress(DemoProgress(), frames, rate_hz, budget_ms, backend)
+    print_result(_outcome(result), as_json, _show, path=json_path)
 
 
 def _run_with_progress(
-    console: Console,
-    progress: DemoProgress,
-    frames: int,
-    rate_hz: float,
-    budget_ms: float,
-    backend: str,
-    stop: threading.Event,
+    progress: DemoProgress, frames: int, rate_hz: float, budget_ms: float, backend: str
 ) -> DemoResult:
     """Run the demo in a thread, so that the display is updated and Ctrl-C works."""
     box: list[DemoResult | BaseException] = []
+    stop = threading.Event()
 
     def body() -> None:
         try:
@@ -105,19 +100,33 @@ def _run_with_progress(
             box.append(error)
 
     worker = threading.Thread(target=body, name="demo")
-    with Live(
-        _progress_text(progress), console=console, refresh_per_second=5, transient=True
-    ) as live:
+    with status_line(lambda: _progress_text(progress)) as update:
         worker.start()
         while worker.is_alive():
             try:
                 worker.join(0.2)
-                live.update(_progress_text(progress))
+                update()
             except KeyboardInterrupt:
                 stop.set()
     if isinstance(box[0], BaseException):
         raise box[0]
     return box[0]
+
+
+def _outcome(result: DemoResult) -> DemoOutcome:
+    counts = result.counts
+    return DemoOutcome(
+        captured=counts.captured,
+        passed=counts.passed,
+        reject=counts.reject,
+        no_verdict=counts.no_verdict,
+        late=counts.late,
+        degraded=counts.degraded,
+        reasons=counts.reasons,
+        received=result.received,
+        truth=dict(result.truth),
+        **result.measurements,
+    )
 
 
 def _progress_text(progress: DemoProgress) -> Text:
@@ -140,44 +149,45 @@ def _progress_text(progress: DemoProgress) -> Text:
     )
 
 
-def _result_table(report: DemoResult) -> Table:
-    """Return the table of results."""
-    counts, truth = report.counts, report.truth
-    figures = report.measurements
-    table = Table(
-        title="edgeinspect demo", title_justify="left", show_header=False, pad_edge=False, box=None
-    )
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    table.add_row("captured", str(counts.captured))
-    table.add_row(
+def _show(outcome: DemoOutcome) -> None:
+    print_text(Text("edgeinspect demo", style="bold"))
+    print_facts(_facts(outcome))
+
+
+def _facts(outcome: DemoOutcome) -> Iterator[tuple[str, Cell]]:
+    truth = outcome.truth
+    reasons = ", ".join(f"{count} {reason}" for reason, count in outcome.reasons.items())
+    yield "captured", outcome.captured
+    yield (
         "verdicts",
         Text.assemble(
-            (f"{counts.passed} pass", "green"),
+            (f"{format_count(outcome.passed)} pass", "green"),
             "  ",
-            (f"{counts.reject} reject", "red"),
+            (f"{format_count(outcome.reject)} reject", "red"),
             "  ",
-            (f"{counts.no_verdict} no verdict", "yellow"),
-            f"  {counts.reasons}" if counts.reasons else "",
+            (f"{format_count(outcome.no_verdict)} no verdict", "yellow"),
+            f"  ({reasons})" if reasons else "",
         ),
     )
-    table.add_row("received on the wire", str(report.received))
-    table.add_row(
+    yield "received on the wire", outcome.received
+    yield (
         "defective parts",
         f"{truth['defective']}: {truth['escapes']} escaped, "
         f"{truth['defective_without_verdict']} without a verdict",
     )
-    table.add_row("clean parts", f"{truth['clean']}: {truth['overkills']} rejected wrongly")
-    for name in ("latency_us", "engine_us", "overhead_us"):
-        stage = figures[name]
-        table.add_row(
-            name.replace("_us", ", ms").replace("engine,", "of which engines,"),
-            "  ".join(f"{key} {stage[key] / 1000:.2f}" for key in ("p50", "p99", "p999", "max")),
+    yield "clean parts", f"{truth['clean']}: {truth['overkills']} rejected wrongly"
+    for name, values in (
+        ("latency, ms", outcome.latency_us),
+        ("of which engines, ms", outcome.engine_us),
+        ("overhead, ms", outcome.overhead_us),
+    ):
+        yield (
+            name,
+            "  ".join(f"{key} {values[key] / 1000:.2f}" for key in ("p50", "p99", "p999", "max")),
         )
-    table.add_row("late results", f"{counts.late}   degraded {counts.degraded}")
-    held = counts.captured == counts.passed + counts.reject + counts.no_verdict
-    table.add_row(
+    yield "late results", f"{outcome.late}   degraded {outcome.degraded}"
+    held = outcome.captured == outcome.passed + outcome.reject + outcome.no_verdict
+    yield (
         "one frame, one verdict",
         Text("held" if held else "BROKEN", style="bold green" if held else "bold red"),
     )
-    return table

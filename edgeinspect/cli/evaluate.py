@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
+from rich.text import Text
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
 from edgeinspect.cli._paths import MODEL
-from edgeinspect.cli._progress import progress_bar
+from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import FiniteRange
-from edgeinspect.cli._tables import skipped_image_lines
-from edgeinspect.cli._terminal import Console
+from edgeinspect.cli._tables import (
+    Column,
+    TextTable,
+    number,
+    print_table,
+    print_text,
+    skipped_image_lines,
+)
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +51,9 @@ if TYPE_CHECKING:
 @_evaluation_options.line_option("Use the thresholds, and without MODEL the models, of a line.")
 @_evaluation_options.BACKEND
 @_evaluation_options.REPORT
-@_evaluation_options.JSON
+@JSON_FILE
+@QUIET
+@json_option("edgeinspect.learning.evaluate:EvaluationResult")
 @click.option(
     "--cost-escape",
     type=FiniteRange(0, min_open=True),
@@ -76,6 +85,7 @@ def evaluate(
     backend: str | None,
     report: Path | None,
     json_path: Path | None,
+    as_json: bool,
     cost_escape: float | None,
     cost_overkill: float | None,
     prevalence: float | None,
@@ -115,13 +125,11 @@ def evaluate(
             result, worst = run(inspector, source, costs=costs, seed=seed, progress=done)
     finally:
         inspector.close()
-    if json_path is not None:
-        _evaluation_options.write_json(json_path, result)
     if report is not None:
         from edgeinspect.learning.evaluate import render_evaluation
 
         _evaluation_options.write_text(report, render_evaluation(result, worst))
-    _print_evaluation(result)
+    print_result(result, as_json, _print_evaluation, path=json_path)
 
 
 def _print_evaluation(result: EvaluationResult) -> None:
@@ -129,9 +137,13 @@ def _print_evaluation(result: EvaluationResult) -> None:
     from edgeinspect.learning.evaluate import format_interval, format_percent
 
     title = f"{result.label} on {result.data}: {result.defective} defective, {result.sound} good"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("metric", "value", "95 % interval", "counted"):
-        table.add_column(heading, header_style="dim", overflow="fold")
+    table = TextTable(
+        Column("metric", fixed=True),
+        number("value"),
+        Column("95 % interval", fixed=True),
+        Column("counted", fixed=True),
+        title=title,
+    )
     counts = result.decisions
     for name, rate in (
         ("escape rate", counts.escape),
@@ -193,12 +205,11 @@ def _print_evaluation(result: EvaluationResult) -> None:
             f"{cost.threshold_low:.5f} to {cost.threshold_high:.5f}",
             f"{cost.cost_per_1000:.0f} per 1000 parts",
         )
-    console = Console()
-    console.print(table)
+    print_table(table)
     for text in (
         *result.notes,
         *([result.costs.warning] if result.costs and result.costs.warning else []),
     ):
-        console.print(f"note: {text}", style="yellow", highlight=False, markup=False)
-    for line in skipped_image_lines(result.skipped.items(), "--json FILE"):
-        console.print(line, style="yellow", highlight=False, markup=False)
+        print_text(Text(f"note: {text}", style="yellow"))
+    for line in skipped_image_lines(result.skipped.items(), "--json"):
+        print_text(Text(line, style="yellow"))

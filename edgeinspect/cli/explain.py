@@ -9,8 +9,10 @@ import click
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import IMAGES, MODEL, OUTPUT_FOLDER
-from edgeinspect.cli._terminal import echo
+from edgeinspect.cli._results import ExplanationOutcome
+from edgeinspect.cli._tables import print_text
 from edgeinspect.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Method for the gate's heat map; occlusion works for any model and is slow.",
 )
+@json_option("edgeinspect.cli._results:ExplanationOutcome")
 def explain(
     model: str,
     images: tuple[Path, ...],
@@ -58,6 +61,7 @@ def explain(
     config: Path | None,
     backend: str | None,
     method: str,
+    as_json: bool,
 ) -> None:
     """Draw the gate's heat map and the segmenter's regions.
 
@@ -65,8 +69,8 @@ def explain(
     (Grad-CAM), the segmenter's regions. For a training run's folder torch computes the
     gradients from its checkpoint; for any other model they come from the ONNX graph.
     """
-    from edgeinspect.learning.evaluate import EXPLANATION_SCHEMA, read_frames
     from edgeinspect.learning.evaluate import explain_frame as draw
+    from edgeinspect.learning.evaluate import read_frames
 
     inspector = _evaluation_options.load_inspector(model, gate, config, backend)
     try:
@@ -84,19 +88,21 @@ def explain(
     description = (
         heat_map_method.description if heat_map_method else "no gate: only the segmenter's regions"
     )
-    document = {
-        "schema": EXPLANATION_SCHEMA,
-        "model": inspector.label,
-        "method": heat_map_method.name if heat_map_method else None,
-        "how": description,
-        "notes": list(inspector.notes),
-        "pictures": drawn,
-    }
-    _evaluation_options.write_json(out / "explain.json", document)
-    echo(description)
-    for image in drawn:
+    result = ExplanationOutcome(
+        model=inspector.label,
+        method=heat_map_method.name if heat_map_method else None,
+        how=description,
+        notes=list(inspector.notes),
+        pictures=drawn,
+    )
+    print_result(result, as_json, lambda it: _show(it, out), path=out / "explain.json")
+
+
+def _show(result: ExplanationOutcome, out: Path) -> None:
+    print_text(result.how)
+    for image in result.pictures:
         prob = "" if image.prob is None else f", gate {image.prob:.4f}"
-        echo(f"{out / image.file}: {image.decision} ({image.reason}){prob}")
+        print_text(f"{out / image.file}: {image.decision} ({image.reason}){prob}")
 
 
 def _method(inspector: OfflineInspector, model: str, wanted: str) -> HeatmapMethod | None:

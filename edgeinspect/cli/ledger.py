@@ -173,14 +173,13 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
     table = TextTable(
         number("seq"),
         Column("captured", fixed=True),
-        Column("camera", fixed=True),
         Column("decision", fixed=True),
-        Column("reason", fixed=True),
-        Column("classes", optional=True),
+        Column("reason: classes"),
         number("p", optional=True),
         number("ms", optional=True),
         Column("part", optional=True),
         Column("image", optional=True, is_path=True),
+        Column("camera", optional=True),
     )
     with closing(open_ledger(_find_files(file)[0])) as database:
         for row in find_verdicts(database, wanted):
@@ -452,7 +451,7 @@ def _describe_no_verdicts(wanted: VerdictFilter) -> str:
 
 def _show_verification(result: LedgerVerification) -> None:
     table = TextTable(
-        number("epoch"),
+        number("epoch", optional=True),
         Column("started", fixed=True),
         Column("ended", fixed=True, optional=True),
         number("captured"),
@@ -496,14 +495,13 @@ def _cells(value: dict[str, Any]) -> tuple[Cell, ...]:
     return (
         str(value["seq"]),
         format_time(value["captured_at_utc_ns"]),
-        value["camera"],
         value["decision"],
-        value["reason"],
-        value["classes"],
+        f"{value['reason']}: {value['classes']}" if value["classes"] else value["reason"],
         "" if prob is None else f"{prob:.2f}",
         f"{value['total_us'] / 1000:.1f}",
         value["part_id"],
         value["label"],
+        value["camera"],
     )
 
 

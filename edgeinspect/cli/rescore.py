@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import ARCHIVE, MODEL, OUTPUT_FOLDER
+from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import FiniteRange, IntRange
+from edgeinspect.cli._results import RescoreOutcome
+from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.registry import is_installed
 
 if TYPE_CHECKING:
     from edgeinspect.tools.rescore import ChunkRunner
-
-_REPORT_INTERVAL_S = 2.0
 
 
 @click.command(
@@ -94,6 +94,8 @@ _REPORT_INTERVAL_S = 2.0
     help="Gate threshold: count the frames whose decision would change.",
 )
 @click.option("--plain", is_flag=True, help="Run in this process, frame by frame, without Ray.")
+@QUIET
+@json_option("edgeinspect.cli._results:RescoreOutcome")
 def rescore(
     source: Path,
     model: str,
@@ -106,6 +108,7 @@ def rescore(
     chunk_frames: int,
     threshold: float | None,
     plain: bool,
+    as_json: bool,
 ) -> None:
     """Run a model on every frame of ARCHIVE, or of a folder of images.
 
@@ -126,35 +129,37 @@ def rescore(
     runner: ChunkRunner = (
         LocalRunner() if plain else RayRunner(worker_count, address, gpus_per_worker)
     )
-    result = run(
-        source,
-        out,
-        config,
-        spec,
-        runner,
-        chunk_frames=chunk_frames,
-        threshold=threshold,
-        progress=_ProgressPrinter().update,
+    with progress_bar("scoring frames") as update:
+
+        def report(before: int, now: int, total: int) -> None:
+            if before and not now:
+                echo(f"{before} of {total} frames were done in an earlier run", err=True)
+            update(before + now, total)
+
+        result = run(
+            source,
+            out,
+            config,
+            spec,
+            runner,
+            chunk_frames=chunk_frames,
+            threshold=threshold,
+            progress=report,
+        )
+    outcome = RescoreOutcome(
+        folder=str(out),
+        frames=result.frame_count,
+        without_result=result.problem_count,
+        summary=result.summary,
     )
-    for transition, count in dict(result.summary["line_said_and_now"]).items():  # type: ignore[call-overload]
-        echo(f"{transition} at {threshold:g}: {count} frames")
-    echo(f"{result.frame_count} frames, {result.problem_count} of them without a result, in {out}")
+    print_result(outcome, as_json, lambda it: _show(it, threshold))
 
 
-class _ProgressPrinter:
-    """Prints a line on stderr every two seconds."""
-
-    def __init__(self) -> None:
-        self._started_s = self._reported_s = time.monotonic()
-
-    def update(self, before: int, now: int, total: int) -> None:
-        at = time.monotonic()
-        if before and not now:
-            echo(f"{before} of {total} frames were done in an earlier run", err=True)
-        if not now or (at - self._reported_s < _REPORT_INTERVAL_S and before + now < total):
-            return
-        self._reported_s = at
-        rate = now / max(1e-9, at - self._started_s)
-        left_s = (total - before - now) / rate
-        echo(f"{before + now} of {total} frames, {rate:.0f}/s, {left_s:.0f} s left", err=True)
-        sys.stderr.flush()
+def _show(outcome: RescoreOutcome, threshold: float | None) -> None:
+    transitions: dict[str, int] = outcome.summary["line_said_and_now"]
+    for transition, count in transitions.items():
+        print_text(f"{transition} at {threshold:g}: {format_number_of(count, 'frame')}")
+    print_text(
+        f"{format_number_of(outcome.frames, 'frame')}, {outcome.without_result} of them without "
+        f"a result, in {outcome.folder}"
+    )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
+import msgspec
+from rich.text import Text
 
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, STORE_FOLDER, WEIGHTS
-from edgeinspect.cli._progress import stage_bars
+from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._tables import skipped_image_lines
+from edgeinspect.cli._results import TrainedModel, TrainingOutcome
+from edgeinspect.cli._tables import print_facts, print_text, skipped_image_lines
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.registry import is_installed
@@ -122,12 +126,14 @@ def train() -> None:
     metavar="NAME,NAME,...",
     help="Train each of these networks and write the comparison.",
 )
-def gate(compare: str | None, **options: Any) -> None:
+@QUIET
+@json_option("edgeinspect.cli._results:TrainingOutcome")
+def gate(compare: str | None, as_json: bool, **options: Any) -> None:
     """Train a gate: a classifier of whole frames, good or suspect."""
     if compare:
-        _compare([name.strip() for name in compare.split(",") if name.strip()], options)
+        _compare([name.strip() for name in compare.split(",") if name.strip()], options, as_json)
     else:
-        _run("gate", options)
+        _run("gate", options, as_json)
 
 
 @train.command(
@@ -145,9 +151,11 @@ def gate(compare: str | None, **options: Any) -> None:
     type=click.Choice(["2", "4"]),
     help="Frame pixels per class-map pixel; 2 if the frame is small.",
 )
-def segmenter(stride: str | None, **options: Any) -> None:
+@QUIET
+@json_option("edgeinspect.cli._results:TrainingOutcome")
+def segmenter(stride: str | None, as_json: bool, **options: Any) -> None:
     """Train a segmenter: a class for each pixel."""
-    _run("segmenter", {**options, "stride": int(stride) if stride else None})
+    _run("segmenter", {**options, "stride": int(stride) if stride else None}, as_json)
 
 
 @train.command(
@@ -202,7 +210,9 @@ def segmenter(stride: str | None, **options: Any) -> None:
 )
 @SEED
 @_THREADS
-def strip(**options: Any) -> None:
+@QUIET
+@json_option("edgeinspect.cli._results:TrainingOutcome")
+def strip(as_json: bool, **options: Any) -> None:
     """Train both shipped models on the synthetic strip.
 
     It takes about half an hour on two cores.
@@ -212,10 +222,19 @@ def strip(**options: Any) -> None:
 
     with stage_bars() as report:
         figures = train_shipped_models(on_progress=report, **options)
-    echo(json.dumps(figures, indent=2))
+    version = options["version"]
+    models = [
+        TrainedModel(
+            name=name,
+            folder=str(options["out"] / name / str(version)),
+            accuracy={**figures[role], "line": figures["line"]},
+        )
+        for role, name in (("gate", "strip-gate"), ("segmenter", "strip-segmenter"))
+    ]
+    print_result(TrainingOutcome(models=models, skipped={}), as_json, _show)
 
 
-def _run(kind: str, options: dict[str, Any]) -> None:
+def _run(kind: str, options: dict[str, Any], as_json: bool) -> None:
     config = _plan(kind, options)
     _require_packages(config.architecture)
     from edgeinspect.learning.train.training import train_model
@@ -228,18 +247,55 @@ def _run(kind: str, options: dict[str, Any]) -> None:
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
             echo(line, err=True)
-    if figures:
-        echo(json.dumps(figures, indent=2))
-        echo(f"model: {config.out / config.name / '1'}", err=True)
+    if not figures:  # another process of torchrun prints them
+        return
+    folder = str(config.out / config.name / "1")
+    outcome = TrainingOutcome(
+        models=[TrainedModel(name=config.name, folder=folder, accuracy=figures)],
+        skipped={image.name: image.reason for image in skipped},
+    )
+    print_result(outcome, as_json, _show)
 
 
-def _compare(names: list[str], options: dict[str, Any]) -> None:
+def _show(outcome: TrainingOutcome) -> None:
+    for model in outcome.models:
+        print_text(Text(f"{model.name}, on the test split", style="bold"))
+        print_facts(_flatten(model.accuracy))
+        print_text(f"model: {model.folder}")
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the figures of nested tables under names such as `line escape`."""
+    for key, value in values.items():
+        name = f"{prefix} {key}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flatten(value, name)
+        elif isinstance(value, (list, tuple)):
+            yield name, " to ".join(map(str, value)) if len(value) == 2 else f"{value}"
+        else:
+            yield name, str(value)
+
+
+def _compare(names: list[str], options: dict[str, Any], as_json: bool) -> None:
     config = _plan("gate", options)
     _require_packages(*names)
     from edgeinspect.learning.train.architecture_comparison import train_and_compare_gates
 
     with stage_bars() as report:
-        echo(train_and_compare_gates(config, names, report))
+        comparison = train_and_compare_gates(config, names, report)
+    outcome = TrainingOutcome(
+        models=[
+            TrainedModel(
+                name=row.name,
+                folder=str(config.out / row.name / row.name / "1"),
+                accuracy=msgspec.to_builtins(row),
+            )
+            for row in comparison.rows
+        ],
+        skipped={},
+        comparison=str(config.out / "comparison.json"),
+    )
+    print_result(outcome, as_json, lambda _outcome: echo(comparison.to_markdown()))
 
 
 def _plan(kind: str, options: dict[str, Any]) -> Any:

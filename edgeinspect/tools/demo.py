@@ -45,23 +45,6 @@ class DemoResult:
     truth: Mapping[str, int]
     measurements: Mapping[str, Any]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON of `--report`."""
-        counts = self.counts
-        return {
-            "captured": counts.captured,
-            "pass": counts.passed,
-            "reject": counts.reject,
-            "no_verdict": counts.no_verdict,
-            "late": counts.late,
-            "dropped": counts.reasons.get("overrun", 0),
-            "degraded": counts.degraded,
-            "reasons": counts.reasons,
-            "received": self.received,
-            "truth": dict(self.truth),
-            **self.measurements,
-        }
-
 
 def run_demo(
     *,

@@ -136,7 +136,7 @@ def run_line() -> dict[str, Any]:
                 "50",
                 "--budget-ms",
                 "20",
-                "--report",
+                "--json-file",
                 str(report),
             ],
             cwd=ROOT,

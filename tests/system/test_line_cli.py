@@ -315,12 +315,12 @@ def test_a_second_daemon_for_a_line_is_rejected(plant: Plant) -> None:
 def test_the_demo_keeps_the_invariant_and_reports(plant: Plant) -> None:
     report = plant.folder / "r.json"
     code, out, err = plant.run(
-        "demo", "--frames", "60", "--rate", "100", "--report", str(report), timeout_s=110
+        "demo", "--frames", "60", "--rate", "100", "--json-file", str(report), timeout_s=110
     )
     assert code == 0, err
     assert "held" in out
     found = json.loads(report.read_text())
-    assert found["captured"] == found["pass"] + found["reject"] + found["no_verdict"] == 60
+    assert found["captured"] == found["passed"] + found["reject"] + found["no_verdict"] == 60
     assert found["received"] == 60
     for name in ("latency_us", "engine_us", "overhead_us"):
         assert set(found[name]) == {"p50", "p99", "p999", "max"}

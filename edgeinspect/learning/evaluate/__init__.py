@@ -1,6 +1,7 @@
 """Evaluation of models: metrics with intervals, comparisons, explanations and reports."""
 
 from edgeinspect.learning.evaluate.comparison import (
+    ComparisonDocument,
     PairedComparison,
     compare_inspectors,
     compare_results,
@@ -8,7 +9,6 @@ from edgeinspect.learning.evaluate.comparison import (
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, EvaluationResult, evaluate
 from edgeinspect.learning.evaluate.explain.explanation import (
     AUTO,
-    EXPLANATION_SCHEMA,
     GRADCAM,
     HeatmapMethod,
     choose_heatmap_method,
@@ -51,7 +51,6 @@ from edgeinspect.learning.evaluate.open_model import (
     with_line_thresholds,
 )
 from edgeinspect.learning.evaluate.reports.comparison_report import (
-    COMPARISON_SCHEMA,
     DifferenceImages,
     describe_discordant_pairs,
     render_comparison,
@@ -61,6 +60,7 @@ from edgeinspect.learning.evaluate.reports.plots import format_interval, format_
 
 __all__ = [
     # comparison
+    "ComparisonDocument",
     "PairedComparison",
     "compare_inspectors",
     "compare_results",
@@ -69,7 +69,6 @@ __all__ = [
     "EvaluationResult",
     "evaluate",
     # explain: explanation
-    "EXPLANATION_SCHEMA",
     "AUTO",
     "GRADCAM",
     "HeatmapMethod",
@@ -118,7 +117,6 @@ __all__ = [
     "resolve_model",
     "with_line_thresholds",
     # reports: comparison report
-    "COMPARISON_SCHEMA",
     "DifferenceImages",
     "describe_discordant_pairs",
     "render_comparison",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 
 NOISE_TOLERANCE = 5e-4
 """Runs of one graph on two machines differ by less, in probability and in share of pixels."""
+
+COMPARISON_SCHEMA = "edgeinspect.comparison/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,23 @@ class PairedComparison:
     """Changed decisions first, then by the change of class map or probability."""
     seed: int
     rounds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonDocument(PairedComparison):
+    """A comparison with what it was measured on; the JSON of `compare`."""
+
+    schema: str
+    data: str
+    notes: tuple[str, ...]
+
+    @classmethod
+    def from_comparison(
+        cls, comparison: PairedComparison, data: str, notes: Sequence[str]
+    ) -> ComparisonDocument:
+        """Add data set and notes to a comparison."""
+        values = {each.name: getattr(comparison, each.name) for each in fields(comparison)}
+        return cls(**values, schema=COMPARISON_SCHEMA, data=data, notes=tuple(notes))
 
 
 def compare_inspectors(

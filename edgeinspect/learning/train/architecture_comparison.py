@@ -141,8 +141,8 @@ class ArchitectureComparison:
 
 def train_and_compare_gates(
     config: TrainingConfig, names: Sequence[str], on_progress: StageProgress
-) -> str:
-    """Train each network and measure it; return the table (Markdown).
+) -> ArchitectureComparison:
+    """Train each network and measure it.
 
     Args:
         config: `out` gets a run folder per network and `comparison.{md,json}`.
@@ -165,7 +165,7 @@ def train_and_compare_gates(
         )
         return one.out / name / "1"
 
-    comparison = compare_architectures(
+    return compare_architectures(
         names,
         train,
         images[VAL],
@@ -174,7 +174,6 @@ def train_and_compare_gates(
         quantize=lambda folder: _quantize(folder, config, on_progress),
         progress=lambda stage, done, total: on_progress(stage, done, total, 0.0),
     )
-    return comparison.to_markdown()
 
 
 def compare_architectures(

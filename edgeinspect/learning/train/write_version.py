@@ -152,7 +152,7 @@ def gate_manifest_scores(
         "auc": round(scores.auc, 4),
         "auc_interval": [round(v, 4) for v in scores.auc_interval],
         **{
-            f"recall_at_{rate:.0%}_false_rejects": {
+            f"recall_at_{100 * rate:g}_percent_false_rejects": {
                 "recall": round(scores.recall[rate], 4),
                 "interval": [round(v, 4) for v in scores.recall_interval[rate]],
             }

@@ -4,20 +4,26 @@ from edgeinspect.tools.bench.benchmark import (
     Benchmark,
     BenchmarkConfig,
     describe_host,
-    encode_result,
     realtime_variants,
 )
 from edgeinspect.tools.bench.measurement import FrameSamples, FullLineRun, concatenate
 from edgeinspect.tools.bench.memory_camera import MemoryCamera
-from edgeinspect.tools.bench.report import latency_plot, result_table, search_table
-from edgeinspect.tools.bench.results import BenchmarkResult, WorkerSetting, summarise
+from edgeinspect.tools.bench.report import latency_plot
+from edgeinspect.tools.bench.results import (
+    BenchmarkResult,
+    OptionResults,
+    RateSummary,
+    SearchResult,
+    SearchStep,
+    WorkerSetting,
+    summarise,
+)
 
 __all__ = [
     # the benchmark
     "Benchmark",
     "BenchmarkConfig",
     "describe_host",
-    "encode_result",
     "realtime_variants",
     # measurements
     "FrameSamples",
@@ -26,9 +32,11 @@ __all__ = [
     "concatenate",
     # results
     "BenchmarkResult",
+    "OptionResults",
+    "RateSummary",
+    "SearchResult",
+    "SearchStep",
     "WorkerSetting",
     "latency_plot",
-    "result_table",
-    "search_table",
     "summarise",
 ]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from edgeinspect import __version__
@@ -30,6 +29,8 @@ from edgeinspect.tools.bench.memory_camera import folder_images, synthetic_image
 from edgeinspect.tools.bench.results import (
     BenchmarkResult,
     RatePoint,
+    SearchResult,
+    SearchStep,
     ThroughputResult,
     WorkerSetting,
     summarise,
@@ -251,7 +252,7 @@ class Benchmark:
             return [WorkerSetting(1, 0), WorkerSetting(available_cores(), 1)]
         return [WorkerSetting(1), WorkerSetting(2)]
 
-    def search_rate(self, setting: WorkerSetting) -> list[dict[str, Any]]:
+    def search_rate(self, setting: WorkerSetting) -> SearchResult:
         """Search for the highest rate with an estimated miss of less than one frame in a million.
 
         Bisects the interval between a rate that holds and one that does not, six times.
@@ -260,27 +261,27 @@ class Benchmark:
         budget_us = self.budget_us
         throughput = self.measure_throughput(setting)
         low, high = 0.0, statistics.median(throughput.line_hz)
-        steps: list[dict[str, Any]] = []
+        steps: list[SearchStep] = []
         rate = high * 0.7
         for _ in range(6):
             (samples,) = self.measure_latency([rate], setting)
             estimate = estimate_tail(samples.latency_us)
             holds = samples.miss_count == 0 and estimate.upper_us <= budget_us
             steps.append(
-                {
-                    "rate_hz": round(rate, 2),
-                    "frames": estimate.frames,
-                    "misses": samples.miss_count,
-                    "one_in_a_million_us": round(estimate.latency_us),
-                    "upper_us": round(estimate.upper_us),
-                    "holds": holds,
-                }
+                SearchStep(
+                    rate_hz=round(rate, 2),
+                    frames=estimate.frames,
+                    misses=samples.miss_count,
+                    one_in_a_million_us=round(estimate.latency_us),
+                    upper_us=round(estimate.upper_us),
+                    holds=holds,
+                )
             )
             low, high = (rate, high) if holds else (low, rate)
             if low and high / low < _STEP_RATIO:
                 break
             rate = (low + high) / 2
-        return steps
+        return SearchResult(budget_us=budget_us, steps=steps)
 
 
 def describe_host() -> dict[str, Any]:
@@ -304,8 +305,3 @@ def realtime_variants() -> dict[str, list[str]]:
         "affinity": [f"real_time.cpus=[{max(os.sched_getaffinity(0))}]"],
         "all": [fifo, memory],
     }
-
-
-def encode_result(result: BenchmarkResult) -> bytes:
-    """Return the JSON of a result."""
-    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,21 +62,20 @@ class Quantiles:
     max: int
 
 
-@dataclass(frozen=True, slots=True)
-class RateSummary:
+class RateSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Statistics of the line at one rate."""
 
     frames: int
     misses: int
     """Frames without a decision in time."""
-    latency: Quantiles
-    overhead_clean: Quantiles
+    latency: Quantiles = msgspec.field(name="latency_us")
+    overhead_clean: Quantiles = msgspec.field(name="overhead_clean_us")
     """Capture to sent, without the engines' time: frames that the gate passed."""
-    overhead_segmented: Quantiles
+    overhead_segmented: Quantiles = msgspec.field(name="overhead_segmented_us")
     """The same for frames on which the segmenter ran."""
-    overhead_reject: Quantiles
-    latency_clean: Quantiles
-    latency_segmented: Quantiles
+    overhead_reject: Quantiles = msgspec.field(name="overhead_reject_us")
+    latency_clean: Quantiles = msgspec.field(name="latency_clean_us")
+    latency_segmented: Quantiles = msgspec.field(name="latency_segmented_us")
     underestimated: int
     """Frames whose segmenter took longer than the p99 predicted before it started, out of
     `latency_segmented.frames`; one in a hundred is expected."""
@@ -89,8 +89,9 @@ class RatePoint:
     summary: RateSummary
 
 
-@dataclass(frozen=True, slots=True)
-class BenchmarkResult:
+class BenchmarkResult(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.bench/1"
+):
     """All results of one benchmark."""
 
     machine: dict[str, Any]
@@ -106,6 +107,45 @@ class BenchmarkResult:
     """At a ratio of the highest rate, as on a real line."""
     copied_bytes: int
     """Pixels copied per frame between the camera's buffer and the engine's input."""
+
+
+class SearchStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One rate of a search."""
+
+    rate_hz: float
+    frames: int
+    misses: int
+    one_in_a_million_us: int
+    """Latency that one frame in a million exceeds, by a fitted tail."""
+    upper_us: int
+    """Upper limit of its 95 % interval."""
+    holds: bool
+    """The budget is kept at this rate."""
+
+
+class SearchResult(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.bench_search/1"
+):
+    """The search for the highest rate that keeps the budget."""
+
+    budget_us: int
+    steps: list[SearchStep]
+
+    @property
+    def highest_rate_hz(self) -> float | None:
+        """The highest rate that holds."""
+        return max((step.rate_hz for step in self.steps if step.holds), default=None)
+
+
+class OptionResults(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="edgeinspect.bench_options/1"
+):
+    """The effect of each real-time option."""
+
+    options: dict[str, list[BenchmarkResult]]
+    """Option to the result of each round."""
+    rejected: dict[str, str]
+    """Options that this PC does not allow, and why."""
 
 
 def quantiles(values: NDArray[np.int64]) -> Quantiles:

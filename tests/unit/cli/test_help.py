@@ -21,7 +21,6 @@ EVERY = every_command()
 LEAVES = leaf_commands()
 
 SEVERAL_METAVARS = {
-    "--json": "a file in bench, evaluate and compare, whose results are for later",
     "--report": "of several formats",
     "--out": "what it writes: a file's name, or FOLDER",
     "--threshold": "of a probability, or of each class",

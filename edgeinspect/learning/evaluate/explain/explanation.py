@@ -35,7 +35,6 @@ from edgeinspect.learning.reporting import (
 )
 from edgeinspect.system import escape_name
 
-EXPLANATION_SCHEMA = "edgeinspect.explanation/1"
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"
 
 HeatmapFunction = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], float]]

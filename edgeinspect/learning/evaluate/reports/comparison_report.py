@@ -23,7 +23,6 @@ from edgeinspect.learning.reporting import (
     to_display_size,
 )
 
-COMPARISON_SCHEMA = "edgeinspect.comparison/1"
 MAX_SHOWN_IMAGES = 12
 _MAX_TABLE_ROWS = 60
 _DIFFERENCE_HEADINGS = ("A", "B", "B minus A", "95 % interval")

@@ -32,7 +32,7 @@ def test_inspect_as_json(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", str(make.mvtec()), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["schema"] == "edgeinspect.data/1"
-    assert (report["layout"], report["pictures"], report["classes"]) == (
+    assert (report["layout"], report["images"], report["classes"]) == (
         "mvtec",
         15,
         ["crack", "hole"],

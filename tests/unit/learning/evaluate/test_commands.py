@@ -50,7 +50,7 @@ def test_evaluate_writes_html_and_json(
             str(mixed),
             "--report",
             str(html),
-            "--json",
+            "--json-file",
             str(metrics),
             "--cost-escape",
             "50",
@@ -104,7 +104,7 @@ def test_compare_writes_html_and_json(mixed: Path, tmp_path: Path) -> None:
             str(mixed),
             "--report",
             str(html),
-            "--json",
+            "--json-file",
             str(metrics),
             "--rounds",
             "100",
@@ -124,7 +124,7 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
     texts = []
     for name in ("one", "two"):
         file = tmp_path / f"{name}.json"
-        main(["evaluate", "tiny-gate", "--data", str(mixed), "--json", str(file)])
+        main(["evaluate", "tiny-gate", "--data", str(mixed), "--json-file", str(file)])
         texts.append(file.read_bytes())
     assert texts[0] == texts[1]
 
@@ -142,7 +142,7 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
         (["evaluate", "tiny-gate", "--data", "SET", "--cost-escape", "5"], 64, "go together"),
         (["evaluate", "tiny-gate", "--data", "SET", "--gate", "tiny-gate"], 64, "--gate goes"),
         (["evaluate", "tiny-gate", "--data", "SET", "--line", "SET/no.yaml"], 78, "no.yaml"),
-        (["evaluate", "tiny-gate", "--data", "SET", "--json", "/proc/x.json"], 65, "written"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--json-file", "/proc/x.json"], 65, "written"),
         (["evaluate", "tiny-gate", "--data", "strip:1"], 64, "strip:SEED:COUNT"),
         (["compare", "tiny-gate", "tiny-seg", "--data", "SET"], 64, "cannot be compared"),
     ],
@@ -182,7 +182,7 @@ def test_masks_of_another_size(mixed: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_broken_image_is_left_out_and_named(mixed: Path, tmp_path: Path) -> None:
     (mixed / "images" / "p003.png").write_bytes(b"no image")
     metrics = tmp_path / "out.json"
-    assert main(["evaluate", "tiny-seg", "--data", str(mixed), "--json", str(metrics)]) == 0
+    assert main(["evaluate", "tiny-seg", "--data", str(mixed), "--json-file", str(metrics)]) == 0
     evaluation = json.loads(metrics.read_text())
     assert evaluation["pictures"] == 19
     assert list(evaluation["skipped"]) == ["p003.png"]
@@ -218,7 +218,7 @@ def test_the_metrics_are_those_of_the_daemon(
             str(REAL / model / "1"),
             "--data",
             str(shared_data / data),
-            "--json",
+            "--json-file",
             str(metrics),
         ]
     )

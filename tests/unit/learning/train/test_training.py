@@ -78,10 +78,12 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
             "--rotation-invariant",
             "--set",
             "batch=4",
+            "--json",
         )
         == 0
     )
-    accuracy = json.loads(capsys.readouterr().out)
+    (model,) = json.loads(capsys.readouterr().out)["models"]
+    accuracy = model["accuracy"]
     assert 0 <= accuracy["auc"] <= 1
     spec = ModelStore(out).resolve("run")
     assert (spec.kind, spec.shape.dims) == (ModelKind.GATE, (60, 60, 3))

@@ -17,7 +17,7 @@ def test_a_complete_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     needs.library("openvino")
     figures, drawing = tmp_path / "bench.json", tmp_path / "bench.svg"
     words = ["bench", "--frames", "20", "--rounds", "1", "--budget-ms", "60000"]
-    assert main([*words, "--json", str(figures), "--plot", str(drawing)]) == 0
+    assert main([*words, "--json-file", str(figures), "--plot", str(drawing)]) == 0
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["frame"] == "256x1600x1"
     assert found["copied_bytes"] == 256 * 1600
@@ -26,8 +26,8 @@ def test_a_complete_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         summary = found[stage]["summary"]
         assert summary["frames"] == 20
         assert summary["misses"] == 0
-        assert 0 < summary["latency"]["p50"] <= summary["latency"]["max"]
-        clean, segmented = summary["overhead_clean"], summary["overhead_segmented"]
+        assert 0 < summary["latency_us"]["p50"] <= summary["latency_us"]["max"]
+        clean, segmented = summary["overhead_clean_us"], summary["overhead_segmented_us"]
         assert clean["frames"] + segmented["frames"] == 20
     assert drawing.read_text(encoding="utf-8").startswith("<svg xmlns=")
     printed = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_a_configured_line_with_its_own_images(tmp_path: Path) -> None:
     figures = tmp_path / "bench.json"
     config = Path(__file__).parents[4] / "examples" / "strip.yaml"
     words = ["bench", str(config), "--images", str(pictures), "--frames", "20", "--rounds", "1"]
-    more = ["--as-configured", "--set", "budget_ms=700", "--json", str(figures)]
+    more = ["--as-configured", "--set", "budget_ms=700", "--json-file", str(figures)]
     assert main([*words, *more]) == 0
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["throughput"]["setting"] == {"workers": 1, "threads": None}
@@ -56,7 +56,7 @@ def test_a_configured_line_with_its_own_images(tmp_path: Path) -> None:
     ("words", "code"),
     [
         (["--images", "/nowhere"], 65),
-        (["--json", "/nowhere/x.json"], 65),
+        (["--json-file", "/nowhere/x.json"], 65),
         (["--options", "--budget-search"], 64),
         (["--load", "1.5"], 64),
         (["/nowhere.yaml"], 78),
