@@ -81,6 +81,8 @@ def make_package(options: argparse.Namespace) -> None:
         check_machine(tree, target.architecture)
         named = f"_python{options.target_python}" if options.target_python else ""
         path = options.out / f"edgeinspect_{version()}{named}_{target.architecture}.deb"
+        if not options.fast:  # files of the checkout have the time at which they were written
+            wheels.set_times(tree)
         build(tree, path, interpreter, target, "none" if options.fast else options.compress)
         print(path)
 
