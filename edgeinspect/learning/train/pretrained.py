@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -267,7 +268,7 @@ def _import_package(name: str) -> Any:
     """
     try:
         with _no_network():
-            return importlib.import_module(name)
+            return _import_with_operators(name)
     except ModuleNotFoundError as error:
         missing = (error.name or name).partition(".")[0]
         raise MissingExtraError("zoo", missing) from error
@@ -275,6 +276,35 @@ def _import_package(name: str) -> Any:
         reason = " ".join(str(error).split())[:160]
         where = f"{name} found no torchvision that fits this torch ({reason})"
         raise MissingExtraError("zoo", "torchvision", where=where) from error
+
+
+def _import_with_operators(name: str) -> Any:
+    """Import a package, and declare the operators that torchvision misses.
+
+    The package index has only builds of torchvision for CUDA. Beside a torch without CUDA such a
+    build cannot load its compiled operators; it accepts that, but then registers parts of some of
+    them and fails. The networks call none of torchvision's operators: a declaration is enough.
+    """
+    for _ in OPERATORS:
+        try:
+            return importlib.import_module(name)
+        except RuntimeError as error:
+            found = re.search(r"operator torchvision::(\w+) does not exist", str(error))
+            if found is None or found[1] not in OPERATORS or found[1] in _declared:
+                raise
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(found[1] + OPERATORS[found[1]])
+            _declared[found[1]] = library
+    return importlib.import_module(name)
+
+
+OPERATORS = {
+    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+"""Those of which torchvision registers a part although they did not load."""
+_declared: dict[str, torch.library.Library] = {}
+"""A declaration ends with its object."""
 
 
 @contextmanager

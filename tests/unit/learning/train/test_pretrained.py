@@ -206,13 +206,31 @@ def hidden(name: str, error: Exception) -> Iterator[None]:
     [
         (ModuleNotFoundError("gone", name="timm"), "package 'timm' of the extra 'zoo'"),
         (ModuleNotFoundError("gone", name="torchvision.ops"), "'torchvision' of the extra 'zoo'"),
-        (RuntimeError("operator torchvision::nms does not exist"), "no torchvision that fits"),
+        (RuntimeError("operator torchvision::other does not exist"), "no torchvision that fits"),
     ],
 )
 def test_a_missing_extra_names_its_package(error: Exception, words: str) -> None:
     with hidden("timm", error), pytest.raises(MissingExtraError, match=words) as caught:
         architectures.build_gate("efficientnet_b0")
     assert caught.value.exit_code == 69
+
+
+def test_operators_that_torchvision_misses_are_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a torch without CUDA the index's torchvision registers parts of some, and fails."""
+    names = iter(pretrained.OPERATORS)
+    monkeypatch.setattr(pretrained, "_declared", {})
+    fragments: list[str] = []
+    library = types.SimpleNamespace(define=fragments.append)
+    monkeypatch.setattr(torch.library, "Library", lambda *words: library)
+
+    def import_module(name: str) -> str:
+        for missing in names:
+            raise RuntimeError(f"operator torchvision::{missing} does not exist")
+        return name
+
+    monkeypatch.setattr(pretrained.importlib, "import_module", import_module)
+    assert pretrained._import_package("timm") == "timm"
+    assert [text.partition("(")[0] for text in fragments] == ["nms", "qnms"]
 
 
 def test_downloads_are_disabled(fakes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
