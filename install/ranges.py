@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -53,7 +54,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="interpreter, as 3.10 or a path")
     parser.add_argument("--torch", default="no", help="what pip gets for torch; `no` leaves it out")
     parser.add_argument("--resolve", action="store_true", help="only print the versions")
-    parser.add_argument("pytest", nargs="*", help="other words for pytest, after --")
+    parser.add_argument("--tests", default=" ".join(TESTS), help="words for pytest")
     options = parser.parse_args()
     folder = ROOT / "build" / options.which
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"{options.which}: this failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return EXIT_NOT_MADE
-    run = run_tests(python, folder, options.which, options.pytest)
+    run = run_tests(python, folder, options.which, shlex.split(options.tests))
     text = report(options.which, python, versions, run)
     (folder.with_suffix(".md")).write_text(text, encoding="utf-8")
     print(text)
@@ -133,7 +134,7 @@ def run_tests(python: Path, folder: Path, which: str, words: list[str]) -> Run:
     """Run the unit and contract tests."""
     results = folder / "results.xml"
     results.unlink(missing_ok=True)
-    command = [str(python), "-m", "pytest", f"--junit-xml={results}", *(words or TESTS)]
+    command = [str(python), "-m", "pytest", f"--junit-xml={results}", *words]
     if which == "floors":  # an old library warns about a newer Python
         command += ["-W", "default"]
     environment = {key: value for key, value in os.environ.items() if key != "EDGEINSPECT_REQUIRE"}
