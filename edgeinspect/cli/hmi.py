@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ import click
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL
 from edgeinspect.cli._paths import HMI_FILE
+from edgeinspect.cli._terminal import echo
 from edgeinspect.cli._users import PASSWD, REMOVE, change_user
 from edgeinspect.errors import UsageError
 from edgeinspect.system import Role, log
@@ -51,7 +53,15 @@ def hmi(
 
         change_user(load_hmi_config(file).config.users, passwd, remove, Role(role))
         return
+    from edgeinspect.services.hmi.config import LoadedHmiConfig
     from edgeinspect.services.hmi.service import run_hmi
 
     log.configure(log_format, log_level)
-    run_hmi(file)
+
+    def announce(loaded: LoadedHmiConfig) -> None:
+        config = loaded.config
+        with contextlib.suppress(OSError):  # a closed stdout must not stop the HMI
+            scheme = "https" if config.tls else "http"
+            echo(f"HMI of line {loaded.line.config.line}: {scheme}://{config.bind}{config.prefix}")
+
+    run_hmi(file, on_started=announce)

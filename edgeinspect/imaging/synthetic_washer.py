@@ -99,7 +99,7 @@ class _Washer:
         """Draw a thin bent line, mostly bright, at any angle to the turning marks."""
         rng = self.rng
         y, x = self._inside(11)
-        length, angle = rng.uniform(22, 56), rng.uniform(-np.pi, np.pi)
+        length, angle = rng.uniform(26, 60), rng.uniform(-np.pi, np.pi)
         along = np.array([np.sin(angle), np.cos(angle)])
         across = np.array([along[1], -along[0]])
         steps = np.linspace(-0.5, 0.5, 9)[:, None]
@@ -107,36 +107,36 @@ class _Washer:
         points = np.array([y, x]) + steps * length * along + bend * across
         canvas = np.zeros(self.mask.shape, np.uint8)
         line = (points[:, ::-1] * 16).round().astype(np.int32)
-        thick = 1 + int(rng.random() < 0.5)
+        thick = 2 + int(rng.random() < 0.4)
         cv2.polylines(canvas, [line], False, 255, thick, cv2.LINE_AA, shift=4)
         alpha = _blur(canvas.astype(np.float32) / 255, 0.7) * 1.4
         self.grey += np.minimum(alpha, 1) * float(
-            rng.uniform(42, 80) * (1 if rng.random() < 0.7 else -1)
+            rng.uniform(60, 100) * (1 if rng.random() < 0.7 else -1)
         )
         self._mark(1, alpha, 0.25)
 
     def add_dent(self) -> None:
         """Draw a hollow: its wall is dark towards the lamp and bright away from it."""
         rng = self.rng
-        radius = float(rng.uniform(4.5, 8))
-        y, x = self._inside(radius + 3)
+        radius = float(rng.uniform(6, 10.5))
+        y, x = self._inside(radius + 2)
         rows, columns = np.mgrid[:WASHER_SIDE_PX, :WASHER_SIDE_PX].astype(np.float32)
         rows, columns = (rows - y) / radius, (columns - x) / radius
         hollow = np.exp(-1.6 * (rows**2 + columns**2))
         slope = rows * np.sin(self.light_angle) + columns * np.cos(self.light_angle)
-        self.grey += hollow * (slope * float(rng.uniform(75, 125)) - float(rng.uniform(12, 30)))
+        self.grey += hollow * (slope * float(rng.uniform(110, 165)) - float(rng.uniform(15, 35)))
         self._mark(2, hollow, 0.2)
 
     def add_stain(self) -> None:
         """Draw a dark area with a ragged edge: rust or burnt coolant."""
         rng = self.rng
-        radius = float(rng.uniform(9, 18))
+        radius = float(rng.uniform(10, 19))
         y, x = self._inside(9)
         rows, columns = np.mgrid[:WASHER_SIDE_PX, :WASHER_SIDE_PX].astype(np.float32)
         distance = np.hypot(rows - y, (columns - x) * rng.uniform(0.7, 1.3)) / radius
         ragged = distance + 0.28 * _clouds(rng, 18)
         alpha = _blur(np.clip((1 - ragged) * 5 + 0.5, 0, 1), 1.2)
-        dark = float(rng.uniform(0.22, 0.42)) * (1 + 0.25 * _clouds(rng, 32))
+        dark = float(rng.uniform(0.25, 0.45)) * (1 + 0.25 * _clouds(rng, 32))
         self.grey *= 1 - alpha * dark
         self._mark(3, alpha, 0.5)
 

@@ -162,7 +162,8 @@ class ModbusServer:
         last_request_ns = self._last_request_ns
         timeout_ns = self._options.peer_timeout_ms * NS_PER_MS
         if last_request_ns is None or self._clock.now_ns() - last_request_ns > timeout_ns:
-            problem = f"no request for {self._options.peer_timeout_ms:g} ms at port {self.port}"
+            silence = f" for {self._options.peer_timeout_ms:g} ms" if last_request_ns else " yet"
+            problem = f"no request{silence} at port {self.port}"
             return PlcInputs(False, self._outputs.delivered, None, problem)
         return PlcInputs(True, self._outputs.delivered, self._inputs.commands())
 

@@ -102,6 +102,7 @@ def test_files_of_the_architecture_page_exist() -> None:
 
 def commands(text: str) -> list[list[str]]:
     """Return every complete command in code blocks and backticks, without comments."""
+    text = re.sub(r"\\\n\s*", "", text)  # a command over several lines
     lines = re.findall(r"^\s*(edgeinspect [a-z].*)$", text, flags=re.MULTILINE)
     lines += re.findall(r"`(edgeinspect [a-z][^`]*)`", text)
     return [shlex.split(re.split(r"\s{3,}\S", line)[0]) for line in lines if "…" not in line]

@@ -21,7 +21,7 @@ from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.learning.calibrate.qdq_placement import QdqPlacement, insert_qdq, plan_qdq
 from edgeinspect.learning.calibrate.sessions import TensorProbe
 
-STAGE = "blame"
+STAGE = "layer sensitivity"
 _MAX_SIGNAL_DB = 120.0
 _SIGNAL_FRAMES = 4
 """Frames whose intermediate tensors are held in memory."""

@@ -68,8 +68,14 @@ _MIN_CONNECTIONS_PER_CLIENT = 40
 _MIN_STREAMS_PER_CLIENT = 8
 
 
-def run_hmi(path: Path) -> None:
+def run_hmi(
+    path: Path, *, on_started: Callable[[LoadedHmiConfig], None] = lambda loaded: None
+) -> None:
     """Run the HMI of a configuration file until a signal.
+
+    Args:
+        path: The file.
+        on_started: Called when its address is bound.
 
     Raises:
         ConfigError: The configuration is invalid.
@@ -81,7 +87,7 @@ def run_hmi(path: Path) -> None:
     lower_priority(loaded.config.nice)
     service.start()
     try:
-        _serve(loaded, service)
+        _serve(loaded, service, on_started)
     finally:
         service.stop()
         _log.info(log_events.HMI_STOPPED, line=loaded.line.config.line)
@@ -291,7 +297,11 @@ def _bind_error(bind: str, error: BaseException | None) -> EdgeInspectError:
     )
 
 
-def _serve(loaded: LoadedHmiConfig, service: HmiService) -> None:
+def _serve(
+    loaded: LoadedHmiConfig,
+    service: HmiService,
+    on_started: Callable[[LoadedHmiConfig], None],
+) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn handles.
 
     Raises:
@@ -317,6 +327,7 @@ def _serve(loaded: LoadedHmiConfig, service: HmiService) -> None:
         tls=certificate is not None,
         beyond_this_machine=not is_loopback_host(loaded.host),
     )
+    on_started(loaded)
     # uvicorn raises the signal that stopped it again, for the previous handler: it is ignored.
     request_check = certificate.request_check if certificate is not None else str
     redirect_library_logs(RateLimitedLogger(_log, SystemClock()))
