@@ -117,7 +117,10 @@ _MAGICS: tuple[tuple[bytes, FileKind], ...] = (
     (b"\xfe\xff", FileKind.UTF16),
 )
 _YAML_KEY = re.compile(rb"^([A-Za-z_][A-Za-z0-9_-]*)[ \t]*:(?:[ \t]+(.*))?$", re.MULTILINE)
-_JSON_KEY = re.compile(rb'"([A-Za-z_][A-Za-z0-9_-]*)"\s*:')
+_FLOW_TOKEN = re.compile(
+    rb"""(?P<key>"[^"\\]{0,64}"|'[^']{0,64}'|[A-Za-z_][A-Za-z0-9_-]{0,63})\s*:(?=[\s"'\[{0-9-])"""
+    rb"""|[{}\[\]]|"(?:[^"\\]|\\.)*"|'[^']*'"""
+)
 _HMI_KEYS = frozenset({"bind", "hosts", "users", "silent_ms", "live_hz", "shifts", "ring_folder"})
 _ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42"
 """Tags of the fields that may follow the version in an ONNX file (protobuf)."""
@@ -221,19 +224,38 @@ def _text_content(head: bytes, suffix: str) -> FileContent:
     if b"curve" in head and b"public-key" in head:
         return FileContent(FileKind.SECRET_KEY if b"secret-key" in head else FileKind.PUBLIC_KEY)
     if head.lstrip()[:1] in (b"{", b"["):
-        keys = {name.decode(): b"" for name in _JSON_KEY.findall(head)}
+        keys = _keys_in_braces(head)
         if {"splits", "names_sha256"} <= keys.keys():
             return FileContent(FileKind.SPLIT)
-        return FileContent(FileKind.JSON)
+        kind, known_by = _yaml_kind(keys)  # JSON is YAML too
+        return _with_keys(FileKind.JSON if kind is FileKind.YAML else kind, keys, known_by)
     values = {name.decode(): value for name, value in _YAML_KEY.findall(head)}
     if not values:
         return FileContent(FileKind.TEXT)
     kind, known_by = _yaml_kind(values)
     if kind is FileKind.YAML and suffix not in (".yaml", ".yml"):
         return FileContent(FileKind.TEXT)
+    return _with_keys(kind, values, known_by)
+
+
+def _with_keys(kind: FileKind, values: dict[str, bytes], known_by: frozenset[str]) -> FileContent:
     shown = sorted(values.keys() & known_by)[:_SHOWN_KEYS]
-    detail = f"key{'s' * (len(shown) > 1)} {', '.join(shown)}" if shown else ""
-    return FileContent(kind, detail)
+    return FileContent(kind, f"key{'s' * (len(shown) > 1)} {', '.join(shown)}" if shown else "")
+
+
+def _keys_in_braces(head: bytes) -> dict[str, bytes]:
+    """Return the keys of the outermost table in JSON, or in YAML with braces."""
+    found: dict[str, bytes] = {}
+    depth = 0
+    for token in _FLOW_TOKEN.finditer(head):
+        if token["key"] is not None:
+            if depth == 1:
+                found[token["key"].strip(b"'\"").decode("utf-8", "replace")] = b""
+        elif token[0] in (b"{", b"["):
+            depth += 1
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+    return found
 
 
 def _yaml_kind(values: dict[str, bytes]) -> tuple[FileKind, frozenset[str]]:

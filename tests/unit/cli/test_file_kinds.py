@@ -49,6 +49,25 @@ def test_each_kind_is_recognised(kind: FileKind) -> None:
     assert identify(Path(NAMES[kind])).kind is kind
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"schema": 1, "line": "t", "cameras": {"top": {"type": "folder"}}}', FileKind.LINE),
+        ("{schema: 1, line: t, cameras: {top: {type: folder}}, engines: {}}", FileKind.LINE),
+        ('{"schema":1,"gateway":"g","link":{"type":"modbus"}}', FileKind.GATEWAY),
+        ('{"line": "t", "notes": {"cameras": 3, "bind": "x"}}', FileKind.JSON),
+        ('[{"cameras": 1}]', FileKind.JSON),
+        ('{"text": "cameras: {"}', FileKind.JSON),
+    ],
+)
+def test_a_table_in_braces_is_a_configuration_too(
+    text: str, kind: FileKind, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert identify(path).kind is kind
+
+
 @pytest.mark.parametrize(("path", "parameter", "kind"), WRONG, ids=name_of)
 def test_a_file_of_another_kind_is_named(
     path: str, parameter: click.Parameter, kind: FileKind, capsys: pytest.CaptureFixture[str]
