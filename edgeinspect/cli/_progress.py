@@ -153,7 +153,8 @@ class _ProgressLines:
     def report(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         """Note the progress of a stage, and print it if it is due."""
         if stage != self._stage:
-            self.finish()
+            if self._last is not None:
+                self.finish()
             self._stage, self._finished = stage, None
         if self._last is None and total is not None and done >= total and done == self._finished:
             return  # reported at its end already

@@ -58,7 +58,7 @@ class VersionWriter:
             thresholds=thresholds or {},
             training=self.run,
             accuracy=accuracy or {},
-            created=datetime.date.today().isoformat(),
+            created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         )
         return export_graph(self.net, card, self.root, self.samples)
 

@@ -1,0 +1,93 @@
+"""Progress without a terminal: lines with the time, none with --quiet, no escape codes."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from edgeinspect.cli import _progress
+from edgeinspect.cli._progress import QUIET, progress_bar, stage_bars
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d ")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def time_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(_progress, "time", clock)
+    return clock
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "\x1b" not in captured.err
+    found = captured.err.splitlines()
+    assert all(STAMP.match(line) for line in found)
+    return [STAMP.sub("", line) for line in found]
+
+
+def test_a_line_every_ten_seconds_and_at_the_end(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_bar("inspecting", 100) as update:
+        for done in range(1, 101):
+            clock.now_s += 0.25
+            update(done)
+    assert lines(capsys) == [
+        "inspecting: 40 of 100 (40 %), 4/s, 15 s left",
+        "inspecting: 80 of 100 (80 %), 4/s, 5.0 s left",
+        "inspecting: 100 of 100 in 25 s",
+    ]
+
+
+def test_each_stage_ends_with_a_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with stage_bars("gate: ") as report:
+        for stage in ("read", "train"):
+            for done in range(1, 5):
+                clock.now_s += 1
+                report(stage, done, 4, 0.5 if stage == "train" else 0.0)
+    assert lines(capsys) == [
+        "gate: read: 4 of 4 in 4.0 s",
+        "gate: train: 4 of 4 in 4.0 s, loss 0.500",
+    ]
+
+
+def test_an_unknown_total_and_a_short_task(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_bar("replaying") as update:
+        update(0)
+        clock.now_s += 20
+        update(60)
+    assert lines(capsys) == ["replaying: 60, 3/s", "replaying: 60 in 20 s"]
+    with progress_bar("reading", 3) as update:
+        update(3)
+    assert lines(capsys) == []
+
+
+def test_quiet_shows_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command()
+    @QUIET
+    def work() -> None:
+        with progress_bar("inspecting", 2) as update:
+            clock.now_s += 60
+            update(1)
+
+    work(["--quiet"], standalone_mode=False)
+    assert lines(capsys) == []
+    work([], standalone_mode=False)
+    assert len(lines(capsys)) == 2
