@@ -79,6 +79,8 @@ def missing_lines(shown: str, printed: str, likeness: str, *, gaps: bool = False
         likeness: `similar`: numbers and hashes may differ; `rows`: only first cells are compared.
         gaps: Other lines may be printed between the shown ones, and after them.
     """
+    if likeness == "exact" and not gaps and "..." not in shown:  # wherever lines are wrapped
+        return [] if shown.split() == printed.split() else shown.splitlines()
     wanted, lines = _comparable(shown, likeness), _comparable(printed, likeness)
     gaps = gaps or likeness == "rows"
     at, free = 0, gaps

@@ -54,11 +54,13 @@ def test_steps_of_a_page(tmp_path: Path) -> None:
 
 def test_a_difference_is_found() -> None:
     assert missing_lines("a  b\nc\n", "a b\nc", "exact") == []
-    assert missing_lines("a\nc\n", "a\nb\nc", "exact") == ["c"]
+    assert missing_lines("a b\nc\n", "a\nb c", "exact") == []
+    assert missing_lines("a\nc\n", "a\nb\nc", "exact") == ["a", "c"]
     assert missing_lines("a\n...\nc\n", "a\nb\nx\nc", "exact") == []
     assert missing_lines("a\nc\n", "a\nb\nc\nd", "exact", gaps=True) == []
     assert missing_lines("c\na\n", "a\nb\nc\n", "exact", gaps=True) == ["a"]
-    assert missing_lines("a\n", "a\nb\n", "exact") == ["nothing more, but there was: b"]
+    assert missing_lines("a\n", "a\nb\n", "exact") == ["a"]
+    assert missing_lines("a 1\n", "a 2\nb\n", "similar") == ["nothing more, but there was: b"]
     assert missing_lines("a\n...\n", "a\nb\n", "exact") == []
     assert missing_lines("in 3.5 s, 1a2b3c4d\n", "in 12 s, ffffff00\n", "similar") == []
     assert missing_lines("in 3 s\n", "in 4 s\n", "exact") == ["in 3 s"]
