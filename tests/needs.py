@@ -10,11 +10,13 @@ import pytest
 from edgeinspect.registry import EXTRAS
 
 _EXTRAS = EXTRAS | {
+    "ansible": "test",
     "axe_core_python": "test",
     "codespell_lib": "docs",
     "cyclonedx": "test",
     "google": "onnx",
     "importlinter": "dev",
+    "jinja2": "test",
     "jsonschema": "test",
     "material": "docs",
     "mkdocs": "docs",

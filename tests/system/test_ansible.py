@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import needs
 from tests.system.machine import Machine, missing_requirement
 from tests.system.test_systemd import leftovers, roomy_folder
 
@@ -65,12 +66,10 @@ curve:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    missing = missing_requirement() or (
-        "" if shutil.which("dpkg-deb") else "dpkg-deb is not installed"
-    )
+    missing = missing_requirement() or (needs.missing_program("dpkg-deb"))
     if missing:
         pytest.skip(f"no machine with systemd: {missing}")
-    pytest.importorskip("ansible", reason="ansible-core is not installed")
+    needs.library("ansible")
     folder = Path(tempfile.mkdtemp(dir=roomy_folder()))
     try:
         one = Machine(folder / "machine", lower_root=leftovers(folder / "leftovers"))
@@ -260,7 +259,7 @@ def test_the_backup_is_that_of_the_documentation() -> None:
 
 
 def test_the_example_inventory_has_ten_lines_and_valid_files(tmp_path: Path) -> None:
-    jinja2 = pytest.importorskip("jinja2")
+    jinja2 = needs.library("jinja2")
     hosts = yaml.safe_load((FOLDER / "inventory/hosts.yaml").read_text())
     lines = hosts["all"]["children"]["lines"]["hosts"]
     assert len(lines) == 10

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.system.machine import Machine, missing_requirement
 from tests.system.test_systemd import leftovers, roomy_folder
 from tests.system.tutorial_page import Step, missing_lines, read_steps
@@ -189,8 +190,8 @@ def follow(one: Reader, steps: list[Step]) -> None:
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader who has followed the page up to the services; the line and its HMI still run."""
-    pytest.importorskip("torch", reason="torch is not installed: extra train")
-    pytest.importorskip("pymodbus", reason="pymodbus is not installed: extra test")
+    needs.library("torch")
+    needs.library("pymodbus")
     folder = tmp_path_factory.mktemp("reader")
     (folder / "washers").mkdir()
     began = time.monotonic()
@@ -252,9 +253,7 @@ def verdicts(one: Reader) -> list[dict[str, str]]:
 
 def test_services(followed: Reader) -> None:
     """The last part of the page, on a PC with a real systemd."""
-    missing = missing_requirement() or (
-        "" if shutil.which("dpkg-deb") else "dpkg-deb is not installed"
-    )
+    missing = missing_requirement() or (needs.missing_program("dpkg-deb"))
     if missing:
         pytest.skip(f"no machine with systemd: {missing}")
     folder = Path(tempfile.mkdtemp(dir=roomy_folder()))

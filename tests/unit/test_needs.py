@@ -44,13 +44,11 @@ def test_what_tests_need_is_known() -> None:
 
 
 def test_no_test_looks_for_what_it_needs_by_itself() -> None:
-    own = {"needs.py", "test_conftest.py", "browser.py"}
+    own = {"needs.py", "test_conftest.py"}
     found = [
         f"{path.relative_to(TESTS)}: {name}"
         for path in SOURCES
         if path.name not in own
-        for name in re.findall(
-            r"pytest\.importorskip|shutil\.which", path.read_text(encoding="utf-8")
-        )
+        for name in re.findall(r"pytest\.importorskip", path.read_text(encoding="utf-8"))
     ]
     assert not found

@@ -16,7 +16,7 @@ from edgeinspect.cli._json_output import JsonOption, encode_json, json_options
 from edgeinspect.cli.main import cli, main
 from edgeinspect.domain import Decision
 from edgeinspect.system import log
-from tests import graphs
+from tests import graphs, needs
 from tests.cli_tree import leaf_commands
 from tests.ledger_fixture import LedgerFixture
 
@@ -147,7 +147,7 @@ def test_ledger(run: Run, tmp_path: Path) -> None:
 
 
 def test_models(run: Run, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra cpu")
+    needs.library("onnxruntime")
     for version in (1, 2):
         graphs.install(tmp_path / "store", graphs.gate(), version=version)
     store = ("--store", tmp_path / "store")
@@ -194,13 +194,13 @@ def make_set(tmp_path: Path) -> Path:
 
 
 def test_demo(run: Run) -> None:
-    pytest.importorskip("openvino")
+    needs.library("openvino")
     document = run("demo", "--frames", 10, "--rate", 20, "--budget-ms", 20_000)
     assert document["captured"] == document["received"] == 10
 
 
 def test_run(run: Run, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+    needs.library("openvino")
     more = [f"spool.folder={tmp_path}", "ledger=null", "budget_ms=20000"]
     overrides = [word for each in more for word in ("--set", each)]
     pictures = f"cameras.top.path={ROOT / 'examples' / 'pictures'}"
