@@ -31,15 +31,15 @@ class FiniteRange(click.FloatRange):
 
 
 def describe_range(limits: click.IntRange | click.FloatRange) -> str:
-    """Return `1 to 9`, `above 0` or `at least 1`; limits of a data type are not mentioned."""
+    """Return `1 to 9`, `above 0` or `1 or more`; limits of a data type are not mentioned."""
     low, high = limits.min, limits.max
     if high is not None and high >= (1 << 31) - 1:
         high = None
     if low is None:
-        return "" if high is None else f"{'below' if limits.max_open else 'at most'} {high}"
-    above = f"{'above' if limits.min_open else 'at least'} {low}"
+        return "" if high is None else f"below {high}" if limits.max_open else f"{high} or less"
     if high is None:
-        return above
+        return f"above {low}" if limits.min_open else f"{low} or more"
     if limits.min_open or limits.max_open:
+        above = f"above {low}" if limits.min_open else f"{low} or more"
         return f"{above}, {'below' if limits.max_open else 'at most'} {high}"
     return f"{low} to {high}"
