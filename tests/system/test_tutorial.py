@@ -24,7 +24,7 @@ from tests.system.tutorial_page import Step, missing_lines, read_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/tutorial/images_to_rejects.md"
-COMMAND_TIMEOUT_S = 900
+COMMAND_TIMEOUT_S = 1800
 OUTPUT_TIMEOUT_S = 60
 _NAMESPACE = """
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
@@ -55,6 +55,7 @@ class Reader:
             "HOME": str(folder.parent),
             "LANG": "C.UTF-8",
             "COLUMNS": "100",
+            "OMP_WAIT_POLICY": "passive",  # a PC that runs tests is busy with other work too
             "XDG_CACHE_HOME": str(folder.parent / "cache"),
             "PYTHONPATH": str(ROOT),
         }
@@ -205,7 +206,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         shutil.rmtree(folder)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 def test_the_plc_got_the_rejects(followed: Reader) -> None:
