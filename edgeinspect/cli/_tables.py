@@ -226,7 +226,9 @@ def _wrap(text: Text, width: int | None) -> Iterator[Text]:
     if width is None or cell_len(text.plain) <= width:
         yield text
         return
-    yield from text.wrap(Console(), max(1, width), overflow="fold")
+    for line in text.wrap(Console(), max(1, width), overflow="fold"):
+        line.rstrip()
+        yield line
 
 
 def _elide_middle(text: Text, width: int) -> Text:

@@ -140,7 +140,7 @@ def _print_evaluation(result: EvaluationResult) -> None:
     table = TextTable(
         Column("metric", fixed=True),
         number("value"),
-        Column("95 % interval", fixed=True),
+        "95 % interval",
         Column("counted", fixed=True),
         title=title,
     )
