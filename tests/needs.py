@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from types import ModuleType
 
@@ -72,6 +73,15 @@ def library(name: str) -> ModuleType:
         name, reason=f"{name} is not installed: {remedy}", exc_type=ImportError
     )
     return module
+
+
+def tool(name: str) -> None:
+    """Skip if a library that a subprocess runs is not installed; without importing it.
+
+    pip and setuptools each replace distutils, so that importing both, in this order, fails.
+    """
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed: pip install -e '.[{_EXTRAS[name]}]'")
 
 
 def missing_program(name: str) -> str:

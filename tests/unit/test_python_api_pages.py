@@ -106,8 +106,8 @@ def test_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the package of the page with pip, as its reader does; return the folder."""
-    for package in ("pip", "setuptools"):
-        needs.library(package)
+    needs.tool("pip")
+    needs.tool("setuptools")
     source, target = tmp_path_factory.mktemp("acme"), tmp_path_factory.mktemp("site")
     (source / "acme_edgeinspect").mkdir()
     (source / "acme_edgeinspect" / "__init__.py").touch()
