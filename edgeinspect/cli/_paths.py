@@ -344,7 +344,11 @@ PUBLIC_KEY = InputPath(
     hint="Give the client's NAME.key",
 )
 ONNX_FILE = InputPath(
-    "an ONNX network", {FileKind.ONNX, FileKind.BINARY}, ModelError, hint="Give NAME.onnx"
+    "an ONNX network",
+    # The importer tells what writes a packed file, and how to export a network instead.
+    {FileKind.ONNX, FileKind.BINARY, FileKind.PACKED},
+    ModelError,
+    hint="Give NAME.onnx",
 )
 WEIGHTS = InputPath(
     "a file of PyTorch weights",

@@ -231,7 +231,7 @@ def test_an_old_opset_or_a_quantized_graph_or_a_missing_range_is_refused() -> No
         insert_qdq(model, plan_qdq(model), {})
     with pytest.raises(ModelError, match="no valid clip value"):
         insert_qdq(model, plan_qdq(model), {"x": float("nan")})
-    with pytest.raises(ModelError, match="already quantized"):
+    with pytest.raises(ModelError, match="already quantised"):
         plan_qdq(insert_qdq(model, plan_qdq(model), {"x": 1.0}))
 
 

@@ -418,7 +418,7 @@ def test_a_wrong_graph_is_rejected_and_nothing_is_written(
             ForeignNetwork(size=(3, 3), layout="nchw"),
             {},
             UsageError,
-            "--layout nchw or --layout nhwc",
+            "--input-layout nchw or --input-layout nhwc",
         ),
         (ForeignNetwork(auxiliary=True), {"output_name": "nope"}, UsageError, "no output 'nope'"),
         (ForeignNetwork("segmenter"), {"classes": ()}, UsageError, "--classes a,b,c"),
