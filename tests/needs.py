@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import re
 import shutil
 from types import ModuleType
 
@@ -69,10 +71,15 @@ def library(name: str) -> ModuleType:
     remedy = f"pip install -e '.[{extra}]'"
     if extra in ("train", "zoo"):
         remedy += ", or make test without TORCH=no"
-    module: ModuleType = pytest.importorskip(
-        name, reason=f"{name} is not installed: {remedy}", exc_type=ImportError
-    )
-    return module
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        reason = f"{name} is not installed: {remedy}"
+    except ImportError as error:  # it is, and one of its libraries is not
+        reason = f"{name} cannot be imported: {error}"
+        if found := re.search(r"libpython[\d.]*\d", str(error).partition(".so")[0]):
+            reason += f": apt-get install {found[0]}"
+    pytest.skip(reason, allow_module_level=True)
 
 
 def tool(name: str) -> None:

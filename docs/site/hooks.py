@@ -81,7 +81,7 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files outside docs/, then replace `*` in the nav."""
-    wanted = {path for pattern in ALWAYS for path in ROOT.glob(pattern) if path.is_file()}
+    wanted = {path for pattern in ALWAYS for path in ROOT.glob(pattern) if _is_source(path)}
     read: set[Path] = set()
     pages = [DOCS / file.src_uri for file in files.documentation_pages()]
     while pages or (wanted - read):
@@ -231,6 +231,10 @@ def _linked_outside(page: Path) -> Iterator[Path]:
             target = _target(page, match[2])
             if target is not None and not target.is_relative_to(DOCS) and target.is_file():
                 yield target
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and path.parent.name != "__pycache__"  # an example may have been run
 
 
 def _files_of(path: Path, config: MkDocsConfig) -> Iterator[File]:

@@ -7,6 +7,7 @@ maker. The line's silence monitor checks the age of frames in any case.
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from edgeinspect.cameras._genicam.device import (
 from edgeinspect.cameras._genicam.line_scan import wrap_line_scan
 from edgeinspect.cameras._genicam.options import GenicamOptions
 from edgeinspect.domain import NS_PER_S, Clock
-from edgeinspect.errors import CameraLostError, DataError, MissingExtraError
+from edgeinspect.errors import CameraLostError, DataError, MissingExtraError, MissingLibraryError
 from edgeinspect.ports import Camera
 
 REQUIRES = (("harvesters", "genicam"),)
@@ -210,11 +211,19 @@ def build(options: Options, clock: Clock) -> Camera:
 
     Raises:
         MissingExtraError: harvesters is not installed.
+        MissingLibraryError: It is, and Python's shared library is not, which its wheels need.
     """
     try:
         import harvesters.core  # noqa: F401
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError("genicam", "harvesters", where="type: genicam") from error
+    except ImportError as error:
+        python = "libpython{}.{}".format(*sys.version_info)
+        if python not in str(error):
+            raise
+        raise MissingLibraryError(
+            f"{python}.so.1.0", f"apt-get install {python}", where="type: genicam"
+        ) from error
     return wrap_line_scan(
         GenicamCamera(HarvestersDevice(options, clock), options, clock), options.rows
     )

@@ -13,6 +13,8 @@ from tests import needs
 TESTS = Path(__file__).parents[1]
 SOURCES = [path for path in TESTS.rglob("*.py") if path != Path(__file__)]
 
+WITHOUT_LIBPYTHON = "raise ImportError('libpython3.11.so.1.0: cannot open shared object file')"
+
 
 def skip_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(needs.shutil, "which", lambda *_words, **_options: None)
@@ -31,6 +33,17 @@ def test_a_library_comes_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(pytest.skip.Exception) as skipped:
         needs.library("onnxruntime")
     assert "onnxruntime is not installed: pip install -e '.[cpu]'" in str(skipped.value)
+
+
+def test_a_library_whose_own_library_is_missing_comes_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "harvesters.py").write_text(WITHOUT_LIBPYTHON)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "harvesters", raising=False)
+    monkeypatch.delitem(sys.modules, "harvesters.core", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"apt-get install libpython3\.11$"):
+        needs.library("harvesters")
 
 
 def test_what_tests_need_is_known() -> None:
