@@ -222,10 +222,10 @@ def test_the_plc_got_the_rejects(followed: Reader) -> None:
 
 
 def test_the_line_decides_as_evaluate_counts(followed: Reader) -> None:
-    followed.run(
-        "edgeinspect evaluate --line washers.yaml --data tomorrow --split all --json new.json"
+    printed = followed.run(
+        "edgeinspect evaluate --line washers.yaml --data tomorrow --split all --json"
     )
-    rates = json.loads((followed.folder / "new.json").read_text())["decisions"]
+    rates = json.loads(printed)["decisions"]
     names = {path.name for path in (followed.folder / "tomorrow/images").iterdir()}
     last = {row["label"]: row["decision"] for row in verdicts(followed)}
     assert set(last) == names
