@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from click.shell_completion import CompletionItem, shell_complete
@@ -188,11 +188,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _silence_stdout()
+        _silence(sys.stdout)
         return EXIT_PIPE
     except OSError as error:
-        _silence_stdout()
+        _silence(sys.stdout)
         return code or _report_bug(error)  # with a code the error was printed already
+    finally:
+        # What stderr did not take stays in its buffer, and Python's last flush would exit with 120.
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _silence(sys.stderr)
 
 
 def _open_standard_streams() -> None:
@@ -346,9 +352,9 @@ def _print_error(message: str) -> None:
         pass
 
 
-def _silence_stdout() -> None:
-    """Redirect stdout to /dev/null, so that the last flush does not hit the broken pipe."""
+def _silence(stream: TextIO) -> None:
+    """Redirect stdout or stderr to /dev/null, so that the last flush does not fail again."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # it is not a file
         pass

@@ -25,6 +25,7 @@ from edgeinspect.errors import (
     UsageError,
 )
 from edgeinspect.registry import EXTRAS
+from tests import needs
 from tests.cli_tree import command_line, leaf_commands
 
 LEAVES = leaf_commands()
@@ -72,7 +73,7 @@ def test_each_command_ends_with_the_code_of_its_error(
         raise error
 
     monkeypatch.setattr(LEAVES[path], "callback", fail)
-    monkeypatch.setattr(module, "_silence_stdout", lambda: None)
+    monkeypatch.setattr(module, "_silence", lambda stream: None)
     assert main(command_line(path)) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -120,6 +121,9 @@ ABSENT: dict[str, str] = {
 }
 """Optional library to a command that needs it."""
 
+NEED_TORCH = {"timm", "torchvision", "segmentation_models_pytorch"}
+"""Looked for when torch is there; without it the message names the extra `train`."""
+
 BY_PLUGIN = {"pymodbus", "pycuda", "asyncua", "snap7", "paho", "harvesters", "pypylon"}
 """Of plugins, which `tests/unit/test_registry.py` covers: the same check for all of them."""
 
@@ -134,6 +138,8 @@ def test_every_optional_library_is_covered() -> None:
 def test_without_an_optional_library_the_message_says_how_to_install_it(
     package: str, in_files: Path
 ) -> None:
+    if package in NEED_TORCH:
+        needs.library("torch")
     code = (
         f"import sys; sys.modules[{package!r}] = None; from edgeinspect.cli.main import main; "
         "sys.exit(main(sys.argv[1:]))"

@@ -88,4 +88,5 @@ def test_an_fp16_version_that_overflows_is_rejected(
 
 def test_fp16_requires_frames(tmp_path: Path) -> None:
     assert main(["models", "build", "tiny-gate", "--store", str(tmp_path), "--fp16"]) == 64
-    assert main(["models", "build", "tiny-gate", "--store", str(tmp_path), "--images", "x"]) == 64
+    store = str(tmp_path)
+    assert main(["models", "build", "tiny-gate", "--store", store, "--images", store]) == 64
