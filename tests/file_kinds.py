@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tarfile
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -114,9 +115,9 @@ def _make_records(folder: Path) -> None:
     shutil.copy(folder / "strip.ledger.sqlite", folder / "backup.sqlite")
     (folder / "t.spool").rename(folder / "strip.spool")
     ShadowResultWriter(folder / "strip.shadow.sqlite", "a", "b").close()
-    with sqlite3.connect(folder / "index.sqlite") as database:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as database, database:
         database.executescript(index_file._SCHEMA)
-    with sqlite3.connect(folder / "other.sqlite") as database:
+    with closing(sqlite3.connect(folder / "other.sqlite")) as database, database:
         database.execute("CREATE TABLE songs (title TEXT)")
     (folder / "recordings").mkdir()
     path = folder / "recordings" / "shift.mcap"

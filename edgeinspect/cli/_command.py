@@ -41,13 +41,17 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; an option's earlier spelling is refused with its present one."""
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             if error.option_name in self.renamed:
                 raise click.UsageError(
                     f"{error.option_name} is now {self.renamed[error.option_name]}", ctx
                 ) from None
             raise
+        from edgeinspect.cli._paths import refuse_own_input  # not for the list of commands
+
+        refuse_own_input(self, ctx)
+        return rest
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,8 @@ class OutputPath(click.Path):
     """A file or folder that the command writes.
 
     Args:
-        is_folder: It is a folder; otherwise a file. None: either.
+        is_folder: It is a folder; otherwise a file. None: either; a folder with a final `/` is
+            made.
         makes_folders: The command makes missing folders above it.
     """
 
@@ -194,7 +195,7 @@ class OutputPath(click.Path):
             return path
         where = _shown(path)
         try:
-            problem = self._problem(path)
+            problem = self._problem(path, names_folder=str(value).endswith(os.sep))
         except ValueError as fault:  # a NUL in the path
             raise DataError(f"is not a path: {fault}", where=_shown(path)) from fault
         except OSError as fault:
@@ -203,9 +204,11 @@ class OutputPath(click.Path):
             raise DataError(
                 problem, where=where, remedy="Check the path, and the rights of this user"
             )
+        if self.is_folder is None and str(value).endswith(os.sep):
+            path.mkdir(exist_ok=True)
         return path
 
-    def _problem(self, path: Path) -> str:
+    def _problem(self, path: Path, *, names_folder: bool) -> str:
         if path.is_dir():
             if self.is_folder is False:
                 return "is a folder; a file is written here"
@@ -213,8 +216,12 @@ class OutputPath(click.Path):
         if os.path.lexists(path):
             if self.is_folder:
                 return "is a file; a folder is written here"
+            if path.exists() and not path.is_file():
+                return "is a device or a pipe, which a file would replace; - is the standard output"
             is_writable = os.access(path, os.W_OK) or not path.exists()
             return "" if is_writable else "cannot be written: no permission"
+        if names_folder and self.is_folder is False:
+            return "there is no such folder; a file is written here, into a folder that exists"
         parent = path.absolute().parent
         if self.is_folder is not False or self.makes_folders:
             while not os.path.lexists(parent):
@@ -227,6 +234,31 @@ class OutputPath(click.Path):
         if not os.access(parent, os.W_OK | os.X_OK):
             return f"cannot be written: no permission in {shown}"
         return ""
+
+
+def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
+    """Refuse an output that is a file which the same command reads.
+
+    Raises:
+        UsageError: The command would replace its own input.
+    """
+    for output, written in _paths_of(command, ctx, outputs=True):
+        for source, read in _paths_of(command, ctx, outputs=False):
+            if written.is_file() and read.is_file() and written.samefile(read):
+                raise UsageError(
+                    f"{_shown(written)} is read as {source} and would be replaced by {output}. "
+                    "Give another file"
+                )
+
+
+def _paths_of(
+    command: click.Command, ctx: click.Context, *, outputs: bool
+) -> Iterator[tuple[str, Path]]:
+    for param in command.params:
+        value = ctx.params.get(param.name or "")
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Path) and isinstance(param.type, OutputPath) is outputs:
+                yield param.opts[0] if param.opts[0][0] == "-" else param.make_metavar(ctx), each
 
 
 def _shown(path: Path) -> str:

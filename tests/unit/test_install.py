@@ -181,6 +181,9 @@ def make_distribution(folder: Path, metadata: str, *files: str) -> importlib.met
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: thing\nVersion: 1\n{metadata}")
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+    for name in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
     return importlib.metadata.Distribution.at(info)
 
 

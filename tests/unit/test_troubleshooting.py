@@ -171,7 +171,7 @@ def test_a_line_that_runs_already(tmp_path: Path) -> None:
         ("services/hmi/http/request_guard.py", "unknown host name"),
         ("storage/model_store/versions.py", " was changed after it was approved"),
         ("cli/check.py", "cannot be met on this machine"),
-        ("plclinks/modbus.py", "no request for "),
+        ("plclinks/modbus.py", "no request"),
     ],
 )
 def test_a_message_that_needs_a_running_service_is_in_the_code(file: str, words: str) -> None:

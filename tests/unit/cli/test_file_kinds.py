@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +17,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.errors import ConfigFileError
 from tests.cli_tree import command_line, leaf_commands
 from tests.file_kinds import NAMES
+from tests.ledger_fixture import LedgerFixture
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("in_files")]
 
@@ -190,3 +193,41 @@ def test_a_disk_that_fails_is_retried(
     monkeypatch.setattr("edgeinspect.cli._paths.identify", fail)
     assert main(["check", "line.yaml"]) == 75
     assert "This may be temporary: try again" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[LedgerFixture]:
+    made = LedgerFixture(tmp_path)
+    made.add_verdicts(2)
+    assert made.writer.write_backlog()
+    made.writer.close()
+    yield made
+    made.dispose()
+
+
+def test_a_command_does_not_replace_what_it_reads(
+    ledger: LedgerFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ledger.path.read_bytes()
+    link = tmp_path / "other-name.csv"
+    link.hardlink_to(ledger.path)
+    for target in (ledger.path, link):
+        assert main(["ledger", "export", str(ledger.path), "--csv", str(target)]) == 64
+        assert "would be replaced by --csv" in capsys.readouterr().err
+    assert ledger.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("words", [["export", "LEDGER", "--csv"], ["backup", "LEDGER"]])
+def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
+    ledger: LedgerFixture, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ledger", *(str(ledger.path) if word == "LEDGER" else word for word in words)]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert main([*command, str(pipe)]) == 65
+    assert "a device or a pipe" in capsys.readouterr().err
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    is_made = words[0] == "backup"
+    assert main([*command, f"{tmp_path}/new/"]) == (0 if is_made else 65)
+    assert is_made or "there is no such folder" in capsys.readouterr().err
+    assert (tmp_path / "new").is_dir() is is_made
