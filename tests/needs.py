@@ -16,6 +16,7 @@ _EXTRAS = EXTRAS | {
     "ansible": "test",
     "axe_core_python": "test",
     "codespell_lib": "docs",
+    "cryptography": "plc",
     "cyclonedx": "test",
     "google": "onnx",
     "importlinter": "dev",

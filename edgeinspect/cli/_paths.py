@@ -204,8 +204,6 @@ class OutputPath(click.Path):
             raise DataError(
                 problem, where=where, remedy="Check the path, and the rights of this user"
             )
-        if self.is_folder is None and str(value).endswith(os.sep):
-            path.mkdir(exist_ok=True)
         return path
 
     def _problem(self, path: Path, *, names_folder: bool) -> str:
@@ -233,6 +231,8 @@ class OutputPath(click.Path):
             return f"cannot be written: {shown} is not a folder"
         if not os.access(parent, os.W_OK | os.X_OK):
             return f"cannot be written: no permission in {shown}"
+        if names_folder and self.is_folder is None:
+            path.mkdir()
         return ""
 
 

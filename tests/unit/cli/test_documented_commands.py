@@ -43,7 +43,7 @@ def lines_of(page: Path) -> list[str]:
 )
 def test_a_documented_command_is_accepted(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InputPath, "check", lambda *_arguments: None)
-    monkeypatch.setattr(OutputPath, "_problem", lambda *_arguments: "")
+    monkeypatch.setattr(OutputPath, "_problem", lambda *_arguments, **_options: "")
     try:
         parse(line)
     except (click.exceptions.Exit, click.MissingParameter):

@@ -171,6 +171,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert not Path("new").exists()
 
 
+@pytest.mark.unprivileged
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(
     tmp_path: Path, files: Path, capsys: pytest.CaptureFixture[str]
