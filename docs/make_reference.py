@@ -709,7 +709,7 @@ def document_tables() -> str:
         lines.append(f"| `{name}` | {'lines' if is_lines else 'one document'} | {links} |")
     shown = set()
     for cls in documents.values():
-        if cls.__module__ != "edgeinspect.cli._results":
+        if not cls.__module__.startswith("edgeinspect.cli._results."):
             continue  # described where it is defined: the wire, evaluation, archive
         lines += [f"\n### {cls.__name__}\n", f"{one_line(cls.__doc__)}\n", *_fields(cls)]
         for name, inner in _structs_in(cls).items():

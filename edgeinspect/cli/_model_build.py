@@ -15,7 +15,7 @@ from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import BUILD_TARGET, FRAMES, OUTPUT_FOLDER, SPLIT_FILE
 from edgeinspect.cli._progress import QUIET, print_line, stage_bars
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._results import (
+from edgeinspect.cli._results.models import (
     AcceptanceResultRow,
     BuiltModels,
     BuiltPlan,
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     help="GPU memory for one layer.",
 )
 @QUIET
-@json_option("edgeinspect.cli._results:BuiltModels")
+@json_option("edgeinspect.cli._results.models:BuiltModels")
 def build(
     targets: tuple[str, ...],
     force: bool,

@@ -12,7 +12,7 @@ from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import STORE, parse_size
 from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._results import ModelImport
+from edgeinspect.cli._results.models import ModelImport
 from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
@@ -158,7 +158,7 @@ _MAX_SIDE_PX = 65_536
     is_flag=True,
     help="Accept a network that gives the same result on every sample.",
 )
-@json_option("edgeinspect.cli._results:ModelImport")
+@json_option("edgeinspect.cli._results.models:ModelImport")
 def import_(file: Path, as_json: bool, **options: Any) -> None:
     """Import the network in ONNX_FILE.
 

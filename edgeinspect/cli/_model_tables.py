@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from rich.text import Text
 
-from edgeinspect.cli._results import ModelEntry, ModelList, ShadowPair
+from edgeinspect.cli._results.models import ModelEntry, ModelList, ShadowPair
 from edgeinspect.cli._tables import (
     Column,
     TextTable,

@@ -21,7 +21,7 @@ from edgeinspect.cli._options import (
 from edgeinspect.cli._paths import ARCHIVE, ARCHIVE_FILE, CORRECTIONS, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._results import ArchiveCheck, ArchivedFrame, ArchiveExport, ArchiveLoss
+from edgeinspect.cli._results.archive import ArchiveCheck, ArchivedFrame, ArchiveExport, ArchiveLoss
 from edgeinspect.cli._tables import (
     Column,
     TextTable,
@@ -115,7 +115,9 @@ def _parse_query(limit: int | None, filters: dict[str, Any]) -> FrameQuery:
 @_filter_options
 @LIMIT
 @json_option(
-    "edgeinspect.cli._results:ArchivedFrame", "edgeinspect.cli._results:ArchiveLoss", lines=True
+    "edgeinspect.cli._results.archive:ArchivedFrame",
+    "edgeinspect.cli._results.archive:ArchiveLoss",
+    lines=True,
 )
 @click.option("--lost", is_flag=True, help="List instead, by hour, what has no image.")
 def list_(folder: Path, limit: int, as_json: bool, lost: bool, **filters: Any) -> None:
@@ -272,7 +274,7 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
 )
 @STORE
 @QUIET
-@json_option("edgeinspect.cli._results:ArchiveExport")
+@json_option("edgeinspect.cli._results.archive:ArchiveExport")
 def export(
     folder: Path,
     out: Path,
@@ -331,7 +333,7 @@ def export(
     examples=[("Prove that no image was damaged", "edgeinspect archive check archive")]
 )
 @click.argument("folder", metavar="ARCHIVE", type=ARCHIVE)
-@json_option("edgeinspect.cli._results:ArchiveCheck")
+@json_option("edgeinspect.cli._results.archive:ArchiveCheck")
 def check(folder: Path, as_json: bool) -> int:
     """Read every image of ARCHIVE and compare it with its hash.
 

@@ -18,7 +18,11 @@ from edgeinspect.cli._options import SEED, STORE
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._results import AcceptanceResultRow, CalibrationOutcome, LayerSensitivity
+from edgeinspect.cli._results.models import (
+    AcceptanceResultRow,
+    CalibrationOutcome,
+    LayerSensitivity,
+)
 from edgeinspect.cli._tables import (
     Column,
     TextTable,
@@ -160,7 +164,7 @@ _MAX_SHOWN = 8
     "$XDG_CACHE_HOME/edgeinspect/calibrate by default.",
 )
 @QUIET
-@json_option("edgeinspect.cli._results:CalibrationOutcome")
+@json_option("edgeinspect.cli._results.models:CalibrationOutcome")
 def calibrate(
     model: str,
     images: str,

@@ -15,7 +15,13 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE
-from edgeinspect.cli._results import CheckedCamera, CheckedModel, CheckReport, Problem, RejectRule
+from edgeinspect.cli._results.line import (
+    CheckedCamera,
+    CheckedModel,
+    CheckReport,
+    Problem,
+    RejectRule,
+)
 from edgeinspect.cli._tables import Column, TextTable, number, print_table, print_text
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config import LineConfig, LoadedConfig, PluginSelection, check_models, load_config
@@ -85,7 +91,7 @@ class CheckResult:
 @click.argument("file", type=LINE_FILE)
 @OVERRIDES
 @click.option("--no-open", is_flag=True, help="Only read FILE; open no model and no camera.")
-@json_option("edgeinspect.cli._results:CheckReport")
+@json_option("edgeinspect.cli._results.line:CheckReport")
 def check(file: Path, overrides: tuple[str, ...], no_open: bool, as_json: bool) -> int:
     """Check the line that FILE describes, without running it.
 

@@ -15,7 +15,7 @@ from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.cli._progress import QUIET, progress_bar
-from edgeinspect.cli._results import (
+from edgeinspect.cli._results.learning import (
     DatasetFindingResult,
     DatasetInspection,
     DatasetSplit,
@@ -83,7 +83,7 @@ _dataset_options = with_options(
 )
 @_dataset_options
 @QUIET
-@json_option("edgeinspect.cli._results:DatasetInspection")
+@json_option("edgeinspect.cli._results.learning:DatasetInspection")
 @click.option(
     "--sheet",
     metavar="FILE.png",
@@ -178,7 +178,7 @@ def inspect(
     "--group-duplicates", is_flag=True, help="Keep duplicates and near duplicates in one split."
 )
 @QUIET
-@json_option("edgeinspect.cli._results:DatasetSplit")
+@json_option("edgeinspect.cli._results.learning:DatasetSplit")
 def split_(
     path: Path,
     layout: str | None,

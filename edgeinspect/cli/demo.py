@@ -14,7 +14,7 @@ from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import budget_ms
 from edgeinspect.cli._progress import QUIET, status_line
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._results import DemoOutcome
+from edgeinspect.cli._results.line import DemoOutcome
 from edgeinspect.cli._tables import Cell, format_count, print_facts, print_text
 from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 
@@ -59,7 +59,7 @@ from edgeinspect.tools.demo import DemoProgress, DemoResult, run_demo
 )
 @JSON_FILE
 @QUIET
-@json_option("edgeinspect.cli._results:DemoOutcome")
+@json_option("edgeinspect.cli._results.line:DemoOutcome")
 def demo(
     frames: int,
     rate_hz: float,

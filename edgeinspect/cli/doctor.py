@@ -11,7 +11,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import LINE_FILE
-from edgeinspect.cli._results import DiagnosticResult, DoctorReport
+from edgeinspect.cli._results.machine import DiagnosticResult, DoctorReport
 from edgeinspect.cli._tables import Column, TextTable, format_number_of, print_table, print_text
 from edgeinspect.config import load_config
 from edgeinspect.domain import SystemClock
@@ -34,7 +34,7 @@ _STYLES = {
     ],
 )
 @click.argument("file", type=LINE_FILE, required=False)
-@json_option("edgeinspect.cli._results:DoctorReport")
+@json_option("edgeinspect.cli._results.machine:DoctorReport")
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 def doctor(file: Path | None, as_json: bool, strict: bool) -> int:
     """Check this PC, and what the line in FILE requires of it; change nothing.

@@ -11,7 +11,7 @@ from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import IMAGES, MODEL, OUTPUT_FOLDER
-from edgeinspect.cli._results import ExplanationOutcome
+from edgeinspect.cli._results.learning import ExplanationOutcome
 from edgeinspect.cli._tables import print_text
 from edgeinspect.errors import DataError
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Method for the gate's heat map; occlusion works for any model and is slow.",
 )
-@json_option("edgeinspect.cli._results:ExplanationOutcome")
+@json_option("edgeinspect.cli._results.learning:ExplanationOutcome")
 def explain(
     model: str,
     images: tuple[Path, ...],

@@ -9,7 +9,7 @@ import click
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import KEYS_FOLDER, NEW_FOLDER, PUBLIC_KEY
-from edgeinspect.cli._results import ClientKey, ClientKeys
+from edgeinspect.cli._results.machine import ClientKey, ClientKeys
 from edgeinspect.cli._tables import Column, TextTable, print_table
 from edgeinspect.cli._terminal import echo
 from edgeinspect.wire import curve_keys as key_files
@@ -71,7 +71,7 @@ def allow(folder: Path, public: Path, name: str | None) -> None:
 
 @keys.command("list", examples=[("List who may connect", "edgeinspect keys list keys")])
 @click.argument("folder", type=KEYS_FOLDER)
-@json_option("edgeinspect.cli._results:ClientKeys")
+@json_option("edgeinspect.cli._results.machine:ClientKeys")
 def list_(folder: Path, as_json: bool) -> None:
     """List the clients admitted to the line whose keys are in FOLDER."""
     clients = [

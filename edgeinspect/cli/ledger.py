@@ -16,7 +16,7 @@ from edgeinspect.cli._options import LIMIT, SINCE, UNTIL, with_options
 from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_FILE, OUTPUT_PATH, SPOOL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._results import (
+from edgeinspect.cli._results.ledger import (
     EpochResult,
     LedgerCopyResult,
     LedgerEvent,
@@ -96,7 +96,7 @@ def ledger() -> None:
     help="Check this spool too: it has the newest frames.",
 )
 @QUIET
-@json_option("edgeinspect.cli._results:LedgerVerification")
+@json_option("edgeinspect.cli._results.ledger:LedgerVerification")
 def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     """Check that every frame has exactly one verdict.
 
@@ -162,7 +162,7 @@ _filter_options = with_options(
 @click.argument("file", type=LEDGER)
 @_filter_options
 @LIMIT
-@json_option("edgeinspect.cli._results:LedgerRow", "edgeinspect.domain:Verdict", lines=True)
+@json_option("edgeinspect.cli._results.ledger:LedgerRow", "edgeinspect.domain:Verdict", lines=True)
 @click.option("--whole", is_flag=True, help="The complete JSON of each verdict, as published.")
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -> None:
     """List verdicts, the newest first.
@@ -225,7 +225,7 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
     help="Write a Parquet file.",
 )
 @QUIET
-@json_option("edgeinspect.cli._results:LedgerExport")
+@json_option("edgeinspect.cli._results.ledger:LedgerExport")
 def export(
     file: Path, csv_path: Path | None, parquet_path: Path | None, as_json: bool, **filters: Any
 ) -> None:
@@ -263,7 +263,7 @@ def export(
 )
 @click.argument("file", type=LEDGER)
 @LIMIT
-@json_option("edgeinspect.cli._results:LedgerEvent", lines=True)
+@json_option("edgeinspect.cli._results.ledger:LedgerEvent", lines=True)
 def events_(file: Path, limit: int, as_json: bool) -> None:
     """List a line's events other than verdicts, the newest first.
 
@@ -303,7 +303,7 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
 )
 @click.argument("file", type=LEDGER)
 @click.argument("target", metavar="TO", type=OUTPUT_PATH)
-@json_option("edgeinspect.cli._results:LedgerCopyResult")
+@json_option("edgeinspect.cli._results.ledger:LedgerCopyResult")
 def backup(file: Path, target: Path, as_json: bool) -> None:
     """Copy the ledger while the line runs, and verify the copy.
 
@@ -336,7 +336,7 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
     type=IntRange(0, _MAX_SEQ),
     help="The number of the last frame that the line inspected; estimated by default.",
 )
-@json_option("edgeinspect.cli._results:LedgerCopyResult")
+@json_option("edgeinspect.cli._results.ledger:LedgerCopyResult")
 def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
     """Restore a line's ledger from a backup.
 

@@ -23,7 +23,7 @@ from edgeinspect.cli._model_tables import (
 )
 from edgeinspect.cli._paths import IMAGES, LINE_FILE, SHADOW_RESULTS, STORE_FOLDER, STORED_MODEL
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._results import (
+from edgeinspect.cli._results.models import (
     ModelChange,
     ModelDetails,
     ModelEntry,
@@ -100,7 +100,7 @@ def models() -> None:
     ],
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...", type=STORED_MODEL)
-@json_option("edgeinspect.cli._results:ModelList")
+@json_option("edgeinspect.cli._results.models:ModelList")
 @_STORE
 def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
     """List versions and their states. Ends with 65 if one cannot be read."""
@@ -118,7 +118,7 @@ def list_(store: ModelStore, names: tuple[str, ...], as_json: bool) -> int:
     examples=[("Show a version and its history", "edgeinspect models show strip-gate/1")]
 )
 @click.argument("model", type=STORED_MODEL)
-@json_option("edgeinspect.cli._results:ModelDetails")
+@json_option("edgeinspect.cli._results.models:ModelDetails")
 @_STORE
 def show(store: ModelStore, model: str, as_json: bool) -> None:
     """Show one version: its manifest, its state, its model's history."""
@@ -180,7 +180,7 @@ def _show_details(result: ModelDetails) -> None:
 @click.option(
     "--measure", is_flag=True, help="Measure its latency here and write it into its manifest."
 )
-@json_option("edgeinspect.cli._results:ModelVerification")
+@json_option("edgeinspect.cli._results.models:ModelVerification")
 @_STORE
 def verify(
     store: ModelStore,
@@ -320,7 +320,7 @@ def rollback(store: ModelStore, name: str, why: str, backend: str) -> None:
 @_WHY
 @_LINE
 @_RESULTS
-@json_option("edgeinspect.cli._results:ShadowResults")
+@json_option("edgeinspect.cli._results.models:ShadowResults")
 @_STORE
 def shadow(
     store: ModelStore,
@@ -378,7 +378,7 @@ def shadow(
     help="Number of previously live versions to keep.",
 )
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")
-@json_option("edgeinspect.cli._results:ModelRemoval")
+@json_option("edgeinspect.cli._results.models:ModelRemoval")
 @_STORE
 def gc(store: ModelStore, names: tuple[str, ...], keep: int, yes: bool, as_json: bool) -> None:
     """Remove old versions.

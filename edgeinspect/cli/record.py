@@ -11,7 +11,7 @@ from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE, OUTPUT_PATH
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._results import RecordOutcome
+from edgeinspect.cli._results.line import RecordOutcome
 from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.system import configure, signal_handlers
 
@@ -62,7 +62,7 @@ from edgeinspect.system import configure, signal_handlers
 @OVERRIDES
 @LOG_FORMAT
 @LOG_LEVEL
-@json_option("edgeinspect.cli._results:RecordOutcome")
+@json_option("edgeinspect.cli._results.line:RecordOutcome")
 def record(
     file: Path,
     out: Path,

@@ -14,7 +14,7 @@ from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import ARCHIVE, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import FiniteRange, IntRange
-from edgeinspect.cli._results import RescoreOutcome
+from edgeinspect.cli._results.archive import RescoreOutcome
 from edgeinspect.cli._tables import format_number_of, print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 )
 @click.option("--plain", is_flag=True, help="Run in this process, frame by frame, without Ray.")
 @QUIET
-@json_option("edgeinspect.cli._results:RescoreOutcome")
+@json_option("edgeinspect.cli._results.archive:RescoreOutcome")
 def rescore(
     source: Path,
     model: str,

@@ -12,7 +12,7 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL, OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE
-from edgeinspect.cli._results import RunOutcome
+from edgeinspect.cli._results.line import RunOutcome
 from edgeinspect.cli._terminal import echo
 from edgeinspect.pipeline.line import Line
 from edgeinspect.services.daemon.service import run_daemon as run_line
@@ -30,7 +30,7 @@ from edgeinspect.system import configure
 @OVERRIDES
 @LOG_FORMAT
 @LOG_LEVEL
-@json_option("edgeinspect.cli._results:RunOutcome")
+@json_option("edgeinspect.cli._results.line:RunOutcome")
 def run(
     file: Path, overrides: tuple[str, ...], log_format: str, log_level: str, as_json: bool
 ) -> None:

@@ -15,7 +15,7 @@ from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_
 from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, STORE_FOLDER, WEIGHTS
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._results import TrainedModel, TrainingOutcome
+from edgeinspect.cli._results.learning import TrainedModel, TrainingOutcome
 from edgeinspect.cli._tables import print_facts, print_text, skipped_image_lines
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
@@ -127,7 +127,7 @@ def train() -> None:
     help="Train each of these networks and write the comparison.",
 )
 @QUIET
-@json_option("edgeinspect.cli._results:TrainingOutcome")
+@json_option("edgeinspect.cli._results.learning:TrainingOutcome")
 def gate(compare: str | None, as_json: bool, **options: Any) -> None:
     """Train a gate: a classifier of whole frames, good or suspect."""
     if compare:
@@ -152,7 +152,7 @@ def gate(compare: str | None, as_json: bool, **options: Any) -> None:
     help="Frame pixels per class-map pixel; 2 if the frame is small.",
 )
 @QUIET
-@json_option("edgeinspect.cli._results:TrainingOutcome")
+@json_option("edgeinspect.cli._results.learning:TrainingOutcome")
 def segmenter(stride: str | None, as_json: bool, **options: Any) -> None:
     """Train a segmenter: a class for each pixel."""
     _run("segmenter", {**options, "stride": int(stride) if stride else None}, as_json)
@@ -211,7 +211,7 @@ def segmenter(stride: str | None, as_json: bool, **options: Any) -> None:
 @SEED
 @_THREADS
 @QUIET
-@json_option("edgeinspect.cli._results:TrainingOutcome")
+@json_option("edgeinspect.cli._results.learning:TrainingOutcome")
 def strip(as_json: bool, **options: Any) -> None:
     """Train both shipped models on the synthetic strip.
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from edgeinspect import __version__, registry
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
-from edgeinspect.cli._results import PluginResult, StoreResult, VersionResult
+from edgeinspect.cli._results.machine import PluginResult, StoreResult, VersionResult
 from edgeinspect.cli._tables import Column, TextTable, print_table
 from edgeinspect.storage.model_store import ModelStore
 
@@ -30,7 +30,7 @@ _KINDS: tuple[tuple[str, registry.PluginKind], ...] = (
         ("Attach it to a report", "edgeinspect version --json"),
     ],
 )
-@json_option("edgeinspect.cli._results:VersionResult")
+@json_option("edgeinspect.cli._results.machine:VersionResult")
 def version(as_json: bool) -> None:
     """Show versions, available plugins, and why others are unavailable."""
     print_result(collect_versions(), as_json, _show)

@@ -1,0 +1,112 @@
+"""Data sets and training: `data`, `train`, `explain`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class DatasetInspection(msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.data/1"):
+    """`data inspect`: what a data set contains, and its problems."""
+
+    path: str
+    layout: str
+    images: int
+    bits: int
+    """Bit depth of the images."""
+    colored: int
+    """Images in colour."""
+    has_masks: bool
+    classes: list[str]
+    counts: dict[str, dict[str, int]]
+    """Class to split to number of images; `good` is one of the classes."""
+    pixels: dict[str, int]
+    """Class to the number of its pixels in all masks."""
+    sizes: list[ImageSizeCount]
+    """The most frequent first."""
+    unusable: list[NamedReason]
+    """Images and masks that cannot be read or do not fit."""
+    left_out: list[NamedReason]
+    """Files that are not part of the set."""
+    empty_masks: list[str]
+    duplicates: list[DuplicatePair]
+    across_splits: list[list[str]]
+    """Duplicates that are in two splits, in pairs."""
+    findings: list[DatasetFindingResult]
+
+
+class ImageSizeCount(msgspec.Struct, kw_only=True):
+    """Number of images of one size."""
+
+    height_px: int
+    width_px: int
+    count: int
+
+
+class NamedReason(msgspec.Struct, kw_only=True):
+    """A file, and why it is not used."""
+
+    name: str
+    why: str
+
+
+class DuplicatePair(msgspec.Struct, kw_only=True):
+    """Two images of the same scene."""
+
+    names: list[str]
+    exact: bool
+    correlation: float
+
+
+class DatasetFindingResult(msgspec.Struct, kw_only=True):
+    """A finding about the set as a whole."""
+
+    level: str
+    """`error`, `warning` or `note`."""
+    what: str
+    remedy: str
+
+
+class DatasetSplit(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.data_split/1"
+):
+    """`data split`: the split that was written."""
+
+    file: str
+    images: int
+    counts: dict[str, dict[str, int]]
+    """Class to split to number of images; `good` is one of the classes."""
+
+
+class TrainingOutcome(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.training/1"
+):
+    """`train`: the trained models."""
+
+    models: list[TrainedModel]
+    skipped: dict[str, str]
+    """Unusable images, and why."""
+    comparison: str | None = None
+    """With `--compare`: path of comparison.json."""
+
+
+class TrainedModel(msgspec.Struct, kw_only=True):
+    """A trained model."""
+
+    name: str
+    folder: str
+    accuracy: dict[str, Any]
+    """On the test split, as in its manifest."""
+
+
+class ExplanationOutcome(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.explanation/1"
+):
+    """`explain`: the drawn images; the same as its explain.json."""
+
+    model: str
+    method: str | None
+    how: str
+    notes: list[str]
+    pictures: list[Any]
