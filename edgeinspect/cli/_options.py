@@ -9,7 +9,7 @@ import click
 
 from edgeinspect.cli._command import Option
 from edgeinspect.cli._paths import STORE_FOLDER
-from edgeinspect.cli._ranges import FiniteRange, IntRange
+from edgeinspect.cli._ranges import INT64_MAX, FiniteRange, IntRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
 from edgeinspect.system import format_local, is_short_decimal, parse_time
@@ -68,7 +68,7 @@ LIMIT = click.option(
     default=50,
     show_default=True,
     metavar="N",
-    type=IntRange(1, (1 << 63) - 1),
+    type=IntRange(1, INT64_MAX),
     help="At most this many, the newest.",
 )
 

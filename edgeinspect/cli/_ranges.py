@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+INT64_MAX = (1 << 63) - 1
+
 
 class IntRange(click.IntRange):
     """A range of whole numbers, described in words."""

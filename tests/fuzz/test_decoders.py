@@ -26,7 +26,6 @@ OWN_WORDS = {
     "edgeinspect/learning/onnx_graphs/manifest.py",  # metadata that this process has just written
     "edgeinspect/storage/model_store/golden_frames.py",  # a manifest that has been checked before
     "edgeinspect/learning/conversion/fp16_version.py",
-    "edgeinspect/cli/ledger.py",  # a column that the ledger itself writes
 }
 
 
