@@ -17,6 +17,18 @@ from edgeinspect.system import format_local, is_short_decimal, parse_time
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def store_option(callback: Callable[..., Any] | None = None) -> Callable[[Command], Command]:
+    """Return the option `--store`; `callback` changes the folder, as in click."""
+    return click.option(
+        "--store",
+        type=STORE_FOLDER,
+        callback=callback,
+        metavar="FOLDER",
+        help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
+        "`edgeinspect version` names.",
+    )
+
+
 LOG_FORMAT = click.option(
     "--log-format",
     type=click.Choice(["auto", "console", "json", "journal"]),
@@ -38,13 +50,7 @@ OVERRIDES = click.option(
     metavar="KEY=VALUE",
     help="Replace one value of the configuration, as budget_ms=200. Repeatable.",
 )
-STORE = click.option(
-    "--store",
-    type=STORE_FOLDER,
-    metavar="FOLDER",
-    help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
-    "`edgeinspect version` names.",
-)
+STORE = store_option()
 SEED = click.option(
     "--seed",
     default=1,
