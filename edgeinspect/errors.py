@@ -3,8 +3,8 @@
 A message states what happened, where, and the remedy. Only the command line turns an error into
 a process exit.
 
-Source: exit codes follow sysexits(3); the units set `RestartPreventExitStatus=64 65 69 78`, so
-that systemd restarts only what a restart can repair.
+Source: exit codes follow sysexits(3); the units set `RestartPreventExitStatus=64 65 69 73 78`,
+so that systemd restarts only what a restart can repair.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ EXIT_USAGE = 64
 EXIT_DATAERR = 65
 EXIT_UNAVAILABLE = 69
 EXIT_SOFTWARE = 70
+EXIT_CANTCREAT = 73
 EXIT_TEMPFAIL = 75
 EXIT_CONFIG = 78
 
@@ -66,6 +67,12 @@ class ModelError(EdgeInspectError):
     """A model or engine is corrupt, violates the contract, or was refused."""
 
     exit_code = EXIT_DATAERR
+
+
+class OutputError(EdgeInspectError):
+    """A file or folder cannot be written, or is there already and is not replaced."""
+
+    exit_code = EXIT_CANTCREAT
 
 
 class InvariantError(EdgeInspectError):
@@ -133,7 +140,7 @@ class SpoolError(EdgeInspectError):
 
 
 class StorageError(EdgeInspectError):
-    """A file cannot be written: the disk is full, read-only or gone."""
+    """A service cannot write a file: the disk is full, read-only or gone, perhaps not for long."""
 
     exit_code = EXIT_TEMPFAIL
 
@@ -257,7 +264,7 @@ def is_transient(error: BaseException) -> bool:
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code for an error.
 
-    64, 65, 69 and 78 need a person, so systemd does not restart after them. An error of those
+    64, 65, 69, 73 and 78 need a person, so systemd does not restart after them. An error of those
     kinds with a transient cause therefore has 75.
     """
     if is_transient(error):

@@ -53,6 +53,20 @@ class Command(click.Command):
         refuse_own_input(self, ctx)
         return rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        Raises:
+            OutputError: The system refused to write below a path that was given as an output.
+        """
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            from edgeinspect.cli._paths import refuse_failed_output
+
+            refuse_failed_output(error, self, ctx)
+            raise
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         _write_examples(self.examples, formatter)

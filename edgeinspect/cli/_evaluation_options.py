@@ -11,7 +11,7 @@ import click
 from edgeinspect.cli._options import Command
 from edgeinspect.cli._paths import DATA as DATA_TYPE
 from edgeinspect.cli._paths import LINE_FILE, MODEL, NESTED_OUTPUT_FILE, SPLIT_FILE
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import OutputError, UsageError
 from edgeinspect.system import write_atomic
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ def write_text(path: Path, text: str) -> None:
     """Write a file atomically.
 
     Raises:
-        DataError: It cannot be written.
+        OutputError: It cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode())
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error

@@ -29,6 +29,10 @@ EXIT_CODES: dict[int, ExitCode] = {
     errors.EXIT_SOFTWARE: ExitCode(
         "unexpected: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"
     ),
+    errors.EXIT_CANTCREAT: ExitCode(
+        "an output cannot be written, or would replace what is there",
+        "the message names it: rights, a free name",
+    ),
     errors.EXIT_TEMPFAIL: ExitCode(
         "a camera or peer stayed away through all retries, or a resource is in use or full",
         "cable, power, address; disk and memory",

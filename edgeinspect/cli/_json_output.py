@@ -13,7 +13,7 @@ import msgspec
 
 from edgeinspect.cli._paths import OUTPUT_FILE
 from edgeinspect.cli._terminal import echo_json
-from edgeinspect.errors import DataError
+from edgeinspect.errors import OutputError
 from edgeinspect.system import escape_line, write_atomic
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -89,7 +89,7 @@ def print_result(
         path: File that receives the JSON document too.
 
     Raises:
-        DataError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
     if path is not None:
         write_json_file(path, result)
@@ -103,13 +103,13 @@ def write_json_file(path: Path, document: Any) -> None:
     """Write one JSON document to a file.
 
     Raises:
-        DataError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, msgspec.json.format(encode_json(document), indent=2) + b"\n")
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def print_json(document: Any) -> None:

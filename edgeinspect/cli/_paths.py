@@ -21,6 +21,7 @@ from edgeinspect.errors import (
     DataError,
     EdgeInspectError,
     ModelError,
+    OutputError,
     UsageError,
 )
 from edgeinspect.system import escape_name, is_regular
@@ -30,6 +31,7 @@ _STORE_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[0-9]+)?")
 _SYNTHETIC_PREFIX = "strip:"
 _NEIGHBOURS_MAX = 1000
 _SHOWN_MAX = 200
+_OUTPUT_REMEDY = "Check the path, and the rights of this user"
 
 Refusal = Callable[..., EdgeInspectError]
 
@@ -188,7 +190,7 @@ class OutputPath(click.Path):
         """Return the path, after checking that it can be written.
 
         Raises:
-            DataError: It cannot be written; checked before the command's work, not after.
+            OutputError: It cannot be written; checked before the command's work, not after.
         """
         path = Path(value)
         if path == Path("-"):
@@ -197,13 +199,11 @@ class OutputPath(click.Path):
         try:
             problem = self._problem(path, names_folder=str(value).endswith(os.sep))
         except ValueError as fault:  # a NUL in the path
-            raise DataError(f"is not a path: {fault}", where=_shown(path)) from fault
+            raise OutputError(f"is not a path: {fault}", where=_shown(path)) from fault
         except OSError as fault:
             problem = f"cannot be written: {fault.strerror or fault}"
         if problem:
-            raise DataError(
-                problem, where=where, remedy="Check the path, and the rights of this user"
-            )
+            raise OutputError(problem, where=where, remedy=_OUTPUT_REMEDY)
         return path
 
     def _problem(self, path: Path, *, names_folder: bool) -> str:
@@ -249,6 +249,24 @@ def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
                     f"{_shown(written)} is read as {source} and would be replaced by {output}. "
                     "Give another file"
                 )
+
+
+def refuse_failed_output(error: OSError, command: click.Command, ctx: click.Context) -> None:
+    """Refuse an output below which the system did not let the command write.
+
+    Raises:
+        OutputError: The error names a path at or below an output of the command.
+    """
+    if not isinstance(error.filename, (str, bytes, os.PathLike)):
+        return
+    failed = Path(os.fsdecode(error.filename)).absolute()
+    for _option, written in _paths_of(command, ctx, outputs=True):
+        if failed.is_relative_to(written.absolute()):
+            raise OutputError(
+                f"cannot be written: {error.strerror or error}",
+                where=_shown(failed),
+                remedy=_OUTPUT_REMEDY,
+            ) from error
 
 
 def _paths_of(

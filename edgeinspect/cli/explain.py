@@ -13,7 +13,7 @@ from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._paths import IMAGES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._results.learning import ExplanationOutcome
 from edgeinspect.cli._tables import print_text
-from edgeinspect.errors import DataError
+from edgeinspect.errors import OutputError
 
 if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import HeatmapMethod, OfflineInspector
@@ -132,4 +132,4 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot be created: {error.strerror}", where=str(out)) from error
+        raise OutputError(f"cannot be created: {error.strerror}", where=str(out)) from error

@@ -20,6 +20,7 @@ from edgeinspect import __version__
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._exit_codes import EXIT_CODES, EXIT_INTERRUPTED, EXIT_PIPE
 from edgeinspect.errors import (
+    EXIT_CANTCREAT,
     EXIT_DATAERR,
     EXIT_OK,
     EXIT_SOFTWARE,
@@ -54,7 +55,10 @@ _PATH_ERRNOS = frozenset(
         errno.EROFS,
     }
 )
+_OUTPUT_ERRNOS = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.EROFS})
+"""Of these, what only who writes can meet."""
 _MAX_SHOWN_PATH = 200
+_STDOUT = "standard output"
 
 COMPLETE_VARIABLE = "_EDGEINSPECT_COMPLETE"
 """Environment variable with which the shell requests completions; the name is click's."""
@@ -181,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process when absent.
     """
     _open_standard_streams()
-    _escape_unencodable_output()
+    _prepare_output()
     code = EXIT_OK
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
@@ -192,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except OSError as error:
         _silence(sys.stdout)
-        return code or _report_bug(error)  # with a code the error was printed already
+        # With a code the error was printed already.
+        return code or _report_lost_output(error)
     finally:
         # What stderr did not take stays in its buffer, and Python's last flush would exit with 120.
         try:
@@ -205,7 +210,8 @@ def _open_standard_streams() -> None:
     """Open /dev/null for each of stdin, stdout and stderr that the process lacks.
 
     Otherwise Python has None there, and the next file opened, perhaps the spool, gets the
-    descriptor to which libraries write their warnings.
+    descriptor to which libraries write their warnings. A stdout that was closed stays one that
+    cannot be written: whoever closed it would take silence for an empty result.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
@@ -213,16 +219,42 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            handle = os.open(os.devnull, os.O_RDWR)
+            handle = os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
             if handle != number:
                 os.dup2(handle, number)
                 os.close(handle)
-        empty = open(os.devnull, "r" if number == 0 else "w", encoding="utf-8")  # noqa: SIM115
-        setattr(sys, name, empty)
+        mode = "r" if number == 0 else "w"
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _escape_unencodable_output() -> None:
-    """Escape characters that the terminal's encoding lacks instead of raising."""
+class _StandardOutput(io.FileIO):
+    """The file of stdout; the error of a failed write names it."""
+
+    def __init__(self) -> None:
+        super().__init__(1, "w", closefd=False)
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes.
+
+        Raises:
+            OSError: They cannot be written; its `filename` is `_STDOUT`.
+        """
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = _STDOUT
+            raise
+
+
+def _prepare_output() -> None:
+    """Name stdout in its errors; escape characters that a stream's encoding lacks."""
+    if isinstance(stdout := sys.stdout, io.TextIOWrapper) and sys.__stdout__ in (stdout, None):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_StandardOutput()),
+            stdout.encoding,
+            line_buffering=stdout.line_buffering,
+            write_through=stdout.write_through,
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -255,10 +287,13 @@ def _run(argv: list[str]) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
             raise BrokenPipeError from error
+        if error.filename == _STDOUT:
+            return _report_lost_output(error)
         if _is_path_error(error) and argv[:1] not in _SERVICES:
             if os.environ.get(DEBUG_VARIABLE) == "1":
                 traceback.print_exception(error)
-            return _report_error(_describe_path_error(error), EXIT_DATAERR)
+            code = EXIT_CANTCREAT if error.errno in _OUTPUT_ERRNOS else EXIT_DATAERR
+            return _report_error(_describe_path_error(error), code)
         return _report_bug(error)
     except Exception as error:
         return _report_bug(error)
@@ -315,6 +350,16 @@ def _pause_before_retry() -> None:
     """
     if "NOTIFY_SOCKET" in os.environ and time.monotonic() - _STARTED_S < _STARTUP_S:
         time.sleep(_RETRY_PAUSE_S)
+
+
+def _report_lost_output(error: OSError) -> int:
+    """Report that stdout does not take what was printed."""
+    reason = "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+    passing = ". This may be temporary: try again" if is_transient(error) else ""
+    return _report_error(
+        f"{_STDOUT}: cannot be written: {reason}{passing}",
+        EXIT_TEMPFAIL if passing else EXIT_CANTCREAT,
+    )
 
 
 def _report_bug(error: BaseException) -> int:

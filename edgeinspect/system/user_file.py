@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.system.decoding import DecodeError, decode_json
 from edgeinspect.system.files import write_atomic
 from edgeinspect.system.regular_file import TEXT_BYTES_MAX, read_regular
@@ -108,7 +108,8 @@ class UserFile:
 
         Raises:
             UsageError: The name or the password is not allowed.
-            DataError: The file cannot be read or written.
+            DataError: The file cannot be read.
+            OutputError: It cannot be written.
         """
         if not _NAME.fullmatch(name):
             raise UsageError(
@@ -147,7 +148,9 @@ class UserFile:
             mode = self.path.stat().st_mode & 0o770 if self.path.exists() else 0o600
             write_atomic(self.path, text, mode=mode, durable=True)
         except OSError as error:
-            raise DataError(f"cannot be written: {error.strerror}", where=str(self.path)) from error
+            raise OutputError(
+                f"cannot be written: {error.strerror}", where=str(self.path)
+            ) from error
 
 
 def _hash(password: str, salt: bytes) -> bytes:

@@ -96,7 +96,7 @@ def export_dataset(
     Raises:
         DataError: There is nothing to write, or an image cannot be read.
         ModelError: The segmenter's classes differ from the line's.
-        StorageError: `out` is not empty, or cannot be written.
+        OutputError: `out` is not empty, or cannot be written.
     """
     frames = list(_select_frames(root, query))
     frame_names = {frame_name(sidecar.verdict) for _path, sidecar in frames}

@@ -18,7 +18,7 @@ import zmq
 import zmq.auth
 from zmq.utils import z85
 
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.system import (
     list_matching,
     read_regular,
@@ -40,13 +40,14 @@ def create_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
         The (public, secret) files; only its owner can read the secret one.
 
     Raises:
-        UsageError: The name is invalid, or the pair exists: keys are never overwritten.
+        UsageError: The name is invalid.
+        OutputError: The pair exists: keys are never overwritten.
     """
     _check_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     secret = folder / f"{name}.key_secret"
     if secret.exists():
-        raise UsageError("exists already; keys are not overwritten", where=str(secret))
+        raise OutputError("exists already; keys are not overwritten", where=str(secret))
     before = os.umask(0o077)
     try:
         public_name, secret_name = zmq.auth.create_certificates(folder, name)

@@ -50,7 +50,7 @@ def test_waits_for_the_line(
     items = list(open_recording(out).items())
     assert isinstance(items[1], RecordedConfiguration)
     assert isinstance(items[-1], RecordingEnd)
-    assert main(words) == 64
+    assert main(words) == 73
     assert "exists already" in capsys.readouterr().err
     assert main(["replay", str(out)]) == 65
     assert "contains no frame" in capsys.readouterr().err

@@ -81,7 +81,7 @@ class Container:
 
     def start(self, script: str, unit: str = "", *arguments: str) -> None:
         (self.folder / "script.py").write_text(script)
-        text = "[Service]\nType=notify\nRestartSec=50ms\nRestartPreventExitStatus=64 65 69 78\n"
+        text = "[Service]\nType=notify\nRestartSec=50ms\nRestartPreventExitStatus=64 65 69 73 78\n"
         text += "TimeoutStopSec=5\nTimeoutAbortSec=1\n" + unit
         (self.folder / "units" / "edgeinspect@.service").write_text(text)
         self.process = subprocess.Popen(
@@ -159,7 +159,7 @@ def test_what_a_restart_mends_is_restarted(container: Container, how: str) -> No
     assert container.state()["restarts"] == 2
 
 
-@pytest.mark.parametrize("code", [64, 65, 69, 78])
+@pytest.mark.parametrize("code", [64, 65, 69, 73, 78])
 def test_what_a_restart_does_not_mend_stays_failed_until_it_is_corrected(
     container: Container, code: int
 ) -> None:
@@ -250,7 +250,7 @@ def test_without_a_service_the_health_is_bad(container: Container) -> None:
 
 def test_the_policy_is_read_from_the_units(supervisor: ModuleType) -> None:
     line = supervisor.read_policy(UNITS / "edgeinspect@.service")
-    assert line.permanent == {64, 65, 69, 78}
+    assert line.permanent == {64, 65, 69, 73, 78}
     assert (line.restart_s, line.start_s, line.stop_s) == (0.05, 180, 15)
     assert (line.watchdog_s, line.abort_s) == (5, 2)
     for unit in set(supervisor.SERVICES.values()):

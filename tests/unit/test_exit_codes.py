@@ -28,6 +28,7 @@ from edgeinspect.errors import (
     MissingExtraError,
     MissingLibraryError,
     ModelError,
+    OutputError,
     SpoolError,
     StorageError,
     UsageError,
@@ -43,6 +44,7 @@ OWN_ERRORS: dict[str, EdgeInspectError] = {
     "model": ModelError("x"),
     "extra": MissingExtraError("cpu", "openvino"),
     "library": MissingLibraryError("libx.so", "apt-get install x"),
+    "output": OutputError("x"),
     "config": ConfigError([ConfigFault("publish.verdicts", "cannot be bound")]),
 }
 TRANSIENT: dict[str, BaseException] = {
@@ -226,7 +228,7 @@ def test_a_start_without_enough_memory_is_retried(tmp_path: Path, mib: int) -> N
     except subprocess.TimeoutExpired:
         pytest.skip("at this limit the line runs, or a library waits for a thread indefinitely")
     # 75; or 70 where Python itself fails to start; or an abort of a library: all are retried.
-    assert done.returncode not in (0, 64, 65, 69, 78), done.stderr
+    assert done.returncode not in (0, 64, 65, 69, 73, 78), done.stderr
     if done.returncode > 0 and "edgeinspect: error" in done.stderr:
         assert done.returncode == 75, done.stderr
         assert "try again" in done.stderr

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from edgeinspect.cli.main import COMMANDS
-from edgeinspect.errors import EXIT_CONFIG, EXIT_DATAERR, EXIT_UNAVAILABLE, EXIT_USAGE
+from edgeinspect.errors import (
+    EXIT_CANTCREAT,
+    EXIT_CONFIG,
+    EXIT_DATAERR,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+)
 from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +105,7 @@ def test_what_a_restart_cannot_mend_is_not_restarted(name: str) -> None:
     text = (UNITS / name).read_text(encoding="utf-8")
     found = re.search(r"^RestartPreventExitStatus=(.*)$", text, flags=re.MULTILINE)
     assert found is not None
-    want = {EXIT_USAGE, EXIT_DATAERR, EXIT_UNAVAILABLE, EXIT_CONFIG}
+    want = {EXIT_USAGE, EXIT_DATAERR, EXIT_UNAVAILABLE, EXIT_CANTCREAT, EXIT_CONFIG}
     assert {int(word) for word in found[1].split()} == want
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from edgeinspect.domain import Int64
-from edgeinspect.errors import ModelError
+from edgeinspect.errors import ModelError, OutputError
 from edgeinspect.system import (
     FileLock,
     decode_json,
@@ -115,7 +115,8 @@ class PlanCache:
         path: The folder; created with mode 700 if it does not exist.
 
     Raises:
-        ModelError: Another user can write to it, or it cannot be created.
+        ModelError: Another user can write to it.
+        OutputError: It cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -124,7 +125,7 @@ class PlanCache:
             self.path = path.resolve(strict=True)
             check_private_folder(self.path)
         except OSError as error:
-            raise ModelError(
+            raise OutputError(
                 f"cannot store plans: {error.strerror}",
                 where=str(path),
                 remedy="Configure another folder with `plans:`",
@@ -156,7 +157,7 @@ class PlanCache:
         """Write a plan atomically: a reader loads the old plan or the new one.
 
         Raises:
-            ModelError: It cannot be written.
+            OutputError: It cannot be written.
         """
         stem = self.path / _file_name(key)
         manifest = PlanManifest(
@@ -173,7 +174,7 @@ class PlanCache:
             for suffix, content in ((".plan", data), (".timing", timing), (".json", text)):
                 write_atomic(stem.with_suffix(suffix), content, mode=0o600, durable=True)
         except OSError as error:
-            raise ModelError(
+            raise OutputError(
                 f"the plan cannot be stored: {error.strerror}",
                 where=str(stem),
                 remedy="Free disk space, or configure another `plans:`",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.errors import StorageError
+from edgeinspect.errors import OutputError
 from edgeinspect.system import (
     MODEL_BYTES_MAX,
     DecodeError,
@@ -34,13 +34,13 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file atomically, in a folder that is created if missing.
 
     Raises:
-        StorageError: It cannot be written.
+        OutputError: It cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, data, mode=0o644, durable=True)
     except OSError as error:
-        raise StorageError(
+        raise OutputError(
             f"cannot be written: {error.strerror}",
             where=str(path),
             remedy="Free disk space and try again",
@@ -71,7 +71,7 @@ class CalibrationCheckpoint:
         """Save the state of a stage.
 
         Raises:
-            StorageError: It cannot be written.
+            OutputError: It cannot be written.
         """
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)

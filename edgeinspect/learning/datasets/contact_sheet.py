@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.errors import DataError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.imaging import class_color_bgr, letterbox_image, read_image, to_channels
 from edgeinspect.learning.datasets.dataset import VOID
 from edgeinspect.learning.datasets.parallel import map_in_threads
@@ -54,7 +54,7 @@ def write_contact_sheet(path: Path, scan: DatasetScan) -> None:
     splits, pair by pair.
 
     Raises:
-        DataError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
     done, data = cv2.imencode(".png", draw_contact_sheet(scan))
     if not done:
@@ -62,7 +62,7 @@ def write_contact_sheet(path: Path, scan: DatasetScan) -> None:
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def draw_contact_sheet(scan: DatasetScan) -> NDArray[np.uint8]:

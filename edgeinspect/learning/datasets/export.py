@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.errors import DataError, StorageError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.imaging import ReadSettings, encode_runs, format_runs, read_image
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap, Dataset, Sample, has_class
 from edgeinspect.system import TableWriter
@@ -41,7 +41,7 @@ def write_dataset(
 
     Raises:
         DataError: It has no masks, or an image or mask cannot be read.
-        StorageError: The folder is not empty, or cannot be written.
+        OutputError: The folder is not empty, or cannot be written.
     """
     if not data.has_masks:
         raise DataError(
@@ -69,13 +69,13 @@ def new_dataset_folder(out: Path, classes: Sequence[str]) -> Iterator[Path]:
         The temporary folder to write into.
 
     Raises:
-        StorageError: `out` is not empty, or cannot be written.
+        OutputError: `out` is not empty, or cannot be written.
     """
     out = out.absolute()
     part = out.with_name(f".{out.name}.part")
     try:
         if out.exists() and any(out.iterdir()):
-            raise StorageError("is not empty", where=str(out), remedy="Give a new folder")
+            raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
@@ -84,7 +84,7 @@ def new_dataset_folder(out: Path, classes: Sequence[str]) -> Iterator[Path]:
             out.rmdir()
         os.replace(part, out)
     except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(out)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(out)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.imaging import (
     ReadSettings,
     letterbox_image,
@@ -92,7 +92,8 @@ def load_arrays(
         Arrays in memory, or `np.memmap`s.
 
     Raises:
-        DataError: No samples, too many or all broken, or no disk space for the arrays.
+        DataError: No samples, too many or all broken.
+        OutputError: No disk space for the arrays.
     """
     if channels not in (1, 3):
         raise UsageError(f"{channels} channels", remedy="Use 1 or 3")
@@ -215,7 +216,7 @@ def _load_cached(
                 for file in files:  # the JSON last: it marks the arrays as complete
                     os.replace(Path(making) / file.suffix[1:], file)
         except OSError as error:
-            raise DataError(f"cannot be written: {error.strerror}", where=str(cache)) from error
+            raise OutputError(f"cannot be written: {error.strerror}", where=str(cache)) from error
     else:
         progress(len(samples))
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets.dataset import SPLITS, TRAIN, VAL, Dataset, Sample
 from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
 
@@ -169,7 +169,8 @@ def write_split(
     """Write which image is in which split, as JSON.
 
     Raises:
-        DataError: A sample has no split, or the file cannot be written.
+        DataError: A sample has no split.
+        OutputError: The file cannot be written.
     """
     if not data.has_splits:
         raise DataError("is not split", where=str(data.root), remedy="Call `split_dataset` first")
@@ -184,7 +185,7 @@ def write_split(
     try:
         path.write_text(json.dumps(document, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def read_split(path: Path, data: Dataset) -> Dataset:

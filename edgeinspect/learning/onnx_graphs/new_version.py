@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeinspect.errors import StorageError
+from edgeinspect.errors import OutputError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelVersions
 
 MODEL_FILE = "model.onnx"
@@ -37,7 +37,7 @@ def add_candidate(
         make_manifest: Returns the manifest's text for the version number.
 
     Raises:
-        StorageError: The store cannot be written.
+        OutputError: The store cannot be written.
         ModelError: The state of the versions cannot be read.
     """
     number = max(versions.versions(), default=0) + 1
@@ -56,7 +56,7 @@ def add_candidate(
                 os.fsync(file.fileno())
         temporary.rename(target)
     except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(target)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

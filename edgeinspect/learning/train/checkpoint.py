@@ -14,7 +14,7 @@ import torch
 from msgspec import Meta
 from torch import nn
 
-from edgeinspect.errors import DataError, StorageError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.system import (
     TEXT_BYTES_MAX,
     DecodeError,
@@ -131,15 +131,15 @@ class RunFolder:
             resume: Whether an existing training may be resumed.
 
         Raises:
-            DataError: There is a training already (without `resume`), or one with another
-                identity.
+            OutputError: There is a training already (without `resume`).
+            DataError: There is one with another identity.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / "run.json"
         text = json.dumps(identity, indent=2, sort_keys=True, default=str)
         if file.exists() and self.checkpoint.exists():
             if not resume:
-                raise DataError(
+                raise OutputError(
                     "holds a training already",
                     where=str(self.path),
                     remedy="Give --resume to resume it, or another --out",
@@ -189,7 +189,7 @@ class RunFolder:
         """Write the checkpoint; the previous one stays until the new one is complete.
 
         Raises:
-            StorageError: The disk is full or cannot be written.
+            OutputError: The disk is full or cannot be written.
         """
         try:
             with atomic_file(self.checkpoint, durable=True) as file:
@@ -213,7 +213,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file atomically.
 
     Raises:
-        StorageError: The disk is full or cannot be written.
+        OutputError: The disk is full or cannot be written.
     """
     try:
         write_atomic(path, data, durable=True)
@@ -221,8 +221,8 @@ def write_file(path: Path, data: bytes) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: Exception) -> StorageError:
-    return StorageError(
+def _cannot_write(path: Path, error: Exception) -> OutputError:
+    return OutputError(
         f"cannot be written: {error}",
         where=str(path),
         remedy="Free disk space, then resume with --resume",

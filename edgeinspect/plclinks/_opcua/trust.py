@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID
 
-from edgeinspect.errors import StorageError, UsageError
+from edgeinspect.errors import OutputError, UsageError
 from edgeinspect.plclinks._opcua.identity import (
     CERTIFICATE_BYTES_MAX,
     KEY_BITS_MAX,
@@ -194,7 +194,7 @@ def trust_certificate(folder: Path, prefix: str) -> Path:
 
     Raises:
         UsageError: No rejected certificate, or more than one, has this thumbprint.
-        StorageError: It cannot be moved.
+        OutputError: It cannot be moved.
     """
     rejected = folder / "rejected"
     prefix = prefix.replace(":", "").replace(" ", "").upper()
@@ -211,4 +211,4 @@ def trust_certificate(folder: Path, prefix: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         return known[0].replace(target)
     except OSError as error:
-        raise StorageError(f"cannot be moved: {error.strerror}", where=str(known[0])) from error
+        raise OutputError(f"cannot be moved: {error.strerror}", where=str(known[0])) from error

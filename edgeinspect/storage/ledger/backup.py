@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect.domain import NS_PER_S, Clock
-from edgeinspect.errors import DataError, StorageError, TransientError, UsageError
+from edgeinspect.errors import DataError, OutputError, TransientError, UsageError
 from edgeinspect.storage.ledger.query import read_body
 from edgeinspect.storage.ledger.schema import RESTORED, RestoredBackup, last_accounted_seq
 from edgeinspect.storage.ledger.verification import VerificationReport, open_ledger, verify_ledger
@@ -63,7 +63,7 @@ def back_up_ledger(path: Path, target: Path) -> LedgerCopy:
 
     Raises:
         DataError: There is no ledger, it is damaged, or of another version.
-        StorageError: The copy cannot be written.
+        OutputError: The copy cannot be written.
         UsageError: `target` is the ledger itself.
     """
     if target.exists() and path.exists() and target.samefile(path):
@@ -97,10 +97,10 @@ def restore_ledger(
 
     Raises:
         DataError: The backup is damaged, or of another version.
-        UsageError: The backup is of another line; there is a ledger already; or `after`, or the
-            PC's clock, is before the backup's last verdict.
+        UsageError: The backup is of another line; or `after`, or the PC's clock, is before the
+            backup's last verdict.
         TransientError: The line runs.
-        StorageError: The ledger cannot be written.
+        OutputError: There is a ledger already, or it cannot be written.
     """
     if is_locked(spool_path.with_name(spool_path.name + ".lock")):
         raise TransientError("the line is running", where=line, remedy="Stop it first")
@@ -126,7 +126,7 @@ def _new_copy(source: Path, target: Path) -> Iterator[Path]:
                 yield copy
                 _give_to_owner_of_folder(file.fileno(), target.parent)
         except OSError as error:
-            raise StorageError(f"cannot be written: {error.strerror}", where=str(target)) from error
+            raise OutputError(f"cannot be written: {error.strerror}", where=str(target)) from error
 
 
 def _copy_pages(db: sqlite3.Connection, source: Path, copy: Path) -> None:
@@ -139,7 +139,7 @@ def _copy_pages(db: sqlite3.Connection, source: Path, copy: Path) -> None:
             out.execute("PRAGMA journal_mode=DELETE")  # one file: its header says WAL
             damage = out.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:  # a disk that is full or fails, or a lock
-        raise StorageError(f"cannot be copied: {error}", where=str(source)) from error
+        raise OutputError(f"cannot be copied: {error}", where=str(source)) from error
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(f"is damaged: {error}", where=str(source)) from error
     if damage != "ok":
@@ -165,14 +165,14 @@ def _locked_for_restore(path: Path) -> Iterator[None]:
         with FileLock(lock_path) as lock:
             _give_to_owner_of_folder(lock.fileno(), path.parent)
             if path.exists():
-                raise UsageError(
+                raise OutputError(
                     "there is a ledger already", where=str(path), remedy="Move it away first"
                 )
             yield
     except BlockingIOError:
         raise TransientError("a daemon writes it", where=str(path), remedy="Stop it") from None
     except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def _give_to_owner_of_folder(fd: int, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from edgeinspect.domain import Decision, Reason
-from edgeinspect.errors import DataError, MissingExtraError, UsageError
+from edgeinspect.errors import DataError, MissingExtraError, OutputError, UsageError
 from edgeinspect.storage.ledger.schema import OWN_COLUMNS, decompress
 from edgeinspect.system import (
     DecodeError,
@@ -239,7 +239,7 @@ def export_csv(
         progress: Called now and then with the number of verdicts written.
 
     Raises:
-        UsageError: The file cannot be written.
+        OutputError: The file cannot be written.
         DataError: The ledger is damaged; no file is left.
     """
 
@@ -269,7 +269,7 @@ def export_parquet(
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        UsageError: The file cannot be written.
+        OutputError: The file cannot be written.
         DataError: The ledger is damaged; no file is left.
     """
     try:
@@ -318,6 +318,6 @@ def _export(db: sqlite3.Connection, path: Path, write: Callable[[BinaryIO], int]
         with atomic_file(path) as file:
             return write(file)
     except OSError as error:
-        raise UsageError(
+        raise OutputError(
             f"cannot be written: {error.strerror or error}", where=str(path)
         ) from error

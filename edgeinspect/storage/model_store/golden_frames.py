@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
-from edgeinspect.errors import DataError, EngineFault, ModelError
+from edgeinspect.errors import DataError, EngineFault, ModelError, OutputError
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
 from edgeinspect.system import (
@@ -78,7 +78,7 @@ def create_golden_frames(engine: Engine, images: Sequence[Pixels]) -> Path:
 
     Raises:
         DataError: There are none, too many, or of another shape.
-        ModelError: The folder cannot be written.
+        OutputError: The folder cannot be written.
     """
     spec = engine.spec
     if not 1 <= len(images) <= MAX_FRAMES:
@@ -109,7 +109,7 @@ def update_manifest(folder: Path, **keys: Any) -> None:
     """Set keys of a manifest atomically; its comments are lost.
 
     Raises:
-        ModelError: It cannot be written.
+        OutputError: It cannot be written.
     """
     path = folder / MANIFEST_FILE
     manifest = yaml.safe_load(read_text(path)) | keys
@@ -208,4 +208,4 @@ def _write_file(path: Path, data: bytes) -> None:
     try:
         write_atomic(path, data, mode=0o644, durable=True)
     except OSError as error:
-        raise ModelError(f"cannot be written: {error.strerror}", where=str(path)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error

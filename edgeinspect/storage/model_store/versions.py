@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from edgeinspect.domain import Int64
-from edgeinspect.errors import ModelError
+from edgeinspect.errors import ModelError, OutputError
 from edgeinspect.storage.model_store.manifest import MANIFEST_FILE
 from edgeinspect.storage.model_store.permissions import check_permissions
 from edgeinspect.system import (
@@ -243,7 +243,8 @@ class ModelVersions:
         """Remove a version from the disk; return the number of bytes freed.
 
         Raises:
-            ModelError: It is live or in shadow, or the disk refuses.
+            ModelError: It is live or in shadow.
+            OutputError: The disk refuses.
         """
         with self._locked_state() as old:
             if old.stage_of(version) is not ModelStage.CANDIDATE:
@@ -253,7 +254,7 @@ class ModelVersions:
             try:
                 shutil.rmtree(folder)
             except OSError as error:
-                raise ModelError(f"cannot be removed: {error}", where=str(folder)) from error
+                raise OutputError(f"cannot be removed: {error}", where=str(folder)) from error
             new = msgspec.structs.replace(
                 old,
                 before=tuple(each for each in old.before if each != version),
@@ -302,7 +303,7 @@ class ModelVersions:
         try:
             write_atomic(path, text, mode=0o644, durable=True)
         except OSError as error:
-            raise ModelError(f"cannot be written: {error.strerror}", where=str(path)) from error
+            raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
     @contextmanager
     def _locked_state(self) -> Iterator[VersionState]:
@@ -310,7 +311,7 @@ class ModelVersions:
         try:
             lock = FileLock(self.folder / _LOCK_FILE, mode=0o600, timeout_s=None)
         except OSError as error:
-            raise ModelError(
+            raise OutputError(
                 f"the store cannot be changed: {error.strerror}", where=str(self.folder)
             ) from error
         with lock:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from edgeinspect.errors import StorageError, UsageError
+from edgeinspect.errors import OutputError
 from edgeinspect.storage.recording.messages import (
     MCAP_PROFILE,
     TOPIC_CLOCK,
@@ -44,8 +44,7 @@ class RecordingWriter:
         """Create the file.
 
         Raises:
-            UsageError: There is a file of that name.
-            StorageError: It cannot be created.
+            OutputError: There is a file of that name, or it cannot be created.
             ModuleNotFoundError: The extra `record` is not installed.
         """
         from mcap.writer import CompressionType, Writer
@@ -128,13 +127,13 @@ class _UnbufferedFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         except FileExistsError:
-            raise UsageError(
+            raise OutputError(
                 "exists already",
                 where=str(path),
                 remedy="Choose another name: no recording is overwritten",
             ) from None
         except OSError as error:
-            raise StorageError(f"cannot be created: {error.strerror}", where=str(path)) from error
+            raise OutputError(f"cannot be created: {error.strerror}", where=str(path)) from error
 
     def write(self, data: bytes) -> int:
         remaining = memoryview(data)
@@ -142,7 +141,7 @@ class _UnbufferedFile:
             try:
                 written = os.write(self._file, remaining)
             except OSError as error:
-                raise StorageError(
+                raise OutputError(
                     f"cannot be written: {error.strerror}",
                     where=str(self._path),
                     remedy="The recording up to here can be replayed",
@@ -161,7 +160,7 @@ class _UnbufferedFile:
         try:
             os.fdatasync(self._file)
         except OSError as error:
-            raise StorageError(
+            raise OutputError(
                 f"cannot be written: {error.strerror}", where=str(self._path)
             ) from error
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import cv2
 
 from edgeinspect.domain import Pixels
-from edgeinspect.errors import StorageError
+from edgeinspect.errors import OutputError
 from edgeinspect.storage.recording import RecordedFrame
 
 
@@ -19,18 +19,18 @@ class RecordingExporter:
         """Create the folder.
 
         Raises:
-            StorageError: It cannot be created, or contains an export already.
+            OutputError: It cannot be created, or contains an export already.
         """
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._verdicts: BinaryIO = (folder / "verdicts.jsonl").open("xb")
         except FileExistsError as error:
-            raise StorageError(
+            raise OutputError(
                 "contains an export already", where=str(folder), remedy="Name another folder"
             ) from error
         except OSError as error:
-            raise StorageError(f"cannot be created: {error.strerror}", where=str(folder)) from error
+            raise OutputError(f"cannot be created: {error.strerror}", where=str(folder)) from error
 
     def add(self, recorded: RecordedFrame, pixels: Pixels | None) -> None:
         """Write one frame: its recorded verdict, and its image losslessly if there is one."""
@@ -43,7 +43,7 @@ class RecordingExporter:
                 if encoded:
                     (self.folder / name).write_bytes(data.tobytes())
         except OSError as error:
-            raise StorageError(
+            raise OutputError(
                 f"cannot be written: {error.strerror}", where=str(self.folder)
             ) from error
 

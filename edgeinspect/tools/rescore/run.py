@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from edgeinspect.domain import ModelSpec
-from edgeinspect.errors import DataError, DeviceLostError, StorageError
+from edgeinspect.errors import DataError, DeviceLostError, OutputError
 from edgeinspect.system import (
     MODEL_BYTES_MAX,
     DecodeError,
@@ -75,7 +75,7 @@ def rescore(
 
     Raises:
         DataError: There is no frame, `out` contains another run, or a result file is damaged.
-        StorageError: `out` cannot be written; resume when it can.
+        OutputError: `out` cannot be written; resume when it can.
         DeviceLostError: Another process does this run, or the runner is lost.
     """
     try:
@@ -92,7 +92,7 @@ def rescore(
             _score_pending(out, plan, config, runner, progress)
             return _write_results(out, plan, threshold)
     except OSError as error:
-        raise StorageError(
+        raise OutputError(
             f"cannot be written: {error.strerror or error}",
             where=str(out),
             remedy="Run it again to resume",

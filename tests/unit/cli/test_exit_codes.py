@@ -21,6 +21,7 @@ from edgeinspect.errors import (
     DeviceLostError,
     MissingExtraError,
     ModelError,
+    OutputError,
     StorageError,
     UsageError,
 )
@@ -44,6 +45,7 @@ OUTCOMES: dict[str, tuple[BaseException, int, str]] = {
     "a library that nobody knows": (ModuleNotFoundError("x", name="foo"), 70, "report it\n"),
     "camera": (CameraLostError("x", where="top"), 75, "edgeinspect: error: top: x\n"),
     "peer": (DeviceLostError("x", where="top"), 75, "edgeinspect: error: top: x\n"),
+    "output": (OutputError("x", where="a"), 73, "edgeinspect: error: a: x\n"),
     "storage": (StorageError("x", where="a"), 75, "edgeinspect: error: a: x\n"),
     "disk full": (OSError(errno.ENOSPC, "No space left on device", "a"), 75, "try again\n"),
     "no memory": (MemoryError(), 75, "try again\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -165,10 +166,35 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
         value = "./new"
     code = main(command_line(path, parameter, value))
     err = capsys.readouterr().err
-    assert code == 65, err
+    assert code == 73, err
     assert err.count("\n") == 1
     assert "Check the path, and the rights of this user" in err
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EACCES, 73), (errno.EROFS, 73), (errno.ENOSPC, 75)]
+)
+@pytest.mark.parametrize(("path", "parameter"), outputs(), ids=name_of)
+def test_an_output_that_fails_during_the_work_has_the_same_code(
+    path: str,
+    parameter: click.Parameter,
+    number: int,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert isinstance(parameter.type, OutputPath)
+    below = "new" if parameter.type.is_folder is False else "new/a/b.txt"
+
+    def fail(*_values: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number), str(Path(below).absolute()))
+
+    monkeypatch.setattr(leaf_commands()[path], "callback", fail)
+    assert main(command_line(path, parameter, "./new")) == code
+    assert f"new: cannot be written: {os.strerror(number)}" in capsys.readouterr().err.replace(
+        "/a/b.txt", ""
+    )
 
 
 @pytest.mark.unprivileged
@@ -225,10 +251,10 @@ def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
     command = ["ledger", *(str(ledger.path) if word == "LEDGER" else word for word in words)]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    assert main([*command, str(pipe)]) == 65
+    assert main([*command, str(pipe)]) == 73
     assert "a device or a pipe" in capsys.readouterr().err
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     is_made = words[0] == "backup"
-    assert main([*command, f"{tmp_path}/new/"]) == (0 if is_made else 65)
+    assert main([*command, f"{tmp_path}/new/"]) == (0 if is_made else 73)
     assert is_made or "there is no such folder" in capsys.readouterr().err
     assert (tmp_path / "new").is_dir() is is_made

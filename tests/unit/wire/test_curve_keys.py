@@ -9,7 +9,7 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.wire import curve_keys
 from edgeinspect.wire.curve_authenticator import CurveAuthenticator
 
@@ -33,7 +33,7 @@ def test_only_the_owner_can_read_the_secret_key_for_any_umask(tmp_path: Path) ->
 
 def test_keys_are_never_overwritten(folder: Path) -> None:
     kept = (folder / "server.key_secret").read_bytes()
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         curve_keys.create_server_keys(folder)
     assert (folder / "server.key_secret").read_bytes() == kept
 
@@ -110,7 +110,7 @@ def test_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["new", "{0}/keys"], 64, "exists already"),
+        (["new", "{0}/keys"], 73, "exists already"),
         (["new", "{0}", "--client", "a/b"], 64, "not a valid key name"),
         (["allow", "{0}/keys", "{0}/absent.key"], 65, "there is no such file"),
         (["allow", "{0}/keys", "{0}/keys/server.key_secret"], 65, "secret"),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelSpec
-from edgeinspect.errors import DataError, MissingExtraError, UsageError
+from edgeinspect.errors import DataError, MissingExtraError, OutputError, UsageError
 from edgeinspect.imaging import (
     class_color_bgr,
     image_label,
@@ -155,7 +155,7 @@ def explain_frame(
         file: PNG to write.
 
     Raises:
-        DataError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
     inspection = inspector.inspect(frame)
     assessment = inspection.assessment
@@ -255,4 +255,4 @@ def _write_png(file: Path, image: NDArray[np.uint8]) -> None:
     try:
         file.write_bytes(data.tobytes())
     except OSError as error:
-        raise DataError(f"cannot be written: {error.strerror}", where=str(file)) from error
+        raise OutputError(f"cannot be written: {error.strerror}", where=str(file)) from error

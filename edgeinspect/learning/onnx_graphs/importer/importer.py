@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelKind, Pixels
-from edgeinspect.errors import DataError, EdgeInspectError, ModelError, StorageError, UsageError
+from edgeinspect.errors import DataError, EdgeInspectError, ModelError, OutputError, UsageError
 from edgeinspect.imaging import IMAGE_SUFFIXES, letterbox_image, load_declaration, read_image
 from edgeinspect.learning.datasets import find_bit_depth
 from edgeinspect.learning.onnx_graphs.graph import (
@@ -118,7 +118,7 @@ def import_model(
         UsageError: An option is missing, or contradicts another one or the graph.
         DataError: There are no samples.
         ModelError: The file cannot be used, or the result disagrees with it.
-        StorageError: The store cannot be written.
+        OutputError: The store cannot be written.
         MissingExtraError: onnx or ONNX Runtime is not installed.
     """
     request.validate()
@@ -298,7 +298,8 @@ def _next_version_folder(store: Path, name: str, version: int | None) -> Path:
     """Return the folder of the new version.
 
     Raises:
-        UsageError: The name is invalid, or the version exists.
+        UsageError: The name is invalid.
+        OutputError: The version exists.
     """
     allowed = "abcdefghijklmnopqrstuvwxyz0123456789-_"
     if not name or len(name) > 64 or name[0] in "-_" or set(name) - set(allowed):
@@ -311,7 +312,7 @@ def _next_version_folder(store: Path, name: str, version: int | None) -> Path:
     if version is None:
         version = max(existing, default=0) + 1
     elif version in existing:
-        raise UsageError(
+        raise OutputError(
             f"{name}/{version} exists already",
             where="--version",
             remedy="Leave --version out for the next free one",
@@ -357,7 +358,7 @@ def _install(
 
     Raises:
         ModelError: A line would reject the version.
-        StorageError: The store cannot be written.
+        OutputError: The store cannot be written.
     """
     temporary: Path | None = None
     try:
@@ -371,7 +372,7 @@ def _install(
         read_model(temporary)
         temporary.rename(folder)
     except OSError as error:
-        raise StorageError(
+        raise OutputError(
             f"cannot be written: {error.strerror}", where=str(folder), remedy="Nothing was changed"
         ) from error
     finally:

@@ -15,7 +15,7 @@ from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.domain.verdict import Reason
-from edgeinspect.errors import DataError, ModelError, StorageError
+from edgeinspect.errors import DataError, ModelError, OutputError
 from edgeinspect.imaging.run_length import encode_classes
 from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.learning.datasets.archive_frames import Correction, read_corrections
@@ -109,7 +109,7 @@ def test_only_some_are_exported(archive: Path, tmp_path: Path) -> None:
             archive, tmp_path / "good", "severstal", FrameQuery(kinds=(ArchiveCategory.PASS,)), {}
         )
     assert not (tmp_path / "good").exists()
-    with pytest.raises(StorageError, match="not empty"):
+    with pytest.raises(OutputError, match="not empty"):
         export_dataset(archive, tmp_path / "pits", "severstal", wanted, {})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeinspect.errors import DataError, StorageError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.imaging import WASHER_CLASSES, render_washer
 from edgeinspect.learning.datasets import (
     check_dataset,
@@ -54,7 +54,7 @@ def test_the_set_is_read_without_a_warning(tmp_path: Path) -> None:
 
 def test_a_full_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(StorageError, match="not empty"):
+    with pytest.raises(OutputError, match="not empty"):
         write_example_set(tmp_path, 10, seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.errors import DataError
+from edgeinspect.errors import OutputError
 from edgeinspect.imaging.class_colors import class_color_bgr
 from edgeinspect.learning.datasets import contact_sheet as sheet_module
 from edgeinspect.learning.datasets.contact_sheet import draw_contact_sheet, write_contact_sheet
@@ -237,7 +237,7 @@ def test_the_sheet_shows_every_section(
         assert (image == color).all(axis=2).any()
     write_contact_sheet(tmp_path / "sheet.png", found)
     assert np.array_equal(cv2.imread(str(tmp_path / "sheet.png")), image)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_contact_sheet(tmp_path / "no" / "sheet.png", found)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.errors import DataError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
@@ -166,5 +166,5 @@ def test_nothing_is_written_without_a_split_or_a_folder(make: Any, tmp_path: Pat
     data = open_dataset(make.mask_folder(count=12))
     with pytest.raises(DataError, match="is not split"):
         write_split(tmp_path / "split.json", data, 1)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_split(tmp_path / "no" / "split.json", split_dataset(data, 1), 1)

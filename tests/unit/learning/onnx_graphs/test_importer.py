@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.cli.main import main
 from edgeinspect.domain import ModelKind, Precision, SystemClock
-from edgeinspect.errors import DataError, ModelError, StorageError, UsageError
+from edgeinspect.errors import DataError, ModelError, OutputError, UsageError
 from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer
 from edgeinspect.learning.onnx_graphs.importer.importer import import_model
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
@@ -338,7 +338,7 @@ def test_thresholds_per_class_and_consecutive_versions(tmp_path: Path, samples: 
     asked = request(save_network(net, tmp_path), net, classes=names(2), thresholds=(0.2, 0.7))
     for version in (1, 2):
         assert import_model(asked, tmp_path / "store", "s", samples).folder.name == str(version)
-    with pytest.raises(UsageError, match="s/2 exists already"):
+    with pytest.raises(OutputError, match="s/2 exists already"):
         import_model(asked, tmp_path / "store", "s", samples, version=2)
 
 
@@ -545,7 +545,7 @@ def test_samples_are_required(tmp_path: Path) -> None:
 
 def test_an_unwritable_store_is_an_error(tmp_path: Path, samples: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         import_model(
             request(save_network(ForeignNetwork(), tmp_path), ForeignNetwork()),
             tmp_path / "store",

@@ -23,7 +23,7 @@ torch = needs.library("torch")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.errors import DataError, StorageError, UsageError
+from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets.arrays import ImageArrays, load_strip
 from edgeinspect.learning.train.augment import AugmentSettings, augment_image
 from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState
@@ -239,7 +239,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         folder.save(TrainingState(step=4))
     assert folder.load().step == 3
     names = {file.name for file in tmp_path.iterdir()}

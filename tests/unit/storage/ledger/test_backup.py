@@ -16,7 +16,7 @@ import yaml
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.errors import DataError, StorageError, TransientError, UsageError
+from edgeinspect.errors import DataError, OutputError, TransientError, UsageError
 from edgeinspect.storage.ledger.backup import RestoredLedger, back_up_ledger, restore_ledger
 from edgeinspect.storage.ledger.database import LedgerDatabase, read_tail
 from edgeinspect.storage.ledger.query import read_events
@@ -124,13 +124,13 @@ def test_a_full_disk_leaves_the_older_backup(ledger: LedgerFixture, tmp_path: Pa
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
     try:
-        with pytest.raises(StorageError, match="cannot be copied"):
+        with pytest.raises(OutputError, match="cannot be copied"):
             back_up_ledger(ledger.path, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert target.read_bytes() == b"older"
     assert entries(tmp_path) == ["b.sqlite", "old"]
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(OutputError, match="No such file"):
         back_up_ledger(ledger.path, tmp_path / "missing" / "b.sqlite")
 
 
@@ -257,7 +257,7 @@ def test_what_the_spool_no_longer_has_is_noted(tmp_path: Path) -> None:
     ledger.dispose()
     ledger.path.unlink()
     assert restore(ledger, backup, folder).skipped == (101, 200 - 32)
-    with pytest.raises(UsageError, match="there is a ledger already"):
+    with pytest.raises(OutputError, match="there is a ledger already"):
         restore(ledger, backup, folder)
     again = LedgerFixture(folder, slots=32)
     assert again.writer.write_backlog()

@@ -28,6 +28,7 @@ from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import (
     DataError,
     MissingExtraError,
+    OutputError,
     StorageError,
     UsageError,
     exit_code_of,
@@ -715,7 +716,7 @@ def test_a_failed_export_leaves_no_file_and_keeps_the_ledger(
     ledger.add_verdicts(2)
     ledger.writer.write_backlog()
     with closing(open_ledger(ledger.path)) as db:
-        with pytest.raises(UsageError, match="cannot be written"):
+        with pytest.raises(OutputError, match="cannot be written"):
             export_csv(db, VerdictFilter(), tmp_path / "nowhere" / "out.csv")
         with pytest.raises(UsageError, match="is the ledger itself"):
             export_csv(db, VerdictFilter(), ledger.path)

@@ -15,7 +15,7 @@ from tests import needs
 needs.library("mcap")
 
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
-from edgeinspect.errors import DataError, StorageError, UsageError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.storage.recording.messages import (
     ClockReading,
     FrameRecord,
@@ -259,7 +259,7 @@ def test_a_folder_is_read_in_order_and_has_one_line(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_and_a_full_disk_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.mcap", range(1, 2))
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already"):
         RecordingWriter(tmp_path / "a.mcap", ABOUT)
     with pytest.raises(DataError, match="there is no such"):
         open_recording(tmp_path / "b.mcap")
@@ -272,6 +272,6 @@ def test_nothing_is_overwritten_and_a_full_disk_is_reported(tmp_path: Path) -> N
         import os
 
         os.dup2(os.open(full, os.O_WRONLY), writer._file._file)
-        with pytest.raises(StorageError, match="No space"):
+        with pytest.raises(OutputError, match="No space"):
             writer.flush()
         writer.close_unfinished()
