@@ -48,7 +48,7 @@ class Command(click.Command):
                     f"{error.option_name} is now {self.renamed[error.option_name]}", ctx
                 ) from None
             raise
-        from edgeinspect.cli._paths import refuse_own_input  # not for the list of commands
+        from edgeinspect.cli._output_path import refuse_own_input  # not for the list of commands
 
         refuse_own_input(self, ctx)
         return rest
@@ -62,7 +62,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except OSError as error:
-            from edgeinspect.cli._paths import refuse_failed_output
+            from edgeinspect.cli._output_path import refuse_failed_output
 
             refuse_failed_output(error, self, ctx)
             raise

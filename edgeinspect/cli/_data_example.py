@@ -8,7 +8,7 @@ import click
 
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._options import SEED
-from edgeinspect.cli._paths import NEW_FOLDER
+from edgeinspect.cli._paths import OUTPUT_FOLDER
 from edgeinspect.cli._progress import progress_bar
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._terminal import echo
@@ -25,7 +25,7 @@ from edgeinspect.cli._terminal import echo
     ],
     renamed={"--images": "--count N"},
 )
-@click.argument("folder", metavar="FOLDER", type=NEW_FOLDER)
+@click.argument("folder", metavar="FOLDER", type=OUTPUT_FOLDER)
 @click.option(
     "--count",
     metavar="N",

@@ -8,7 +8,7 @@ import click
 
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
-from edgeinspect.cli._paths import KEYS_FOLDER, NEW_FOLDER, PUBLIC_KEY
+from edgeinspect.cli._paths import KEYS_FOLDER, OUTPUT_FOLDER, PUBLIC_KEY
 from edgeinspect.cli._results.machine import ClientKey, ClientKeys
 from edgeinspect.cli._tables import Column, TextTable, print_table
 from edgeinspect.cli._terminal import echo
@@ -35,7 +35,7 @@ def keys() -> None:
         ("Make a client's pair", "edgeinspect keys new client-keys --client gateway"),
     ],
 )
-@click.argument("folder", type=NEW_FOLDER)
+@click.argument("folder", type=OUTPUT_FOLDER)
 @click.option("--client", metavar="NAME", help="Create a client's pair instead of the server's.")
 def new(folder: Path, client: str | None) -> None:
     """Create a key pair in FOLDER.

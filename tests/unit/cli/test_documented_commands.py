@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from edgeinspect.cli._paths import InputPath, OutputPath
+from edgeinspect.cli._input_path import InputPath
+from edgeinspect.cli._output_path import OutputPath
 from edgeinspect.errors import EdgeInspectError
 from tests.cli_tree import parse
 

@@ -13,7 +13,9 @@ import click
 import pytest
 
 from edgeinspect.cli._file_kinds import REMEDIES, FileKind, identify
-from edgeinspect.cli._paths import InputPath, OutputPath, Reference, StoredModel
+from edgeinspect.cli._input_path import InputPath, Reference
+from edgeinspect.cli._output_path import OutputPath
+from edgeinspect.cli._paths import StoredModel
 from edgeinspect.cli.main import main
 from edgeinspect.errors import ConfigFileError
 from tests.cli_tree import command_line, leaf_commands
@@ -217,7 +219,7 @@ def test_a_disk_that_fails_is_retried(
     def fail(*_arguments: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("edgeinspect.cli._paths.identify", fail)
+    monkeypatch.setattr("edgeinspect.cli._input_path.identify", fail)
     assert main(["check", "line.yaml"]) == 75
     assert "This may be temporary: try again" in capsys.readouterr().err
 

@@ -1,0 +1,151 @@
+"""Types of click's parameters for files and folders that a command reads.
+
+A value is checked when the command line is parsed, before anything is opened or written: a file
+of another kind is refused with what it is and what it is for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeinspect.cli._file_kinds import FileContent, FileKind, identify
+from edgeinspect.errors import DataError, EdgeInspectError
+from edgeinspect.system import escape_name
+
+_NEIGHBOURS_MAX = 1000
+_SHOWN_MAX = 200
+
+Refusal = Callable[..., EdgeInspectError]
+
+
+class InputPath(click.Path):
+    """A file or folder that the command reads.
+
+    Args:
+        kinds: Kinds that are accepted, the expected one first.
+        what: What is expected, where the first kind does not say it.
+        error: Error for any other; its exit code is that of the command.
+        hint: What to give instead, where the kind of the file says nothing.
+        may_be_missing: A path that does not exist is accepted: it will be made.
+    """
+
+    def __init__(
+        self,
+        *kinds: FileKind,
+        what: str = "",
+        error: Refusal = DataError,
+        hint: str = "",
+        may_be_missing: bool = False,
+    ) -> None:
+        super().__init__(path_type=Path)
+        self.what = what or kinds[0].value
+        self.kinds = frozenset(kinds)
+        self.error = error
+        self.hint = hint
+        self.may_be_missing = may_be_missing
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, after checking what is there.
+
+        Raises:
+            EdgeInspectError: It is missing, cannot be read, or is of another kind.
+        """
+        path = Path(value)
+        self.check(path, self.error)
+        return path
+
+    def check(self, path: Path, error: Refusal) -> None:
+        """Check what is at a path; raises `error`."""
+        where = shown_path(path)
+        try:
+            content = identify(path)
+        except (FileNotFoundError, NotADirectoryError) as missing:
+            if self.may_be_missing:
+                return
+            raise error(
+                "there is no such file or folder", where=where, remedy=_neighbour(path) or self.hint
+            ) from missing
+        except OSError as fault:
+            raise error(
+                f"cannot be read: {fault.strerror or fault}",
+                where=where,
+                remedy="Check the path, and the rights of this user",
+            ) from fault
+        except ValueError as fault:  # a NUL in the path
+            raise error(f"is not a path: {fault}", where=shown_path(path)) from fault
+        if content.kind not in self.kinds:
+            raise error(
+                f"is {content}, not {self.what}",
+                where=where,
+                remedy=self._remedy(content, path),
+            )
+
+    def _remedy(self, content: FileContent, path: Path) -> str:
+        return content.remedy(Path(escape_name(path))) or self.hint
+
+
+class Reference(click.types.StringParamType):
+    """A name, or a path whose kind is checked.
+
+    Args:
+        name: Its name in messages of click.
+        path: The type of the path.
+        is_path: Whether a value is a path.
+        to_path: What of a value is the path.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: InputPath,
+        is_path: Callable[[str], bool],
+        to_path: Callable[[str], str] = str,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self._is_path = is_path
+        self._to_path = to_path
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value unchanged, after checking what is there if it is a path."""
+        text = str(value)
+        if self._is_path(text):
+            self.path.convert(self._to_path(text), param, ctx)
+        return text
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Complete paths."""
+        return self.path.shell_complete(ctx, param, incomplete)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path for a message: escaped, and not longer than a message should be."""
+    text = escape_name(path)
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
+
+
+def path_exists(path: Path) -> bool:
+    """Return whether there is something at a path; False for what is no path."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _neighbour(path: Path) -> str:
+    """Return the file beside a missing one that has a similar name, as a question."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(_NEIGHBOURS_MAX), strict=False)]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name[:200], names, n=1, cutoff=0.75)
+    return f"Did you mean {escape_name(path.with_name(close[0]))}?" if close else ""

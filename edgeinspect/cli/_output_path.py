@@ -1,0 +1,127 @@
+"""Types of click's parameters for files and folders that a command writes.
+
+A value is checked when the command line is parsed: what cannot be written is refused before the
+command's work, not after it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeinspect.cli._input_path import shown_path
+from edgeinspect.errors import OutputError, UsageError
+from edgeinspect.system import escape_name
+
+_OUTPUT_REMEDY = "Check the path, and the rights of this user"
+
+
+class OutputPath(click.Path):
+    """A file or folder that the command writes.
+
+    Args:
+        is_folder: It is a folder; otherwise a file. None: either; a folder with a final `/` is
+            made.
+        makes_folders: The command makes missing folders above it.
+    """
+
+    def __init__(self, *, is_folder: bool | None, makes_folders: bool = False) -> None:
+        super().__init__(path_type=Path, allow_dash=is_folder is False)
+        self.is_folder = is_folder
+        self.makes_folders = makes_folders
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, after checking that it can be written.
+
+        Raises:
+            OutputError: It cannot be written; checked before the command's work, not after.
+        """
+        path = Path(value)
+        if path == Path("-"):
+            return path
+        where = shown_path(path)
+        try:
+            problem = self._problem(path, names_folder=str(value).endswith(os.sep))
+        except ValueError as fault:  # a NUL in the path
+            raise OutputError(f"is not a path: {fault}", where=shown_path(path)) from fault
+        except OSError as fault:
+            problem = f"cannot be written: {fault.strerror or fault}"
+        if problem:
+            raise OutputError(problem, where=where, remedy=_OUTPUT_REMEDY)
+        return path
+
+    def _problem(self, path: Path, *, names_folder: bool) -> str:
+        if path.is_dir():
+            if self.is_folder is False:
+                return "is a folder; a file is written here"
+            return "" if os.access(path, os.W_OK | os.X_OK) else "cannot be written: no permission"
+        if os.path.lexists(path):
+            if self.is_folder:
+                return "is a file; a folder is written here"
+            if path.exists() and not path.is_file():
+                return "is a device or a pipe, which a file would replace; - is the standard output"
+            is_writable = os.access(path, os.W_OK) or not path.exists()
+            return "" if is_writable else "cannot be written: no permission"
+        if names_folder and self.is_folder is False:
+            return "there is no such folder; a file is written here, into a folder that exists"
+        parent = path.absolute().parent
+        if self.is_folder is not False or self.makes_folders:
+            while not os.path.lexists(parent):
+                parent = parent.parent
+        shown = escape_name(parent)
+        if not parent.exists():
+            return f"cannot be written: there is no folder {shown}"
+        if not parent.is_dir():
+            return f"cannot be written: {shown} is not a folder"
+        if not os.access(parent, os.W_OK | os.X_OK):
+            return f"cannot be written: no permission in {shown}"
+        if names_folder and self.is_folder is None:
+            path.mkdir()
+        return ""
+
+
+def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
+    """Refuse an output that is a file which the same command reads.
+
+    Raises:
+        UsageError: The command would replace its own input.
+    """
+    for output, written in _paths_of(command, ctx, outputs=True):
+        for source, read in _paths_of(command, ctx, outputs=False):
+            if written.is_file() and read.is_file() and written.samefile(read):
+                raise UsageError(
+                    f"{shown_path(written)} is read as {source} and would be replaced by {output}. "
+                    "Give another file"
+                )
+
+
+def refuse_failed_output(error: OSError, command: click.Command, ctx: click.Context) -> None:
+    """Refuse an output below which the system did not let the command write.
+
+    Raises:
+        OutputError: The error names a path at or below an output of the command.
+    """
+    if not isinstance(error.filename, (str, bytes, os.PathLike)):
+        return
+    failed = Path(os.fsdecode(error.filename)).absolute()
+    for _option, written in _paths_of(command, ctx, outputs=True):
+        if failed.is_relative_to(written.absolute()):
+            raise OutputError(
+                f"cannot be written: {error.strerror or error}",
+                where=shown_path(failed),
+                remedy=_OUTPUT_REMEDY,
+            ) from error
+
+
+def _paths_of(
+    command: click.Command, ctx: click.Context, *, outputs: bool
+) -> Iterator[tuple[str, Path]]:
+    for param in command.params:
+        value = ctx.params.get(param.name or "")
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, Path) and isinstance(param.type, OutputPath) is outputs:
+                yield param.opts[0] if param.opts[0][0] == "-" else param.make_metavar(ctx), each
