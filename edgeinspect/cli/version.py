@@ -71,11 +71,14 @@ _distributions_by_import = functools.cache(importlib.metadata.packages_distribut
 
 def _package_version(package: str) -> str:
     """Return the version of the distribution that an import name belongs to."""
-    distributions = _distributions_by_import().get(package, [package])
-    try:
-        return importlib.metadata.version(distributions[0])
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+    names = _distributions_by_import().get(package)
+    if names:
+        return importlib.metadata.version(names[0])
+    # Python 3.10 knows only the distributions with a `top_level.txt`.
+    for distribution in importlib.metadata.distributions():
+        if any(file.parts[0] == package for file in distribution.files or ()):
+            return distribution.version
+    return "unknown"
 
 
 def _show(result: VersionResult) -> None:
