@@ -190,6 +190,12 @@ class ConfigError(EdgeInspectError):
         super().__init__(f"{count} fault{'s' * (count != 1)}\n{listing}", where=where)
 
 
+class OverrideError(ConfigError):
+    """A value that the command line sets in a configuration has faults; the file has none."""
+
+    exit_code = EXIT_USAGE
+
+
 class ConfigFileError(EdgeInspectError):
     """A configuration's file is missing, cannot be read, or is a file of another kind."""
 

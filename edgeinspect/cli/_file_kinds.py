@@ -203,9 +203,16 @@ def _content_of(head: bytes, suffix: str) -> FileContent:
     if suffix == ".onnx":
         return FileContent(FileKind.ONNX)
     if b"\0" in head:
-        looks_wide = head.count(b"\0") * 3 > len(head) and suffix in (".yaml", ".yml", ".json")
-        return FileContent(FileKind.UTF16 if looks_wide else FileKind.BINARY)
+        if not head.strip(b"\0"):  # what a power cut leaves of a file that was not flushed
+            return FileContent(FileKind.BINARY, "nothing but zeros")
+        return FileContent(FileKind.UTF16 if _looks_like_utf16(head) else FileKind.BINARY)
     return _text_content(head.removeprefix(b"\xef\xbb\xbf"), suffix)
+
+
+def _looks_like_utf16(head: bytes) -> bool:
+    """Return whether every other byte is 0, as in UTF-16 of Latin letters without a mark."""
+    zeros = sorted((head[::2].count(0), head[1::2].count(0)))
+    return zeros[0] == 0 and zeros[1] * 10 >= len(head) // 2 * 9
 
 
 def _database_kind(head: bytes) -> FileKind:

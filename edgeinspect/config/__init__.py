@@ -18,7 +18,13 @@ from edgeinspect.config.schema import (
     Ratio,
     RealTimeConfig,
 )
-from edgeinspect.config.validation import INVALID, ConfigValidator, describe_type, suggest_spelling
+from edgeinspect.config.validation import (
+    INVALID,
+    ConfigValidator,
+    describe_type,
+    open_document,
+    suggest_spelling,
+)
 from edgeinspect.config.yaml_document import YamlNode
 
 __all__ = [
@@ -45,6 +51,7 @@ __all__ = [
     "INVALID",
     "ConfigValidator",
     "describe_type",
+    "open_document",
     "suggest_spelling",
     # yaml document
     "YamlNode",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,9 +15,9 @@ from edgeinspect import registry
 from edgeinspect.config import yaml_document
 from edgeinspect.config.cross_checks import check_line
 from edgeinspect.config.schema import LineConfig
-from edgeinspect.config.validation import INVALID, ConfigValidator, suggest_spelling
+from edgeinspect.config.validation import INVALID, ConfigValidator, open_document, suggest_spelling
 from edgeinspect.config.yaml_document import YamlNode
-from edgeinspect.errors import ConfigError, EdgeInspectError
+from edgeinspect.errors import ConfigError, ConfigFault, EdgeInspectError, OverrideError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig
 
     Raises:
         ConfigError: All faults of the file, in the order of lines.
+        OverrideError: Only `overrides` have faults.
     """
     return parse_config(yaml_document.read_text(Path(path)), str(path), overrides)
 
@@ -68,18 +69,43 @@ def parse_config(
     text: str, where: str = "configuration", overrides: Sequence[str] = ()
 ) -> LoadedConfig:
     """Validate a configuration given as YAML text; see `load_config`."""
-    root, faults = yaml_document.parse_yaml(text, where)
+    try:
+        return _parse_config(text, where, overrides)
+    except OverrideError:
+        raise
+    except ConfigError as error:
+        if overrides:
+            _blame_overrides(error, text, where)
+        raise
+
+
+def _blame_overrides(error: ConfigError, text: str, where: str) -> None:
+    """Raise instead of an error the one that tells faults of `overrides` from those of the file."""
+    own: tuple[ConfigFault, ...] = ()
+    try:
+        _parse_config(text, where, ())
+    except ConfigError as own_error:
+        own = own_error.faults
+    added = [fault for fault in error.faults if fault not in own]
+    if len(added) == len(error.faults):
+        raise OverrideError(added, where=yaml_document.OPTION) from None
+    if added:
+        named = [
+            replace(fault, path=f"{yaml_document.OPTION} {fault.path}") if fault in added else fault
+            for fault in error.faults
+        ]
+        raise ConfigError(named, where=where) from None
+
+
+def _parse_config(text: str, where: str, overrides: Sequence[str]) -> LoadedConfig:
+    root, validator = open_document(text, where)
     for assignment in overrides:
         yaml_document.set_value(root, assignment)
-    validator = ConfigValidator()
-    validator.faults.extend(faults)
     config = validator.validate_struct(root, LineConfig, "")
     cameras = _select_plugins(validator, root, "cameras", "camera")
     engines = _select_plugins(validator, root, "engines", "backend", ("gate", "segmenter"))
     check_line(validator, root)
-    if validator.faults:
-        ordered = sorted(validator.faults, key=lambda fault: fault.line or 0)
-        raise ConfigError(ordered, where=where)
+    validator.raise_faults(where)
     assert isinstance(config, LineConfig)
     return LoadedConfig(
         config,

@@ -17,8 +17,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import NODEFAULT, inspect
 
-from edgeinspect.config.yaml_document import YamlNode, shorten
-from edgeinspect.errors import ConfigFault
+from edgeinspect import __version__
+from edgeinspect.config.yaml_document import YamlNode, parse_yaml, shorten
+from edgeinspect.errors import ConfigError, ConfigFault
+
+SCHEMA: Final = 1
+"""Version of the configuration files of this program."""
 
 
 class _Invalid:
@@ -72,6 +76,26 @@ def describe_type(kind: inspect.Type) -> str:
     return type(kind).__name__.removesuffix("Type").lower()
 
 
+def open_document(text: str, where: str) -> tuple[YamlNode, ConfigValidator]:
+    """Parse a configuration; return its root, and a validator with the faults that it has so far.
+
+    Raises:
+        ConfigError: It cannot be read as one YAML table, or is of a later version.
+    """
+    root, faults = parse_yaml(text, where)
+    assert isinstance(root.value, dict)
+    version = root.value.get("schema")
+    if version is not None and type(version.value) is int and version.value > SCHEMA:
+        problem = (
+            f"this file is of version {version.value}, and edgeinspect {__version__} reads "
+            f"version {SCHEMA}: upgrade edgeinspect, or restore the file's earlier version"
+        )
+        raise ConfigError([ConfigFault("schema", problem, line=version.line)], where=where)
+    validator = ConfigValidator()
+    validator.faults.extend(faults)
+    return root, validator
+
+
 class ConfigValidator:
     """Validates nodes against types; collects faults and the valid values by path."""
 
@@ -92,6 +116,15 @@ class ConfigValidator:
             line = line or node.line
             value = _display_value(path, node)
         self.faults.append(ConfigFault(path, problem, value, line or None))
+
+    def raise_faults(self, where: str) -> None:
+        """Raise the faults found, in the order of lines.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        if self.faults:
+            raise ConfigError(sorted(self.faults, key=lambda fault: fault.line or 0), where=where)
 
     def validate_struct(
         self, node: YamlNode, cls: type[msgspec.Struct], path: str, skip: Sequence[str] = ()

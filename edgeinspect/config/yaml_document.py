@@ -17,9 +17,11 @@ from typing import Any
 
 import yaml
 
-from edgeinspect.errors import ConfigError, ConfigFault
+from edgeinspect.errors import ConfigError, ConfigFault, OverrideError
 from edgeinspect.system import open_regular
 
+OPTION = "--set"
+"""Option of the command line with which values of a file are replaced."""
 MAX_BYTES = 1 << 20
 """Maximum size of a file."""
 MAX_NODES = 20_000
@@ -91,18 +93,19 @@ def set_value(root: YamlNode, assignment: str) -> None:
     """Apply an assignment `key.of.a.table=VALUE`, where VALUE is YAML.
 
     Raises:
-        ConfigError: It does not have that form, or the path leads through a value that is not
+        OverrideError: It does not have that form, or the path leads through a value that is not
             a table.
     """
     keys, equals, text = assignment.partition("=")
     names = keys.split(".")
     if not equals or not all(names):
-        raise _config_error(f"{assignment!r} is not of the form key.of.a.table=VALUE", "--set")
+        problem = "must be KEY=VALUE, as budget_ms=200 or cameras.top.rate_hz=25"
+        raise _override_error(shorten(assignment), problem)
     try:
-        value = parse_yaml(f"value: {text}\n", "--set")[0]
+        value = parse_yaml(f"value: {text}\n", OPTION)[0]
     except ConfigError as error:
         faults = [ConfigFault(keys, fault.problem, fault.value) for fault in error.faults]
-        raise ConfigError(faults, where="--set") from error
+        raise OverrideError(faults, where=OPTION) from error
     assert isinstance(value.value, dict)
     node = root
     for name in names[:-1]:
@@ -111,10 +114,14 @@ def set_value(root: YamlNode, assignment: str) -> None:
         node.key_lines.setdefault(name, 0)
         node = node.value.setdefault(name, YamlNode({}, 0))
     if not isinstance(node.value, dict) or set(value.value) != {"value"}:
-        raise _config_error(f"{keys} cannot be set: its parent is not a table", "--set")
+        raise _override_error(keys, "cannot be set: its parent is not a table")
     _clear_lines(value)
     node.value[names[-1]] = value.value["value"]
     node.key_lines[names[-1]] = 0
+
+
+def _override_error(path: str, problem: str) -> OverrideError:
+    return OverrideError([ConfigFault(path, problem)], where=OPTION)
 
 
 def _clear_lines(node: YamlNode) -> None:

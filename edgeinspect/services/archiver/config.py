@@ -15,9 +15,9 @@ from edgeinspect.config import (
     Name,
     Ratio,
     address_problem,
+    open_document,
     yaml_document,
 )
-from edgeinspect.errors import ConfigError
 from edgeinspect.storage.archive import ArchiveCategory
 
 
@@ -105,14 +105,10 @@ def load_archive_config(path: str | Path) -> ArchiveConfig:
 
 def parse_archive_config(text: str, where: str = "archive") -> ArchiveConfig:
     """Validate YAML text; raises as `load_archive_config`."""
-    root, faults = yaml_document.parse_yaml(text, where)
-    validator = ConfigValidator()
-    validator.faults.extend(faults)
+    root, validator = open_document(text, where)
     config = validator.validate_struct(root, ArchiveConfig, "")
     _check(validator, root)
-    if validator.faults:
-        ordered = sorted(validator.faults, key=lambda fault: fault.line or 0)
-        raise ConfigError(ordered, where=where)
+    validator.raise_faults(where)
     assert isinstance(config, ArchiveConfig)
     return config
 

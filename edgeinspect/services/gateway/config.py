@@ -19,11 +19,12 @@ from edgeinspect.config import (
     PluginTable,
     YamlNode,
     address_problem,
+    open_document,
     suggest_spelling,
     yaml_document,
 )
 from edgeinspect.domain import NS_PER_S
-from edgeinspect.errors import ConfigError, EdgeInspectError
+from edgeinspect.errors import EdgeInspectError
 
 
 class GatewayConfig(ConfigSection, frozen=True):
@@ -98,15 +99,11 @@ def load_config(path: str | Path) -> LoadedGatewayConfig:
 
 def parse_config(text: str, where: str = "gateway") -> LoadedGatewayConfig:
     """Check a configuration given as YAML text; as `load`."""
-    root, faults = yaml_document.parse_yaml(text, where)
-    collector = ConfigValidator()
-    collector.faults.extend(faults)
+    root, collector = open_document(text, where)
     config = collector.validate_struct(root, GatewayConfig, "")
     link = _validate_link(collector, root)
     _cross_check(collector, root)
-    if collector.faults:
-        ordered = sorted(collector.faults, key=lambda fault: fault.line or 0)
-        raise ConfigError(ordered, where=where)
+    collector.raise_faults(where)
     assert isinstance(config, GatewayConfig)
     assert link is not None
     return LoadedGatewayConfig(config, link, where)

@@ -18,10 +18,10 @@ from edgeinspect.config import (
     LineConfig,
     LoadedConfig,
     YamlNode,
+    open_document,
     yaml_document,
 )
 from edgeinspect.config import load_config as load_line
-from edgeinspect.errors import ConfigError
 from edgeinspect.services.hmi.http.client_address import parse_networks
 from edgeinspect.services.hmi.http.reverse_proxy import PREFIX_PATTERN, RESERVED_PATHS
 from edgeinspect.services.hmi.http.tls import TlsConfig
@@ -115,9 +115,7 @@ def load_hmi_config(path: str | Path) -> LoadedHmiConfig:
         ConfigError: Lists every fault of the first of the two that has any.
     """
     where = str(path)
-    root, faults = yaml_document.parse_yaml(yaml_document.read_text(Path(path)), where)
-    validator = ConfigValidator()
-    validator.faults.extend(faults)
+    root, validator = open_document(yaml_document.read_text(Path(path)), where)
     config = validator.validate_struct(root, HmiConfig, "")
     assert isinstance(root.value, dict)
     host, port = _check_bind(validator, root.value.get("bind"))
@@ -127,9 +125,7 @@ def load_hmi_config(path: str | Path) -> LoadedHmiConfig:
         assert isinstance(config, HmiConfig)
         line = load_line(config.line)
         _check_line(validator, config, line.config, root.value)
-    if validator.faults:
-        ordered = sorted(validator.faults, key=lambda fault: fault.line or 0)
-        raise ConfigError(ordered, where=where)
+    validator.raise_faults(where)
     assert isinstance(config, HmiConfig)
     assert line is not None
     return LoadedHmiConfig(config, line, host, port)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from edgeinspect import __version__
 from edgeinspect.domain import Decision
 from edgeinspect.errors import DataError, is_transient
 from edgeinspect.storage.ledger.schema import (
@@ -127,8 +128,10 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     if version is None or version[0] != SCHEMA_VERSION:
         db.close()
         raise DataError(
-            f"is of version {version and version[0]}; this program reads {SCHEMA_VERSION}",
+            f"is of version {version and version[0]}; edgeinspect {__version__} reads version "
+            f"{SCHEMA_VERSION}",
             where=str(path),
+            remedy="Read it with the edgeinspect that wrote it, or a later one",
         )
     return db
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from edgeinspect.config import INVALID, ConfigValidator, yaml_document
+from edgeinspect.config import INVALID, ConfigValidator, open_document, yaml_document
 from edgeinspect.domain import (
     MODEL_CONTRACT_VERSION,
     FrameShape,
@@ -151,14 +151,11 @@ def read_manifest(path: Path) -> ModelManifest:
     """
     where = str(path)
     try:
-        root, faults = yaml_document.parse_yaml(yaml_document.read_text(path), where)
-        collector = ConfigValidator()
-        collector.faults.extend(faults)
+        root, collector = open_document(yaml_document.read_text(path), where)
         manifest = collector.validate_struct(root, ModelManifest, "")
         if manifest is not INVALID:
             _check_consistency(collector, manifest)
-        if collector.faults:
-            raise ConfigError(collector.faults, where=where)
+        collector.raise_faults(where)
     except ConfigError as error:
         what = "the manifest cannot be used: " + "; ".join(map(str, error.faults))
         raise ModelError(what, where=where) from error

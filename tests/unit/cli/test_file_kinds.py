@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from edgeinspect import __version__
 from edgeinspect.cli._file_kinds import REMEDIES, FileKind, identify
 from edgeinspect.cli._input_path import InputPath, Reference
 from edgeinspect.cli._output_path import OutputPath
@@ -72,6 +73,57 @@ def test_a_table_in_braces_is_a_configuration_too(
     path = tmp_path / "a.yaml"
     path.write_text(text, encoding="utf-8")
     assert identify(path).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "shown"),
+    [
+        (b"\0" * 300, "a.yaml", "a binary file (nothing but zeros)"),
+        (b"\0" * 300, "a.json", "a binary file (nothing but zeros)"),
+        (b"line: t\n" + b"\0" * 300, "a.yaml", "a binary file"),
+        ("schema: 1\nline: t\n".encode("utf-16-le"), "a.yaml", "text in UTF-16"),
+        ("schema: 1\nline: t\n".encode("utf-16-be"), "a.yaml", "text in UTF-16"),
+        ("schema: 1\nline: t\n".encode("utf-16"), "a.yaml", "text in UTF-16"),
+        ("schema: 1\n".encode("utf-32-le"), "a.yaml", "a binary file"),
+    ],
+)
+def test_zeros_are_not_text(content: bytes, name: str, shown: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert str(identify(tmp_path / name)) == shown
+
+
+VERSIONED = [
+    (f"{path} {name}", Path(name))
+    for path, name in (
+        ("check", "line.yaml"),
+        ("run", "line.yaml"),
+        ("ledger verify", "line.yaml"),
+        ("watch", "line.yaml"),
+        ("record --out new.mcap", "line.yaml"),
+        ("hmi", "hmi.yaml"),
+        ("gateway", "gateway.yaml"),
+        ("archive run", "archive.yaml"),
+    )
+]
+
+
+@pytest.mark.parametrize(("command", "source"), VERSIONED)
+def test_a_file_of_a_later_version_is_one_fault_with_its_remedy(
+    command: str,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    text = f"schema: 2\nfuture: 1\n{source.read_text(encoding='utf-8').replace('schema: 1', '')}"
+    monkeypatch.chdir(tmp_path)
+    source.write_text(text, encoding="utf-8")
+    assert main(command.split()) == 78
+    assert capfd.readouterr().err == (
+        f"edgeinspect: error: {source}: 1 fault\n  line 1: schema: this file is of version 2, and "
+        f"edgeinspect {__version__} reads version 1: upgrade edgeinspect, or restore the file's "
+        "earlier version\n"
+    )
 
 
 @pytest.mark.parametrize(("path", "parameter", "kind"), WRONG, ids=name_of)
