@@ -137,7 +137,7 @@ decide:
 @pytest.mark.parametrize(
     ("path", "value", "at", "words"),
     [
-        ("schema", 2, "schema", "must be 1"),
+        ("schema", 2, "schema", "upgrade edgeinspect"),
         ("schema", None, "schema", "required: 1"),
         ("schema", True, "schema", "must be 1"),
         ("line", None, "line", "required: a name"),

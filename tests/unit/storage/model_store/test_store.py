@@ -159,7 +159,7 @@ def test_a_manifest_in_the_wrong_folder(root: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": 2}, "schema: must be 1"),
+        ({"schema": 2}, "schema: this file is of version 2"),
         ({"contract": "9"}, "contract: must be 1"),
         ({"latency": [{"backend": "ov", "device": "x", "p50_us": -1, "p99_us": 1}]}, "p50_us"),
         ({"kind": "oracle"}, "kind: must be one of gate, segmenter"),
