@@ -9,8 +9,11 @@ ARGS   ?=
 PORT   ?= 8000
 DESTDIR ?= /
 PREFIX  ?= /opt/edgeinspect
-# What pip gets for torch, at the version in setup.cfg; a file or an option may stand here too.
-TORCH   ?= $(shell sed -n 's/^ *\(torch==.*\)/\1/p' setup.cfg | head -n 1)
+# `cpu`: the build for a processor; `no`: none (tests that need it skip). Otherwise words for pip,
+# such as a file: by default the version in setup.cfg, which the package index has with CUDA.
+TORCH   ?= $(PINNED_TORCH)
+PINNED_TORCH := $(shell sed -n 's/^ *\(torch==.*\)/\1/p' setup.cfg | head -n 1)
+PIP_TORCH = $(if $(filter cpu,$(TORCH)),$(PINNED_TORCH) --index-url https://download.pytorch.org/whl/cpu,$(TORCH))
 # The environment that `make verify-lock` builds: demo, line or test.
 LOCK    ?= line
 
@@ -40,7 +43,8 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter (3.10 to 3.13) for a new $(VENV)."
-	@echo "  TORCH=no sets up the tests without torch (hundreds of MB); what needs it skips."
+	@echo "  TORCH=cpu takes PyTorch's build for a processor, not the one with gigabytes of CUDA;"
+	@echo "  TORCH=no sets up the tests without torch; what needs it skips."
 
 demo: $(DEMO)  ## Set up, then run a whole line on the synthetic camera (FRAMES, RATE, ARGS)
 	@$(BIN)/edgeinspect demo --frames $(FRAMES) --rate $(RATE) $(ARGS)
@@ -105,7 +109,7 @@ floors:  ## Test the lowest versions that setup.cfg allows (PYTHON=python3.10; r
 	@$(RANGES) floors --python $(PYTHON) $(ARGS)
 
 newest:  ## Test the newest version of everything (report: build/newest.md)
-	@$(RANGES) newest --python $(PYTHON) --torch "$(TORCH)" $(ARGS)
+	@$(RANGES) newest --python $(PYTHON) --torch "$(PIP_TORCH)" $(ARGS)
 
 clean:  ## Remove the environment and every cache
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
@@ -160,5 +164,5 @@ $(DOCS): $(PROJECT) install/locks/docs.txt
 
 # torch comes last: what it requires is there, so that only its own build is chosen by pip.
 $(VENV)/.ready-test: $(VENV)/.ready-test-without-torch
-	@$(PIP) install $(TORCH)
+	@$(PIP) install $(PIP_TORCH)
 	@touch $@

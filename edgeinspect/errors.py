@@ -10,7 +10,9 @@ so that systemd restarts only what a restart can repair.
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -81,11 +83,22 @@ class InvariantError(EdgeInspectError):
     exit_code = EXIT_DATAERR
 
 
+def install_command(requirement: str) -> str:
+    """Return the command that installs a requirement into this program's environment.
+
+    In an activated environment `pip` is that of the environment; otherwise its path is named, as
+    on a line PC, whose own pip would install elsewhere.
+    """
+    pip = os.path.join(sys.prefix, "bin", "pip")
+    is_own = sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix
+    return f"{'pip' if is_own or not os.path.exists(pip) else pip} install '{requirement}'"
+
+
 class MissingExtraError(EdgeInspectError):
     """An optional dependency is not installed.
 
     Args:
-        extra: Name of the extra that installs it (`pip install 'edgeinspect[extra]'`).
+        extra: Name of the extra that installs it.
         package: Import name that was not found.
     """
 
@@ -97,7 +110,7 @@ class MissingExtraError(EdgeInspectError):
         super().__init__(
             f"needs the package '{package}' of the extra '{extra}', which is not installed",
             where=where,
-            remedy=f"Install it with: pip install 'edgeinspect[{extra}]'",
+            remedy=f"Install it with: {install_command(f'edgeinspect[{extra}]')}",
         )
 
 

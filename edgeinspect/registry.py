@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import msgspec
 
-from edgeinspect.errors import EdgeInspectError, InternalError, UsageError
+from edgeinspect.errors import EdgeInspectError, InternalError, UsageError, install_command
 
 PluginKind = Literal["camera", "backend", "plclink"]
 
@@ -136,7 +136,8 @@ def missing_reason(kind: PluginKind, name: str) -> str | None:
     distribution = plugin_distribution(kind, name)
     for package, extra in getattr(module, "REQUIRES", ()):
         if not is_installed(package):
-            return f"{package} is not installed: pip install '{distribution}[{extra}]'"
+            command = install_command(f"{distribution}[{extra}]")
+            return f"{package} is not installed: {command}"
     return None
 
 

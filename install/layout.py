@@ -37,6 +37,8 @@ from requirements import EXTRAS, TOOLS, required
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("edgeinspect", "engines", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 UNITS = "usr/lib/systemd/system"
+LOCAL = "local"
+"""Folder in the environment for what is added on the PC: extras, plugins."""
 NEVER = ("/root/", "/home/")
 """Folders that services cannot read (ProtectHome=)."""
 
@@ -110,6 +112,7 @@ def environment_options(options: argparse.Namespace, *, link: bool = False) -> E
 def install_tree(destdir: Path, prefix: str, create: Callable[[], None]) -> None:
     """Install everything under `destdir`; existing files in /etc are kept."""
     create()
+    install_additions(destdir / prefix.lstrip("/"), prefix)
     install_licences(destdir, prefix)
     install_units(destdir, prefix)
     install_examples(destdir)
@@ -165,7 +168,9 @@ def fill_environment(
 ) -> None:
     """Create the environment from scratch, with these distributions and the wheel."""
     if target.exists():
-        shutil.rmtree(target)
+        for path in target.iterdir():
+            if path.name != LOCAL:  # what was added there stays, as with a package
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     arguments = ["--without-pip"]
     if environment.system_packages:
         arguments.append("--system-site-packages")
@@ -248,12 +253,42 @@ def move_scripts(target: Path, prefix: str) -> None:
     config.write_text(config.read_text().replace(str(target), prefix))
 
 
+# -- additions ---------------------------------------------------------------------------
+
+
+def install_additions(environment: Path, prefix: str) -> None:
+    """Let pip of the environment add packages in a folder that no package owns.
+
+    `local` is searched after what is shipped, so an addition replaces nothing, and pip refuses
+    what would need another version. Upgrades of the package leave the folder alone.
+
+    Source: pip's "Configuration" (the file of an environment), "Constraints Files"; site(7).
+    """
+    (site,) = environment.glob("lib/python*/site-packages")
+    python = site.parent.name
+    write(
+        site / "edgeinspect_local.pth",
+        f'import site, sys; site.addsitedir(sys.prefix + "/{LOCAL}/lib/{python}/site-packages")\n',
+    )
+    shipped = importlib.metadata.distributions(path=[str(site)])
+    pins = (f"{bill.normalised(each.metadata['Name'])}=={each.version}\n" for each in shipped)
+    write(environment / "share" / "edgeinspect" / "constraints.txt", "".join(sorted(pins)))
+    write(
+        environment / "pip.conf",
+        "# What is added to the package goes into a folder of its own: docs/howto/install.md\n"
+        f"[install]\nprefix = {prefix}/{LOCAL}\n"
+        f"constraint = {prefix}/share/edgeinspect/constraints.txt\n"
+        "no-warn-script-location = true\n",
+    )
+
+
 # -- units, examples, manual -------------------------------------------------------------
 
 
 def install_units(destdir: Path, prefix: str) -> None:
     """Install units, users and folders."""
-    for path in sorted((ROOT / "systemd").glob("*@.*")):
+    folder = ROOT / "systemd"
+    for path in sorted([*folder.glob("*@.*"), *folder.glob("backup/*")]):
         text = path.read_text(encoding="utf-8").replace("/opt/edgeinspect", prefix)
         write(destdir / UNITS / path.name, text)
     (destdir / UNITS / "edgeinspect-page@.service").unlink(missing_ok=True)  # an earlier name
@@ -273,8 +308,9 @@ def install_examples(destdir: Path) -> None:
     share = destdir / "usr/share/edgeinspect"
     for path in sorted((ROOT / "examples" / "pictures").glob("*.png")):
         copy(path, share / "pictures" / path.name)
-    for path in sorted((ROOT / "examples").glob("*.yaml")):
-        copy(path, share / "examples" / path.name)
+    folder = ROOT / "examples"
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("gateways/*.yaml")]):
+        copy(path, share / "examples" / path.relative_to(folder))
     for path in configuration():
         target = destdir / "etc/edgeinspect" / path.name
         if not target.exists():

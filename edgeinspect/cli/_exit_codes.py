@@ -24,7 +24,7 @@ EXIT_CODES: dict[int, ExitCode] = {
         "a model, data or records were refused", "the message names the file"
     ),
     errors.EXIT_UNAVAILABLE: ExitCode(
-        "an optional library is missing", "the message gives the `pip install`"
+        "an optional library is missing", "the message has the command that installs it"
     ),
     errors.EXIT_SOFTWARE: ExitCode(
         "unexpected: a bug", "run again with `EDGEINSPECT_DEBUG=1`; report it"

@@ -108,8 +108,7 @@ class Result:
 
 
 def play(machine: Machine, options: str = "", **variables: Any) -> Result:
-    package = next(machine.path("/dist").glob("edgeinspect_*_*.deb")).name
-    values = {"edgeinspect_line_package": f"/dist/{package}"} | variables
+    values = {"edgeinspect_line_package": "/dist/edgeinspect_*.deb"} | variables
     machine.path("/inventory/extra.json").write_text(json.dumps(values))
     command = f"cd {FOLDER} && HOME=/root ANSIBLE_HOME=/tmp/ansible ANSIBLE_NOCOLOR=1 "
     command += f"{sys.executable} -m ansible playbook -i /inventory/hosts.yaml site.yaml "
@@ -161,7 +160,7 @@ def test_what_surrounds_the_line_is_set_up(machine: Machine) -> None:
     assert machine.show("edgeinspect-backup@press1.timer", "ActiveState") == "active"
     machine.run("systemctl start edgeinspect-backup@press1")
     saved = machine.run("ls /srv/backup/press-01").split()
-    assert saved == ["files.tar.gz", "press1.ledger.sqlite"]
+    assert saved == ["press1.files.tar.gz", "press1.ledger.sqlite"]
     target = yaml.safe_load(machine.run("cat /etc/prometheus/edgeinspect/press-01.yaml"))
     assert target == [{"targets": ["127.0.0.1:8480"], "labels": {"pc": "press-01"}}]
     if "edgeinspect_line_ports" in INVENTORY["lines"]["vars"]:
@@ -216,6 +215,10 @@ def test_a_line_that_does_not_inspect_gets_its_previous_file_back(machine: Machi
 
 
 def test_an_older_package_is_refused(machine: Machine) -> None:
+    machine.run("touch /dist/edgeinspect_0.0.1_amd64.deb")
+    result = play(machine)
+    assert result.code != 0
+    assert "must be one file, and is 2" in result.output
     result = play(machine, edgeinspect_line_package="/dist/edgeinspect_0.0.1_amd64.deb")
     assert result.code != 0
     assert "is older" in result.output
@@ -251,13 +254,20 @@ def test_reloadable_sections_are_those_of_the_line() -> None:
     assert set(variables["edgeinspect_line_reloadable"]) == reload._RELOADABLE_SECTIONS
 
 
-def test_the_backup_is_that_of_the_documentation() -> None:
-    page = (ROOT / "docs/howto/backup.md").read_text()
-    unit = (ROLE / "templates/backup.service.j2").read_text()
-    folder = "{{ edgeinspect_line_backup_folder }}/{{ inventory_hostname }}"
-    for line in unit.replace(folder, "/var/backups/edgeinspect").splitlines():
-        if line.startswith("ExecStart"):
-            assert line in page, line
+def test_the_backup_is_that_of_the_package() -> None:
+    """The role sets folder and time of the package's units, and nothing else."""
+    units = ROOT / "systemd" / "backup"
+    for kind, keys in (
+        ("service", {"RequiresMountsFor", "Environment"}),
+        ("timer", {"OnCalendar"}),
+    ):
+        text = (ROLE / f"templates/backup.{kind}.conf.j2").read_text()
+        assert set(re.findall(r"^(\w+)=", text, flags=re.MULTILINE)) == keys
+        assert (units / f"edgeinspect-backup@.{kind}").exists()
+    unit = (units / "edgeinspect-backup@.service").read_text()
+    folder = (ROLE / "templates/backup.service.conf.j2").read_text()
+    assert "Environment=BACKUP_FOLDER=" in unit
+    assert "Environment=BACKUP_FOLDER=" in folder
 
 
 def test_the_example_inventory_has_ten_lines_and_valid_files(tmp_path: Path) -> None:

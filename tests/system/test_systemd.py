@@ -466,12 +466,17 @@ MAY_SAY = {"edgeinspect doctor": "", "edgeinspect check": "cannot be met on this
 def test_documented_commands(machine: Machine, heading: str) -> None:
     if heading == "Keys":
         machine.run("rm -r /etc/edgeinspect/keys/*")  # created by an earlier test
+    machine.run("systemctl stop edgeinspect-gateway@example")  # an earlier test's, at the same port
     for command in documented_commands(heading):
         done = machine.call(command)
         output = done.stdout + done.stderr
         excuse = [query for start, query in MAY_SAY.items() if command.startswith(start)]
         unfit = done.returncode == 78 and excuse and excuse[0] in output
         assert done.returncode == 0 or unfit, f"{command}\n{output}"
+    if heading == "A line of your own":
+        for name in ("edgeinspect@press", "edgeinspect-gateway@press"):
+            wait_for(lambda name=name: machine.show(name, "ActiveState") == "active", name)
+        machine.run("systemctl disable --now edgeinspect@press edgeinspect-gateway@press")
 
 
 def test_all_documented_commands_are_run() -> None:
@@ -487,7 +492,9 @@ def test_all_documented_commands_are_run() -> None:
 def test_a_backup_is_restored_on_a_spare_pc(machine: Machine) -> None:
     """Everything but the package and the backup is removed, as on a PC that never ran the line."""
     output = machine.run("set -e\n" + documented_script("backup.md", "Every night"))
-    assert {"example.ledger.sqlite", "files.tar.gz"} <= set(output.split())
+    assert {"example.ledger.sqlite", "example.files.tar.gz"} <= set(output.split())
+    mode = machine.run("stat -c %a /var/backups/edgeinspect/example.files.tar.gz")
+    assert mode.strip() == "600"
     state = "/var/lib/edgeinspect/engines/strip-gate/state.json"
     kept = machine.run(f"sha256sum {CONFIG} {state}")
     wait_for(lambda: captured(machine) > 0, "the line running")
@@ -513,8 +520,19 @@ def test_upgrade_keeps_configuration_store_and_ledger(machine: Machine) -> None:
     config = machine.run(f"sha256sum {CONFIG}")
     state = "/var/lib/edgeinspect/engines/strip-gate/state.json"  # strip-gate/1 was promoted
     config += machine.run(f"sha256sum {state}")
+    site = machine.run("ls -d /opt/edgeinspect/lib/python3.*/site-packages").strip()
+    local = site.replace("/lib/", "/local/lib/", 1)
+    machine.run(f"mkdir -p {local}/acme-1.dist-info && echo shift=1 > {local}/acme.py")
+    write(
+        machine,
+        f"{local}/acme-1.dist-info/METADATA",
+        "Metadata-Version: 2.1\nName: acme\nVersion: 1\nRequires-Dist: numpy<1",
+    )
     before, pid = captured(machine), main_pid(machine)
-    machine.run(*documented_commands("Upgrade"), timeout_s=150)
+    said = machine.run(*documented_commands("Upgrade"), timeout_s=150)
+    assert "what was added to /opt/edgeinspect/local does not fit this version" in said
+    assert "acme 1 has requirement numpy<1" in said
+    assert machine.run("/opt/edgeinspect/bin/python -c 'import acme; print(acme.shift)'") == "1\n"
     assert machine.run(f"sha256sum {CONFIG} {state}") == config
     loaded = {entry["EI_MODEL"] for entry in journal(machine, "MESSAGE=engine.loaded")[-2:]}
     assert "strip-gate/1" in loaded  # the promoted version, not the one in the package

@@ -260,7 +260,7 @@ def test_services(followed: Reader) -> None:
     folder = Path(tempfile.mkdtemp(dir=roomy_folder()))
     try:
         machine = Machine(folder / "machine", lower_root=leftovers(folder / "leftovers"))
-        home = machine.upper / "root"
+        home = machine.upper / "home/reader"
         (home / "edgeinspect/dist").mkdir(parents=True)
         build = [sys.executable, "install/deb.py", "--fast", "--unlocked", "--out", str(folder)]
         done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -274,7 +274,7 @@ def test_services(followed: Reader) -> None:
         with machine:
             for step in read_steps(PAGE):
                 if step.kind == "service":
-                    command = f"export HOME=/root; set -e; {step.command}"
+                    command = f"export HOME=/home/reader; set -e; {step.command}"
                     run = lambda command=command: machine.run(command, timeout_s=180)  # noqa: E731
                     compare(step, run, gaps=True)
     finally:

@@ -129,6 +129,14 @@ def test_commands_exist_with_their_options(name: str) -> None:
                 assert word.partition("=")[0] in known, f"{name}: {' '.join(words)}"
 
 
+@pytest.mark.parametrize("name", names(PAGES))
+def test_what_commands_do_stands_in_one_column(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block in re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        explained = re.findall(r"^((?:edgeinspect|make|/opt/\S+) .*\S {2,})\S", block, re.MULTILINE)
+        assert len({len(command) for command in explained}) <= 1, block
+
+
 def test_the_readme_has_every_command_and_exit_code() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, (_target, words) in COMMANDS.items():

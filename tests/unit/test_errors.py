@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from edgeinspect import errors
@@ -9,6 +12,7 @@ from edgeinspect.errors import (
     EdgeInspectError,
     MissingExtraError,
     ModelError,
+    install_command,
 )
 
 
@@ -53,3 +57,19 @@ def test_exit_codes(name: str, code: int) -> None:
     cls = getattr(errors, name)
     assert issubclass(cls, EdgeInspectError)
     assert cls.exit_code == code
+
+
+def test_the_command_names_the_pip_of_this_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line PC's own pip would install beside the package, not into it."""
+    pip = tmp_path / "bin" / "pip"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert install_command("a[b]") == "pip install 'a[b]'"
+    pip.parent.mkdir()
+    pip.touch()
+    assert install_command("a[b]") == f"{pip} install 'a[b]'"
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    assert install_command("a[b]") == "pip install 'a[b]'"

@@ -11,6 +11,8 @@ from edgeinspect.client import VerdictReceived, VerdictsLost
 from edgeinspect.config.cross_checks import check_models
 from edgeinspect.config.loader import load_config
 from edgeinspect.imaging.synthetic_strip import CLASS_NAMES
+from edgeinspect.registry import plugin_names
+from edgeinspect.services.gateway import config as gateway
 from edgeinspect.storage.model_store import ModelStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,32 @@ def test_an_example_is_valid_and_fits_the_shipped_models(name: str) -> None:
     specs = {name: store.resolve(choice.options.model) for name, choice in loaded.engines.items()}
     check_models(loaded.config, specs["gate"], specs["segmenter"])
     assert tuple(loaded.config.decide.classes) == CLASS_NAMES
+
+
+GATEWAYS = (EXAMPLES / "gateway.yaml", *sorted((EXAMPLES / "gateways").glob("*.yaml")))
+
+
+@pytest.mark.parametrize("path", GATEWAYS, ids=lambda path: path.stem)
+def test_a_gateway_s_example_is_a_whole_file(path: Path) -> None:
+    loaded = gateway.load_config(path)
+    assert loaded.config.feed.line == "example"
+    assert Path(loaded.config.cursor).parent == Path("/var/lib/edgeinspect")
+
+
+def test_each_protocol_and_role_has_a_whole_file() -> None:
+    options = [(gateway.load_config(path).link) for path in GATEWAYS]
+    found = {(link.type, getattr(link.options, "role", "")) for link in options}
+    roles = {"modbus": {"server", "client"}}
+    wanted = {(name, role) for name in plugin_names("plclink") for role in roles.get(name, {""})}
+    assert found == wanted
+
+
+def test_the_template_of_a_line_pc_has_a_ledger() -> None:
+    """Backup, `ledger verify` and the PLC's proof need one; the page copies this file."""
+    template = EXAMPLES / "service" / "example.yaml"
+    assert load_config(template).config.ledger is not None
+    page = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
+    assert "/etc/edgeinspect/example.yaml > /etc/edgeinspect/press.yaml" in page
 
 
 def test_the_commented_example_has_every_section() -> None:

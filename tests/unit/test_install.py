@@ -134,6 +134,86 @@ def line_distributions() -> list[importlib.metadata.Distribution]:
     return [importlib.metadata.distribution(name) for name in names]
 
 
+# -- additions ---------------------------------------------------------------------------
+
+
+def make_wheel(folder: Path, name: str, version: str, *requires: str) -> Path:
+    """Write a wheel with one module of that name."""
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {each}\n" for each in requires)
+    content = {
+        f"{name}.py": f"version = {version!r}\n",
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in (*content, f"{info}/RECORD"))
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        for target, text in (*content.items(), (f"{info}/RECORD", record)):
+            file.writestr(target, text)
+    return path
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """An environment as in the package, with one library: `shipped`, version 1."""
+    target = tmp_path / "opt"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(target)], check=True)
+    (site,) = target.glob("lib/python*/site-packages")
+    with zipfile.ZipFile(make_wheel(tmp_path, "shipped", "1")) as file:
+        file.extractall(site)
+    module("layout").install_additions(target, str(target))
+    return target
+
+
+def pip(environment: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Call pip in an environment, as its own would."""
+    needs.library("pip")
+    variables = {name: value for name, value in os.environ.items() if name[:4] != "PIP_"}
+    return subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(environment), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=variables,
+    )
+
+
+def imported(environment: Path, name: str) -> str:
+    """Return file and version of a module, as the environment imports it."""
+    code = f"import {name}; print({name}.__file__, {name}.version)"
+    command = [str(environment / "bin/python"), "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_an_addition_has_a_folder_of_its_own_and_changes_nothing_shipped(
+    environment: Path, tmp_path: Path
+) -> None:
+    wheel = make_wheel(tmp_path, "acme", "1", "shipped>=1")
+    done = pip(environment, "install", "--no-index", str(wheel))
+    assert done.returncode == 0, done.stderr
+    assert "/opt/local/lib/" in imported(environment, "acme")
+    assert not list(environment.glob("lib/python*/site-packages/acme*"))
+    newer = make_wheel(tmp_path, "acme", "2")
+    assert pip(environment, "install", "--no-index", str(newer)).returncode == 0
+    assert imported(environment, "acme").endswith(" 2\n")
+    assert pip(environment, "uninstall", "--yes", "acme").returncode == 0
+    assert imported(environment, "acme") == ""
+
+
+def test_an_addition_that_needs_another_version_of_a_library_is_refused(
+    environment: Path, tmp_path: Path
+) -> None:
+    make_wheel(tmp_path, "shipped", "2")
+    wheel = make_wheel(tmp_path, "acme", "1", "shipped>=2")
+    done = pip(environment, "install", "--no-index", "--find-links", str(tmp_path), str(wheel))
+    assert done.returncode != 0
+    assert "shipped==1" in done.stdout + done.stderr
+    assert imported(environment, "shipped").endswith(" 1\n")
+    assert imported(environment, "acme") == ""
+
+
 # -- bill of materials and licences ------------------------------------------------------
 
 

@@ -171,3 +171,10 @@ def test_torch_can_be_left_out(switch: str) -> None:
     told = dry_run(*([f"TORCH={switch}"] if switch else []))
     assert "--requirement install/locks/test.txt" in told
     assert ("torch==" in told) is (switch == "")
+
+
+def test_torch_for_a_processor_is_pytorch_s_own_of_the_same_version() -> None:
+    told = dry_run("TORCH=cpu")
+    pinned = re.search(r"install (torch==\S+)$", dry_run(), flags=re.MULTILINE)
+    assert pinned is not None
+    assert f"install {pinned[1]} --index-url https://download.pytorch.org/whl/cpu\n" in told

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edgeinspect import registry
-from edgeinspect.errors import InternalError, UsageError
+from edgeinspect.errors import InternalError, UsageError, install_command
 
 
 class Options(msgspec.Struct):
@@ -91,7 +91,7 @@ def test_listing_and_checking_imports_no_heavy_library() -> None:
 def test_missing_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     reason = registry.missing_reason("backend", "ov")
-    assert reason == "openvino is not installed: pip install 'edgeinspect[cpu]'"
+    assert reason == f"openvino is not installed: {install_command('edgeinspect[cpu]')}"
 
 
 def test_a_folder_without_code_is_not_the_library(

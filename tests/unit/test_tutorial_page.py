@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 from tests.system.tutorial_page import missing_lines, read_steps
 
+ROOT = Path(__file__).resolve().parents[2]
+SUDO = """#!/bin/sh
+# As sudo does: an environment and a home folder of root.
+exec env -i PATH="$PATH" HOME=/root "$@"
+"""
 PAGE = """
 # Title
 
@@ -67,3 +74,21 @@ def test_a_difference_is_found() -> None:
     assert missing_lines("good 3\n", "bad 3\n", "similar") == ["good 0"]
     assert missing_lines("rate  3 %\n  more\n", "x\nrate   9 to\n  12 %\n", "rows") == []
     assert missing_lines("rate  3 %\nAUC  1\n", "rate   9 to\n", "rows") == ["AUC"]
+
+
+def test_the_root_shell_of_the_tutorial_keeps_the_reader_s_home(tmp_path: Path) -> None:
+    steps = read_steps(ROOT / "docs/tutorial/images_to_rejects.md")
+    (command,) = [step.command for step in steps if step.command.startswith("sudo ")]
+    sudo = tmp_path / "sudo"
+    sudo.write_text(SUDO)
+    sudo.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", command],
+        input="cd ~; pwd",
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        timeout=30,
+    )
+    assert done.stdout.strip() == str(tmp_path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from edgeinspect.errors import (
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
 )
+from edgeinspect.services.daemon import reload
 from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +42,7 @@ LIMITS = {
 def folder(tmp_path: Path) -> Path:
     """The units with a program that exists: `verify` looks for it."""
     needs.program("systemd-analyze")
-    for path in [*UNITS.glob("*.service"), *UNITS.glob("gpu/*.service"), *UNITS.glob("*.target")]:
+    for path in [*UNITS.glob("*@.*"), *UNITS.glob("gpu/*.service"), *UNITS.glob("backup/*")]:
         text = path.read_text(encoding="utf-8").replace(PROGRAM, "/bin/true")
         (tmp_path / path.name).write_text(text, encoding="utf-8")
     return tmp_path
@@ -125,6 +128,55 @@ def test_a_service_runs_a_command_that_exists(name: str) -> None:
         assert command in COMMANDS
 
 
+def test_the_backup_may_do_little(folder: Path) -> None:
+    words = ("security", "--offline=true", "--threshold=45")  # root, anywhere in /var and /mnt
+    code, said = analyze(*words, str(folder / "edgeinspect-backup@press.service"), folder=folder)
+    assert code == 0, said
+
+
+def backup_command() -> list[str]:
+    """Return what the backup's unit runs to save the files, as systemd passes it on."""
+    text = (UNITS / "backup" / "edgeinspect-backup@.service").read_text(encoding="utf-8")
+    joined = re.sub(r"\\\n", " ", text)
+    (command,) = re.findall(r"^ExecStart=(/bin/sh .*)$", joined, flags=re.MULTILINE)
+    return shlex.split(command.replace("$$", "$"))
+
+
+def save(root: Path, target: Path) -> int:
+    """Run the backup of the files below `root`."""
+    shell, options, script, name = backup_command()
+    assert name == "${BACKUP_FOLDER}/%i.files.tar.gz"
+    script = script.replace("tar -C / ", f"tar -C {root} ")
+    script = script.replace("=/opt", f"={root}/opt").replace("${local#/}", f"${{local#{root}/}}")
+    return subprocess.run([shell, options, script, str(target)], check=False).returncode
+
+
+def members(path: Path) -> set[str]:
+    with tarfile.open(path) as file:
+        return set(file.getnames())
+
+
+def test_a_backup_replaces_the_older_one_only_as_a_whole(tmp_path: Path) -> None:
+    root, target = tmp_path / "root", tmp_path / "press.files.tar.gz"
+    kept = "etc/edgeinspect/press.yaml", "var/lib/edgeinspect/engines/a/state.json"
+    own = ("var/lib/edgeinspect/ledger/press.ledger.sqlite", "var/lib/edgeinspect/a.journal")
+    for name in (*kept, *own, "etc/systemd/system/x", "var/lib/edgeinspect/archive/1.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    assert save(root, target) == 0
+    names = members(target)
+    assert {*kept, "etc/systemd/system/x"} <= names
+    assert not {*own, "var/lib/edgeinspect/archive", "opt/edgeinspect/local"} & names
+    (root / "opt/edgeinspect/local/lib").mkdir(parents=True)
+    assert save(root, target) == 0
+    assert "opt/edgeinspect/local/lib" in members(target)
+    whole = target.read_bytes()
+    (root / "etc/systemd/system/x").unlink()
+    (root / "etc/systemd/system").rmdir()
+    assert save(root, target) != 0
+    assert target.read_bytes() == whole
+
+
 def test_the_target_wants_every_service() -> None:
     text = (UNITS / "edgeinspect-line@.target").read_text(encoding="utf-8")
     for name in SERVICES:
@@ -182,3 +234,29 @@ def test_each_service_that_talks_to_others_has_a_user_of_its_own() -> None:
         assert "edgeinspect" not in setting(name, "StateDirectory").split()
     page = (UNITS / "edgeinspect-hmi@.service").read_text(encoding="utf-8")
     assert "ReadWritePaths" not in page
+
+
+# -- what a reload takes -----------------------------------------------------------------
+
+
+def test_a_reload_is_promised_only_where_a_unit_has_one() -> None:
+    """A service without `ExecReload=` must be restarted; systemd refuses the reload."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for service in re.findall(r"systemctl reload (edgeinspect[a-z-]*)@", text):
+            assert setting(f"{service}@.service", "ExecReload"), f"{page}: {service}"
+
+
+def test_the_page_names_what_a_reload_takes() -> None:
+    page = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| (.*) \| `systemctl reload edgeinspect@NAME` \|$", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == reload._RELOADABLE_SECTIONS
+
+
+def test_a_service_that_takes_no_reload_is_restarted_in_the_page() -> None:
+    page = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
+    table = page.partition("### What takes effect when")[2].partition("\n## ")[0]
+    for name in set(SERVICES) - {"edgeinspect-record@.service"}:  # follows the line's file
+        command = "restart " + name.replace("@.service", "@NAME`")
+        assert command in table, name

@@ -7,6 +7,7 @@ be able to write it. Only the given path is checked, not the folders above it.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -67,5 +68,6 @@ def check_permissions(path: Path, *, parent: bool = False) -> None:
         raise ModelError(
             written.problem,
             where=where,
-            remedy="Users who can write it can run code here: chmod go-w",
+            remedy="Users who can write it can run code here: chmod -R go-w "
+            + shlex.quote(str(path if stat.S_ISDIR(status.st_mode) else path.parent)),
         )

@@ -14,7 +14,7 @@ import pytest
 from edgeinspect import __version__
 from edgeinspect.cli import main as module
 from edgeinspect.cli.main import COMMANDS, main
-from edgeinspect.errors import ModelError
+from edgeinspect.errors import ModelError, install_command
 from edgeinspect.system import log
 from tests.cli_tree import every_command
 
@@ -98,7 +98,7 @@ def test_wrong_usage_is_64(arguments: list[str], capsys: pytest.CaptureFixture[s
             ModuleNotFoundError("x", name="openvino.runtime"),
             69,
             "edgeinspect: error: needs the package 'openvino' of the extra 'cpu', which is not "
-            "installed. Install it with: pip install 'edgeinspect[cpu]'\n",
+            f"installed. Install it with: {install_command('edgeinspect[cpu]')}\n",
         ),
     ],
 )

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelSpec
-from edgeinspect.errors import DataError, MissingExtraError, OutputError, UsageError
+from edgeinspect.errors import (
+    DataError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+    install_command,
+)
 from edgeinspect.imaging import (
     class_color_bgr,
     image_label,
@@ -98,7 +104,7 @@ def choose_heatmap_method(
         except MissingExtraError:
             if requested == GRADCAM:
                 raise
-            hint = "; pip install 'edgeinspect[onnx]' for Grad-CAM, which is faster"
+            hint = f"; {install_command('edgeinspect[onnx]')} for Grad-CAM, which is faster"
         if graph is not None:
             channels, height, width = graph.shape
             description = (
