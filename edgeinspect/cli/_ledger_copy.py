@@ -11,13 +11,16 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._ledger_files import find_ledger_files, ledger_files_of, load_line
 from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_PATH
-from edgeinspect.cli._ranges import INT64_MAX, IntRange
+from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results.ledger import LedgerCopyResult
 from edgeinspect.cli._tables import format_number_of, format_time, print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.domain import SystemClock
 from edgeinspect.storage.ledger import LedgerCopy, back_up_ledger, restore_ledger
 from edgeinspect.system import format_utc, user_name
+
+_MAX_AFTER = 1 << 53
+"""Up to here every program reads a number of JSON exactly, and the line can count on for ages."""
 
 
 @click.command(
@@ -59,7 +62,7 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
 @click.option(
     "--after",
     metavar="N",
-    type=IntRange(0, INT64_MAX),
+    type=IntRange(0, _MAX_AFTER),
     help="The number of the last frame that the line inspected; estimated by default.",
 )
 @json_option("edgeinspect.cli._results.ledger:LedgerCopyResult")
@@ -83,7 +86,6 @@ def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
         after=after,
     )
     result = _copy_result(restored.copy)
-    result.path = str(path)
     result.skipped = restored.skipped
     print_result(result, as_json, _show_copy)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from edgeinspect.storage.ledger.query import read_body
 from edgeinspect.storage.ledger.schema import RESTORED, RestoredBackup, last_accounted_seq
 from edgeinspect.storage.ledger.verification import VerificationReport, open_ledger, verify_ledger
 from edgeinspect.storage.spool import SpoolScan, scan_spool
-from edgeinspect.system import FileLock, atomic_file, is_locked
+from edgeinspect.system import FileLock, atomic_file
 from edgeinspect.wire import decode_verdict
 
 _MARGIN = 2
 """A line may run faster after a backup than it ever did before."""
+_LOCK_TIMEOUT_S = 0.05
+"""A client that tests whether the line is running holds its lock for some microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def back_up_ledger(path: Path, target: Path) -> LedgerCopy:
 
     Raises:
         DataError: There is no ledger, it is damaged, or of another version.
-        OutputError: The copy cannot be written.
+        OutputError: The copy cannot be written, or a file of another database is beside it.
         UsageError: `target` is the ledger itself.
     """
     if target.exists() and path.exists() and target.samefile(path):
@@ -97,51 +99,77 @@ def restore_ledger(
 
     Raises:
         DataError: The backup is damaged, or of another version.
-        UsageError: The backup is of another line; or `after`, or the PC's clock, is before the
-            backup's last verdict.
+        UsageError: The backup is of another line, or the spool of another run of this one;
+            `after`, or the PC's clock, is before the backup's last verdict; or there is nothing
+            to estimate from.
         TransientError: The line runs.
         OutputError: There is a ledger already, or it cannot be written.
     """
-    if is_locked(spool_path.with_name(spool_path.name + ".lock")):
-        raise TransientError("the line is running", where=line, remedy="Stop it first")
-    with _locked_for_restore(path), _new_copy(backup, path) as copy:
-        with closing(open_ledger(backup)) as db:
-            _check_line(db, backup, line)
-        found = _describe(copy, path)
-        scan = scan_spool(spool_path)
-        last = _last_used_seq(copy, found, scan, clock.utc_ns(), after)
-        skipped = (found.last_seq + 1, last) if last > found.last_seq else None
-        _record(copy, found, skipped, clock.utc_ns(), actor, backup)
+    with ExitStack() as locks:
+        is_locked = _lock_line(line, spool_path, locks)
+        with _locked_for_restore(path), _new_copy(backup, path, for_line=True) as copy:
+            found = _describe(copy, path)
+            scan = scan_spool(spool_path)
+            with closing(open_ledger(copy)) as db:
+                _check_line(db, backup, line)
+                _check_spool(db, scan, spool_path)
+                last = _last_used_seq(db, found, scan, clock.utc_ns(), after)
+            skipped = (found.last_seq + 1, last) if last > found.last_seq else None
+            _record(copy, found, skipped, clock.utc_ns(), actor, backup)
+            if not is_locked:  # it may have started meanwhile; if so, without a ledger
+                _lock_line(line, spool_path, locks)
     return RestoredLedger(found, skipped)
 
 
 @contextmanager
-def _new_copy(source: Path, target: Path) -> Iterator[Path]:
-    """Copy a ledger to a temporary file, which becomes `target` when the block ends."""
+def _new_copy(source: Path, target: Path, *, for_line: bool = False) -> Iterator[Path]:
+    """Copy a ledger to a temporary file, which becomes `target` when the block ends.
+
+    Args:
+        source: The ledger.
+        target: The copy.
+        for_line: A line will write it; it must be able to.
+    """
+    _refuse_leftovers(target)
     with closing(open_ledger(source)) as db:
         try:
             with atomic_file(target, mode=0o640, durable=True) as file:
                 copy = Path(file.name)
                 _copy_pages(db, source, copy)
                 yield copy
-                _give_to_owner_of_folder(file.fileno(), target.parent)
+                try:
+                    _give_to_owner_of_folder(file.fileno(), target.parent)
+                except PermissionError:  # a network share that trusts no root
+                    if for_line:
+                        raise
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror}", where=str(target)) from error
+        except sqlite3.OperationalError as error:  # a disk that is full or fails, or a lock
+            raise OutputError(f"{source} cannot be copied: {error}", where=str(target)) from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise DataError(f"is damaged: {error}", where=str(source)) from error
+
+
+def _refuse_leftovers(target: Path) -> None:
+    """Refuse to write beside the log of another database: SQLite would replay it into the copy."""
+    for suffix in ("-wal", "-journal"):
+        log = target.with_name(target.name + suffix)
+        if os.path.lexists(log):
+            raise OutputError(
+                f"belongs to another {target.name}, whose last changes it holds",
+                where=str(log),
+                remedy="Move it away, with the file that it belongs to",
+            )
 
 
 def _copy_pages(db: sqlite3.Connection, source: Path, copy: Path) -> None:
-    try:
-        with closing(sqlite3.connect(copy, isolation_level=None)) as out:
-            # Of its own file nobody else knows; `durable` flushes it before it is renamed.
-            out.execute("PRAGMA journal_mode=OFF")
-            out.execute("PRAGMA synchronous=OFF")
-            db.backup(out)  # in one step: of one instant, whatever is written meanwhile
-            out.execute("PRAGMA journal_mode=DELETE")  # one file: its header says WAL
-            damage = out.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:  # a disk that is full or fails, or a lock
-        raise OutputError(f"cannot be copied: {error}", where=str(source)) from error
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise DataError(f"is damaged: {error}", where=str(source)) from error
+    with closing(sqlite3.connect(copy, isolation_level=None)) as out:
+        # Of its own file nobody else knows; `durable` flushes it before it is renamed.
+        out.execute("PRAGMA journal_mode=OFF")
+        out.execute("PRAGMA synchronous=OFF")
+        db.backup(out)  # in one step: of one instant, whatever is written meanwhile
+        out.execute("PRAGMA journal_mode=DELETE")  # one file: its header says WAL
+        damage = out.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise DataError(f"is damaged: {damage}", where=str(source))
 
@@ -156,6 +184,23 @@ def _describe(copy: Path, target: Path) -> LedgerCopy:
     return LedgerCopy(target, copy.stat().st_size, verdicts, last_seq, last_utc_ns, report)
 
 
+def _lock_line(line: str, spool_path: Path, locks: ExitStack) -> bool:
+    """Keep a line from starting; False if its spool has no folder, or this user may not lock it.
+
+    Raises:
+        TransientError: It runs.
+    """
+    lock_path = spool_path.with_name(spool_path.name + ".lock")
+    try:
+        lock = locks.enter_context(FileLock(lock_path, timeout_s=_LOCK_TIMEOUT_S))
+        _give_to_owner_of_folder(lock.fileno(), spool_path.parent)
+    except BlockingIOError:
+        raise TransientError("the line is running", where=line, remedy="Stop it first") from None
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def _locked_for_restore(path: Path) -> Iterator[None]:
     """Lock the ledger against a daemon; refuse to replace one."""
@@ -164,7 +209,7 @@ def _locked_for_restore(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock_path) as lock:
             _give_to_owner_of_folder(lock.fileno(), path.parent)
-            if path.exists():
+            if os.path.lexists(path):
                 raise OutputError(
                     "there is a ledger already", where=str(path), remedy="Move it away first"
                 )
@@ -193,8 +238,23 @@ def _check_line(db: sqlite3.Connection, backup: Path, line: str) -> None:
         raise UsageError(f"is of the line '{name}', not of '{line}'", where=str(backup))
 
 
+def _check_spool(db: sqlite3.Connection, scan: SpoolScan | None, path: Path) -> None:
+    """Check that the verdicts that spool and backup share are the same."""
+    for seq, slot in (scan.frames if scan is not None else {}).items():
+        if slot.payload is not None and (read_body(db, seq) or slot.payload) != slot.payload:
+            raise UsageError(
+                f"has another verdict {seq} than the backup: it is of another run of this line",
+                where=str(path),
+                remedy="Move it away",
+            )
+
+
 def _last_used_seq(
-    copy: Path, found: LedgerCopy, scan: SpoolScan | None, utc_ns: int, after: int | None
+    db: sqlite3.Connection,
+    found: LedgerCopy,
+    scan: SpoolScan | None,
+    utc_ns: int,
+    after: int | None,
 ) -> int:
     """Return the last seq that may have been used and is in neither ledger nor spool."""
     if scan is not None and scan.last_seq > found.last_seq:
@@ -212,18 +272,20 @@ def _last_used_seq(
             )
         return after
     if found.last_utc_ns is None:
-        return found.last_seq
+        raise UsageError(
+            "the backup has no verdict from which the line's later numbers can be estimated",
+            remedy="Give the last number that the line used with --after; 0 if it used none",
+        )
     if utc_ns < found.last_utc_ns:
         raise UsageError(
             "this PC's clock is before the backup's last verdict",
             remedy="Set the clock, or give the last number that the line used with --after",
         )
-    with closing(open_ledger(copy)) as db:
-        busiest: int = db.execute(
-            "SELECT max(frames) FROM (SELECT count(*) AS frames FROM verdicts"
-            " GROUP BY captured_at_utc_ns / ?)",
-            (NS_PER_S,),
-        ).fetchone()[0]
+    busiest: int = db.execute(
+        "SELECT max(frames) FROM (SELECT count(*) AS frames FROM verdicts"
+        " GROUP BY captured_at_utc_ns / ?)",
+        (NS_PER_S,),
+    ).fetchone()[0]
     seconds = (utc_ns - found.last_utc_ns) // NS_PER_S + 1
     return found.last_seq + _MARGIN * busiest * seconds
 

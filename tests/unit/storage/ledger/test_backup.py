@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +18,14 @@ import yaml
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.errors import DataError, OutputError, TransientError, UsageError
+from edgeinspect.errors import (
+    DataError,
+    OutputError,
+    SpoolError,
+    TransientError,
+    UsageError,
+    exit_code_of,
+)
 from edgeinspect.storage.ledger.backup import RestoredLedger, back_up_ledger, restore_ledger
 from edgeinspect.storage.ledger.database import LedgerDatabase, read_tail
 from edgeinspect.storage.ledger.query import read_events
@@ -284,11 +293,113 @@ def test_what_restore_refuses(ledger: LedgerFixture, tmp_path: Path) -> None:
     cut.write_bytes(backup.read_bytes()[:-4096])
     with pytest.raises(DataError):
         restore(ledger, cut, spare)
-    assert entries(spare) == ["t.ledger.sqlite.lock"]  # nothing was left behind
+    assert entries(spare) == ["t.ledger.sqlite.lock", "t.spool.lock"]  # nothing was left behind
     database = LedgerDatabase(spare / "t.ledger.sqlite")
     with pytest.raises(TransientError, match="a daemon writes it"):
         restore(ledger, backup, spare)
     database.close()
+
+
+def test_the_log_of_another_ledger_is_not_replayed_into_a_copy(
+    ledger: LedgerFixture, tmp_path: Path
+) -> None:
+    """After a power cut the old ledger was moved away, and its write-ahead log was not."""
+    backup = backed_up(ledger, tmp_path)
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    log = spare / "t.ledger.sqlite-wal"
+    shutil.copy(ledger.path.with_name("t.ledger.sqlite-wal"), log)
+    for copy in (
+        lambda: restore(ledger, backup, spare, after=1000),
+        lambda: back_up_ledger(backup, spare / "t.ledger.sqlite"),
+    ):
+        with pytest.raises(OutputError, match="Move it away") as refused:
+            copy()
+        assert refused.value.where == str(log)
+    log.unlink()
+    restore(ledger, backup, spare, after=1000)
+    assert read_tail(spare / "t.ledger.sqlite").last_seq == 1000
+
+
+def test_a_line_does_not_start_while_its_ledger_is_restored(
+    ledger: LedgerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would find no ledger and count from 1 again."""
+    from edgeinspect.storage.ledger import backup as module
+
+    backup = backed_up(ledger, tmp_path)
+    started: list[LedgerFixture] = []
+    record = module._record
+
+    def start_meanwhile(*arguments: Any) -> None:
+        record(*arguments)
+        started.append(LedgerFixture(tmp_path / "spare"))
+
+    monkeypatch.setattr(module, "_record", start_meanwhile)
+    (tmp_path / "spare").mkdir()  # as /run/edgeinspect, if a line ran since the PC was started
+    with pytest.raises(SpoolError, match="is held by another process"):
+        restore(ledger, backup, tmp_path / "spare")
+    shutil.rmtree(tmp_path / "spare")
+    with pytest.raises(TransientError, match="the line is running"):
+        restore(ledger, backup, tmp_path / "spare")
+    assert not (tmp_path / "spare" / "t.ledger.sqlite").exists()
+    started[0].dispose()
+
+
+def test_a_spool_of_another_run_is_refused(ledger: LedgerFixture, tmp_path: Path) -> None:
+    """On the spare PC the line was tried, and counted from 1."""
+    backup = backed_up(ledger, tmp_path)
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    trial = LedgerFixture(spare, utc_offset_ns=NS_PER_S)
+    trial.add_verdicts(120)
+    trial.dispose()
+    with pytest.raises(UsageError, match=r"t\.spool: has another verdict 1 than the backup"):
+        restore(ledger, backup, spare)
+    trial.spool_path.unlink()
+    restore(ledger, backup, spare)
+
+
+def test_an_empty_backup_tells_no_number(ledger: LedgerFixture, tmp_path: Path) -> None:
+    """The line ran after it, and nobody knows for how long."""
+    assert ledger.writer.write_backlog()
+    backup = back_up_ledger(ledger.path, tmp_path / "b.sqlite").path
+    with pytest.raises(UsageError, match="--after; 0 if it used none"):
+        restore(ledger, backup, tmp_path / "spare")
+    assert restore(ledger, backup, tmp_path / "spare", after=5000).skipped == (1, 5000)
+    assert read_tail(tmp_path / "spare" / "t.ledger.sqlite").last_seq == 5000
+
+
+def test_a_share_that_trusts_no_root_takes_a_backup_but_no_ledger(
+    ledger: LedgerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line could not write such a ledger."""
+
+    def refuse(*_arguments: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    backup = backed_up(ledger, tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.fchown", refuse)
+    assert back_up_ledger(backup, tmp_path / "again.sqlite").verdicts == 100
+    with pytest.raises(OutputError, match="Operation not permitted"):
+        restore(ledger, backup, tmp_path / "spare")
+
+
+def test_a_disk_that_fills_up_is_named_and_may_be_tried_again(
+    ledger: LedgerFixture, tmp_path: Path
+) -> None:
+    ledger.add_verdicts(1000)
+    assert ledger.writer.write_backlog()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
+    try:
+        with pytest.raises(OutputError) as full:
+            back_up_ledger(ledger.path, tmp_path / "b.sqlite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert full.value.where == str(tmp_path / "b.sqlite")
+    assert exit_code_of(full.value) == 75
 
 
 def test_a_backup_with_a_foreign_object_is_refused(ledger: LedgerFixture, tmp_path: Path) -> None:
