@@ -937,7 +937,7 @@ def test_bodies_and_events_of_another_type_are_reported(
         (["query", "LEDGER", "--decision", "maybe"], 64),
         (["export", "LEDGER"], 64),
         (["export", "LEDGER", "--csv", "a", "--parquet", "b"], 64),
-        (["export", "LEDGER", "--csv", "/nowhere/out.csv"], 65),
+        (["export", "LEDGER", "--csv", "/nowhere/out.csv"], 73),
         (["verify", "missing"], 65),
         (["verify", "junk"], 65),
         (["query", "junk"], 65),

@@ -374,7 +374,7 @@ def test_a_write_that_fails_leaves_the_old_state(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ModelError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         model.promote(2)
     assert live(root) == 1
     assert sorted(path.name for path in model.folder.iterdir()) == [
