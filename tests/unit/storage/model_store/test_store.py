@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.model import ModelKind, Precision
-from edgeinspect.errors import DataError, ModelError
+from edgeinspect.errors import DataError, ModelError, OutputError
 from edgeinspect.storage.model_store import (
     ModelStage,
     ModelStore,
