@@ -68,7 +68,7 @@ def make_package(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
         tree = Path(folder) / "tree"
         tree.mkdir(mode=0o755)
-        if target == wheels.Target(architecture(), own):
+        if options.target_arch is None and options.target_python is None:
             environment = layout.environment_options(options, link=options.fast)
             interpreter = environment.interpreter
             layout.install_tree(
@@ -97,12 +97,12 @@ def create_foreign_environment(tree: Path, target: wheels.Target) -> None:
 
 
 def refuse_options(options: argparse.Namespace) -> None:
-    """Exit on options that copy something of this PC into a package for another one."""
+    """Exit on options that copy something of this PC into a package for a named target."""
     for name in ("python", "extra", "system_site_packages", "unlocked", "fast"):
         if getattr(options, name):
             sys.exit(
-                f"deb: --{name.replace('_', '-')} is for a package of this PC's processor and "
-                "Python; another one is made of the locked wheels alone"
+                f"deb: --{name.replace('_', '-')} is for a package of this PC's own Python; for a "
+                "target it is made of the locked wheels alone"
             )
 
 

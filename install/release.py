@@ -2,9 +2,9 @@
 
     .venv/bin/python install/release.py --out dist
 
-Source archive, wheel, Debian packages for both processors, bill of materials, and SHA256SUMS over
-all of them. Nothing is taken from the working tree but the commit, and equal commits give equal
-bytes: times are the commit's. The steps around it are in docs/howto/release.md.
+Source archive, wheel, a Debian package for each processor and Python, bill of materials, and
+SHA256SUMS over all of them. Nothing is taken from the working tree but the commit, and equal
+commits give equal bytes: times are the commit's. The steps around it are in docs/howto/release.md.
 
 Source: PEP 517 (build hooks), PEP 625 (names of source archives), reproducible-builds.org on
 SOURCE_DATE_EPOCH.
@@ -22,12 +22,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ARCHITECTURES = ("amd64", "arm64")
+sys.path.insert(0, str(ROOT / "install"))
+
+import wheels  # noqa: E402
+
 UMASK = 0o022
 """Modes of files are part of what is published; they do not depend on who builds it."""
 BUILD = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
@@ -39,7 +42,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     parser.add_argument("--check", action="store_true", help="only check the commit, build nothing")
     parser.add_argument(
-        "--arch", action="append", choices=(*ARCHITECTURES, "none"), help="Debian packages; all"
+        "--arch",
+        action="append",
+        choices=(*wheels.MACHINES, "none"),
+        help="processor of the Debian packages, may be repeated; all by default",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        choices=wheels.GLIBC,
+        help="Python of the systems that they are for, may be repeated; all by default",
     )
     options = parser.parse_args()
     faults = [*tree_faults(), *release_faults(ROOT)]
@@ -52,7 +64,13 @@ def main() -> int:
         print(f"release: {version(ROOT)} can be built from this commit")
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
-    built = list(build(options.out.resolve(), options.arch or ARCHITECTURES))
+    targets = [
+        wheels.Target(architecture, python)
+        for architecture in options.arch or wheels.MACHINES
+        for python in options.python or wheels.GLIBC
+        if architecture != "none"
+    ]
+    built = list(build(options.out.resolve(), targets))
     write_checksums(options.out, built)
     for path in built:
         print(f"{path.stat().st_size:>12,}  {path.name}")
@@ -104,7 +122,7 @@ def version(root: Path) -> str:
 # -- building ----------------------------------------------------------------------------
 
 
-def build(out: Path, architectures: tuple[str, ...]) -> Iterator[Path]:
+def build(out: Path, targets: Sequence[wheels.Target]) -> Iterator[Path]:
     """Build each file into `out`; yield its path."""
     epoch = git("log", "-1", "--format=%ct").strip()
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -115,9 +133,8 @@ def build(out: Path, architectures: tuple[str, ...]) -> Iterator[Path]:
         subprocess.run(["tar", "-xzf", str(archive), "-C", folder], check=True, umask=UMASK)
         unpacked = Path(folder) / archive.name.removesuffix(".tar.gz")
         yield run_hook("build_wheel", unpacked, out, environment)
-        for architecture in architectures:
-            if architecture != "none":
-                yield build_debian_package(tree, out, architecture, environment)
+        for target in targets:
+            yield build_debian_package(tree, out, target, environment)
         bill = out / f"edgeinspect-{version(tree)}.cdx.json"
         command = [sys.executable, str(tree / "install" / "bill.py")]
         bill.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -173,14 +190,17 @@ def run_hook(name: str, tree: Path, out: Path, environment: dict[str, str]) -> P
 
 
 def build_debian_package(
-    tree: Path, out: Path, architecture: str, environment: dict[str, str]
+    tree: Path, out: Path, target: wheels.Target, environment: dict[str, str]
 ) -> Path:
     """Build a Debian package from the exported tree; return its path."""
     command = [sys.executable, str(tree / "install" / "deb.py"), "--out", str(out)]
-    command += ["--target-arch", architecture]
+    command += ["--target-arch", target.architecture, "--target-python", target.python]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, umask=UMASK)
     if done.returncode != 0:
-        sys.exit(f"release: the Debian package for {architecture} was not built")
+        sys.exit(
+            f"release: the Debian package for {target.architecture} with Python {target.python} "
+            "was not built"
+        )
     return Path(done.stdout.splitlines()[-1])
 
 

@@ -345,7 +345,7 @@ def test_a_package_for_another_pc_takes_nothing_from_this_one(tmp_path: Path) ->
     needs.program("dpkg-deb")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "--extra is for a package of this PC's processor and Python" in done.stderr
+    assert "--extra is for a package of this PC's own Python" in done.stderr
     assert list(tmp_path.glob("*.deb")) == []
 
 

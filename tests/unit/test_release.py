@@ -46,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         (folder / name).mkdir()
         before = os.umask(mask)
         try:
-            pairs.append(tuple(release.build(folder / name, ("none",)))[:2])
+            pairs.append(tuple(release.build(folder / name, []))[:2])
         finally:
             os.umask(before)
     for first, second in zip(*pairs, strict=True):
