@@ -124,7 +124,19 @@ def build(options: Options, clock: Clock, *, store: ModelStore) -> OvEngine:
         compiled = core.compile_model(model, "CPU", properties)
         return OvEngine(spec, compiled)
     except RuntimeError as error:
-        raise _contract.model_error(spec, error) from error
+        cause = _shortage(error) or error
+        raise _contract.model_error(spec, cause) from cause
+
+
+def _shortage(error: RuntimeError) -> MemoryError | None:
+    """Return an error of memory if OpenVINO could not load its own reader of ONNX files.
+
+    Where it cannot map that library it takes the model for one of an unknown format.
+    """
+    _, found, readers = str(error).partition("Available frontends:")
+    if not found or "onnx" in readers.split():
+        return None
+    return MemoryError(f"OpenVINO's reader of ONNX files could not be loaded: {error}")
 
 
 @cache

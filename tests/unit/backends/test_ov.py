@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeinspect.domain.clock import SystemClock
+from edgeinspect.errors import ModelError, exit_code_of
 from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, needs
 
@@ -84,3 +85,23 @@ def test_compiled_models_are_reused_by_the_next_start_of_a_unit(
         blob.chmod(0o600)
         blob.write_bytes(blob.read_bytes()[:100])
     assert infer_once() == expected
+
+
+@pytest.mark.parametrize(("readers", "code"), [("jax tflite ir", 75), ("onnx ir", 65)])
+def test_a_reader_that_found_no_memory_is_not_a_corrupt_model(
+    store: Path, monkeypatch: pytest.MonkeyPatch, readers: str, code: int
+) -> None:
+    """Seen with too little memory: OpenVINO could not map its library for ONNX files."""
+    from edgeinspect.backends import ov
+
+    class Core:
+        def read_model(self, path: str) -> None:
+            raise RuntimeError(
+                f'Unable to read the model: "{path}" Please check that model format: ".onnx" is '
+                f"supported and the model is correct. Available frontends: {readers}"
+            )
+
+    monkeypatch.setattr(ov, "_shared_core", lambda _make: Core())
+    with pytest.raises(ModelError, match="cannot be loaded") as refused:
+        ov.build(ov.Options(model="tiny-gate"), SystemClock(), store=ModelStore(store))
+    assert exit_code_of(refused.value) == code
