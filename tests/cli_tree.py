@@ -74,6 +74,7 @@ GOOD: dict[object, str] = {
     paths.GATEWAY_FILE: "gateway.yaml",
     paths.ARCHIVE_FILE: "archive.yaml",
     paths.LEDGER: "strip.ledger.sqlite",
+    paths.LEDGER_BACKUP: "strip.ledger.sqlite",
     paths.SPOOL: "strip.spool",
     paths.RECORDING: "shift.mcap",
     paths.IMAGES: "scratches.png",

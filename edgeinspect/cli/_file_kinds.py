@@ -56,7 +56,7 @@ class FileKind(Enum):
     RUN = "a training run's folder"
     ARCHIVE = "an archive of images"
     RECORDINGS = "a folder of recordings"
-    KEYS = "a folder of keys"
+    KEYS = "a folder of a line's keys"
     FOLDER = "a folder"
 
 

@@ -32,6 +32,7 @@ class InputPath(click.Path):
         what: What is expected, where the first kind does not say it.
         error: Error for any other; its exit code is that of the command.
         hint: What to give instead, where the kind of the file says nothing.
+        always_hint: What the file is for is no help here; the hint is.
         may_be_missing: A path that does not exist is accepted: it will be made.
     """
 
@@ -41,6 +42,7 @@ class InputPath(click.Path):
         what: str = "",
         error: Refusal = DataError,
         hint: str = "",
+        always_hint: bool = False,
         may_be_missing: bool = False,
     ) -> None:
         super().__init__(path_type=Path)
@@ -48,6 +50,7 @@ class InputPath(click.Path):
         self.kinds = frozenset(kinds)
         self.error = error
         self.hint = hint
+        self.always_hint = always_hint
         self.may_be_missing = may_be_missing
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
@@ -87,7 +90,8 @@ class InputPath(click.Path):
             )
 
     def _remedy(self, content: FileContent, path: Path) -> str:
-        return content.remedy(Path(escape_name(path))) or self.hint
+        use = "" if self.always_hint else content.remedy(Path(escape_name(path)))
+        return use or self.hint
 
 
 class Reference(click.types.StringParamType):

@@ -10,7 +10,7 @@ import click
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._ledger_files import find_ledger_files, ledger_files_of, load_line
-from edgeinspect.cli._paths import LEDGER, LINE_FILE, OUTPUT_PATH
+from edgeinspect.cli._paths import LEDGER, LEDGER_BACKUP, LINE_FILE, OUTPUT_PATH
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results.ledger import LedgerCopyResult
 from edgeinspect.cli._tables import format_number_of, format_time, print_text
@@ -58,7 +58,7 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
     ],
 )
 @click.argument("file", type=LINE_FILE)
-@click.argument("source", metavar="FROM", type=LEDGER)
+@click.argument("source", metavar="FROM", type=LEDGER_BACKUP)
 @click.option(
     "--after",
     metavar="N",

@@ -70,7 +70,7 @@ _filter_options = with_options(
     examples=[
         (
             "List the rejects of the last two hours",
-            "edgeinspect ledger query line.yaml --since -2h --decision REJECT",
+            "edgeinspect ledger query line.yaml --since 2h --decision REJECT",
         ),
         (
             "Show what happened to one part, as published",
@@ -120,7 +120,7 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
     examples=[
         (
             "Write last week's verdicts for a spreadsheet",
-            "edgeinspect ledger export line.yaml --since -7d --csv week.csv",
+            "edgeinspect ledger export line.yaml --since 7d --csv week.csv",
         ),
         (
             "Write all verdicts for pandas",
@@ -180,12 +180,23 @@ def export(
 @click.command(
     "events",
     cls=Command,
-    examples=[("List the latest ten events", "edgeinspect ledger events line.yaml --limit 10")],
+    examples=[
+        ("List the latest ten events", "edgeinspect ledger events line.yaml --limit 10"),
+        ("List what happened this week", "edgeinspect ledger events line.yaml --since 7d"),
+    ],
 )
 @click.argument("file", type=LEDGER)
+@SINCE
+@UNTIL
 @LIMIT
 @json_option("edgeinspect.cli._results.ledger:LedgerEvent", lines=True)
-def events_(file: Path, limit: int, as_json: bool) -> None:
+def events_(
+    file: Path,
+    since_utc_ns: int | None,
+    until_utc_ns: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List a line's events other than verdicts, the newest first.
 
     FILE is the line's file, or its ledger.
@@ -198,7 +209,9 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
         "detail",
     )
     with closing(open_ledger(find_ledger_files(file)[0])) as database:
-        for event in read_events(database, limit):
+        for event in read_events(
+            database, limit, since_utc_ns=since_utc_ns, until_utc_ns=until_utc_ns
+        ):
             if as_json:
                 print_json_line(
                     LedgerEvent(
@@ -214,7 +227,9 @@ def events_(file: Path, limit: int, as_json: bool) -> None:
                 columns = (str(event.epoch), event.kind, event.actor, event.detail)
                 table.add_row(format_time(event.at_utc_ns), *columns)
     if not as_json:
-        print_table(table, empty="no events")
+        print_table(table, empty=f"no events{_describe_period(since_utc_ns, until_utc_ns)}")
+        if len(table) == limit:
+            echo(f"These are the newest {limit}: --limit shows more.", err=True)
 
 
 def _parse_filter(filters: dict[str, Any], limit: int | None) -> VerdictFilter:
@@ -226,13 +241,6 @@ def _parse_filter(filters: dict[str, Any], limit: int | None) -> VerdictFilter:
 
 def _describe_no_verdicts(wanted: VerdictFilter) -> str:
     """Return a sentence about an empty result, with the period and whether it was filtered."""
-    since, until = wanted.since_utc_ns, wanted.until_utc_ns
-    if since is not None and until is not None:
-        period = f" between {format_time(since)} and {format_time(until)}"
-    elif since is not None:
-        period = f" since {format_time(since)}"
-    else:
-        period = "" if until is None else f" before {format_time(until)}"
     others = (
         wanted.decision,
         wanted.reason,
@@ -242,7 +250,15 @@ def _describe_no_verdicts(wanted: VerdictFilter) -> str:
         wanted.seq,
     )
     filtered = " with these properties" if any(each is not None for each in others) else ""
-    return f"no verdicts{filtered}{period}"
+    return f"no verdicts{filtered}{_describe_period(wanted.since_utc_ns, wanted.until_utc_ns)}"
+
+
+def _describe_period(since_utc_ns: int | None, until_utc_ns: int | None) -> str:
+    if since_utc_ns is not None and until_utc_ns is not None:
+        return f" between {format_time(since_utc_ns)} and {format_time(until_utc_ns)}"
+    if since_utc_ns is not None:
+        return f" since {format_time(since_utc_ns)}"
+    return "" if until_utc_ns is None else f" before {format_time(until_utc_ns)}"
 
 
 def _cells(value: dict[str, Any]) -> tuple[Cell, ...]:

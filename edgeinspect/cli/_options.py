@@ -147,18 +147,31 @@ class TimeOption(click.ParamType):  # type: ignore[type-arg]
         return parsed.utc_ns
 
 
+def _check_period(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    """Refuse a period that ends before it begins, as soon as both of its ends are known."""
+    ends = {**ctx.params, param.name: value}
+    since, until = ends.get("since_utc_ns"), ends.get("until_utc_ns")
+    if since is not None and until is not None and since >= until:
+        raise UsageError(
+            f"{format_local(until)} is not after --since {format_local(since)}", where="--until"
+        )
+    return value
+
+
 SINCE = click.option(
     "--since",
     "since_utc_ns",
     type=TimeOption(),
     metavar="TIME",
-    help="From this time on: 2026-01-31T06:00 (local; or with an offset or Z), 06:00, 2h (ago), "
-    "today, yesterday.",
+    callback=_check_period,
+    help="From this time on: 2026-01-31T06:00 (local time, or with an offset or Z), 2026-01-31, "
+    "06:00 (its last occurrence), today, yesterday, now, or how long ago: 90s, 30m, 8h, 7d, 2w.",
 )
 UNTIL = click.option(
     "--until",
     "until_utc_ns",
     type=TimeOption(is_end=True),
     metavar="TIME",
-    help="Before this time.",
+    callback=_check_period,
+    help="Before this time, given in one of the ways of --since.",
 )

@@ -88,6 +88,14 @@ LEDGER = LedgerPath(
     what="a line's file or its ledger",
     hint="Give the line's YAML file, or LINE.ledger.sqlite",
 )
+LEDGER_BACKUP = InputPath(
+    FileKind.LEDGER,
+    FileKind.DATABASE,
+    FileKind.BINARY,
+    what="a backup of a ledger",
+    hint="Give the file that `edgeinspect ledger backup` wrote",
+    always_hint=True,
+)
 SPOOL = InputPath(FileKind.SPOOL, FileKind.BINARY, hint="Give LINE.spool")
 RECORDING = InputPath(
     FileKind.RECORDING,
@@ -130,9 +138,7 @@ SHADOW_RESULTS = InputPath(
     FileKind.BINARY,
     hint="Give LINE.shadow.sqlite, beside the ledger",
 )
-KEYS_FOLDER = InputPath(
-    FileKind.KEYS, FileKind.FOLDER, hint="Make one with: edgeinspect keys new FOLDER"
-)
+KEYS_FOLDER = InputPath(FileKind.KEYS, hint="Make one with: edgeinspect keys new FOLDER")
 PUBLIC_KEY = InputPath(
     FileKind.PUBLIC_KEY,
     FileKind.SECRET_KEY,

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         ("Archive a line's images until Ctrl-C", "edgeinspect archive run archive.yaml"),
         (
             "Export a week's rejects with labels",
-            "edgeinspect archive export archive --out set --since -7d --kind reject",
+            "edgeinspect archive export archive --out set --since 7d --kind reject",
         ),
     ],
 )
@@ -232,7 +232,7 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
     examples=[
         (
             "Export a week's rejects, to train on",
-            "edgeinspect archive export archive --out set --since -7d --kind reject",
+            "edgeinspect archive export archive --out set --since 7d --kind reject",
         ),
         (
             "Again, with the labels that a person corrected",

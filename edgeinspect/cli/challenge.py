@@ -10,7 +10,7 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._paths import CHALLENGE_IMAGE, LINE
 from edgeinspect.cli._terminal import echo
-from edgeinspect.client import send_request
+from edgeinspect.client import check_address, send_request
 from edgeinspect.errors import UsageError
 from edgeinspect.system import escape_name
 from edgeinspect.wire import ChallengeRequest
@@ -43,7 +43,10 @@ def challenge(lines: tuple[str, ...], image: str, camera: str | None) -> None:
     if len(lines) > 1:
         raise UsageError("more than one line is given", remedy="Give [FILE] IMAGE")
     line = lines[0] if lines else None
-    address = line if line and is_address(line) else find_line_source(line).replay
+    if line and is_address(line):
+        check_address(address := line)
+    else:
+        address = find_line_source(line).replay
     if os.sep in image:
         image = os.path.abspath(image)  # the line runs in another folder
     name = image if image.isprintable() else escape_name(image)

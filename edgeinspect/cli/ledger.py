@@ -30,7 +30,7 @@ _MAX_SHOWN_PROBLEMS = 50
         ("Prove that every frame has one verdict", "edgeinspect ledger verify line.yaml"),
         (
             "List the rejects of the last two hours",
-            "edgeinspect ledger query line.yaml --since -2h --decision REJECT",
+            "edgeinspect ledger query line.yaml --since 2h --decision REJECT",
         ),
         ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml backup/"),
     ],

@@ -13,7 +13,13 @@ from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._paths import LINE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._terminal import Console, echo_json
-from edgeinspect.client import LineVerifier, LineVerifiers, ReceivedMessage, Subscriber
+from edgeinspect.client import (
+    LineVerifier,
+    LineVerifiers,
+    ReceivedMessage,
+    Subscriber,
+    check_address,
+)
 from edgeinspect.config import is_local
 from edgeinspect.domain import Decision, Verdict
 from edgeinspect.errors import DeviceLostError
@@ -22,6 +28,7 @@ from edgeinspect.wire import Heartbeat, Status
 
 NO_ANSWER_S = 1.5
 """Time without any message after which a line that never answered is reported."""
+_NO_ANSWER_REMEDY = "Is the line running, and is this its publish.verdicts?"
 _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
 
 
@@ -32,7 +39,7 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
         ("Show the rejects of one line", "edgeinspect watch line.yaml --rejects"),
         (
             "Write ten verdicts as JSON, from another PC",
-            "edgeinspect watch tcp://192.168.7.20:5555 --json --count 10",
+            "edgeinspect watch tcp://192.168.7.20:5590 --json --count 10",
         ),
     ],
 )
@@ -72,10 +79,11 @@ def watch(
     else:
         address = line
         verifier = LineVerifiers() if is_local(address) and not unproven else None
+    check_address(address)
     with Subscriber(address, verifier=verifier) as subscriber:
         last_message_s = time.monotonic()
         is_silent = True
-        has_answered = False
+        has_answered = is_reported = False
         reported_reason = ""
         while count is None or printer.printed < count:
             received = subscriber.receive(200)
@@ -95,14 +103,16 @@ def watch(
             if not is_silent and now - last_message_s > 1.0:
                 printer.print_note("no heartbeat: this line is not inspected")
                 is_silent = True
-            if is_silent and not has_answered and now - last_message_s > NO_ANSWER_S:
-                printer.print_note(
-                    f"no answer at {address}. Is the line running, and is this its "
-                    "publish.verdicts?"
-                )
-                has_answered = True
             if timeout_s is not None and now - last_message_s > timeout_s:
-                raise DeviceLostError(f"silent for {timeout_s:g} s", where=address)
+                raise DeviceLostError(
+                    f"{'silent for' if has_answered else 'no answer in'} {timeout_s:g} s",
+                    where=address,
+                    remedy=_NO_ANSWER_REMEDY,
+                )
+            if timeout_s is None and not is_reported and now - last_message_s > NO_ANSWER_S:
+                if not has_answered:
+                    printer.print_note(f"{address}: no answer yet. {_NO_ANSWER_REMEDY}")
+                is_reported = True
     if subscriber.missed and not rejects:
         printer.print_note(f"{subscriber.missed} verdicts were missed")
 

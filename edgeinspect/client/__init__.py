@@ -26,6 +26,7 @@ from edgeinspect.client.requests import CommandRequest, send_request
 from edgeinspect.client.sockets import (
     ReceivedMessage,
     SocketSetup,
+    check_address,
     connect_socket,
     no_encryption,
 )
@@ -58,6 +59,7 @@ __all__ = [
     # sockets
     "ReceivedMessage",
     "SocketSetup",
+    "check_address",
     "connect_socket",
     "no_encryption",
     # subscriber

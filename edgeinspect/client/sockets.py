@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import socket as socket_library
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import msgspec
 import zmq
 
+from edgeinspect.config import address_problem
 from edgeinspect.domain import NS_PER_MS
 from edgeinspect.errors import DataError
 from edgeinspect.wire import Mask, Socket, WireMessage, decode_mask, decode_message
 
 MESSAGE_BYTES_MAX = 1 << 26
 """Larger than any mask; the socket disconnects a sender of larger messages."""
+_ADDRESS_REMEDY = "Give one like ipc:///run/edgeinspect/strip/strip.verdicts or tcp://pc:5590"
 SocketSetup = Callable[[Socket], None]
 """Sets CURVE keys on a socket before it connects; see `wire.use_client_keys`."""
 
@@ -76,6 +80,32 @@ class ReceivedMessage:
     mask: Mask | None = None
 
 
+def check_address(address: str) -> None:
+    """Check an address and its host name, which ZeroMQ would try to resolve for ever, silently.
+
+    Raises:
+        DataError: It is none, or its host name is unknown.
+    """
+    _check_form(address)
+    url = urlsplit(address)
+    if url.scheme != "tcp" or url.hostname is None:
+        return
+    try:
+        socket_library.getaddrinfo(url.hostname, None)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
+        raise DataError(
+            f"the host name {url.hostname} cannot be resolved: {reason}",
+            where=address,
+            remedy="Check its spelling and this PC's name server, or give the address in numbers",
+        ) from error
+
+
+def _check_form(address: str) -> None:
+    if problem := address_problem(address):
+        raise DataError(f"is not an address: {problem}", where=address, remedy=_ADDRESS_REMEDY)
+
+
 def connect_socket(
     context: zmq.Context[Socket],
     kind: int,
@@ -100,6 +130,7 @@ def connect_socket(
     Raises:
         DataError: `address` is invalid, or `setup_socket` found no key.
     """
+    _check_form(address)
     socket = context.socket(kind)
     socket.linger = 0
     socket.ipv6 = "[" in address  # libzmq parses only IPv4 by default
@@ -126,7 +157,7 @@ def connect_socket(
         raise DataError(
             f"is not an address: {error.strerror}",
             where=address,
-            remedy="Give one like ipc:///run/edgeinspect/strip/strip.verdicts or tcp://pc:5590",
+            remedy=_ADDRESS_REMEDY,
         ) from error
     except BaseException:
         socket.close(0)

@@ -19,6 +19,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.storage.sqlite_file import (
     check_plain_schema,
     check_regular_files,
+    connect_read_only,
     find_irregular_file,
 )
 
@@ -179,7 +180,7 @@ def read_comparisons(paths: Iterable[Path], candidate: str) -> list[ShadowCompar
 def _open_results(path: Path) -> sqlite3.Connection:
     """Open a file to read; SQLite would wait for a pipe, and read a view without end."""
     check_regular_files(path)
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    db = connect_read_only(path)
     try:
         check_plain_schema(db)
     except BaseException:

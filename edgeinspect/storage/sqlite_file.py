@@ -5,10 +5,13 @@ SQLite would wait for a pipe in place of a file, and a view may yield rows witho
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 SQLITE_SUFFIXES = ("", "-journal", "-wal", "-shm")
 """Suffixes of a database's name: the files that SQLite opens by itself."""
@@ -38,6 +41,48 @@ def find_unexpected_object(db: sqlite3.Connection) -> str | None:
         " OR type = 'table' AND rootpage = 0"
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def connect_read_only(path: Path, timeout_s: float = 5) -> sqlite3.Connection:
+    """Connect to a database that another process may be writing, and leave nothing beside it.
+
+    SQLite makes `-wal` and `-shm` to read a database of that mode, and a connection that may only
+    read leaves them.
+
+    Args:
+        path: The database.
+        timeout_s: Time to wait for a lock.
+    """
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        timeout=timeout_s,
+        uri=True,
+        factory=_ReadOnlyConnection,
+    )
+
+
+class _ReadOnlyConnection(sqlite3.Connection):
+    """Removes at its end the files that it made, if no other process has opened the database."""
+
+    def __init__(self, database: str, *args: Any, **options: Any) -> None:
+        self._uri = database
+        self._had_log = _has_log(database)
+        super().__init__(database, *args, **options)
+
+    def close(self) -> None:
+        super().close()
+        if self._had_log or not _has_log(self._uri):
+            return
+        # The last connection that may write removes them, and only if it is the last.
+        with contextlib.suppress(sqlite3.Error):
+            uri = self._uri.replace("?mode=ro", "?mode=rw")
+            with contextlib.closing(sqlite3.connect(uri, timeout=0, uri=True)) as db:
+                db.execute("SELECT 1 FROM sqlite_master")
+
+
+def _has_log(uri: str) -> bool:
+    path = Path(unquote(urlsplit(uri).path))
+    return any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
 
 
 def check_regular_files(path: Path) -> None:

@@ -22,8 +22,8 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _REMEDY = (
-    "Give 2026-01-31T06:00+01:00, 2026-01-31T06:00 (local time), 06:00 (its last occurrence), "
-    "2h (ago; s, m, h, d, w), today or yesterday"
+    "Give 2026-01-31T06:00+01:00, 2026-01-31T06:00 (local time), 2026-01-31, 06:00 (its last "
+    "occurrence), today, yesterday, now, or how long ago: 90s, 30m, 8h, 7d, 2w"
 )
 
 

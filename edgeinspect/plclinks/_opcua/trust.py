@@ -202,7 +202,9 @@ def trust_certificate(folder: Path, prefix: str) -> Path:
     if len(known) != 1 or len(prefix) < 8:
         names = ", ".join(sorted(path.stem for path in rejected.glob("*.der"))) or "none"
         raise UsageError(
-            f"{len(known)} rejected certificates have this thumbprint",
+            f"{len(known)} rejected certificates have this thumbprint"
+            if known
+            else "no rejected certificate has this thumbprint",
             where=prefix,
             remedy=f"Use 8 digits or more of one of: {names}",
         )

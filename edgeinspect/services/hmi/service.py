@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -316,10 +317,14 @@ def _serve(
         is_tls=certificate is not None,
     )
     server = make_server(service.app, limiter, certificate, loaded.host, loaded.port)
+    uvicorn_log = logging.getLogger("uvicorn.error")
+    uvicorn_log.disabled = True  # it would report the same fault a second time
     try:
         bound = server.config.bind_socket()
     except SystemExit as stop:  # raised by uvicorn when it cannot bind
         raise _bind_error(loaded.config.bind, stop.__context__) from stop.__context__
+    finally:
+        uvicorn_log.disabled = False
     _log.info(
         log_events.HMI_STARTED,
         line=loaded.line.config.line,

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from edgeinspect.storage.archive.format import INDEX_FILE, ArchiveCategory
 from edgeinspect.storage.archive.index_rows import COLUMNS
-from edgeinspect.storage.sqlite_file import check_plain_schema, check_regular_files
+from edgeinspect.storage.sqlite_file import (
+    check_plain_schema,
+    check_regular_files,
+    connect_read_only,
+)
 
 AGE_COLUMN = "kept_since_ns"
 """Time of the `RetentionClock` at which a frame was archived: its age and its order, whatever
@@ -129,7 +133,7 @@ def open_to_read(root: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise sqlite3.OperationalError("there is no index")
     check_regular_files(path)
-    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
+    db = connect_read_only(path, 2)
     try:
         check_plain_schema(db)
         db.execute("BEGIN")  # reads see what was checked

@@ -78,9 +78,11 @@ def find_frame(root: Path, name: str) -> tuple[Path, Sidecar]:
     if len(hits) != 1:
         names = ", ".join(row.name for row in hits[:5])
         raise DataError(
-            f"has {len(hits)} frames '{name}'",
+            f"has {len(hits)} frames '{name}'" if hits else f"has no frame '{name}'",
             where=str(root),
-            remedy=f"Name one: {names}" if hits else "List them: edgeinspect archive list",
+            remedy=f"Name one: {names}"
+            if hits
+            else f"List them with: edgeinspect archive list {root}",
         )
     path = root / hits[0].path
     return path, read_sidecar(path)

@@ -14,7 +14,7 @@ from edgeinspect.storage.ledger.schema import (
     RowEncoder,
     last_accounted_seq,
 )
-from edgeinspect.storage.sqlite_file import find_irregular_file
+from edgeinspect.storage.sqlite_file import connect_read_only, find_irregular_file
 from edgeinspect.system import FileLock
 
 
@@ -41,7 +41,7 @@ def read_tail(path: Path) -> LedgerTail:
     try:
         if not path.exists() or find_irregular_file(path) is not None:
             return LedgerTail()
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+        db = connect_read_only(path, 1)
         try:
             seq, epoch, utc_ns = db.execute(
                 "SELECT seq, epoch, captured_at_utc_ns FROM verdicts ORDER BY seq DESC LIMIT 1"

@@ -205,15 +205,27 @@ class StoredEvent:
 _EVENT_COLUMNS = ("at_utc_ns", "epoch", "kind", "actor", "detail")
 
 
-def read_events(db: sqlite3.Connection, limit: int) -> list[StoredEvent]:
-    """Return the newest events, the newest first.
+def read_events(
+    db: sqlite3.Connection,
+    limit: int,
+    *,
+    since_utc_ns: int | None = None,
+    until_utc_ns: int | None = None,
+) -> list[StoredEvent]:
+    """Return the newest events of a period, the newest first.
 
     Raises:
         DataError: The ledger is damaged.
     """
-    text = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events ORDER BY id DESC LIMIT ?"
+    since = -(1 << 63) if since_utc_ns is None else since_utc_ns
+    until = (1 << 63) - 1 if until_utc_ns is None else until_utc_ns
+    text = (
+        f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events"
+        " WHERE at_utc_ns >= ? AND at_utc_ns < ? OR typeof(at_utc_ns) != 'integer'"
+        " ORDER BY id DESC LIMIT ?"
+    )
     try:
-        rows = db.execute(text, (limit,)).fetchall()
+        rows = db.execute(text, (since, until, limit)).fetchall()
         return msgspec.convert(
             [dict(zip(_EVENT_COLUMNS, row, strict=True)) for row in rows], list[StoredEvent]
         )

@@ -29,7 +29,11 @@ from edgeinspect.storage.ledger.schema import (
     verdict_columns,
 )
 from edgeinspect.storage.spool import SpoolScan, scan_spool
-from edgeinspect.storage.sqlite_file import find_irregular_file, find_unexpected_object
+from edgeinspect.storage.sqlite_file import (
+    connect_read_only,
+    find_irregular_file,
+    find_unexpected_object,
+)
 from edgeinspect.wire import decode_verdict
 
 _SPOOL_ATTEMPTS = 5
@@ -137,8 +141,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    uri = path.absolute().as_uri()
-    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=5)
+    db = connect_read_only(path)
     try:
         db.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError as error:
@@ -147,7 +150,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         if is_transient(error) or (wal.exists() and wal.stat().st_size):
             raise  # another process may be writing
         # A copy in a read-only folder: no other process writes it either.
-        db = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
     except BaseException:
         db.close()
         raise

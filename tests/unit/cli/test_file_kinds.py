@@ -142,7 +142,7 @@ def test_a_file_of_another_kind_is_named(
     assert f", not {expected.what}" in captured.err
     if kind is not FileKind.NOT_A_FILE:
         assert kind.value in captured.err
-    if kind in REMEDIES:
+    if kind in REMEDIES and not expected.always_hint:
         assert REMEDIES[kind].partition("{")[0] in captured.err
     else:
         assert expected.hint, "says what to give instead"
@@ -312,3 +312,24 @@ def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
     assert main([*command, f"{tmp_path}/new/"]) == (0 if is_made else 73)
     assert is_made or "there is no such folder" in capsys.readouterr().err
     assert (tmp_path / "new").is_dir() is is_made
+
+
+@pytest.mark.parametrize("kind", [FileKind.LINE, FileKind.FOLDER, FileKind.RECORDING])
+def test_what_is_no_backup_is_refused_with_what_writes_one(
+    kind: FileKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ledger", "restore", "line.yaml", NAMES[kind]]) == 65
+    err = capsys.readouterr().err
+    assert ", not a backup of a ledger. Give the file that `edgeinspect ledger backup` wrote" in err
+
+
+@pytest.mark.parametrize("command", ["keys list pictures", "keys allow pictures gateway.key"])
+def test_a_folder_without_keys_is_not_an_empty_list(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 65
+    assert capsys.readouterr() == (
+        "",
+        "edgeinspect: error: pictures: is a folder, not a folder of a line's keys. "
+        "Make one with: edgeinspect keys new FOLDER\n",
+    )

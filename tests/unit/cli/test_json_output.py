@@ -138,7 +138,11 @@ def test_ledger(run: Run, tmp_path: Path) -> None:
     assert rows[0]["captured_at"].endswith("Z")
     assert run("ledger query", path, "--seq", 99) == []
     assert len(run("ledger query", path, "--whole")) == 5
-    assert run("ledger events", path)[0]["detail"] == {"why": "trial"}
+    (event,) = run("ledger events", path)
+    assert event["detail"] == {"why": "trial"}
+    at = event["at"]
+    assert run("ledger events", path, "--since", at, "--until", "9999-12-31") == [event]
+    assert run("ledger events", path, "--until", at) == []
     exported = run("ledger export", path, "--csv", tmp_path / "o.csv")
     assert (exported["verdicts"], exported["format"]) == (5, "csv")
     copied = run("ledger backup", path, tmp_path / "copy.sqlite")

@@ -12,9 +12,45 @@ def test_a_missing_answer_is_reported(capsys: pytest.CaptureFixture[str]) -> Non
         listener.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         assert main(["watch", address, "--timeout", "2"]) == 75
+    assert capsys.readouterr().err == (  # one message for one cause
+        f"edgeinspect: error: {address}: no answer in 2 s. Is the line running, and is this its "
+        "publish.verdicts?\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["watch {}", "challenge {} scratches.png"])
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), 65, "not known"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), 75, "may be temporary"),
+        (UnicodeError("label too long"), 65, "it is no host name"),
+    ],
+)
+def test_a_host_name_that_cannot_be_resolved_is_told(
+    command: str,
+    error: Exception,
+    code: int,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    assert main(command.format("tcp://press-7:5590").split()) == code
     err = capsys.readouterr().err
-    assert f"no answer at {address}" in " ".join(err.split())
-    assert err.index("no answer") < err.index("silent for 2 s")
+    assert err.startswith(
+        "edgeinspect: error: tcp://press-7:5590: the host name press-7 cannot be resolved: "
+    )
+    assert reason in err
+
+
+@pytest.mark.parametrize("address", ["tcp://pc", "tcp://pc:99999", "htp://pc:1", "tcp://:1"])
+def test_what_is_no_address_is_told(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", address, "--timeout", "1"]) == 65
+    assert capsys.readouterr().err.startswith(f"edgeinspect: error: {address}: is not an address: ")
 
 
 @pytest.mark.parametrize("word", ["tmp/none", "../other", "Line", "a\x1bb", "x" * 33, ""])

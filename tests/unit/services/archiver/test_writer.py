@@ -109,6 +109,10 @@ def test_saves_pixels_and_verdict(folder: Path) -> None:
     assert kind is ArchiveCategory.REJECT
     assert is_archive(archive.root)
     assert find_frame(archive.root, "5") == find_frame(archive.root, "t.top.7.5") == (path, sidecar)
+    with pytest.raises(
+        DataError, match=r"has no frame '99'\. List them with: edgeinspect archive list"
+    ):
+        find_frame(archive.root, "99")
     archive.writer.close()
 
 

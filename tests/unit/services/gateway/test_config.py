@@ -26,7 +26,7 @@ def test_defaults() -> None:
 
 def test_all_faults_are_reported() -> None:
     found = faults(
-        "schema: 2\ngateway: PLC 1\nfeed: {line: press, verdicts: nowhere, foo: 1}\n"
+        "schema: 0\ngateway: PLC 1\nfeed: {line: press, verdicts: nowhere, foo: 1}\n"
         "link: {type: modbus, port: 99999}\nfail_safe_ms: 1\nno_verdict_as: pass\n"
     )
     assert set(found) == {

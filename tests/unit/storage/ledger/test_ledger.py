@@ -922,6 +922,48 @@ def test_bodies_and_events_of_another_type_are_reported(
         assert "unexpected" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["query", "export --csv x.csv", "events"])
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [("2h", "3h"), ("today", "yesterday"), ("2026-01-31", "2026-01-31"), ("now", "1s")],
+)
+def test_a_period_that_ends_before_it_begins_is_refused(
+    command: str,
+    since: str,
+    until: str,
+    ledger: LedgerFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog()
+    words = [command.split()[0], str(ledger.path), *command.split()[1:]]
+    for period in (["--since", since, "--until", until], ["--until", until, "--since", since]):
+        assert main(["ledger", *words, *period]) == 64
+        assert "edgeinspect: error: --until: " in (err := capsys.readouterr().err)
+        assert "is not after --since 20" in err
+
+
+def test_reading_leaves_no_file_beside_a_ledger(
+    ledger: LedgerFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.add_verdicts(2)
+    ledger.writer.write_backlog(last=True)
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    bare = folder / "t.ledger.sqlite"
+    writing = {path.name for path in ledger.path.parent.glob("t.ledger.sqlite*")}
+    assert main(["ledger", "verify", str(ledger.path)]) == 0
+    assert {path.name for path in ledger.path.parent.glob("t.ledger.sqlite*")} == writing
+    ledger.writer.close()
+    bare.write_bytes(ledger.path.read_bytes())
+    before = (bare.read_bytes(), bare.stat().st_mtime_ns)
+    for words in (["verify"], ["query"], ["events"], ["backup", f"{tmp_path}/b.sqlite"]):
+        assert main(["ledger", words[0], str(bare), *words[1:]]) == 0
+        assert list(folder.iterdir()) == [bare], words
+    assert (bare.read_bytes(), bare.stat().st_mtime_ns) == before
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
