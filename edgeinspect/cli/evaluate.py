@@ -183,9 +183,11 @@ def _print_evaluation(result: EvaluationResult) -> None:
                     "",
                     f"in {row.pictures} images",
                 )
-        table.add_row(
-            "mean IoU, Dice", f"{result.overlap.miou:.4f}, {result.overlap.mean_dice:.4f}"
-        )
+        overlap = result.overlap
+        if overlap.miou is None or overlap.mean_dice is None:
+            table.add_row("mean IoU, Dice", "undefined", "", "no defect is labelled")
+        else:
+            table.add_row("mean IoU, Dice", f"{overlap.miou:.4f}, {overlap.mean_dice:.4f}")
         severstal = result.overlap.severstal
         empty = f"without any finding {severstal.dice_of_empty:.4f}"
         table.add_row(

@@ -273,7 +273,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         elif isinstance(value, (list, tuple)):
             yield name, " to ".join(map(str, value)) if len(value) == 2 else f"{value}"
         else:
-            yield name, str(value)
+            yield name, "undefined" if value is None else str(value)
 
 
 def _compare(names: list[str], options: dict[str, Any], as_json: bool) -> None:

@@ -51,10 +51,11 @@ class SegmentationMetrics:
 
     classes: tuple[ClassSegmentationMetrics, ...]
     """Background first."""
-    miou: float
-    """Mean IoU of background and classes, 0 for a class neither labelled nor predicted."""
-    mean_dice: float
-    """Mean Dice of the classes, without background."""
+    miou: float | None
+    """Mean IoU of background and classes, without those that are neither labelled nor predicted;
+    None if no defect is labelled: agreement on defects is then undefined."""
+    mean_dice: float | None
+    """The same mean of Dice, of the classes without background."""
     severstal: SeverstalDice
     confusion: tuple[tuple[int, ...], ...]
     """Pixels, rows true, columns predicted, background first."""
@@ -105,10 +106,13 @@ def measure_segmentation(
         )
         for k, name in enumerate(["background", *classes])
     )
+    is_defined = bool(true[1:].any())
+    present_iou = [row.iou for row in rows if row.iou is not None]
+    present_dice = [row.dice for row in rows[1:] if row.dice is not None]
     return SegmentationMetrics(
         classes=rows,
-        miou=float(np.mean(iou)),
-        mean_dice=float(np.mean(dice[1:])),
+        miou=float(np.mean(present_iou)) if is_defined else None,
+        mean_dice=float(np.mean(present_dice)) if is_defined else None,
         severstal=_severstal_dice(per_image),
         confusion=tuple(tuple(int(value) for value in row) for row in total),
     )
@@ -117,7 +121,7 @@ def measure_segmentation(
 def segmentation_scores(
     outputs: Sequence[Sequence[NDArray[Any]]], images: ImageArrays, stride: int
 ) -> dict[str, Any]:
-    """Return the scores of a segmenter for its manifest, rounded.
+    """Return the scores of a segmenter for its manifest, rounded; None for an undefined one.
 
     Dice and IoU are over all pixels of the set, at the output stride and at frame size;
     `severstal_*` and `dice_where_present` are those of `SeverstalDice`.
@@ -141,17 +145,21 @@ def segmentation_scores(
     defects = metrics.classes[1:]
     severstal = metrics.severstal
     return {
-        "dice": {row.name: round(row.dice or 0.0, 4) for row in defects},
+        "dice": {row.name: _rounded(row.dice) for row in defects},
         "dice_at_stride": {
             row.name: round(dice, 4) for row, dice in zip(defects, dice_at_stride[1:], strict=True)
         },
-        "iou": {row.name: round(row.iou or 0.0, 4) for row in metrics.classes},
-        "miou": round(metrics.miou, 4),
+        "iou": {row.name: _rounded(row.iou) for row in metrics.classes},
+        "miou": _rounded(metrics.miou),
         "severstal_dice": round(severstal.dice, 4),
         "severstal_dice_of_empty": round(severstal.dice_of_empty, 4),
-        "dice_where_present": round(severstal.dice_where_present or 0.0, 4),
+        "dice_where_present": _rounded(severstal.dice_where_present),
         "definition": "dice and iou over the pixels of all images together, at frame size",
     }
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 4)
 
 
 def _severstal_dice(per_image: NDArray[np.int64]) -> SeverstalDice:

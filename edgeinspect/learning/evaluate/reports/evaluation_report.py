@@ -9,6 +9,7 @@ from edgeinspect.learning.evaluate.evaluation import EvaluationResult
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 from edgeinspect.learning.evaluate.metrics.rates import Rate
+from edgeinspect.learning.evaluate.metrics.segmentation import SegmentationMetrics
 from edgeinspect.learning.evaluate.reports import plots
 from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
 from edgeinspect.learning.evaluate.worst_frames import FrameSnapshot, WorstFrames
@@ -84,16 +85,21 @@ def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
         tiles.append(html.stat_tile("AUC", f"{roc.auc:.4f}", evaluation.ranked_by, interval))
     masks = evaluation.overlap
     if masks is not None:
-        dice = f"mean Dice of the classes {masks.mean_dice:.4f}"
-        tiles.append(
-            html.stat_tile("mean IoU", f"{masks.miou:.4f}", "background and all classes", dice)
-        )
+        tiles.append(html.stat_tile("mean IoU", *_overlap_lines(masks)))
     size = evaluation.regions or evaluation.by_picture
     if size is not None:
         meaning = "90 % found from here on" if size.a90_px is not None else ""
         name = "smallest defect found reliably"
         tiles.append(html.stat_tile(name, _format_a90(size), meaning, _a90_interval(size)))
     yield f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _overlap_lines(masks: SegmentationMetrics) -> tuple[str, ...]:
+    """Return the mean IoU, and what it is over."""
+    if masks.miou is None or masks.mean_dice is None:
+        return ("undefined", "no defect is labelled")
+    dice = f"mean Dice of the classes {masks.mean_dice:.4f}"
+    return (f"{masks.miou:.4f}", "background and the classes in the set", dice)
 
 
 def _interval_lines(rate: Rate) -> tuple[str, ...]:

@@ -27,3 +27,19 @@ def test_segmentation_against_the_definitions(pixels: list[list[int]]) -> None:
     dice = [1.0 if t + f == 0 else 2 * h / (t + f) for t, f, h in pairs]
     assert result.severstal.dice == pytest.approx(np.mean(dice))
     assert result.severstal.dice_of_empty == pytest.approx(np.mean([t == 0 for t, _f, _h in pairs]))
+
+
+def test_without_a_labelled_defect_the_mean_is_undefined() -> None:
+    result = measure_segmentation([np.array([[90, 10, 0], [0, 0, 0], [0, 0, 0]])], ("a", "b"))
+    assert result is not None
+    assert (result.miou, result.mean_dice) == (None, None)
+    assert result.classes[0].iou == pytest.approx(0.9)
+    result = measure_segmentation([np.array([[90, 0, 0], [0, 0, 0], [0, 0, 0]])], ("a", "b"))
+    assert result is not None
+    assert result.miou is None
+
+
+def test_a_class_that_is_nowhere_does_not_lower_the_mean() -> None:
+    result = measure_segmentation([np.array([[90, 0, 0], [0, 10, 0], [0, 0, 0]])], ("a", "b"))
+    assert result is not None
+    assert (result.miou, result.mean_dice) == (1.0, 1.0)
