@@ -127,7 +127,6 @@ class Supervisor:
         self._start_requested = False
         self._deadline_s = float("inf")
         """When the service counts as hung, on the monotonic clock."""
-        self._extended_s = 0.0
         self._fields: dict[str, str] = {}
         """What the service has reported since its start."""
         self._phase = "starting"
@@ -188,6 +187,8 @@ class Supervisor:
         )
         if self._policy.start_s == float("inf"):
             self._set_phase("running")
+        if self._stop_requested:  # while the process was being made
+            self._terminate()
 
     def _reap(self) -> None:
         """Collect ended processes; decide what follows the end of the service."""
@@ -229,14 +230,14 @@ class Supervisor:
         """End a service that is hung, is not ready in time, or does not stop."""
         assert self._child is not None
         if self._stop_requested or self._phase == "aborting":
-            self._child.kill()
+            self._send(signal.SIGKILL)
             self._deadline_s = float("inf")
             return
         what = (
             "is not ready in time" if self._phase == "starting" else "does not notify its watchdog"
         )
         self._set_phase("aborting", f"the service {what}: ended by SIGABRT")
-        self._child.send_signal(signal.SIGABRT)
+        self._send(signal.SIGABRT)
         self._deadline_s = time.monotonic() + self._policy.abort_s
 
     def _request_stop(self) -> None:
@@ -244,12 +245,21 @@ class Supervisor:
             return
         self._stop_requested = True
         if self._child is not None:
-            self._child.terminate()
-            self._deadline_s = time.monotonic() + self._policy.stop_s
+            self._terminate()
+
+    def _terminate(self) -> None:
+        self._send(signal.SIGTERM)
+        self._deadline_s = time.monotonic() + self._policy.stop_s
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal to the service; one that has ended still has its number until `_reap`."""
+        # Not `Popen.send_signal`: it collects a process that has ended, which `_reap` then misses.
+        assert self._child is not None
+        os.kill(self._child.pid, number)
 
     def _reload(self) -> None:
         if self._child is not None:
-            self._child.send_signal(signal.SIGHUP)
+            self._send(signal.SIGHUP)
         elif self._phase in ("failed", "ended"):
             self._start_requested = True
 
@@ -265,7 +275,8 @@ class Supervisor:
     def _apply(self, fields: dict[str, str]) -> None:
         now_s = time.monotonic()
         is_ready = "READY" in fields and self._phase == "starting"
-        if is_ready or ("WATCHDOG" in fields and self._phase == "running"):
+        is_alive = is_ready or ("WATCHDOG" in fields and self._phase == "running")
+        if is_alive and not self._stop_requested:  # then its deadline is that of the stop
             self._deadline_s = now_s + (self._policy.watchdog_s or float("inf"))
         extension = fields.get("EXTEND_TIMEOUT_USEC", "")
         if extension.isdigit() and self._phase in ("starting", "running"):

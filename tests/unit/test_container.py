@@ -237,6 +237,46 @@ def test_a_service_that_ignores_the_stop_is_killed_in_time(container: Container)
     assert container.stop() == 128 + signal.SIGKILL
 
 
+def test_a_stop_is_not_put_off_by_a_watchdog_that_is_notified(container: Container) -> None:
+    script = "notify('READY=1')\nwhile True: notify('WATCHDOG=1'); time.sleep(0.05)"
+    container.start(script, "TimeoutStopSec=1\nWatchdogSec=60\n")
+    wait_for(lambda: container.state().get("phase") == "running")
+    assert container.stop() == 128 + signal.SIGKILL
+
+
+@pytest.fixture
+def unstarted(
+    supervisor: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A supervisor of `sleep` in this process, whose loop does not run."""
+    monkeypatch.setattr(supervisor, "PROGRAM", shutil.which("sleep"))
+    monkeypatch.setattr(supervisor, "STATE", tmp_path)
+    one = supervisor.Supervisor(["60"], supervisor.read_policy(UNITS / "edgeinspect@.service"))
+    yield one
+    if one._child is not None:
+        one._child.kill()
+        one._child.wait()
+
+
+def test_a_signal_to_a_service_that_has_just_ended_does_not_hide_its_end(unstarted: Any) -> None:
+    unstarted._start()
+    pid = unstarted._child.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: _is_zombie(pid))
+    unstarted._reload()
+    unstarted._stop_requested = True  # it need not be started again
+    unstarted._reap()
+    assert unstarted._child is None
+    assert unstarted._exit_code == 128 + signal.SIGKILL
+
+
+def test_a_stop_while_the_service_is_being_started_reaches_it(unstarted: Any) -> None:
+    unstarted._request_stop()
+    unstarted._start()
+    assert unstarted._child.wait(20) == -signal.SIGTERM
+    unstarted._child = None
+
+
 def test_another_command_is_executed_in_place(container: Container) -> None:
     container.start("sys.exit(5)", "", "check", "rig.yaml")
     assert container.process is not None
