@@ -96,13 +96,22 @@ def load_plugin(kind: PluginKind, name: str) -> PluginModule:
         UsageError: There is no such plugin, and the message lists those that exist; or several
             installed packages declare it.
         InternalError: It does not expose `Options` and `build`.
-        ImportError: It imports a package at the top that is not installed.
+        ImportError: It imports a package at the top that is not installed; or it is another
+            package's, and fails when it is imported.
     """
     existing = plugin_names(kind)
     if name not in existing:
         listing = ", ".join(existing) or "none"
         raise UsageError(f"there is no {kind} of type '{name}'", remedy=f"There are: {listing}")
-    module = importlib.import_module(_module_name(kind, name))
+    module_name = _module_name(kind, name)
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if name in _own_names(kind):
+            raise
+        raise ImportError(f"{module_name}: {type(error).__name__}: {error}") from error
     options = getattr(module, "Options", None)
     if not (isinstance(options, type) and issubclass(options, msgspec.Struct)):
         raise InternalError("does not expose `Options`, a msgspec.Struct", where=module.__name__)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -125,3 +126,16 @@ def test_every_hint_names_the_extra_that_installs_the_package() -> None:
     assert len(hints) > 5
     for one, other in hints:  # `_import` has them in the other order
         assert registry.EXTRAS.get(other) == one or registry.EXTRAS.get(one) == other
+
+
+def test_a_broken_module_of_another_package_is_named_and_stops_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_broken.py").write_text("raise ValueError('of version 1')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = importlib.metadata.EntryPoint("broken", "acme_broken", "edgeinspect.cameras")
+    monkeypatch.setattr(registry, "_entry_points", lambda _group: {"broken": (point,)})
+    expected = "cannot be imported: acme_broken: ValueError: of version 1"
+    assert registry.missing_reason("camera", "broken") == expected
+    with pytest.raises(ImportError, match="acme_broken: ValueError"):
+        registry.load_plugin("camera", "broken")
