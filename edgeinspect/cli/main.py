@@ -171,7 +171,8 @@ def _write_definitions(
 def cli() -> None:
     """Inspect surfaces on a production line: frames in, verdicts out.
 
-    FILE is always the line's file; for a line of your own, copy examples/folder.yaml.
+    FILE is always the line's file; for a line of your own, copy example.yaml
+    (/etc/edgeinspect on a line PC, examples/service in the source).
     """
     from edgeinspect.system import log
 
