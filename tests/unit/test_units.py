@@ -146,8 +146,7 @@ def save(root: Path, target: Path) -> int:
     """Run the backup of the files below `root`."""
     shell, options, script, name = backup_command()
     assert name == "${BACKUP_FOLDER}/%i.files.tar.gz"
-    script = script.replace("tar -C / ", f"tar -C {root} ")
-    script = script.replace("=/opt", f"={root}/opt").replace("${local#/}", f"${{local#{root}/}}")
+    script = script.replace("cd /;", f"cd {root};")
     return subprocess.run([shell, options, script, str(target)], check=False).returncode
 
 
@@ -160,19 +159,21 @@ def test_a_backup_replaces_the_older_one_only_as_a_whole(tmp_path: Path) -> None
     root, target = tmp_path / "root", tmp_path / "press.files.tar.gz"
     kept = "etc/edgeinspect/press.yaml", "var/lib/edgeinspect/engines/a/state.json"
     own = ("var/lib/edgeinspect/ledger/press.ledger.sqlite", "var/lib/edgeinspect/a.journal")
-    for name in (*kept, *own, "etc/systemd/system/x", "var/lib/edgeinspect/archive/1.png"):
+    drop_in = "etc/systemd/system/edgeinspect@press.service.d/realtime.conf"
+    foreign = "etc/systemd/system/x", "var/lib/edgeinspect/archive/1.png"
+    for name in (*kept, *own, *foreign):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     assert save(root, target) == 0
-    names = members(target)
-    assert {*kept, "etc/systemd/system/x"} <= names
-    assert not {*own, "var/lib/edgeinspect/archive", "opt/edgeinspect/local"} & names
+    assert set(kept) <= members(target)
+    assert not {*own, *foreign, "opt", "etc/systemd"} & members(target)
     (root / "opt/edgeinspect/local/lib").mkdir(parents=True)
+    (root / drop_in).parent.mkdir()
+    (root / drop_in).touch()
     assert save(root, target) == 0
-    assert "opt/edgeinspect/local/lib" in members(target)
+    assert {*kept, drop_in, "opt/edgeinspect/local/lib"} <= members(target)
     whole = target.read_bytes()
-    (root / "etc/systemd/system/x").unlink()
-    (root / "etc/systemd/system").rmdir()
+    shutil.rmtree(root / "etc/edgeinspect")
     assert save(root, target) != 0
     assert target.read_bytes() == whole
 
