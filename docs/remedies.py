@@ -88,8 +88,8 @@ PLC_ERRORS: dict[PlcError, str] = {
     ),
     PlcError.OVERRUN: "The PLC takes results too slowly: a shorter cycle, a larger `buffer`",
     PlcError.NEW_JOURNAL: (
-        "Expected at the first start of a gateway, and on a spare PC: the program discards its last "
-        "id; write `FaultReset`"
+        "Expected at the first start of a gateway, and on a spare PC: the program discards its "
+        "last id; write `FaultReset`"
     ),
     PlcError.ACK_AHEAD: "An old journal was restored: stop the gateway, remove the journal, start",
 }
