@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import click
 
+LAST_OPTIONS = ("--log-format", "--log-level", "--json-file", "--quiet", "--json", "--help")
+"""Options that stand last in the help of every command that has them, in this order."""
+
 
 class Example(NamedTuple):
     """One call of a command, shown in its help."""
@@ -37,6 +40,10 @@ class Command(click.Command):
         super().__init__(*args, **options)
         self.examples = tuple(Example(*example) for example in examples)
         self.renamed = dict(renamed or {})
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters: those of the command's own, then what many commands have."""
+        return sorted(super().get_params(ctx), key=_rank)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; an option's earlier spelling is refused with its present one."""
@@ -125,6 +132,13 @@ class Option(click.Option):
         return name, text.replace(
             f"[default: {self.default}", f"[default: {shown} {self.unit}".rstrip()
         )
+
+
+def _rank(parameter: click.Parameter) -> int:
+    """Return the place of an option among `LAST_OPTIONS`; 0 for any other parameter."""
+    return next(
+        (LAST_OPTIONS.index(name) + 1 for name in parameter.opts if name in LAST_OPTIONS), 0
+    )
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -29,13 +29,13 @@ _MAX_AFTER = 1 << 53
         ("Back up the verdicts of a running line", "edgeinspect ledger backup line.yaml backup/")
     ],
 )
-@click.argument("file", type=LEDGER)
+@click.argument("file", metavar="LEDGER", type=LEDGER)
 @click.argument("target", metavar="TO", type=OUTPUT_PATH)
 @json_option("edgeinspect.cli._results.ledger:LedgerCopyResult")
 def backup(file: Path, target: Path, as_json: bool) -> None:
     """Copy the ledger while the line runs, and verify the copy.
 
-    FILE is the line's file, or its ledger; TO a file or a folder. The copy is one file of one
+    LEDGER is the line's file, or its ledger; TO a file or a folder. The copy is one file of one
     instant. An older one of its name is replaced once it is verified. Ends with 65 if the ledger
     is damaged.
     """

@@ -78,7 +78,7 @@ _filter_options = with_options(
         ),
     ],
 )
-@click.argument("file", type=LEDGER)
+@click.argument("file", metavar="LEDGER", type=LEDGER)
 @_filter_options
 @LIMIT
 @json_option("edgeinspect.cli._results.ledger:LedgerRow", "edgeinspect.domain:Verdict", lines=True)
@@ -86,7 +86,7 @@ _filter_options = with_options(
 def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -> None:
     """List verdicts, the newest first.
 
-    FILE is the line's file, or its ledger.
+    LEDGER is the line's file, or its ledger.
     """
     wanted = _parse_filter(filters, limit)
     table = TextTable(
@@ -128,7 +128,7 @@ def query_(file: Path, limit: int, as_json: bool, whole: bool, **filters: Any) -
         ),
     ],
 )
-@click.argument("file", type=LEDGER)
+@click.argument("file", metavar="LEDGER", type=LEDGER)
 @_filter_options
 @click.option(
     "--csv",
@@ -151,7 +151,7 @@ def export(
 ) -> None:
     """Write verdicts to a CSV or Parquet file, the newest first.
 
-    FILE is the line's file, or its ledger.
+    LEDGER is the line's file, or its ledger.
     """
     if (csv_path is None) == (parquet_path is None):
         raise UsageError("give one of --csv and --parquet")
@@ -185,7 +185,7 @@ def export(
         ("List what happened this week", "edgeinspect ledger events line.yaml --since 7d"),
     ],
 )
-@click.argument("file", type=LEDGER)
+@click.argument("file", metavar="LEDGER", type=LEDGER)
 @SINCE
 @UNTIL
 @LIMIT
@@ -199,7 +199,7 @@ def events_(
 ) -> None:
     """List a line's events other than verdicts, the newest first.
 
-    FILE is the line's file, or its ledger.
+    LEDGER is the line's file, or its ledger.
     """
     table = TextTable(
         Column("at", fixed=True),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeinspect.cli._command import Command
+from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import STORE, parse_size
 from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
@@ -82,6 +82,7 @@ _MAX_SIDE_PX = 65_536
 )
 @click.option(
     "--scale",
+    cls=Option,
     default=255.0,
     show_default=True,
     metavar="NUMBER",

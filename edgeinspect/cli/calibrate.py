@@ -142,7 +142,6 @@ _MAX_SHOWN = 8
     cls=Option,
     default=1.0,
     show_default=True,
-    unit="points",
     metavar="POINTS",
     type=FiniteRange(0, 100),
     help="Dice points that a class may lose.",

@@ -25,9 +25,9 @@ from edgeinspect.wire import ChallengeRequest
         ),
         ("Through one of several lines", "edgeinspect challenge line.yaml scratches.png"),
     ],
-    renamed={"--line": "the first argument, FILE", "--address": "the first argument, FILE"},
+    renamed={"--line": "the first argument, LINE", "--address": "the first argument, LINE"},
 )
-@click.argument("lines", metavar="[FILE]", nargs=-1, type=LINE)
+@click.argument("lines", metavar="[LINE]", nargs=-1, type=LINE)
 @click.argument("image", type=CHALLENGE_IMAGE)
 @click.option(
     "--camera", metavar="NAME", help="Camera whose frame it replaces; the first by default."
@@ -35,13 +35,13 @@ from edgeinspect.wire import ChallengeRequest
 def challenge(lines: tuple[str, ...], image: str, camera: str | None) -> None:
     """Send IMAGE, a file of the line's challenge folder, through the running line.
 
-    FILE is the line's file, or the name or the replay address of the running line; without
+    LINE is the line's file, or the name or the replay address of the running line; without
     it, the line that runs on this PC. IMAGE is a name or a path; the line opens files only in
     its challenge folder. The verdict is marked `simulated`; if it is not a reject, the line
     raises an alarm.
     """
     if len(lines) > 1:
-        raise UsageError("more than one line is given", remedy="Give [FILE] IMAGE")
+        raise UsageError("more than one line is given", remedy="Give [LINE] IMAGE")
     line = lines[0] if lines else None
     if line and is_address(line):
         check_address(address := line)

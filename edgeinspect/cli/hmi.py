@@ -1,4 +1,4 @@
-"""`edgeinspect hmi FILE`: serve the web page of a line."""
+"""`edgeinspect hmi HMI_FILE`: serve the HMI of a line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeinspect.system import Role, log
 @click.command(
     cls=Command,
     examples=[
-        ("Serve the page of a line until Ctrl-C", "edgeinspect hmi hmi.yaml"),
+        ("Run the HMI of a line until Ctrl-C", "edgeinspect hmi hmi.yaml"),
         (
             "Add an engineer who may log in",
             "edgeinspect hmi hmi.yaml --passwd anna --role engineer",

@@ -38,7 +38,7 @@ _MAX_SHOWN_PROBLEMS = 50
 def ledger() -> None:
     """Verify, search, export, back up and restore the verdicts of a line.
 
-    FILE is the line's file, or its ledger (`LINE.ledger.sqlite`).
+    LEDGER is the line's file, or its ledger (`LINE.ledger.sqlite`).
     """
 
 
@@ -51,7 +51,7 @@ def ledger() -> None:
         ),
     ],
 )
-@click.argument("file", type=LEDGER)
+@click.argument("file", metavar="LEDGER", type=LEDGER)
 @click.option(
     "--spool",
     metavar="SPOOL_FILE",
@@ -63,7 +63,7 @@ def ledger() -> None:
 def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     """Check that every frame has exactly one verdict.
 
-    FILE is the line's file, whose spool is checked too, or its ledger. Prints a line per
+    LEDGER is the line's file, whose spool is checked too, or its ledger. Prints a line per
     epoch (a run of the daemon). Ends with 65 on any gap or damage. The line may be running.
     """
     path, its_spool = find_ledger_files(file)

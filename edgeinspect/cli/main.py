@@ -72,7 +72,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("edgeinspect.cli.check:check", "Check a line's file, models and cameras."),
         "run": ("edgeinspect.cli.run:run", "Run the line that a file describes."),
         "watch": ("edgeinspect.cli.watch:watch", "Show a running line's verdicts."),
-        "hmi": ("edgeinspect.cli.hmi:hmi", "Serve the web page and the metrics of a line."),
+        "hmi": ("edgeinspect.cli.hmi:hmi", "Serve the HMI and the metrics of a line."),
         "gateway": ("edgeinspect.cli.gateway:gateway", "Transfer a line's verdicts to a PLC."),
         "challenge": ("edgeinspect.cli.challenge:challenge", "Send a known defect through a line."),
     },
@@ -171,8 +171,9 @@ def _write_definitions(
 def cli() -> None:
     """Inspect surfaces on a production line: frames in, verdicts out.
 
-    FILE is always the line's file; for a line of your own, copy example.yaml
-    (/etc/edgeinspect on a line PC, examples/service in the source).
+    FILE is the line's file in every command; for a line of your own, copy example.yaml
+    (/etc/edgeinspect on a line PC, examples/service in the source). What is not FILE alone, as
+    LEDGER or LINE, is explained in the command's help.
     """
     from edgeinspect.system import log
 

@@ -43,7 +43,7 @@ _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDI
         ),
     ],
 )
-@click.argument("line", metavar="[FILE]", required=False, type=LINE)
+@click.argument("line", metavar="[LINE]", required=False, type=LINE)
 @json_option("edgeinspect.domain:Verdict", lines=True)
 @click.option("--rejects", is_flag=True, help="Only rejects.")
 @click.option("--count", metavar="N", type=IntRange(1), help="End after this many verdicts.")
@@ -67,7 +67,7 @@ def watch(
 ) -> None:
     """Print a line's verdicts until stopped.
 
-    FILE is the line's file, or the name or the address of the running line; without it, the
+    LINE is the line's file, or the name or the address of the running line; without it, the
     line that runs on this PC. Reports when the heartbeat stops: without it nothing is
     inspected.
     """

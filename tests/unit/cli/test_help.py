@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from edgeinspect.cli._command import Command, Example, Group
+from edgeinspect.cli._command import LAST_OPTIONS, Command, Example, Group
 from edgeinspect.cli._exit_codes import EXIT_CODES
+from edgeinspect.cli._paths import LINE_FILE
 from edgeinspect.cli.main import COMMANDS, SECTIONS, VARIABLES, cli, main
 from tests.cli_tree import every_command, examples, leaf_commands, parse
 from tests.file_kinds import make_files
@@ -139,13 +140,20 @@ def test_an_option_has_one_form_in_all_commands() -> None:
 def test_file_is_always_the_line() -> None:
     for path, command in LEAVES.items():
         for each in command.params:
-            if isinstance(each, click.Argument) and each.name in ("file", "line", "lines"):
-                words = each.make_metavar(click.Context(command))
-                if re.fullmatch(r"\[?FILE\]?", words):
-                    assert command.params.index(each) == 0, path
-            metavar = each.metavar or ""
-            if metavar == "FILE":
-                assert each.name in ("file", "line", "lines", "config"), (path, each)
+            words = each.make_metavar(click.Context(command))
+            if re.fullmatch(r"\[?FILE\]?", words):
+                assert each.type is LINE_FILE, (path, each)
+                assert isinstance(each, click.Option) or command.params.index(each) == 0, path
+            elif isinstance(each, click.Argument):
+                assert each.type is not LINE_FILE, (path, words)
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_what_many_commands_have_stands_last(path: str) -> None:
+    command, ctx = EVERY[path]
+    shown = [name for each in command.get_params(ctx) for name in each.opts if name[:2] == "--"]
+    last = [name for name in LAST_OPTIONS if name in shown]
+    assert [name for name in shown if name != "--version"][-len(last) :] == last
 
 
 def test_the_help_of_the_program_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +194,7 @@ def test_help_is_a_command_too(path: str, capsys: pytest.CaptureFixture[str]) ->
         ("check examples/strip.yaml --no-opne", "--no-open"),
         ("evaluate x --data strip:1:4 --config line.yaml", "--config is now --line FILE"),
         ("train gate --data x --out y --split s.json", "--split is now --split-file"),
-        ("challenge a.png --address tcp://x:1", "--address is now the first argument, FILE"),
+        ("challenge a.png --address tcp://x:1", "--address is now the first argument, LINE"),
     ],
 )
 def test_a_slip_is_answered_with_the_right_word(
