@@ -119,9 +119,14 @@ class Reference(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the value unchanged, after checking what is there if it is a path."""
         text = str(value)
-        if self._is_path(text):
-            self.path.convert(self._to_path(text), param, ctx)
+        path = self.path_in(text)
+        if path is not None:
+            self.path.convert(path, param, ctx)
         return text
+
+    def path_in(self, text: str) -> Path | None:
+        """Return the path that a value is; None for a name."""
+        return Path(self._to_path(text)) if self._is_path(text) else None
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from edgeinspect.cli._input_path import shown_path
+from edgeinspect.cli._input_path import Reference, shown_path
 from edgeinspect.errors import OutputError, UsageError
 from edgeinspect.system import escape_name
 
@@ -85,11 +85,12 @@ class OutputPath(click.Path):
 
 
 def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
-    """Refuse an output that is a file which the same command reads.
+    """Refuse an output that is a file which the same command reads, or writes for another option.
 
     Raises:
-        UsageError: The command would replace its own input.
+        UsageError: The command would replace its own input or output.
     """
+    files: dict[Path, str] = {}
     for output, written in _paths_of(command, ctx, outputs=True):
         for source, read in _paths_of(command, ctx, outputs=False):
             if written.is_file() and read.is_file() and written.samefile(read):
@@ -97,6 +98,13 @@ def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
                     f"{shown_path(written)} is read as {source} and would be replaced by {output}. "
                     "Give another file"
                 )
+        if written in files:
+            raise UsageError(
+                f"{shown_path(written)} is given to {files[written]} and to {output}. "
+                "Give each a file of its own"
+            )
+        if written.suffix:  # several may share a folder
+            files[written] = output
 
 
 def refuse_failed_output(error: OSError, command: click.Command, ctx: click.Context) -> None:
@@ -122,6 +130,11 @@ def _paths_of(
 ) -> Iterator[tuple[str, Path]]:
     for param in command.params:
         value = ctx.params.get(param.name or "")
+        name = param.opts[0] if param.opts[0][0] == "-" else param.make_metavar(ctx).strip("[].")
         for each in value if isinstance(value, tuple) else (value,):
-            if isinstance(each, Path) and isinstance(param.type, OutputPath) is outputs:
-                yield param.opts[0] if param.opts[0][0] == "-" else param.make_metavar(ctx), each
+            if isinstance(param.type, Reference) and each is not None:
+                path = param.type.path_in(each)
+            else:
+                path = each if isinstance(each, Path) else None
+            if path is not None and isinstance(param.type, OutputPath) is outputs:
+                yield name, path

@@ -298,6 +298,21 @@ def test_a_command_does_not_replace_what_it_reads(
     assert ledger.path.read_bytes() == before
 
 
+def test_nor_a_model_that_it_reads_nor_what_another_option_writes(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = tmp_path / "net.onnx"
+    shutil.copy(files / NAMES[FileKind.ONNX], network)
+    before = network.read_bytes()
+    words = ["evaluate", str(network), "--data", str(files / NAMES[FileKind.FOLDER])]
+    assert main([*words, "--json-file", str(network)]) == 64
+    assert "is read as MODEL and would be replaced by --json-file" in capsys.readouterr().err
+    assert network.read_bytes() == before
+    both = str(tmp_path / "result.svg")
+    assert main(["bench", "--plot", both, "--json-file", both]) == 64
+    assert "is given to --plot and to --json-file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["export", "LEDGER", "--csv"], ["backup", "LEDGER"]])
 def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
     ledger: LedgerFixture, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
