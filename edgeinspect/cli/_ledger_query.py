@@ -203,10 +203,10 @@ def events_(
     """
     table = TextTable(
         Column("at", fixed=True),
-        number("epoch"),
         Column("what", fixed=True),
         Column("by", optional=True),
         "detail",
+        number("epoch", optional=True),
     )
     with closing(open_ledger(find_ledger_files(file)[0])) as database:
         for event in read_events(
@@ -224,7 +224,8 @@ def events_(
                     )
                 )
             else:
-                columns = (str(event.epoch), event.kind, event.actor, event.detail)
+                detail = "" if event.detail == "{}" else event.detail
+                columns = (event.kind, event.actor, detail, str(event.epoch))
                 table.add_row(format_time(event.at_utc_ns), *columns)
     if not as_json:
         print_table(table, empty=f"no events{_describe_period(since_utc_ns, until_utc_ns)}")

@@ -98,6 +98,9 @@ class TextTable:
             if _total(widths, hidden) <= width:
                 break
             hidden.add(i)
+        for i in optional:  # a narrow one may fit where a wide one did not
+            if self._has_content(i) and _total(widths, hidden - {i}) <= width:
+                hidden.discard(i)
         self._narrow(widths, hidden, width, _MIN_WIDTH)
         return widths, hidden
 

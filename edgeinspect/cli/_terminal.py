@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 import click
 import rich.console
+from rich.cells import cell_len
 from rich.segment import Segment
 
 from edgeinspect.system import escape_json, escape_lines
@@ -46,8 +48,29 @@ class Console(rich.console.Console):
 
 
 def echo(message: str = "", *, err: bool = False) -> None:
-    """Print one or more lines on stdout or stderr."""
-    click.echo(escape_lines(message), err=err)
+    """Print one or more lines on stdout or stderr; on a terminal they are wrapped between words."""
+    text = escape_lines(message)
+    if (sys.stderr if err else sys.stdout).isatty():
+        text = wrap_lines(text, Console(stderr=err).width)
+    click.echo(text, err=err)
+
+
+def wrap_lines(text: str, width: int) -> str:
+    """Wrap each line between words, with its own indent; a longer word, as a path, stays whole."""
+    return "\n".join(_wrap_line(line, width) for line in text.split("\n"))
+
+
+def _wrap_line(line: str, width: int) -> str:
+    if cell_len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def echo_json(body: bytes) -> None:

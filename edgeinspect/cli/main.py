@@ -384,17 +384,19 @@ def _print_error(message: str) -> None:
     """Print `edgeinspect: error: ...` on stderr; control characters are escaped."""
     from edgeinspect.system import escape_lines  # imported here: help must start fast
 
-    message = escape_lines(message)
+    prefix, message = "edgeinspect: error: ", escape_lines(message)
     try:
         if sys.stderr.isatty():
             from rich.text import Text
 
-            from edgeinspect.cli._terminal import Console
+            from edgeinspect.cli._terminal import Console, wrap_lines
 
-            text = Text.assemble(("edgeinspect: error: ", "bold red"), message)
-            Console(stderr=True).print(text, soft_wrap=True)
+            console = Console(stderr=True)
+            text = Text(wrap_lines(f"{prefix}{message}", console.width))
+            text.stylize("bold red", end=len(prefix))
+            console.print(text, soft_wrap=True)
         else:
-            print(f"edgeinspect: error: {message}", file=sys.stderr, flush=True)
+            print(f"{prefix}{message}", file=sys.stderr, flush=True)
     except OSError:  # stderr is closed; the exit code remains
         pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import click
 from rich.text import Text
@@ -12,6 +13,7 @@ from edgeinspect.cli._json_output import json_option
 from edgeinspect.cli._line_source import find_line_source, is_address
 from edgeinspect.cli._paths import LINE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
+from edgeinspect.cli._tables import terminal_width
 from edgeinspect.cli._terminal import Console, echo_json
 from edgeinspect.client import (
     LineVerifier,
@@ -29,6 +31,7 @@ from edgeinspect.wire import Heartbeat, Status
 NO_ANSWER_S = 1.5
 """Time without any message after which a line that never answered is reported."""
 _NO_ANSWER_REMEDY = "Is the line running, and is this its publish.verdicts?"
+_DETAIL_INDENT = 19
 _COLOR = {Decision.PASS: "green", Decision.REJECT: "bold red", Decision.NO_VERDICT: "yellow"}
 
 
@@ -142,7 +145,8 @@ class _MessagePrinter:
             if self._as_json:
                 echo_json(received.body)
             else:
-                self._console.print(_verdict_line(message), soft_wrap=True)
+                for line in _verdict_lines(message, terminal_width()):
+                    self._console.print(line, soft_wrap=True)
         elif isinstance(message, Heartbeat) and message.alarm != self._alarm:
             self.print_note(f"alarm: {message.alarm}" if message.alarm else "alarm cleared")
             self._alarm = message.alarm
@@ -155,31 +159,48 @@ class _MessagePrinter:
             )
 
 
-def _verdict_line(verdict: Verdict) -> Text:
-    """Return one verdict as one line."""
+def _verdict_lines(verdict: Verdict, width: int | None) -> Iterator[Text]:
+    """Yield one verdict as one line; where it is too long for a terminal, its details follow."""
+    head, details = _head(verdict), _details(verdict)
+    if width is None or head.cell_len + sum(2 + each.cell_len for each in details) <= width:
+        yield Text("  ").join((head, *details))
+        return
+    yield head
+    indent = Text(" " * _DETAIL_INDENT)
+    for line in Text("  ").join(details).wrap(Console(), max(1, width - _DETAIL_INDENT)):
+        line.rstrip()
+        yield indent + line
+
+
+def _head(verdict: Verdict) -> Text:
     _day, _, at_time = format_local(verdict.captured_at_utc_ns, "milliseconds").partition("T")
     text = Text.assemble(
         (at_time, "dim"),
         f" {verdict.seq:>7} {escape_line(verdict.camera):<8} ",
         (f"{verdict.decision.value:<10}", _COLOR[verdict.decision]),
-        f" {verdict.reason.value:<16}",
-        (f" {verdict.stages.total_us / 1000:6.1f} ms", "dim"),
+        f" {verdict.reason.value:<14}",
+        (f" {verdict.stages.total_us / 1000:5.1f} ms", "dim"),
     )
     if verdict.defect_prob is not None:
         text.append(f"  p {verdict.defect_prob:.2f}")
-    for region in verdict.regions[:3]:
-        if region.fatal:
-            text.append(
-                f"  {escape_line(region.class_name)} {region.area_mm2:.0f} mm² "
-                f"at {region.centroid_mm[0]:.0f},{region.centroid_mm[1]:.0f} mm",
-                style="red",
-            )
-    if verdict.part_id:
-        text.append(f"  part {escape_line(verdict.part_id)}")
-    if verdict.label:
-        text.append(f"  {escape_line(verdict.label)}", style="dim")
-    if verdict.detail:
-        text.append(f"  {escape_line(verdict.detail)}", style="dim")
-    if verdict.degraded:
-        text.append("  degraded", style="yellow")
     return text
+
+
+def _details(verdict: Verdict) -> list[Text]:
+    details = [
+        Text(
+            f"{escape_line(region.class_name)} {region.area_mm2:.0f} mm² "
+            f"at {region.centroid_mm[0]:.0f},{region.centroid_mm[1]:.0f} mm",
+            style="red",
+        )
+        for region in verdict.regions[:3]
+        if region.fatal
+    ]
+    if verdict.part_id:
+        details.append(Text(f"part {escape_line(verdict.part_id)}"))
+    details += [
+        Text(escape_line(each), style="dim") for each in (verdict.label, verdict.detail) if each
+    ]
+    if verdict.degraded:
+        details.append(Text("degraded", style="yellow"))
+    return details

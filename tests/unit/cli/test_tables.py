@@ -7,6 +7,7 @@ from rich.cells import cell_len
 
 from edgeinspect.cli import _tables
 from edgeinspect.cli._tables import Column, TextTable, format_number_of, number, print_table
+from edgeinspect.cli._terminal import wrap_lines
 
 LONG = "/var/lib/edgeinspect/archive/strip/2026-11-29/14/strip.top.1795963815215.204.png"
 
@@ -81,3 +82,31 @@ def test_counts_have_their_noun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert format_number_of(1_234_567, "frame") == "1234567 frames"
     monkeypatch.setattr(_tables.sys.stdout, "isatty", lambda: True, raising=False)
     assert format_number_of(1_234_567, "frame") == "1\u202f234\u202f567 frames"
+
+
+def test_a_narrow_column_is_shown_where_a_wide_one_does_not_fit() -> None:
+    table = TextTable(
+        Column("a", fixed=True),
+        Column("wide", fixed=True, optional=True),
+        number("n", optional=True),
+    )
+    table.add_row("x" * 30, "y" * 20, 7)
+    assert [line.plain for line in table.lines(40)] == [
+        f"a{' ' * 31}n",
+        f"{'x' * 30}  7",
+        "not shown for lack of width: wide",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrapped"),
+    [
+        ("a short line", "a short line"),
+        ("one two three four", "one two\n  three four"),
+        ("  line 3: budget_ms", "  line 3:\n    budget_ms"),
+        ("/a/long/path/name.png: no", "/a/long/path/name.png:\n  no"),
+        ("", ""),
+    ],
+)
+def test_lines_are_wrapped_between_words(text: str, wrapped: str) -> None:
+    assert wrap_lines(text, 12) == wrapped

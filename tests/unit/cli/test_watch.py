@@ -4,7 +4,10 @@ import socket
 
 import pytest
 
+from edgeinspect.cli import watch as watch_module
 from edgeinspect.cli.main import main
+from edgeinspect.domain import Decision, Reason
+from tests.archive_fixture import verdict
 
 
 def test_a_missing_answer_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +65,21 @@ def test_a_line_name_is_not_a_path(word: str, capsys: pytest.CaptureFixture[str]
 def test_a_folder_is_not_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", "/tmp", "--timeout", "1"]) == 78
     assert "/tmp: is a folder, not a line's file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("decision", Decision)
+@pytest.mark.parametrize("width", [80, None])
+def test_a_verdict_fits_the_terminal(decision: Decision, width: int | None) -> None:
+    reason = max(Reason, key=lambda each: len(each.value))
+    more = {"reason": reason, "part_id": "coil-7 " * 12, "label": "a.png", "detail": "not started"}
+    made = verdict(123_456, decision, **more)
+    lines = [line.plain for line in watch_module._verdict_lines(made, width)]
+    text = " ".join(" ".join(lines).split())
+    for word in (decision.value, reason.value, "part", "a.png", "not started", "+0"):
+        assert word in text
+    assert "scratch 10 mm² at 0,1 mm" in text or decision is not Decision.REJECT
+    assert lines[0][12] in "+-", "the time has its zone"
+    if width is None:
+        assert len(lines) == 1
+    else:
+        assert max(map(len, lines)) <= width
