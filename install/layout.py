@@ -167,10 +167,7 @@ def fill_environment(
     target: Path, prefix: str, environment: EnvironmentOptions, names: Iterable[str], wheel: Path
 ) -> None:
     """Create the environment from scratch, with these distributions and the wheel."""
-    if target.exists():
-        for path in target.iterdir():
-            if path.name != LOCAL:  # what was added there stays, as with a package
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    remove_environment(target)
     arguments = ["--without-pip"]
     if environment.system_packages:
         arguments.append("--system-site-packages")
@@ -188,6 +185,15 @@ def fill_environment(
     # A linked file is the environment's own: its time stays.
     wheels.compile_modules(python, site, target, prefix, jobs=0 if environment.link else 1)
     move_scripts(target, prefix)
+
+
+def remove_environment(target: Path) -> None:
+    """Remove an earlier environment, but not what was added to it on this PC."""
+    for path in target.iterdir() if target.exists() else ():
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        elif path.name != LOCAL:
+            shutil.rmtree(path)
 
 
 def copy_distribution(name: str, site: Path, scripts: Path, *, link: bool) -> None:

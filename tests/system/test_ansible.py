@@ -22,6 +22,7 @@ import yaml
 from tests import needs
 from tests.system.machine import Machine, missing_requirement
 from tests.system.test_systemd import leftovers, roomy_folder
+from tests.unit.test_install import make_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "install" / "ansible"
@@ -40,6 +41,7 @@ INVENTORY: dict[str, Any] = {
             "edgeinspect_line_template": f"{FOLDER}/inventory/templates/line.yaml.j2",
             "edgeinspect_line_hmi_template": "/inventory/hmi.yaml.j2",
             "edgeinspect_line_archive_template": f"{FOLDER}/inventory/templates/archive.yaml.j2",
+            "edgeinspect_line_wheels": ["/inventory/acme-1-py3-none-any.whl"],
             "edgeinspect_line_models": [{"name": "strip-gate", "version": 2}],
             "edgeinspect_line_ports": [{"port": 5590, "from": ["10.20.0.0/16", "fd00::/8"]}],
             "edgeinspect_line_ntp_servers": ["10.20.0.2"],
@@ -90,6 +92,7 @@ def machine() -> Iterator[Machine]:
         (inventory / "hosts.yaml").write_text(yaml.safe_dump(INVENTORY))
         (one.upper / "etc/prometheus/edgeinspect").mkdir(parents=True)
         (inventory / "hmi.yaml.j2").write_text(HMI)
+        make_wheel(inventory, "acme", "1", "numpy>=1")
         with one:
             yield one
     finally:
@@ -155,6 +158,9 @@ def test_a_bare_pc_becomes_an_inspecting_line(machine: Machine) -> None:
 
 
 def test_what_surrounds_the_line_is_set_up(machine: Machine) -> None:
+    added = machine.run("/opt/edgeinspect/bin/python -c 'import acme; print(acme.__file__)'")
+    assert added.startswith("/opt/edgeinspect/local/")
+    assert applied(machine)["additions"] == "acme==1"
     assert machine.show("edgeinspect-archive@press1", "ActiveState") == "active"
     assert machine.run(f"taskset -p {pid(machine)}").split()[-1] == "1"
     assert machine.show("edgeinspect-backup@press1.timer", "ActiveState") == "active"

@@ -214,6 +214,17 @@ def test_an_addition_that_needs_another_version_of_a_library_is_refused(
     assert imported(environment, "acme") == ""
 
 
+def test_an_installation_keeps_what_was_added_to_the_one_before(
+    environment: Path, tmp_path: Path
+) -> None:
+    wheel = make_wheel(tmp_path, "acme", "1")
+    assert pip(environment, "install", "--no-index", str(wheel)).returncode == 0
+    module("layout").remove_environment(environment)
+    assert [path.name for path in environment.iterdir()] == ["local"]
+    assert list(environment.glob("local/lib/python*/site-packages/acme.py"))
+    module("layout").remove_environment(tmp_path / "never")
+
+
 # -- bill of materials and licences ------------------------------------------------------
 
 
