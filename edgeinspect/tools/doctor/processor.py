@@ -84,7 +84,8 @@ def _check_realtime_limits(host: Host, config: LineConfig | None) -> Diagnostic:
         check,
         "; ".join(missing),
         "install -D -m 644 /usr/share/edgeinspect/drop-ins/realtime.conf "
-        f"{folder}/realtime.conf && systemctl daemon-reload",
+        f"{folder}/realtime.conf && systemctl daemon-reload && systemctl restart "
+        f"edgeinspect@{config.line}",
     )
 
 
