@@ -151,8 +151,8 @@ TASKS = (
     ),
     Task(
         "administrator",
-        "what needs a restart instead of a reload",
-        "howto/install#what-takes-effect-when",
+        "reload or restart after a change of the file",
+        "howto/install#reload-or-restart-after-a-change",
         "systemctl restart edgeinspect-gateway@NAME",
     ),
     Task("PLC engineer", "S7 gateway file", "howto/plc#run-a-gateway", "S7"),

@@ -257,7 +257,7 @@ def test_the_page_names_what_a_reload_takes() -> None:
 
 def test_a_service_that_takes_no_reload_is_restarted_in_the_page() -> None:
     page = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
-    table = page.partition("### What takes effect when")[2].partition("\n## ")[0]
+    table = page.partition("### Reload or restart after a change")[2].partition("\n## ")[0]
     for name in set(SERVICES) - {"edgeinspect-record@.service"}:  # follows the line's file
         command = "restart " + name.replace("@.service", "@NAME`")
         assert command in table, name
