@@ -16,7 +16,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests import needs
@@ -33,6 +33,12 @@ mount --rbind /dev $R/dev
 mount -t tmpfs -o mode=1777 tmpfs $R/dev/shm
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs $R/run
 mount -t tmpfs -o mode=1777 tmpfs $R/tmp
+# What the overlay does not show.
+while read -r path; do
+    mkdir -p "$R$path"
+    mount --bind "$path" "$R$path"
+    mount -o remount,bind,ro "$R$path"
+done < <(printf %s "$VISIBLE")
 cd $R; mkdir -p .old; pivot_root . .old; cd /
 umount -l /.old; rmdir /.old
 mount --make-rshared /   # as nspawn does: LoadCredential= needs it
@@ -120,18 +126,27 @@ def missing_requirement() -> str:
     return ""
 
 
+def _is_in_overlay(path: Path) -> bool:
+    """Return whether a machine sees a path; it has a /tmp of its own."""
+    return path.stat().st_dev == Path("/").stat().st_dev and not path.is_relative_to("/tmp")
+
+
 class Machine:
     """One booted machine. Use as a context; `run` and `start` are commands inside."""
 
-    def __init__(self, folder: Path, lower_root: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, lower_root: Path | None = None, visible: Iterable[Path] = ()
+    ) -> None:
         """Start nothing. `folder` must not be on an overlay file system.
 
         Args:
             folder: New; for all that the machine writes.
-            beneath: What this machine's root is taken to have besides.
+            lower_root: What this machine's root is taken to have besides.
+            visible: Folders of this machine to read, wherever they lie.
         """
         self.folder = folder
         self._lowers = [Path("/")] if lower_root is None else [lower_root, Path("/")]
+        self._bound = [path.resolve() for path in visible if not _is_in_overlay(path.resolve())]
         self.upper = folder / "upper"
         """The machine's own layer; may be filled before the boot."""
         for name in ("upper", "work", "root"):
@@ -178,6 +193,7 @@ class Machine:
                     **os.environ,
                     "D": str(self.folder),
                     "LOWER": ":".join(map(str, self._lowers)),
+                    "VISIBLE": "".join(f"{path}\n" for path in self._bound),
                 },
                 start_new_session=True,
             )
