@@ -15,11 +15,14 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from tests import needs
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _BOOT = """#!/bin/bash
 set -e
@@ -33,7 +36,7 @@ mount --rbind /dev $R/dev
 mount -t tmpfs -o mode=1777 tmpfs $R/dev/shm
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs $R/run
 mount -t tmpfs -o mode=1777 tmpfs $R/tmp
-# What the overlay does not show.
+# To read: what the overlay does not show.
 while read -r path; do
     mkdir -p "$R$path"
     mount --bind "$path" "$R$path"
@@ -126,27 +129,29 @@ def missing_requirement() -> str:
     return ""
 
 
-def _is_in_overlay(path: Path) -> bool:
-    """Return whether a machine sees a path; it has a /tmp of its own."""
-    return path.stat().st_dev == Path("/").stat().st_dev and not path.is_relative_to("/tmp")
+def _hidden_folders() -> list[Path]:
+    """Return the folders of the tree and of this Python that the overlay does not show."""
+    own, root_device = Path("/tmp"), Path("/").stat().st_dev
+    needed = {Path(each).resolve() for each in (ROOT, sys.prefix, sys.base_prefix, *sys.path)}
+    return [
+        path
+        for path in sorted(needed - {own})
+        if path.is_dir() and (path.stat().st_dev != root_device or path.is_relative_to(own))
+    ]
 
 
 class Machine:
     """One booted machine. Use as a context; `run` and `start` are commands inside."""
 
-    def __init__(
-        self, folder: Path, lower_root: Path | None = None, visible: Iterable[Path] = ()
-    ) -> None:
+    def __init__(self, folder: Path, lower_root: Path | None = None) -> None:
         """Start nothing. `folder` must not be on an overlay file system.
 
         Args:
             folder: New; for all that the machine writes.
             lower_root: What this machine's root is taken to have besides.
-            visible: Folders of this machine to read, wherever they lie.
         """
         self.folder = folder
         self._lowers = [Path("/")] if lower_root is None else [lower_root, Path("/")]
-        self._bound = [path.resolve() for path in visible if not _is_in_overlay(path.resolve())]
         self.upper = folder / "upper"
         """The machine's own layer; may be filled before the boot."""
         for name in ("upper", "work", "root"):
@@ -193,7 +198,7 @@ class Machine:
                     **os.environ,
                     "D": str(self.folder),
                     "LOWER": ":".join(map(str, self._lowers)),
-                    "VISIBLE": "".join(f"{path}\n" for path in self._bound),
+                    "VISIBLE": "".join(f"{path}\n" for path in _hidden_folders()),
                 },
                 start_new_session=True,
             )
