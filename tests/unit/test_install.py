@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -387,3 +388,22 @@ def test_scripts_and_records_name_the_prefix_alone(tmp_path: Path) -> None:
     assert (tmp_path / "bin" / "tool").read_text() == "#!/opt/edgeinspect/bin/python\nprint(1)\n"
     assert (tmp_path / "pyvenv.cfg").read_text() == "command = python -m venv /opt/edgeinspect\n"
     assert (info / "RECORD").read_text() == "../../../bin/tool,,\nthing.py,sha256=def,1\n"
+
+
+def test_models_are_whole_after_an_installation_that_was_interrupted(tmp_path: Path) -> None:
+    script = (ROOT / "install/debian/postinst").read_text(encoding="utf-8")
+    function = re.search(r"^seed_models\(\) \{\n.*?^\}\n", script, re.MULTILINE | re.DOTALL)
+    assert function is not None
+    store = tmp_path / "store"
+    shipped = tmp_path / "share/edgeinspect/engines/strip-gate/1"
+    shipped.mkdir(parents=True)
+    (shipped / "model.onnx").write_text("whole")
+    left = store / ".strip-gate.new/1"
+    left.mkdir(parents=True)
+    (left / "model.onnx").write_text("ha")
+    text = function[0].replace("/var/lib/edgeinspect/engines", str(store))
+    program = f"set -e; chown() {{ :; }}\n{text}seed_models"
+    subprocess.run(["sh", "-c", program], env=os.environ | {"PREFIX": str(tmp_path)}, check=True)
+    files = [path for path in store.rglob("*") if path.is_file()]
+    assert files == [store / "strip-gate/1/model.onnx"]
+    assert files[0].read_text() == "whole"
