@@ -9,6 +9,7 @@ finally (`__post_init__` included).
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -140,9 +141,7 @@ class ConfigValidator:
         Returns:
             The object, or `INVALID` with the faults added.
         """
-        kind = inspect.type_info(cls)
-        assert isinstance(kind, inspect.StructType)
-        plain = self._struct(node, kind, path, skip)
+        plain = self._struct(node, _struct_type(cls), path, skip)
         return INVALID if plain is INVALID else msgspec.convert(plain, cls)
 
     def _struct(
@@ -270,6 +269,13 @@ class ConfigValidator:
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{shorten(key)}" if path else shorten(key)
+
+
+@functools.cache
+def _struct_type(cls: type[msgspec.Struct]) -> inspect.StructType:
+    kind = inspect.type_info(cls)
+    assert isinstance(kind, inspect.StructType)
+    return kind
 
 
 def _default(entry: inspect.Field) -> Any:
