@@ -1,7 +1,7 @@
 """Distribution of the tests over processes: `make test ARGS='-n 2'`.
 
-Files of pure code run side by side, each file in one process. Those that measure time, or load the
-whole PC, follow in one process when the others have ended: beside other tests they fail at random.
+Files run side by side, each file in one process, those that take minutes first. Those that measure
+time follow in one process when the others have ended: beside other tests they fail at random.
 
 Source: pytest-xdist, `pytest_xdist_make_scheduler` and its LoadScopeScheduling.
 """
@@ -11,8 +11,14 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-SIDE_BY_SIDE = ("tests/unit/", "tests/contract/", "tests/fuzz/")
-"""Folders whose files may run beside each other. A new folder does not, until it is added here."""
+FIRST = (
+    "tests/system/test_ansible.py",
+    "tests/system/test_tutorial.py",
+    "tests/system/test_systemd.py",
+)
+"""Files that take minutes, on machines of their own or without a bound on time."""
+SIDE_BY_SIDE = (*FIRST, "tests/unit/", "tests/contract/", "tests/fuzz/")
+"""Files that may run beside others. A new folder may not, until it is added here."""
 BUT = (
     "tests/contract/test_plclinks.py",
     "tests/unit/cameras/test_folder_watch.py",
@@ -31,6 +37,9 @@ class SideBySideThenAlone(LoadScopeScheduling):  # type: ignore[misc]  # no type
         return path if path.startswith(SIDE_BY_SIDE) and path not in BUT else ALONE
 
     def _assign_work_unit(self, node: WorkerController) -> None:
+        for scope in reversed(FIRST):
+            if scope in self.workqueue:
+                self.workqueue.move_to_end(scope, last=False)
         if ALONE in self.workqueue:
             self.workqueue.move_to_end(ALONE)
         if list(self.workqueue) == [ALONE] and len(self.nodes) > 1:

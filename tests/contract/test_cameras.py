@@ -308,6 +308,7 @@ def test_a_reopened_camera_continues(case: CameraUnderTest, tmp_path: Path) -> N
     camera.close()
 
 
+@pytest.mark.slow
 def test_a_loss_is_reported(case: CameraUnderTest, tmp_path: Path) -> None:
     if case.how.lose is None:
         return  # it has no source to lose

@@ -22,6 +22,8 @@ import pytest
 
 from tests import needs, nvidia
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "edgeinspect" / "backends" / "_tensorrt" / "cuda.py"
 PYCUDA = "pycuda>=2024.1"
@@ -224,7 +226,6 @@ def test_used_names_are_found_in_the_source() -> None:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(COMPILE_S + 60)
 def test_compiled_pycuda_has_every_used_name(pycuda: Path, libcuda: Path) -> None:
     packages = (pycuda, *map(Path, filter(None, sys.path)))

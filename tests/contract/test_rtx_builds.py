@@ -22,6 +22,8 @@ from edgeinspect.learning.onnx_graphs import fp16
 from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, nvidia, quantized
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ENGINES = ROOT / "engines"
 VERSION = ("tensorrt-rtx-cu13-libs>=1.5,<2", "tensorrt-rtx-cu13-bindings>=1.5,<2")

@@ -22,6 +22,8 @@ import pytest
 from edgeinspect.backends._tensorrt.builder import LEGACY_NAMES
 from tests import needs, nvidia
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     ROOT / "edgeinspect" / "backends" / "trt.py",

@@ -82,6 +82,7 @@ def test_a_skip_is_a_skip(tmp_path: Path) -> None:
     assert "1 passed, 8 skipped, 1 xfailed" in outcomes(tmp_path, "", 0, "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_a_skip_is_a_failure_where_everything_is_required(tmp_path: Path, processes: str) -> None:
     text = outcomes(tmp_path, "all", 1, processes)

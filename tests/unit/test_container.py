@@ -24,6 +24,8 @@ import yaml
 
 from tests import needs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "install" / "container"
 SUPERVISOR = FOLDER / "supervisor.py"

@@ -154,6 +154,7 @@ def test_make_targets_of_the_readme_exist() -> None:
             assert f"\n{target}:" in makefile
 
 
+@pytest.mark.slow
 def test_generated_parts_are_up_to_date(reference: ModuleType) -> None:
     stale = [str(path.relative_to(ROOT)) for path in reference.stale()]
     assert not stale, f"run `python docs/make_reference.py`: {stale}"
@@ -203,6 +204,7 @@ def documented_camera() -> str:
     return block[1]
 
 
+@pytest.mark.slow
 def test_the_documented_camera_passes_ruff_and_mypy(tmp_path: Path) -> None:
     for package in ("ruff", "mypy"):
         needs.library(package)

@@ -13,6 +13,8 @@ from tests import needs
 
 needs.library("xdist")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFTEST = """
 from tests.parallel import SideBySideThenAlone

@@ -409,6 +409,7 @@ LEAVES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(LEAVES), VALUES)
 def test_any_value_anywhere_is_taken_or_refused(path: str, value: Any) -> None:

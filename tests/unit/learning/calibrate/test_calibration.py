@@ -165,6 +165,7 @@ def test_without_labels_agreement_is_checked(workspace: Path, tmp_path: Path) ->
     assert main(arguments(workspace, "broken", tmp_path)) == 65
 
 
+@pytest.mark.slow
 def test_two_calibrations_are_byte_identical_and_another_seed_is_not(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_resuming_after_kill_9_gives_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1800000000", "PYTHONPATH": str(ROOT)}

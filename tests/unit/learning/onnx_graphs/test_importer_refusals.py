@@ -150,6 +150,7 @@ def import_error(
     return err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "numbers"), [(8400, 5), (8400, 37), (5, 8400), (100, 92), (25200, 6), (300, 4)]
 )

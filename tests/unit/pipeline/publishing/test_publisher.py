@@ -174,6 +174,7 @@ def test_the_closing_thread_sends_unless_another_is_sending(publishing: Publishe
     assert seqs(publishing, 1) == [3]
 
 
+@pytest.mark.slow
 def test_a_subscription_that_comes_while_another_thread_sends_is_answered(
     publishing: PublisherHarness,
 ) -> None:

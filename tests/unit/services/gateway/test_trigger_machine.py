@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -394,4 +395,5 @@ class TriggerMachine(RuleBasedStateMachine):
 
 
 TestTriggerMachine = TriggerMachine.TestCase
+TestTriggerMachine.pytestmark = [pytest.mark.slow]
 TestTriggerMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -152,6 +152,7 @@ def login(
     return http_request(hmi_service.app, "/api/login", method="POST", headers=headers, body=body)
 
 
+@pytest.mark.slow
 def test_thirty_successful_logins_from_one_address(hmi_service: HmiService) -> None:
     assert [login(hmi_service, name=("anna", "otto")[i % 2]).status for i in range(30)] == [
         200
@@ -171,6 +172,7 @@ def test_known_browser_logs_in_despite_failures_at_its_address(
     assert own == [401] * 5 + [429], "a known browser is no place to guess from either"
 
 
+@pytest.mark.slow
 def test_fifty_concurrent_successful_logins(hmi_service: HmiService) -> None:
     """They wait for hashing; none is refused because of wrong passwords."""
     device_id: list[int] = []

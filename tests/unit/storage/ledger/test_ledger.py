@@ -1033,6 +1033,7 @@ def test_a_read_only_copy_is_read(ledger: LedgerFixture, tmp_path: Path) -> None
     assert verify_ledger(copy).is_consistent
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_locked_is_not_read(
     ledger: LedgerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,6 +134,7 @@ def test_the_library_mcap_reads_a_recording(tmp_path: Path) -> None:
     assert summary.statistics.message_count == 13
 
 
+@pytest.mark.slow
 def test_a_file_truncated_anywhere_is_read_up_to_there(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mcap"
     write(whole, range(1, 4), end=False)
