@@ -15,6 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIRE = os.environ.get("EDGEINSPECT_REQUIRE", "")
 """`all`: a component that is absent fails the tests that need it."""
 
+# Processes side by side with as many threads each as there are processors wait for each other:
+# training took ten times as long. Before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run of CI, so that a random failure does not hit an unrelated change.
 # No deadline, since PCs are busy.
 hypothesis.settings.register_profile("search", deadline=None)

@@ -1,6 +1,6 @@
 """Distribution of the tests over processes: `make test ARGS='-n 2'`.
 
-Files run side by side, each file in one process, those that take minutes first. Those that measure
+Files run side by side, each file in one process, those that take long first. Those that measure
 time follow in one process when the others have ended: beside other tests they fail at random.
 
 Source: pytest-xdist, `pytest_xdist_make_scheduler` and its LoadScopeScheduling.
@@ -15,8 +15,10 @@ FIRST = (
     "tests/system/test_ansible.py",
     "tests/system/test_tutorial.py",
     "tests/system/test_systemd.py",
+    "tests/system/test_hmi.py",
+    "tests/system/test_spare_pc.py",
 )
-"""Files that take minutes, on machines of their own or without a bound on time."""
+"""Files that take long, on machines of their own or without a bound on time."""
 SIDE_BY_SIDE = (*FIRST, "tests/unit/", "tests/contract/", "tests/fuzz/")
 """Files that may run beside others. A new folder may not, until it is added here."""
 BUT = (
