@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import structlog
 
 from edgeinspect.config import LineConfig
 from edgeinspect.domain import NS_PER_MS, Clock, model_name
-from edgeinspect.errors import StorageError
+from edgeinspect.errors import StorageError, TransientError
 from edgeinspect.pipeline.verdicts import VerdictCloser, restart_verdict
 from edgeinspect.ports import Camera, ImageFileCamera
 from edgeinspect.storage.ledger import LedgerTail, LedgerWriter, read_tail
@@ -42,6 +43,7 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
 
     Raises:
         StorageError: The spool was lost, and another program holds the ledger.
+        TransientError: The ledger changed before the spool was locked, as by a restore.
         SpoolError: It cannot be created, or another daemon holds it.
     """
     ledger = _ledger_path(config)
@@ -51,8 +53,8 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
     except StorageError:
         if not path.exists():  # ids would begin again, and their verdicts never be recorded
             raise
-        before = LedgerTail()
-    return Spool(
+        before, ledger = LedgerTail(), None
+    spool = Spool(
         path,
         line=config.line,
         slots=config.spool.slots,
@@ -61,6 +63,13 @@ def open_spool(config: LineConfig, clock: Clock) -> Spool:
         at_least_epoch=before.last_epoch,
         clean_shutdown=before.clean_shutdown,
     )
+    # A restore may have ended, and the previous daemon, before this one locked the spool.
+    with suppress(StorageError):
+        if ledger and read_tail(ledger) != before:
+            spool.release()
+            changed = "the ledger changed while the line was started"
+            raise TransientError(changed, where=str(ledger), remedy="Start the line again")
+    return spool
 
 
 def open_ledger(

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from edgeinspect.cli.ledger import ledger as ledger_cli
 from edgeinspect.cli.main import main
 from edgeinspect.config.loader import load_config
+from edgeinspect.config.schema import LineConfig
 from edgeinspect.domain.clock import NS_PER_MS, NS_PER_S
 from edgeinspect.domain.verdict import Decision
 from edgeinspect.errors import (
@@ -30,6 +31,7 @@ from edgeinspect.errors import (
     MissingExtraError,
     OutputError,
     StorageError,
+    TransientError,
     UsageError,
     exit_code_of,
 )
@@ -307,11 +309,7 @@ def test_a_tail_of_text_counts_as_damaged(tmp_path: Path) -> None:
     assert read_tail(path) == LedgerTail()
 
 
-def test_ids_do_not_restart_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
-    """After a power cut the spool is gone, and a backup may have the ledger."""
-    ledger = LedgerFixture(tmp_path)
-    ledger.add_verdicts(3)
-    ledger.writer.write_backlog()
+def line_config(tmp_path: Path) -> LineConfig:
     text = f"""
 schema: 1
 line: t
@@ -324,7 +322,37 @@ spool: {{folder: {tmp_path}}}
 ledger: {{folder: {tmp_path}}}
 """
     (tmp_path / "t.yaml").write_text(text)
-    config = load_config(tmp_path / "t.yaml").config
+    return load_config(tmp_path / "t.yaml").config
+
+
+def test_a_ledger_restored_during_the_start_is_not_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line found no ledger; then a restore put it there and released the spool."""
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3)
+    ledger.writer.write_backlog()
+    ledger.dispose()
+    ledger.spool_path.unlink()
+    config = line_config(tmp_path)
+    tails = [LedgerTail()]
+    monkeypatch.setattr(
+        "edgeinspect.pipeline.recovery.read_tail",
+        lambda path: tails.pop() if tails else read_tail(path),
+    )
+    with pytest.raises(TransientError, match="changed while the line was started"):
+        open_spool(config, ledger.clock)
+    spool = open_spool(config, ledger.clock)
+    assert spool.last_seq >= 3
+    spool.release()
+
+
+def test_ids_do_not_restart_while_another_program_holds_the_ledger(tmp_path: Path) -> None:
+    """After a power cut the spool is gone, and a backup may have the ledger."""
+    ledger = LedgerFixture(tmp_path)
+    ledger.add_verdicts(3)
+    ledger.writer.write_backlog()
+    config = line_config(tmp_path)
     ledger.dispose()
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
