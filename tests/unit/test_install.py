@@ -226,6 +226,21 @@ def test_an_installation_keeps_what_was_added_to_the_one_before(
     module("layout").remove_environment(tmp_path / "never")
 
 
+def test_the_page_names_every_extra_and_which_the_package_has() -> None:
+    requirements = module("requirements")
+    extras = set(requirements.configuration()["options.extras_require"])
+    page = (ROOT / "docs/howto/install.md").read_text(encoding="utf-8")
+    section = page.partition("## Extras and plugins")[2].partition("\n## ")[0]
+    (shipped,) = re.findall(r"^(.*) are in the package\.$", section, flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", shipped)) == set(requirements.EXTRAS)
+    rows = re.findall(r"^\| (`.*?) \| .*? \| (.*) \|$", section, flags=re.MULTILINE)
+    added = {name: adds for names, adds in rows for name in re.findall(r"`(\w+)`", names)}
+    assert set(added) == extras - {*requirements.EXTRAS, "package", "test", "dev", "docs"}
+    for name, adds in added.items():
+        (first, *_) = requirements.extra_requirements([name])
+        assert re.split(r"\W", first)[0] in adds, name
+
+
 # -- bill of materials and licences ------------------------------------------------------
 
 
