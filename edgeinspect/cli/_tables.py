@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from edgeinspect.cli._terminal import Console
+from edgeinspect.cli._terminal import THOUSANDS, Console
 from edgeinspect.system import escape_line, format_local
 
 MAX_SKIPPED_SHOWN = 20
@@ -177,7 +177,7 @@ def format_count(count: int) -> str:
     """Return a count; on a terminal with a narrow space between thousands."""
     if count < _GROUP_FROM or not sys.stdout.isatty():
         return str(count)
-    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{count:,}".replace(",", THOUSANDS)
 
 
 def format_number_of(count: int, singular: str, plural: str = "") -> str:

@@ -16,6 +16,9 @@ from rich.segment import Segment
 
 from edgeinspect.system import escape_json, escape_lines
 
+THOUSANDS = "\N{NARROW NO-BREAK SPACE}"
+"""Stands between thousands of a number on a terminal."""
+
 
 class Console(rich.console.Console):
     """Rich's console without markup, and with control characters escaped.
@@ -41,7 +44,8 @@ class Console(rich.console.Console):
     ) -> Iterable[Segment]:
         """Render with the text of each segment escaped."""
         for segment in super().render(renderable, options):
-            if segment.control or segment.text.isprintable():
+            # To Python a separator of thousands is as unprintable as an escape sequence.
+            if segment.control or segment.text.replace(THOUSANDS, "").isprintable():
                 yield segment
             else:
                 yield Segment(escape_lines(segment.text), segment.style)

@@ -14,7 +14,7 @@ from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
-from edgeinspect.cli._tables import format_number_of, print_text
+from edgeinspect.cli._tables import TextTable, format_number_of, number, print_table, print_text
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,14 +157,18 @@ def _print_comparison(paired: ComparisonDocument) -> None:
     ):
         if flips is not None:
             print_text(describe_discordant_pairs(name, flips))
-    for each in (
-        *paired.dice,
-        *([paired.auc] if paired.auc else []),
-    ):
-        plain = each.name in ("AUC", "mean")
-        name = each.name.replace("mean", "mean Dice") if plain else f"Dice of {each.name}"
-        between = f"{each.low:+.4f} to {each.high:+.4f}"
-        print_text(f"{name}: {each.a:.4f} to {each.b:.4f}, {each.difference:+.4f} ({between})")
+    table = TextTable("", number("A"), number("B"), number("B minus A"), "95 % interval")
+    for each in (*paired.dice, *([paired.auc] if paired.auc else [])):
+        plain = {"AUC": "AUC", "mean": "mean Dice"}
+        table.add_row(
+            plain.get(each.name, f"Dice of {each.name}"),
+            f"{each.a:.4f}",
+            f"{each.b:.4f}",
+            f"{each.difference:+.4f}",
+            f"{each.low:+.4f} to {each.high:+.4f}",
+        )
+    if len(table):
+        print_table(table)
     if paired.pixel_agreement_ratio is not None:
         print_text(f"same class on {100 * paired.pixel_agreement_ratio:.4f} % of the pixels")
     if paired.largest_prob_difference is not None:

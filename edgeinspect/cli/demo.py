@@ -131,16 +131,16 @@ def _outcome(result: DemoResult) -> DemoOutcome:
 
 def _progress_text(progress: DemoProgress) -> Text:
     """Return the progress line: stage, frames, verdicts so far."""
-    decisions = progress.decisions
+    decisions, digits = progress.decisions, len(str(progress.total))
     return Text.assemble(
-        (f"{progress.stage:<15}", "bold"),
-        f" {progress.done:>6}/{progress.total:<6} ",
+        (f"{progress.stage:<14}", "bold"),
+        f" {progress.done:>{digits}}/{progress.total}  ",
         ("pass ", "dim"),
-        (f"{decisions['PASS']:<6}", "green"),
+        (f"{decisions['PASS']:<5}", "green"),
         ("reject ", "dim"),
-        (f"{decisions['REJECT']:<6}", "red"),
+        (f"{decisions['REJECT']:<5}", "red"),
         ("no verdict ", "dim"),
-        (f"{decisions['NO_VERDICT']:<6}", "yellow"),
+        (f"{decisions['NO_VERDICT']:<5}", "yellow"),
         ("p50 ", "dim"),
         f"{progress.latency_p50_us / 1000:.1f} ms  ",
         (progress.last_reject, "red"),

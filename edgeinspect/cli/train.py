@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -16,10 +17,20 @@ from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, STORE_FOL
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results.learning import TrainedModel, TrainingOutcome
-from edgeinspect.cli._tables import print_facts, print_text, skipped_image_lines
+from edgeinspect.cli._tables import (
+    TextTable,
+    number,
+    print_facts,
+    print_table,
+    print_text,
+    skipped_image_lines,
+)
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.registry import is_installed
+
+if TYPE_CHECKING:
+    from edgeinspect.learning.train.architecture_comparison import ArchitectureComparison
 
 _THREADS = click.option(
     "--threads",
@@ -295,7 +306,40 @@ def _compare(names: list[str], options: dict[str, Any], as_json: bool) -> None:
         skipped={},
         comparison=str(config.out / "comparison.json"),
     )
-    print_result(outcome, as_json, lambda _outcome: echo(comparison.to_markdown()))
+    print_result(outcome, as_json, lambda _outcome: _show_comparison(comparison, config.out))
+
+
+def _show_comparison(comparison: ArchitectureComparison, out: Path) -> None:
+    table = TextTable(
+        "network",
+        number("escape"),
+        number("overkill"),
+        number("accuracy"),
+        number("AUC"),
+        number("FP32 ms"),
+        number("INT8 ms"),
+        number("INT8 accuracy", optional=True),
+        number("parameters", optional=True),
+        number("GMAC", optional=True),
+    )
+    for row in comparison.rows:
+        fp32, int8 = row.fp32, row.int8
+        table.add_row(
+            row.name,
+            *(str(each).partition(" (")[0] for each in (fp32.escape, fp32.overkill, fp32.accuracy)),
+            f"{fp32.auc:.4f}",
+            f"{fp32.latency_ms:.2f}",
+            f"{int8.latency_ms:.2f}" if int8 else "-",
+            str(int8.accuracy).partition(" (")[0] if int8 else "-",
+            f"{row.parameters / 1e6:.2f} M",
+            f"{row.gmac:.2f}",
+        )
+    print_table(table)
+    print_text(comparison.conditions)
+    for row in comparison.rows:
+        if row.note:
+            print_text(f"{row.name}: no INT8: {row.note}")
+    print_text(f"with intervals: {out / 'comparison.md'}")
 
 
 def _plan(kind: str, options: dict[str, Any]) -> Any:

@@ -122,7 +122,8 @@ def export_dataset(
         )
     notes = [note for note in data.notes if "so none is used" not in note]
     if without_mask:
-        notes.append(f"{without_mask} rejects are skipped: they have no mask")
+        are = "reject is" if without_mask == 1 else "rejects are"
+        notes.append(f"{without_mask} {are} skipped for want of a mask")
     data = replace(data, samples=tuple(kept), has_masks=True)
     write_dataset(data, out, layout, progress)
     write_atomic(

@@ -169,7 +169,8 @@ def archive_dataset(
     bare = sum(sample.is_defective and sample.mask is None for sample in samples)
     bad = sum(sample.is_defective for sample in samples)
     notes = [f"{count} frames are skipped: {why}" for why, count in skipped.items()]
-    notes.append(f"labels are the line's own verdicts, except for {len(corrections)} corrections")
+    corrected = f", except for {len(corrections)} corrections" if corrections else ""
+    notes.append(f"labels are the line's own verdicts{corrected}")
     if 0 < bare < bad:
         notes.append(f"{bare} of {bad} defective frames have no mask, so masks are not used")
     return Dataset(

@@ -108,7 +108,6 @@ class ArchitectureComparison:
 
     def to_markdown(self) -> str:
         """Return the table and the meaning of its columns."""
-        height, width, channels = self.frame
         lines = [
             "| network | accuracy | escape | overkill | AUC | parameters | GMAC | "
             "FP32 ms | INT8 ms | INT8 accuracy |",
@@ -129,14 +128,19 @@ class ArchitectureComparison:
                 int8.accuracy if int8 else "-",
             )
             lines.append("| " + " | ".join(map(str, cells)) + " |")
-        lines.append("")
-        lines.append(
-            f"On {self.pictures} test images, {self.defective} of them defective; in brackets "
-            "95 % intervals (Wilson). Thresholds from the validation split. Latency: median of "
-            f"one {height}x{width}x{channels} frame, backend `{self.backend}`, on this machine."
-        )
+        lines += ["", f"{self.conditions} In brackets 95 % intervals (Wilson)."]
         lines += [f"- {row.name}: no INT8: {row.note}" for row in self.rows if row.note]
         return "\n".join(lines) + "\n"
+
+    @property
+    def conditions(self) -> str:
+        """On what, and how, the figures were measured."""
+        height, width, channels = self.frame
+        return (
+            f"On {self.pictures} test images, {self.defective} of them defective. Thresholds from "
+            f"the validation split. Latency: median of one {height}x{width}x{channels} frame, "
+            f"backend `{self.backend}`, on this machine."
+        )
 
 
 def train_and_compare_gates(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from rich.cells import cell_len
 
@@ -110,3 +112,13 @@ def test_a_narrow_column_is_shown_where_a_wide_one_does_not_fit() -> None:
 )
 def test_lines_are_wrapped_between_words(text: str, wrapped: str) -> None:
     assert wrap_lines(text, 12) == wrapped
+
+
+def test_thousands_are_separated_and_control_characters_escaped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    table = TextTable(number("n"), "name")
+    table.add_row(1_234_567, "a\x1b[2J")
+    print_table(table)
+    assert capsys.readouterr().out.splitlines()[1] == "1\u202f234\u202f567  a\\x1b[2J"

@@ -79,7 +79,10 @@ def compare_overlap(
     seed: int,
     rounds: int,
 ) -> tuple[tuple[PairedDifference, ...], tuple[PairedDifference, ...]]:
-    """Compare Dice and IoU, with intervals from one bootstrap over the images."""
+    """Compare Dice and IoU, with intervals from one bootstrap over the images.
+
+    Of background and the classes that are labelled or predicted; nothing if no defect is labelled.
+    """
     counts_a, counts_b = _pixel_counts(results_a), _pixel_counts(results_b)
     if counts_a is None or counts_b is None:
         return (), ()
@@ -95,9 +98,13 @@ def compare_overlap(
     hit, true, predicted = sums[:, :, 0], sums[:, :, 1], sums[:, :, 2]  # (R+1, 2, K+1)
     dice = 2 * hit / np.maximum(1, true + predicted)
     iou = hit / np.maximum(1, true + predicted - hit)
+    if not true[0, :, 1:].any():
+        return (), ()
+    shown = [0, *(1 + np.flatnonzero((true + predicted)[0, :, 1:].any(axis=0))).tolist()]
+    names = ["background", *classes]
     return (
-        _bootstrap_differences(dice[:, :, 1:], list(classes)),
-        _bootstrap_differences(iou, ["background", *classes]),
+        _bootstrap_differences(dice[:, :, shown[1:]], [names[column] for column in shown[1:]]),
+        _bootstrap_differences(iou[:, :, shown], [names[column] for column in shown]),
     )
 
 

@@ -147,7 +147,8 @@ def segmentation_scores(
     return {
         "dice": {row.name: _rounded(row.dice) for row in defects},
         "dice_at_stride": {
-            row.name: round(dice, 4) for row, dice in zip(defects, dice_at_stride[1:], strict=True)
+            row.name: None if row.dice is None else round(dice, 4)
+            for row, dice in zip(defects, dice_at_stride[1:], strict=True)
         },
         "iou": {row.name: _rounded(row.iou) for row in metrics.classes},
         "miou": _rounded(metrics.miou),

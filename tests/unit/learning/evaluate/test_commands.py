@@ -142,7 +142,7 @@ def test_the_same_call_gives_the_same_bytes(mixed: Path, tmp_path: Path) -> None
         (["evaluate", "tiny-gate", "--data", "SET", "--cost-escape", "5"], 64, "go together"),
         (["evaluate", "tiny-gate", "--data", "SET", "--gate", "tiny-gate"], 64, "--gate goes"),
         (["evaluate", "tiny-gate", "--data", "SET", "--line", "SET/no.yaml"], 78, "no.yaml"),
-        (["evaluate", "tiny-gate", "--data", "SET", "--json-file", "/proc/x.json"], 65, "written"),
+        (["evaluate", "tiny-gate", "--data", "SET", "--json-file", "/proc/x.json"], 73, "written"),
         (["evaluate", "tiny-gate", "--data", "strip:1"], 64, "strip:SEED:COUNT"),
         (["compare", "tiny-gate", "tiny-seg", "--data", "SET"], 64, "cannot be compared"),
     ],

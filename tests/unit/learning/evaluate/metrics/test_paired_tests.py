@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.learning.evaluate.metrics.paired_tests import mcnemar_p_value
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
+from edgeinspect.learning.evaluate.metrics.paired_tests import compare_overlap, mcnemar_p_value
 
 
 @settings(deadline=None)
@@ -21,3 +26,17 @@ def test_mcnemar_against_all_outcomes(only_a: int, only_b: int) -> None:
 def test_mcnemar_is_right_where_floats_overflow() -> None:
     assert mcnemar_p_value(2000, 2000) == pytest.approx(1.0)
     assert 0 <= mcnemar_p_value(0, 3000) < 1e-300
+
+
+def _result(confusion: list[list[int]]) -> FrameResult:
+    return cast("FrameResult", SimpleNamespace(confusion=np.array(confusion)))
+
+
+def test_overlap_is_compared_only_where_it_is_defined() -> None:
+    seen = _result([[90, 0, 0], [2, 8, 0], [0, 0, 0]])
+    dice, iou = compare_overlap([seen] * 4, [seen] * 4, ("a", "b"), seed=1, rounds=100)
+    assert [each.name for each in dice] == ["a", "mean"]
+    assert [each.name for each in iou] == ["background", "a", "mean"]
+    assert dice[1].a == dice[0].a == pytest.approx(16 / 18)
+    clean = _result([[90, 10, 0], [0, 0, 0], [0, 0, 0]])
+    assert compare_overlap([clean] * 4, [clean] * 4, ("a", "b"), seed=1, rounds=100) == ((), ())
