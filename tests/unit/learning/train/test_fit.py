@@ -219,7 +219,7 @@ def test_the_best_weights_are_kept_and_patience_stops(strips: ImageArrays) -> No
 def test_a_run_resumes_only_with_the_same_settings(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.save(folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=False))
-    with pytest.raises(DataError, match="--resume"):
+    with pytest.raises(OutputError, match="--resume"):
         folder.start_or_resume({"steps": 5, "recipe": {"batch": 2}}, resume=False)
     with pytest.raises(DataError, match=r"recipe\.batch was 2, is 3"):
         folder.start_or_resume({"steps": 5, "recipe": {"batch": 3}}, resume=True)
