@@ -139,3 +139,24 @@ def test_a_broken_module_of_another_package_is_named_and_stops_no_listing(
     assert registry.missing_reason("camera", "broken") == expected
     with pytest.raises(ImportError, match="acme_broken: ValueError"):
         registry.load_plugin("camera", "broken")
+
+
+def test_every_extra_that_a_text_names_exists() -> None:
+    root = Path(__file__).parents[2]
+    setup = (root / "setup.cfg").read_text(encoding="utf-8")
+    section = setup.partition("[options.extras_require]")[2].partition("# --- pytest")[0]
+    extras = set(re.findall(r"^(\w+) =$", section, re.MULTILINE))
+    assert {"cpu", "hmi", "plc"} <= extras
+    places = [*root.glob("edgeinspect/**/*.py"), *root.glob("docs/**/*.md"), root / "README.md"]
+    named = {
+        name: path
+        for path in places
+        for names in re.findall(
+            r"edgeinspect\[([\w,]+)\]|\bextras? ['`](\w+)['`]", path.read_text(encoding="utf-8")
+        )
+        for group in names
+        for name in group.split(",")
+        if name
+    }
+    assert {"cpu", "zoo"} <= named.keys()
+    assert {name: path for name, path in named.items() if name not in extras} == {}

@@ -56,7 +56,7 @@ def test_a_configured_line_with_its_own_images(tmp_path: Path) -> None:
     ("words", "code"),
     [
         (["--images", "/nowhere"], 65),
-        (["--json-file", "/nowhere/x.json"], 65),
+        (["--json-file", "/nowhere/x.json"], 73),
         (["--options", "--budget-search"], 64),
         (["--load", "1.5"], 64),
         (["/nowhere.yaml"], 78),
