@@ -36,8 +36,9 @@ def backup(file: Path, target: Path, as_json: bool) -> None:
     """Copy the ledger while the line runs, and verify the copy.
 
     LEDGER is the line's file, or its ledger; TO a file or a folder. The copy is one file of one
-    instant. An older one of its name is replaced once it is verified. Ends with 65 if the ledger
-    is damaged.
+    instant. An older one of its name is replaced once it is verified. Verdicts that `verify`
+    finds wrong are copied as they are, and an older copy without any is kept as TO.consistent.
+    Ends with 65 if the file itself is damaged.
     """
     path, _spool = find_ledger_files(file)
     copy = back_up_ledger(path, target / path.name if target.is_dir() else target)
@@ -120,4 +121,8 @@ def _show_copy(result: LedgerCopyResult) -> None:
             "line may have given them after the backup"
         )
     if not result.holds:
-        echo("The ledger itself has problems, which `edgeinspect ledger verify` lists.", err=True)
+        echo(
+            "The ledger itself has problems, which `edgeinspect ledger verify` lists. "
+            "The last copy without any is kept, with the ending .consistent.",
+            err=True,
+        )

@@ -17,6 +17,7 @@ from edgeinspect.cli._input_path import Reference, shown_path
 from edgeinspect.errors import OutputError, UsageError
 from edgeinspect.system import escape_name
 
+_SQLITE = b"SQLite format 3\0"
 _OUTPUT_REMEDY = "Check the path, and the rights of this user"
 
 
@@ -84,20 +85,36 @@ class OutputPath(click.Path):
         return ""
 
 
+def _is_database(path: Path) -> bool:
+    """Return whether a file is SQLite's; a ledger may be named by the line's file alone."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
+
+
 def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
     """Refuse an output that is a file which the same command reads, or writes for another option.
 
     Raises:
         UsageError: The command would replace its own input or output.
+        OutputError: It would write a file over a database.
     """
     files: dict[Path, str] = {}
-    for output, written in _paths_of(command, ctx, outputs=True):
-        for source, read in _paths_of(command, ctx, outputs=False):
+    for output, written, kind in _paths_of(command, ctx, outputs=True):
+        for source, read, _kind in _paths_of(command, ctx, outputs=False):
             if written.is_file() and read.is_file() and written.samefile(read):
                 raise UsageError(
                     f"{shown_path(written)} is read as {source} and would be replaced by {output}. "
                     "Give another file"
                 )
+        if isinstance(kind, OutputPath) and kind.is_folder is False and _is_database(written):
+            raise OutputError(
+                f"is a database, as ledgers are, which {output} would replace",
+                where=shown_path(written),
+                remedy="Give another file",
+            )
         if written in files:
             raise UsageError(
                 f"{shown_path(written)} is given to {files[written]} and to {output}. "
@@ -116,7 +133,7 @@ def refuse_failed_output(error: OSError, command: click.Command, ctx: click.Cont
     if not isinstance(error.filename, (str, bytes, os.PathLike)):
         return
     failed = Path(os.fsdecode(error.filename)).absolute()
-    for _option, written in _paths_of(command, ctx, outputs=True):
+    for _option, written, _kind in _paths_of(command, ctx, outputs=True):
         if failed.is_relative_to(written.absolute()):
             raise OutputError(
                 f"cannot be written: {error.strerror or error}",
@@ -127,7 +144,7 @@ def refuse_failed_output(error: OSError, command: click.Command, ctx: click.Cont
 
 def _paths_of(
     command: click.Command, ctx: click.Context, *, outputs: bool
-) -> Iterator[tuple[str, Path]]:
+) -> Iterator[tuple[str, Path, click.ParamType[Any]]]:
     for param in command.params:
         value = ctx.params.get(param.name or "")
         name = param.opts[0] if param.opts[0][0] == "-" else param.make_metavar(ctx).strip("[].")
@@ -137,4 +154,4 @@ def _paths_of(
             else:
                 path = each if isinstance(each, Path) else None
             if path is not None and isinstance(param.type, OutputPath) is outputs:
-                yield name, path
+                yield name, path, param.type

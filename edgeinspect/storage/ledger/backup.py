@@ -61,7 +61,8 @@ def back_up_ledger(path: Path, target: Path) -> LedgerCopy:
 
     Args:
         path: The ledger. It is only read; the daemon does not wait.
-        target: The backup. A file of this name is replaced once the new one is verified.
+        target: The backup. A file of this name is replaced once the new one is verified. If
+            the ledger has problems and that file has none, it is kept, as `target`.consistent.
 
     Raises:
         DataError: There is no ledger, it is damaged, or of another version.
@@ -71,7 +72,22 @@ def back_up_ledger(path: Path, target: Path) -> LedgerCopy:
     if target.exists() and path.exists() and target.samefile(path):
         raise UsageError("this is the ledger itself", where=str(target))
     with _new_copy(path, target) as copy:
-        return _describe(copy, target)
+        found = _describe(copy, target)
+        if not found.report.is_consistent and target.exists() and _is_consistent(target):
+            os.replace(target, consistent_copy(target))
+        return found
+
+
+def consistent_copy(target: Path) -> Path:
+    """Return where the last backup without problems is kept."""
+    return target.with_name(f"{target.name}.consistent")
+
+
+def _is_consistent(path: Path) -> bool:
+    try:
+        return verify_ledger(path).is_consistent
+    except DataError:
+        return False
 
 
 def restore_ledger(

@@ -313,6 +313,21 @@ def test_nor_a_model_that_it_reads_nor_what_another_option_writes(
     assert "is given to --plot and to --json-file" in capsys.readouterr().err
 
 
+def test_nor_a_database_that_the_line_file_only_names(
+    ledger: LedgerFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.add_verdicts(2)
+    assert ledger.writer.write_backlog()
+    line = ledger.folder / "line.yaml"
+    line.write_text(
+        f"line: {ledger.path.name.split('.')[0]}\nledger: {{folder: {ledger.folder}}}\n"
+    )
+    before = ledger.path.read_bytes()
+    assert main(["ledger", "export", str(line), "--csv", str(ledger.path)]) == 73
+    assert "is a database" in capsys.readouterr().err
+    assert ledger.path.read_bytes() == before
+
+
 @pytest.mark.parametrize("words", [["export", "LEDGER", "--csv"], ["backup", "LEDGER"]])
 def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
     ledger: LedgerFixture, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]

@@ -159,6 +159,19 @@ def test_a_gap_of_the_ledger_is_saved_and_reported(ledger: LedgerFixture, tmp_pa
     assert copy.path.exists()
 
 
+def test_the_last_backup_without_problems_is_kept(ledger: LedgerFixture, tmp_path: Path) -> None:
+    ledger.add_verdicts(10)
+    assert ledger.writer.write_backlog()
+    target = tmp_path / "b.sqlite"
+    back_up_ledger(ledger.path, target)
+    before = target.read_bytes()
+    ledger.execute("DELETE FROM verdicts WHERE seq = 5")
+    for _night in range(2):
+        assert back_up_ledger(ledger.path, target).report.problems
+        assert (tmp_path / "b.sqlite.consistent").read_bytes() == before
+        assert not verify_ledger(target).is_consistent
+
+
 # -- restore ------------------------------------------------------------------------------
 
 
