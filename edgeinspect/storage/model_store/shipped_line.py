@@ -26,7 +26,7 @@ engines:
   segmenter: {{type: {backend}, model: {segmenter}}}
 optics: {{mm_per_px_x: 0.5, mm_per_px_y: 0.5}}
 decide: {decide}
-publish: {{verdicts: "tcp://127.0.0.1:*", replay: "tcp://127.0.0.1:*", heartbeat_ms: 50}}
+publish: {{heartbeat_ms: 50}}
 spool: {{folder: {folder}}}
 """
 
