@@ -41,17 +41,19 @@ class LedgerFixture:
         keep_days: float = 100,
         max_mib: float = 1000,
         utc_offset_ns: int = 0,
+        line: str = "t",
     ) -> None:
         self.folder = folder
+        self.line = line
         self.clock = ManualClock()
         self.clock.utc_offset_ns += utc_offset_ns
-        self.path = folder / "t.ledger.sqlite"
-        self.spool_path = folder / "t.spool"
+        self.path = folder / f"{line}.ledger.sqlite"
+        self.spool_path = folder / f"{line}.spool"
         self.calibration: str | None = "entropy-1"
         before = read_tail(self.path)
         self.spool = Spool(
             self.spool_path,
-            line="t",
+            line=self.line,
             slots=slots,
             utc_ns=self.clock.utc_ns(),
             at_least_seq=before.last_seq,
@@ -103,7 +105,7 @@ class LedgerFixture:
     ) -> Verdict:
         reject = decision is Decision.REJECT
         return Verdict(
-            line="t",
+            line=self.line,
             camera="top",
             epoch=self.spool.epoch if epoch is None else epoch,
             seq=seq,

@@ -9,7 +9,7 @@ import click
 
 from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._json_output import json_option, print_result
-from edgeinspect.cli._options import STORE, parse_size
+from edgeinspect.cli._options import NEW_STORE, parse_size
 from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
 from edgeinspect.cli._results.models import ModelImport
@@ -63,7 +63,7 @@ _MAX_SIDE_PX = 65_536
     type=IMAGES_FOLDER,
     help="Images on which both graphs must agree.",
 )
-@STORE
+@NEW_STORE
 @click.option(
     "--input-layout",
     "layout",

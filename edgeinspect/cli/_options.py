@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from edgeinspect.cli._command import Option
-from edgeinspect.cli._paths import STORE_FOLDER
+from edgeinspect.cli._paths import NEW_STORE_FOLDER, STORE_FOLDER
 from edgeinspect.cli._ranges import INT64_MAX, FiniteRange, IntRange
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
@@ -17,11 +17,18 @@ from edgeinspect.system import format_local, is_short_decimal, parse_time
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def store_option(callback: Callable[..., Any] | None = None) -> Callable[[Command], Command]:
-    """Return the option `--store`; `callback` changes the folder, as in click."""
+def store_option(
+    callback: Callable[..., Any] | None = None, *, is_made: bool = False
+) -> Callable[[Command], Command]:
+    """Return the option `--store`.
+
+    Args:
+        callback: Changes the folder, as in click.
+        is_made: The command makes a missing folder.
+    """
     return click.option(
         "--store",
-        type=STORE_FOLDER,
+        type=NEW_STORE_FOLDER if is_made else STORE_FOLDER,
         callback=callback,
         metavar="FOLDER",
         help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
@@ -51,6 +58,7 @@ OVERRIDES = click.option(
     help="Replace one value of the configuration, as budget_ms=200. Repeatable.",
 )
 STORE = store_option()
+NEW_STORE = store_option(is_made=True)
 SEED = click.option(
     "--seed",
     default=1,

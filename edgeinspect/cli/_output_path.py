@@ -28,22 +28,33 @@ class OutputPath(click.Path):
         is_folder: It is a folder; otherwise a file. None: either; a folder with a final `/` is
             made.
         makes_folders: The command makes missing folders above it.
+        takes_dash: `-` is the standard output.
     """
 
-    def __init__(self, *, is_folder: bool | None, makes_folders: bool = False) -> None:
-        super().__init__(path_type=Path, allow_dash=is_folder is False)
+    def __init__(
+        self, *, is_folder: bool | None, makes_folders: bool = False, takes_dash: bool = False
+    ) -> None:
+        super().__init__(path_type=Path, allow_dash=takes_dash)
         self.is_folder = is_folder
         self.makes_folders = makes_folders
+        self.takes_dash = takes_dash
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, after checking that it can be written.
 
         Raises:
             OutputError: It cannot be written; checked before the command's work, not after.
+            UsageError: It is `-`, and the command does not write to the standard output.
         """
         path = Path(value)
-        if path == Path("-"):
+        if value == "-" and self.takes_dash:
             return path
+        if value == "-":
+            raise UsageError(
+                "this is not written to the standard output",
+                where="-",
+                remedy="Give a path; ./- for a file of this name",
+            )
         where = shown_path(path)
         try:
             problem = self._problem(path, names_folder=str(value).endswith(os.sep))
@@ -64,7 +75,8 @@ class OutputPath(click.Path):
             if self.is_folder:
                 return "is a file; a folder is written here"
             if path.exists() and not path.is_file():
-                return "is a device or a pipe, which a file would replace; - is the standard output"
+                hint = "; - is the standard output" if self.takes_dash else ""
+                return f"is a device or a pipe, which a file would replace{hint}"
             is_writable = os.access(path, os.W_OK) or not path.exists()
             return "" if is_writable else "cannot be written: no permission"
         if names_folder and self.is_folder is False:

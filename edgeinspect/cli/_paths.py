@@ -164,12 +164,15 @@ CORRECTIONS = InputPath(
     what="a CSV file of corrections",
     hint="Give the labels.csv that an export wrote, filled in",
 )
-STORE_FOLDER = InputPath(
-    FileKind.STORE,
-    FileKind.FOLDER,
-    error=ModelError,
-    hint="Give the folder that holds NAME/VERSION/",
-    may_be_missing=True,
+STORE_FOLDER, NEW_STORE_FOLDER = (
+    InputPath(
+        FileKind.STORE,
+        FileKind.FOLDER,
+        error=ModelError,
+        hint="Give the folder that holds NAME/VERSION/",
+        may_be_missing=is_made,
+    )
+    for is_made in (False, True)
 )
 _MODEL_PATH = InputPath(
     FileKind.MODEL,
@@ -210,6 +213,7 @@ BUILD_TARGET = Reference(
     lambda text: _is_model_path(text) or text.endswith((*_YAML_SUFFIXES, ".plan")),
 )
 OUTPUT_FILE = OutputPath(is_folder=False)
+OUTPUT_FILE_OR_STDOUT = OutputPath(is_folder=False, takes_dash=True)
 NESTED_OUTPUT_FILE = OutputPath(is_folder=False, makes_folders=True)
 OUTPUT_FOLDER = OutputPath(is_folder=True)
 OUTPUT_PATH = OutputPath(is_folder=None)

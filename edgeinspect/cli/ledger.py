@@ -69,7 +69,7 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     path, its_spool = find_ledger_files(file)
     spool = spool or its_spool
     if spool is None:
-        echo("Without --spool only the ledger is checked.", err=True)
+        echo("Without a spool only the ledger is checked.", err=True)
     with progress_bar("verifying") as progress:
         report = verify_ledger(path, spool, progress)
     result = LedgerVerification(

@@ -357,10 +357,11 @@ def _pause_before_retry() -> None:
 def _report_lost_output(error: OSError) -> int:
     """Report that stdout does not take what was printed."""
     reason = "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)
-    passing = ". This may be temporary: try again" if is_transient(error) else ""
+    # Results are printed at the end: to repeat a restore or a promotion would be wrong.
     return _report_error(
-        f"{_STDOUT}: cannot be written: {reason}{passing}",
-        EXIT_TEMPFAIL if passing else EXIT_CANTCREAT,
+        f"{_STDOUT}: cannot be written: {reason}. What the command did is done; only what it "
+        "prints is lost",
+        EXIT_TEMPFAIL if is_transient(error) else EXIT_CANTCREAT,
     )
 
 

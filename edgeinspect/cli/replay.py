@@ -11,7 +11,7 @@ import click
 
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_json
-from edgeinspect.cli._paths import OUTPUT_FILE, OUTPUT_FOLDER, RECORDING, STORE_FOLDER
+from edgeinspect.cli._paths import OUTPUT_FILE_OR_STDOUT, OUTPUT_FOLDER, RECORDING, STORE_FOLDER
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._tables import (
     Column,
@@ -79,7 +79,7 @@ _MAX_SHOWN = 20
 @click.option(
     "--verdicts",
     "verdicts_path",
-    type=OUTPUT_FILE,
+    type=OUTPUT_FILE_OR_STDOUT,
     metavar="PATH",
     help="Write each new verdict as a line of JSON; - for stdout.",
 )

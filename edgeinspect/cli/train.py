@@ -13,7 +13,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
-from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, STORE_FOLDER, WEIGHTS
+from edgeinspect.cli._paths import DATASET, NEW_STORE_FOLDER, OUTPUT_FOLDER, SPLIT_FILE, WEIGHTS
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results.learning import TrainedModel, TrainingOutcome
@@ -182,7 +182,7 @@ def segmenter(stride: str | None, as_json: bool, **options: Any) -> None:
     "out",
     required=True,
     metavar="FOLDER",
-    type=STORE_FOLDER,
+    type=NEW_STORE_FOLDER,
     help="Folder of models to write into: FOLDER/NAME/VERSION/.",
 )
 @click.option(

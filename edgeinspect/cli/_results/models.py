@@ -58,6 +58,7 @@ class ModelVerification(
     """`models verify`: whether files, owners and outputs are as recorded."""
 
     passed: bool
+    """All of them are as their manifests say."""
     models: list[VerifiedModel]
 
 
@@ -66,6 +67,7 @@ class VerifiedModel(msgspec.Struct, kw_only=True):
 
     model: str
     passed: bool
+    """It is as its manifest says."""
     found: str
 
 
@@ -178,6 +180,7 @@ class AcceptanceResultRow(msgspec.Struct, kw_only=True):
     before: float
     after: float
     passed: bool
+    """The figure is within its limit."""
     text: str
 
 
@@ -190,6 +193,7 @@ class CalibrationOutcome(
     parent: str
     accepted: bool
     reason: str
+    """Why it was refused; empty if it was accepted."""
     model: str | None
     """NAME/VERSION of the candidate; None if it is refused."""
     folder: str | None

@@ -66,12 +66,15 @@ def back_up_ledger(path: Path, target: Path) -> LedgerCopy:
 
     Raises:
         DataError: There is no ledger, it is damaged, or of another version.
-        OutputError: The copy cannot be written, or a file of another database is beside it.
+        OutputError: The copy cannot be written, `target` is no backup of this line, or a file of
+            another database is beside it.
         UsageError: `target` is the ledger itself.
     """
     if target.exists() and path.exists() and target.samefile(path):
         raise UsageError("this is the ledger itself", where=str(target))
     with _new_copy(path, target) as copy:
+        with closing(open_ledger(copy)) as db:
+            _check_replaced(target, _line_of(db, path))
         found = _describe(copy, target)
         if not found.report.is_consistent and target.exists() and _is_consistent(target):
             os.replace(target, consistent_copy(target))
@@ -244,14 +247,38 @@ def _give_to_owner_of_folder(fd: int, folder: Path) -> None:
 
 
 def _check_line(db: sqlite3.Connection, backup: Path, line: str) -> None:
+    name = _line_of(db, backup)
+    if name not in (line, None):
+        raise UsageError(f"is of the line '{name}', not of '{line}'", where=str(backup))
+
+
+def _line_of(db: sqlite3.Connection, path: Path) -> str | None:
+    """Return the name of a ledger's line; None without verdicts."""
     row = db.execute("SELECT max(seq) FROM verdicts").fetchone()
     body = read_body(db, row[0]) if row[0] is not None else None
     try:
-        name = decode_verdict(body).line if body is not None else line
+        return decode_verdict(body).line if body is not None else None
     except msgspec.DecodeError as error:
-        raise DataError(f"its last verdict is damaged: {error}", where=str(backup)) from error
-    if name != line:
-        raise UsageError(f"is of the line '{name}', not of '{line}'", where=str(backup))
+        raise DataError(f"its last verdict is damaged: {error}", where=str(path)) from error
+
+
+def _check_replaced(target: Path, line: str | None) -> None:
+    """Refuse to replace anything but an earlier backup of the same line."""
+    if not target.exists() or target.stat().st_size == 0:
+        return
+    try:
+        with closing(open_ledger(target)) as db:
+            name = _line_of(db, target)
+    except (DataError, sqlite3.Error) as error:
+        raise OutputError(
+            f"is no backup that can be read, and would be replaced: {error}", where=str(target)
+        ) from error
+    if None not in (name, line) and name != line:
+        raise OutputError(
+            f"is a backup of the line '{name}', and would be replaced by one of '{line}'",
+            where=str(target),
+            remedy="Give another file, or a folder",
+        )
 
 
 def _check_spool(db: sqlite3.Connection, scan: SpoolScan | None, path: Path) -> None:

@@ -96,15 +96,20 @@ class Benchmark:
             "publish.verdicts=tcp://127.0.0.1:*",
             "publish.replay=tcp://127.0.0.1:*",
         ]
+        words = [*isolation, *overrides, *config.overrides]
         if config.config is None:
             return shipped_line_config(
                 folder,
                 budget_ms=config.budget_ms,
                 backend=config.backend,
                 line="bench",
-                overrides=[*isolation, *overrides, *config.overrides],
+                overrides=words,
             )
-        return load_config(config.config, [*isolation, *overrides, *config.overrides])
+        loaded = load_config(config.config, words)
+        if loaded.config.ledger is None:
+            return loaded
+        # One of its own, since a ledger is part of the load; the line's is evidence.
+        return load_config(config.config, [*words, f"ledger.folder={folder}"])
 
     def prepare(self) -> None:
         """Read or render the images, and read the line's properties; once."""

@@ -328,6 +328,21 @@ def test_nor_a_database_that_the_line_file_only_names(
     assert ledger.path.read_bytes() == before
 
 
+@pytest.mark.parametrize("words", [["export", "LEDGER", "--csv", "-"], ["backup", "LEDGER", "-"]])
+def test_the_standard_output_is_written_only_where_the_help_says_so(
+    ledger: LedgerFixture,
+    tmp_path: Path,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [str(ledger.path) if word == "LEDGER" else word for word in words]
+    assert main(["ledger", *command]) == 64
+    assert "not written to the standard output" in capsys.readouterr().err
+    assert not (tmp_path / "-").exists()
+
+
 @pytest.mark.parametrize("words", [["export", "LEDGER", "--csv"], ["backup", "LEDGER"]])
 def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
     ledger: LedgerFixture, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]

@@ -28,6 +28,15 @@ from tests import graphs, needs
 
 needs.library("onnxruntime")
 
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["gc"], ["show", "tiny/1"]])
+def test_a_store_that_is_not_there_is_no_empty_store(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", *words, "--store", str(tmp_path / "stroe")]) == 65
+    assert "there is no such" in capsys.readouterr().err
+
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -19,7 +19,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.client import send_request
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
-from edgeinspect.errors import ConfigError, DataError, ModelError
+from edgeinspect.errors import ConfigError, DataError, ModelError, UsageError
 from edgeinspect.services.hmi import model_versions
 from edgeinspect.services.hmi.config import load_hmi_config
 from edgeinspect.services.hmi.event_stream import EventStream
@@ -117,6 +117,10 @@ def test_command_changes_users(tmp_path: Path) -> None:
     done = runner.invoke(command, arguments, input=f"{GOOD}\n{GOOD}\n")
     assert done.exit_code == 0, done.output
     assert GOOD not in done.output
+    for answers in ("", f"{GOOD}\n"):
+        done = runner.invoke(command, arguments, input=answers)
+        assert isinstance(done.exception, UsageError)
+        assert "the input ended" in str(done.exception)
     user = UserFile(tmp_path / "users.json").authenticate("anna", GOOD)
     assert user is not None
     assert user.role is Role.ENGINEER

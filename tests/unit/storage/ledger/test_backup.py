@@ -129,7 +129,8 @@ def test_a_full_disk_leaves_the_older_backup(ledger: LedgerFixture, tmp_path: Pa
     ledger.add_verdicts(1000)
     assert ledger.writer.write_backlog()
     target = tmp_path / "b.sqlite"
-    target.write_bytes(b"older")
+    back_up_ledger(ledger.path, target)
+    older = target.read_bytes()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
     try:
@@ -137,7 +138,7 @@ def test_a_full_disk_leaves_the_older_backup(ledger: LedgerFixture, tmp_path: Pa
             back_up_ledger(ledger.path, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert target.read_bytes() == b"older"
+    assert target.read_bytes() == older
     assert entries(tmp_path) == ["b.sqlite", "old"]
     with pytest.raises(OutputError, match="No such file"):
         back_up_ledger(ledger.path, tmp_path / "missing" / "b.sqlite")
@@ -148,6 +149,32 @@ def test_the_ledger_itself_is_not_its_backup(ledger: LedgerFixture) -> None:
     assert ledger.writer.write_backlog()
     with pytest.raises(UsageError, match="the ledger itself"):
         back_up_ledger(ledger.path, ledger.path)
+
+
+@pytest.mark.parametrize("kind", ["text", "damaged", "another line", "another database"])
+def test_nothing_but_a_backup_of_this_line_is_replaced(
+    ledger: LedgerFixture, tmp_path: Path, kind: str
+) -> None:
+    ledger.add_verdicts(3)
+    assert ledger.writer.write_backlog()
+    target = tmp_path / "b.sqlite"
+    if kind == "another database":
+        with closing(sqlite3.connect(target)) as db:
+            db.execute("CREATE TABLE orders (number)")
+    elif kind == "another line":
+        (tmp_path / "other").mkdir()
+        other = LedgerFixture(tmp_path / "other", line="press")
+        other.add_verdicts(1)
+        assert other.writer.write_backlog()
+        back_up_ledger(other.path, target)
+        other.dispose()
+    else:
+        header = b"line: press\n" if kind == "text" else b"SQLite format 3\0"
+        target.write_bytes(header + bytes(5000))
+    before = target.read_bytes()
+    with pytest.raises(OutputError, match="would be replaced"):
+        back_up_ledger(ledger.path, target)
+    assert target.read_bytes() == before
 
 
 def test_a_gap_of_the_ledger_is_saved_and_reported(ledger: LedgerFixture, tmp_path: Path) -> None:

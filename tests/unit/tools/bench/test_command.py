@@ -46,7 +46,9 @@ def test_a_configured_line_with_its_own_images(tmp_path: Path) -> None:
     config = Path(__file__).parents[4] / "examples" / "strip.yaml"
     words = ["bench", str(config), "--images", str(pictures), "--frames", "20", "--rounds", "1"]
     more = ["--as-configured", "--set", "budget_ms=700", "--json-file", str(figures)]
+    more += ["--set", f"ledger.folder={tmp_path}/ledger"]
     assert main([*words, *more]) == 0
+    assert not (tmp_path / "ledger").exists(), "what bench inspects is no evidence of the line"
     found = json.loads(figures.read_text(encoding="utf-8"))
     assert found["throughput"]["setting"] == {"workers": 1, "threads": None}
     assert found["budget_us"] == 700_000
