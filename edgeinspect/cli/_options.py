@@ -50,6 +50,12 @@ LOG_LEVEL = click.option(
     show_default=True,
     help="Least severity of what is logged.",
 )
+CHECK_FILE = click.option(
+    "--check",
+    "only_check",
+    is_flag=True,
+    help="Do not run: read the file, and list every fault in it.",
+)
 OVERRIDES = click.option(
     "--set",
     "overrides",

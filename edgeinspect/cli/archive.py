@@ -10,6 +10,7 @@ import click
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_json_line, print_result
 from edgeinspect.cli._options import (
+    CHECK_FILE,
     LIMIT,
     LOG_FORMAT,
     LOG_LEVEL,
@@ -64,14 +65,20 @@ def archive() -> None:
     examples=[("Archive a line's images until Ctrl-C", "edgeinspect archive run archive.yaml")]
 )
 @click.argument("file", metavar="ARCHIVE_FILE", type=ARCHIVE_FILE)
+@CHECK_FILE
 @LOG_FORMAT
 @LOG_LEVEL
-def run(file: Path, log_format: str, log_level: str) -> None:
+def run(file: Path, only_check: bool, log_format: str, log_level: str) -> None:
     """Run the archive that ARCHIVE_FILE describes.
 
     Ends with 0 when stopped by SIGTERM or Ctrl-C. It waits for a line that is not running, and
     for a disk that cannot be written.
     """
+    if only_check:
+        from edgeinspect.services.archiver.config import load_archive_config
+
+        echo(f"the file is valid: line {load_archive_config(file).feed.line}")
+        return
     from edgeinspect.services.archiver.service import run_archiver
 
     log.configure(log_format, log_level)

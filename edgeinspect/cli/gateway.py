@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgeinspect.cli._command import Command
-from edgeinspect.cli._options import LOG_FORMAT, LOG_LEVEL
+from edgeinspect.cli._options import CHECK_FILE, LOG_FORMAT, LOG_LEVEL
 from edgeinspect.cli._paths import GATEWAY_FILE
 from edgeinspect.cli._terminal import echo
 from edgeinspect.cli._users import PASSWD, REMOVE, change_user
@@ -19,6 +19,7 @@ from edgeinspect.system import Role, log
     cls=Command,
     examples=[
         ("Transfer verdicts until Ctrl-C", "edgeinspect gateway gateway.yaml"),
+        ("Read the file without running", "edgeinspect gateway gateway.yaml --check"),
         (
             "Add a user who may log in by OPC UA",
             "edgeinspect gateway gateway.yaml --passwd scada",
@@ -26,6 +27,7 @@ from edgeinspect.system import Role, log
     ],
 )
 @click.argument("file", metavar="GATEWAY_FILE", type=GATEWAY_FILE)
+@CHECK_FILE
 @PASSWD
 @REMOVE
 @click.option(
@@ -37,6 +39,7 @@ from edgeinspect.system import Role, log
 @LOG_LEVEL
 def gateway(
     file: Path,
+    only_check: bool,
     passwd: str | None,
     remove: str | None,
     trust: str | None,
@@ -48,9 +51,15 @@ def gateway(
     Ends with 0 when stopped by SIGTERM or Ctrl-C. It waits for a PLC or a line that is not
     available; the PLC is set to reject everything meanwhile. See docs/howto/plc.md.
     """
-    actions = [action for action in (passwd, remove, trust) if action is not None]
+    actions = [action for action in (passwd, remove, trust, only_check or None) if action]
     if len(actions) > 1:
-        raise UsageError("give one of --passwd, --remove and --trust")
+        raise UsageError("give one of --check, --passwd, --remove and --trust")
+    if only_check:
+        from edgeinspect.services.gateway.config import load_config
+
+        loaded = load_config(file)
+        echo(f"the file is valid: {loaded.link.type}, line {loaded.config.feed.line}")
+        return
     if actions:
         _change_access(file, passwd, remove, trust)
         return
