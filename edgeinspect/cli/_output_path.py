@@ -15,7 +15,7 @@ import click
 
 from edgeinspect.cli._input_path import Reference, shown_path
 from edgeinspect.errors import OutputError, UsageError
-from edgeinspect.system import escape_name
+from edgeinspect.system import escape_name, open_regular
 
 _SQLITE = b"SQLite format 3\0"
 _OUTPUT_REMEDY = "Check the path, and the rights of this user"
@@ -100,7 +100,7 @@ class OutputPath(click.Path):
 def _is_database(path: Path) -> bool:
     """Return whether a file is SQLite's; a ledger may be named by the line's file alone."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(len(_SQLITE)) == _SQLITE
     except OSError:
         return False
