@@ -116,6 +116,18 @@ TASKS = (
         "howto/plc#test-every-fault-at-the-machine",
         "Unplug the PLC cable for 10 s",
     ),
+    Task(
+        "administrator",
+        "nightly backup",
+        "howto/backup#nightly-backup",
+        "edgeinspect-backup@example.timer",
+    ),
+    Task(
+        "administrator",
+        "who may connect to the line",
+        "howto/keys#restrict-who-may-connect-to-the-line",
+        "edgeinspect keys allow",
+    ),
     Task("PLC engineer", "ResultsAck", "reference/plc#ResultsAck", "40203"),
     Task(
         "vision engineer",
@@ -140,7 +152,7 @@ TASKS = (
     Task(
         "administrator",
         "keys for a gateway on another PC",
-        "howto/keys#make-the-keys-and-admit-a-client",
+        "howto/keys#restrict-who-may-connect-to-the-line",
         "edgeinspect keys allow",
     ),
     Task(
