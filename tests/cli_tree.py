@@ -89,6 +89,7 @@ GOOD: dict[object, str] = {
     paths.WEIGHTS: "checkpoint.pt",
     paths.CORRECTIONS: "labels.csv",
     paths.STORE_FOLDER: "engines",
+    paths.NEW_STORE_FOLDER: "engines",
     paths.MODEL: "strip-gate",
     paths.STORED_MODEL: "strip-gate/1",
     paths.DATA: "castings",

@@ -14,7 +14,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._evaluation_options import FILE_OF_SPLITS
 from edgeinspect.cli._json_output import json_option, print_result
-from edgeinspect.cli._options import SEED, STORE
+from edgeinspect.cli._options import NEW_STORE, SEED
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import FiniteRange, IntRange
@@ -105,7 +105,7 @@ _MAX_SHOWN = 8
     help="Frames to compare methods on.",
 )
 @SEED
-@STORE
+@NEW_STORE
 @click.option(
     "--reports",
     "reports_dir",
