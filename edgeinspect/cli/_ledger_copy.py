@@ -16,7 +16,7 @@ from edgeinspect.cli._results.ledger import LedgerCopyResult
 from edgeinspect.cli._tables import format_number_of, format_time, print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.domain import SystemClock
-from edgeinspect.storage.ledger import LedgerCopy, back_up_ledger, restore_ledger
+from edgeinspect.storage.ledger import LedgerCopy, back_up_ledger, consistent_copy, restore_ledger
 from edgeinspect.system import format_utc, user_name
 
 _MAX_AFTER = 1 << 53
@@ -121,8 +121,6 @@ def _show_copy(result: LedgerCopyResult) -> None:
             "line may have given them after the backup"
         )
     if not result.holds:
-        echo(
-            "The ledger itself has problems, which `edgeinspect ledger verify` lists. "
-            "The last copy without any is kept, with the ending .consistent.",
-            err=True,
-        )
+        echo("The ledger itself has problems, which `edgeinspect ledger verify` lists.", err=True)
+        if (kept := consistent_copy(Path(result.path))).exists():
+            echo(f"The last copy without any is kept: {kept}", err=True)

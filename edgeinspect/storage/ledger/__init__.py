@@ -4,6 +4,7 @@ from edgeinspect.storage.ledger.backup import (
     LedgerCopy,
     RestoredLedger,
     back_up_ledger,
+    consistent_copy,
     restore_ledger,
 )
 from edgeinspect.storage.ledger.database import LedgerTail, read_tail
@@ -31,6 +32,7 @@ __all__ = [
     "LedgerCopy",
     "RestoredLedger",
     "back_up_ledger",
+    "consistent_copy",
     "restore_ledger",
     # database
     "LedgerTail",

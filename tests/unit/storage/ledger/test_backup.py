@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edgeinspect.cli.main import main
 from edgeinspect.domain.clock import NS_PER_S
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.verdict import Decision
@@ -475,3 +476,17 @@ def test_the_commands_name_what_they_did(ledger: LedgerFixture, tmp_path: Path) 
     backup = (spare / "t.ledger.sqlite").rename(tmp_path / "b.sqlite")
     code, out = run("restore", str(line_file(spare)), str(backup), "--after", "150", "--json")
     assert json.loads(out)["skipped"] == [101, 150]
+
+
+def test_a_kept_copy_is_named_only_where_there_is_one(
+    ledger: LedgerFixture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.add_verdicts(10)
+    assert ledger.writer.write_backlog()
+    ledger.execute("DELETE FROM verdicts WHERE seq = 5")
+    target = tmp_path / "b.sqlite"
+    assert main(["ledger", "backup", str(ledger.path), str(target)]) == 0
+    assert ".consistent" not in capsys.readouterr().err
+    (tmp_path / "b.sqlite.consistent").touch()
+    assert main(["ledger", "backup", str(ledger.path), str(target)]) == 0
+    assert "b.sqlite.consistent" in capsys.readouterr().err
