@@ -491,7 +491,7 @@ def test_all_documented_commands_are_run() -> None:
 @pytest.mark.timeout(180)
 def test_a_backup_is_restored_on_a_spare_pc(machine: Machine) -> None:
     """Everything but the package and the backup is removed, as on a PC that never ran the line."""
-    output = machine.run("set -e\n" + documented_script("backup.md", "Every night"))
+    output = machine.run("set -e\n" + documented_script("backup.md", "Nightly backup"))
     assert {"example.ledger.sqlite", "example.files.tar.gz"} <= set(output.split())
     mode = machine.run("stat -c %a /var/backups/edgeinspect/example.files.tar.gz")
     assert mode.strip() == "600"
