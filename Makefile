@@ -23,7 +23,8 @@ QUICK := tests/unit/domain tests/unit/config tests/unit/system tests/unit/pipeli
     tests/unit/storage/shared_memory tests/unit/test_registry.py tests/unit/test_errors.py
 
 BIN  := $(VENV)/bin
-PIP  := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Python compiles a module when it is first imported: compiling all doubles the time of a set-up.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 # uv is in the environment of the tests, or on the system.
 WITH_UV = $(if $(wildcard $(BIN)/uv),$(BIN)/python,$(PYTHON))
 RANGES  = $(WITH_UV) install/ranges.py
@@ -128,12 +129,12 @@ define ensure-venv
 	        exit 1; }; }
 endef
 
-# The versions of a lock, their files by hash, and none compiled here; then the project itself
+# The versions of a lock, their files by hash, none built from source; then the project itself
 # (without the warnings of setuptools, which are for its developers).
 define install-locked
-	@$(PIP) install --require-hashes --only-binary :all: --requirement install/locks/build.txt
-	@$(PIP) install --require-hashes --only-binary :all: --requirement install/locks/$(1).txt
-	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --require-hashes --only-binary :all: --requirement install/locks/build.txt
+	@$(INSTALL) --require-hashes --only-binary :all: --requirement install/locks/$(1).txt
+	@PYTHONWARNINGS=ignore $(INSTALL) --no-deps --no-build-isolation --editable .
 endef
 
 PROJECT := setup.cfg pyproject.toml install/locks/build.txt
@@ -164,5 +165,5 @@ $(DOCS): $(PROJECT) install/locks/docs.txt
 
 # torch comes last: what it requires is there, so that only its own build is chosen by pip.
 $(VENV)/.ready-test: $(VENV)/.ready-test-without-torch
-	@$(PIP) install $(PIP_TORCH)
+	@$(INSTALL) $(PIP_TORCH)
 	@touch $@

@@ -1,7 +1,8 @@
 """Distribution of the tests over processes: `make test ARGS='-n 2'`.
 
-Files run side by side, each file in one process, those that take long first. Those that measure
-time follow in one process when the others have ended: beside other tests they fail at random.
+Files run side by side, each file in one process: those that take long first, those that mostly wait
+for another process last. Those that measure time follow in one process when the others have ended:
+beside other tests they fail at random.
 
 Source: pytest-xdist, `pytest_xdist_make_scheduler` and its LoadScopeScheduling.
 """
@@ -19,7 +20,26 @@ FIRST = (
     "tests/system/test_spare_pc.py",
 )
 """Files that take long, on machines of their own or without a bound on time."""
-SIDE_BY_SIDE = (*FIRST, "tests/unit/", "tests/contract/", "tests/fuzz/")
+LAST = (
+    "tests/flow/test_curve.py",
+    "tests/flow/test_several_cameras.py",
+    "tests/flow/test_archive_flow.py",
+    "tests/faults/test_archive_faults.py",
+    "tests/faults/test_crash_campaign.py",
+    "tests/faults/test_ledger_faults.py",
+    "tests/faults/test_line_faults.py",
+    "tests/faults/test_resets.py",
+    "tests/system/test_gateway_modbus.py",
+    "tests/system/test_gateway_opcua.py",
+    "tests/system/test_gateway_s7.py",
+    "tests/system/test_hmi_layout.py",
+    "tests/system/test_hmi_proxy.py",
+    "tests/system/test_hung_disk.py",
+    "tests/system/test_line_cli.py",
+    "tests/system/test_rtsp.py",
+)
+"""Whole lines with budgets of seconds. Two of them use less than two processors."""
+SIDE_BY_SIDE = (*FIRST, *LAST, "tests/unit/", "tests/contract/", "tests/fuzz/")
 """Files that may run beside others. A new folder may not, until it is added here."""
 BUT = (
     "tests/contract/test_plclinks.py",
@@ -42,6 +62,9 @@ class SideBySideThenAlone(LoadScopeScheduling):  # type: ignore[misc]  # no type
         for scope in reversed(FIRST):
             if scope in self.workqueue:
                 self.workqueue.move_to_end(scope, last=False)
+        for scope in LAST:
+            if scope in self.workqueue:
+                self.workqueue.move_to_end(scope)
         if ALONE in self.workqueue:
             self.workqueue.move_to_end(ALONE)
         if list(self.workqueue) == [ALONE] and len(self.nodes) > 1:

@@ -58,6 +58,7 @@ def test_every_page_is_in_the_site_and_in_its_nav(site: Path) -> None:
         assert f'href="{file}"' in home, f"{page} is not in the nav"
 
 
+@pytest.mark.slow
 def test_the_package_has_the_same_site(site: Path, tmp_path: Path) -> None:
     """Byte by byte, and readable by all."""
     script = (

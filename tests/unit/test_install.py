@@ -61,6 +61,7 @@ sys.meta_path.insert(0, Finder)
 """As `sitecustomize`: the `wheel` project is not installed, setuptools' own copy is."""
 
 
+@pytest.mark.slow
 def test_the_wheel_needs_only_what_the_line_s_environment_declares(tmp_path: Path) -> None:
     """The `wheel` project is in many environments by chance, and in none by our asking."""
     (tmp_path / "sitecustomize.py").write_text(HIDDEN_WHEEL)

@@ -13,6 +13,8 @@ from tests import needs
 
 needs.library("xdist")
 
+from tests import parallel
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +80,8 @@ def test_a_test_that_must_run_alone_does(tmp_path: Path, files: int, crash: bool
 
 def test_what_must_run_alone_runs_without_the_rest(tmp_path: Path) -> None:
     assert len(run_in_parallel(tmp_path, "tests/flow/test_a.py", "tests/system/test_b.py")) == 6
+
+
+def test_every_named_file_is_there() -> None:
+    names = (*parallel.FIRST, *parallel.LAST, *parallel.BUT)
+    assert [name for name in names if not (ROOT / name).is_file()] == []

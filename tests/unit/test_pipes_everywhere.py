@@ -60,6 +60,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS)
 def test_no_command_blocks_on_a_pipe(folder: Path, words: str) -> None:
     command = words.format(folder).split()

@@ -147,6 +147,7 @@ def test_plugins_of_another_package(acme: Path) -> None:
     assert registry.plugin_distribution("camera", "folder") == "edgeinspect"
 
 
+@pytest.mark.slow
 def test_the_plugins_pass_mypy(acme: Path) -> None:
     needs.library("mypy")
     done = subprocess.run(

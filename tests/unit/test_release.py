@@ -60,6 +60,7 @@ def tracked() -> set[str]:
     return set(done.stdout.split("\0")) - {""}
 
 
+@pytest.mark.slow
 def test_the_source_archive_holds_what_the_commit_holds(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[0]) as tar:
         top = built[0].name.removesuffix(".tar.gz") + "/"
@@ -69,6 +70,7 @@ def test_the_source_archive_holds_what_the_commit_holds(built: tuple[Path, Path]
     assert own == tracked() - {"setup.cfg"}
 
 
+@pytest.mark.slow
 def test_the_wheel_of_the_archive_is_complete(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as wheel:
         names = wheel.namelist()

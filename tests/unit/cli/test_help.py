@@ -107,6 +107,7 @@ CHEAP = (
 the working directory."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [example.line for path, example in examples() if path in CHEAP], ids=str
 )

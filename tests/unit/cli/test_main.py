@@ -237,6 +237,7 @@ def test_a_closed_pipe_is_not_an_error(arguments: list[str]) -> None:
     assert done.returncode == 141
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 @pytest.mark.parametrize(
     ("arguments", "code"), [("version", 0), ("nonsense", 64), ("check /nonexistent.yaml", 78)]

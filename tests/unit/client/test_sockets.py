@@ -31,6 +31,7 @@ except zmq.Again:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "mark"), [(zmq.SUB, 50), (zmq.DEALER, 50), (zmq.DEALER, 100_000)])
 def test_a_line_that_dies_aborts_no_client_with_a_backlog(kind: int, mark: int) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

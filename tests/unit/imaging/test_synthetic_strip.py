@@ -36,6 +36,7 @@ def test_any_size_is_rendered(index: int, height_px: int, width_px: int) -> None
     assert image.image.flags.c_contiguous
 
 
+@pytest.mark.slow
 def test_class_shares_follow_severstal() -> None:
     images = [render_strip(99, index) for index in range(300)]
     defective = [image for image in images if image.has_defect]

@@ -255,6 +255,7 @@ def test_a_session_continues_over_a_new_connection(secure: Any) -> None:
     run_async(work)
 
 
+@pytest.mark.slow
 def test_a_channel_is_renewed(secure: Any) -> None:
     served, pairs = secure
 

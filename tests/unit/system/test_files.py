@@ -189,6 +189,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(
     assert os.listdir(tmp_path) == ["x"]
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "x"
     write_atomic(path, b"a" * 300_000)

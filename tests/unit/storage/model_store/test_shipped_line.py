@@ -52,6 +52,7 @@ def test_the_int8_version_names_its_parent_and_has_reports(name: str) -> None:
     assert all(check["passed"] for check in report["checks"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize(
     "backend",

@@ -257,6 +257,7 @@ def test_a_spool_truncated_anywhere_still_opens(path: Path) -> None:
         spool.release()
 
 
+@pytest.mark.slow
 def test_a_kill_at_a_random_moment_loses_no_frame(path: Path) -> None:
     """A child opens and closes frames as fast as it can and is killed: all it reported is there."""
     for round_ in range(6):

@@ -13,6 +13,7 @@ from edgeinspect.cli.main import main
 from tests import needs
 
 
+@pytest.mark.slow
 def test_a_complete_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs.library("openvino")
     figures, drawing = tmp_path / "bench.json", tmp_path / "bench.svg"
