@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from edgeinspect.cameras._folder_listing import SkippedEntries, list_folder
 from edgeinspect.cameras._inspected_files import InspectedFileKey, InspectedFiles
-from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Pixels
+from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Pixels, number_of
 from edgeinspect.errors import CameraLostError
 from edgeinspect.system import FileMissingError, FileReadError, escape_name
 
@@ -96,7 +96,8 @@ class FolderWatcher:
         """Return the alarm; empty if there is none."""
         if self._removed_count:
             last = escape_name(self._removed_last)
-            return f"{self._removed_count} images were removed before inspection, such as {last}"
+            images = number_of(self._removed_count, "image was", "images were")
+            return f"{images} removed before inspection, such as {last}"
         return self.inspected.problem or self._unsettled_alarm
 
     def load(self) -> None:

@@ -71,14 +71,14 @@ _CONFIG = (FileKind.YAML, FileKind.TEXT)
 
 
 def _config_file(kind: FileKind, owner: str, example: str) -> InputPath:
-    hint = f"Give {owner} YAML file, as examples/{example}.yaml"
+    hint = f"Give {owner} YAML file, as /etc/edgeinspect/{example}"
     return InputPath(kind, *_CONFIG, error=ConfigFileError, hint=hint)
 
 
-LINE_FILE = _config_file(FileKind.LINE, "the line's", "strip")
-HMI_FILE = _config_file(FileKind.HMI, "the HMI's", "hmi")
-GATEWAY_FILE = _config_file(FileKind.GATEWAY, "the gateway's", "gateway")
-ARCHIVE_FILE = _config_file(FileKind.ARCHIVER, "the archive's", "archive")
+LINE_FILE = _config_file(FileKind.LINE, "the line's", "NAME.yaml")
+HMI_FILE = _config_file(FileKind.HMI, "the HMI's", "NAME.hmi.yaml")
+GATEWAY_FILE = _config_file(FileKind.GATEWAY, "the gateway's", "NAME.gateway.yaml")
+ARCHIVE_FILE = _config_file(FileKind.ARCHIVER, "the archive's", "NAME.archive.yaml")
 LEDGER = LedgerPath(
     FileKind.LEDGER,
     FileKind.LINE,

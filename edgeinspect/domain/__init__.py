@@ -54,7 +54,7 @@ from edgeinspect.domain.plc import (
     ProcessImage,
     TriggerRefusal,
 )
-from edgeinspect.domain.text import fits_utf8, has_control_characters
+from edgeinspect.domain.text import fits_utf8, has_control_characters, number_of
 from edgeinspect.domain.verdict import (
     VERDICT_SCHEMA,
     Assessment,
@@ -141,6 +141,7 @@ __all__ = [
     # text
     "fits_utf8",
     "has_control_characters",
+    "number_of",
     # verdict
     "VERDICT_SCHEMA",
     "Assessment",

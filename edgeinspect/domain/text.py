@@ -1,4 +1,7 @@
-"""Checks of names. A name that does not fit is refused: cut, it could be another name."""
+"""Checks of names, and counts with their nouns.
+
+A name that does not fit is refused: cut, it could be another name.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +28,8 @@ def has_control_characters(name: str) -> bool:
     if name.isprintable():
         return False
     return any(unicodedata.category(each) in _CONTROLS for each in name)
+
+
+def number_of(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun, and its verb if given: `1 image is`, `2 images are`."""
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"

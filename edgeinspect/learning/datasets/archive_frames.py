@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain import Decision
+from edgeinspect.domain import Decision, number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import IMAGE_SUFFIXES, decode_classes, upsample_class_map
 from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, MaskReader, Sample
@@ -168,7 +168,10 @@ def archive_dataset(
         )
     bare = sum(sample.is_defective and sample.mask is None for sample in samples)
     bad = sum(sample.is_defective for sample in samples)
-    notes = [f"{count} frames are skipped: {why}" for why, count in skipped.items()]
+    notes = [
+        f"{number_of(count, 'frame is', 'frames are')} skipped: {why}"
+        for why, count in skipped.items()
+    ]
     corrected = f", except for {len(corrections)} corrections" if corrections else ""
     notes.append(f"labels are the line's own verdicts{corrected}")
     if 0 < bare < bad:

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
@@ -103,7 +104,7 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
     """
     masks = {_file_id(path) for sample in data.samples for path in _mask_paths(sample)} - {None}
     found = [sample for sample in data.samples if masks and _file_id(sample.path) in masks]
-    why = "are also masks of the set"
+    words, why = ("image is", "images are"), "also used as masks of the set"
     if not found and not is_layout_given:
         found = [
             sample
@@ -112,11 +113,13 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
             and sample.path.is_relative_to(data.root)
             and _is_in_annotation_folder(sample.path, data.root)
         ]
-        why = "are in a folder named as masks or visualizations, and have no mask"
+        words = "image without a mask is", "images without masks are"
+        why = "in a folder named as masks or visualizations"
     if found:
         some = ", ".join(str(sample.path.relative_to(data.root)) for sample in found[:_MAX_NAMES])
         raise DataError(
-            f"{len(found)} images {why}: {escape_name(some)}{' …' if found[_MAX_NAMES:] else ''}",
+            f"{number_of(len(found), *words)} {why}: {escape_name(some)}"
+            f"{' …' if found[_MAX_NAMES:] else ''}",
             where=str(data.root),
             remedy="Move that folder out of the set. If it holds images of parts, rename it or "
             f"name the layout (--layout {data.layout})",
@@ -161,8 +164,8 @@ def _check_unread_masks(data: Dataset, unsupported: Iterable[Path], root: Path) 
     if found:
         path, sample = found[0]
         raise DataError(
-            f"{len(found)} masks are in a format that is not supported, such as "
-            f"{path.relative_to(root)}; {sample.name} would be taken as good",
+            f"{number_of(len(found), 'mask is', 'masks are')} in a format that is not supported, "
+            f"such as {path.relative_to(root)}; {sample.name} would be taken as good",
             where=str(root),
             remedy="Save masks as PNG",
         )

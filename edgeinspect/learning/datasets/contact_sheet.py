@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, OutputError
 from edgeinspect.imaging import class_color_bgr, letterbox_image, read_image, to_channels
 from edgeinspect.learning.datasets.dataset import VOID
@@ -99,9 +100,14 @@ def _sections(scan: DatasetScan, columns: int) -> list[_Section]:
         of.sort(key=lambda image: -image.class_px[class_id] / sum(image.class_px))
         area = sum(image.class_px[class_id] for image in of)
         share = f", {100 * area / pixels:.2g} % of all pixels" if scan.data.has_masks else ""
-        add(f"{name}: {len(of)} images{share}", class_color_bgr(class_id), of, _MAX_ROWS)
+        add(
+            f"{name}: {number_of(len(of), 'image')}{share}",
+            class_color_bgr(class_id),
+            of,
+            _MAX_ROWS,
+        )
     good = [i for i in usable if not i.sample.is_defective and not i.defect_px]
-    add(f"good: {len(good)} images", TEXT_COLOR, good)
+    add(f"good: {number_of(len(good), 'image')}", TEXT_COLOR, good)
     if scan.data.has_masks:
         unmarked = [i for i in usable if i.sample.is_defective and not i.defect_px]
         add(f"defective, but no defect pixel: {len(unmarked)}", PROBLEM_COLOR, unmarked)
@@ -149,7 +155,7 @@ def _header(scan: DatasetScan) -> NDArray[np.uint8]:
     size = f"{sizes[0][0][0]} x {sizes[0][0][1]} px" if sizes else "no readable image"
     more = f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
     title = _text_line(data.root.resolve().name, TEXT_COLOR, 56, 1.1)
-    line = f"{len(data)} images, layout {data.layout}, {size}{more}"
+    line = f"{number_of(len(data), 'image')}, layout {data.layout}, {size}{more}"
     if data.bit_depth > 8:
         line += f", {data.bit_depth} bits"
     legend = _text_line("", TEXT_COLOR, 34, 0.5)

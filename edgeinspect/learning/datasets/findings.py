@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from edgeinspect.domain import number_of
 from edgeinspect.learning.datasets.dataset import SPLITS
 from edgeinspect.learning.datasets.duplicates import DuplicatePair
 from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
@@ -70,7 +71,7 @@ def _skipped_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
         some = [one for one in scan.data.skipped if one.is_intentional is is_intentional]
         if some:
             names = ", ".join(one.name for one in some[:3]) + (", …" if some[3:] else "")
-            message = f"{len(some)} images are skipped: {names}"
+            message = f"{number_of(len(some), 'image is', 'images are')} skipped: {names}"
             yield (
                 _note(message)
                 if is_intentional
@@ -86,13 +87,14 @@ def _broken_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
     if unreadable:
         yield DatasetFinding(
             level,
-            f"{len(unreadable)} images cannot be read: {_list_names(unreadable)}",
+            f"{number_of(len(unreadable), 'image')} cannot be read: {_list_names(unreadable)}",
             _common_remedies(unreadable, "Copy them again; training skips them"),
         )
     if mismatched:
         yield DatasetFinding(
             level,
-            f"{len(mismatched)} masks do not match their images: {_list_names(mismatched)}",
+            f"{number_of(len(mismatched), 'mask does', 'masks do')} not fit the image: "
+            f"{_list_names(mismatched)}",
             _common_remedies(mismatched, "See the problems listed; training skips these images"),
         )
 
@@ -135,7 +137,8 @@ def _mask_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
     empty = [image for image in usable if image.sample.is_defective and not image.defect_px]
     if empty:
         yield _warning(
-            f"{len(empty)} defective images have no defect pixel: {_list_names(empty)}",
+            f"{number_of(len(empty), 'defective image has', 'defective images have')} no defect "
+            f"pixel: {_list_names(empty)}",
             "Draw their masks; without masks they can train a gate only",
         )
     contrary = [
@@ -145,13 +148,14 @@ def _mask_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
     ]
     if contrary:
         yield _warning(
-            f"{len(contrary)} masks contradict their label: {_list_names(contrary)}",
+            f"{number_of(len(contrary), 'mask contradicts its', 'masks contradict their')} label: "
+            f"{_list_names(contrary)}",
             "Correct the label or the mask",
         )
     full = [image for image in usable if image.defect_px > _INVERTED_RATIO * sum(image.class_px)]
     if usable and len(full) > len(usable) / 2:
         yield _warning(
-            f"in {len(full)} images most pixels are defects",
+            f"in {number_of(len(full), 'image')} most pixels are defects",
             "Are the masks inverted? Defects must be nonzero, background 0",
         )
     for class_id, name in enumerate(scan.data.classes, 1):
@@ -180,20 +184,20 @@ def _duplicate_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
     remedy = f"Split again with: {_split_command(scan, '--resplit --group-duplicates ')}"
     if exact:
         yield _warning(
-            f"{len(exact)} exact duplicates are in two splits, such as {example(exact)}: "
-            "test metrics would be too good",
+            f"{number_of(len(exact), 'exact duplicate is', 'exact duplicates are')} in two splits, "
+            f"such as {example(exact)}: test metrics would be too good",
             remedy,
         )
     if near:
         yield _warning(
-            f"{len(near)} near duplicates (rotated, mirrored, other exposure) are in "
+            f"{number_of(len(near), 'near duplicate')} (rotated, mirrored, other exposure) in "
             f"two splits, such as {example(near)}",
             remedy,
         )
     if contrary := scan.contradictions():
         yield _warning(
-            f"{len(contrary)} exact duplicates are labelled both good and defective, such as "
-            f"{example(contrary)}",
+            f"{number_of(len(contrary), 'exact duplicate is', 'exact duplicates are')} labelled "
+            f"both good and defective, such as {example(contrary)}",
             "Correct one of the two labels",
         )
     if inside := len(scan.duplicates) - len(leaks):
@@ -254,4 +258,4 @@ def _image_properties(scan: DatasetScan) -> Iterator[DatasetFinding]:
         )
     colored = sum(image.is_colored for image in scan.images)
     if 0 < colored < sum(image.size is not None for image in scan.images):
-        yield _note(f"{colored} images are coloured, the others grey")
+        yield _note(f"{number_of(colored, 'image is', 'images are')} coloured, the others grey")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets.dataset import SPLITS, TRAIN, VAL, Dataset, Sample
 from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
@@ -206,7 +207,8 @@ def read_split(path: Path, data: Dataset) -> Dataset:
         count = Counter(name for name, _split in pairs)
         repeated = [name for name, times in count.items() if times > 1]
         raise DataError(
-            f"names {len(repeated)} images more than once: {', '.join(map(str, repeated[:3]))}",
+            f"names {number_of(len(repeated), 'image')} more than once: "
+            f"{', '.join(map(str, repeated[:3]))}",
             where=str(path),
             remedy="An image is in one split: remove it from the others",
         )

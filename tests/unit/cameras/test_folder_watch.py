@@ -185,7 +185,7 @@ def test_a_file_removed_before_inspection_raises_the_alarm(watched: WatchedFolde
     (watched.folder / "b.png").unlink()
     (watched.folder / "c.png").rename(watched.folder / "d.png")
     assert names(watched.wait(2_000)) == ["d.png"]
-    assert watched.watcher.alarm == "1 images were removed before inspection, such as b.png"
+    assert watched.watcher.alarm == "1 image was removed before inspection, such as b.png"
     watched.wait(61_000)
     assert watched.watcher.alarm == ""
 

@@ -214,7 +214,7 @@ def test_an_error_in_a_child_process() -> None:
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         "edgeinspect: error: /nonexistent.yaml: there is no such file or folder. "
-        "Give the line's YAML file, as examples/strip.yaml",
+        "Give the line's YAML file, as /etc/edgeinspect/NAME.yaml",
     ]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import (
     Dataset,
@@ -122,7 +123,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     data = data.with_skipped(*skipped).with_notes(
         *([] if files else _note_unlabelled_rows(rows, csv_path, hints))
     )
-    return data.with_notes(f"{len(unlisted)} images are not in the index") if unlisted else data
+    return (
+        data.with_notes(f"{number_of(len(unlisted), 'image is', 'images are')} not in the index")
+        if unlisted
+        else data
+    )
 
 
 def _check_class_ids(
@@ -324,7 +329,8 @@ def _note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHint
     ]
     if empty and good:
         raise DataError(
-            f"{len(empty)} rows have no label, but others are labelled good (line {good[0]})",
+            f"{number_of(len(empty), 'row has', 'rows have')} no label, but others are "
+            f"labelled good (line {good[0]})",
             where=f"{path}:{empty[0]}",
             remedy="Are they good, or not labelled yet? Fill in the label, or remove the rows",
         )

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
@@ -81,7 +82,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in orphans
     ]
     data = data.with_skipped(*skipped)
-    return data.with_notes(f"{len(orphans)} masks have no image: {some}") if orphans else data
+    return (
+        data.with_notes(f"{number_of(len(orphans), 'mask has', 'masks have')} no image: {some}")
+        if orphans
+        else data
+    )
 
 
 def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import COLOR_FLAG
 from edgeinspect.learning.datasets.masks.content import NEAR_LEVELS, MaskContent, MaskContents
@@ -104,7 +105,8 @@ def check_binary_masks(contents: MaskContents, root: Path) -> None:
     several = [path for path, one in contents.items() if one.has_several_ids]
     if several:
         raise DataError(
-            f"{len(several)} masks of one class have several values ({_list_paths(several, root)})",
+            f"{number_of(len(several), 'mask of one class has', 'masks of one class have')} "
+            f"several values ({_list_paths(several, root)})",
             where=str(root),
             remedy="Use one value besides 0 in a file of one class; name files "
             "with all classes after their images: NAME_mask.png",
@@ -194,7 +196,8 @@ def _refuse_unnamed(
     elif unnamed == {UNLABELLED}:
         remedy = "Which class is white? Save masks with one value per class, or name one class only"
     raise DataError(
-        f"{len(files)} masks hold {which} that {Path(label_map.source).name} does not name: {some}"
+        f"{number_of(len(files), 'mask holds', 'masks hold')} {which} that "
+        f"{Path(label_map.source).name} does not name: {some}"
         f"{more} (in {_list_paths(files, root)})",
         where=str(root),
         remedy=remedy,

@@ -24,7 +24,7 @@ def test_inspect_shows_a_table_and_what_is_wrong(
     out = capsys.readouterr().out
     assert "layout    indexed" in out
     assert "1 pit" in out
-    assert "1 defective images have no defect pixel: t1.jpg" in out
+    assert "1 defective image has no defect pixel: t1.jpg" in out
     assert sheet.stat().st_size > 1000
 
 

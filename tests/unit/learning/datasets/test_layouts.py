@@ -350,7 +350,7 @@ def test_masks_without_images_and_images_without_masks_are_counted(make: Any) ->
     data = open_dataset(make.root)
     assert not by_name(data)["p3.jpg"].is_defective
     assert any("1 of 4 images have no mask file" in note for note in data.notes)
-    assert any("1 masks have no image" in note for note in data.notes)
+    assert any("1 mask has no image" in note for note in data.notes)
 
 
 def test_kolektor_2(make: Any) -> None:
@@ -571,7 +571,7 @@ def test_white_masks_take_the_class_of_their_label(make: Any) -> None:
 def test_images_outside_the_index_are_counted(make: Any) -> None:
     make.indexed()
     make.write("images/stranger.jpg")
-    assert any("1 images are not in the index" in note for note in open_dataset(make.root).notes)
+    assert any("1 image is not in the index" in note for note in open_dataset(make.root).notes)
 
 
 def test_codes_may_be_long(make: Any) -> None:

@@ -400,7 +400,7 @@ def test_masks_below_the_images_are_not_good_images(make: Any, inner: str) -> No
     make.mask_folder(count=12)
     for index in range(12):
         make.write(f"images/{inner}/{index}.png", make.mask(1, value=255))
-    refused(make.root, "are in a folder named as masks or visualizations")
+    refused(make.root, "in a folder named as masks or visualizations")
     assert len(open_dataset(make.root, "mask_folder")) == 24, "a person's word"
 
 
@@ -408,8 +408,8 @@ def test_masks_below_the_images_are_not_good_images(make: Any, inner: str) -> No
 def test_linked_masks_are_not_good_images(make: Any, target: str) -> None:
     make.mask_folder(count=12)
     (make.root / "images" / "up").symlink_to(target)
-    refused(make.root, "are also masks of the set")
-    with pytest.raises(DataError, match="are also masks of the set"):
+    refused(make.root, "also used as masks of the set")
+    with pytest.raises(DataError, match="also used as masks of the set"):
         open_dataset(make.root, "mask_folder")
 
 

@@ -154,13 +154,13 @@ def test_all_planted_problems_are_found(make: Any) -> None:
     found = scan_dataset(open_dataset(root))
     text = messages(found)
     for line in (
-        "warning: 1 images cannot be read: cut.png",
-        "warning: 1 masks do not match their images: turned.png",
-        "warning: 1 defective images have no defect pixel: empty.png",
-        "warning: 1 masks contradict their label: liar.png",
-        "warning: 1 exact duplicates are in two splits, such as copy.png and t1.jpg",
-        "warning: 1 exact duplicates are labelled both good and defective, such as copy.png",
-        "warning: 1 near duplicates (rotated, mirrored, other exposure) are in two splits",
+        "warning: 1 image cannot be read: cut.png",
+        "warning: 1 mask does not fit the image: turned.png",
+        "warning: 1 defective image has no defect pixel: empty.png",
+        "warning: 1 mask contradicts its label: liar.png",
+        "warning: 1 exact duplicate is in two splits, such as copy.png and t1.jpg",
+        "warning: 1 exact duplicate is labelled both good and defective, such as copy.png",
+        "warning: 1 near duplicate (rotated, mirrored, other exposure) in two splits",
     ):
         assert line in text
     assert len(found.duplicates) == 2

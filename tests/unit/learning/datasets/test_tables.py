@@ -104,7 +104,7 @@ def test_a_few_names_without_an_image_are_named(
     assert main(["data", "inspect", str(make.root)]) == 0
     out = capsys.readouterr().out
     assert "q7.jpg: train.csv:3 names it" in out
-    assert "1 images are skipped" in out
+    assert "1 image is skipped" in out
 
 
 def test_a_table_of_other_images_is_refused(make: Any) -> None:

@@ -121,7 +121,7 @@ def test_a_value_without_a_name_is_an_error(make: Any) -> None:
         make.write(f"images/p{index}.png")
         make.write(f"masks/p{index}.png", make.mask(*range(1, index + 2)))
     make.text("classes.txt", "pit", "scar")
-    with pytest.raises(DataError, match=r"1 masks hold values that classes\.txt does not name: 3"):
+    with pytest.raises(DataError, match=r"1 mask holds values that classes\.txt does not name: 3"):
         open_dataset(make.root)
 
 
