@@ -72,8 +72,8 @@ def restore(file: Path, source: Path, after: int | None, as_json: bool) -> None:
 
     FILE is the line's file, FROM what `backup` wrote. The line must be stopped and have no
     ledger. Its numbers continue after any that it can have used since the backup: for each second
-    twice as many as in the busiest one, or up to the number of --after. If this PC still has
-    the line's spool, they continue after that.
+    and for a day more, twice as many as in the busiest one; or up to the number of --after. If
+    this PC still has the line's spool, they continue after that.
     """
     config = load_line(file)
     path, spool = ledger_files_of(config, file)

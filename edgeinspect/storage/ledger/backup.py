@@ -28,6 +28,8 @@ from edgeinspect.wire import decode_verdict
 
 _MARGIN = 2
 """A line may run faster after a backup than it ever did before."""
+_CLOCK_DIFFERENCE_S = 86_400
+"""The clock of the PC that is gone may have been ahead, as with another time zone."""
 _LOCK_TIMEOUT_S = 0.05
 """A client that tests whether the line is running holds its lock for some microseconds."""
 
@@ -114,7 +116,8 @@ def restore_ledger(
         clock: For the wall time, from which the number of verdicts since is estimated.
         actor: Who restores it, for the ledger's event.
         after: The last seq that the line gave, where it is known. By default it is estimated:
-            twice the busiest second of the backup, for each second since its last verdict.
+            twice the busiest second of the backup, for each second since its last verdict and
+            for a day more, by which the clocks of two PCs may differ.
 
     Raises:
         DataError: The backup is damaged, or of another version.
@@ -329,7 +332,7 @@ def _last_used_seq(
         " GROUP BY captured_at_utc_ns / ?)",
         (NS_PER_S,),
     ).fetchone()[0]
-    seconds = (utc_ns - found.last_utc_ns) // NS_PER_S + 1
+    seconds = (utc_ns - found.last_utc_ns) // NS_PER_S + 1 + _CLOCK_DIFFERENCE_S
     return found.last_seq + _MARGIN * busiest * seconds
 
 

@@ -217,25 +217,26 @@ def test_on_a_spare_pc_no_number_is_used_twice(ledger: LedgerFixture, tmp_path: 
     backup = backed_up(ledger, tmp_path)
     spare = tmp_path / "spare"
     restored = restore(ledger, backup, spare, later_s=1)
-    # One every 10 ms, 99 in the first second, twice; and the second one since has begun.
-    assert restored.skipped == (101, 100 + 2 * 2 * 99)
+    # One every 10 ms, 99 in the first second, twice; the second one since has begun; and a day.
+    last = 100 + 2 * 99 * (2 + 86_400)
+    assert restored.skipped == (101, last)
     assert restored.skipped[1] >= ledger.spool.last_seq
     started = LedgerFixture(spare, utc_offset_ns=200 * NS_PER_S)
     started.add_verdicts(5)
     assert started.writer.write_backlog()
     report = verify_ledger(started.path, started.spool_path)
     assert report.is_consistent, report.problems
-    assert report.skipped == 396
-    assert started.spool.last_seq == 501
+    assert report.skipped == last - 100
+    assert started.spool.last_seq == last + 5
     assert report.notes == [
-        "the ledger was restored from a backup: ids 101 to 496 are not used again; frames "
+        f"the ledger was restored from a backup: ids 101 to {last} are not used again; frames "
         "inspected after the backup are among them, and not recorded"
     ]
     assert [epoch.captured for epoch in report.epochs] == [100, 5]
     with closing(open_ledger(started.path)) as db:
         (event,) = [each for each in read_events(db, 10) if each.kind == "ledger.restored"]
     assert event.actor == "user anna"
-    assert json.loads(event.detail) == {"from_seq": 101, "to_seq": 496, "backup": "b.sqlite"}
+    assert json.loads(event.detail) == {"from_seq": 101, "to_seq": last, "backup": "b.sqlite"}
     started.dispose()
 
 
