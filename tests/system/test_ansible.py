@@ -174,6 +174,15 @@ def test_what_surrounds_the_line_is_set_up(machine: Machine) -> None:
         assert re.search(r"tcp dport 5590 counter packets \d+ bytes \d+ drop", rules)
 
 
+@pytest.mark.parametrize("action", ["start", "restart", "reload", "stop"])
+def test_the_firewall_of_the_pc_leaves_the_ports_restricted(machine: Machine, action: str) -> None:
+    """It removes every table, those of others too, with `flush ruleset`."""
+    if "edgeinspect_line_ports" not in INVENTORY["lines"]["vars"]:
+        pytest.skip("nftables is not installed: apt-get install nftables")
+    machine.run(f"systemctl {action} nftables")
+    assert "tcp dport 5590" in machine.run("nft list table inet edgeinspect")
+
+
 def test_a_second_run_changes_nothing(machine: Machine) -> None:
     before = pid(machine)
     result = play(machine)
