@@ -12,6 +12,7 @@ from edgeinspect.client.requests import CommandRequest, send_request
 from edgeinspect.client.subscriber import DEFAULT_TOPICS, Subscriber
 from edgeinspect.config import is_local
 from edgeinspect.domain import Clock
+from edgeinspect.errors import UsageError
 from edgeinspect.storage.paths import default_addresses
 from edgeinspect.storage.shared_memory import find_line_folder
 from edgeinspect.system import find_user_id
@@ -121,11 +122,21 @@ def find_line(
         owner: User, in addition to root and the current user, whose spool is trusted.
         keys: For an encrypted wire (CURVE): the line is verified by its key.
         unproven: Accept any sender at these addresses.
+
+    Raises:
+        UsageError: An address is not on this PC, and there are neither keys nor a spool.
     """
     folder = Path(spool) if spool else None
     sockets = default_addresses(folder or find_line_folder(line), line)
     addresses = (verdicts or sockets[0], replay or sockets[1])
-    has_spool = keys is None and not unproven and all(map(is_local, addresses))
+    by_spool = keys is None and not unproven
+    for address in addresses:
+        if by_spool and folder is None and not is_local(address):
+            raise UsageError(
+                "is not on this PC, so nothing proves that it is the line",
+                where=address,
+                remedy="Give `keys`, or `unproven=True`",
+            )
     return LineEndpoint(
-        line, *addresses, folder=folder, owner=owner, is_spool_checked=has_spool, keys=keys
+        line, *addresses, folder=folder, owner=owner, is_spool_checked=by_spool, keys=keys
     )

@@ -24,7 +24,7 @@ from edgeinspect.client import (
 )
 from edgeinspect.domain.plc import PlcError
 from edgeinspect.domain.verdict import Decision, Verdict
-from edgeinspect.errors import ImpersonationError
+from edgeinspect.errors import ImpersonationError, UsageError
 from edgeinspect.services.gateway.line_monitor import LineMonitor
 from edgeinspect.wire.messages import Heartbeat, decode_verdict, encode_message, heartbeat_topic
 from edgeinspect.wire.requests import NoLongerHeld, ReplayComplete
@@ -292,6 +292,10 @@ def test_a_spool_of_another_user_is_not_trusted(forger: Forger, tmp_path: Path) 
 def test_a_line_is_verified_where_possible() -> None:
     assert find_line("press").verifier() is not None
     assert find_line("press", "tcp://127.0.0.1:1", "tcp://localhost:2").verifier() is not None
-    assert find_line("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2").verifier() is None
+    remote = ("press", "tcp://10.0.0.1:1", "tcp://10.0.0.1:2")
+    with pytest.raises(UsageError, match="nothing proves that it is the line"):
+        find_line(*remote)
+    assert find_line(*remote, spool="/dev/shm/x").verifier() is not None
+    assert find_line(*remote, unproven=True).verifier() is None
     assert find_line("press", keys=ClientKeysConfig(secret="s", server="p")).verifier() is None
     assert find_line("press", unproven=True).verifier() is None
