@@ -68,10 +68,10 @@ def verify(file: Path, spool: Path | None, as_json: bool) -> int:
     """
     path, its_spool = find_ledger_files(file)
     spool = spool or its_spool
-    if spool is None:
-        echo("Without a spool only the ledger is checked.", err=True)
     with progress_bar("verifying") as progress:
         report = verify_ledger(path, spool, progress)
+    if spool is None:
+        echo("Without a spool only the ledger is checked.", err=True)
     result = LedgerVerification(
         holds=report.is_consistent,
         ledger=str(path),

@@ -119,13 +119,13 @@ def open_ledger(path: Path) -> sqlite3.Connection:
             "cut start the line first: only the line can repair it",
         ) from error
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise DataError(f"is not a ledger: {error}", where=str(path)) from error
+        raise _not_a_ledger(path, error) from error
     try:
         unexpected = find_unexpected_object(db)
         version = db.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         db.close()
-        raise DataError(f"is not a ledger: {error}", where=str(path)) from error
+        raise _not_a_ledger(path, error) from error
     if unexpected is not None:
         db.close()
         raise DataError(f"has {unexpected!r}, which no ledger has", where=str(path))
@@ -138,6 +138,15 @@ def open_ledger(path: Path) -> sqlite3.Connection:
             remedy="Read it with the edgeinspect that wrote it, or a later one",
         )
     return db
+
+
+def _not_a_ledger(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"is not a ledger: {error}",
+        where=str(path),
+        remedy="Give the line's file or LINE.ledger.sqlite. If this is a ledger, it is damaged: "
+        "see its backup",
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
