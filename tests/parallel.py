@@ -22,8 +22,6 @@ FIRST = (
 """Files that take long, on machines of their own or without a bound on time."""
 LAST = (
     "tests/flow/test_curve.py",
-    "tests/flow/test_several_cameras.py",
-    "tests/flow/test_archive_flow.py",
     "tests/faults/test_archive_faults.py",
     "tests/faults/test_crash_campaign.py",
     "tests/faults/test_ledger_faults.py",

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_a_hundred_swaps_and_each_verdict_names_its_models(tmp_path: Path) -> No
     assert all(engine.is_closed for engine in old)
     account = verify_ledger(tmp_path / "rig.ledger.sqlite")
     assert account.is_consistent, account.problems
-    with open_ledger(tmp_path / "rig.ledger.sqlite") as base:
+    with closing(open_ledger(tmp_path / "rig.ledger.sqlite")) as base:
         kinds = [event.kind for event in read_events(base, 1000)]
     assert kinds.count("engine.changed") == 100
 
@@ -331,7 +332,7 @@ def test_bad_engines_are_refused_while_the_line_continues(
     reloadable.shelf.promote(1)
     assert reloadable.reloader.reload_now()
     wait_for(lambda: not reloadable.line.alarms.text)
-    with open_ledger(reloadable.folder / "ledger" / "plant.ledger.sqlite") as base:
+    with closing(open_ledger(reloadable.folder / "ledger" / "plant.ledger.sqlite")) as base:
         wait_for(lambda: "engine.refused" in {event.kind for event in read_events(base, 100)})
 
 

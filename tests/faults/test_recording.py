@@ -26,6 +26,6 @@ def test_every_recorded_verdict_is_reproduced_after_kill_9(tmp_path: Path) -> No
     assert found["contiguous"], found
     # How many frames have their image depends on the machine; each without one has a reason.
     assert found["compared"] + sum(found["not_compared"].values()) == found["recorded"], found
-    assert 100 <= found["recorded"] < found["published"], found
+    assert 100 <= found["recorded"] <= found["published"], found
     assert found["compared"] >= 60, found
     assert len(found["cuts"]) == 1, found

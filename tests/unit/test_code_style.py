@@ -45,6 +45,7 @@ def test_ruff_format() -> None:
 @pytest.mark.timeout(400)
 def test_mypy_strict() -> None:
     needs.library("mypy")
+    needs.library("torch")  # without its types others cannot be inferred
     run("-m", "mypy", "--strict", "edgeinspect")
 
 

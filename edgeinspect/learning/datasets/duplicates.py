@@ -113,11 +113,11 @@ def find_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[DuplicateP
         for second in same[1:]:
             pairs[same[0], second] = DuplicatePair(same[0], second, True, 1.0)
     chosen = [same[0] for same in by_digest.values() if fingerprints[same[0]].thumbnail.any()]
-    places = np.asarray(sorted(chosen))
-    thumbnails = _subtract_common([fingerprints[index].thumbnail for index in places])
+    chosen.sort()
+    thumbnails = _subtract_common([fingerprints[index].thumbnail for index in chosen])
     for candidates in _candidates(thumbnails):
         for first, second, correlation in _correlated(thumbnails, candidates):
-            key = int(places[first]), int(places[second])
+            key = chosen[first], chosen[second]
             if _similar_aspect(fingerprints[key[0]], fingerprints[key[1]]):
                 pairs[key] = DuplicatePair(*key, False, correlation)
     return [pairs[key] for key in sorted(pairs)]

@@ -126,7 +126,7 @@ def _class_weights(images: ImageArrays) -> Tensor:
     counts: NDArray[np.int64] = np.zeros(len(images.classes) + 1, np.int64)
     for mask in images.masks:  # one at a time: bincount copies its input as int64
         counts += np.bincount(mask.ravel(), minlength=VOID + 1)[: len(counts)]
-    share = counts[1:] / max(1, counts[1:].sum())
+    share = counts[1:] / max(1, int(counts[1:].sum()))
     weights = np.ones(len(counts), np.float32)
     weights[1:] = np.clip((share.max() / np.maximum(share, 1e-6)) ** 0.25, 1, 4)
     return torch.from_numpy(weights)
