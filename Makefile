@@ -84,9 +84,12 @@ deb: $(LINE) $(DOCS)  ## Make a Debian package in dist/ (ARGS goes to install/de
 	@$(BIN)/python install/deb.py $(ARGS)
 
 docs: docs-build  ## Build the documentation site and serve it on this PC (PORT)
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2>/dev/null || { \
+	    echo "make docs: port $(PORT) cannot be opened: it is taken, or none. Try PORT=8001" >&2; \
+	    exit 1; }
 	@echo "http://127.0.0.1:$(PORT)/index.html   (Ctrl-C ends; $(SITE)/index.html opens without a server too)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT) 2>/dev/null || \
-	    { [ $$? -eq 130 ] || { echo "make docs: port $(PORT) is taken; try PORT=8001" >&2; exit 1; }; }
+	    { [ $$? -eq 130 ] || { echo "make docs: the server has ended" >&2; exit 1; }; }
 
 docs-build: $(DOCS)  ## Build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir $(SITE)
@@ -119,10 +122,13 @@ clean:  ## Remove the environment and every cache
 # A virtual environment that exists and starts is kept, whoever made it.
 define ensure-venv
 	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
-	    $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
-	        echo "make: edgeinspect needs Python 3.10 to 3.13; $(PYTHON) is" \
-	             "$$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
-	        exit 1; }; \
+	    version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); \
+	    case "$$version" in 3.1[0-3]) ;; *) \
+	        if [ "$$version" ]; then found="is Python $$version"; else found="does not run"; fi; \
+	        echo "make: edgeinspect needs Python 3.10 to 3.13; $(PYTHON) $$found." \
+	             "Name one that this PC has: make PYTHON=python3.N $(MAKECMDGOALS)" >&2; \
+	        exit 1;; \
+	    esac; \
 	    $(PYTHON) -m venv --clear $(VENV) || { \
 	        echo "make: $(PYTHON) cannot make a virtual environment;" \
 	             "on Debian and Ubuntu: apt-get install python3-venv" >&2; \

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import re
 import shutil
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -81,6 +83,14 @@ def library(name: str) -> ModuleType:
         if found := re.search(r"libpython[\d.]*\d", str(error).partition(".so")[0]):
             reason += f": apt-get install {found[0]}"
     pytest.skip(reason, allow_module_level=True)
+
+
+def locked_version(name: str) -> None:
+    """Skip if another version of a library is installed than the tests are locked to."""
+    present = importlib.metadata.version(name)
+    lock = (Path(__file__).parents[1] / "install/locks/test.txt").read_text(encoding="utf-8")
+    if present not in re.findall(rf"^{name}==([^ \\]+)", lock, flags=re.MULTILINE):
+        pytest.skip(f"{name} is {present}, which install/locks/test.txt does not have")
 
 
 def tool(name: str) -> None:

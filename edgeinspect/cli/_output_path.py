@@ -71,14 +71,16 @@ class OutputPath(click.Path):
             if self.is_folder is False:
                 return "is a folder; a file is written here"
             return "" if os.access(path, os.W_OK | os.X_OK) else "cannot be written: no permission"
+        if path.is_symlink():  # followed, it could be anybody's file; replaced, it is lost
+            hint = "; - is the standard output" if self.takes_dash else ""
+            return f"is a link, which a file would replace: name the file itself{hint}"
         if os.path.lexists(path):
             if self.is_folder:
                 return "is a file; a folder is written here"
-            if path.exists() and not path.is_file():
+            if not path.is_file():
                 hint = "; - is the standard output" if self.takes_dash else ""
                 return f"is a device or a pipe, which a file would replace{hint}"
-            is_writable = os.access(path, os.W_OK) or not path.exists()
-            return "" if is_writable else "cannot be written: no permission"
+            return "" if os.access(path, os.W_OK) else "cannot be written: no permission"
         if names_folder and self.is_folder is False:
             return "there is no such folder; a file is written here, into a folder that exists"
         parent = path.absolute().parent

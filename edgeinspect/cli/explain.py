@@ -131,5 +131,7 @@ def _method(inspector: OfflineInspector, model: str, wanted: str) -> HeatmapMeth
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not (out / "explain.json").exists():
+            raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
     except OSError as error:
         raise OutputError(f"cannot be created: {error.strerror}", where=str(out)) from error

@@ -323,6 +323,8 @@ def test_the_command_line(
     lines = (tmp_path / "out" / "verdicts.jsonl").read_bytes().splitlines()
     assert len(lines) == 23
     assert len(list((tmp_path / "out").glob("*.png"))) == 21
+    assert main(["replay", path, "--export", str(tmp_path)]) == 73
+    assert "is not empty" in capsys.readouterr().err
     assert main(["replay", path, "--verdicts", "-"]) == 0
     message = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["seq"] for each in message] == list(range(1, 24))

@@ -14,7 +14,7 @@ import numpy as np
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets.dataset import SPLITS, TRAIN, VAL, Dataset, Sample
-from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular, write_atomic
 
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
 _SCHEMA = "edgeinspect.split/1"
@@ -165,13 +165,26 @@ def names_hash(data: Dataset) -> str:
 
 
 def write_split(
-    path: Path, data: Dataset, seed: int, shares: tuple[float, float, float] = DEFAULT_SHARES
+    path: Path,
+    data: Dataset,
+    seed: int,
+    shares: tuple[float, float, float] = DEFAULT_SHARES,
+    *,
+    replaces: bool = False,
 ) -> None:
     """Write which image is in which split, as JSON.
 
+    Args:
+        path: The file.
+        data: The set, split.
+        seed: With which it was split.
+        shares: Of the splits.
+        replaces: A file of other content is replaced.
+
     Raises:
         DataError: A sample has no split.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or is there with other content: a split that
+            is lost no longer proves what a model has not seen.
     """
     if not data.has_splits:
         raise DataError("is not split", where=str(data.root), remedy="Call `split_dataset` first")
@@ -183,8 +196,15 @@ def write_split(
         "notes": list(data.notes),
         "splits": {name: [sample.name for sample in data.in_splits(name)] for name in SPLITS},
     }
+    content = (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
     try:
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
+        if not replaces and path.exists() and read_regular(path, TEXT_BYTES_MAX) != content:
+            raise OutputError(
+                "is there already, and is not this split",
+                where=str(path),
+                remedy="Give another name, or remove it first",
+            )
+        write_atomic(path, content)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
 

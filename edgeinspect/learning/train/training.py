@@ -204,7 +204,7 @@ def _fit_network(
     state = None
     if distributed.rank() == 0:
         state = folder.start_or_resume(_run_identity(config, prepared), resume=config.resume)
-        write_split(config.out / "split.json", prepared.data, config.seed)
+        write_split(config.out / "split.json", prepared.data, config.seed, replaces=True)
     if distributed.process_count() > 1:
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():

@@ -303,7 +303,7 @@ def _last_used_seq(
     after: int | None,
 ) -> int:
     """Return the last seq that may have been used and is in neither ledger nor spool."""
-    if scan is not None and scan.last_seq > found.last_seq:
+    if scan is not None and scan.last_seq >= found.last_seq:
         if after is not None:
             raise UsageError(
                 f"this PC's spool has verdict {scan.last_seq}, so the last one is known",

@@ -19,16 +19,15 @@ class RecordingExporter:
         """Create the folder.
 
         Raises:
-            OutputError: It cannot be created, or contains an export already.
+            OutputError: It cannot be created, or is not empty: images of a data set would get
+                others beside them.
         """
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise OutputError("is not empty", where=str(folder), remedy="Give a new folder")
             self._verdicts: BinaryIO = (folder / "verdicts.jsonl").open("xb")
-        except FileExistsError as error:
-            raise OutputError(
-                "contains an export already", where=str(folder), remedy="Name another folder"
-            ) from error
         except OSError as error:
             raise OutputError(f"cannot be created: {error.strerror}", where=str(folder)) from error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from edgeinspect.domain import Int64
-from edgeinspect.errors import DataError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.imaging import load_declaration
 from edgeinspect.learning.datasets import find_bit_depth, images_below
 from edgeinspect.storage.archive import FrameQuery, find_frames, is_archive, read_sidecar
@@ -69,6 +69,7 @@ def open_plan(
 
     Raises:
         DataError: There is no frame, or `out` contains another run.
+        OutputError: `out` has files that are no run's.
         OSError: The plan cannot be written.
     """
     path = out / PLAN_FILE
@@ -87,6 +88,10 @@ def open_plan(
                     remedy="Name a new folder",
                 )
         return plan
+    own = {RESULTS_FOLDER, FRAMES_FILE}  # of a run that was killed
+    present = list(out.iterdir()) if out.exists() else []
+    if any(each.name not in own and each.name[0] != "." for each in present):
+        raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
     (out / RESULTS_FOLDER).mkdir(parents=True, exist_ok=True)
     frames = list(_list_frames(source))
     if not frames:

@@ -353,6 +353,14 @@ def test_an_output_is_no_pipe_and_no_folder_that_is_not_there(
     assert main([*command, str(pipe)]) == 73
     assert "a device or a pipe" in capsys.readouterr().err
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    for _dangling in (True, False):
+        assert main([*command, str(link)]) == 73
+        assert "is a link" in capsys.readouterr().err
+        assert link.is_symlink()
+        target.write_bytes(b"")
+    assert target.read_bytes() == b""
     is_made = words[0] == "backup"
     assert main([*command, f"{tmp_path}/new/"]) == (0 if is_made else 73)
     assert is_made or "there is no such folder" in capsys.readouterr().err

@@ -125,6 +125,19 @@ def test_the_file_gives_the_same_split_again(make: Any, tmp_path: Path) -> None:
     assert sum(map(len, document["splits"].values())) == 12
 
 
+def test_another_split_is_not_replaced(make: Any, tmp_path: Path) -> None:
+    data = open_dataset(make.mask_folder(count=12))
+    path = tmp_path / "split.json"
+    write_split(path, split_dataset(data, 4), 4)
+    before = path.read_bytes()
+    write_split(path, split_dataset(data, 4), 4)  # the same
+    with pytest.raises(OutputError, match="is there already, and is not this split"):
+        write_split(path, split_dataset(data, 5), 5)
+    assert path.read_bytes() == before
+    write_split(path, split_dataset(data, 5), 5, replaces=True)
+    assert path.read_bytes() != before
+
+
 def test_a_file_of_other_images_is_refused(make: Any, tmp_path: Path) -> None:
     data = open_dataset(make.mask_folder(count=12))
     write_split(tmp_path / "split.json", split_dataset(data, 4), 4)

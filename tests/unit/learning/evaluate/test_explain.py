@@ -140,6 +140,9 @@ def test_the_command_draws_and_names_its_method(
     drawn = cv2.imread(str(out / "same.png"))
     assert drawn is not None
     assert drawn.shape[0] > 3 * 280
+    words = ["explain", "tiny-gate", str(images / "a"), "--out"]
+    assert main([*words, str(images / "b")]) == 73  # a data set, perhaps
+    assert "is not empty" in capsys.readouterr().err
     gradcam = main(
         ["explain", "tiny-gate", str(images / "a"), "--out", str(out), "--method", "gradcam"]
     )

@@ -278,6 +278,23 @@ def test_a_later_loss_of_the_spool_still_skips(ledger: LedgerFixture, tmp_path: 
     again.dispose()
 
 
+def test_on_the_same_pc_a_spool_that_ends_with_the_backup_leaves_no_gap(
+    ledger: LedgerFixture, tmp_path: Path
+) -> None:
+    """The last number is known: nothing is estimated, also a day later."""
+    ledger.add_verdicts(100)
+    assert ledger.writer.write_backlog()
+    backup = back_up_ledger(ledger.path, tmp_path / "b.sqlite").path
+    ledger.dispose()
+    for file in ledger.folder.glob("t.ledger.sqlite*"):
+        file.unlink()
+    assert restore(ledger, backup, ledger.folder, later_s=90_000).skipped is None
+    again = LedgerFixture(ledger.folder)
+    again.add_verdicts(5)
+    assert again.spool.last_seq == 105
+    again.dispose()
+
+
 def test_on_the_same_pc_the_spool_fills_the_gap(ledger: LedgerFixture, tmp_path: Path) -> None:
     """The disk of the ledger was replaced: the spool still has what the backup lacks."""
     backup = backed_up(ledger, tmp_path)

@@ -18,7 +18,7 @@ import pytest
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
-from edgeinspect.errors import DataError, DeviceLostError
+from edgeinspect.errors import DataError, DeviceLostError, OutputError
 from edgeinspect.registry import is_installed
 from edgeinspect.services.archiver.writer import ArchiveWriter
 from edgeinspect.storage.archive.format import ArchiveCategory
@@ -208,6 +208,16 @@ def test_frames_archived_later_do_not_change_the_plan(archive: Path, tmp_path: P
     keeper.close()
     assert run(archive, tmp_path / "out").frame_count == 40
     assert run(archive, tmp_path / "new").frame_count == 42
+
+
+def test_a_folder_of_other_files_is_refused(archive: Path, tmp_path: Path) -> None:
+    """It may be a data set, which is read as a whole."""
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / "image.png").write_bytes(b"")
+    with pytest.raises(OutputError, match="is not empty"):
+        run(archive, out)
+    assert {path.name for path in out.iterdir()} <= {"image.png", ".lock"}
 
 
 def test_a_folder_belongs_to_one_run_and_one_process(archive: Path, tmp_path: Path) -> None:
