@@ -59,7 +59,11 @@ REPORT = click.option(
 
 
 def load_inspector(
-    model: str | None, gate: str | None, config: Path | None, backend: str | None
+    model: str | None,
+    gate: str | None,
+    config: Path | None,
+    backend: str | None,
+    store_folder: Path | None = None,
 ) -> OfflineInspector:
     """Return the inspector that the command line describes.
 
@@ -75,21 +79,23 @@ def load_inspector(
         load_line_inspector,
         with_line_thresholds,
     )
+    from edgeinspect.storage.model_store import ModelStore
 
     if model is None:
         if config is None:
             raise UsageError("no model is given", remedy="Give MODEL, or --line FILE")
         if gate is not None:
             raise UsageError("--gate goes with MODEL", remedy="The line names its own gate")
+        if store_folder is not None:
+            raise UsageError("--store goes with MODEL", remedy="The line names its own store")
         return load_line_inspector(config, backend=backend)
     backend_name = backend or DEFAULT_BACKEND
-    store = None
-    if config is not None:
+    if store_folder is None and config is not None:
         from edgeinspect.config import load_config
-        from edgeinspect.storage.model_store import ModelStore
 
         folder = load_config(config).config.store
-        store = ModelStore(Path(folder) if folder else None)
+        store_folder = Path(folder) if folder else None
+    store = ModelStore(store_folder)
     engine: Engine
     if model.endswith(".pt"):
         from edgeinspect.learning.train.torch_engine import load_checkpoint_engine

@@ -10,7 +10,7 @@ import click
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, STORE
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--gate-b", metavar="MODEL", type=MODEL, help="Gate of MODEL_B, if it differs.")
 @_evaluation_options.line_option("Use a line's thresholds for both models.")
 @_evaluation_options.BACKEND
+@STORE
 @click.option("--backend-b", metavar="NAME", help="Backend of MODEL_B, if it differs.")
 @_evaluation_options.REPORT
 @JSON_FILE
@@ -71,6 +72,7 @@ def compare(
     gate_b: str | None,
     config: Path | None,
     backend: str | None,
+    store: Path | None,
     backend_b: str | None,
     report: Path | None,
     json_path: Path | None,
@@ -94,9 +96,11 @@ def compare(
         render_comparison,
     )
 
-    first = _evaluation_options.load_inspector(a, gate, config, backend)
+    first = _evaluation_options.load_inspector(a, gate, config, backend, store)
     try:
-        second = _evaluation_options.load_inspector(b, gate_b or gate, config, backend_b or backend)
+        second = _evaluation_options.load_inspector(
+            b, gate_b or gate, config, backend_b or backend, store
+        )
         try:
             if (first.segmenter is None) != (second.segmenter is None):
                 raise UsageError("a gate cannot be compared with a segmenter")

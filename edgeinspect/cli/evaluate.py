@@ -11,7 +11,7 @@ from rich.text import Text
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED
+from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, STORE
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import FiniteRange
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 @_evaluation_options.GATE
 @_evaluation_options.line_option("Use the thresholds, and without MODEL the models, of a line.")
 @_evaluation_options.BACKEND
+@STORE
 @_evaluation_options.REPORT
 @JSON_FILE
 @QUIET
@@ -83,6 +84,7 @@ def evaluate(
     gate: str | None,
     config: Path | None,
     backend: str | None,
+    store: Path | None,
     report: Path | None,
     json_path: Path | None,
     as_json: bool,
@@ -109,7 +111,7 @@ def evaluate(
         if cost_escape and cost_overkill
         else None
     )
-    inspector = _evaluation_options.load_inspector(model, gate, config, backend)
+    inspector = _evaluation_options.load_inspector(model, gate, config, backend, store)
     try:
         source = open_image_source(
             data,

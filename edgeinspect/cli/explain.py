@@ -10,6 +10,7 @@ import click
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._options import STORE
 from edgeinspect.cli._paths import IMAGES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._results.learning import ExplanationOutcome
 from edgeinspect.cli._tables import print_text
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @_evaluation_options.GATE
 @_evaluation_options.line_option("Use a line's thresholds.")
 @_evaluation_options.BACKEND
+@STORE
 @click.option(
     "--method",
     type=click.Choice(["auto", "gradcam", "occlusion"]),
@@ -60,6 +62,7 @@ def explain(
     gate: str | None,
     config: Path | None,
     backend: str | None,
+    store: Path | None,
     method: str,
     as_json: bool,
 ) -> None:
@@ -72,7 +75,7 @@ def explain(
     from edgeinspect.learning.evaluate import explain_frame as draw
     from edgeinspect.learning.evaluate import read_frames
 
-    inspector = _evaluation_options.load_inspector(model, gate, config, backend)
+    inspector = _evaluation_options.load_inspector(model, gate, config, backend, store)
     try:
         heat_map_method = _method(inspector, model, method)
         _make_folder(out)

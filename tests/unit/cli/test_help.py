@@ -119,6 +119,8 @@ def test_examples_do_what_they_say(
     monkeypatch.setenv("EDGEINSPECT_STORE", str(tmp_path / "engines"))
     if line.startswith("edgeinspect keys new"):
         shutil.rmtree(tmp_path / "keys")
+    if line.startswith("edgeinspect data split"):
+        (tmp_path / "split.json").unlink()  # another split is not replaced
     code = main(shlex.split(line)[1:])
     captured = capsys.readouterr()
     assert code == 0 or (code == 65 and "--strict" in line), captured.err

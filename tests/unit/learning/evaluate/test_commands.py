@@ -225,3 +225,27 @@ def test_the_metrics_are_those_of_the_daemon(
     assert code == 0
     evaluation = json.loads(metrics.read_text())
     assert evaluation[path[0]][path[1]] == pytest.approx(expected, abs=5e-5)
+
+
+def test_the_store_is_an_option_of_each(
+    store: Path, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEINSPECT_STORE", str(tmp_path))
+    images = str(mixed / "images")
+    for words in (
+        ["evaluate", "tiny-seg", "--gate", "tiny-gate", "--data", str(mixed)],
+        ["compare", "tiny-seg", "tiny-seg", "--data", str(mixed)],
+        ["explain", "tiny-seg", images, "--out", str(tmp_path / "explained")],
+    ):
+        assert main(words) == 65, words
+        assert main([*words, "--store", str(store)]) == 0, words
+
+
+def test_a_line_has_its_own_store(
+    store: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = tmp_path / "line.yaml"
+    line.write_text("line: x\n")
+    words = ["evaluate", "--line", str(line), "--data", str(mixed), "--store", str(store)]
+    assert main(words) == 64
+    assert "--store goes with MODEL" in capsys.readouterr().err
