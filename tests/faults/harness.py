@@ -13,7 +13,7 @@ from edgeinspect.cameras import FramePacer
 from edgeinspect.client import Subscriber
 from edgeinspect.client.sockets import SocketSetup, no_encryption
 from edgeinspect.config.loader import parse_config
-from edgeinspect.domain.clock import SystemClock
+from edgeinspect.domain.clock import NS_PER_S, SystemClock
 from edgeinspect.domain.frame import FrameShape, Grab, Part
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.errors import CameraLostError
@@ -23,14 +23,25 @@ from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate
 from edgeinspect.wire.messages import VerdictCounts
 
 SHAPE = FrameShape(16, 32, 1)
+JOIN_S = 5.0
+"""A subscriber that is never admitted is not waited for any longer."""
 QUIET_S = 3.0
 """After the line has ended: no verdict is still on its way over loopback."""
 
 
 class UnpluggableCamera:
-    """Noise at a rate; may be unplugged and plugged in again."""
+    """Noise at a rate; may be unplugged and plugged in again.
 
-    def __init__(self, rate_hz: float, frames: int) -> None:
+    Args:
+        rate_hz: Frames per second.
+        frames: After this many it has ended.
+        may_begin: The first frame waits for it, for `JOIN_S` at most.
+    """
+
+    def __init__(
+        self, rate_hz: float, frames: int, may_begin: threading.Event | None = None
+    ) -> None:
+        self._may_begin = may_begin
         self._pace = FramePacer("rate", rate_hz, SystemClock())
         self._frames = frames
         self._rng = np.random.default_rng(1)
@@ -45,9 +56,16 @@ class UnpluggableCamera:
     def open(self) -> None:
         self._check()
         self._pace.start()
+        self._begin_at_latest_s = time.monotonic() + JOIN_S
 
     def grab(self, timeout_ns: int) -> Grab | None:
         self._check()
+        if self._may_begin is not None:
+            has_joined = self._may_begin.wait(timeout_ns / NS_PER_S)
+            if not has_joined and time.monotonic() < self._begin_at_latest_s:
+                return None
+            self._may_begin = None
+            self._pace.start()
         if self.sent_count >= self._frames:
             raise CameraFinished
         due = self._pace.wait(timeout_ns)
@@ -88,7 +106,9 @@ class RunningLine:
         camera: Camera | None = None,
         workers: int = 1,
     ) -> None:
-        self.camera = UnpluggableCamera(rate_hz, frames)
+        # What is published before a subscriber has joined does not reach it.
+        self._has_joined = threading.Event()
+        self.camera = UnpluggableCamera(rate_hz, frames, self._has_joined)
         self.ended = threading.Event()
         self.failures: list[BaseException] = []
         self.engines = [brightness_gate(SHAPE, take_time) for _ in range(workers)]
@@ -120,7 +140,7 @@ inspect: {{workers: {workers}}}
         )
         self.verdicts: list[Verdict] = []
         self._listener = Subscriber(
-            self.line.publisher.address, topics=("verdict",), setup_socket=prepare
+            self.line.publisher.address, topics=("verdict", "heartbeat"), setup_socket=prepare
         )
         self._until: int | None = None
         self._listener_thread = threading.Thread(target=self._listen, daemon=True)
@@ -134,6 +154,8 @@ inspect: {{workers: {workers}}}
         quiet_since = time.monotonic()
         while self._until is None or not self.verdicts or self.verdicts[-1].seq < self._until:
             got = self._listener.receive(50)
+            if got is not None:
+                self._has_joined.set()
             if got is not None and isinstance(got.message, Verdict):
                 self.verdicts.append(got.message)
             if got is not None or self._until is None:

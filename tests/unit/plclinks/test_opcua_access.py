@@ -261,9 +261,9 @@ def test_a_channel_is_renewed(secure: Any) -> None:
 
     async def work() -> None:
         client = served.client(pairs["plc"], "press", PASSWORD)
-        client.secure_channel_timeout = 1_000
+        client.secure_channel_timeout = 3_000
         await connect(client)
-        for _ in range(30):
+        for _ in range(60):
             assert await client.get_namespace_array()
             await asyncio.sleep(0.1)
         await disconnect(client)
