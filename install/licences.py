@@ -29,7 +29,6 @@ OLD_FIELD = {
     "Apache-2.0": "Apache-2.0",
     "MIT License": "MIT",
     "3-Clause BSD License": "BSD-3-Clause",
-    "OSI Approved :: Apache Software License": "Apache-2.0",
 }
 """Values of the field `License`, which had no vocabulary."""
 EVERYWHERE = "Apache-2.0"

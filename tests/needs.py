@@ -85,12 +85,21 @@ def library(name: str) -> ModuleType:
     pytest.skip(reason, allow_module_level=True)
 
 
-def locked_version(name: str) -> None:
-    """Skip if another version of a library is installed than the tests are locked to."""
-    present = importlib.metadata.version(name)
-    lock = (Path(__file__).parents[1] / "install/locks/test.txt").read_text(encoding="utf-8")
-    if present not in re.findall(rf"^{name}==([^ \\]+)", lock, flags=re.MULTILINE):
-        pytest.skip(f"{name} is {present}, which install/locks/test.txt does not have")
+def locked_versions(*names: str) -> None:
+    """Skip if another version of a library is installed than is locked, as in `make floors`.
+
+    Args:
+        names: By default every library of a line PC.
+    """
+    text = (Path(__file__).parents[1] / "install/locks/line.txt").read_text(encoding="utf-8")
+    pins = re.findall(r"^([a-z0-9-]+)==([^ \\]+)", text, flags=re.MULTILINE)
+    for name in names or sorted({name for name, _version in pins}):
+        try:
+            present = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # for another Python
+            continue
+        if (name, present) not in pins:
+            pytest.skip(f"{name} is {present}, which install/locks/line.txt does not have")
 
 
 def tool(name: str) -> None:

@@ -156,8 +156,7 @@ def test_make_targets_of_the_readme_exist() -> None:
 
 @pytest.mark.slow
 def test_generated_parts_are_up_to_date(reference: ModuleType) -> None:
-    for name in ("msgspec", "click"):  # their own wording is among it
-        needs.locked_version(name)
+    needs.locked_versions("msgspec", "click")  # their own wording is among it
     stale = [str(path.relative_to(ROOT)) for path in reference.stale()]
     assert not stale, f"run `python docs/make_reference.py`: {stale}"
 

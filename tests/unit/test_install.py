@@ -246,6 +246,7 @@ def test_the_page_names_every_extra_and_which_the_package_has() -> None:
 
 
 def test_the_bill_of_materials_is_valid_cyclonedx() -> None:
+    needs.locked_versions()  # what is shipped
     needs.library("jsonschema")
     validation = needs.library("cyclonedx.validation.json")
     schema = importlib.import_module("cyclonedx.schema")
@@ -255,6 +256,7 @@ def test_the_bill_of_materials_is_valid_cyclonedx() -> None:
 
 
 def test_the_bill_of_materials_names_each_library_and_what_is_inside() -> None:
+    needs.locked_versions()  # what is shipped
     distributions = line_distributions()
     bill = module("bill")
     told = json.loads(bill.bill(distributions))
@@ -270,6 +272,7 @@ def test_the_bill_of_materials_names_each_library_and_what_is_inside() -> None:
 
 
 def test_each_library_of_a_line_pc_has_a_known_licence_and_its_text() -> None:
+    needs.locked_versions()  # what is shipped
     licences = module("licences")
     for each in line_distributions():
         assert licences.licence(each)
@@ -278,6 +281,7 @@ def test_each_library_of_a_line_pc_has_a_known_licence_and_its_text() -> None:
 
 
 def test_licences_that_give_a_right_to_source_are_named_with_the_source() -> None:
+    needs.locked_versions()  # what is shipped
     listed = module("licences").copyleft(line_distributions())
     for part in ("asyncua", "FFmpeg", "libzmq", "certifi", "paho-mqtt", "quad-precision"):
         assert part in listed

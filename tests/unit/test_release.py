@@ -32,6 +32,7 @@ def release(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Source archive and wheel of HEAD, built twice; the bytes are compared here."""
+    needs.locked_versions()  # what is shipped
     needs.program("git")
     if not (ROOT / ".git").exists():
         pytest.skip("a release is built from a commit: this is no clone of the repository")
