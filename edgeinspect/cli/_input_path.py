@@ -34,6 +34,7 @@ class InputPath(click.Path):
         hint: What to give instead, where the kind of the file says nothing.
         always_hint: What the file is for is no help here; the hint is.
         may_be_missing: A path that does not exist is accepted: it will be made.
+        words: Values that are no path; `./WORD` is the file of that name.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class InputPath(click.Path):
         hint: str = "",
         always_hint: bool = False,
         may_be_missing: bool = False,
+        words: tuple[str, ...] = (),
     ) -> None:
         super().__init__(path_type=Path)
+        self.words = words
         self.what = what or kinds[0].value
         self.kinds = frozenset(kinds)
         self.error = error
@@ -60,6 +63,10 @@ class InputPath(click.Path):
             EdgeInspectError: It is missing, cannot be read, or is of another kind.
         """
         path = Path(value)
+        if str(value) in self.words:
+            return path
+        # Path("./none") == Path("none"): a file of a word's name needs its whole path.
+        path = path.resolve() if str(path) in self.words else path
         self.check(path, self.error)
         return path
 

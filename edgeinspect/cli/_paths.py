@@ -156,7 +156,8 @@ WEIGHTS = InputPath(
     FileKind.BINARY,
     what="a file of PyTorch weights",
     error=ModelError,
-    hint="Give NAME.pth",
+    hint="Give NAME.pth, none, or cached",
+    words=("none", "cached"),
 )
 CORRECTIONS = InputPath(
     FileKind.TEXT,

@@ -67,12 +67,15 @@ _training_options = with_options(
         type=click.Choice(["1", "3"]),
         help="1 grey, 3 colour; as the images are by default.",
     ),
-    click.option("--arch", metavar="NAME", help="Network; see docs/howto/training.md."),
+    click.option(
+        "--arch", metavar="NAME", help="Network; lite0 by default. See docs/howto/training.md."
+    ),
     click.option(
         "--weights",
-        metavar="FILE.pth",
+        metavar="FILE.pth|none|cached",
         type=WEIGHTS,
-        help="Pretrained weights to start from.",
+        help="Pretrained weights to start from, none, or those in torch's cache; those that are "
+        "packaged for the network by default.",
     ),
     click.option(
         "--steps",
@@ -132,6 +135,11 @@ def train() -> None:
     renamed={"--split": "--split-file SPLIT_FILE"},
 )
 @_training_options
+@click.option(
+    "--kinds/--no-kinds",
+    default=None,
+    help="Tell kinds of defects apart; by default if the set has several and no masks.",
+)
 @click.option(
     "--compare",
     metavar="NAME,NAME,...",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,14 @@ class ImageArrays:
     """(N,): the label of the image, which may be true with an empty mask."""
     names: Sequence[str]
     classes: Sequence[str]
+    kinds: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """(N,): class id of an image's only kind of defect; 0 if it is good, or its kind unknown."""
     skipped: Sequence[SkippedImage] = ()
     """Images that could not be loaded; `select` does not copy them."""
+
+    def __post_init__(self) -> None:
+        if len(self.kinds) != len(self.images):
+            object.__setattr__(self, "kinds", np.zeros(len(self.images), np.uint8))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -39,6 +45,7 @@ class ImageArrays:
             self.defective[chosen],
             [self.names[i] for i in chosen],
             self.classes,
+            self.kinds[chosen],
         )
 
 

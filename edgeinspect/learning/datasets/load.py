@@ -177,8 +177,13 @@ def _to_arrays(
         np.asarray(cache_index["defective"], np.bool_),
         [samples[index].name for index in cache_index["kept"]],
         data.classes,
+        np.array([_only_kind(samples[index]) for index in cache_index["kept"]], np.uint8),
         tuple(SkippedImage(name, why) for name, why in cache_index["skipped"]),
     )
+
+
+def _only_kind(sample: Sample) -> int:
+    return sample.class_ids[0] if sample.is_defective and len(sample.class_ids) == 1 else 0
 
 
 # -- mapped files -------------------------------------------------------------------------

@@ -26,6 +26,10 @@ MIN_CONTRACT_OPSET = 19
 """Lowest opset that the model contract allows."""
 
 
+DEFECTS, KINDS = "defects", "kinds"
+"""What a model decides: whether a frame is good, or only which kind of defect it shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """Description of a model for its manifest and its graph metadata."""
@@ -38,6 +42,8 @@ class ModelCard:
     training: Mapping[str, Any]
     accuracy: Mapping[str, Any]
     created: str
+    decides: str = DEFECTS
+    """`KINDS` if the model has learned from no good image."""
 
 
 def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) -> dict[str, str]:
@@ -50,6 +56,7 @@ def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) ->
         stride: Frame pixels per class-map pixel; 1 for a gate.
     """
     return {
+        **({"decides": card.decides} if card.decides != DEFECTS else {}),
         "contract": MODEL_CONTRACT_VERSION,
         "kind": kind.value,
         "classes": json.dumps(list(card.classes)),

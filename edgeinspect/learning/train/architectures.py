@@ -1,8 +1,9 @@
 """Builds networks by name, as `--arch` and `--compare` accept them.
 
-A gate maps float32 (N, C, H, W), 0 to 255, to `(logit (N,), coarse logits (N, 1, h, w))`; a
-segmenter to `(logits (N, K+1, h, w), deep logits, presence (N, K))` and has a `stride`.
-Other names are those of timm and segmentation-models-pytorch (extra `zoo`).
+A gate maps float32 (N, C, H, W), 0 to 255, to `(logit (N,), coarse logits (N, 1, h, w))`, one
+of kinds to logits (N, K+1) of good and of each kind instead; a segmenter to
+`(logits (N, K+1, h, w), deep logits, presence (N, K))`, and has a `stride`. Other names are those
+of timm and segmentation-models-pytorch (extra `zoo`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,21 @@ from pathlib import Path
 from torch import nn
 
 from edgeinspect.errors import UsageError
+from edgeinspect.learning.train.encoders import (
+    ENCODER_NAMES,
+    NO_WEIGHTS,
+    PretrainedWeights,
+    build_encoder,
+    find_pretrained,
+    is_encoder,
+    load_encoder,
+)
+from edgeinspect.learning.train.weights import CACHED_WEIGHTS
+from edgeinspect.system import sha256_of
 
-GATE_NAMES = ("small", "map", "cnn", "resnet18", "resnet34", "resnet50")
+OWN_GATES = ("small", "map", "cnn")
+"""Gates that are trained from scratch."""
+GATE_NAMES = (*ENCODER_NAMES, *OWN_GATES)
 
 RESUNET_WIDTHS: dict[str, tuple[int, ...]] = {
     "resunet-0.3m": (16, 32, 64, 96),
@@ -24,7 +38,8 @@ RESUNET_WIDTHS: dict[str, tuple[int, ...]] = {
 }
 """Channels of the stages by name; multiples of 16 suit INT8 kernels."""
 
-SEGMENTER_NAMES = tuple(RESUNET_WIDTHS)
+SEGMENTER_NAMES = (*ENCODER_NAMES, *RESUNET_WIDTHS)
+DEFAULT_ENCODER = "lite0"
 STRIDES = (2, 4)
 
 
@@ -34,34 +49,45 @@ def build_gate(
     channels: int = 1,
     weights: Path | None = None,
     ignore_black: bool = False,
+    kinds: int = 0,
 ) -> nn.Module:
     """Build a gate.
 
     Args:
         name: One of `GATE_NAMES`, or a gate of timm's.
         channels: Of the frame, 1 or 3 (blue, green, red).
-        weights: A `.pth` of pretrained weights, for ResNets and timm's networks.
+        weights: See `encoders.find_pretrained`; of timm's networks a file, or
+            `CACHED_WEIGHTS`.
         ignore_black: Pixels of grey level 0 are letterbox padding.
+        kinds: Number of kinds of defects that it tells apart; 0: only defective or good.
 
     Raises:
         UsageError: There is no such network, or it has no pretrained weights.
-        MissingExtraError: The network is timm's, and the extra is not installed.
+        MissingExtraError: The package of the network, or of its weights, is not installed.
         ModelError: `weights` are of another network.
     """
-    if name in ("small", "map", "cnn"):
-        if weights is not None:
-            raise _no_weights(name, "a resnet")
+    if is_encoder(name):
+        from edgeinspect.learning.train.encoder_networks import EncoderGate
+
+        encoder = build_encoder(name)
+        net = EncoderGate(encoder, channels, kinds, ignore_black=ignore_black)
+        if (found := find_pretrained(name, weights)) is not None:
+            load_encoder(encoder, found)
+            net.body.use_pretrained(encoder)
+        return net
+    if kinds:
+        raise UsageError(
+            f"'{name}' does not tell kinds of defects apart",
+            where="--arch",
+            remedy=f"Give one of {', '.join(ENCODER_NAMES)}, or --no-kinds",
+        )
+    if name in OWN_GATES:
+        if weights not in (None, NO_WEIGHTS):
+            raise _no_weights(name)
         from edgeinspect.learning.train.networks import CnnGate, MapGate, SmallGate
 
         builder = {"small": SmallGate, "map": MapGate, "cnn": CnnGate}[name]
         return builder(channels, ignore_black=ignore_black)
-    if name in GATE_NAMES:
-        from edgeinspect.learning.train.resnet import ResNetGate
-
-        net = ResNetGate(name, channels, ignore_black=ignore_black)
-        if weights is not None:
-            net.load_pretrained(weights)
-        return net
     from edgeinspect.learning.train import pretrained
 
     if not pretrained.is_timm_gate(name):
@@ -87,16 +113,25 @@ def build_segmenter(
         classes: Number of defect classes, without background.
         channels: Of the frame, 1 or 3 (blue, green, red).
         stride: Frame pixels per class-map cell, 2 or 4.
-        weights: A `.pth` of pretrained weights of the encoder; not for our own networks.
+        weights: Of the encoder, as for `build_gate`.
 
     Raises:
         UsageError, MissingExtraError, ModelError: As `build_gate`.
     """
     if stride not in STRIDES:
         raise UsageError(f"no network has stride {stride}", where="--stride", remedy="Give 2 or 4")
+    if is_encoder(name):
+        from edgeinspect.learning.train.encoder_networks import EncoderUNet
+
+        encoder = build_encoder(name)
+        net = EncoderUNet(encoder, classes, channels, stride)
+        if (found := find_pretrained(name, weights)) is not None:
+            load_encoder(encoder, found)
+            net.body.use_pretrained(encoder)
+        return net
     if name in RESUNET_WIDTHS:
-        if weights is not None:
-            raise _no_weights(name, "a network of the extra 'zoo'")
+        if weights not in (None, NO_WEIGHTS):
+            raise _no_weights(name)
         from edgeinspect.learning.train.networks import ResUNet
 
         return ResUNet(classes, channels, stride, RESUNET_WIDTHS[name])
@@ -110,11 +145,24 @@ def build_segmenter(
     )
 
 
-def _no_weights(name: str, alternative: str) -> UsageError:
+def pretrained_weights(name: str, weights: Path | None) -> PretrainedWeights | None:
+    """Return the weights that a network named so starts from; None from scratch.
+
+    Raises:
+        MissingExtraError, ModelError, UsageError: As `encoders.find_pretrained`.
+    """
+    if is_encoder(name):
+        return find_pretrained(name, weights)
+    if weights in (None, NO_WEIGHTS, CACHED_WEIGHTS):
+        return None
+    return PretrainedWeights(weights, weights.name, sha256_of(weights))
+
+
+def _no_weights(name: str) -> UsageError:
     return UsageError(
         f"there are no pretrained weights for '{name}'",
         where="--weights",
-        remedy=f"Train it from scratch, or name {alternative}",
+        remedy=f"Leave --weights out, or give one of {', '.join(ENCODER_NAMES)} as --arch",
     )
 
 

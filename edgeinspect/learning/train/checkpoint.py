@@ -49,6 +49,8 @@ class RunNetwork(msgspec.Struct, frozen=True):
     frame: RunFrame
     ignore_black: bool | None = None
     """Of a gate; absent for segmenters."""
+    kinds: Annotated[int, Meta(ge=0, le=_MAX_CLASSES)] = 0
+    """Of a gate that tells kinds of defects apart: how many."""
 
 
 def read_run_identity(path: Path) -> dict[str, Any]:

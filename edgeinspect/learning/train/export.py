@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgeinspect.domain import ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.manifest import (
+    DEFECTS,
     EXPORT_OPSET,
     MIN_CONTRACT_OPSET,
     ModelCard,
@@ -38,6 +39,26 @@ class GateGraph(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         logit, _coarse = self.net(image.to(torch.float32).permute(0, 3, 1, 2))
         return torch.sigmoid(logit)
+
+
+class KindsGraph(nn.Module):
+    """A gate of kinds: uint8 (1, H, W, C) to `defect_prob` (1,) and `class_prob` (1, K).
+
+    Args:
+        net: Gives logits (N, K+1).
+        has_good: Whether it has learned good images; else the kinds share all probability.
+    """
+
+    def __init__(self, net: nn.Module, *, has_good: bool) -> None:
+        super().__init__()
+        self.net = net
+        self.has_good = has_good
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, _coarse = self.net(image.to(torch.float32).permute(0, 3, 1, 2))
+        first = 1 if self.has_good else 0
+        probs = logits[:, 1 - first :].softmax(dim=1)[:, first:]
+        return probs.sum(dim=1).clamp(max=1.0), probs
 
 
 class SegmenterGraph(nn.Module):
@@ -84,9 +105,8 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
     is_gate = not hasattr(net, "stride")
-    graph = (GateGraph(net) if is_gate else SegmenterGraph(net)).eval()
-    graph = graph.to(memory_format=torch.contiguous_format)
-    names = ["defect_prob"] if is_gate else ["class_map", "class_area_px", "class_score"]
+    graph, names = _contract_graph(net, card)
+    graph = graph.eval().to(memory_format=torch.contiguous_format)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -118,6 +138,16 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
     _check_against_torch(path, graph, samples, names)
     write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
     return folder
+
+
+def _contract_graph(net: nn.Module, card: ModelCard) -> tuple[nn.Module, list[str]]:
+    """Return a network's graph under the contract, and the names of its outputs."""
+    if hasattr(net, "stride"):
+        return SegmenterGraph(net), ["class_map", "class_area_px", "class_score"]
+    if getattr(net, "kinds", 0):
+        has_good = card.decides == DEFECTS
+        return KindsGraph(net, has_good=has_good), ["defect_prob", "class_prob"]
+    return GateGraph(net), ["defect_prob"]
 
 
 def _remove_exporter_metadata(model: Any) -> None:

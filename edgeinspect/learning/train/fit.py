@@ -35,6 +35,7 @@ def fit(
     validation: ImageArrays | None = None,
     run_folder: RunFolder | None = None,
     state: TrainingState | None = None,
+    initialise: Callable[[], None] = lambda: None,
     progress: StepProgress = lambda step, loss, best: None,
 ) -> nn.Module:
     """Train a network, or resume a training.
@@ -50,6 +51,7 @@ def fit(
         validation: Selects the best of the averaged weights; the last ones without it.
         run_folder: The state is saved there, each minute and at the end.
         state: To resume.
+        initialise: Called before the first step of a new training, to prepare `net`.
         progress: Called after each step.
 
     Returns:
@@ -60,7 +62,10 @@ def fit(
         StorageError: The state cannot be written.
     """
     checkpoint = run_folder.checkpoint if run_folder is not None else None
+    if state is None or not state.net:
+        initialise()
     loop = TrainingLoop(net, task, images, recipe, validation, state or TrainingState(), checkpoint)
+    loop.validate_start()
     saved_at = time.monotonic()
     while not loop.state.done:
         loss = loop.step()
@@ -87,7 +92,7 @@ class TrainingLoop:
     ) -> None:
         self.state = state
         self._task, self._recipe, self._validation = task, recipe, validation
-        self._sampler = BatchSampler(images, recipe)
+        self._sampler = BatchSampler(images, recipe, task.targets(images))
         self._device = distributed.compute_device()
         if state.net:
             load_state_into(net, state.net, checkpoint)
@@ -99,7 +104,7 @@ class TrainingLoop:
         self._average.eval()
         self._distributed_net = distributed.wrap_distributed(self._net)
         self._optimizer = torch.optim.AdamW(
-            self._net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            _parameter_groups(self._net), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
         if state.optimizer:
             load_state_into(self._optimizer, state.optimizer, checkpoint)
@@ -118,7 +123,7 @@ class TrainingLoop:
         recipe, step = self._recipe, self.state.step
         rate = learning_rate(recipe, step)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         size = self._sampler.batch_size(step)
         own = range(distributed.rank(), size, distributed.process_count())
         images, masks, labels = (part.to(self._device) for part in self._sampler.draw(step, own))
@@ -143,6 +148,16 @@ class TrainingLoop:
         self.state.step += 1
         self._validate(value, rate)
         return value
+
+    def validate_start(self) -> None:
+        """Validate a network that is prepared: training may not improve it."""
+        if self.state.net or self._validation is None or not getattr(self._net, "is_fitted", False):
+            return
+        with torch.no_grad():
+            score = self._task.score(self._average, self._validation, self._device)
+        self.state.best_score = distributed.broadcast_from_first(score)
+        self.state.best = _copy_state(self._average)
+        self.state.curve.append((0, math.nan, 0.0, self.state.best_score))
 
     def _validate(self, loss: float, rate: float) -> None:
         """Validate if it is due, extend the curve, and decide whether the training is done."""
@@ -197,6 +212,14 @@ def learning_rate(recipe: TrainingRecipe, step: int) -> float:
         return top * (0.04 + 0.96 * (1 - math.cos(math.pi * step / warm_up)) / 2)
     progress = (step - warm_up) / max(1, recipe.steps - warm_up)
     return top * max(1e-5, (1 + math.cos(math.pi * progress)) / 2)
+
+
+def _parameter_groups(net: nn.Module) -> list[dict[str, Any]]:
+    """Return the groups of the optimiser; a network may learn some parameters more slowly."""
+    groups = getattr(net, "parameter_groups", None)
+    if groups is None:
+        return [{"params": list(net.parameters()), "factor": 1.0}]
+    return [{"params": params, "factor": factor} for factor, params in groups() if params]
 
 
 def _copy_state(net: nn.Module) -> dict[str, Any]:

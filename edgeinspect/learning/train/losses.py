@@ -105,6 +105,22 @@ def binary_loss(logits: Tensor, target: Tensor, positive_weight: float = 1.0) ->
     return total / all_reduce_sum(count).clamp(min=1)
 
 
+def kinds_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy of good and kinds over all processes' images.
+
+    Args:
+        logits: float (N, K+1); column 0 is good.
+        target: float (N,); -1 is a defective image of unknown kind, which is only not good.
+    """
+    log_probs = logits.log_softmax(dim=1)
+    kind = target.to(torch.int64)
+    of_kind = -log_probs.gather(1, kind.clamp(min=0)[:, None])[:, 0]
+    not_good = -torch.logsumexp(log_probs[:, 1:], dim=1)
+    losses = torch.where(kind < 0, not_good, of_kind)
+    count = torch.tensor(float(len(losses)), device=logits.device)
+    return losses.sum() / all_reduce_sum(count).clamp(min=1)
+
+
 def coarse_targets(masks: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Reduce masks to a (height, width) grid of cells with any defect pixel.
 

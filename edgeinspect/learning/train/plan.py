@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from edgeinspect.errors import UsageError
 from edgeinspect.learning.train.augment import AugmentSettings
@@ -15,6 +16,13 @@ from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.system import DecodeError, decode_json
 
 TrainedKind = Literal["gate", "segmenter"]
+
+_GATE_BATCH_PX = 16 * 400 * 400
+"""Pixels of a batch; smaller batches of larger frames take the same time."""
+_GATE_WORK_PX = 500e6
+_SEGMENTER_WORK_PX = 1200e6
+"""Pixels of all steps: about 7 and 18 minutes of two cores with `lite0`."""
+_MANY_IMAGES = 3000
 
 _SMALL_FRAME_PX = 400 * 400
 """Up to this size stride 2 is the default of a class map; above it stride 4."""
@@ -34,7 +42,9 @@ class TrainingConfig:
     """1 grey, 3 colour; the data set's own when None."""
     architecture: str | None = None
     weights: Path | None = None
-    """Pretrained weights to start with."""
+    """Pretrained weights to start with; see `encoders.find_pretrained`."""
+    kinds: bool | None = None
+    """Whether a gate tells kinds of defects apart; by the data set when None."""
     stride: int | None = None
     steps: int | None = None
     seed: int = 1
@@ -52,14 +62,33 @@ class TrainingConfig:
 
 
 def default_recipe(
-    config: TrainingConfig, size: tuple[int, int], *, has_masks: bool, has_good: bool, stride: int
+    config: TrainingConfig,
+    size: tuple[int, int],
+    *,
+    count: int,
+    has_masks: bool,
+    has_good: bool,
+    stride: int,
+    has_encoder: bool,
 ) -> TrainingRecipe:
     """Return the default recipe for a data set, with the config's settings applied.
+
+    Args:
+        config: The user's options.
+        size: (height, width) px of the frame.
+        count: Number of training images.
+        has_masks: Whether any training image has a mask with a defect.
+        has_good: Whether any training image is good.
+        stride: Of a class map.
+        has_encoder: Whether the network is built on an encoder.
 
     Raises:
         UsageError: A setting is unknown or has another type.
     """
     height, width = size
+    if has_encoder:
+        base = _fine_tuning_recipe(config, size, count=count, has_good=has_good, stride=stride)
+        return apply_settings(base, config.settings)
     if config.kind == "gate":
         steps = config.steps or 1500
         augment = AugmentSettings(
@@ -110,6 +139,38 @@ def default_recipe(
             augment=augment,
         )
     return apply_settings(base, config.settings)
+
+
+def _fine_tuning_recipe(
+    config: TrainingConfig, size: tuple[int, int], *, count: int, has_good: bool, stride: int
+) -> TrainingRecipe:
+    """Return the recipe of a network on a pretrained encoder: whole frames, a lower rate."""
+    height, width = size
+    area_px = height * width
+    batch = int(np.clip(round(_GATE_BATCH_PX / area_px), 4, 16))
+    is_gate = config.kind == "gate"
+    work_px = (_GATE_WORK_PX if is_gate else _SEGMENTER_WORK_PX) * (
+        2 if count > _MANY_IMAGES else 1
+    )
+    steps = config.steps or int(np.clip(round(work_px / (batch * area_px)), 150, 3000))
+    augment = AugmentSettings(
+        transpose=config.rotation_invariant and height == width,
+        contrast=0.3,
+        noise=3 if is_gate else 5,
+        gamma=0.2 if is_gate else 0.3,
+        gradient=20,
+    )
+    return TrainingRecipe(
+        steps,
+        batch=batch,
+        learning_rate=1e-3 if is_gate else 2e-3,
+        weight_decay=2e-2,
+        average_decay=0.98 if is_gate else 0.99,
+        positive_share=0.5 if is_gate else (0.7 if has_good else 1.0),
+        validate_every=max(25, steps // 12),
+        seed=config.seed,
+        augment=augment,
+    )
 
 
 def output_stride(config: TrainingConfig, size: tuple[int, int]) -> int:

@@ -21,10 +21,19 @@ from edgeinspect.learning.train.recipe import TrainingRecipe
 
 
 class BatchSampler:
-    """Draws batches. Thread-safe: it has no mutable state."""
+    """Draws batches. Thread-safe: it has no mutable state.
 
-    def __init__(self, images: ImageArrays, recipe: TrainingRecipe) -> None:
+    Args:
+        images: The training split.
+        recipe: Batch size, crops and augmentation.
+        targets: (N,) labels that a network learns; 0 good and 1 defective by default.
+    """
+
+    def __init__(
+        self, images: ImageArrays, recipe: TrainingRecipe, targets: NDArray[np.int64] | None = None
+    ) -> None:
         self._images = images
+        self._targets = images.defective.astype(np.int64) if targets is None else targets
         self._recipe = recipe
         self._defective = np.flatnonzero(images.defective)
         self._good = np.flatnonzero(~images.defective)
@@ -34,6 +43,8 @@ class BatchSampler:
         """Return the probability of each defective image, by the rarity of its rarest class."""
         present = np.zeros((len(self._defective), len(self._images.classes)), np.bool_)
         for row, index in enumerate(self._defective):
+            if kind := int(self._images.kinds[index]):
+                present[row, kind - 1] = True
             ids = np.unique(self._images.masks[index])
             present[row, ids[(ids > 0) & (ids != VOID)] - 1] = True
         if not present.size:
@@ -81,14 +92,14 @@ class BatchSampler:
         return image, mask, self._label(index, mask)
 
     def _label(self, index: int, mask: NDArray[np.uint8]) -> float:
-        """Return the label of a crop: defective if it shows a defect.
+        """Return the label of a crop: that of its image if it shows a defect.
 
         A whole image, and a crop of an image without a mask, has the image's label.
         """
         is_whole = mask.size == self._images.masks[index].size
         if is_whole or not has_class(self._images.masks[index]):
-            return float(self._images.defective[index])
-        return float(has_class(mask))
+            return float(self._targets[index])
+        return float(self._targets[index]) if has_class(mask) else 0.0
 
     def _choose_crop(
         self, index: int, is_defective: bool, step: int, rng: np.random.Generator

@@ -9,11 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import VOID, ImageArrays, downsample_masks, has_class
 from edgeinspect.learning.evaluate import classifier_scores, confusion_matrix, iou_and_dice
-from edgeinspect.learning.train.losses import binary_loss, coarse_targets, segmentation_loss
+from edgeinspect.learning.train.frozen_head import gate_targets
+from edgeinspect.learning.train.losses import (
+    binary_loss,
+    coarse_targets,
+    kinds_loss,
+    segmentation_loss,
+)
 from edgeinspect.learning.train.recipe import LossName
 
 _DEFECT_CELL_WEIGHT = 4.0
@@ -23,10 +30,14 @@ _DEFECT_CELL_WEIGHT = 4.0
 class TrainingTask(Protocol):
     """Loss and score of one kind of network."""
 
+    def targets(self, images: ImageArrays) -> NDArray[np.int64]:
+        """Return the label of each image that `loss` gets, (N,)."""
+
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         """Return this process' part of the batch's loss.
 
-        Images are float32 (N, C, h, w) 0 to 255, masks int64 (N, h, w), labels float32 (N,).
+        Images are float32 (N, C, h, w) 0 to 255, masks int64 (N, h, w), labels float32 (N,), as
+        `targets` returns them.
         """
 
     def score(self, net: nn.Module, images: ImageArrays, device: Any) -> float:
@@ -34,37 +45,60 @@ class TrainingTask(Protocol):
 
 
 class GateTask:
-    """Classify images as defective or good.
+    """Classify images as defective or good, or good images and kinds of defects.
 
     Raises:
-        DataError: All images are defective, or all are good.
+        DataError: All images are defective (without kinds), or all are good.
     """
 
-    def __init__(self, images: ImageArrays) -> None:
+    def __init__(self, images: ImageArrays, kinds: int = 0) -> None:
+        self._kinds = kinds
+        if kinds and len(set(gate_targets(images, kinds))) > 1:
+            return
         if images.defective.all() or not images.defective.any():
             raise DataError(
                 f"all images are {'defective' if images.defective.all() else 'good'}",
                 remedy="A gate needs defective and good ones; --good-class NAME names a good class",
             )
 
+    def targets(self, images: ImageArrays) -> NDArray[np.int64]:
+        """Return 0 for good, 1 for defective; with kinds as `gate_targets`."""
+        return gate_targets(images, self._kinds)
+
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         logit, coarse = net(images)
-        loss = binary_loss(logit, labels)
+        loss = kinds_loss(logit, labels) if self._kinds else binary_loss(logit, labels)
         # A defective image without a mask does not tell where the defect is.
         has_mask = ((masks > 0) & (masks != VOID)).flatten(1).any(1)
+        if not has_mask.any() and bool((labels != 0).any()):
+            return loss + 0 * coarse.sum()
         target, known = coarse_targets(masks, coarse.shape[2], coarse.shape[3])
-        known = known & ((labels < 0.5) | has_mask)[:, None, None, None]
+        known = known & ((labels == 0) | has_mask)[:, None, None, None]
         return loss + binary_loss(coarse[known], target[known], _DEFECT_CELL_WEIGHT)
 
     def score(self, net: nn.Module, images: ImageArrays, device: Any) -> float:
-        """Return the area under the ROC curve."""
-        probs = np.concatenate(
-            [
-                torch.sigmoid(net(batch)[0]).float().cpu().numpy()
-                for batch in _image_batches(images, device)
-            ]
-        )
-        return classifier_scores(probs, images.defective, ()).auc
+        """Return the area under the ROC curve, or with kinds the balanced accuracy.
+
+        Less a hundredth of the balanced loss, which decides between equal ones.
+        """
+        logits = torch.cat([net(batch)[0] for batch in _image_batches(images, device)]).cpu()
+        targets = torch.from_numpy(gate_targets(images, self._kinds))
+        if not self._kinds:
+            auc = classifier_scores(
+                torch.sigmoid(logits).double().numpy(), images.defective, ()
+            ).auc
+            logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+            return auc - 0.01 * _balanced_loss(logits, targets)
+        known = targets >= 0
+        logits, targets = logits[known], targets[known]
+        hits = (logits.argmax(dim=1) == targets).double()
+        recalls = [float(hits[targets == each].mean()) for each in targets.unique()]
+        return float(np.mean(recalls)) - 0.01 * _balanced_loss(logits, targets)
+
+
+def _balanced_loss(logits: Tensor, targets: Tensor) -> float:
+    losses = F.cross_entropy(logits.double(), targets, reduction="none")
+    return float(np.mean([float(losses[targets == each].mean()) for each in targets.unique()]))
 
 
 class SegmenterTask:
@@ -80,6 +114,10 @@ class SegmenterTask:
         self._stride = stride
         self._kind = kind
         self._weights = _class_weights(images)
+
+    def targets(self, images: ImageArrays) -> NDArray[np.int64]:
+        """Return 0 for good, 1 for defective."""
+        return images.defective.astype(np.int64)
 
     def loss(self, net: nn.Module, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
         del labels

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,14 @@ from edgeinspect.learning.datasets import (
     split_dataset,
     write_split,
 )
+from edgeinspect.learning.onnx_graphs.manifest import KINDS
 from edgeinspect.learning.train import architectures, distributed
+from edgeinspect.learning.train.allocator import keep_freed_memory
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
+from edgeinspect.learning.train.encoder_networks import EncoderGate
+from edgeinspect.learning.train.encoders import NO_WEIGHTS, is_encoder
 from edgeinspect.learning.train.fit import fit
+from edgeinspect.learning.train.frozen_head import fit_frozen_head
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -52,7 +57,6 @@ from edgeinspect.learning.train.write_version import (
     export_gate,
     export_segmenter,
 )
-from edgeinspect.system import sha256_of
 
 _MORE_IMAGES_REMEDY = (
     "Give more images, or a split of your own with --split-file (see: edgeinspect data split)"
@@ -76,6 +80,8 @@ class PreparedTraining:
     """Whether letterboxing adds black borders."""
     left_out: tuple[SkippedImage, ...] = ()
     """Unusable images, and why."""
+    kinds: int = 0
+    """Number of kinds of defects that a gate tells apart; 0: defective or good."""
 
 
 def train_model(
@@ -99,6 +105,7 @@ def train_model(
         StorageError: The disk is full.
     """
     distributed.set_thread_count(config.threads)
+    keep_freed_memory()
     with distributed.process_group():
         prepared = prepare_training(config, on_progress)
         on_left_out(prepared.left_out)
@@ -143,29 +150,63 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
             )
     train = images[TRAIN]
     stride = output_stride(config, size)
+    name = config.architecture or architectures.DEFAULT_ENCODER
     recipe = default_recipe(
         config,
         size,
+        count=len(train),
         has_masks=has_class(train.masks),
         has_good=not bool(train.defective.all()),
         stride=stride,
+        has_encoder=is_encoder(name),
     )
     torch.manual_seed(config.seed)
     if config.kind == "gate":
-        _check_both_labels(config, images)
-        name = config.architecture or "small"
+        kinds = _count_kinds(config, data, images)
+        if not kinds:
+            _check_both_labels(config, images)
         ignore_black = _has_black_borders(train.images)
         net = architectures.build_gate(
-            name, channels=channels, weights=config.weights, ignore_black=ignore_black
+            name,
+            channels=channels,
+            weights=config.weights,
+            ignore_black=ignore_black,
+            kinds=kinds,
         )
-        task: TrainingTask = GateTask(train)
-        return PreparedTraining(data, images, recipe, net, task, name, 1, ignore_black, left_out)
-    name = config.architecture or "resunet-0.8m"
+        task: TrainingTask = GateTask(train, kinds)
+        return PreparedTraining(
+            data, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
+        )
     task = SegmenterTask(train, stride, recipe.loss)
     net = architectures.build_segmenter(
         name, len(data.classes), channels=channels, stride=stride, weights=config.weights
     )
     return PreparedTraining(data, images, recipe, net, task, name, stride, False, left_out)
+
+
+def _count_kinds(config: TrainingConfig, data: Dataset, images: dict[str, ImageArrays]) -> int:
+    """Return how many kinds of defects a gate is to tell apart.
+
+    By default those of a set with several classes and without masks, which a segmenter could
+    learn from, and with at most one kind in each image.
+
+    Raises:
+        DataError: Kinds are wanted, and the set has none, or none of a class.
+    """
+    has_masks = any(has_class(part.masks) for part in images.values())
+    train = images[TRAIN]
+    present = {int(kind) for kind in np.unique(train.kinds) if kind}
+    is_natural = len(data.classes) > 1 and len(present) > 1 and not has_masks
+    if not (is_natural if config.kinds is None else config.kinds):
+        return 0
+    missing = [name for index, name in enumerate(data.classes, 1) if index not in present]
+    if missing:
+        raise DataError(
+            f"has no image in split 'train' whose only kind is {', '.join(missing)}",
+            where=str(config.data),
+            remedy="Give more images of it, or train a gate for good and defective: --no-kinds",
+        )
+    return len(data.classes)
 
 
 def _check_both_labels(config: TrainingConfig, images: dict[str, ImageArrays]) -> None:
@@ -217,8 +258,23 @@ def _fit_network(
         validation=prepared.images[VAL],
         run_folder=folder,
         state=state,
+        initialise=lambda: _prepare_head(prepared, config.seed, on_progress),
         progress=lambda step, loss, best: on_progress(config.kind, step, recipe.steps, loss),
     )
+
+
+def _prepare_head(prepared: PreparedTraining, seed: int, on_progress: StageProgress) -> None:
+    """Fit the classifier of a gate on the frozen features of its pretrained encoder."""
+    net = prepared.net
+    if isinstance(net, EncoderGate) and net.body.adapt.has_fixed_statistics:
+        fit_frozen_head(
+            net,
+            prepared.images[TRAIN],
+            prepared.images[VAL],
+            seed,
+            flips=prepared.recipe.augment.flip_x,
+            progress=lambda done, total: on_progress("frozen features", done, total, 0.0),
+        )
 
 
 def _export_and_measure(
@@ -240,10 +296,14 @@ def _export_and_measure(
         "bits": prepared.data.bit_depth,
         "statistics": _brightness_statistics(images[TRAIN]),
     }
+    if weights := architectures.pretrained_weights(prepared.architecture, config.weights):
+        run |= {"pretrained": weights.name, "pretrained_sha256": weights.sha256}
     is_gate = config.kind == "gate"
-    classes = ("defect",) if is_gate else prepared.data.classes
+    classes = ("defect",) if is_gate and not prepared.kinds else prepared.data.classes
     samples = images[VAL].images[:4]
     writer = VersionWriter(average, config.name, config.out, classes, run, samples)
+    if prepared.kinds and images[TRAIN].defective.all():
+        writer = replace(writer, decides=KINDS)
     if is_gate:
         return export_gate(writer, images[VAL], images.get(TEST), on_progress)
     return export_segmenter(writer, images.get(TEST), on_progress)
@@ -265,13 +325,15 @@ def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
 def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[str, Any]:
     train = prepared.images[TRAIN]
     height, width = train.masks.shape[1:]
+    weights = architectures.pretrained_weights(prepared.architecture, config.weights)
     return {
         "kind": config.kind,
         "name": config.name,
         "architecture": prepared.architecture,
         "stride": prepared.stride,
         "ignore_black": prepared.ignore_black,
-        "weights": sha256_of(config.weights) if config.weights else None,
+        "kinds": prepared.kinds,
+        "weights": weights.sha256 if weights is not None else None,
         "recipe": prepared.recipe.to_document(),
         "frame": {"height_px": height, "width_px": width, "channels": train.images.shape[3]},
         "data_sha256": _dataset_digest(prepared.data),
@@ -304,11 +366,19 @@ def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     name, channels = identity["architecture"], identity["frame"]["channels"]
     if identity["kind"] == "gate":
         net = architectures.build_gate(
-            name, channels=channels, ignore_black=identity["ignore_black"]
+            name,
+            channels=channels,
+            weights=NO_WEIGHTS,
+            ignore_black=identity["ignore_black"],
+            kinds=identity.get("kinds", 0),
         )
     else:
         net = architectures.build_segmenter(
-            name, len(identity["classes"]), channels=channels, stride=identity["stride"]
+            name,
+            len(identity["classes"]),
+            channels=channels,
+            stride=identity["stride"],
+            weights=NO_WEIGHTS,
         )
     load_state_into(net, state.best or state.average, folder.checkpoint)
     return net.eval(), identity

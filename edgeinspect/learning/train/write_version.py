@@ -21,9 +21,10 @@ from edgeinspect.learning.evaluate import (
     classifier_scores,
     segmentation_scores,
 )
-from edgeinspect.learning.onnx_graphs.manifest import ModelCard
+from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, ModelCard
 from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
+from edgeinspect.learning.train.frozen_head import gate_targets
 from edgeinspect.learning.train.networks import count_parameters
 from edgeinspect.learning.train.recipe import TrainingRecipe
 
@@ -45,6 +46,8 @@ class VersionWriter:
     samples: NDArray[np.uint8]
     """Images to check the export with."""
     version: int = 1
+    decides: str = DEFECTS
+    """See `ModelCard`."""
 
     def write(
         self, thresholds: Mapping[str, Any] | None = None, accuracy: Mapping[str, Any] | None = None
@@ -59,6 +62,7 @@ class VersionWriter:
             training=self.run,
             accuracy=accuracy or {},
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            decides=self.decides,
         )
         return export_graph(self.net, card, self.root, self.samples)
 
@@ -75,16 +79,18 @@ def export_gate(
         The accuracy in its manifest, measured with the written graph.
     """
     folder = writer.write()
-    probs = run_gate(folder, validation, "thresholds", on_progress)
-    thresholds = choose_gate_thresholds(probs, validation.defective)
+    outputs = run_exported_graph(folder, validation, "thresholds", on_progress)
+    thresholds: dict[str, Any] = {}
+    if writer.decides == DEFECTS:
+        thresholds = choose_gate_thresholds(_defect_probs(outputs), validation.defective)
     accuracy: dict[str, Any] = {}
     if test is not None:
-        probs = run_gate(folder, test, "test", on_progress)
-        accuracy = {
-            "pictures": len(test),
-            "set": "test split",
-            **gate_manifest_scores(probs, test.defective),
-        }
+        outputs = run_exported_graph(folder, test, "test", on_progress)
+        accuracy = {"pictures": len(test), "set": "test split"}
+        if writer.decides == DEFECTS:
+            accuracy |= gate_manifest_scores(_defect_probs(outputs), test.defective)
+        if len(outputs[0]) > 1:
+            accuracy |= kinds_manifest_scores(outputs, test, writer.classes)
     writer.write(thresholds, accuracy)
     return accuracy
 
@@ -128,7 +134,10 @@ def run_gate(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> NDArray[np.float64]:
     """Return `defect_prob` of each image, (N,)."""
-    outputs = run_exported_graph(folder, images, stage, on_progress)
+    return _defect_probs(run_exported_graph(folder, images, stage, on_progress))
+
+
+def _defect_probs(outputs: Sequence[Sequence[NDArray[Any]]]) -> NDArray[np.float64]:
     return np.array([float(output[0][0]) for output in outputs])
 
 
@@ -158,4 +167,29 @@ def gate_manifest_scores(
             }
             for rate in scores.recall
         },
+    }
+
+
+def kinds_manifest_scores(
+    outputs: Sequence[Sequence[NDArray[Any]]], images: ImageArrays, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return balanced accuracy and recall of each class for a manifest, rounded.
+
+    Args:
+        outputs: Of each image `defect_prob` (1,) and `class_prob` (1, K).
+        images: Those of unknown kind do not count.
+        classes: Names of the kinds.
+    """
+    good = 1 - _defect_probs(outputs)
+    probs = np.column_stack([good, np.stack([output[1][0] for output in outputs])])
+    truth = gate_targets(images, len(classes))
+    hits = probs.argmax(axis=1) == truth
+    recall = {
+        name: round(float(hits[truth == index].mean()), 4)
+        for index, name in enumerate(("good", *classes))
+        if (truth == index).any()
+    }
+    return {
+        "balanced_accuracy": round(float(np.mean(list(recall.values()))), 4) if recall else None,
+        "recall_by_class": recall,
     }

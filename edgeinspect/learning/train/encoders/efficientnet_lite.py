@@ -136,7 +136,7 @@ class EfficientNetLite(nn.Module):
         places = [
             f"stages.{stage}.{block}"
             for stage, blocks in enumerate(self.stages)
-            for block in range(len(blocks))  # type: ignore[arg-type]
+            for block in range(len(blocks))
         ]
         state = {}
         for key, value in published.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 
@@ -11,9 +11,6 @@ from edgeinspect.errors import UsageError
 from edgeinspect.learning.train.encoders.encoder import Encoder
 from edgeinspect.learning.train.encoders.pretrained_weights import PretrainedWeights
 from edgeinspect.learning.train.weights import check_compatible, read_weights
-
-TIMM_PREFIX = "timm/"
-"""`timm/NAME`: any network of timm with features at five strides (extra `zoo`)."""
 
 
 def _lite(name: str) -> nn.Module:
@@ -56,7 +53,7 @@ ENCODER_NAMES = tuple(_BUILDERS)
 
 def is_encoder(name: str) -> bool:
     """Whether `build_encoder` knows the name."""
-    return name in _BUILDERS or name.startswith(TIMM_PREFIX)
+    return name in _BUILDERS
 
 
 def build_encoder(name: str) -> Encoder:
@@ -64,16 +61,11 @@ def build_encoder(name: str) -> Encoder:
 
     Raises:
         UsageError: There is no such encoder.
-        MissingExtraError: It is one of timm's, and the extra `zoo` is not installed.
     """
-    if name.startswith(TIMM_PREFIX):
-        from edgeinspect.learning.train.encoders.timm_encoder import TimmEncoder
-
-        return TimmEncoder(name.removeprefix(TIMM_PREFIX))
     if name not in _BUILDERS:
         raise UsageError(
             f"there is no encoder '{name}'",
-            remedy=f"Ours: {', '.join(ENCODER_NAMES)}; with the extra 'zoo': {TIMM_PREFIX}NAME",
+            remedy=f"There are: {', '.join(ENCODER_NAMES)}",
         )
     return cast(Encoder, _BUILDERS[name](name))
 
@@ -84,7 +76,7 @@ def load_encoder(encoder: Encoder, weights: PretrainedWeights) -> None:
     Raises:
         ModelError: The file cannot be read, or holds the weights of another network.
     """
-    module: Any = encoder
+    module = cast(nn.Module, encoder)
     state = encoder.adapt_state(read_weights(weights.path))
     check_compatible(state, module.state_dict(), weights.path)
     module.load_state_dict(state)
