@@ -19,7 +19,7 @@ ENVIRONMENTS = {
     "demo": ("cpu",),
     "docs": ("docs",),
     "line": EXTRAS,
-    "test": (*EXTRAS, "train", "genicam", "test", "dev", "docs"),
+    "test": (*EXTRAS, "train", "pretrained", "genicam", "test", "dev", "docs"),
 }
 """Extras of each environment, besides `BUILD`; `install/locks/NAME.txt` has its versions."""
 
