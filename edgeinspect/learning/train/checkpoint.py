@@ -205,10 +205,14 @@ class RunFolder:
         writer = TableWriter(table, "\r\n")
         writer.writerow(["step", "loss", "learning_rate", "validation_score"])
         writer.writerows(
-            (step, f"{loss:.5f}", f"{rate:.3g}", "" if score != score else f"{score:.5f}")
+            (step, _cell(loss), f"{rate:.3g}", _cell(score))
             for step, loss, rate, score in state.curve
         )
         write_atomic(self.path / "curve.csv", table.getvalue().encode())
+
+
+def _cell(value: float) -> str:
+    return "" if value != value else f"{value:.5f}"
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -92,7 +92,8 @@ def gate_targets(images: ImageArrays, kinds: int) -> NDArray[np.int64]:
     """
     if not kinds:
         return images.defective.astype(np.int64)
-    return np.where(images.defective, np.where(images.kinds > 0, images.kinds, -1), 0)
+    known = np.where(images.kinds > 0, images.kinds.astype(np.int64), _UNKNOWN_KIND)
+    return np.where(images.defective, known, 0)
 
 
 def _statistics(

@@ -19,6 +19,8 @@ def draw_learning_curve(run_folder: Path) -> Path:
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     losses: list[tuple[float, float]] = []
     for row in rows:
+        if not row["loss"]:  # of frozen features, before the first step
+            continue
         loss = float(row["loss"])
         before = losses[-1][1] if losses else loss
         losses.append((int(row["step"]), _SMOOTHING * before + (1 - _SMOOTHING) * loss))

@@ -81,7 +81,8 @@ class GateTask:
 
         Less a hundredth of the balanced loss, which decides between equal ones.
         """
-        logits = torch.cat([net(batch)[0] for batch in _image_batches(images, device)]).cpu()
+        with torch.no_grad():
+            logits = torch.cat([net(batch)[0] for batch in _image_batches(images, device)]).cpu()
         targets = torch.from_numpy(gate_targets(images, self._kinds))
         if not self._kinds:
             auc = classifier_scores(
