@@ -24,8 +24,8 @@ from edgeinspect.learning.onnx_graphs.flops import count_flops
 from edgeinspect.learning.train import architectures
 from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.plan import TrainingConfig
+from edgeinspect.learning.train.progress import StageProgress
 from edgeinspect.learning.train.training import prepare_training, train_model
-from edgeinspect.learning.train.write_version import StageProgress
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
@@ -151,7 +151,7 @@ def train_and_compare_gates(
     Args:
         config: `out` gets a run folder per network and `comparison.{md,json}`.
         names: As `--arch` accepts them.
-        on_progress: Called with stage, done, total and loss.
+        on_progress: Called with each image read and each step.
 
     Raises:
         UsageError: No name, or an unknown network.
@@ -164,9 +164,11 @@ def train_and_compare_gates(
 
     def train(name: str) -> Path:
         one = replace(config, architecture=name, name=name, out=config.out / name)
-        train_model(
-            one, lambda stage, done, total, loss: on_progress(f"{name} {stage}", done, total, loss)
-        )
+
+        def report(stage: str, done: int, total: int, *notes: float, is_due: bool = False) -> None:
+            on_progress(f"{name} {stage}", done, total, *notes, is_due=is_due)
+
+        train_model(one, report)
         return one.out / name / "1"
 
     return compare_architectures(
@@ -176,7 +178,7 @@ def train_and_compare_gates(
         images.get(TEST, images[VAL]),
         config.out,
         quantize=lambda folder: _quantize(folder, config, on_progress),
-        progress=lambda stage, done, total: on_progress(stage, done, total, 0.0),
+        progress=lambda stage, done, total: on_progress(stage, done, total),
     )
 
 
@@ -319,7 +321,7 @@ def _quantize(folder: Path, config: TrainingConfig, on_progress: StageProgress) 
         result = calibrate(
             calibration,
             Path(work),
-            progress=lambda stage, done, total: on_progress(f"int8 {stage}", done, total, 0.0),
+            progress=lambda stage, done, total: on_progress(f"int8 {stage}", done, total),
         )
         if not result.acceptance.is_accepted:
             raise ModelError(f"refused: {result.acceptance.reason}", where=str(parent.id))

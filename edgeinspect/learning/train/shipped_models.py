@@ -22,10 +22,10 @@ from edgeinspect.learning.evaluate import (
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.networks import ResUNet, SmallGate
+from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
-    StageProgress,
     VersionWriter,
     describe_fit,
     gate_manifest_scores,
@@ -45,7 +45,7 @@ def train_shipped_models(
     seed: int = 1,
     version: int = 1,
     threads: int = 2,
-    on_progress: StageProgress = lambda stage, done, total, loss: None,
+    on_progress: StageProgress = ignore_progress,
 ) -> dict[str, Any]:
     """Train, export and measure both models of the synthetic strip.
 
@@ -57,7 +57,7 @@ def train_shipped_models(
         seed: Of the training; the images have fixed seeds.
         version: To write.
         threads: Determines the last bits of the weights.
-        on_progress: Called with stage, done, total and loss.
+        on_progress: Called with each frame rendered and each step.
 
     Returns:
         The accuracy of gate, segmenter and both together.
@@ -108,7 +108,7 @@ def train_shipped_models(
 
 
 def _render_images(seed: int, count: int, on_progress: StageProgress) -> ImageArrays:
-    return load_strip(seed, count, progress=lambda done: on_progress("render", done, count, 0.0))
+    return load_strip(seed, count, progress=lambda done: on_progress("render", done, count))
 
 
 def _fit_network(
@@ -126,7 +126,7 @@ def _fit_network(
         task,
         train,
         recipe,
-        progress=lambda step, loss, best: on_progress(kind, step, recipe.steps, loss),
+        progress=StepReport(on_progress, recipe, kind),
     )
     net.load_state_dict(average.state_dict())
     net.cpu().eval()

@@ -43,10 +43,10 @@ from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, re
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
+from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
-    StageProgress,
     VersionWriter,
     describe_fit,
     export_gate,
@@ -80,14 +80,14 @@ class PreparedTraining:
 
 def train_model(
     config: TrainingConfig,
-    on_progress: StageProgress = lambda stage, done, total, loss: None,
+    on_progress: StageProgress = ignore_progress,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
 ) -> dict[str, Any]:
     """Train, export and measure one model; `torchrun` may run it in several processes.
 
     Args:
         config: What to train.
-        on_progress: Called with stage, done, total and loss.
+        on_progress: Called with each image read and each step.
         on_left_out: Called before the first step with the unusable images.
 
     Returns:
@@ -127,7 +127,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
             channels=channels,
             cache=config.out / "cache",
             progress=lambda done, name=name: on_progress(  # type: ignore[misc]
-                f"read {name}", done, len(data.in_splits(name)), 0.0
+                f"read {name}", done, len(data.in_splits(name))
             ),
         )
         for name in (TRAIN, VAL, TEST)
@@ -209,6 +209,8 @@ def _fit_network(
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():
             state = folder.load()
+    report = StepReport(on_progress, recipe)
+    report.start(state.step if state else 0)
     return fit(
         prepared.net,
         prepared.task,
@@ -217,7 +219,7 @@ def _fit_network(
         validation=prepared.images[VAL],
         run_folder=folder,
         state=state,
-        progress=lambda step, loss, best: on_progress(config.kind, step, recipe.steps, loss),
+        progress=report,
     )
 
 

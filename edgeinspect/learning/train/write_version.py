@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
 from edgeinspect.learning.train.networks import count_parameters
+from edgeinspect.learning.train.progress import StageProgress
 from edgeinspect.learning.train.recipe import TrainingRecipe
-
-StageProgress = Callable[[str, int, int, float], None]
-"""Called with (stage, done, total, loss or 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,7 @@ def run_exported_graph(
     return run_graph(
         folder / "model.onnx",
         images.images,
-        lambda done: on_progress(stage, done, len(images), 0.0),
+        lambda done: on_progress(stage, done, len(images)),
     )
 
 
