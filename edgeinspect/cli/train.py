@@ -13,7 +13,14 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
-from edgeinspect.cli._paths import DATASET, NEW_STORE_FOLDER, OUTPUT_FOLDER, SPLIT_FILE, WEIGHTS
+from edgeinspect.cli._paths import (
+    DATASET,
+    NEW_STORE_FOLDER,
+    OUTPUT_FOLDER,
+    SPLIT_FILE,
+    TRAINING_RUN,
+    WEIGHTS,
+)
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results.learning import TrainedModel, TrainingOutcome
@@ -27,6 +34,7 @@ from edgeinspect.cli._tables import (
 )
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
+from edgeinspect.learning.train.defaults import GATE, SEGMENTER, TrainingDefaults
 from edgeinspect.registry import is_installed
 
 if TYPE_CHECKING:
@@ -75,12 +83,6 @@ _training_options = with_options(
         help="Pretrained weights to start from.",
     ),
     click.option(
-        "--steps",
-        metavar="N",
-        type=IntRange(1),
-        help="Number of training steps; that of the recipe by default.",
-    ),
-    click.option(
         "--split-file",
         metavar="SPLIT_FILE",
         type=SPLIT_FILE,
@@ -98,9 +100,26 @@ _training_options = with_options(
         metavar="KEY=VALUE",
         help="Replace a value of the recipe, as batch=8 or augment.noise=3. Repeatable.",
     ),
+    click.option(
+        "--pair",
+        metavar="RUN",
+        type=TRAINING_RUN,
+        help="Run folder of the other model of the line, gate or segmenter, trained on the same "
+        "data: frame and split are taken from it, thresholds are chosen for both.",
+    ),
     click.option("--resume", is_flag=True, help="Continue the training in --out."),
     SEED,
     _THREADS,
+)
+
+
+def _steps_help(kind: TrainingDefaults) -> str:
+    return f"Number of training steps: {kind.describe()}"
+
+
+_gate_options, _segmenter_options = (
+    with_options(click.option("--steps", metavar="N", type=IntRange(1), help=_steps_help(defaults)))
+    for defaults in (GATE, SEGMENTER)
 )
 
 
@@ -132,6 +151,7 @@ def train() -> None:
     renamed={"--split": "--split-file SPLIT_FILE"},
 )
 @_training_options
+@_gate_options
 @click.option(
     "--compare",
     metavar="NAME,NAME,...",
@@ -157,6 +177,7 @@ def gate(compare: str | None, as_json: bool, **options: Any) -> None:
     renamed={"--split": "--split-file SPLIT_FILE"},
 )
 @_training_options
+@_segmenter_options
 @click.option(
     "--stride",
     type=click.Choice(["2", "4"]),

@@ -21,10 +21,10 @@ from edgeinspect.errors import EdgeInspectError, ModelError, UsageError
 from edgeinspect.learning.datasets import TEST, TRAIN, VAL, ImageArrays
 from edgeinspect.learning.evaluate import classifier_scores, load_engine, wilson_interval
 from edgeinspect.learning.onnx_graphs.flops import count_flops
-from edgeinspect.learning.train import architectures
 from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.plan import TrainingConfig
-from edgeinspect.learning.train.progress import StageProgress
+from edgeinspect.learning.train.preconditions import check_options
+from edgeinspect.learning.train.progress import PrefixedProgress, StageProgress
 from edgeinspect.learning.train.training import prepare_training, train_model
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
@@ -157,18 +157,16 @@ def train_and_compare_gates(
         UsageError: No name, or an unknown network.
         MissingExtraError: A network needs the extra `zoo`, which is not installed.
     """
+    if config.pair is not None:
+        raise UsageError("--pair goes with one network", where="--compare")
     for name in names:  # fail before hours of training
-        architectures.build_gate(name, channels=config.channels or 1)
+        check_options(replace(config, architecture=name, name=name, out=config.out / name))
     first = replace(config, architecture=names[0] if names else None)
     images = prepare_training(first, on_progress).images
 
     def train(name: str) -> Path:
         one = replace(config, architecture=name, name=name, out=config.out / name)
-
-        def report(stage: str, done: int, total: int, *notes: float, is_due: bool = False) -> None:
-            on_progress(f"{name} {stage}", done, total, *notes, is_due=is_due)
-
-        train_model(one, report)
+        train_model(one, PrefixedProgress(name, on_progress))
         return one.out / name / "1"
 
     return compare_architectures(

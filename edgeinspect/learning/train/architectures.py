@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from edgeinspect.errors import UsageError
+from edgeinspect.learning.train import defaults
 
 GATE_NAMES = ("small", "map", "cnn", "resnet18", "resnet34", "resnet50")
 
@@ -26,6 +27,7 @@ RESUNET_WIDTHS: dict[str, tuple[int, ...]] = {
 
 SEGMENTER_NAMES = tuple(RESUNET_WIDTHS)
 STRIDES = (2, 4)
+DEFAULT_GATE, DEFAULT_SEGMENTER = defaults.GATE.architecture, defaults.SEGMENTER.architecture
 
 
 def build_gate(

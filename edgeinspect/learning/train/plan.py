@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgeinspect.errors import UsageError
+from edgeinspect.learning.train import defaults
 from edgeinspect.learning.train.augment import AugmentSettings
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.system import DecodeError, decode_json
@@ -41,6 +42,8 @@ class TrainingConfig:
     threads: int = 2
     split_file: Path | None = None
     resume: bool = False
+    pair: Path | None = None
+    """Run folder of the other model, with which this one will run on a line."""
     rotation_invariant: bool = False
     """Labels stay true when an image is rotated by 90°: the part has no direction."""
     layout: str | None = None
@@ -61,7 +64,7 @@ def default_recipe(
     """
     height, width = size
     if config.kind == "gate":
-        steps = config.steps or 1500
+        steps = config.steps or defaults.GATE.steps
         augment = AugmentSettings(
             transpose=config.rotation_invariant and height == width,
             contrast=0.4,
@@ -84,7 +87,7 @@ def default_recipe(
             augment=augment,
         )
     else:
-        steps = config.steps or 3000
+        steps = config.steps or defaults.SEGMENTER.steps
         max_crop = (128, 128) if stride == 2 else (256, 416)
         crop = (min(max_crop[0], height), min(max_crop[1], width))
         augment = AugmentSettings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -40,6 +41,26 @@ def ignore_progress(
     is_due: bool = False,
 ) -> None:
     """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixedProgress:
+    """Puts a word before the name of each stage."""
+
+    prefix: str
+    on_progress: StageProgress
+
+    def __call__(
+        self,
+        stage: str,
+        done: int,
+        total: int,
+        loss: float = 0.0,
+        score: float = math.nan,
+        *,
+        is_due: bool = False,
+    ) -> None:
+        self.on_progress(f"{self.prefix} {stage}", done, total, loss, score, is_due=is_due)
 
 
 class StepReport:

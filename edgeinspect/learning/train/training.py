@@ -42,7 +42,9 @@ from edgeinspect.learning.train import architectures, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
+from edgeinspect.learning.train.pairing import check_pair_data, with_pair
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
+from edgeinspect.learning.train.preconditions import check_frame, check_options
 from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
@@ -100,6 +102,8 @@ def train_model(
     """
     distributed.set_thread_count(config.threads)
     with distributed.process_group():
+        check_options(config)
+        config = with_pair(config)
         prepared = prepare_training(config, on_progress)
         on_left_out(prepared.left_out)
         started = time.monotonic()
@@ -116,7 +120,9 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         data = read_split(config.split_file, data)
     else:
         data = split_dataset(data, config.seed)
+    check_pair_data(config, data, _dataset_digest(data))
     size = config.size or common_size(data)
+    check_frame(config, size)
     channels = config.channels or infer_channels(data)
     images = {
         name: load_arrays(
@@ -153,14 +159,14 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
     torch.manual_seed(config.seed)
     if config.kind == "gate":
         _check_both_labels(config, images)
-        name = config.architecture or "small"
+        name = config.architecture or architectures.DEFAULT_GATE
         ignore_black = _has_black_borders(train.images)
         net = architectures.build_gate(
             name, channels=channels, weights=config.weights, ignore_black=ignore_black
         )
         task: TrainingTask = GateTask(train)
         return PreparedTraining(data, images, recipe, net, task, name, 1, ignore_black, left_out)
-    name = config.architecture or "resunet-0.8m"
+    name = config.architecture or architectures.DEFAULT_SEGMENTER
     task = SegmenterTask(train, stride, recipe.loss)
     net = architectures.build_segmenter(
         name, len(data.classes), channels=channels, stride=stride, weights=config.weights
