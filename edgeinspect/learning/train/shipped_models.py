@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from edgeinspect.learning.datasets import ImageArrays, load_strip
 from edgeinspect.learning.evaluate import (
-    SplitScores,
     choose_class_thresholds,
     choose_gate_thresholds,
-    line_metrics,
     segmentation_scores,
-    summarise_outputs,
 )
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.fit import fit
+from edgeinspect.learning.train.line_thresholds import LineGraphs, LineThresholds, measure_line
 from edgeinspect.learning.train.networks import ResUNet, SmallGate
 from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -29,8 +26,6 @@ from edgeinspect.learning.train.write_version import (
     VersionWriter,
     describe_fit,
     gate_manifest_scores,
-    run_exported_graph,
-    run_gate,
 )
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 11, 12, 14
@@ -86,19 +81,15 @@ def train_shipped_models(
     # First without thresholds, which are chosen with the graphs that the line runs.
     folders = gate_writer.write(), writer.write()
 
-    def scores_of(images: ImageArrays, stage: str) -> tuple[SplitScores, list[list[NDArray[Any]]]]:
-        probs = run_gate(folders[0], images, stage, on_progress)
-        outputs = run_exported_graph(folders[1], images, stage, on_progress)
-        return summarise_outputs(probs, outputs, net.stride), outputs
-
-    scores, _outputs = scores_of(validation, "thresholds")
+    graphs = LineGraphs(*folders, net.stride)
+    scores, _outputs = graphs.scores(validation, "thresholds", on_progress)
     gate_limits = choose_gate_thresholds(scores.probs, validation.defective)
     class_limits = choose_class_thresholds(scores, validation.defective, train.classes, gate_limits)
-    scores, outputs = scores_of(test, "test")
+    scores, outputs = graphs.scores(test, "test", on_progress)
     accuracy = {
         "gate": gate_manifest_scores(scores.probs, test.defective),
         "segmenter": segmentation_scores(outputs, test, net.stride),
-        "line": line_metrics(scores, test.defective, gate_limits, class_limits),
+        "line": measure_line(scores, test, LineThresholds(gate_limits, class_limits)),
     }
     note = {"pictures": len(test), "seed": TEST_SEED, "set": "synthetic strip, unseen"}
     line = {"line": accuracy["line"]}

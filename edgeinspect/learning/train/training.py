@@ -5,6 +5,7 @@ RUN/split.json       the split of each image
 RUN/checkpoint.pt    everything a killed training needs to resume
 RUN/curve.csv        loss and validation score by step; curve.svg plots it
 RUN/<name>/1/        the exported model, for a store
+RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from edgeinspect.learning.train import architectures, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
+from edgeinspect.learning.train.line_file import write_line_file
 from edgeinspect.learning.train.pairing import check_pair_data, with_pair
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
 from edgeinspect.learning.train.preconditions import check_frame, check_options
@@ -252,9 +254,12 @@ def _export_and_measure(
     classes = ("defect",) if is_gate else prepared.data.classes
     samples = images[VAL].images[:4]
     writer = VersionWriter(average, config.name, config.out, classes, run, samples)
-    if is_gate:
-        return export_gate(writer, images[VAL], images.get(TEST), on_progress)
-    return export_segmenter(writer, images.get(TEST), on_progress)
+    export = export_gate if is_gate else export_segmenter
+    accuracy = export(writer, images[VAL], images.get(TEST), on_progress)
+    line = write_line_file(
+        config, writer.folder, prepared.data, images, prepared.stride, on_progress
+    )
+    return {**accuracy, "line": line.measured} if line.measured else accuracy
 
 
 def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:

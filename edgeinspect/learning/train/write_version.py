@@ -16,14 +16,13 @@ from torch import nn
 
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate import (
-    MIN_AREA_PX,
     choose_gate_thresholds,
     classifier_scores,
     segmentation_scores,
 )
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
-from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
+from edgeinspect.learning.train.line_thresholds import LineGraphs, measure_line
 from edgeinspect.learning.train.networks import count_parameters
 from edgeinspect.learning.train.progress import StageProgress
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -43,6 +42,11 @@ class VersionWriter:
     samples: NDArray[np.uint8]
     """Images to check the export with."""
     version: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Where the version is written."""
+        return self.root / self.name / str(self.version)
 
     def write(
         self, thresholds: Mapping[str, Any] | None = None, accuracy: Mapping[str, Any] | None = None
@@ -88,24 +92,31 @@ def export_gate(
 
 
 def export_segmenter(
-    writer: VersionWriter, test: ImageArrays | None, on_progress: StageProgress
+    writer: VersionWriter,
+    validation: ImageArrays,
+    test: ImageArrays | None,
+    on_progress: StageProgress,
 ) -> dict[str, Any]:
-    """Export a segmenter with default thresholds and measure it on `test`.
+    """Export a segmenter, choose its thresholds on `validation`, measure it on `test`.
 
     Returns:
         The accuracy in its manifest, measured with the written graph.
     """
-    thresholds = {name: {"score": 0.5, "area_px": MIN_AREA_PX} for name in writer.classes}
-    folder = writer.write(thresholds)
+    folder = writer.write()
+    stride = int(writer.net.stride)
+    graphs = LineGraphs(None, folder, stride)
+    scores, _outputs = graphs.scores(validation, "thresholds", on_progress)
+    chosen = graphs.choose(scores, validation, writer.classes)
     accuracy: dict[str, Any] = {}
     if test is not None:
-        outputs = run_exported_graph(folder, test, "test", on_progress)
+        scores, outputs = graphs.scores(test, "test", on_progress)
         accuracy = {
             "pictures": len(test),
             "set": "test split",
-            **segmentation_scores(outputs, test, int(writer.net.stride)),
+            **segmentation_scores(outputs, test, stride),
+            "line": measure_line(scores, test, chosen),
         }
-        writer.write(thresholds, accuracy)
+    writer.write(chosen.classes, accuracy)
     return accuracy
 
 
@@ -126,19 +137,7 @@ def run_gate(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> NDArray[np.float64]:
     """Return `defect_prob` of each image, (N,)."""
-    outputs = run_exported_graph(folder, images, stage, on_progress)
-    return np.array([float(output[0][0]) for output in outputs])
-
-
-def run_exported_graph(
-    folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
-) -> list[list[NDArray[Any]]]:
-    """Return the written graph's outputs for each image."""
-    return run_graph(
-        folder / "model.onnx",
-        images.images,
-        lambda done: on_progress(stage, done, len(images)),
-    )
+    return LineGraphs(folder, None).scores(images, stage, on_progress)[0].probs
 
 
 def gate_manifest_scores(
