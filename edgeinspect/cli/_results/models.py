@@ -109,6 +109,18 @@ class ModelRemoval(
     freed_bytes: int
 
 
+class AddedModel(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.model_addition/1"
+):
+    """`models add`: the version that was added."""
+
+    model: str
+    """NAME/VERSION."""
+    folder: str
+    state: str
+    """`live` for the first version of a name, else `candidate`."""
+
+
 class ModelImport(
     msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.model_import/1"
 ):
