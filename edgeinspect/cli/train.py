@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._next_commands import after_training, print_commands
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
 from edgeinspect.cli._paths import (
     DATASET,
@@ -274,32 +275,45 @@ def _run(kind: str, options: dict[str, Any], as_json: bool) -> None:
     skipped: list[Any] = []
     try:
         with stage_bars() as report:
-            figures = train_model(config, report, skipped.extend)
+            result = train_model(config, report, skipped.extend)
     finally:  # skipped images are listed on errors too
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
             echo(line, err=True)
-    if not figures:  # another process of torchrun prints them
+    if result is None:  # another process of torchrun prints it
         return
     folder = str(config.out / config.name / "1")
     outcome = TrainingOutcome(
-        models=[TrainedModel(name=config.name, folder=folder, accuracy=figures)],
+        models=[TrainedModel(name=config.name, folder=folder, accuracy=result.accuracy)],
         skipped={image.name: image.reason for image in skipped},
+        line=str(result.line),
+        next=list(
+            after_training(
+                config, result.line, has_masks=result.has_masks, has_test=result.has_test
+            )
+        ),
     )
     print_result(outcome, as_json, _show)
 
 
 def _show(outcome: TrainingOutcome) -> None:
     for model in outcome.models:
-        print_text(Text(f"{model.name}, on the test split", style="bold"))
-        print_facts(_flatten(model.accuracy))
+        if model.accuracy:
+            print_text(Text(f"{model.name}, on the test split", style="bold"))
+            print_facts(_flatten(model.accuracy))
         print_text(f"model: {model.folder}")
+    if outcome.line is not None:
+        print_text(f"line: {outcome.line}")
+        if Path(outcome.line).name != "line.yaml":
+            print_text("line.yaml was edited and is kept; compare the two")
+    print_commands(outcome.next)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the figures of nested tables under names such as `line escape`."""
     for key, value in values.items():
-        name = f"{prefix} {key}".strip().replace("_", " ")
+        word = "images" if key == "pictures" else key  # the key is part of manifests
+        name = f"{prefix} {word}".strip().replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flatten(value, name)
         elif isinstance(value, (list, tuple)):

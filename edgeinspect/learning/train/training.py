@@ -82,11 +82,25 @@ class PreparedTraining:
     """Unusable images, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training wrote and measured."""
+
+    accuracy: dict[str, Any]
+    """On the test split, measured with the exported graph; empty without one."""
+    line: Path
+    """The line file."""
+    has_masks: bool
+    """Of the data set: a segmenter can be trained on it."""
+    has_test: bool
+    """The data set has a test split."""
+
+
 def train_model(
     config: TrainingConfig,
     on_progress: StageProgress = ignore_progress,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
-) -> dict[str, Any]:
+) -> TrainingResult | None:
     """Train, export and measure one model; `torchrun` may run it in several processes.
 
     Args:
@@ -95,12 +109,12 @@ def train_model(
         on_left_out: Called before the first step with the unusable images.
 
     Returns:
-        The accuracy on the test split, measured with the exported graph; empty in all
-        processes but the first.
+        What was written and measured; None in all processes but the first.
 
     Raises:
+        UsageError, ModelError, MissingExtraError: As `check_options`, before an image is read.
         DataError: Unusable images, a loss that became NaN, or another run in the folder.
-        StorageError: The disk is full.
+        OutputError: The folder holds another training, or the disk is full.
     """
     distributed.set_thread_count(config.threads)
     with distributed.process_group():
@@ -111,7 +125,7 @@ def train_model(
         started = time.monotonic()
         average = _fit_network(config, prepared, on_progress)
         if distributed.rank() != 0:
-            return {}
+            return None
         return _export_and_measure(config, prepared, average, started, on_progress)
 
 
@@ -237,7 +251,7 @@ def _export_and_measure(
     average: nn.Module,
     started: float,
     on_progress: StageProgress,
-) -> dict[str, Any]:
+) -> TrainingResult:
     images, recipe = prepared.images, prepared.recipe
     fit_record = describe_fit(average, recipe, started)
     draw_learning_curve(config.out)
@@ -259,7 +273,12 @@ def _export_and_measure(
     line = write_line_file(
         config, writer.folder, prepared.data, images, prepared.stride, on_progress
     )
-    return {**accuracy, "line": line.measured} if line.measured else accuracy
+    return TrainingResult(
+        accuracy={**accuracy, "line": line.measured} if line.measured else accuracy,
+        line=line.path,
+        has_masks=prepared.data.has_masks,
+        has_test=line.measured is not None,
+    )
 
 
 def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
