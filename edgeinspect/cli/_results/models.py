@@ -213,6 +213,11 @@ class CalibrationOutcome(
     """Path of the HTML report."""
     method: str
     checks: list[AcceptanceResultRow]
+    scores: dict[str, dict[str, float]]
+    """`auc`, and `mean_iou` of a segmenter, by `fp32` and `int8`; empty without labels."""
+    thresholds: dict[str, Any] | None
+    """Those of both models, on what INT8's were chosen, and what both reject at them; in
+    `rejects` the shares of the verification frames."""
     layers: list[LayerSensitivity]
     """The most sensitive first."""
     float_layers: list[str]
