@@ -46,9 +46,19 @@ class Command(click.Command):
         return sorted(super().get_params(ctx), key=_rank)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; an option's earlier spelling is refused with its present one."""
+        """Parse; an option's earlier spelling is refused with its present one.
+
+        Raises:
+            UsageError: Names all required parameters that are missing, not the first alone.
+        """
+        given = list(args)  # the parser empties its list
         try:
             rest = super().parse_args(ctx, args)
+        except click.MissingParameter:
+            missing = self.missing_parameters(ctx, given)
+            if len(missing) < 2:
+                raise
+            raise click.UsageError(f"these are missing: {', '.join(missing)}.", ctx) from None
         except click.NoSuchOption as error:
             if error.option_name in self.renamed:
                 raise click.UsageError(
@@ -59,6 +69,15 @@ class Command(click.Command):
 
         refuse_own_input(self, ctx)
         return rest
+
+    def missing_parameters(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return the required parameters that are not in `args`, as `--size HxW`."""
+        given, _rest, _order = self.make_parser(ctx).parse_args(args=list(args))
+        return [
+            _spelling(parameter, ctx)
+            for parameter in self.get_params(ctx)
+            if parameter.required and not _is_given(given.get(parameter.name or ""))
+        ]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
@@ -134,6 +153,19 @@ class Option(click.Option):
         )
 
 
+def _is_given(value: Any) -> bool:
+    """Return whether a parser found a value; without one it has None, (), or its own mark."""
+    return isinstance(value, (str, int, bool)) or (isinstance(value, (tuple, list)) and bool(value))
+
+
+def _spelling(parameter: click.Parameter, ctx: click.Context) -> str:
+    """Return a parameter as a user writes it."""
+    metavar = parameter.make_metavar(ctx)
+    if isinstance(parameter, click.Argument):
+        return metavar
+    return f"{parameter.opts[0]} {metavar}"
+
+
 def _rank(parameter: click.Parameter) -> int:
     """Return the place of an option among `LAST_OPTIONS`; 0 for any other parameter."""
     return next(
@@ -153,11 +185,11 @@ def _write_examples(examples: Sequence[Example], formatter: click.HelpFormatter)
         for purpose, line in examples:
             formatter.write_text(f"{purpose}:")
             with formatter.indentation():
-                for part in _wrapped(line, formatter.width - formatter.current_indent):
+                for part in wrap_command(line, formatter.width - formatter.current_indent):
                     formatter.write(f"{' ' * formatter.current_indent}{part}\n")
 
 
-def _wrapped(line: str, width: int) -> list[str]:
+def wrap_command(line: str, width: int) -> list[str]:
     """Return a command line in parts that a shell joins again, broken before options."""
     first, *options = re.split(r" (?=--)", line)
     parts = [first]

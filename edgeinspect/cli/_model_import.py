@@ -9,6 +9,7 @@ import click
 
 from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._model_options import REPLACES_LINEAGE_OPTION
 from edgeinspect.cli._options import NEW_STORE, parse_size
 from edgeinspect.cli._paths import IMAGES_FOLDER, ONNX_FILE
 from edgeinspect.cli._ranges import FiniteRange, IntRange
@@ -23,9 +24,19 @@ _LAYOUT = click.Choice(["nchw", "nhwc"])
 _MAX_SIDE_PX = 65_536
 
 
+class _ImportCommand(Command):
+    def missing_parameters(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return what every network needs, and what a segmenter needs besides."""
+        missing = super().missing_parameters(ctx, args)
+        given, _rest, _order = self.make_parser(ctx).parse_args(args=list(args))
+        if given.get("kind") == "segmenter" and not isinstance(given.get("classes"), str):
+            missing.append("--classes A,B,C")
+        return missing
+
+
 @click.command(
     "import",
-    cls=Command,
+    cls=_ImportCommand,
     examples=[
         (
             "Import a classifier whose output 1 is good",
@@ -159,6 +170,7 @@ _MAX_SIDE_PX = 65_536
     is_flag=True,
     help="Accept a network that gives the same result on every sample.",
 )
+@REPLACES_LINEAGE_OPTION
 @json_option("edgeinspect.cli._results.models:ModelImport")
 def import_(file: Path, as_json: bool, **options: Any) -> None:
     """Import the network in ONNX_FILE.
@@ -200,6 +212,7 @@ def import_(file: Path, as_json: bool, **options: Any) -> None:
         model_height_px=model_height,
         model_width_px=model_width,
         allow_uniform=options["allow_uniform"],
+        replaces_lineage=options["replaces_lineage"],
     )
     store = ModelStore(options["store"]).root
     result = import_model(

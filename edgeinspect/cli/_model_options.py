@@ -6,7 +6,7 @@ import click
 
 from edgeinspect.cli._options import store_option
 from edgeinspect.errors import UsageError
-from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.storage.model_store import REPLACES_LINEAGE, ModelStore
 
 MODEL_STORE = store_option(lambda _ctx, _param, folder: ModelStore(folder))
 WHY = click.option("--why", metavar="TEXT", default="", help="Reason, for the history.")
@@ -16,6 +16,12 @@ BACKEND = click.option(
     default="auto",
     show_default=True,
     help="Backend to load it with; `none` checks only the files.",
+)
+REPLACES_LINEAGE_OPTION = click.option(
+    REPLACES_LINEAGE,
+    "replaces_lineage",
+    is_flag=True,
+    help="Accept another kind, other classes or another data set than the live version's.",
 )
 
 

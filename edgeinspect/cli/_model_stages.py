@@ -9,7 +9,13 @@ import click
 from edgeinspect.cli import _model_actions as actions
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_json, print_result
-from edgeinspect.cli._model_options import BACKEND, MODEL_STORE, WHY, check_model_name
+from edgeinspect.cli._model_options import (
+    BACKEND,
+    MODEL_STORE,
+    REPLACES_LINEAGE_OPTION,
+    WHY,
+    check_model_name,
+)
 from edgeinspect.cli._model_tables import print_comparison, shadow_pair
 from edgeinspect.cli._paths import LINE_FILE, SHADOW_RESULTS, STORED_MODEL
 from edgeinspect.cli._ranges import FiniteRange, IntRange
@@ -17,7 +23,14 @@ from edgeinspect.cli._results.models import ModelRemoval, ShadowResults
 from edgeinspect.cli._tables import print_text
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import UsageError
-from edgeinspect.storage.model_store import ModelStore, ModelVersions
+from edgeinspect.storage.model_store import (
+    MANIFEST_FILE,
+    REPLACES_LINEAGE,
+    ModelStore,
+    ModelVersions,
+    check_lineage,
+    read_manifest,
+)
 
 _LINE = click.option(
     "--line", metavar="FILE", type=LINE_FILE, help="The line whose shadow results are used."
@@ -63,6 +76,7 @@ _RESULTS = click.option(
 )
 @_LINE
 @_RESULTS
+@REPLACES_LINEAGE_OPTION
 @MODEL_STORE
 def promote(
     store: ModelStore,
@@ -73,6 +87,7 @@ def promote(
     max_disagreement: float,
     line: Path | None,
     results: Path | None,
+    replaces_lineage: bool,
 ) -> None:
     """Make MODEL (NAME/VERSION) live, if it verifies. Ends with 65 if it does not."""
     if "/" not in model:
@@ -80,6 +95,14 @@ def promote(
     name, version = store.parse_reference(model)
     versions = store.model_versions(name)
     summary = _verify_current_files(store, versions, version, backend)
+    if not replaces_lineage:
+        manifest = read_manifest(versions.folder / str(version) / MANIFEST_FILE)
+        check_lineage(
+            versions,
+            manifest,
+            remedy=f"Add it under another --name with `edgeinspect models add`, or give "
+            f"{REPLACES_LINEAGE} if the name is to change its meaning",
+        )
     if min_shadow_frames is not None:
         paths = actions.shadow_result_files(line, results)
         actions.require_shadow_agreement(

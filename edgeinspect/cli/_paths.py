@@ -132,6 +132,12 @@ SPLIT_FILE = InputPath(
     FileKind.JSON,
     hint="Write one with: edgeinspect data split DATASET --out FILE.json",
 )
+TRAINING_RUN = InputPath(
+    FileKind.RUN,
+    what="a training run's folder",
+    hint="Give the --out of a training",
+    always_hint=True,
+)
 SHADOW_RESULTS = InputPath(
     FileKind.SHADOW_RESULTS,
     FileKind.DATABASE,

@@ -1,7 +1,8 @@
-"""Progress on stderr: a live bar on a terminal, else a line with the time every few seconds."""
+"""Progress on stderr: a live bar on a terminal, else lines with the time, 80 columns at most."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,15 +26,31 @@ from edgeinspect.system import format_local
 
 LINE_INTERVAL_S = 10.0
 """Time between two lines when stderr is not a terminal."""
+STEP_INTERVAL_S = 60.0
+"""The same for the steps of a training, after a first line that tells how long it will take."""
+LINE_WIDTH = 80
 _WORTH_A_LINE_S = 1.0
 """A stage that took less is not reported at its end."""
 _QUIET_KEY = "edgeinspect.quiet"
 
 
 class StageReport(Protocol):
-    """Reports the progress of one stage of a command; stages appear in order of first report."""
+    """Reports the progress of one stage of a command; stages appear in order of first report.
 
-    def __call__(self, stage: str, done: int, total: int, loss: float = 0.0) -> None: ...
+    `loss` is that of a training step, 0 for any other work; `score` the best validation score
+    so far, NaN without one. `is_due` asks for a line at once, as for a validation.
+    """
+
+    def __call__(
+        self,
+        stage: str,
+        done: int,
+        total: int,
+        loss: float = 0.0,
+        score: float = math.nan,
+        *,
+        is_due: bool = False,
+    ) -> None: ...
 
 
 class BarUpdate(Protocol):
@@ -85,8 +102,17 @@ def stage_bars(prefix: str = "") -> Iterator[StageReport]:
     if not _is_live():
         lines = _ProgressLines()
 
-        def report_line(stage: str, done: int, total: int, loss: float = 0.0) -> None:
-            lines.report(f"{prefix}{stage}", done, total, f", loss {loss:.3f}" if loss else "")
+        def report_line(
+            stage: str,
+            done: int,
+            total: int,
+            loss: float = 0.0,
+            score: float = math.nan,
+            *,
+            is_due: bool = False,
+        ) -> None:
+            note = "".join(f", {each}" for each in _training_notes(loss, score))
+            lines.report(f"{prefix}{stage}", done, total, note, is_due=is_due)
 
         yield report_line
         lines.finish()
@@ -94,13 +120,29 @@ def stage_bars(prefix: str = "") -> Iterator[StageReport]:
     with _bars(transient=False) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(stage: str, done: int, total: int, loss: float = 0.0) -> None:
+        def report(
+            stage: str,
+            done: int,
+            total: int,
+            loss: float = 0.0,
+            score: float = math.nan,
+            *,
+            is_due: bool = False,
+        ) -> None:
+            del is_due  # the bar changes with every report
             if stage not in tasks:
                 tasks[stage] = bars.add_task(f"{prefix}{stage}", total=total, note="")
-            note = f"loss {loss:.3f}" if loss else ""
+            note = ", ".join(_training_notes(loss, score))
             bars.update(tasks[stage], completed=done, total=total, note=note)
 
         yield report
+
+
+def _training_notes(loss: float, score: float) -> Iterator[str]:
+    if loss:
+        yield f"loss {loss:.3f}"
+    if not math.isnan(score):
+        yield f"best {score:.3f}"
 
 
 @contextmanager
@@ -140,22 +182,33 @@ def _is_live() -> bool:
 
 
 class _ProgressLines:
-    """Prints a line per stage at most every `LINE_INTERVAL_S`, and at the end of each stage."""
+    """Prints lines of each stage at intervals, and one at its end.
+
+    A stage with a note, which is a training, has a line a minute in a form of its own.
+    """
 
     def __init__(self) -> None:
         self._stage = ""
         self._is_quiet = _is_quiet()  # the caller's thread: a stage may report from another
         self._started_s = self._printed_s = time.monotonic()
+        self._interval_s = LINE_INTERVAL_S
+        self._first: tuple[int, float] | None = None
+        """The number of the first report and its time; a resumed stage does not begin at 0."""
         self._last: tuple[int, int | None, str] | None = None
         self._finished: int | None = None
         """The number at which the present stage ended."""
 
-    def report(self, stage: str, done: int, total: int | None, note: str = "") -> None:
+    def report(
+        self, stage: str, done: int, total: int | None, note: str = "", *, is_due: bool = False
+    ) -> None:
         """Note the progress of a stage, and print it if it is due."""
         if stage != self._stage:
             if self._last is not None:
                 self.finish()
-            self._stage, self._finished = stage, None
+            self._stage, self._finished, self._first = stage, None, None
+            self._interval_s = LINE_INTERVAL_S
+        if self._first is None:
+            self._first = (done, time.monotonic())
         if self._last is None and total is not None and done >= total and done == self._finished:
             return  # reported at its end already
         self._last = (done, total, note)
@@ -163,8 +216,10 @@ class _ProgressLines:
         if total is not None and done >= total:
             self.finish()
             self._finished = done
-        elif time.monotonic() - self._printed_s >= LINE_INTERVAL_S:
+        elif is_due or time.monotonic() - self._printed_s >= self._interval_s:
             self._printed_s = time.monotonic()
+            if note:
+                self._interval_s = STEP_INTERVAL_S
             self._print(self._line(done, total, note))
 
     def finish(self) -> None:
@@ -172,23 +227,49 @@ class _ProgressLines:
         took_s = time.monotonic() - self._started_s
         if self._last is not None and took_s >= _WORTH_A_LINE_S:
             done, total, note = self._last
-            took = _format_duration(took_s)
-            of = "" if total is None else f" of {total}"
-            self._print(f"{self._stage}: {done}{of} in {took}{note}")
+            if note:
+                took = _format_minutes(took_s) if took_s >= 60 else _format_duration(took_s)
+                self._print(f": {done}/{total} in {took}{note}")
+            else:
+                of = "" if total is None else f" of {total}"
+                self._print(f": {done}{of} in {_format_duration(took_s)}")
         self._last = None
         self._started_s = self._printed_s = time.monotonic()
 
     def _print(self, text: str) -> None:
         if not self._is_quiet:
-            print_line(text)
+            now = format_local(time.time_ns())
+            room = max(8, LINE_WIDTH - len(now) - 1 - len(text))
+            stage = self._stage
+            if len(stage) > room:
+                stage = f"{stage[: room - 1]}…"
+            echo(f"{now} {stage}{text}", err=True)
 
     def _line(self, done: int, total: int | None, note: str) -> str:
-        rate_hz = done / max(1e-9, time.monotonic() - self._started_s)
+        rate_hz = self._rate_hz(done)
         if total is None:
-            return f"{self._stage}: {done}, {rate_hz:.3g}/s{note}"
-        left = f", {_format_duration((total - done) / rate_hz)} left" if done else ""
+            return f": {done}, {rate_hz:.3g}/s{note}"
+        left_s = (total - done) / rate_hz if rate_hz else math.inf
+        if note:
+            return f": {done}/{total}{note}, {_format_minutes(left_s)} left"
+        left = f", {_format_duration(left_s)} left" if rate_hz else ""
         percent = 100 * done // max(1, total)
-        return f"{self._stage}: {done} of {total} ({percent} %), {rate_hz:.3g}/s{left}{note}"
+        return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s{left}"
+
+    def _rate_hz(self, done: int) -> float:
+        assert self._first is not None
+        first, at_s = self._first
+        if done > first:
+            return (done - first) / max(1e-9, time.monotonic() - at_s)
+        return done / max(1e-9, time.monotonic() - self._started_s)
+
+
+def _format_minutes(seconds: float) -> str:
+    """Return a time left in minutes, or in hours where that is many."""
+    if math.isinf(seconds):
+        return "unknown time"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
 
 def _format_duration(seconds: float) -> str:
@@ -202,8 +283,8 @@ def _format_duration(seconds: float) -> str:
 
 def _bars(*, transient: bool) -> Progress:
     columns: tuple[Any, ...] = (
-        TextColumn("{task.description:<22.40}"),
-        BarColumn(),
+        TextColumn("{task.description:<20.20}"),  # all of it fits into 80 columns
+        BarColumn(bar_width=14),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),

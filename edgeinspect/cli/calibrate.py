@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -266,6 +266,8 @@ def _outcome(
     result: CalibrationResult, reports: Path, version_folder: Path | None
 ) -> CalibrationOutcome:
     """Return the result for people and programs; a refused one has no version."""
+    from edgeinspect.learning.calibrate import score_section, threshold_section
+
     parent = result.config.parent.id
     return CalibrationOutcome(
         id=result.id,
@@ -286,6 +288,8 @@ def _outcome(
             )
             for check in result.acceptance.checks
         ],
+        scores=score_section(result.acceptance),
+        thresholds=threshold_section(result),
         layers=[
             LayerSensitivity(
                 layer=row.layer,
@@ -320,6 +324,40 @@ def _print_warnings(result: CalibrationResult) -> None:
         echo(f"warning: the sample does not look like the reference: {warning}", err=True)
 
 
+def _show_thresholds(outcome: CalibrationOutcome) -> None:
+    """Print the scores, and what both models reject at old and new thresholds."""
+    for name, score in outcome.scores.items():
+        words = {"auc": "AUC", "mean_iou": "mean IoU"}[name]
+        print_text(f"{words}: FP32 {score['fp32']:.4f}, INT8 {score['int8']:.4f}")
+    found = outcome.thresholds
+    if found is None or not found["rejects"]:
+        return
+    table = TextTable(
+        "of the frames", number("FP32"), number("INT8, FP32's"), number("INT8, its own")
+    )
+    for name, shares in found["rejects"].items():
+        for key, words in (("recall", "recall"), ("false_rejects", "false rejects")):
+            cells = (
+                "-" if value is None else f"{100 * value:.1f} %" for value in shares[key].values()
+            )
+            table.add_row(f"{words} at `{name}`", *cells)
+    print_table(table)
+    if found["chosen_on"]:
+        moved = [name for name in found["int8"] if found["int8"][name] != found["fp32"][name]]
+        changes = ", ".join(
+            f"{name} {_limit(found['fp32'][name])} to {_limit(found['int8'][name])}"
+            for name in moved
+        )
+        chosen = f"on the {found['frames']} images of {found['chosen_on']}"
+        print_text(f"thresholds of INT8, chosen {chosen}: {changes or 'as FP32'}")
+    else:
+        print_text(f"thresholds of INT8: as FP32, {found['note']}")
+
+
+def _limit(value: Any) -> str:
+    return f"{value['score'] if isinstance(value, dict) else value:g}"
+
+
 def _show(outcome: CalibrationOutcome) -> None:
     """Print the limits and the sensitivity of the layers."""
     table = TextTable(
@@ -334,6 +372,7 @@ def _show(outcome: CalibrationOutcome) -> None:
         mark = Text("met", "green") if check.passed else Text("exceeded", "red")
         table.add_row(check.name, f"{check.before:.4f}", f"{check.after:.4f}", mark, check.text)
     print_table(table)
+    _show_thresholds(outcome)
     if outcome.layers:
         table = TextTable(
             "sensitive layers",

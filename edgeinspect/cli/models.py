@@ -13,6 +13,7 @@ from rich.text import Text
 from edgeinspect.cli import _model_actions as actions
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._model_add import add
 from edgeinspect.cli._model_build import build
 from edgeinspect.cli._model_import import import_
 from edgeinspect.cli._model_options import BACKEND, MODEL_STORE, check_model_name
@@ -52,7 +53,7 @@ from edgeinspect.system import format_local
     ],
 )
 def models() -> None:
-    """Manage models: import, build, verify, promote, roll back.
+    """Manage models: add, import, build, verify, promote, roll back.
 
     MODEL is NAME (its live version) or NAME/VERSION. A running line takes a change at its
     next reload (`systemctl reload edgeinspect@LINE`, or SIGHUP), between two frames.
@@ -190,5 +191,5 @@ def _show_verification(result: ModelVerification) -> None:
     print_table(table, empty="the store has no models")
 
 
-for _command in (promote, rollback, shadow, gc, import_, build):
+for _command in (promote, rollback, shadow, gc, add, import_, build):
     models.add_command(_command)

@@ -12,8 +12,16 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._next_commands import after_training, print_commands
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
-from edgeinspect.cli._paths import DATASET, NEW_STORE_FOLDER, OUTPUT_FOLDER, SPLIT_FILE, WEIGHTS
+from edgeinspect.cli._paths import (
+    DATASET,
+    NEW_STORE_FOLDER,
+    OUTPUT_FOLDER,
+    SPLIT_FILE,
+    TRAINING_RUN,
+    WEIGHTS,
+)
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
 from edgeinspect.cli._results.learning import TrainedModel, TrainingOutcome
@@ -27,10 +35,16 @@ from edgeinspect.cli._tables import (
 )
 from edgeinspect.cli._terminal import echo
 from edgeinspect.errors import MissingExtraError
+from edgeinspect.learning.train.defaults import GATE, SEGMENTER, TrainingDefaults
 from edgeinspect.registry import is_installed
 
 if TYPE_CHECKING:
     from edgeinspect.learning.train.architecture_comparison import ArchitectureComparison
+
+_KINDS_ONLY = (
+    "It has learned from no good image: it tells kinds of defects apart, and cannot decide "
+    "whether a part is good. For that, add good images, and train again."
+)
 
 _THREADS = click.option(
     "--threads",
@@ -78,12 +92,6 @@ _training_options = with_options(
         "packaged for the network by default.",
     ),
     click.option(
-        "--steps",
-        metavar="N",
-        type=IntRange(1),
-        help="Number of training steps; that of the recipe by default.",
-    ),
-    click.option(
         "--split-file",
         metavar="SPLIT_FILE",
         type=SPLIT_FILE,
@@ -101,9 +109,26 @@ _training_options = with_options(
         metavar="KEY=VALUE",
         help="Replace a value of the recipe, as batch=8 or augment.noise=3. Repeatable.",
     ),
+    click.option(
+        "--pair",
+        metavar="RUN",
+        type=TRAINING_RUN,
+        help="Run folder of the other model of the line, gate or segmenter, trained on the same "
+        "data: frame and split are taken from it, thresholds are chosen for both.",
+    ),
     click.option("--resume", is_flag=True, help="Continue the training in --out."),
     SEED,
     _THREADS,
+)
+
+
+def _steps_help(kind: TrainingDefaults) -> str:
+    return f"Number of training steps: {kind.describe()}"
+
+
+_gate_options, _segmenter_options = (
+    with_options(click.option("--steps", metavar="N", type=IntRange(1), help=_steps_help(defaults)))
+    for defaults in (GATE, SEGMENTER)
 )
 
 
@@ -135,6 +160,7 @@ def train() -> None:
     renamed={"--split": "--split-file SPLIT_FILE"},
 )
 @_training_options
+@_gate_options
 @click.option(
     "--kinds/--no-kinds",
     default=None,
@@ -165,6 +191,7 @@ def gate(compare: str | None, as_json: bool, **options: Any) -> None:
     renamed={"--split": "--split-file SPLIT_FILE"},
 )
 @_training_options
+@_segmenter_options
 @click.option(
     "--stride",
     type=click.Choice(["2", "4"]),
@@ -261,32 +288,54 @@ def _run(kind: str, options: dict[str, Any], as_json: bool) -> None:
     skipped: list[Any] = []
     try:
         with stage_bars() as report:
-            figures = train_model(config, report, skipped.extend)
+            result = train_model(config, report, skipped.extend)
     finally:  # skipped images are listed on errors too
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
             echo(line, err=True)
-    if not figures:  # another process of torchrun prints them
+    if result is None:  # another process of torchrun prints it
         return
     folder = str(config.out / config.name / "1")
     outcome = TrainingOutcome(
-        models=[TrainedModel(name=config.name, folder=folder, accuracy=figures)],
+        models=[
+            TrainedModel(
+                name=config.name,
+                folder=folder,
+                accuracy=result.accuracy,
+                note="" if result.line is not None else _KINDS_ONLY,
+            )
+        ],
         skipped={image.name: image.reason for image in skipped},
+        line=str(result.line) if result.line is not None else None,
+        next=list(
+            after_training(
+                config, result.line, has_masks=result.has_masks, has_test=result.has_test
+            )
+        ),
     )
     print_result(outcome, as_json, _show)
 
 
 def _show(outcome: TrainingOutcome) -> None:
     for model in outcome.models:
-        print_text(Text(f"{model.name}, on the test split", style="bold"))
-        print_facts(_flatten(model.accuracy))
+        if model.accuracy:
+            print_text(Text(f"{model.name}, on the test split", style="bold"))
+            print_facts(_flatten(model.accuracy))
         print_text(f"model: {model.folder}")
+        if model.note:
+            print_text(model.note)
+    if outcome.line is not None:
+        print_text(f"line: {outcome.line}")
+        if Path(outcome.line).name != "line.yaml":
+            print_text("line.yaml was edited and is kept; compare the two")
+    print_commands(outcome.next)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the figures of nested tables under names such as `line escape`."""
     for key, value in values.items():
-        name = f"{prefix} {key}".strip().replace("_", " ")
+        word = "images" if key == "pictures" else key  # the key is part of manifests
+        name = f"{prefix} {word}".strip().replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flatten(value, name)
         elif isinstance(value, (list, tuple)):

@@ -89,6 +89,18 @@ class TrainingOutcome(
     """Unusable images, and why."""
     comparison: str | None = None
     """With `--compare`: path of comparison.json."""
+    line: str | None = None
+    """The line file that was written; `line.new.yaml` where `line.yaml` had been edited."""
+    next: list[NextCommand] = []
+    """What to do next."""
+
+
+class NextCommand(msgspec.Struct, kw_only=True):
+    """A command to follow."""
+
+    purpose: str
+    command: str
+    """For a shell, with the paths of this training."""
 
 
 class TrainedModel(msgspec.Struct, kw_only=True):
@@ -98,6 +110,8 @@ class TrainedModel(msgspec.Struct, kw_only=True):
     folder: str
     accuracy: dict[str, Any]
     """On the test split, as in its manifest."""
+    note: str = ""
+    """What the model cannot decide."""
 
 
 class ExplanationOutcome(

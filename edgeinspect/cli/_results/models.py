@@ -109,6 +109,18 @@ class ModelRemoval(
     freed_bytes: int
 
 
+class AddedModel(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.model_addition/1"
+):
+    """`models add`: the version that was added."""
+
+    model: str
+    """NAME/VERSION."""
+    folder: str
+    state: str
+    """`live` for the first version of a name, else `candidate`."""
+
+
 class ModelImport(
     msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.model_import/1"
 ):
@@ -201,6 +213,11 @@ class CalibrationOutcome(
     """Path of the HTML report."""
     method: str
     checks: list[AcceptanceResultRow]
+    scores: dict[str, dict[str, float]]
+    """`auc`, and `mean_iou` of a segmenter, by `fp32` and `int8`; empty without labels."""
+    thresholds: dict[str, Any] | None
+    """Those of both models, on what INT8's were chosen, and what both reject at them; in
+    `rejects` the shares of the verification frames."""
     layers: list[LayerSensitivity]
     """The most sensitive first."""
     float_layers: list[str]

@@ -18,7 +18,13 @@ from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
 from edgeinspect.learning.calibrate.report import render_report
 from edgeinspect.learning.calibrate.sampling import UNREADABLE
 from edgeinspect.learning.calibrate.sessions import open_engine
-from edgeinspect.learning.calibrate.write_version import REPORTS_DIR, write_reports, write_version
+from edgeinspect.learning.calibrate.write_version import (
+    REPORTS_DIR,
+    score_section,
+    threshold_section,
+    write_reports,
+    write_version,
+)
 
 __all__ = [
     # calibrating a model
@@ -37,6 +43,8 @@ __all__ = [
     # results
     "REPORTS_DIR",
     "render_report",
+    "score_section",
+    "threshold_section",
     "write_reports",
     "write_version",
 ]

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.learning.calibrate.thresholds import (
+    OperatingPoint,
+    ThresholdChoice,
+    gate_operating_points,
+    gate_threshold,
+    segmenter_operating_point,
+)
 from edgeinspect.learning.evaluate import (
     DetectionBySize,
     DiscordantPairs,
     FrameResult,
     FrameSample,
     PairedComparison,
+    SplitScores,
     build_inspector,
     compare_inspectors,
     compare_results,
@@ -27,6 +35,8 @@ from edgeinspect.learning.evaluate import (
 from edgeinspect.ports import Engine
 
 MAX_REPORT_FRAMES = 12
+_CONSTANT_SPREAD = 1e-4
+"""Largest difference of a gate's probabilities that counts as a constant output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,10 @@ class AcceptanceResult:
     """Recall by defect area of FP32 and INT8."""
     changed_frames: tuple[ChangedFrame, ...] = ()
     where: str = ""
+    thresholds: ThresholdChoice | None = None
+    """At which each of the two decides; None for those of the parent."""
+    operating_points: tuple[OperatingPoint, ...] = ()
+    """What both reject at old and new thresholds; empty without labels."""
 
     @property
     def is_accepted(self) -> bool:
@@ -151,6 +165,8 @@ def evaluate_acceptance(
     frames: FrameSet,
     limits: AcceptanceLimits,
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    thresholds: ThresholdChoice | None = None,
 ) -> AcceptanceResult:
     """Inspect the same frames with both models and check the differences against limits.
 
@@ -159,6 +175,7 @@ def evaluate_acceptance(
         child: Engine of the INT8 model, on the same backend.
         frames: With labels; without, only agreement is checked.
         limits: Limits of the checks.
+        thresholds: How the child's were chosen; each model decides at those of its spec.
 
     Raises:
         DataError: There are no frames.
@@ -174,10 +191,11 @@ def evaluate_acceptance(
     if not labelled:
         checks = _agreement_checks(spec, comparison, recorder, limits)
     elif spec.kind is ModelKind.GATE:
-        checks = _gate_checks(spec, recorder, limits)
+        checks = _gate_checks(spec, child.spec, recorder, limits)
     else:
         checks = [*_dice_checks(comparison, limits), *_rate_checks(comparison, limits, "")]
     if labelled:
+        checks.append(_check_finds(spec, recorder))
         recalls = _recall_by_size(recorder.parent_results), _recall_by_size(recorder.child_results)
     return AcceptanceResult(
         tuple(checks),
@@ -187,7 +205,63 @@ def evaluate_acceptance(
         recalls,
         tuple(frame for _weight, frame in sorted(recorder.changed, key=lambda entry: -entry[0])),
         frames.where,
+        thresholds,
+        _operating_points(spec, recorder, thresholds) if labelled and thresholds else (),
     )
+
+
+def _operating_points(
+    spec: ModelSpec, recorder: _FrameRecorder, thresholds: ThresholdChoice
+) -> tuple[OperatingPoint, ...]:
+    sides = recorder.parent_results, recorder.child_results
+    defective = np.array([one.is_defective for one in sides[0]], np.bool_)
+    if spec.kind is ModelKind.GATE:
+        before, after = (np.array([one.prob or 0.0 for one in side]) for side in sides)
+        return gate_operating_points(thresholds, (before, after), defective)
+    nothing = np.zeros(len(spec.classes))
+    scores = SplitScores(
+        np.ones(len(defective)),
+        *(
+            np.array([nothing if values is None else values for values in rows])
+            for rows in (
+                [one.class_scores for one in sides[1]],
+                [one.largest_region_px for one in sides[1]],
+            )
+        ),
+    )
+    before, after = (np.array([one.is_rejected for one in side], np.bool_) for side in sides)
+    return (segmenter_operating_point(thresholds, (before, after), defective, scores),)
+
+
+def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
+    """Check that both models find defects: two that find none agree, and prove nothing.
+
+    A gate must find some of the defective frames suspect and tell frames apart; a segmenter must
+    find a region in some defective frame.
+    """
+    sides = recorder.parent_results, recorder.child_results
+    bad = [index for index, one in enumerate(sides[0]) if one.is_defective]
+    counts = [sum(_finds(spec, side[index]) for index in bad) for side in sides]
+    spreads = [max(each) - min(each) for each in ([one.score for one in side] for side in sides)]
+    is_constant = spec.kind is ModelKind.GATE and min(spreads) <= _CONSTANT_SPREAD
+    words = f"{counts[0]} of {len(bad)} by FP32, {counts[1]} by INT8"
+    if is_constant:
+        words = "its output is the same for every frame"
+    total = max(1, len(bad))
+    return AcceptanceCheck(
+        "defective frames in which anything is found",
+        counts[0] / total,
+        counts[1] / total,
+        not is_constant and (not bad or min(counts) > 0),
+        f"{words}; a model that finds nothing cannot be compared. Train it until `edgeinspect "
+        "evaluate` shows a recall, and give --data with defective images that it finds",
+    )
+
+
+def _finds(spec: ModelSpec, result: FrameResult) -> bool:
+    if spec.kind is ModelKind.GATE:
+        return (result.prob or 0.0) >= gate_threshold(spec.thresholds, "suspect")
+    return result.largest_region_px is not None and bool(result.largest_region_px.any())
 
 
 def _dice_checks(comparison: PairedComparison, limits: AcceptanceLimits) -> list[AcceptanceCheck]:
@@ -228,29 +302,31 @@ def _rate_check(name: str, flips: DiscordantPairs, limits: AcceptanceLimits) -> 
 
 
 def _gate_checks(
-    spec: ModelSpec, recorder: _FrameRecorder, limits: AcceptanceLimits
+    spec: ModelSpec, child: ModelSpec, recorder: _FrameRecorder, limits: AcceptanceLimits
 ) -> list[AcceptanceCheck]:
-    """Check a gate's decisions: below `suspect` frames pass; from `degraded` it rejects alone."""
+    """Check a gate's decisions: below `suspect` frames pass; from `degraded` it rejects alone.
+
+    Each model decides at its own threshold.
+    """
     checks: list[AcceptanceCheck] = []
     for name in ("suspect", "degraded"):
-        at = _threshold(spec, name)
+        at, child_at = (gate_threshold(each.thresholds, name) for each in (spec, child))
         sides = [
-            [replace(one, is_rejected=(one.prob or 0.0) >= at) for one in side]
-            for side in (recorder.parent_results, recorder.child_results)
+            [replace(one, is_rejected=(one.prob or 0.0) >= limit) for one in side]
+            for side, limit in (
+                (recorder.parent_results, at),
+                (recorder.child_results, child_at),
+            )
         ]
         comparison = compare_results(sides[0], sides[1], [None] * len(sides[0]), rounds=0)
-        checks += _rate_checks(comparison, limits, f" at `{name}` ({at:g})")
+        where = f"{at:g}" if at == child_at else f"{at:g}, INT8 {child_at:g}"
+        checks += _rate_checks(comparison, limits, f" at `{name}` ({where})")
     return checks
-
-
-def _threshold(spec: ModelSpec, name: str) -> float:
-    limit = spec.thresholds.get(name)
-    return float(limit) if isinstance(limit, (int, float)) else 0.5
 
 
 def _check_both_kinds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
     """Check that unlabelled frames are of both kinds: agreement on one does not cover the other."""
-    at = _threshold(spec, "suspect")
+    at = gate_threshold(spec.thresholds, "suspect")
     counts = [
         sum((one.prob or 0.0) >= at for one in side)
         for side in (recorder.parent_results, recorder.child_results)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
-from edgeinspect.errors import ModelError
+from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.acceptance import (
     AcceptanceLimits,
@@ -58,12 +59,21 @@ from edgeinspect.learning.calibrate.sessions import (
     write_temporary_model,
 )
 from edgeinspect.learning.calibrate.space_to_depth import space_to_depth_stem
+from edgeinspect.learning.calibrate.thresholds import (
+    FrameScores,
+    ThresholdChoice,
+    choose_thresholds,
+    keep_thresholds,
+    measure_scores,
+)
+from edgeinspect.learning.datasets import VAL
 from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms, load_model, non_float32_type
 from edgeinspect.ports import Engine
 
 PLACEMENT_RULES_VERSION = "1"
 """Version of the Q/DQ placement rules; part of the calibration id."""
 BEST_METHOD = "best"
+_SYNTHETIC_PREFIX = "strip:"
 DEFAULT_SENSITIVITY_FRAMES = 8
 _FLOAT32_REMEDY = (
     "Calibrate its float32 version: export the network in float32 (torch: model.float()) and "
@@ -147,6 +157,8 @@ class _CalibrationRun:
         )
         self.frames = opened(config.images)
         self.labels = None if config.labels is None else opened(config.labels, labelled=True)
+        self.validation = open_validation(config)
+        self._parent_scores: FrameScores | None = None
         self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
 
     def _key(self) -> str:
@@ -201,6 +213,8 @@ class _CalibrationRun:
     def verify(self, graph: Any, held_out: FrameSet, name: str) -> AcceptanceResult:
         frames = self.labels or held_out
         child = write_temporary_model(self.parent, graph, self.checkpoint.folder, name)
+        choice = self.choose_thresholds(child, name)
+        child = replace(child, thresholds=MappingProxyType(dict(choice.child)))
         parent_engine, child_engine = (open_engine(s, self.backend) for s in (self.parent, child))
         try:
             return evaluate_acceptance(
@@ -209,10 +223,30 @@ class _CalibrationRun:
                 frames,
                 self.config.limits,
                 lambda done: self.progress(f"verify {name}", done, len(frames)),
+                thresholds=choice,
             )
         finally:
             parent_engine.close()
             child_engine.close()
+
+    def choose_thresholds(self, child: ModelSpec, name: str) -> ThresholdChoice:
+        """Choose the thresholds of an INT8 model on the validation frames, if there are any."""
+        frames = self.validation
+        if not isinstance(frames, FrameSet):
+            return keep_thresholds(self.parent, frames)
+        if self._parent_scores is None:
+            self._parent_scores = self._measure_scores(self.parent, frames, "thresholds of FP32")
+        scores = self._measure_scores(child, frames, f"thresholds of {name}")
+        return choose_thresholds(self.parent, self._parent_scores, scores, frames.where)
+
+    def _measure_scores(self, spec: ModelSpec, frames: FrameSet, stage: str) -> FrameScores:
+        engine = open_engine(spec, self.backend)
+        try:
+            return measure_scores(
+                engine, frames, lambda done: self.progress(stage, done, len(frames))
+            )
+        finally:
+            engine.close()
 
     def measure_sensitivity(
         self, clip_values: dict[str, float], held_out: FrameSet
@@ -304,7 +338,7 @@ def _run_calibration(
             acceptance = run.verify(graph, held_out, "recovered")
     placement = plan_qdq(run.model, float_layers)
     calibration = calibration_id(config, metrics, selection, method, placement, clips)
-    set_metadata(graph, config.parent, calibration)
+    set_metadata(graph, config.parent, calibration, acceptance.thresholds)
     return CalibrationResult(
         config=config,
         backend=run.backend,
@@ -402,8 +436,10 @@ def calibration_id(
     return "cal-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def set_metadata(graph: Any, parent: ModelSpec, calibration: str) -> None:
-    """Store calibration id and parent in the graph's metadata."""
+def set_metadata(
+    graph: Any, parent: ModelSpec, calibration: str, thresholds: ThresholdChoice | None = None
+) -> None:
+    """Store calibration id and parent in the graph's metadata, and thresholds of its own."""
     known = {entry.key for entry in graph.metadata_props}
     for key, value in (
         ("edgeinspect.calibration", calibration),
@@ -411,3 +447,31 @@ def set_metadata(graph: Any, parent: ModelSpec, calibration: str) -> None:
     ):
         if key not in known:
             graph.metadata_props.add(key=key, value=value)
+    if thresholds is not None and thresholds.is_changed:
+        for entry in graph.metadata_props:
+            if entry.key == "edgeinspect.thresholds":
+                entry.value = json.dumps(thresholds.child)
+
+
+def open_validation(config: CalibrationConfig) -> FrameSet | str:
+    """Return the validation frames of the labelled set, or why there are none.
+
+    They are neither calibrated with nor, with `#test`, verified on.
+    """
+    if config.labels is None:
+        return "there are no labels"
+    root, _, split = config.labels.partition("#")
+    if root.startswith(_SYNTHETIC_PREFIX):
+        return "a rendered set has no validation split"
+    try:
+        return open_frames(
+            f"{root}#{VAL}",
+            config.parent,
+            labelled=True,
+            split_file=config.split_file,
+            training_split=config.training_split,
+        )
+    except DataError as error:
+        if split == VAL:
+            raise
+        return error.what

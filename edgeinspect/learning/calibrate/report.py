@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 
 from edgeinspect.imaging import upsample_class_map
@@ -43,6 +43,7 @@ def render_report(result: CalibrationResult) -> str:
             for each in result.drift
         ),
         *_checks(result),
+        *_thresholds(result.acceptance),
         *_recall_by_size(result.acceptance),
         *_changed_frames(result),
         *_methods(result),
@@ -113,6 +114,39 @@ def _check_table(acceptance: AcceptanceResult) -> str:
             for check in acceptance.checks
         ],
     )
+
+
+def _thresholds(acceptance: AcceptanceResult) -> Iterator[str]:
+    """Show what both models reject at old and new thresholds."""
+    choice = acceptance.thresholds
+    if choice is None or not acceptance.operating_points:
+        return
+    rows = [
+        (f"{words} at {point.name}", *map(_format_percent, shares))
+        for point in acceptance.operating_points
+        for words, shares in (("recall", point.recall), ("false rejects", point.false_rejects))
+    ]
+    table = html.table(("", "FP32", "INT8 at FP32's thresholds", "INT8 at its own"), rows)
+    how = (
+        f"Chosen on the {choice.frames} images of {choice.where}, so that INT8 rejects as many of "
+        "them as FP32."
+        if choice.where
+        else f"As FP32: {choice.note}."
+    )
+    limits = html.table(
+        ("threshold", "FP32", "INT8"),
+        [
+            (str(name), _format_limit(choice.parent[name]), _format_limit(choice.child[name]))
+            for name in choice.parent
+        ],
+    )
+    yield from _section("Thresholds", html.paragraph(how), limits, table)
+
+
+def _format_limit(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{value['score']:g}, {value['area_px']:g} px"
+    return f"{value:g}"
 
 
 def _recall_by_size(acceptance: AcceptanceResult) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from edgeinspect.learning.calibrate import ranges, sampling
+from edgeinspect.learning.calibrate.acceptance import AcceptanceResult
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.checkpoint import write_file
 from edgeinspect.learning.calibrate.frame_statistics import deciles
@@ -59,7 +60,7 @@ def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
         },
         "classes": list(parent.classes),
         "output_stride": parent.output_stride,
-        "thresholds": _to_plain(parent.thresholds),
+        "thresholds": _to_plain(_thresholds(result)),
         "training": {**training, "parent": {"model": str(parent.id), "sha256": parent.id.sha256}},
         "accuracy": {
             "calibration": _calibration_section(result),
@@ -73,6 +74,38 @@ def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
     return yaml.safe_dump(
         manifest, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
     )
+
+
+def _thresholds(result: CalibrationResult) -> Any:
+    """Return the INT8 model's thresholds; without a choice the parent's, as they are."""
+    choice = result.acceptance.thresholds
+    return choice.child if choice and choice.where else result.config.parent.thresholds
+
+
+def threshold_section(result: CalibrationResult) -> dict[str, Any] | None:
+    """Return how the thresholds were chosen, and what both models reject at them."""
+    choice = result.acceptance.thresholds
+    if choice is None:
+        return None
+    keys = ("fp32", "int8_at_fp32_thresholds", "int8")
+    return {
+        "chosen_on": choice.where or None,
+        "frames": choice.frames,
+        "note": choice.note,
+        "fp32": _to_plain(choice.parent),
+        "int8": _to_plain(choice.child),
+        "rejects": {
+            point.name: {
+                "recall": dict(zip(keys, map(_rounded, point.recall), strict=True)),
+                "false_rejects": dict(zip(keys, map(_rounded, point.false_rejects), strict=True)),
+            }
+            for point in result.acceptance.operating_points
+        },
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _to_plain(value: Any) -> Any:
@@ -111,6 +144,22 @@ def _comparison_section(result: CalibrationResult) -> dict[str, Any]:
             for check in acceptance.checks
         },
         "verdicts_that_agree": round(acceptance.comparison.agreement_ratio, 6),
+        "scores": score_section(acceptance),
+        "thresholds": threshold_section(result),
+    }
+
+
+def score_section(acceptance: AcceptanceResult) -> dict[str, dict[str, float]]:
+    """Return the scores that do not depend on thresholds: AUC, and a segmenter's mean IoU."""
+    comparison = acceptance.comparison
+    rows = {
+        "auc": comparison.auc,
+        "mean_iou": next((row for row in comparison.iou if row.name == "mean"), None),
+    }
+    return {
+        name: {"fp32": round(row.a, 6), "int8": round(row.b, 6)}
+        for name, row in rows.items()
+        if row is not None
     }
 
 
@@ -147,6 +196,8 @@ def to_document(result: CalibrationResult) -> dict[str, Any]:
         "drift": list(result.drift),
         "methods": {name: asdict(each) for name, each in result.distances.items()},
         "bounds": asdict(result.config.limits),
+        "scores": score_section(acceptance),
+        "thresholds": threshold_section(result),
         "checks": [asdict(check) for check in acceptance.checks],
         "before_recovering": [asdict(check) for check in result.first_acceptance.checks],
         "auc": None if acceptance.comparison.auc is None else asdict(acceptance.comparison.auc),

@@ -28,7 +28,9 @@ from edgeinspect.learning.evaluate.metrics.segmentation import (
 )
 from edgeinspect.learning.evaluate.metrics.thresholds import (
     MIN_AREA_PX,
+    NO_GATE,
     SplitScores,
+    area_candidates,
     choose_class_thresholds,
     choose_gate_thresholds,
     line_metrics,
@@ -96,7 +98,9 @@ __all__ = [
     "segmentation_scores",
     # metrics: thresholds
     "MIN_AREA_PX",
+    "NO_GATE",
     "SplitScores",
+    "area_candidates",
     "choose_class_thresholds",
     "choose_gate_thresholds",
     "line_metrics",

@@ -1,17 +1,30 @@
-"""Adding a version to the model store that was derived from another version."""
+"""Adding a version to the model store: one of a training, or one derived from another version."""
 
 from __future__ import annotations
 
 import datetime
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from edgeinspect.errors import OutputError
-from edgeinspect.storage.model_store import MANIFEST_FILE, ModelVersions
+import msgspec
+import yaml
+
+from edgeinspect.domain import ModelSpec
+from edgeinspect.errors import ModelError, OutputError, UsageError
+from edgeinspect.storage.model_store import (
+    MANIFEST_FILE,
+    ModelStore,
+    ModelVersions,
+    check_lineage,
+    read_manifest,
+)
+from edgeinspect.system import MODEL_BYTES_MAX, read_regular
 
 MODEL_FILE = "model.onnx"
+MODEL_NAME = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
 
 
 def build_date() -> str:
@@ -25,7 +38,12 @@ def build_date() -> str:
 
 
 def add_candidate(
-    versions: ModelVersions, graph: bytes, make_manifest: Callable[[int], str]
+    versions: ModelVersions,
+    graph: bytes,
+    make_manifest: Callable[[int], str],
+    *,
+    files: Mapping[str, bytes] | None = None,
+    replaces_lineage: bool = False,
 ) -> Path:
     """Add a version after the highest one, as a candidate; the live version stays live.
 
@@ -35,10 +53,12 @@ def add_candidate(
         versions: The model's versions.
         graph: The serialised graph.
         make_manifest: Returns the manifest's text for the version number.
+        files: Further files of the version, as golden frames.
+        replaces_lineage: It may be another model than those of its name.
 
     Raises:
         OutputError: The store cannot be written.
-        ModelError: The state of the versions cannot be read.
+        ModelError: The state of the versions cannot be read, or it is another model.
     """
     number = max(versions.versions(), default=0) + 1
     target = versions.folder / str(number)
@@ -48,15 +68,68 @@ def add_candidate(
         versions.folder.mkdir(parents=True, exist_ok=True)
         versions.pin_live()
         temporary.mkdir(mode=0o755)
-        for name, data in ((MODEL_FILE, graph), (MANIFEST_FILE, manifest.encode())):
+        content = {MODEL_FILE: graph, MANIFEST_FILE: manifest.encode(), **(files or {})}
+        for name, data in content.items():
             with (temporary / name).open("wb") as file:
                 os.fchmod(file.fileno(), 0o644)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        if not replaces_lineage:
+            check_lineage(versions, read_manifest(temporary / MANIFEST_FILE))
         temporary.rename(target)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", where=str(target)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def add_copy(
+    spec: ModelSpec, store: ModelStore, name: str, *, replaces_lineage: bool = False
+) -> Path:
+    """Add a copy of a model to a store, as the next version of a name.
+
+    Args:
+        spec: The model, verified; a graph with a manifest.
+        store: Receives it.
+        name: Its name there.
+        replaces_lineage: It may be another model than those of its name.
+
+    Raises:
+        UsageError: The name is invalid.
+        ModelError: It has no manifest, is a plan, or is another model than those of its name.
+        OutputError: The store cannot be written.
+    """
+    if not MODEL_NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name:.80}' is not a valid model name",
+            where="--name",
+            remedy="Use lower-case letters, digits, - and _",
+        )
+    source = spec.path.parent / MANIFEST_FILE
+    if spec.path.suffix != ".onnx" or not source.is_file():
+        raise ModelError(
+            "is no graph with a manifest",
+            where=str(spec.path),
+            remedy="Give the folder of a training; import a network with `edgeinspect models "
+            "import`, build a plan with `edgeinspect models build`",
+        )
+    content = msgspec.to_builtins(read_manifest(source))
+    files = {}
+    if spec.golden is not None:
+        files[spec.golden.name] = read_regular(spec.golden, MODEL_BYTES_MAX)
+
+    def manifest(number: int) -> str:
+        own = {**content, "name": name, "version": number, "file": MODEL_FILE}
+        return yaml.safe_dump(
+            own, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
+        )
+
+    return add_candidate(
+        store.model_versions(name),
+        read_regular(spec.path, MODEL_BYTES_MAX),
+        manifest,
+        files=files,
+        replaces_lineage=replaces_lineage,
+    )

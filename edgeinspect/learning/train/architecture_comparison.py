@@ -21,11 +21,11 @@ from edgeinspect.errors import EdgeInspectError, ModelError, UsageError
 from edgeinspect.learning.datasets import TEST, TRAIN, VAL, ImageArrays
 from edgeinspect.learning.evaluate import classifier_scores, load_engine, wilson_interval
 from edgeinspect.learning.onnx_graphs.flops import count_flops
-from edgeinspect.learning.train import architectures
 from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.plan import TrainingConfig
+from edgeinspect.learning.train.preconditions import check_options
+from edgeinspect.learning.train.progress import PrefixedProgress, StageProgress
 from edgeinspect.learning.train.training import prepare_training, train_model
-from edgeinspect.learning.train.write_version import StageProgress
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
@@ -151,22 +151,22 @@ def train_and_compare_gates(
     Args:
         config: `out` gets a run folder per network and `comparison.{md,json}`.
         names: As `--arch` accepts them.
-        on_progress: Called with stage, done, total and loss.
+        on_progress: Called with each image read and each step.
 
     Raises:
         UsageError: No name, or an unknown network.
         MissingExtraError: A network needs the extra `zoo`, which is not installed.
     """
+    if config.pair is not None:
+        raise UsageError("--pair goes with one network", where="--compare")
     for name in names:  # fail before hours of training
-        architectures.build_gate(name, channels=config.channels or 1)
+        check_options(replace(config, architecture=name, name=name, out=config.out / name))
     first = replace(config, architecture=names[0] if names else None)
     images = prepare_training(first, on_progress).images
 
     def train(name: str) -> Path:
         one = replace(config, architecture=name, name=name, out=config.out / name)
-        train_model(
-            one, lambda stage, done, total, loss: on_progress(f"{name} {stage}", done, total, loss)
-        )
+        train_model(one, PrefixedProgress(name, on_progress))
         return one.out / name / "1"
 
     return compare_architectures(
@@ -176,7 +176,7 @@ def train_and_compare_gates(
         images.get(TEST, images[VAL]),
         config.out,
         quantize=lambda folder: _quantize(folder, config, on_progress),
-        progress=lambda stage, done, total: on_progress(stage, done, total, 0.0),
+        progress=lambda stage, done, total: on_progress(stage, done, total),
     )
 
 
@@ -319,7 +319,7 @@ def _quantize(folder: Path, config: TrainingConfig, on_progress: StageProgress) 
         result = calibrate(
             calibration,
             Path(work),
-            progress=lambda stage, done, total: on_progress(f"int8 {stage}", done, total, 0.0),
+            progress=lambda stage, done, total: on_progress(f"int8 {stage}", done, total),
         )
         if not result.acceptance.is_accepted:
             raise ModelError(f"refused: {result.acceptance.reason}", where=str(parent.id))

@@ -39,7 +39,6 @@ RESUNET_WIDTHS: dict[str, tuple[int, ...]] = {
 """Channels of the stages by name; multiples of 16 suit INT8 kernels."""
 
 SEGMENTER_NAMES = (*ENCODER_NAMES, *RESUNET_WIDTHS)
-DEFAULT_ENCODER = "lite0"
 STRIDES = (2, 4)
 
 

@@ -148,7 +148,7 @@ class RunFolder:
                 )
             before = _read_identity(file)
             before.setdefault("left_out", identity.get("left_out"))  # absent in older runs
-            changed = _list_changes(before, decode_json(text, dict[str, Any]))
+            changed = list_changes(before, decode_json(text, dict[str, Any]))
             if changed:
                 raise DataError(
                     f"was started with other settings: {'; '.join(changed[:5])}",
@@ -266,11 +266,12 @@ def _read_identity(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _list_changes(before: Any, now: Any, path: str = "") -> list[str]:
+def list_changes(before: Any, now: Any, path: str = "") -> list[str]:
+    """Return the differences of two documents, as `recipe.steps was 5, is 6`."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             change
             for key in sorted(before.keys() | now.keys())
-            for change in _list_changes(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+            for change in list_changes(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if before == now else [f"{path} was {before!r}, is {now!r}"]

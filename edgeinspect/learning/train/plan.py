@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from edgeinspect.errors import UsageError
+from edgeinspect.learning.train import defaults
 from edgeinspect.learning.train.augment import AugmentSettings
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.system import DecodeError, decode_json
@@ -19,10 +20,6 @@ TrainedKind = Literal["gate", "segmenter"]
 
 _GATE_BATCH_PX = 16 * 400 * 400
 """Pixels of a batch; smaller batches of larger frames take the same time."""
-_GATE_WORK_PX = 500e6
-_SEGMENTER_WORK_PX = 1200e6
-"""Pixels of all steps: about 7 and 18 minutes of two cores with `lite0`."""
-_MANY_IMAGES = 3000
 
 _SMALL_FRAME_PX = 400 * 400
 """Up to this size stride 2 is the default of a class map; above it stride 4."""
@@ -51,6 +48,8 @@ class TrainingConfig:
     threads: int = 2
     split_file: Path | None = None
     resume: bool = False
+    pair: Path | None = None
+    """Run folder of the other model, with which this one will run on a line."""
     rotation_invariant: bool = False
     """Labels stay true when an image is rotated by 90°: the part has no direction."""
     layout: str | None = None
@@ -90,7 +89,7 @@ def default_recipe(
         base = _fine_tuning_recipe(config, size, count=count, has_good=has_good, stride=stride)
         return apply_settings(base, config.settings)
     if config.kind == "gate":
-        steps = config.steps or 1500
+        steps = config.steps or defaults.GATE.steps_from_scratch
         augment = AugmentSettings(
             transpose=config.rotation_invariant and height == width,
             contrast=0.4,
@@ -113,7 +112,7 @@ def default_recipe(
             augment=augment,
         )
     else:
-        steps = config.steps or 3000
+        steps = config.steps or defaults.SEGMENTER.steps_from_scratch
         max_crop = (128, 128) if stride == 2 else (256, 416)
         crop = (min(max_crop[0], height), min(max_crop[1], width))
         augment = AugmentSettings(
@@ -149,9 +148,7 @@ def _fine_tuning_recipe(
     area_px = height * width
     batch = int(np.clip(round(_GATE_BATCH_PX / area_px), 4, 16))
     is_gate = config.kind == "gate"
-    work_px = (_GATE_WORK_PX if is_gate else _SEGMENTER_WORK_PX) * (
-        2 if count > _MANY_IMAGES else 1
-    )
+    work_px = 1e6 * defaults.of(config.kind).work_mpx * (2 if count > defaults.MANY_IMAGES else 1)
     steps = config.steps or int(np.clip(round(work_px / (batch * area_px)), 150, 3000))
     augment = AugmentSettings(
         transpose=config.rotation_invariant and height == width,

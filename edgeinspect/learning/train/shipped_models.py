@@ -7,30 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from edgeinspect.learning.datasets import ImageArrays, load_strip
 from edgeinspect.learning.evaluate import (
-    SplitScores,
     choose_class_thresholds,
     choose_gate_thresholds,
-    line_metrics,
     segmentation_scores,
-    summarise_outputs,
 )
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.fit import fit
+from edgeinspect.learning.train.line_thresholds import LineGraphs, LineThresholds, measure_line
 from edgeinspect.learning.train.networks import ResUNet, SmallGate
+from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
-    StageProgress,
     VersionWriter,
     describe_fit,
     gate_manifest_scores,
-    run_exported_graph,
-    run_gate,
 )
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 11, 12, 14
@@ -45,7 +40,7 @@ def train_shipped_models(
     seed: int = 1,
     version: int = 1,
     threads: int = 2,
-    on_progress: StageProgress = lambda stage, done, total, loss: None,
+    on_progress: StageProgress = ignore_progress,
 ) -> dict[str, Any]:
     """Train, export and measure both models of the synthetic strip.
 
@@ -57,7 +52,7 @@ def train_shipped_models(
         seed: Of the training; the images have fixed seeds.
         version: To write.
         threads: Determines the last bits of the weights.
-        on_progress: Called with stage, done, total and loss.
+        on_progress: Called with each frame rendered and each step.
 
     Returns:
         The accuracy of gate, segmenter and both together.
@@ -86,19 +81,15 @@ def train_shipped_models(
     # First without thresholds, which are chosen with the graphs that the line runs.
     folders = gate_writer.write(), writer.write()
 
-    def scores_of(images: ImageArrays, stage: str) -> tuple[SplitScores, list[list[NDArray[Any]]]]:
-        probs = run_gate(folders[0], images, stage, on_progress)
-        outputs = run_exported_graph(folders[1], images, stage, on_progress)
-        return summarise_outputs(probs, outputs, net.stride), outputs
-
-    scores, _outputs = scores_of(validation, "thresholds")
+    graphs = LineGraphs(*folders, net.stride)
+    scores, _outputs = graphs.scores(validation, "thresholds", on_progress)
     gate_limits = choose_gate_thresholds(scores.probs, validation.defective)
     class_limits = choose_class_thresholds(scores, validation.defective, train.classes, gate_limits)
-    scores, outputs = scores_of(test, "test")
+    scores, outputs = graphs.scores(test, "test", on_progress)
     accuracy = {
         "gate": gate_manifest_scores(scores.probs, test.defective),
         "segmenter": segmentation_scores(outputs, test, net.stride),
-        "line": line_metrics(scores, test.defective, gate_limits, class_limits),
+        "line": measure_line(scores, test, LineThresholds(gate_limits, class_limits)),
     }
     note = {"pictures": len(test), "seed": TEST_SEED, "set": "synthetic strip, unseen"}
     line = {"line": accuracy["line"]}
@@ -108,7 +99,7 @@ def train_shipped_models(
 
 
 def _render_images(seed: int, count: int, on_progress: StageProgress) -> ImageArrays:
-    return load_strip(seed, count, progress=lambda done: on_progress("render", done, count, 0.0))
+    return load_strip(seed, count, progress=lambda done: on_progress("render", done, count))
 
 
 def _fit_network(
@@ -126,7 +117,7 @@ def _fit_network(
         task,
         train,
         recipe,
-        progress=lambda step, loss, best: on_progress(kind, step, recipe.steps, loss),
+        progress=StepReport(on_progress, recipe, kind),
     )
     net.load_state_dict(average.state_dict())
     net.cpu().eval()

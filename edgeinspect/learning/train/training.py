@@ -5,6 +5,7 @@ RUN/split.json       the split of each image
 RUN/checkpoint.pt    everything a killed training needs to resume
 RUN/curve.csv        loss and validation score by step; curve.svg plots it
 RUN/<name>/1/        the exported model, for a store
+RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from edgeinspect.learning.datasets import (
     split_dataset,
     write_split,
 )
-from edgeinspect.learning.onnx_graphs.manifest import KINDS
-from edgeinspect.learning.train import architectures, distributed
+from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, KINDS
+from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.allocator import keep_freed_memory
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.encoder_networks import EncoderGate
@@ -47,11 +48,14 @@ from edgeinspect.learning.train.encoders import NO_WEIGHTS, is_encoder
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.frozen_head import fit_frozen_head
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
+from edgeinspect.learning.train.line_file import write_line_file
+from edgeinspect.learning.train.pairing import check_pair_data, with_pair
 from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
+from edgeinspect.learning.train.preconditions import check_frame, check_options
+from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
 from edgeinspect.learning.train.write_version import (
-    StageProgress,
     VersionWriter,
     describe_fit,
     export_gate,
@@ -84,35 +88,51 @@ class PreparedTraining:
     """Number of kinds of defects that a gate tells apart; 0: defective or good."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training wrote and measured."""
+
+    accuracy: dict[str, Any]
+    """On the test split, measured with the exported graph; empty without one."""
+    line: Path | None
+    """The line file; None for a gate that has learned from no good image."""
+    has_masks: bool
+    """Of the data set: a segmenter can be trained on it."""
+    has_test: bool
+    """The data set has a test split."""
+
+
 def train_model(
     config: TrainingConfig,
-    on_progress: StageProgress = lambda stage, done, total, loss: None,
+    on_progress: StageProgress = ignore_progress,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
-) -> dict[str, Any]:
+) -> TrainingResult | None:
     """Train, export and measure one model; `torchrun` may run it in several processes.
 
     Args:
         config: What to train.
-        on_progress: Called with stage, done, total and loss.
+        on_progress: Called with each image read and each step.
         on_left_out: Called before the first step with the unusable images.
 
     Returns:
-        The accuracy on the test split, measured with the exported graph; empty in all
-        processes but the first.
+        What was written and measured; None in all processes but the first.
 
     Raises:
+        UsageError, ModelError, MissingExtraError: As `check_options`, before an image is read.
         DataError: Unusable images, a loss that became NaN, or another run in the folder.
-        StorageError: The disk is full.
+        OutputError: The folder holds another training, or the disk is full.
     """
     distributed.set_thread_count(config.threads)
     keep_freed_memory()
     with distributed.process_group():
+        check_options(config)
+        config = with_pair(config)
         prepared = prepare_training(config, on_progress)
         on_left_out(prepared.left_out)
         started = time.monotonic()
         average = _fit_network(config, prepared, on_progress)
         if distributed.rank() != 0:
-            return {}
+            return None
         return _export_and_measure(config, prepared, average, started, on_progress)
 
 
@@ -123,7 +143,9 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         data = read_split(config.split_file, data)
     else:
         data = split_dataset(data, config.seed)
+    check_pair_data(config, data, _dataset_digest(data))
     size = config.size or common_size(data)
+    check_frame(config, size)
     channels = config.channels or infer_channels(data)
     images = {
         name: load_arrays(
@@ -134,7 +156,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
             channels=channels,
             cache=config.out / "cache",
             progress=lambda done, name=name: on_progress(  # type: ignore[misc]
-                f"read {name}", done, len(data.in_splits(name)), 0.0
+                f"read {name}", done, len(data.in_splits(name))
             ),
         )
         for name in (TRAIN, VAL, TEST)
@@ -150,7 +172,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
             )
     train = images[TRAIN]
     stride = output_stride(config, size)
-    name = config.architecture or architectures.DEFAULT_ENCODER
+    name = config.architecture or defaults.of(config.kind).architecture
     recipe = default_recipe(
         config,
         size,
@@ -250,6 +272,8 @@ def _fit_network(
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():
             state = folder.load()
+    report = StepReport(on_progress, recipe)
+    report.start(state.step if state else 0)
     return fit(
         prepared.net,
         prepared.task,
@@ -259,7 +283,7 @@ def _fit_network(
         run_folder=folder,
         state=state,
         initialise=lambda: _prepare_head(prepared, config.seed, on_progress),
-        progress=lambda step, loss, best: on_progress(config.kind, step, recipe.steps, loss),
+        progress=report,
     )
 
 
@@ -283,7 +307,7 @@ def _export_and_measure(
     average: nn.Module,
     started: float,
     on_progress: StageProgress,
-) -> dict[str, Any]:
+) -> TrainingResult:
     images, recipe = prepared.images, prepared.recipe
     fit_record = describe_fit(average, recipe, started)
     draw_learning_curve(config.out)
@@ -302,11 +326,21 @@ def _export_and_measure(
     classes = ("defect",) if is_gate and not prepared.kinds else prepared.data.classes
     samples = images[VAL].images[:4]
     writer = VersionWriter(average, config.name, config.out, classes, run, samples)
-    if prepared.kinds and images[TRAIN].defective.all():
-        writer = replace(writer, decides=KINDS)
-    if is_gate:
-        return export_gate(writer, images[VAL], images.get(TEST), on_progress)
-    return export_segmenter(writer, images.get(TEST), on_progress)
+    decides_good = not (prepared.kinds and images[TRAIN].defective.all())
+    writer = replace(writer, decides=DEFECTS if decides_good else KINDS)
+    export = export_gate if is_gate else export_segmenter
+    accuracy = export(writer, images[VAL], images.get(TEST), on_progress)
+    if not decides_good:  # no line can run it: it rejects everything
+        return TrainingResult(accuracy, None, has_masks=False, has_test=TEST in images)
+    line = write_line_file(
+        config, writer.folder, prepared.data, images, prepared.stride, on_progress
+    )
+    return TrainingResult(
+        accuracy={**accuracy, "line": line.measured} if line.measured else accuracy,
+        line=line.path,
+        has_masks=prepared.data.has_masks,
+        has_test=line.measured is not None,
+    )
 
 
 def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:

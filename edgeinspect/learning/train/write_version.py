@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,17 @@ from torch import nn
 
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate import (
-    MIN_AREA_PX,
     choose_gate_thresholds,
     classifier_scores,
     segmentation_scores,
 )
 from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, ModelCard
-from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train.export import export_graph
 from edgeinspect.learning.train.frozen_head import gate_targets
+from edgeinspect.learning.train.line_thresholds import LineGraphs, measure_line, run_exported
 from edgeinspect.learning.train.networks import count_parameters
+from edgeinspect.learning.train.progress import StageProgress
 from edgeinspect.learning.train.recipe import TrainingRecipe
-
-StageProgress = Callable[[str, int, int, float], None]
-"""Called with (stage, done, total, loss or 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,11 @@ class VersionWriter:
     version: int = 1
     decides: str = DEFECTS
     """See `ModelCard`."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the version is written."""
+        return self.root / self.name / str(self.version)
 
     def write(
         self, thresholds: Mapping[str, Any] | None = None, accuracy: Mapping[str, Any] | None = None
@@ -79,13 +81,13 @@ def export_gate(
         The accuracy in its manifest, measured with the written graph.
     """
     folder = writer.write()
-    outputs = run_exported_graph(folder, validation, "thresholds", on_progress)
+    outputs = run_exported(folder, validation, "thresholds", on_progress)
     thresholds: dict[str, Any] = {}
     if writer.decides == DEFECTS:
         thresholds = choose_gate_thresholds(_defect_probs(outputs), validation.defective)
     accuracy: dict[str, Any] = {}
     if test is not None:
-        outputs = run_exported_graph(folder, test, "test", on_progress)
+        outputs = run_exported(folder, test, "test", on_progress)
         accuracy = {"pictures": len(test), "set": "test split"}
         if writer.decides == DEFECTS:
             accuracy |= gate_manifest_scores(_defect_probs(outputs), test.defective)
@@ -96,24 +98,31 @@ def export_gate(
 
 
 def export_segmenter(
-    writer: VersionWriter, test: ImageArrays | None, on_progress: StageProgress
+    writer: VersionWriter,
+    validation: ImageArrays,
+    test: ImageArrays | None,
+    on_progress: StageProgress,
 ) -> dict[str, Any]:
-    """Export a segmenter with default thresholds and measure it on `test`.
+    """Export a segmenter, choose its thresholds on `validation`, measure it on `test`.
 
     Returns:
         The accuracy in its manifest, measured with the written graph.
     """
-    thresholds = {name: {"score": 0.5, "area_px": MIN_AREA_PX} for name in writer.classes}
-    folder = writer.write(thresholds)
+    folder = writer.write()
+    stride = int(writer.net.stride)
+    graphs = LineGraphs(None, folder, stride)
+    scores, _outputs = graphs.scores(validation, "thresholds", on_progress)
+    chosen = graphs.choose(scores, validation, writer.classes)
     accuracy: dict[str, Any] = {}
     if test is not None:
-        outputs = run_exported_graph(folder, test, "test", on_progress)
+        scores, outputs = graphs.scores(test, "test", on_progress)
         accuracy = {
             "pictures": len(test),
             "set": "test split",
-            **segmentation_scores(outputs, test, int(writer.net.stride)),
+            **segmentation_scores(outputs, test, stride),
+            "line": measure_line(scores, test, chosen),
         }
-        writer.write(thresholds, accuracy)
+    writer.write(chosen.classes, accuracy)
     return accuracy
 
 
@@ -134,22 +143,11 @@ def run_gate(
     folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
 ) -> NDArray[np.float64]:
     """Return `defect_prob` of each image, (N,)."""
-    return _defect_probs(run_exported_graph(folder, images, stage, on_progress))
+    return _defect_probs(run_exported(folder, images, stage, on_progress))
 
 
 def _defect_probs(outputs: Sequence[Sequence[NDArray[Any]]]) -> NDArray[np.float64]:
     return np.array([float(output[0][0]) for output in outputs])
-
-
-def run_exported_graph(
-    folder: Path, images: ImageArrays, stage: str, on_progress: StageProgress
-) -> list[list[NDArray[Any]]]:
-    """Return the written graph's outputs for each image."""
-    return run_graph(
-        folder / "model.onnx",
-        images.images,
-        lambda done: on_progress(stage, done, len(images), 0.0),
-    )
 
 
 def gate_manifest_scores(

@@ -11,6 +11,7 @@ from edgeinspect.storage.model_store.golden_frames import (
     update_manifest,
     verify_engine,
 )
+from edgeinspect.storage.model_store.lineage import REPLACES_LINEAGE, check_lineage
 from edgeinspect.storage.model_store.manifest import (
     MANIFEST_FILE,
     ModelManifest,
@@ -32,6 +33,9 @@ __all__ = [
     "create_golden_frames",
     "update_manifest",
     "verify_engine",
+    # lineage
+    "REPLACES_LINEAGE",
+    "check_lineage",
     # manifest
     "MANIFEST_FILE",
     "ModelManifest",

@@ -10,7 +10,8 @@ from pathlib import Path
 from edgeinspect.config import suggest_spelling, yaml_document
 from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import ModelError
-from edgeinspect.storage.model_store.manifest import read_model
+from edgeinspect.storage.model_store.lineage import check_lineage
+from edgeinspect.storage.model_store.manifest import MANIFEST_FILE, read_manifest, read_model
 from edgeinspect.storage.model_store.permissions import check_permissions
 from edgeinspect.storage.model_store.versions import ModelStage, ModelVersions
 from edgeinspect.system import list_matching
@@ -101,7 +102,8 @@ class ModelStore:
         Raises:
             ModelError: There is no such model, its manifest has faults or was changed after
                 its approval, its file is not the one that the manifest names, another user can
-                write it, or it was built for another device.
+                write it, it was built for another device, or it is another model than the
+                version before it and nobody promoted it.
         """
         if ref.startswith(("/", "./", "../")):
             return read_model(Path(ref))
@@ -117,6 +119,13 @@ class ModelStore:
                 f"its manifest is of {spec.id}",
                 where=str(model.folder / str(version)),
                 remedy="Rename the folder as its manifest requires, or correct the manifest",
+            )
+        if "/" not in ref and not model.has_state:  # nobody chose it: it is the highest
+            check_lineage(
+                model,
+                read_manifest(model.folder / str(version) / MANIFEST_FILE),
+                remedy="It was copied over another model: move it to a folder of its own name, or "
+                f"choose the version that is meant: edgeinspect models promote {name}/VERSION",
             )
         return spec
 

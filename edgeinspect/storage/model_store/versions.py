@@ -101,6 +101,11 @@ class ModelVersions:
         names = (path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
         return tuple(sorted(int(name) for name in names if _VERSION.fullmatch(name)))
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a live version was chosen; without, the highest is live."""
+        return (self.folder / STATE_FILE).exists()
+
     def read_state(self) -> VersionState:
         """Read the state file; without one the highest version is live.
 
@@ -150,7 +155,7 @@ class ModelVersions:
 
         Without a state file the highest version is live, so a new candidate would go live.
         """
-        if self.versions() and not (self.folder / STATE_FILE).exists():
+        if self.versions() and not self.has_state:
             with self._locked_state() as state:
                 self._write_state(state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import click
@@ -36,7 +37,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     assert captured.out == ""
     assert "\x1b" not in captured.err
     found = captured.err.splitlines()
-    assert all(STAMP.match(line) for line in found)
+    assert all(STAMP.match(line) and len(line) <= 80 for line in found)
     return [STAMP.sub("", line) for line in found]
 
 
@@ -62,8 +63,46 @@ def test_each_stage_ends_with_a_line(clock: Clock, capsys: pytest.CaptureFixture
                 report(stage, done, 4, 0.5 if stage == "train" else 0.0)
     assert lines(capsys) == [
         "gate: read: 4 of 4 in 4.0 s",
-        "gate: train: 4 of 4 in 4.0 s, loss 0.500",
+        "gate: train: 4/4 in 4.0 s, loss 0.500",
     ]
+
+
+def test_a_training_has_a_line_a_minute_and_one_at_each_validation(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_bars() as report:
+        report("train", 1000, 13000)  # resumed
+        for step in range(1001, 1131):
+            clock.now_s += 1
+            best = 0.9123 if step >= 1100 else math.nan
+            report("train", step, 13000, 1.2345, best, is_due=step == 1100)
+    assert lines(capsys) == [
+        "train: 1010/13000, loss 1.234, 3.3 h left",
+        "train: 1070/13000, loss 1.234, 3.3 h left",
+        "train: 1100/13000, loss 1.234, best 0.912, 3.3 h left",
+        "train: 1130/13000 in 3 min, loss 1.234, best 0.912",
+    ]
+
+
+def test_the_time_left_of_a_resumed_training_is_that_of_its_own_steps(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_bars() as report:
+        report("train", 900, 1000)
+        for step in (901, 902):
+            clock.now_s += 30
+            report("train", step, 1000, 0.5)
+    assert lines(capsys)[0] == "train: 901/1000, loss 0.500, 50 min left"
+
+
+def test_a_long_stage_name_is_shortened_to_the_width(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_bars("mobilenetv3_small of a long name ") as report:
+        for done in (1, 2):
+            clock.now_s += 20
+            report("train", done, 99, 0.5, 0.5)
+    assert "…" in lines(capsys)[0]
 
 
 def test_an_unknown_total_and_a_short_task(

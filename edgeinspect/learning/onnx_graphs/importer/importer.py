@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from edgeinspect.learning.onnx_graphs.importer.request import (
     GraphInterpretation,
     ImportRequest,
     InputSpec,
+    UndeterminedOptionError,
 )
 from edgeinspect.learning.onnx_graphs.importer.unsupported_models import (
     IMAGE_SIDES,
@@ -61,7 +62,13 @@ from edgeinspect.learning.onnx_graphs.manifest import (
     write_manifest,
 )
 from edgeinspect.learning.onnx_graphs.session import open_session, run_session
-from edgeinspect.storage.model_store import read_model
+from edgeinspect.storage.model_store import (
+    MANIFEST_FILE,
+    ModelVersions,
+    check_lineage,
+    read_manifest,
+    read_model,
+)
 from edgeinspect.system import escape_name, sha256_of
 
 if TYPE_CHECKING:
@@ -145,16 +152,8 @@ def _library_errors_as_model_error(where: str) -> Iterator[None]:
 def _import_into(request: ImportRequest, folder: Path, samples: Path, most: int) -> ImportResult:
     model = load_foreign_model(request.file)
     check_not_detector(model, request)
-    notes: list[str] = []
-    input_spec = find_input(model, request, notes)
     frames = read_samples(samples, request, most)
-    ops = {node.op_type for node in all_nodes(model.graph)}
-    if (opset := opset_version(model)) < RESIZE_MODE_OPSET and ops & {"Upsample", "Resize"}:
-        notes.append(
-            f"opset {opset} does not state the resize mode, and the exporter may have meant "
-            "another: export it at opset 11 or later (or run onnx.version_converter), and compare"
-        )
-    raw_outputs, reading = _interpret(model, request, input_spec, frames, notes)
+    notes, raw_outputs, reading = _examine(model, request, frames)
     built = build_contract_graph(model, request, reading)
     card = _model_card(request, folder, raw_outputs)
     color = "mono" if request.channels == 1 else request.frame_color
@@ -171,6 +170,58 @@ def _import_into(request: ImportRequest, folder: Path, samples: Path, most: int)
         notes.append(f"operators of {', '.join(custom_domains)}: other backends may refuse them")
     _install(folder, data, card, metadata, opset_version(built), request, _precision(built))
     return ImportResult(folder, tuple(notes), report)
+
+
+def _examine(
+    model: onnx.ModelProto, request: ImportRequest, frames: list[tuple[str, Pixels]]
+) -> tuple[list[str], list[NDArray[Any]], GraphInterpretation]:
+    """Interpret the graph, and ask for all options that it leaves open at once.
+
+    Returns:
+        What was found, the outputs on the samples, and the interpretation.
+
+    Raises:
+        UsageError: One or more options are missing.
+        EdgeInspectError: The graph cannot be used.
+    """
+    missing: dict[str, UndeterminedOptionError] = {}
+    while True:
+        notes: list[str] = []
+        try:
+            input_spec = find_input(model, request, notes)
+            notes += _opset_notes(model)
+            outputs, reading = _interpret(model, request, input_spec, frames, notes)
+        except UndeterminedOptionError as error:
+            if error.remedy in missing:
+                break
+            missing[error.remedy] = error
+            assumed: Any = error.assumed
+            request = replace(request, **assumed)
+            continue
+        except EdgeInspectError:
+            if not missing:
+                raise
+            break  # perhaps an assumption is wrong
+        if not missing:
+            return notes, outputs, reading
+        break
+    first, *others = missing.values()
+    if not others:
+        raise first
+    raise UsageError(
+        "; ".join(each.what for each in missing.values()),
+        where=str(request.file),
+        remedy=". ".join(missing),
+    )
+
+
+def _opset_notes(model: onnx.ModelProto) -> Iterator[str]:
+    ops = {node.op_type for node in all_nodes(model.graph)}
+    if (opset := opset_version(model)) < RESIZE_MODE_OPSET and ops & {"Upsample", "Resize"}:
+        yield (
+            f"opset {opset} does not state the resize mode, and the exporter may have meant "
+            "another: export it at opset 11 or later (or run onnx.version_converter), and compare"
+        )
 
 
 def _check_not_uniform(report: EquivalenceReport, request: ImportRequest) -> None:
@@ -357,7 +408,7 @@ def _install(
     """Write graph and manifest into a temporary folder, read them as a line does, then rename it.
 
     Raises:
-        ModelError: A line would reject the version.
+        ModelError: A line would reject the version, or it is another model than those of its name.
         OutputError: The store cannot be written.
     """
     temporary: Path | None = None
@@ -370,6 +421,8 @@ def _install(
         dims = (request.height_px, request.width_px, request.channels)
         write_manifest(temporary, path, card, metadata, opset, dims, precision=precision)
         read_model(temporary)
+        if not request.replaces_lineage:
+            check_lineage(ModelVersions(folder.parent), read_manifest(temporary / MANIFEST_FILE))
         temporary.rename(folder)
     except OSError as error:
         raise OutputError(

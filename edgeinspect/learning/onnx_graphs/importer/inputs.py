@@ -8,7 +8,12 @@ import numpy as np
 
 from edgeinspect.errors import ModelError, UsageError
 from edgeinspect.imaging import DATASET_PIXELS_MAX
-from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, InputSpec, Layout
+from edgeinspect.learning.onnx_graphs.importer.request import (
+    ImportRequest,
+    InputSpec,
+    Layout,
+    UndeterminedOptionError,
+)
 from edgeinspect.learning.onnx_graphs.session import FLOAT32_REMEDY
 
 if TYPE_CHECKING:
@@ -117,9 +122,10 @@ def _infer_layout(dims: list[int | None], name: str, notes: list[str]) -> Layout
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
     if first == last:
         sizes = ", ".join("?" if size is None else str(size) for size in dims)
-        raise UsageError(
+        raise UndeterminedOptionError(
             f"input {name} ({sizes}) may have its channels first or last",
             remedy="Give --input-layout nchw or --input-layout nhwc",
+            assumed={"layout": "nchw"},
         )
     layout: Layout = "nchw" if first else "nhwc"
     notes.append(f"layout {layout}, from the shape of input {name}")
@@ -158,8 +164,9 @@ def _channels_swapped(request: ImportRequest, channels: int) -> bool:
     if request.channels == 1 or channels == 1:
         return False
     if request.color is None:
-        raise UsageError(
+        raise UndeterminedOptionError(
             "the graph does not show the colour order that the network expects",
             remedy="Give --color rgb or --color bgr (torchvision's and timm's expect rgb)",
+            assumed={"color": request.frame_color},
         )
     return request.color != request.frame_color

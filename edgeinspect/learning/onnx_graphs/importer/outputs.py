@@ -17,6 +17,7 @@ from edgeinspect.learning.onnx_graphs.importer.request import (
     InputSpec,
     Layout,
     OutputSpec,
+    UndeterminedOptionError,
     check_stride,
 )
 from edgeinspect.learning.onnx_graphs.importer.unsupported_models import check_map_proportions
@@ -222,9 +223,10 @@ def _check_indices(request: ImportRequest, outputs: int, activation: Activation)
             return
     if activation == "sigmoid" and outputs > 1:
         return  # each output is a defect class of its own
-    raise UsageError(
+    raise UndeterminedOptionError(
         "the graph does not show which output means good and which defective",
         remedy="Give --good-index I or --defect-index I, from 0 (with one output: 0)",
+        assumed={"good_index": 0},
     )
 
 
@@ -270,9 +272,10 @@ def _map_layout(
             remedy="Name the classes without background; see --background and --activation",
         )
     if len(chosen) > 1:
-        raise UsageError(
+        raise UndeterminedOptionError(
             f"output {tuple(shape)} may have its channels first or last",
             remedy="Give --output-layout nchw or nhwc",
+            assumed={"output_layout": "nchw"},
         )
     layout: Layout = "nchw" if chosen[0] == 1 else "nhwc"
     channels = shape[chosen[0]]
@@ -335,9 +338,10 @@ def _check_value_range(
             remedy="Give --output logits, or another --activation",
         )
     if not output_spec.activation_applied and in_unit_range and request.output is None:
-        raise UsageError(
+        raise UndeterminedOptionError(
             f"{value_range}: they may be logits or probabilities",
             remedy="Give --output logits or --output probs",
+            assumed={"output": "probs"},
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,8 @@ class ImportRequest:
     """Size at which a network of free size runs; the frame's when None."""
     allow_uniform: bool = False
     """Accept a network with the same result on every sample."""
+    replaces_lineage: bool = False
+    """It may be of another kind or of other classes than the versions of its name."""
 
     def validate(self) -> None:
         """Raise if the options contradict each other, independent of the graph.
@@ -102,6 +104,21 @@ def check_stride(request: ImportRequest, stride: int) -> None:
             where="--stride",
             remedy="Give a stride of 1 to 64 that divides the frame's height and width",
         )
+
+
+class UndeterminedOptionError(UsageError):
+    """The graph does not show something that an option must say.
+
+    Args:
+        what: What it does not show.
+        remedy: Names the option.
+        assumed: Fields of the request with which the examination goes on, to find what else is
+            missing; the import ends with this error all the same.
+    """
+
+    def __init__(self, what: str, *, remedy: str, assumed: Mapping[str, Any]) -> None:
+        super().__init__(what, remedy=remedy)
+        self.assumed = assumed
 
 
 @dataclass(frozen=True, slots=True)

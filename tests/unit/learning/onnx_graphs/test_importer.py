@@ -602,6 +602,13 @@ def test_the_command_prints_its_report(
     assert "defect_prob from" in out
     assert main(command(file, samples, tmp_path / "store", "--good-index", "0")) == 64
     assert "--color rgb" in capsys.readouterr().err
+    assert main(command(file, samples, tmp_path / "store")) == 64
+    err = capsys.readouterr().err
+    assert "Give --color rgb" in err, "all that is missing at once"
+    assert "Give --good-index I" in err
+    assert main(["models", "import", str(file), "--kind", "segmenter"]) == 64
+    missing = "--name NAME, --size HxW, --channels [1|3], --samples FOLDER, --classes A,B,C"
+    assert f"these are missing: {missing}." in capsys.readouterr().err
     assert main(command(file, samples, tmp_path / "store", "--mean", "a,b")) == 64
     assert main(command(tmp_path / "no.onnx", samples, tmp_path / "store", *options)) == 65
     assert main(command(file, tmp_path / "no", tmp_path / "store", *options)) == 65

@@ -1,0 +1,87 @@
+"""What to do after a training: commands with the real paths, ready to paste."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeinspect.cli._command import wrap_command
+from edgeinspect.cli._results.learning import NextCommand
+from edgeinspect.cli._terminal import echo
+from edgeinspect.system import escape_lines
+
+STORE = "engines"
+"""The store that the commands name, in the present folder."""
+_WIDTH = 80
+
+
+def after_training(
+    config: Any, line: Path | None, *, has_masks: bool, has_test: bool
+) -> Iterator[NextCommand]:
+    """Yield the commands that follow a training.
+
+    Args:
+        config: Its `TrainingConfig`.
+        line: Its line file; None for a model that no line can decide with.
+        has_masks: The data set has masks: a segmenter can be trained.
+        has_test: The data set has a test split.
+    """
+    out, data = config.out, config.data
+    read_as = [
+        *(("--layout", config.layout) if config.layout else ()),
+        *(word for name in config.good_classes for word in ("--good-class", name)),
+    ]
+    evaluate = ("--report", out / "report.html") if has_test else ("--split", "val")
+    yield _command("measure it", "evaluate", out, "--data", data, *read_as, *evaluate)
+    if line is None:
+        return
+    other = "gate" if config.kind == "segmenter" else "segmenter"
+    if config.pair is None and (has_masks or other == "gate"):
+        yield _command(
+            f"train the {other} of the same line"
+            + (", if the time per part needs one" if other == "gate" else ""),
+            "train",
+            other,
+            "--data",
+            data,
+            *read_as,
+            "--out",
+            out.with_name(f"{out.name}-{other}"),
+            "--pair",
+            out,
+        )
+    yield _command("put it into a store", "models", "add", out, "--store", STORE)
+    labelled = f"{data}#{'test' if has_test else 'val'}"
+    yield _command(
+        "make an INT8 version, two to four times as fast",
+        "calibrate",
+        out,
+        "--store",
+        STORE,
+        "--images",
+        f"{data}#train",
+        "--data",
+        labelled,
+    )
+    yield _command("check the line with it, on this PC", "check", line)
+    images = "test" if has_test else "validation"
+    yield _command(f"run that line over the {images} images", "run", line)
+
+
+def print_commands(commands: Sequence[NextCommand]) -> None:
+    """Print the commands below what they are for."""
+    if not commands:
+        return
+    echo("next:")
+    for each in commands:
+        echo(f"  {each.purpose}:")
+        for part in wrap_command(each.command, _WIDTH - 4):
+            click.echo(escape_lines(f"    {part}"))  # never wrapped: it is pasted
+
+
+def _command(purpose: str, *words: str | Path) -> NextCommand:
+    return NextCommand(purpose=purpose, command=shlex.join(["edgeinspect", *map(str, words)]))
