@@ -143,3 +143,5 @@ class LayoutHints:
     """Names of the classes 1..K of masks that contain ids only."""
     layout: str | None = None
     """The layout that the user named: what it does not read is skipped intentionally."""
+    draws_boxes: bool = False
+    """Boxes are filled as masks, although not every pixel in them belongs to the object."""
