@@ -1,8 +1,8 @@
 """CVAT's XML for images (`CVAT for images 1.1`): `annotations.xml` and `images/`.
 
 Classes follow the labels of the file. Shapes are drawn by `z_order`, then in the order of the
-file; the subset of an image is its split. (CVAT's masks, `Segmentation mask 1.1`, are read by
-the layout `mask_folder`.)
+file. The subset of an image is its split, else the name of the file (`train.xml`, as Datumaro
+writes it). CVAT's masks (`Segmentation mask 1.1`) are read by the layout `mask_folder`.
 
 Source: "CVAT for image" in the documentation of CVAT; `cvat/apps/dataset_manager/formats/cvat.py`
 """
@@ -152,7 +152,7 @@ def _read_image(
             parse_whole(element.get("width"), "width", at),
         ),
         SPLIT_NAMES.get(element.get("subset", "").lower())
-        or find_split_name(Path(element.get("name", "")).parts[:-1]),
+        or find_split_name((*Path(element.get("name", "")).parts[:-1], file.stem)),
     )
 
 

@@ -27,21 +27,23 @@ from edgeinspect.learning.datasets.annotations.documents import (
     read_xml,
 )
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles, skip_unlabelled
-from edgeinspect.learning.datasets.annotations.label_files import files_below, has_words
+from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape
-from edgeinspect.learning.datasets.dataset import SPLITS, Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images
+from edgeinspect.learning.datasets.image_sets import read_image_sets
 from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.name_matching import check_missing_images
-from edgeinspect.learning.datasets.tables import read_table_text
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name
+from edgeinspect.learning.datasets.vocabulary import find_split_name
 
 NEEDS = "Pascal VOC's XML files (Annotations/*.xml) and their images (JPEGImages/, or beside)"
 RANK = 16
 _FILE_BYTES_MAX = 1 << 24
 _MAX_PEEKED = 64
 _MASK_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassRaw")
-_WORDS = (b"<annotation>", b"</annotation>")
+_END = b"</annotation>"
+_OTHER_FORMAT = b"<imagesize>"
+"""LabelMe's XML has the same elements otherwise."""
 
 
 def recognise(path: Path) -> bool:
@@ -51,9 +53,12 @@ def recognise(path: Path) -> bool:
 
 def accepts(path: Path) -> bool:
     """Return whether a folder has such files, also if it has masks too."""
-    return path.is_dir() and any(
-        has_words(file, _WORDS) for file in files_below(path, ".xml")[:_MAX_PEEKED]
-    )
+    return path.is_dir() and any(_is_voc(file) for file in files_below(path, ".xml")[:_MAX_PEEKED])
+
+
+def _is_voc(file: Path) -> bool:
+    ends = read_ends(file)
+    return _END in ends and _OTHER_FORMAT not in ends
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
@@ -63,10 +68,10 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         DataError: A file is malformed, states another size than its image has, or has a box
             outside of it; or more than a few files have no image.
     """
-    labels = [file for file in files_below(path, ".xml") if has_words(file, _WORDS)]
+    labels = [file for file in files_below(path, ".xml") if _is_voc(file)]
     root = path if contains_images(path) or not contains_images(path.parent) else path.parent
     files = ImageFiles(root, path)
-    splits = _read_splits(path)
+    splits = read_image_sets(path)
     images: list[AnnotatedImage] = []
     missing: dict[str, str] = {}
     for file in labels:
@@ -115,28 +120,6 @@ def _find_image(file: Path, name: str, files: ImageFiles) -> Path | None:
         if is_image_name(each) and (found := files.find_exact(each, folders)):
             return found
     return files.find_stem(file.with_suffix(""), stem_name)
-
-
-def _read_splits(path: Path) -> dict[str, str]:
-    """Return the split of each stem in `ImageSets/Main/`."""
-    folder = path / "ImageSets" / "Main"
-    splits: dict[str, str] = {}
-    for split in SPLITS:
-        for name, meaning in SPLIT_NAMES.items():
-            file = folder / f"{name}.txt"
-            if meaning != split or not file.is_file():
-                continue
-            for line, text in enumerate(read_table_text(file).splitlines(), 1):
-                words = text.split()
-                if not words:
-                    continue
-                if splits.setdefault(words[0], split) != split:
-                    raise DataError(
-                        f"{words[0][:60]} is in {splits[words[0]]} too",
-                        where=f"{file}:{line}",
-                        remedy="List each image in one split",
-                    )
-    return splits
 
 
 def _split_of(image: Path, stem: str, splits: dict[str, str], root: Path) -> str | None:

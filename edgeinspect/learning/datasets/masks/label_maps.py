@@ -37,6 +37,7 @@ _LABELMAP_LINE = re.compile(
     r"(?P<name>.+?)\s*:\s*(?P<rgb>\d{1,4}\s*,\s*\d{1,4}\s*,\s*\d{1,4})\s*"
     r"(?::(?P<parts>[^:]*):(?P<actions>[^:]*))?"
 )
+_UNCOLORED_LINE = re.compile(r"(?P<name>[^:]*[^:\s])\s*::[^:]*:[^:]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
     ids: dict[int, int] = {}
     void: set[int] = set()
     names_by_color: dict[int, str] = {}
-    for line, words in _numbered_lines(text, where):
+    for line, words in _with_voc_colors(list(_numbered_lines(text, where))):
         if words.startswith("#"):
             continue
         match = _LABELMAP_LINE.fullmatch(words)
@@ -149,6 +150,36 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
             _add_name(names, name, at)
             ids[value] = len(names)
     return LabelMap(tuple(names), ids, where, frozenset(void), uses_colors=True, is_explicit=True)
+
+
+def _with_voc_colors(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the lines with VOC's colours by their order, if no line has a colour.
+
+    Datumaro writes `background:::`, `pit:::` if a set has no colours, and draws VOC's.
+    """
+    matches = [
+        (line, _UNCOLORED_LINE.fullmatch(words))
+        for line, words in lines
+        if not words.startswith("#")
+    ]
+    if not all(match for _line, match in matches):
+        return lines
+    return [
+        (line, f"{match['name']}:{','.join(map(str, voc_color(index)))}::")
+        for index, (line, match) in enumerate(matches)
+        if match
+    ]
+
+
+def voc_color(index: int) -> tuple[int, int, int]:
+    """Return (red, green, blue) of a class id in Pascal VOC's palette."""
+    red = green = blue = 0
+    for shift in range(7, -1, -1):
+        red |= (index & 1) << shift
+        green |= (index >> 1 & 1) << shift
+        blue |= (index >> 2 & 1) << shift
+        index >>= 3
+    return red, green, blue
 
 
 def color_value(red: int, green: int, blue: int) -> int:
