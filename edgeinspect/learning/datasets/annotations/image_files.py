@@ -66,14 +66,15 @@ class ImageFiles:
         Raises:
             DataError: Several files match, or another name matches the same file.
         """
-        exact = self.find_exact(name, folders)
-        if exact is not None:
-            return exact
         plain = _DRIVE.sub("", name.replace("\\", "/"))
-        found = self._index.find(plain)
-        if found is None and (upload := _UPLOAD.fullmatch(posixpath.basename(plain))):
-            found = self._index.find(upload["name"])
-        return None if found is None else self._by_name[found]
+        base = posixpath.basename(plain)
+        upload = _UPLOAD.fullmatch(base)
+        for each in (plain, base, *([upload["name"]] if upload else [])):
+            if (found := self.find_exact(each, folders)) is not None:
+                return found
+            if (similar := self._index.find(each)) is not None:
+                return self._by_name[similar]
+        return None
 
     def find_exact(self, name: str, folders: Sequence[Path]) -> Path | None:
         """Return the file of a name relative to one of some folders; None if there is none."""

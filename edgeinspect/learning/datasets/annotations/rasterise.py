@@ -14,8 +14,8 @@ tells (`uses_pixel_positions`). A wrong guess would move outlines by half a pixe
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     Shape,
     Stroke,
     box_corners,
+    ellipse,
 )
 
 Area = NDArray[np.bool_]
@@ -35,7 +36,6 @@ Area = NDArray[np.bool_]
 _SNAP_PX = 0.02
 """Corners this close to a multiple of a half are there: files round to a few digits."""
 _POSITIONS_RATIO = 0.9
-_SUBPIXEL_BITS = 4
 _EPSILON_PX = 1e-6
 _MAX_ROWS = 1 << 26
 """Limit of the rows that the edges of one polygon cross together."""
@@ -70,12 +70,20 @@ def draw_shape(shape: Shape, height_px: int, width_px: int, *, as_positions: boo
     elif isinstance(shape, Stroke):
         _draw_stroke(area, shape)
     elif isinstance(shape, Box):
-        _fill_rings(area, (box_corners(shape) - 0.5,), is_closed=False)
+        _fill_rings(area, (box_corners(shape) - 0.5,))
     else:
         is_canvas = shape.is_sampled or shape.is_box or not as_positions
         rings = tuple(ring - 0.5 if is_canvas else _with_snapped(ring) for ring in shape.rings)
         _fill_rings(area, rings, is_closed=not is_canvas)
+    if not isinstance(shape, RunLength) and not area.any():
+        _set_nearest(area, _all_points(shape) - 0.5)
     return area
+
+
+def _all_points(shape: Box | Polygon | Stroke) -> Points:
+    if isinstance(shape, Box):
+        return box_corners(shape)
+    return np.concatenate(shape.rings) if isinstance(shape, Polygon) else shape.points
 
 
 def _snapped(points: Points) -> Points:
@@ -101,25 +109,22 @@ def _draw_runs(area: Area, runs: RunLength) -> None:
 
 
 def _draw_stroke(area: Area, stroke: Stroke) -> None:
-    canvas = np.zeros(area.shape, np.uint8)
-    width = max(round(stroke.width_px), 1)
-    scaled = np.round((stroke.points - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    if len(scaled) == 1:
-        cv2.circle(
-            canvas,
-            (int(scaled[0, 0]), int(scaled[0, 1])),
-            int(stroke.width_px * (1 << _SUBPIXEL_BITS) / 2),
-            1,
-            cv2.FILLED,
-            shift=_SUBPIXEL_BITS,
-        )
-    else:
-        cv2.polylines(canvas, [scaled], False, 1, width, cv2.LINE_8, _SUBPIXEL_BITS)
-    area |= canvas != 0
-    _set_nearest(area, stroke.points - 0.5)
+    """Draw a rectangle for each part of a line, and a disc at each point between two parts."""
+    points, half = stroke.points, stroke.width_px / 2
+    discs = points if len(points) == 1 else points[1:-1]
+    for x, y in discs.tolist():
+        _fill_rings(area, tuple(ring - 0.5 for ring in ellipse(x, y, half, half).rings))
+    for start, end in pairwise(points):
+        along = end - start
+        length = float(np.hypot(*along))
+        if length > 0:
+            across = np.array((-along[1], along[0])) * (half / length)
+            corners = np.stack((start + across, end + across, end - across, start - across))
+            _fill_rings(area, (corners - 0.5,))
+    _set_nearest(area, points - 0.5)
 
 
-def _fill_rings(area: Area, rings: tuple[Points, ...], *, is_closed: bool) -> None:
+def _fill_rings(area: Area, rings: tuple[Points, ...], *, is_closed: bool = False) -> None:
     """Set the pixels whose position is inside of an odd number of rings.
 
     Args:
@@ -141,8 +146,6 @@ def _fill_rings(area: Area, rings: tuple[Points, ...], *, is_closed: bool) -> No
         ends_x = np.sort(np.stack((starts[flat, 0], ends[flat, 0]), axis=1)[on_row], axis=1)
         _add_changes(changes, rows[on_row].astype(np.int64), ends_x[:, 0], ends_x[:, 1])
     area |= np.cumsum(changes, axis=1)[:, :width] > 0
-    if not area.any():
-        _set_nearest(area, starts)
 
 
 def _add_spans(changes: NDArray[np.int32], a: Points, b: Points, *, is_upper_open: bool) -> None:
