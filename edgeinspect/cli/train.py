@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
+from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
 from edgeinspect.cli._paths import DATASET, NEW_STORE_FOLDER, OUTPUT_FOLDER, SPLIT_FILE, WEIGHTS
 from edgeinspect.cli._progress import QUIET, stage_bars
 from edgeinspect.cli._ranges import IntRange
@@ -52,6 +52,7 @@ _training_options = with_options(
     ),
     LAYOUT,
     GOOD_CLASS,
+    BOXES,
     click.option(
         "--out", required=True, metavar="FOLDER", type=OUTPUT_FOLDER, help="Run folder to create."
     ),

@@ -27,7 +27,14 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     extent,
     is_box,
 )
-from edgeinspect.learning.datasets.dataset import VOID, Dataset, LayoutHints, Sample, SkippedImage
+from edgeinspect.learning.datasets.dataset import (
+    VOID,
+    Dataset,
+    LabelledBox,
+    LayoutHints,
+    Sample,
+    SkippedImage,
+)
 from edgeinspect.learning.datasets.files import natural_key, unique_names
 from edgeinspect.learning.datasets.masks.label_maps import (
     BACKGROUND_NAMES,
@@ -59,6 +66,7 @@ class AnnotatedImage:
     size: tuple[int, int] | None = None
     """(height_px, width_px) that the file states."""
     split: str | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +276,21 @@ class _SampleReader:
             image.path,
             is_defective,
             word if is_defective else good,
-            _source_name(name),
+            image.group or _source_name(name),
             image.split,
             mask,
             class_ids,
+            _boxes(annotations) if not self.hints.draws_boxes else (),
         )
+
+
+def _boxes(annotations: Sequence[Annotation]) -> tuple[LabelledBox, ...]:
+    """Return the class id and the upright box of each annotation that is a box."""
+    return tuple(
+        LabelledBox(one.class_id, *extent(one.shape))
+        for one in annotations
+        if is_box(one.shape) and one.class_id not in (0, VOID)
+    )
 
 
 def _source_name(name: str) -> str:

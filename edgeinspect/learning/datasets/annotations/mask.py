@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.rasterise import draw_shape
-from edgeinspect.learning.datasets.annotations.shapes import Shape, is_box
+from edgeinspect.learning.datasets.annotations.shapes import Shape, is_box, shape_key
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap
 
 
@@ -22,7 +23,7 @@ class Annotation:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class AnnotationMask:
     """Draws annotations when it is read, in order: where two overlap, the later one wins."""
 
@@ -35,6 +36,15 @@ class AnnotationMask:
     """The image is known to be defective, but not where."""
     size: tuple[int, int] | None = None
     """(height_px, width_px) for which the annotations were made, if the file states it."""
+
+    def __repr__(self) -> str:
+        """Return a text that differs for different masks: caches of decoded masks rely on it."""
+        digest = hashlib.sha256(
+            repr((self.as_positions, self.draws_boxes, self.is_unlabelled, self.size)).encode()
+        )
+        for one in self.annotations:
+            digest.update(repr((one.class_id, *shape_key(one.shape))).encode())
+        return f"AnnotationMask({digest.hexdigest()})"
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
         if self.size is not None and self.size != (height_px, width_px):

@@ -126,3 +126,16 @@ def extent(shape: Shape) -> tuple[float, float, float, float]:
     points = np.concatenate(shape.rings) if isinstance(shape, Polygon) else shape.points
     low, high = points.min(axis=0), points.max(axis=0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def shape_key(shape: Shape) -> tuple[object, ...]:
+    """Return a value that is equal for equal shapes only."""
+    if isinstance(shape, Box):
+        return (shape,)
+    if isinstance(shape, Polygon):
+        rings = tuple(ring.tobytes() for ring in shape.rings)
+        return ("polygon", shape.is_box, shape.is_sampled, rings)
+    if isinstance(shape, Stroke):
+        return ("stroke", shape.width_px, shape.points.tobytes())
+    place = (shape.height_px, shape.width_px, shape.left_px, shape.top_px)
+    return ("runs", shape.is_column_major, place, shape.counts.tobytes())

@@ -62,6 +62,8 @@ class _Image(msgspec.Struct):
     file_name: str
     width: int | None = None
     height: int | None = None
+    group: str = ""
+    """Not of COCO: written by `data convert`."""
 
 
 class _Category(msgspec.Struct):
@@ -284,6 +286,7 @@ def _read_file(
                 tuple(tags.get(image.id, ())),
                 sizes[image.id],
                 file.split,
+                image.group,
             )
 
 

@@ -24,7 +24,7 @@ from edgeinspect.learning.datasets.annotations.annotated_set import (
 )
 from edgeinspect.learning.datasets.annotations.documents import read_json
 from edgeinspect.learning.datasets.annotations.embedded_images import EmbeddedImages
-from edgeinspect.learning.datasets.annotations.image_files import ImageFiles, skip_unlabelled
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_below, has_words
 from edgeinspect.learning.datasets.annotations.run_lengths import (
     decode_base64,
@@ -42,6 +42,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     ellipse,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name
 

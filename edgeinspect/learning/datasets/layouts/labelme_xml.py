@@ -27,7 +27,7 @@ from edgeinspect.learning.datasets.annotations.documents import (
     parse_whole,
     read_xml,
 )
-from edgeinspect.learning.datasets.annotations.image_files import ImageFiles, skip_unlabelled
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_below, has_words
 from edgeinspect.learning.datasets.annotations.run_lengths import decode_mask_png, runs_from_mask
 from edgeinspect.learning.datasets.annotations.shapes import (
@@ -38,6 +38,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     Shape,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name
 from edgeinspect.system import read_regular

@@ -22,7 +22,7 @@ from edgeinspect.learning.datasets.annotations.annotated_set import (
     dataset_from_annotations,
 )
 from edgeinspect.learning.datasets.annotations.documents import read_json
-from edgeinspect.learning.datasets.annotations.image_files import ImageFiles, skip_unlabelled
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_with_suffix, has_words
 from edgeinspect.learning.datasets.annotations.run_lengths import (
     decode_base64,
@@ -41,6 +41,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import subfolders
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name
 

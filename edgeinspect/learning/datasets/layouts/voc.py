@@ -26,12 +26,13 @@ from edgeinspect.learning.datasets.annotations.documents import (
     parse_whole,
     read_xml,
 )
-from edgeinspect.learning.datasets.annotations.image_files import ImageFiles, skip_unlabelled
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images
 from edgeinspect.learning.datasets.image_sets import read_image_sets
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name

@@ -25,10 +25,7 @@ from edgeinspect.learning.datasets.annotations.annotated_set import (
     dataset_from_annotations,
 )
 from edgeinspect.learning.datasets.annotations.documents import parse_floats, parse_whole
-from edgeinspect.learning.datasets.annotations.image_files import (
-    ImageFiles,
-    check_not_in_class_folders,
-)
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon, Shape
 from edgeinspect.learning.datasets.annotations.yolo_files import (
@@ -39,6 +36,7 @@ from edgeinspect.learning.datasets.annotations.yolo_files import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import files_in
+from edgeinspect.learning.datasets.layouts._unlabelled import check_not_in_class_folders
 from edgeinspect.learning.datasets.name_matching import MAX_MISSING_COUNT, MAX_MISSING_RATIO
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
