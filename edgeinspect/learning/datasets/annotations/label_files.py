@@ -32,13 +32,20 @@ def read_ends(file: Path) -> bytes:
         return b""
 
 
-def has_words(file: Path, words: Iterable[bytes]) -> bool:
-    """Return whether a file has all of some words; one of them must be near its start or end."""
+def has_words(file: Path, words: Iterable[bytes], hints: Iterable[bytes] = ()) -> bool:
+    """Return whether a file has all of some words.
+
+    Args:
+        file: The file.
+        words: What it must have, anywhere.
+        hints: A long file is searched as a whole only if one of the words, or of these, is near
+            its start or end.
+    """
     ends = read_ends(file)
     missing = {word for word in words if word not in ends}
     if not missing:
         return True
-    if missing == set(words) or not is_regular(file):
+    if missing == set(words) and not any(hint in ends for hint in hints):
         return False
     return not _missing_words(file, missing)
 

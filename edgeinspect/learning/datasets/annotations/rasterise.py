@@ -121,7 +121,6 @@ def _draw_stroke(area: Area, stroke: Stroke) -> None:
             across = np.array((-along[1], along[0])) * (half / length)
             corners = np.stack((start + across, end + across, end - across, start - across))
             _fill_rings(area, (corners - 0.5,))
-    _set_nearest(area, points - 0.5)
 
 
 def _fill_rings(area: Area, rings: tuple[Points, ...], *, is_closed: bool = False) -> None:

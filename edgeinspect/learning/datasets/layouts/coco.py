@@ -50,6 +50,7 @@ from edgeinspect.learning.datasets.vocabulary import find_split_name, split_word
 NEEDS = "a COCO file (annotations/*.json, _annotations.coco.json) and the images that it names"
 RANK = 12
 _WORDS = (b'"images"', b'"categories"')
+_HINTS = (b'"licenses"', b'"image_id"', b'"category_id"', b'"file_name"', b'"supercategory"')
 _FOLDER_NAMES = ("annotations", "annotation", "labels")
 _OTHER_TASKS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info", "labels")
 """Beginnings of COCO files of other tasks, which may lie beside `instances_*.json`."""
@@ -160,12 +161,12 @@ def _root_of(path: Path) -> Path:
 
 def _coco_files(path: Path) -> list[Path]:
     if path.is_file():
-        return [path] if path.suffix.lower() == ".json" and has_words(path, _WORDS) else []
+        return [path] if path.suffix.lower() == ".json" and has_words(path, _WORDS, _HINTS) else []
     found = [
         file
         for folder in label_folders(path, *_FOLDER_NAMES)
         for file in files_with_suffix(folder, ".json")
-        if has_words(file, _WORDS)
+        if has_words(file, _WORDS, _HINTS)
     ]
     return _without_other_tasks(found)
 

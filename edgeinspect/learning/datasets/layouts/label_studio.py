@@ -90,6 +90,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     files = ImageFiles(root, labels[0])
     images: list[AnnotatedImage] = []
     skipped: list[SkippedImage] = []
+    unlabelled: list[Path] = []
     several = 0
     for file in labels:
         tasks = read_json(file, list[_Task], "Label Studio's JSON")
@@ -103,7 +104,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 continue
             regions = _choose_results(task, where)
             if regions is None:
-                skipped.append(SkippedImage(name, "has no annotation in Label Studio"))
+                unlabelled.append(found)
                 continue
             several += len(task.get("annotations") or ()) > 1
             shapes, tags, size = _read_results(regions, where)
@@ -114,11 +115,18 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             SkippedImage(name, f"{file.name} names it, but the image does not exist")
             for name in missing
         ]
-    unlisted, notes = files.unlisted((image.path for image in images), labels[0])
+    named = [*(image.path for image in images), *unlabelled]
+    unlisted, notes = files.unlisted(named, labels[0])
+    skipped += [
+        SkippedImage(each.relative_to(root).as_posix(), "has no annotation in Label Studio", True)
+        for each in unlabelled
+    ]
+    if unlabelled:
+        count = number_of(len(unlabelled), "task has", "tasks have")
+        notes.append(f"{count} no annotation yet: skipped")
     if several:
         count = number_of(several, "image has", "images have")
         notes.append(f"{count} several annotations: the last one, or the ground truth, counts")
-    unlisted = [one for one in unlisted if one.name not in {each.name for each in skipped}]
     found_set = AnnotatedImages(
         root, "label_studio", files, images, notes=notes, skipped=[*skipped, *unlisted]
     )

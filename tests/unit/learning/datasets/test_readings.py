@@ -301,7 +301,7 @@ def test_labels_of_a_few_images_in_class_folders_are_refused(make: Any) -> None:
     """Those without labels would count as good."""
     make.class_folder(count=3)
     make.text("def_front/def_front_0.json", json.dumps(LABELME))
-    with pytest.raises(DataError, match="no JSON file and would count as good.*class_folder"):
+    with pytest.raises(DataError, match=r"no JSON file and would count as good.*class_folder"):
         open_dataset(make.root)
     assert len(bad(open_dataset(make.root, "class_folder"))) == 3
 
