@@ -83,6 +83,15 @@ GOOD_CLASS = click.option(
     metavar="CLASS",
     help="A class that is good, if it is not recognised as such. Repeatable.",
 )
+BOXES = click.option(
+    "--boxes",
+    "draws_boxes",
+    type=click.Choice(["labels", "masks"]),
+    default="labels",
+    show_default=True,
+    callback=lambda _context, _option, value: value == "masks",
+    help="What annotated boxes are: labels of their images, or filled as rough masks.",
+)
 LIMIT = click.option(
     "--limit",
     default=50,

@@ -124,6 +124,7 @@ DATASET = InputPath(
     FileKind.ARCHIVE,
     FileKind.TEXT,
     FileKind.JSON,
+    FileKind.YAML,
     what="a data set",
     hint="Give the folder of the data set",
 )

@@ -10,7 +10,7 @@ import click
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, STORE
+from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, STORE
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import IntRange
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 )
 @LAYOUT
 @GOOD_CLASS
+@BOXES
 @SEED
 def compare(
     a: str,
@@ -80,6 +81,7 @@ def compare(
     rounds: int,
     layout: str | None,
     good_classes: tuple[str, ...],
+    draws_boxes: bool,
     seed: int,
 ) -> None:
     """Inspect the same images with two models, and test the differences.
@@ -112,6 +114,7 @@ def compare(
                 training_split=find_training_split(a),
                 classes=first.classes,
                 good_classes=good_classes,
+                draws_boxes=draws_boxes,
                 layout=layout,
             )
             images = DifferenceImages(

@@ -1,4 +1,4 @@
-"""`edgeinspect data`: check a data set, and split it."""
+"""`edgeinspect data`: check a data set, split it, and convert it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import click
 from rich.text import Text
 
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._data_convert import convert
 from edgeinspect.cli._data_example import example
 from edgeinspect.cli._json_output import json_option, print_json
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, with_options
+from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._results.learning import (
@@ -56,18 +57,20 @@ _GOOD_ROW = "(good)"
     ],
 )
 def data() -> None:
-    """Check a data set of images, and split it.
+    """Check a data set of images, split it, or convert it.
 
     DATASET is the set's folder, in any layout of docs/reference/data.md; the layout is recognised.
     """
 
 
 data.add_command(example)
+data.add_command(convert)
 
 _dataset_options = with_options(
     click.argument("path", metavar="DATASET", type=DATASET),
     LAYOUT,
     GOOD_CLASS,
+    BOXES,
 )
 
 
@@ -107,6 +110,7 @@ def inspect(
     path: Path,
     layout: str | None,
     good_classes: tuple[str, ...],
+    draws_boxes: bool,
     as_json: bool,
     sheet: Path | None,
     split_file: Path | None,
@@ -127,7 +131,7 @@ def inspect(
         write_contact_sheet,
     )
 
-    dataset = open_dataset(path, layout, good_classes=good_classes)
+    dataset = open_dataset(path, layout, good_classes=good_classes, draws_boxes=draws_boxes)
     if split_file is not None:
         dataset = read_split(split_file, dataset)
     with progress_bar("reading images", len(dataset)) as progress:
@@ -183,6 +187,7 @@ def split_(
     path: Path,
     layout: str | None,
     good_classes: tuple[str, ...],
+    draws_boxes: bool,
     out: Path,
     seed: int,
     shares: tuple[float, float, float],
@@ -197,7 +202,7 @@ def split_(
     """
     from edgeinspect.learning.datasets import open_dataset, scan_dataset, split_dataset, write_split
 
-    dataset = open_dataset(path, layout, good_classes=good_classes)
+    dataset = open_dataset(path, layout, good_classes=good_classes, draws_boxes=draws_boxes)
     groups: list[list[str]] = []
     if group_duplicates:
         with progress_bar("reading images", len(dataset)) as progress:

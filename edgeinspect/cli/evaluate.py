@@ -11,7 +11,7 @@ from rich.text import Text
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, STORE
+from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, STORE
 from edgeinspect.cli._paths import MODEL
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import FiniteRange
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 )
 @LAYOUT
 @GOOD_CLASS
+@BOXES
 @SEED
 def evaluate(
     model: str | None,
@@ -93,6 +94,7 @@ def evaluate(
     prevalence: float | None,
     layout: str | None,
     good_classes: tuple[str, ...],
+    draws_boxes: bool,
     seed: int,
 ) -> None:
     """Inspect the images of a data set as the line would, and report metrics.
@@ -121,6 +123,7 @@ def evaluate(
             training_split=find_training_split(model or ""),
             classes=inspector.classes,
             good_classes=good_classes,
+            draws_boxes=draws_boxes,
             layout=layout,
         )
         with progress_bar("inspecting", source.image_count) as done:

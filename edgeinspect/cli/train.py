@@ -13,7 +13,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._next_commands import after_training, print_commands
-from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
+from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
 from edgeinspect.cli._paths import (
     DATASET,
     NEW_STORE_FOLDER,
@@ -66,6 +66,7 @@ _training_options = with_options(
     ),
     LAYOUT,
     GOOD_CLASS,
+    BOXES,
     click.option(
         "--out", required=True, metavar="FOLDER", type=OUTPUT_FOLDER, help="Run folder to create."
     ),

@@ -8,6 +8,7 @@ from edgeinspect.imaging.formats.detection import (
     LINE_PIXELS_MAX,
     StoredBitDepth,
     check_size,
+    read_displayed_size,
     read_stored_bit_depth,
 )
 from edgeinspect.imaging.image_file import (
@@ -67,6 +68,8 @@ __all__ = [
     # formats: stored bit depth
     "StoredBitDepth",
     "read_stored_bit_depth",
+    # formats: size by the headers
+    "read_displayed_size",
     # image file
     "read_image",
     "read_image_bytes",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeinspect.errors import DataError
 from edgeinspect.imaging.formats import bmp, jpeg, png, pnm, tiff, tiff_directory
 from edgeinspect.imaging.formats.image_info import (
     ImageFileError,
@@ -29,6 +30,9 @@ LINE_PIXELS_MAX = 64_000_000
 FILE_BYTES_MAX = 1 << 29
 """Largest image file that is read: 200 Mpx of 16 bits fit."""
 _HEAD_BYTES = 4096
+_HEADERS_BYTES = 1 << 16
+_FIRST_TURNED = 5
+"""Orientations from this one on exchange height and width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,26 @@ def read_stored_bit_depth(path: Path) -> StoredBitDepth | None:
     except (OSError, ImageFileError, struct.error, IndexError):
         pass
     return None
+
+
+def read_displayed_size(path: Path) -> ImageSize | None:
+    """Return the size of an image file with its orientation applied; None if it is unreadable.
+
+    Reads the start of the file, and the whole file only if its headers are longer.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(_HEADERS_BYTES)
+            try:
+                info = read_info(data)
+            except ImageFileError:
+                if len(data) < _HEADERS_BYTES:
+                    raise
+                info = read_info(data + file.read(FILE_BYTES_MAX))
+    except (OSError, DataError):
+        return None
+    size = (info.height_px, info.width_px)
+    return ImageSize(*(size if info.orientation < _FIRST_TURNED else size[::-1]))
 
 
 @contextmanager

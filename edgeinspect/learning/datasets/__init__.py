@@ -8,6 +8,7 @@ from edgeinspect.learning.datasets.archive_frames import (
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.contact_sheet import write_contact_sheet
+from edgeinspect.learning.datasets.convert import Conversion, convert_dataset
 from edgeinspect.learning.datasets.dataset import (
     SPLITS,
     TEST,
@@ -16,6 +17,7 @@ from edgeinspect.learning.datasets.dataset import (
     VOID,
     ClassMap,
     Dataset,
+    LabelledBox,
     Sample,
     SkippedImage,
     has_class,
@@ -39,6 +41,7 @@ __all__ = [
     "VOID",
     "ClassMap",
     "Dataset",
+    "LabelledBox",
     "Sample",
     "SkippedImage",
     "has_class",
@@ -65,6 +68,8 @@ __all__ = [
     "split_dataset",
     "write_split",
     # archives, and writing a data set
+    "Conversion",
+    "convert_dataset",
     "LABELS_FILE",
     "Correction",
     "archive_dataset",

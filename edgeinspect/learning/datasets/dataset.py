@@ -50,6 +50,17 @@ class MaskReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """Where an object of a class is; which pixels belong to it is not known."""
+
+    class_id: int
+    left_px: float
+    top_px: float
+    right_px: float
+    bottom_px: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a data set with its label."""
 
@@ -67,6 +78,8 @@ class Sample:
     """None if there is no mask; for a good image, that is an empty mask."""
     class_ids: tuple[int, ...] = ()
     """Ids of the defect classes known to be in it."""
+    boxes: tuple[LabelledBox, ...] = ()
+    """Annotated boxes, which are not part of the mask."""
 
     def read_mask(self, height_px: int, width_px: int) -> ClassMap:
         """Return the class map of the image; all 0 if there is no mask.
@@ -143,3 +156,5 @@ class LayoutHints:
     """Names of the classes 1..K of masks that contain ids only."""
     layout: str | None = None
     """The layout that the user named: what it does not read is skipped intentionally."""
+    draws_boxes: bool = False
+    """Boxes are filled as masks, although not every pixel in them belongs to the object."""

@@ -95,15 +95,17 @@ def open_dataset(
     *,
     good_classes: Sequence[str] = (),
     classes: Sequence[str] = (),
+    draws_boxes: bool = False,
 ) -> Dataset:
     """Read the samples of a data set. Images stay on disk; masks may be read once.
 
     Args:
-        path: Its folder, or the CSV file of the `severstal` layout. A folder that contains a
-            single data set is accepted too.
+        path: Its folder, or the file that declares its layout (CSV of `severstal`, JSON of
+            `coco`, …). A folder that contains a single data set is accepted too.
         layout: Name of its layout; recognised when absent.
         good_classes: Names of the good classes, instead of the rule in `vocabulary.py`.
         classes: Names of classes 1..K of masks that contain ids only.
+        draws_boxes: Fill annotated boxes as masks.
 
     Raises:
         DataError: No layout matches (the requirements of each are listed), or the set is
@@ -114,7 +116,7 @@ def open_dataset(
     if not root.exists():
         raise DataError("does not exist", where=str(root), remedy="Give the folder of a data set")
     found, name, others = _find_dataset(root, layout)
-    hints = LayoutHints(tuple(good_classes), tuple(classes), layout)
+    hints = LayoutHints(tuple(good_classes), tuple(classes), layout, draws_boxes)
     data = _with_printable_names(_read_layout(name, found, hints))
     if not data.samples:
         raise DataError("has no images", where=str(found), remedy=_all_requirements())

@@ -43,6 +43,7 @@ def open_image_source(
     classes: Sequence[str] | None = None,
     good_classes: Sequence[str] = (),
     layout: str | None = None,
+    draws_boxes: bool = False,
 ) -> ImageSource:
     """Open the images of one split, decoded a batch at a time.
 
@@ -56,6 +57,7 @@ def open_image_source(
         classes: The segmenter's, for the ids in the masks; the data set's own if empty.
         good_classes: Names of the data set's classes that are good.
         layout: The data set's layout, if it is not recognised.
+        draws_boxes: Fill annotated boxes as masks.
 
     Raises:
         DataError: No such data set, no image in the split, or a class unknown to the model.
@@ -67,7 +69,7 @@ def open_image_source(
         )
     if data.startswith(SYNTHETIC_PREFIX):
         return with_model_classes(_synthetic_source(data, spec), classes or ())
-    dataset = open_dataset(Path(data), layout, good_classes=good_classes)
+    dataset = open_dataset(Path(data), layout, good_classes=good_classes, draws_boxes=draws_boxes)
     dataset = apply_split(dataset, split_file, training_split)
     samples = _split_samples(dataset, split)
     batch = _batch_size(spec, spec.shape.channels + 1)

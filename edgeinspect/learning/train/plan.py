@@ -56,6 +56,8 @@ class TrainingConfig:
     """Of the data set, if it is not recognised."""
     good_classes: Sequence[str] = ()
     """Names of the data set's classes that are good."""
+    draws_boxes: bool = False
+    """Fill annotated boxes as masks."""
     settings: Sequence[str] = field(default_factory=tuple)
     """`KEY=VALUE` of the recipe, as `batch=8` or `augment.noise=3`."""
 

@@ -138,7 +138,12 @@ def train_model(
 
 def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> PreparedTraining:
     """Open the data set, split it, decode it, and build the network."""
-    data = open_dataset(config.data, config.layout, good_classes=config.good_classes)
+    data = open_dataset(
+        config.data,
+        config.layout,
+        good_classes=config.good_classes,
+        draws_boxes=config.draws_boxes,
+    )
     if config.split_file is not None:
         data = read_split(config.split_file, data)
     else:

@@ -1,7 +1,8 @@
 """An indexed folder: `images/`, `masks/`, and an `index.csv` with the labels.
 
 Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
-good), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels of a class). A pixel of
+good), `class_ids` (several, as `1 3`), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels
+of a class). A pixel of
 `masks/STEM.png` is a class id, or white if `class_id` gives the class. An image without a mask
 file has an empty mask.
 """
@@ -25,7 +26,11 @@ from edgeinspect.learning.datasets.dataset import (
 from edgeinspect.learning.datasets.files import images_below, natural_key
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
-from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_class_names
+from edgeinspect.learning.datasets.masks.label_maps import (
+    label_map_in_order,
+    read_class_names,
+    read_label_map,
+)
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
@@ -47,8 +52,8 @@ from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
 RANK = 10
-_KNOWN_COLUMNS = frozenset(("image", "class_name", "class_id", "defective", "group", "split"))
-_LABEL_COLUMNS = frozenset(("class_name", "class_id", "defective"))
+_LABEL_COLUMNS = frozenset(("class_name", "class_id", "class_ids", "defective"))
+_KNOWN_COLUMNS = _LABEL_COLUMNS | {"image", "group", "split"}
 _BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
 """Names of id 0 besides words for good."""
 
@@ -97,7 +102,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     index = _Index(csv_path, rows, names, classes, hints.good_classes)
     contents = read_mask_contents(list(files.values()))
     # With binary masks, the label gives the class of white pixels.
-    white = len(classes) > 1 and set().union(*(v.values for v in contents.values())) == {UNLABELLED}
+    white = (
+        len(classes) > 1
+        and set().union(*(v.values for v in contents.values())) == {UNLABELLED}
+        and not _declares_void(path, classes)
+    )
     encoding = BINARY_ENCODING
     if files and not white:
         if by_name and len(classes) > 1:
@@ -161,7 +170,16 @@ def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path
     odd = [file for file, one in contents.items() if not one.values <= known]
     if len(odd) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(contents)) < len(contents):
         contents = {file: one for file, one in contents.items() if file not in odd}
-    return infer_encoding(contents, label_map_in_order(classes, str(path)), path.parent).encoding
+    label_map = read_label_map(path.parent)
+    if label_map is None or label_map.names != classes:
+        label_map = label_map_in_order(classes, str(path))
+    return infer_encoding(contents, label_map, path.parent).encoding
+
+
+def _declares_void(root: Path, classes: tuple[str, ...]) -> bool:
+    """Return whether the set's label map says that 255 is unlabelled."""
+    label_map = read_label_map(root)
+    return label_map is not None and label_map.names == classes and UNLABELLED in label_map.void
 
 
 def _match_rows(
@@ -255,10 +273,13 @@ def _make_sample(
         if _parse_number(row.get(f"{class_name}_px", ""), where) > 0
     }
     class_name = row.get("class_name") or None
+    ids |= _listed_class_ids(index, row, where)
     labelled = _labelled_class_id(index, row, where)
     if labelled and labelled <= len(index.classes):
         ids.add(labelled)
         class_name = class_name or index.classes[labelled - 1]
+    elif len(ids) == 1 and class_name is None:
+        class_name = index.classes[min(ids) - 1]
     if "defective" in row or "class_id" in row or class_name is not None:
         defective = bool(labelled or ids)
     else:
@@ -273,6 +294,18 @@ def _make_sample(
         _make_mask(mask, encoding, labelled),
         tuple(sorted(ids)),
     )
+
+
+def _listed_class_ids(index: _Index, row: dict[str, str], where: str) -> set[int]:
+    """Return the ids in the cell `class_ids`."""
+    ids = {_parse_integer(word, where) for word in row.get("class_ids", "").split()}
+    if unknown := ids - set(range(1, len(index.classes) + 1)):
+        raise DataError(
+            f"class_ids has {min(unknown)}, which is not a class",
+            where=where,
+            remedy=f"The set has {len(index.classes)} classes: list their names in classes.txt",
+        )
+    return ids
 
 
 def _labelled_class_id(index: _Index, row: dict[str, str], where: str) -> int:

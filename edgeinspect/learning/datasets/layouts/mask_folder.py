@@ -18,6 +18,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
+from edgeinspect.learning.datasets.image_sets import with_listed_splits
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
@@ -77,7 +78,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             where=str(path),
             remedy="Name masks after their images, or add the missing images",
         )
-    data = dataset_from_pairs(path, "mask_folder", pairs, hints)
+    data = with_listed_splits(dataset_from_pairs(path, "mask_folder", pairs, hints))
     skipped = [
         SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in orphans
     ]

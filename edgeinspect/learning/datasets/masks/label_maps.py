@@ -26,8 +26,10 @@ from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
 LABELMAP, VALUE_TABLE = "labelmap.txt", "_classes.csv"
 CLASS_LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 _MAX_BYTES = 1 << 20
-_BACKGROUND = frozenset(("background", "_background_", "__background__", "bg"))
-_IGNORED = frozenset(("__ignore__", "_ignore_", "ignore", "ignored", "unlabeled", "unlabelled"))
+BACKGROUND_NAMES = frozenset(("background", "_background_", "__background__", "bg"))
+IGNORED_NAMES = frozenset(
+    ("__ignore__", "_ignore_", "ignore", "ignored", "unlabeled", "unlabelled")
+)
 _NO_DEFECT = frozenset(("none", "nothing", "no defect", "no_defect", "nodefect"))
 _NUMBERED = re.compile(r"(?P<value>\d{1,5})\s*(?:[:=,;)\t]|\s)\s*(?P<name>\S.*)")
 _VOC_VOID = (224, 224, 192)
@@ -35,6 +37,7 @@ _LABELMAP_LINE = re.compile(
     r"(?P<name>.+?)\s*:\s*(?P<rgb>\d{1,4}\s*,\s*\d{1,4}\s*,\s*\d{1,4})\s*"
     r"(?::(?P<parts>[^:]*):(?P<actions>[^:]*))?"
 )
+_UNCOLORED_LINE = re.compile(r"(?P<name>[^:]*[^:\s])\s*::[^:]*:[^:]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
     ids: dict[int, int] = {}
     void: set[int] = set()
     names_by_color: dict[int, str] = {}
-    for line, words in _numbered_lines(text, where):
+    for line, words in _with_voc_colors(list(_numbered_lines(text, where))):
         if words.startswith("#"):
             continue
         match = _LABELMAP_LINE.fullmatch(words)
@@ -133,9 +136,9 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
                 remedy="Give each label its own colour",
             )
         names_by_color[value] = name
-        if name.casefold() in _BACKGROUND:
+        if name.casefold() in BACKGROUND_NAMES:
             ids[value] = 0
-        elif name.casefold() in _IGNORED or (name.casefold() == "void" and rgb == _VOC_VOID):
+        elif name.casefold() in IGNORED_NAMES or (name.casefold() == "void" and rgb == _VOC_VOID):
             void.add(value)
         elif not value:
             raise DataError(
@@ -147,6 +150,36 @@ def parse_labelmap(text: str, where: str) -> LabelMap:
             _add_name(names, name, at)
             ids[value] = len(names)
     return LabelMap(tuple(names), ids, where, frozenset(void), uses_colors=True, is_explicit=True)
+
+
+def _with_voc_colors(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return the lines with VOC's colours by their order, if no line has a colour.
+
+    Datumaro writes `background:::`, `pit:::` if a set has no colours, and draws VOC's.
+    """
+    matches = [
+        (line, _UNCOLORED_LINE.fullmatch(words))
+        for line, words in lines
+        if not words.startswith("#")
+    ]
+    if not all(match for _line, match in matches):
+        return lines
+    return [
+        (line, f"{match['name']}:{','.join(map(str, voc_color(index)))}::")
+        for index, (line, match) in enumerate(matches)
+        if match
+    ]
+
+
+def voc_color(index: int) -> tuple[int, int, int]:
+    """Return (red, green, blue) of a class id in Pascal VOC's palette."""
+    red = green = blue = 0
+    for shift in range(7, -1, -1):
+        red |= (index & 1) << shift
+        green |= (index >> 1 & 1) << shift
+        blue |= (index >> 2 & 1) << shift
+        index >>= 3
+    return red, green, blue
 
 
 def color_value(red: int, green: int, blue: int) -> int:
@@ -167,13 +200,13 @@ def parse_class_list(text: str, where: str) -> LabelMap:
         raise DataError(
             f"has one line: {lines[0][1][:60]!r}", where=where, remedy="Write one name per line"
         )
-    ignores = bool(lines) and lines[0][1].casefold() in _IGNORED
+    ignores = bool(lines) and lines[0][1].casefold() in IGNORED_NAMES
     lines = lines[ignores:]
-    if lines and lines[0][1].casefold() in _BACKGROUND:
+    if lines and lines[0][1].casefold() in BACKGROUND_NAMES:
         lines = lines[1:]
     names: list[str] = []
     for line, word in lines:
-        if word.casefold() in _BACKGROUND | {"__ignore__", "_ignore_"}:
+        if word.casefold() in BACKGROUND_NAMES | {"__ignore__", "_ignore_"}:
             raise DataError(
                 f"{word!r} is after a class",
                 where=f"{where}:{line}",
@@ -225,7 +258,7 @@ def _add_value(names: dict[int, str], word: str, name: str, at: str) -> None:
         raise DataError(f"{word[:20]!r} is not a pixel value", where=at, remedy="Use 0 to 255")
     if int(word) in names:
         raise DataError(f"value {word} is named twice", where=at)
-    if not int(word) and name.casefold() not in _BACKGROUND | _IGNORED | _NO_DEFECT:
+    if not int(word) and name.casefold() not in BACKGROUND_NAMES | IGNORED_NAMES | _NO_DEFECT:
         raise DataError(
             f"value 0 is named {name!r}, but 0 is the background in every mask",
             where=at,
@@ -235,8 +268,12 @@ def _add_value(names: dict[int, str], word: str, name: str, at: str) -> None:
 
 
 def _label_map_of_values(names_by_value: Mapping[int, str], where: str) -> LabelMap:
-    void = frozenset(v for v, name in names_by_value.items() if v and name.casefold() in _IGNORED)
-    ids = {v: 0 for v, name in names_by_value.items() if not v or name.casefold() in _BACKGROUND}
+    void = frozenset(
+        v for v, name in names_by_value.items() if v and name.casefold() in IGNORED_NAMES
+    )
+    ids = {
+        v: 0 for v, name in names_by_value.items() if not v or name.casefold() in BACKGROUND_NAMES
+    }
     classes = sorted(names_by_value.keys() - void - ids.keys())
     names: list[str] = []
     for value in classes:

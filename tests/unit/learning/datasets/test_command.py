@@ -69,7 +69,7 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
     [
         (["inspect", "{set}/nowhere"], 65, "there is no such file"),
         (["inspect", "{set}/masks/p0.png"], 65, "is an image, not a data set"),
-        (["inspect", "{set}", "--layout", "coco"], 64, "There are: archive, class_folder"),
+        (["inspect", "{set}", "--layout", "cityscapes"], 64, "There are: archive, class_folder"),
         (["inspect", "{set}", "--layout", "mvtec"], 65, "This layout needs train/good/"),
         (["inspect", "{set}", "--sheet", "{set}/no/s.png"], 73, "there is no folder"),
         (["inspect", "{set}", "--split-file", "{set}/no.json"], 65, "there is no such file"),

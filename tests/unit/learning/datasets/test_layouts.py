@@ -458,7 +458,7 @@ def test_an_unknown_layout_lists_what_each_layout_needs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not have the layout 'mvtec'"):
         open_dataset(tmp_path, "mvtec")
     with pytest.raises(UsageError, match=r"no layout 'coco'.*severstal"):
-        open_dataset(tmp_path, "coco")
+        open_dataset(tmp_path, "cityscapes")
 
 
 def test_a_set_inside_another_folder_is_found(make: Any) -> None:

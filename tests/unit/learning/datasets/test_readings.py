@@ -262,21 +262,18 @@ def test_visa(make: Any) -> None:
     assert len(bad(data)) == 4
 
 
-LABELME = {"version": "5.4.1", "shapes": [{"label": "pit"}], "imagePath": "p0.jpg"}
-COCO = {"images": [{"id": 1}], "annotations": [{"id": 1}], "categories": [{"id": 1}]}
-VOC = "<annotation><filename>p.jpg</filename><object><name>pit</name></object></annotation>"
+VIA = {"p0.jpg": {"regions": [{"shape_attributes": {}}]}}
+CREATE_ML = [{"image": "p0.jpg", "annotations": [{"label": "pit", "coordinates": {}}]}]
 
 
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("p0.json", json.dumps(LABELME), r"labelme's JSON files.*labelme2voc"),
-        ("annotations/instances.json", json.dumps(COCO), "COCO's JSON.*annToMask"),
-        ("train/_annotations.coco.json", json.dumps(COCO), "COCO's JSON"),
-        ("labels/train/p0.txt", "0 0.5 0.5 0.1 0.1\n", "YOLO's text files.*folder per"),
-        ("data.yaml", "train: images/train\nnames: {0: pit}\n", "YOLO's text files"),
-        ("Annotations/p0.xml", VOC, "Pascal VOC's XML of boxes"),
-        ("annotations.xml", "<annotations><image id='0'>", "CVAT's XML"),
+        ("via_region_data.json", json.dumps(VIA), "VGG Image Annotator's JSON.*COCO"),
+        ("_annotations.createml.json", json.dumps(CREATE_ML), "CreateML's JSON.*Export COCO"),
+        ("annotations/default.json", '{"dm_format_version": "1.0"}', "Datumaro's own JSON.*datum"),
+        ("annotations.xml", "<annotations><track id='0'>", "CVAT's XML for videos.*for images"),
+        ("train/pits.tfrecord", "", "TFRecord files"),
         ("_classes.csv", "filename, pit, scar\np0.jpg, 1, 0\n", "Roboflow's table of labels"),
     ],
 )
@@ -292,23 +289,37 @@ def test_label_studios_masks_are_named(make: Any) -> None:
         make.write(f"images/p{index}.png")
         make.write(f"masks/task-{index}-annotation-{index}-by-1-tag-pit-0.png", make.mask(1))
     with pytest.raises(
-        DataError, match="no mask has the stem of an image; found Label Studio's export"
+        DataError, match="no mask has the stem of an image; found Label Studio's PNG masks"
     ):
         open_dataset(make.root)
 
 
-def test_json_beside_classes_is_noted(make: Any) -> None:
+LABELME = {"version": "5.4.1", "shapes": [], "imagePath": "def_front_0.jpeg"}
+
+
+def test_labels_of_a_few_images_in_class_folders_are_refused(make: Any) -> None:
+    """Those without labels would count as good."""
     make.class_folder(count=3)
     make.text("def_front/def_front_0.json", json.dumps(LABELME))
-    notes = open_dataset(make.root).notes
-    assert any("also has labelme's JSON files" in note for note in notes)
+    with pytest.raises(DataError, match=r"no JSON file and would count as good.*class_folder"):
+        open_dataset(make.root)
+    assert len(bad(open_dataset(make.root, "class_folder"))) == 3
 
 
-@pytest.mark.parametrize("text", ["[" * 300_000, '"' * 100_000, '{"shapes": ' + "9" * 5000])
-def test_hostile_json_is_never_parsed(make: Any, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 300_000, "does not match any data set layout"),
+        ('"' * 100_000, "does not match any data set layout"),
+        ('{"imagePath": "", "shapes": ' + "9" * 5000, "is not labelme's JSON"),
+        ('{"imagePath": "", "shapes": [], "other": ' + "[" * 9000, "is nested too deeply"),
+        ('{"imagePath": "p0.jpg", "shapes": [{"label": NaN}]}', "is not labelme's JSON"),
+    ],
+)
+def test_hostile_json_is_refused(make: Any, text: str, message: str) -> None:
     make.write("p0.jpg")
     make.text("p0.json", text)
-    with pytest.raises(DataError, match="does not match any data set layout"):
+    with pytest.raises(DataError, match=message):
         open_dataset(make.root)
 
 

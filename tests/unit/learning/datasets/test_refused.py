@@ -328,7 +328,10 @@ def test_yolo_splits_are_not_classes(make: Any) -> None:
             make.write(f"obj_{split}_data/{split}{number}.jpg")
             make.text(f"obj_{split}_data/{split}{number}.txt", "1 0.5 0.5 0.25 0.125")
     make.text("obj.names", "pit", "scar")
-    refused(make.root, "has YOLO's text files: not a supported format")
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes, data.has_masks) == ("yolo", ("pit", "scar"), False)
+    assert [sample.split for sample in data.samples] == ["train"] * 3 + ["val"] * 3
+    assert all(sample.class_ids == (2,) for sample in data.samples)
 
 
 def test_masks_of_several_objects_are_of_one_class(make: Any) -> None:

@@ -1,0 +1,299 @@
+"""Makes a data set of annotated images, alike for every format.
+
+- An image is defective if it has an annotation of a class that is not good (`vocabulary.py`).
+- Names for background draw background, names such as `__ignore__` draw unlabelled areas.
+- Boxes are not masks: a set of boxes has no masks, and in a set that also has areas, what only a
+  box covers is unlabelled. The user may have boxes filled (`LayoutHints.draws_boxes`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeinspect.domain import number_of
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
+from edgeinspect.learning.datasets.annotations.mask import Annotation, AnnotationMask, size_error
+from edgeinspect.learning.datasets.annotations.rasterise import uses_pixel_positions
+from edgeinspect.learning.datasets.annotations.shapes import (
+    LabelledShape,
+    Shape,
+    Stroke,
+    extent,
+    is_box,
+)
+from edgeinspect.learning.datasets.dataset import (
+    VOID,
+    Dataset,
+    LabelledBox,
+    LayoutHints,
+    Sample,
+    SkippedImage,
+)
+from edgeinspect.learning.datasets.files import natural_key, unique_names
+from edgeinspect.learning.datasets.masks.label_maps import (
+    BACKGROUND_NAMES,
+    IGNORED_NAMES,
+    read_class_names,
+)
+from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
+from edgeinspect.learning.datasets.vocabulary import is_good_class
+
+_OUTSIDE_PX = 1.0
+_OUTSIDE_RATIO = 0.005
+"""Coordinates may lie outside of the image by this much: tools round, and clip to its border."""
+_MAX_NAMES = 3
+_ROBOFLOW_COPY = re.compile(r"(?P<source>.+)\.rf\.[0-9A-Za-z]{16,64}")
+"""Roboflow names the augmented copies of `a.jpg`: `a_jpg.rf.<hash>.jpg`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """An image and what its annotation file says of it."""
+
+    path: Path
+    where: str
+    """File and entry, for messages."""
+    shapes: tuple[LabelledShape, ...] = ()
+    """From the lowest to the topmost."""
+    tags: tuple[str, ...] = ()
+    """Classes of the image as a whole."""
+    size: tuple[int, int] | None = None
+    """(height_px, width_px) that the file states."""
+    split: str | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedImages:
+    """What a parser found in a folder."""
+
+    root: Path
+    layout: str
+    files: ImageFiles
+    images: Sequence[AnnotatedImage]
+    classes: tuple[str, ...] = ()
+    """Declared by the format, in the order of ids; empty if it declares none."""
+    notes: Sequence[str] = field(default=())
+    skipped: Sequence[SkippedImage] = field(default=())
+
+
+def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Dataset:
+    """Return the data set of annotated images.
+
+    Raises:
+        DataError: An image is annotated twice, has another size than stated or coordinates
+            outside of it, or there are too many classes.
+    """
+    _check_images(found)
+    ids, classes = _class_ids(found, hints)
+    shapes = [one for image in found.images for one in image.shapes if ids[one.class_name] > 0]
+    boxes = sum(is_box(one.shape) for one in shapes if ids[one.class_name] != VOID)
+    areas = sum(not is_box(one.shape) for one in shapes if ids[one.class_name] != VOID)
+    has_masks = bool(areas or (boxes and hints.draws_boxes))
+    names = unique_names(found.root, [image.path for image in found.images])
+    reader = _SampleReader(
+        ids,
+        classes,
+        has_masks,
+        uses_pixel_positions(one.shape for image in found.images for one in image.shapes),
+        hints,
+    )
+    samples = [reader.make_sample(image, names[image.path]) for image in found.images]
+    if not classes and any(sample.is_defective for sample in samples):
+        classes = ("defect",)
+    samples.sort(key=lambda sample: natural_key(Path(sample.name)))
+    return Dataset(
+        found.root,
+        found.layout,
+        classes,
+        tuple(samples),
+        has_masks,
+        notes=(*found.notes, *_shape_notes(boxes, areas, (one.shape for one in shapes), hints)),
+        skipped=tuple(found.skipped),
+    )
+
+
+def _shape_notes(
+    boxes: int, areas: int, shapes: Iterable[Shape], hints: LayoutHints
+) -> Iterable[str]:
+    """Yield notes on boxes and lines."""
+    count = number_of(boxes, "annotation is a box", "annotations are boxes")
+    if boxes and hints.draws_boxes:
+        yield (
+            f"{count} and filled as a mask: the pixels around the defect in each box are "
+            "wrongly taken as defect"
+        )
+    elif boxes and areas:
+        yield (
+            f"{count}, {areas} are areas: what only a box covers is unlabelled, neither defect "
+            "nor background (--boxes masks fills boxes)"
+        )
+    elif boxes:
+        yield (
+            f"{count}: they serve a gate, not a segmenter (--boxes masks makes rough masks of them)"
+        )
+    if any(isinstance(shape, Stroke) for shape in shapes):
+        yield "lines are drawn 10 px wide, points as discs of 10 px, as labelme exports them"
+
+
+def _check_images(found: AnnotatedImages) -> None:
+    """Check that each image is annotated once, has the stated size, and holds its shapes."""
+    first: dict[Path, AnnotatedImage] = {}
+    resized = []
+    for image in found.images:
+        other = first.setdefault(image.path, image)
+        if other is not image:
+            raise DataError(
+                f"annotates {image.path.relative_to(found.root)} again, after {other.where}",
+                where=image.where,
+                remedy="Keep one of the two",
+            )
+        real = found.files.size_of(image.path)
+        if image.size is not None and real is not None and image.size != real:
+            resized.append((image, size_error(image.size, real, image.where)))
+            continue
+        _check_inside(image, real or image.size)
+    if resized:
+        some = ", ".join(image.path.name for image, _error in resized[:_MAX_NAMES])
+        some += ", …" if resized[_MAX_NAMES:] else ""
+        count = number_of(len(resized), "image", "images")
+        error = resized[0][1]
+        raise DataError(
+            f"{error.what}; {count} of {len(found.images)} are of another size than their "
+            f"annotations ({some})",
+            where=error.where,
+            remedy=error.remedy,
+        )
+
+
+def _check_inside(image: AnnotatedImage, size: tuple[int, int] | None) -> None:
+    """Check that all shapes are in an image of (height_px, width_px), up to rounding."""
+    if size is None:
+        return
+    height, width = size
+    beyond_y = max(_OUTSIDE_PX, _OUTSIDE_RATIO * height)
+    beyond_x = max(_OUTSIDE_PX, _OUTSIDE_RATIO * width)
+    for one in image.shapes:
+        left, top, right, bottom = edges = extent(one.shape)
+        if not all(map(math.isfinite, edges)):
+            raise DataError("has a coordinate that is not a number", where=one.where)
+        if (
+            left < -beyond_x
+            or top < -beyond_y
+            or right > width + beyond_x
+            or bottom > height + beyond_y
+        ):
+            raise DataError(
+                f"is outside of its image: x {left:g} to {right:g}, y {top:g} to {bottom:g}, but "
+                f"{image.path.name} has {width} x {height} px (width x height)",
+                where=one.where,
+                remedy="Was the image cropped or resized after it was labelled? Correct or remove "
+                "the annotation",
+            )
+
+
+def _class_ids(
+    found: AnnotatedImages, hints: LayoutHints
+) -> tuple[Mapping[str, int], tuple[str, ...]]:
+    """Return the id of each name, and the names of classes 1..K.
+
+    The id of a good class is -1, of background 0, of unlabelled areas `VOID`.
+    """
+    used = Counter(one.class_name for image in found.images for one in image.shapes)
+    tags = Counter(tag for image in found.images for tag in image.tags)
+    listed = found.classes or read_class_names(found.root)
+    ordered = list(
+        dict.fromkeys((*listed, *sorted(used, key=lambda name: natural_key(Path(name)))))
+    )
+    if not any(_special_id(name, hints) is None for name in ordered):
+        ordered += sorted(tags)  # labels of whole images only
+    ids: dict[str, int] = {}
+    classes: list[str] = []
+    for name in (*ordered, *tags):
+        special = _special_id(name, hints)
+        if special is not None:
+            ids[name] = special
+        elif name in ordered and name not in ids:
+            classes.append(name)
+            ids[name] = len(classes)
+    if len(classes) > MAX_CLASSES:
+        raise DataError(
+            f"has {len(classes)} classes; at most {MAX_CLASSES} are possible",
+            where=str(found.root),
+            remedy="Are they names of single objects? Give each kind of defect one name",
+        )
+    return ids, tuple(classes)
+
+
+def _special_id(name: str, hints: LayoutHints) -> int | None:
+    low = name.strip().casefold()
+    if is_good_class(name, hints.good_classes):
+        return -1
+    if low in BACKGROUND_NAMES:
+        return 0
+    return VOID if low in IGNORED_NAMES else None
+
+
+@dataclass(frozen=True, slots=True)
+class _SampleReader:
+    """Makes samples once the classes of the set are known."""
+
+    ids: Mapping[str, int]
+    classes: tuple[str, ...]
+    has_masks: bool
+    as_positions: bool
+    hints: LayoutHints
+
+    def make_sample(self, image: AnnotatedImage, name: str) -> Sample:
+        annotations = [
+            Annotation(self.ids[one.class_name], one.shape, one.where)
+            for one in image.shapes
+            if self.ids[one.class_name] >= 0
+        ]
+        drawn = {one.class_id for one in annotations} - {0, VOID}
+        bad_tags = [tag for tag in image.tags if self.ids.get(tag, 1) not in (-1, 0, VOID)]
+        class_ids = tuple(sorted(drawn | {self.ids[tag] for tag in bad_tags if tag in self.ids}))
+        is_defective = bool(drawn or bad_tags)
+        good = next((tag for tag in image.tags if self.ids.get(tag) == -1), None)
+        word = self.classes[class_ids[0] - 1] if len(class_ids) == 1 else None
+        mask = None
+        if self.has_masks and (annotations or is_defective):
+            mask = AnnotationMask(
+                tuple(annotations),
+                self.as_positions,
+                self.hints.draws_boxes,
+                is_defective and not drawn,
+                image.size,
+            )
+        return Sample(
+            name,
+            image.path,
+            is_defective,
+            word if is_defective else good,
+            image.group or _source_name(name),
+            image.split,
+            mask,
+            class_ids,
+            _boxes(annotations) if not self.hints.draws_boxes else (),
+        )
+
+
+def _boxes(annotations: Sequence[Annotation]) -> tuple[LabelledBox, ...]:
+    """Return the class id and the upright box of each annotation that is a box."""
+    return tuple(
+        LabelledBox(one.class_id, *extent(one.shape))
+        for one in annotations
+        if is_box(one.shape) and one.class_id not in (0, VOID)
+    )
+
+
+def _source_name(name: str) -> str:
+    """Return the group of an image: augmented copies of one image stay in one split."""
+    copy = _ROBOFLOW_COPY.fullmatch(Path(name).stem)
+    return copy["source"] if copy else name

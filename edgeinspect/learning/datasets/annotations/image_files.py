@@ -1,0 +1,118 @@
+"""Finds the image files that annotations name, and accounts for those that none names."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edgeinspect.domain import number_of
+from edgeinspect.imaging import read_displayed_size
+from edgeinspect.learning.datasets.dataset import SkippedImage
+from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.name_matching import (
+    FileNameIndex,
+)
+from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
+
+_UPLOAD = re.compile(r"[0-9a-f]{8}-(?P<name>.+)")
+"""Label Studio puts a random number before the names of uploaded images."""
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+class ImageFiles:
+    """The image files below a folder; nothing outside of it is ever read.
+
+    Args:
+        root: Folder of the set.
+        where: The file that names images, for messages.
+    """
+
+    def __init__(self, root: Path, where: Path) -> None:
+        self.root = root
+        self._by_name = {path.relative_to(root).as_posix(): path for path in images_below(root)}
+        self._index = FileNameIndex(
+            (name for name, path in self._by_name.items() if not self._is_drawn(path)), str(where)
+        )
+        self._by_stem: dict[str, list[Path]] = {}
+        for path in self._by_name.values():
+            self._by_stem.setdefault(path.stem, []).append(path)
+        self._sizes: dict[Path, tuple[int, int] | None] = {}
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every image, in natural order."""
+        return list(self._by_name.values())
+
+    @property
+    def drawable_paths(self) -> list[Path]:
+        """Every image that is not in a folder of masks or visualizations, in natural order."""
+        return [path for path in self._by_name.values() if not self._is_drawn(path)]
+
+    def find(self, name: str, folders: Sequence[Path] = ()) -> Path | None:
+        """Return the file of a name; None if there is none.
+
+        Args:
+            name: A file name or path, maybe of another machine.
+            folders: Where an exact match is looked for first, in this order.
+
+        Raises:
+            DataError: Several files match, or another name matches the same file.
+        """
+        plain = _DRIVE.sub("", name.replace("\\", "/"))
+        base = posixpath.basename(plain)
+        upload = _UPLOAD.fullmatch(base)
+        for each in (plain, base, *([upload["name"]] if upload else [])):
+            if (found := self.find_exact(each, folders)) is not None:
+                return found
+            if (similar := self._index.find(each)) is not None:
+                return self._by_name[similar]
+        return None
+
+    def find_exact(self, name: str, folders: Sequence[Path]) -> Path | None:
+        """Return the file of a name relative to one of some folders; None if there is none."""
+        plain = _DRIVE.sub("", name.replace("\\", "/")).lstrip("/")
+        for folder in folders:
+            if folder.is_relative_to(self.root):
+                base = folder.relative_to(self.root).as_posix()
+                if path := self._by_name.get(posixpath.normpath(posixpath.join(base, plain))):
+                    return path
+        return None
+
+    def find_stem(self, label: Path, name: str = "") -> Path | None:
+        """Return the image of a label file: of the same stem beside it, or elsewhere in the set.
+
+        Args:
+            label: The label file without its suffix.
+            name: Name of the image that the label file states.
+        """
+        beside = [path for path in self._by_stem.get(label.name, ()) if path.parent == label.parent]
+        if beside:
+            return beside[0]
+        return self.find(name or label.name)
+
+    def size_of(self, path: Path) -> tuple[int, int] | None:
+        """Return (height_px, width_px) of an image as displayed; None if it is unreadable."""
+        if path not in self._sizes:
+            size = read_displayed_size(path)
+            self._sizes[path] = None if size is None else (size.height_px, size.width_px)
+        return self._sizes[path]
+
+    def unlisted(self, used: Iterable[Path], where: Path) -> tuple[list[SkippedImage], list[str]]:
+        """Return the images that no annotation file names, as skipped, and a note on them."""
+        known = set(used)
+        names = [
+            name
+            for name, path in self._by_name.items()
+            if path not in known and not self._is_drawn(path)
+        ]
+        if not names:
+            return [], []
+        count = number_of(len(names), "image is", "images are")
+        skipped = [SkippedImage(name, f"is not in {where.name}", True) for name in names]
+        return skipped, [f"{count} not in {where.name}, so not labelled: skipped"]
+
+    def _is_drawn(self, path: Path) -> bool:
+        """Return whether a file is in a folder of masks or visualizations."""
+        return any(map(is_annotation_folder, path.relative_to(self.root).parts[:-1]))

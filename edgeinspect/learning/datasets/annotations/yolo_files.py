@@ -1,0 +1,242 @@
+"""The files of a YOLO data set beside its labels: names of classes, and the images of each split.
+
+- `data.yaml` of Ultralytics and Roboflow: `names` (a list, or a mapping from ids), `path`, and
+  `train`, `val`, `test`: folders or lists, relative to `path`, to the file, or of another machine
+- `obj.data`, `obj.names`, `train.txt` of Darknet and CVAT; `_darknet.labels` of Roboflow
+- `classes.txt` of Label Studio and LabelImg: one name per line, from id 0
+
+Source: "Datasets" in the documentation of Ultralytics; "YOLO" in that of CVAT
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
+from edgeinspect.learning.datasets.annotations.label_files import files_with_suffix, read_ends
+from edgeinspect.learning.datasets.dataset import SPLITS
+from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.name_matching import check_missing_images
+from edgeinspect.learning.datasets.tables import read_table_text
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, split_words
+
+NAME_LISTS = (
+    "obj.names",
+    "_darknet.labels",
+    "classes.names",
+    "classes.txt",
+    "predefined_classes.txt",
+)
+_MAX_ID_DIGITS = 5
+_YAML_BYTES_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class YoloFiles:
+    """What a set declares beside its labels."""
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Empty if there is no list."""
+    source: str = ""
+    """The file that has the names."""
+    splits: Mapping[Path, str | None] = field(default_factory=dict)
+    """Every image; empty if no file lists them."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Images that a list names but that are not there, and the line of each."""
+    notes: tuple[str, ...] = ()
+    has_keypoints: bool = False
+    """Numbers after a box are key points."""
+
+
+def find_yaml(root: Path) -> Path | None:
+    """Return the YAML file of a folder that declares a YOLO set."""
+    for file in files_with_suffix(root, ".yaml", ".yml"):
+        text = b"\n" + read_ends(file)
+        if b"\nnames" in text and any(
+            b"\n" + word in text for word in (b"train", b"val", b"test", b"path", b"nc")
+        ):
+            return file
+    return None
+
+
+def read_yolo_files(root: Path, declaration: Path | None, files: ImageFiles) -> YoloFiles:
+    """Read the names and splits that a set declares.
+
+    Raises:
+        DataError: A file is malformed, or lists images or folders that are not there.
+    """
+    if declaration is not None:
+        return _read_yaml(root, declaration, files)
+    names: dict[int, str] = {}
+    source = ""
+    for list_name in NAME_LISTS:
+        path = root / list_name
+        if path.is_file():
+            lines = read_table_text(path).splitlines()
+            while lines and not lines[-1].strip():
+                lines.pop()
+            names = {index: line.strip() for index, line in enumerate(lines)}
+            source = str(path)
+            break
+    splits, missing = _read_lists(root, files)
+    return YoloFiles(_checked(names, source), source, splits, missing)
+
+
+def _checked(names: Mapping[int, str], source: str) -> Mapping[int, str]:
+    """Check that names are unique and not empty."""
+    seen: set[str] = set()
+    for index, name in names.items():
+        if not name or name in seen:
+            raise DataError(
+                f"class {index} is {name!r}, " + ("twice" if name else "without a name"),
+                where=source,
+                remedy="Give each class one name",
+            )
+        seen.add(name)
+    return names
+
+
+def _read_yaml(root: Path, path: Path, files: ImageFiles) -> YoloFiles:
+    document = _load_yaml(path)
+    names = _checked(_names_of(document.get("names"), path), str(path))
+    splits: dict[Path, str | None] = {}
+    missing: dict[str, str] = {}
+    notes = []
+    base = document.get("path")
+    for key, split in SPLIT_NAMES.items():
+        repeated = 0
+        for entry in _entries(document.get(key), key, path):
+            for image in _images_of(entry, root, path, base, files, missing):
+                repeated += splits.setdefault(image, split) != split
+        if repeated:
+            notes.append(f"{key} lists {repeated} images of another split again: they stay there")
+    check_missing_images(missing, len(splits) + len(missing), path, root)
+    return YoloFiles(
+        names, str(path), splits, missing, tuple(notes), document.get("kpt_shape") is not None
+    )
+
+
+def _load_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML mapping with all scalars as text: `names: {0: no}` has a key "0".
+
+    Aliases are shared, not expanded, and only two levels of the document are read.
+    """
+    text = read_table_text(path, _YAML_BYTES_MAX)
+    try:
+        document = yaml.load(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = str(getattr(error, "problem", "") or "it is nested too deeply")
+        mark = getattr(error, "problem_mark", None)
+        at = f":{mark.line + 1}" if mark is not None else ""
+        raise DataError(f"is not YAML: {problem}", where=f"{path}{at}") from error
+    if not isinstance(document, dict):
+        raise DataError("is not a YAML mapping", where=str(path))
+    return {key: value for key, value in document.items() if isinstance(key, str)}
+
+
+def _names_of(value: Any, path: Path) -> dict[int, str]:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {index: str(name) for index, name in enumerate(value)}
+    if isinstance(value, dict) and all(
+        isinstance(key, str) and key.isdecimal() and len(key) <= _MAX_ID_DIGITS for key in value
+    ):
+        return {int(key): str(name) for key, name in value.items()}
+    raise DataError(
+        "has names that are neither a list nor a mapping from ids",
+        where=str(path),
+        remedy="Write names: [pit, scratch] or names: {0: pit, 1: scratch}",
+    )
+
+
+def _entries(value: Any, key: str, path: Path) -> list[str]:
+    entries = value if isinstance(value, list) else [value] if value else []
+    if not all(isinstance(each, str) for each in entries):
+        raise DataError(f"{key} is not a path", where=str(path))
+    return [each for each in entries if each.strip()]
+
+
+def _images_of(
+    entry: str, root: Path, declaration: Path, base: Any, files: ImageFiles, missing: dict[str, str]
+) -> Iterator[Path]:
+    """Yield the images of a folder, or of a list of images."""
+    place = _resolve(entry, root, declaration, base)
+    if place is None:
+        raise DataError(
+            f"names {entry[:80]!r}, which is not in the data set",
+            where=str(declaration),
+            remedy="Write the path relative to this file, or copy the images there",
+        )
+    if place.is_dir():
+        known = set(files.paths)
+        yield from (image for image in images_below(place) if image in known)
+    else:
+        yield from _listed_images(place, files, missing)
+
+
+def _resolve(entry: str, root: Path, declaration: Path, base: Any) -> Path | None:
+    """Return a path below the set's folder: as written, or without its first folders.
+
+    Roboflow writes `../train/images` for `train/images`; others write paths of their machine.
+    """
+    parts = [
+        part for part in PurePosixPath(entry.replace("\\", "/")).parts if part not in ("/", ".")
+    ]
+    folders = [declaration.parent]
+    if isinstance(base, str):
+        folders.insert(0, declaration.parent / base.replace("\\", "/"))
+    for folder in folders:
+        found = (folder / "/".join(parts)).resolve()
+        if found.exists() and found.is_relative_to(root.resolve()):
+            return root / found.relative_to(root.resolve())
+    while parts:
+        if ".." not in parts and (root / "/".join(parts)).exists():
+            return root / "/".join(parts)
+        parts = parts[1:]
+    return None
+
+
+def _listed_images(path: Path, files: ImageFiles, missing: dict[str, str]) -> Iterator[Path]:
+    for line, text in enumerate(read_table_text(path).splitlines(), 1):
+        name = text.strip()
+        if not name:
+            continue
+        found = files.find(name, (path.parent, files.root))
+        if found is None:
+            missing[name] = f"{path.name}:{line}"
+        else:
+            yield found
+
+
+def _read_lists(root: Path, files: ImageFiles) -> tuple[dict[Path, str | None], dict[str, str]]:
+    """Return the images of `train.txt`, `valid.txt` … beside `obj.data`, if they list images."""
+    splits: dict[Path, str | None] = {}
+    missing: dict[str, str] = {}
+    lists = [
+        file
+        for file in files_with_suffix(root, ".txt")
+        if find_split_name(split_words(file.stem)) is not None
+        and _lists_images(read_ends(file).decode("utf-8", "replace"))
+    ]
+    for file in sorted(lists, key=lambda file: SPLITS.index(_split_of(file))):
+        for image in _listed_images(file, files, missing):
+            splits.setdefault(image, _split_of(file))
+        check_missing_images(missing, len(splits) + len(missing), file, root)
+    if set(splits.values()) == {"train"} and len(lists) == 1:
+        splits = dict.fromkeys(splits)  # CVAT and Label Studio list all images as train
+    return splits, missing
+
+
+def _split_of(file: Path) -> str:
+    return find_split_name(split_words(file.stem)) or SPLITS[0]
+
+
+def _lists_images(text: str) -> bool:
+    lines = [line.strip() for line in text.splitlines()[:8] if line.strip()]
+    return bool(lines) and all(is_image_name(PurePosixPath(line).name) for line in lines)

@@ -1,0 +1,247 @@
+"""Label Studio's JSON and JSON-MIN: a list of tasks, beside the images or above them.
+
+Of several annotations of a task, the one marked as ground truth counts, else the last that was
+not cancelled. A task without one is not labelled; one with an empty annotation is good. Uploaded
+images are found with and without the prefix that Label Studio gives them.
+
+Source: "Export annotations" in the documentation of Label Studio
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from edgeinspect.domain import number_of
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.annotations.annotated_set import (
+    AnnotatedImage,
+    AnnotatedImages,
+    dataset_from_annotations,
+)
+from edgeinspect.learning.datasets.annotations.documents import read_json
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
+from edgeinspect.learning.datasets.annotations.label_files import (
+    files_with_suffix,
+    has_words,
+    label_folders,
+    read_ends,
+)
+from edgeinspect.learning.datasets.annotations.label_studio_regions import (
+    KINDS,
+    LABEL_KEYS,
+    image_size,
+    region_shape,
+)
+from edgeinspect.learning.datasets.annotations.shapes import LabelledShape
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.name_matching import check_missing_images
+from edgeinspect.learning.datasets.vocabulary import find_split_name
+
+NEEDS = "Label Studio's JSON or JSON-MIN, and the images that it names"
+RANK = 15
+_WORDS = (
+    (b'"annotations"', b'"data"'),
+    (b'"annotator"', b'"annotation_id"'),
+    (b'"original_width"',),
+)
+_CHOICE_KEYS = ("choice", "choices", "class", "label")
+_IGNORED_TYPES = frozenset(("relation", "textarea", "rating", "number", "datetime", "pairwise"))
+"""Results that say nothing of the pixels or the kind of a defect."""
+
+_Task = dict[str, Any]
+_Found = tuple[list[LabelledShape], list[str], tuple[int, int] | None]
+"""Shapes, classes of the whole image, and its size."""
+
+
+def recognise(path: Path) -> bool:
+    """Return whether this is such a file, or a folder with one."""
+    return bool(_task_files(path))
+
+
+def _task_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" and _is_task_file(path) else []
+    return [
+        file
+        for folder in label_folders(path, "annotations", "labels")
+        for file in files_with_suffix(folder, ".json")
+        if _is_task_file(file)
+    ]
+
+
+def _is_task_file(file: Path) -> bool:
+    start = read_ends(file)[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start.startswith(b"[") and any(has_words(file, words) for words in _WORDS)
+
+
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
+    """Read the tasks of all such files of a folder.
+
+    Raises:
+        DataError: A file is malformed, has a region of another size than its image or of an
+            unknown kind; or more than a few images are not there.
+    """
+    labels = _task_files(path)
+    root = path if path.is_dir() else path.parent
+    files = ImageFiles(root, labels[0])
+    images: list[AnnotatedImage] = []
+    skipped: list[SkippedImage] = []
+    unlabelled: list[Path] = []
+    several = 0
+    for file in labels:
+        tasks = read_json(file, list[_Task], "Label Studio's JSON")
+        missing: dict[str, str] = {}
+        for number, task in enumerate(tasks, 1):
+            where = f"{file}, task {task.get('id', number)!s:.20}"
+            name = _image_name(task, where)
+            found = files.find(name, (file.parent, file.parent / "images"))
+            if found is None:
+                missing[name] = where.rpartition(", ")[2]
+                continue
+            regions = _choose_results(task, where)
+            if regions is None:
+                unlabelled.append(found)
+                continue
+            several += len(task.get("annotations") or ()) > 1
+            shapes, tags, size = _read_results(regions, where)
+            split = find_split_name(found.relative_to(root).parts[:-1])
+            images.append(AnnotatedImage(found, where, tuple(shapes), tuple(tags), size, split))
+        check_missing_images(missing, len(tasks), file, root)
+        skipped += [
+            SkippedImage(name, f"{file.name} names it, but the image does not exist")
+            for name in missing
+        ]
+    named = [*(image.path for image in images), *unlabelled]
+    unlisted, notes = files.unlisted(named, labels[0])
+    skipped += [
+        SkippedImage(each.relative_to(root).as_posix(), "has no annotation in Label Studio", True)
+        for each in unlabelled
+    ]
+    if unlabelled:
+        count = number_of(len(unlabelled), "task has", "tasks have")
+        notes.append(f"{count} no annotation yet: skipped")
+    if several:
+        count = number_of(several, "image has", "images have")
+        notes.append(f"{count} several annotations: the last one, or the ground truth, counts")
+    found_set = AnnotatedImages(
+        root, "label_studio", files, images, notes=notes, skipped=[*skipped, *unlisted]
+    )
+    return dataset_from_annotations(found_set, hints)
+
+
+def _image_name(task: _Task, where: str) -> str:
+    """Return the path of the image of a task: of an upload, a local file or an address.
+
+    Raises:
+        DataError: It has none, or several.
+    """
+    data = task.get("data", task)
+    if not isinstance(data, dict):
+        raise DataError("has data that is not a mapping", where=where)
+    names = [
+        name
+        for value in data.values()
+        if isinstance(value, str) and is_image_name(Path(name := _path_of(value)).name)
+    ]
+    if len(names) != 1 and isinstance(data.get("image"), str):
+        names = [_path_of(data["image"])]
+    if len(names) != 1:
+        raise DataError(
+            f"names {len(names)} images",
+            where=where,
+            remedy="A task must have one image, as data.image",
+        )
+    return names[0]
+
+
+def _path_of(address: str) -> str:
+    try:
+        parts = urlsplit(address.replace("\\", "/"))
+        local = parse_qs(parts.query).get("d", [])
+    except ValueError:
+        return address
+    return local[0] if local else unquote(parts.path or address)
+
+
+def _choose_results(task: _Task, where: str) -> Sequence[Mapping[str, Any]] | None:
+    """Return the results that count; None if the task was not labelled."""
+    if "annotations" not in task and "completions" not in task:
+        return list(_results_of_min(task))
+    annotations = task.get("annotations") or task.get("completions") or []
+    if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
+        raise DataError("has annotations that are not a list of mappings", where=where)
+    done = [one for one in annotations if not one.get("was_cancelled")]
+    chosen = [one for one in done if one.get("ground_truth")] or done[-1:]
+    if not chosen:
+        return None
+    results = chosen[0].get("result") or []
+    if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+        raise DataError("has a result that is not a list of mappings", where=where)
+    return results
+
+
+def _results_of_min(task: _Task) -> Iterator[Mapping[str, Any]]:
+    """Yield the results of a task of JSON-MIN, as JSON has them."""
+    for key, value in task.items():
+        if isinstance(value, list):
+            for region in value:
+                kinds = [name for name in LABEL_KEYS if isinstance(region, dict) and name in region]
+                if kinds:
+                    yield {**region, "type": kinds[0], "value": region}
+        elif isinstance(value, dict) and "choices" in value:
+            yield {"type": "choices", "value": value}
+        elif key in _CHOICE_KEYS and isinstance(value, str):
+            yield {"type": "choices", "value": {"choices": [value]}}
+
+
+def _read_results(results: Sequence[Mapping[str, Any]], where: str) -> _Found:
+    """Return what the results of one annotation say."""
+    shapes: list[LabelledShape] = []
+    tags: list[str] = []
+    sizes: set[tuple[int, int]] = set()
+    labels_by_id = {
+        result.get("id"): _names(result.get("value"), "labels", where)
+        for result in results
+        if result.get("type") == "labels"
+    }
+    for number, result in enumerate(results, 1):
+        at = f"{where}, region {number}"
+        kind = result.get("type")
+        value = result.get("value")
+        if kind == "choices":
+            tags += _names(value, "choices", at)
+            continue
+        if kind == "labels" or kind in _IGNORED_TYPES:
+            continue
+        shape_kind = LABEL_KEYS.get(kind, kind) if isinstance(kind, str) else ""
+        if shape_kind not in KINDS or not isinstance(value, dict):
+            raise DataError(
+                f"is of the type {kind!s:.40}, which is not supported",
+                where=at,
+                remedy="Draw it as a rectangle, an ellipse, a polygon or with the brush",
+            )
+        size = image_size(result, at)
+        sizes.add(size)
+        key = kind if kind in LABEL_KEYS else None
+        names = _names(value, key, at) if key else labels_by_id.get(result.get("id"), [])
+        if len(names) != 1:
+            raise DataError(
+                f"has {len(names)} labels", where=at, remedy="Give each region one label"
+            )
+        shapes.append(LabelledShape(names[0], region_shape(shape_kind, value, size, at), at))
+    if len(sizes) > 1:
+        raise DataError("has regions of images of two sizes", where=where)
+    return shapes, tags, next(iter(sizes), None)
+
+
+def _names(value: Any, key: str, where: str) -> list[str]:
+    names = value.get(key) if isinstance(value, dict) else None
+    if names is None:
+        return []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"has {key} that are not a list of names", where=where)
+    return names

@@ -1,0 +1,169 @@
+"""Pascal VOC's XML files of boxes: `Annotations/a.xml` and `JPEGImages/a.jpg`, or side by side.
+
+The lists in `ImageSets/Main/` (`train.txt`, `val.txt`, `test.txt`) are the split. An image
+without an XML file is good, unless the good images of the set have one. Boxes are corners,
+counted from 1, and both belong to the box.
+
+Source: the VOC2012 development kit, `VOCdevkit/devkit_doc`, section 4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.annotations.annotated_set import (
+    AnnotatedImage,
+    AnnotatedImages,
+    dataset_from_annotations,
+)
+from edgeinspect.learning.datasets.annotations.documents import (
+    child_text,
+    parse_float,
+    parse_whole,
+    read_xml,
+)
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
+from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
+from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.files import contains_images
+from edgeinspect.learning.datasets.image_sets import read_image_sets
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.masks.label_maps import read_class_names
+from edgeinspect.learning.datasets.name_matching import check_missing_images
+from edgeinspect.learning.datasets.vocabulary import find_split_name
+
+NEEDS = "Pascal VOC's XML files (Annotations/*.xml) and their images (JPEGImages/, or beside)"
+RANK = 16
+_FILE_BYTES_MAX = 1 << 24
+_MAX_PEEKED = 64
+_MASK_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassRaw")
+_END = b"</annotation>"
+_OTHER_FORMAT = b"<imagesize>"
+"""LabelMe's XML has the same elements otherwise."""
+
+
+def recognise(path: Path) -> bool:
+    """Return whether a folder has such files, and no masks beside them."""
+    return accepts(path) and not any(contains_images(path / name) for name in _MASK_FOLDERS)
+
+
+def accepts(path: Path) -> bool:
+    """Return whether a folder has such files, also if it has masks too."""
+    return path.is_dir() and any(_is_voc(file) for file in files_below(path, ".xml")[:_MAX_PEEKED])
+
+
+def _is_voc(file: Path) -> bool:
+    ends = read_ends(file)
+    return _END in ends and _OTHER_FORMAT not in ends
+
+
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
+    """Read every XML file below a folder; the images may be in the folder beside it.
+
+    Raises:
+        DataError: A file is malformed, states another size than its image has, or has a box
+            outside of it; or more than a few files have no image.
+    """
+    labels = [file for file in files_below(path, ".xml") if _is_voc(file)]
+    root = path if contains_images(path) or not contains_images(path.parent) else path.parent
+    files = ImageFiles(root, path)
+    splits = read_image_sets(path)
+    images: list[AnnotatedImage] = []
+    missing: dict[str, str] = {}
+    for file in labels:
+        element = read_xml(file, _FILE_BYTES_MAX)
+        name = child_text(element, "filename").replace("\\", "/")
+        found = _find_image(file, name, files)
+        if found is None:
+            missing[name or file.stem] = file.name
+        else:
+            images.append(_read_annotation(file, element, found, splits, root))
+    check_missing_images(missing, len(labels), path, root)
+    known = {image.path for image in images}
+    bare = [each for each in files.drawable_paths if each not in known] if root == path else []
+    empty = sum(not image.shapes for image in images)
+    unlabelled, notes = skip_unlabelled(
+        path, bare, empty, len(bare) + len(images), "XML file", hints
+    )
+    left_out = {one.name for one in unlabelled}
+    images += [
+        AnnotatedImage(each, str(each), split=_split_of(each, each.stem, splits, root))
+        for each in bare
+        if str(each.relative_to(path)) not in left_out
+    ]
+    skipped = [
+        SkippedImage(name, f"{label} names it, but the image does not exist")
+        for name, label in missing.items()
+    ]
+    found_set = AnnotatedImages(
+        root,
+        "voc",
+        files,
+        images,
+        read_class_names(path),
+        notes,
+        [*skipped, *unlabelled],
+    )
+    return dataset_from_annotations(found_set, hints)
+
+
+def _find_image(file: Path, name: str, files: ImageFiles) -> Path | None:
+    """Return the image beside an XML file or in `JPEGImages/`, by its stem or the name in it."""
+    above = file.parent.parent
+    folders = [above / "JPEGImages", file.parent, above / "images", above]
+    stem_name = f"{file.stem}{Path(name).suffix}"
+    for each in (stem_name, Path(name).name):
+        if is_image_name(each) and (found := files.find_exact(each, folders)):
+            return found
+    return files.find_stem(file.with_suffix(""), stem_name)
+
+
+def _split_of(image: Path, stem: str, splits: dict[str, str], root: Path) -> str | None:
+    return splits.get(stem) or find_split_name(image.relative_to(root).parts[:-1])
+
+
+def _read_annotation(
+    file: Path, element: ElementTree.Element, image: Path, splits: dict[str, str], root: Path
+) -> AnnotatedImage:
+    size = element.find("size")
+    stated: tuple[int, int] | None = None
+    if size is not None:
+        stated = (
+            parse_whole(child_text(size, "height"), "height", str(file)),
+            parse_whole(child_text(size, "width"), "width", str(file)),
+        )
+        if min(stated) < 0:
+            raise DataError("states a negative size", where=str(file))
+    return AnnotatedImage(
+        image,
+        str(file),
+        tuple(_read_objects(file, element)),
+        (),
+        stated if stated and min(stated) > 0 else None,
+        _split_of(image, file.stem, splits, root),
+    )
+
+
+def _read_objects(file: Path, element: ElementTree.Element) -> Iterator[LabelledShape]:
+    for number, item in enumerate(element.findall("object"), 1):
+        name = child_text(item, "name")
+        where = f"{file}, object {number} ({name})"
+        box = item.find("bndbox")
+        if not name or box is None:
+            raise DataError("has no name or no bndbox", where=where)
+        left, top, right, bottom = (
+            parse_float(child_text(box, key), key, where)
+            for key in ("xmin", "ymin", "xmax", "ymax")
+        )
+        if right < left or bottom < top:
+            raise DataError(
+                f"has a box from {left:g}, {top:g} to {right:g}, {bottom:g}",
+                where=where,
+                remedy="xmin and ymin must be the smaller ones",
+            )
+        yield LabelledShape(name, Box(max(left - 1, 0.0), max(top - 1, 0.0), right, bottom), where)

@@ -1,0 +1,285 @@
+"""YOLO's text files: a line per object with its class and a box, or the corners of a polygon.
+
+`images/a.jpg` and `labels/a.txt` (also below `train/`, `val/`, or `images/train/`), or `a.txt`
+beside `a.jpg`; names and splits as in `annotations/yolo_files.py`. Coordinates are relative to
+the size of the image. An image without a label file, or with an empty one, is good.
+
+Source: "Object Detection Datasets" and "Instance Segmentation Datasets" in the documentation of
+Ultralytics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeinspect.domain import number_of
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.annotations.annotated_set import (
+    AnnotatedImage,
+    AnnotatedImages,
+    dataset_from_annotations,
+)
+from edgeinspect.learning.datasets.annotations.documents import parse_floats, parse_whole
+from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
+from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
+from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon, Shape
+from edgeinspect.learning.datasets.annotations.yolo_files import (
+    NAME_LISTS,
+    YoloFiles,
+    find_yaml,
+    read_yolo_files,
+)
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.files import files_in
+from edgeinspect.learning.datasets.layouts._unlabelled import check_not_in_class_folders
+from edgeinspect.learning.datasets.name_matching import MAX_MISSING_COUNT, MAX_MISSING_RATIO
+from edgeinspect.learning.datasets.tables import read_table_text
+from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
+
+NEEDS = "YOLO's labels (labels/a.txt for images/a.jpg, or beside it), with data.yaml or obj.names"
+RANK = 18
+_MAX_PEEKED = 64
+_FILE_BYTES_MAX = 1 << 24
+_BOX_VALUES = 4
+_CORNERS_OF_BOX = 4
+_MIN_POLYGON_VALUES = 6
+_BEYOND = 0.01
+"""Relative coordinates may exceed 0 to 1 by this much: they were rounded or clipped."""
+_UNREADABLE_SIZE = (1000, 1000)
+"""Assumed of an image that cannot be read, so that its label is still known."""
+_MAX_NAMES = 3
+
+
+def recognise(path: Path) -> bool:
+    """Return whether this is a data.yaml, or a folder with one, or with labels of YOLO."""
+    if path.is_file():
+        return path.suffix.lower() in (".yaml", ".yml") and find_yaml(path.parent) is not None
+    if find_yaml(path) or (path / "obj.names").is_file() or (path / "obj.data").is_file():
+        return True
+    texts = [file for file in files_below(path, ".txt") if file.name not in NAME_LISTS]
+    return any(_is_label(file) for file in texts[:_MAX_PEEKED])
+
+
+def _is_label(file: Path) -> bool:
+    """Return whether a file has lines of YOLO and is where labels are."""
+    lines = [line.split() for line in read_ends(file).splitlines()[:4] if line.strip()]
+    try:
+        is_text = bool(lines) and all(
+            len(line) > _BOX_VALUES
+            and int(line[0][:8]) >= 0
+            and all(0 <= float(word[:32]) <= 1 for word in line[1:5])
+            for line in lines
+        )
+    except ValueError:
+        return False
+    if not is_text:
+        return False
+    if "labels" in (part.lower() for part in file.parts[-4:-1]):
+        return True
+    return any(
+        each.stem == file.stem and is_image_name(each.name) for each in files_in(file.parent)
+    )
+
+
+def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
+    """Read the images that the set lists, or all of them, with their labels.
+
+    Raises:
+        DataError: A line is malformed, has an unknown class or coordinates outside of 0 to 1;
+            or more than a few labels have no image.
+    """
+    root = path if path.is_dir() else path.parent
+    yaml = path if path.is_file() else find_yaml(root)
+    files = ImageFiles(root, yaml or root)
+    declared = read_yolo_files(root, yaml, files)
+    splits: Mapping[Path, str | None] = declared.splits or {
+        image: _split_of(image, root) for image in files.drawable_paths
+    }
+    labels = {image: _label_of(image, root) for image in splits}
+    images, used_ids = [], set[int]()
+    for image, split in splits.items():
+        label = labels[image]
+        size = files.size_of(image) or _UNREADABLE_SIZE
+        shapes = [] if label is None else list(_read_label(label, size, declared))
+        used_ids |= {class_id for class_id, _shape in shapes}
+        images.append(
+            AnnotatedImage(
+                image,
+                str(label or image),
+                tuple(shape for _class_id, shape in shapes),
+                split=split,
+            )
+        )
+    names = dict(declared.names) or {
+        index: _unnamed(index) for index in range(max(used_ids, default=-1) + 1)
+    }
+    skipped = _skip_orphans(root, [label for label in labels.values() if label is not None])
+    skipped += [
+        SkippedImage(name, f"{line} names it, but the image does not exist")
+        for name, line in declared.missing.items()
+    ]
+    notes = [*declared.notes, *_label_notes(root, labels, images, hints)]
+    if declared.splits:
+        unlisted, more = files.unlisted(splits, yaml or root / "train.txt")
+        skipped, notes = skipped + unlisted, notes + more
+    images, more = _with_corner_boxes(images)
+    found = AnnotatedImages(
+        root,
+        "yolo",
+        files,
+        images,
+        tuple(names[index] for index in sorted(names)),
+        [*notes, *more],
+        skipped,
+    )
+    return dataset_from_annotations(found, hints)
+
+
+def _unnamed(index: int) -> str:
+    return f"class_{index}"
+
+
+def _split_of(image: Path, root: Path) -> str | None:
+    """Return the split of an image by its folders: `images/train/`, `obj_train_data/`."""
+    parts = image.relative_to(root).parts[:-1]
+    split = find_split_name(parts)
+    if split is None:
+        split = find_split_name(word for part in parts for word in split_words(part))
+    return split
+
+
+def _label_of(image: Path, root: Path) -> Path | None:
+    """Return the label file of an image: in `labels/` for `images/`, or beside it."""
+    parts = list(image.relative_to(root).parts)
+    for at in range(len(parts) - 2, -1, -1):
+        if parts[at].lower() in ("images", "image", "jpegimages"):
+            for name in ("labels", "label", "Labels"):
+                twin = root.joinpath(*parts[:at], name, *parts[at + 1 :]).with_suffix(".txt")
+                if twin.is_file():
+                    return twin
+    beside = image.with_suffix(".txt")
+    if beside.is_file():
+        return beside
+    inner = root.joinpath("labels", *parts).with_suffix(".txt")
+    return inner if inner.is_file() else None
+
+
+def _read_label(
+    path: Path, size: tuple[int, int], declared: YoloFiles
+) -> Iterator[tuple[int, LabelledShape]]:
+    """Yield the class id and the shape of each line."""
+    for line, text in enumerate(read_table_text(path, _FILE_BYTES_MAX).splitlines(), 1):
+        words = text.split()
+        if not words:
+            continue
+        where = f"{path}:{line}"
+        class_id = parse_whole(words[0], "class", where)
+        if class_id < 0 or (declared.names and class_id not in declared.names):
+            raise DataError(
+                f"has class {class_id}, which {Path(declared.source).name or 'YOLO'} does not have",
+                where=where,
+                remedy=f"It has the classes {', '.join(map(str, sorted(declared.names)[:20]))}",
+            )
+        values = parse_floats(words[1:], "coordinate", where)
+        if declared.has_keypoints:
+            values = values[:_BOX_VALUES]
+        name = declared.names.get(class_id, _unnamed(class_id))
+        yield class_id, LabelledShape(name, _read_shape(values, size, where), where)
+
+
+def _read_shape(values: Sequence[float], size: tuple[int, int], where: str) -> Shape:
+    height, width = size
+    if any(not -_BEYOND <= value <= 1 + _BEYOND for value in values):
+        raise DataError(
+            "has a coordinate that is not between 0 and 1",
+            where=where,
+            remedy="YOLO's coordinates are relative to the width and height of the image",
+        )
+    if len(values) == _BOX_VALUES:
+        x, y, across, down = values
+        if across < 0 or down < 0:
+            raise DataError("has a box of negative size", where=where)
+        clipped = np.clip(((x - across / 2, y - down / 2), (x + across / 2, y + down / 2)), 0, 1)
+        return Box(*map(float, (clipped * (width, height)).ravel()))
+    if len(values) < _MIN_POLYGON_VALUES or len(values) % 2:
+        raise DataError(
+            f"has {len(values)} numbers behind the class; a box has 4, a polygon 6, 8, 10 …",
+            where=where,
+            remedy="Is the last one a confidence? Labels have none" if len(values) == 5 else "",
+        )
+    return Polygon((np.clip(np.asarray(values).reshape(-1, 2), 0, 1) * (width, height),))
+
+
+def _with_corner_boxes(images: list[AnnotatedImage]) -> tuple[list[AnnotatedImage], list[str]]:
+    """Return the images with polygons as rotated boxes if each of them has four corners."""
+    polygons = [
+        one.shape for image in images for one in image.shapes if isinstance(one.shape, Polygon)
+    ]
+    if not polygons or any(len(one.rings[0]) != _CORNERS_OF_BOX for one in polygons):
+        return images, []
+
+    def as_box(one: LabelledShape) -> LabelledShape:
+        shape = one.shape
+        return (
+            replace(one, shape=replace(shape, is_box=True)) if isinstance(shape, Polygon) else one
+        )
+
+    boxed = [replace(image, shapes=tuple(map(as_box, image.shapes))) for image in images]
+    return boxed, ["each polygon has four corners, so they are taken as rotated boxes"]
+
+
+def _skip_orphans(root: Path, used: Sequence[Path]) -> list[SkippedImage]:
+    """Return label files without an image.
+
+    Raises:
+        DataError: They are more than a few.
+    """
+    known = set(used)
+    folders = {label.parent for label in used}
+    orphans = [
+        file
+        for file in files_below(root, ".txt", depth=4)
+        if file not in known and file.parent in folders and _is_label(file)
+    ]
+    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * (len(orphans) + len(used))):
+        some = ", ".join(str(file.relative_to(root)) for file in orphans[:_MAX_NAMES])
+        raise DataError(
+            f"{len(orphans)} of {len(orphans) + len(used)} label files have no image: {some}, …",
+            where=str(root),
+            remedy="Add the images, or name them like their labels",
+        )
+    return [
+        SkippedImage(str(file.relative_to(root)), "is a label file without an image")
+        for file in orphans
+    ]
+
+
+def _label_notes(
+    root: Path,
+    labels: Mapping[Path, Path | None],
+    images: Sequence[AnnotatedImage],
+    hints: LayoutHints,
+) -> list[str]:
+    bare = [image for image, label in labels.items() if label is None]
+    if labels and len(bare) == len(labels):
+        raise DataError(
+            "no image has a label file",
+            where=str(root),
+            remedy="The label of images/a.jpg is labels/a.txt, or a.txt beside it",
+        )
+    check_not_in_class_folders(root, bare, "no label file", hints)
+    notes = []
+    if bare:
+        some = ", ".join(str(image.relative_to(root)) for image in bare[:_MAX_NAMES])
+        count = f"{len(bare)} of {len(labels)}"
+        notes.append(f"{count} images have no label file: taken as good ({some})")
+    empty = sum(not image.shapes and labels[image.path] is not None for image in images)
+    if empty:
+        count = number_of(empty, "label file is", "label files are")
+        notes.append(f"{count} empty: these images are good")
+    return notes

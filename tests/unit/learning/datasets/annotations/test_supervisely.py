@@ -1,0 +1,105 @@
+"""Supervisely's projects."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets import open_dataset
+
+META = {"classes": [{"title": "pit", "shape": "bitmap"}, {"title": "scar", "shape": "polygon"}]}
+
+
+def project(make: Any, *objects: dict[str, Any], **more: Any) -> None:
+    make.text("meta.json", json.dumps(META))
+    for index, each in enumerate(objects):
+        make.write(f"ds/img/p{index}.png")
+        content = {
+            "description": "",
+            "tags": [{"name": "Train"}] if index % 2 else [],
+            "size": {"height": 40, "width": 64},
+            "objects": [each] if each else [],
+            **more,
+        }
+        make.text(f"ds/ann/p{index}.png.json", json.dumps(content))
+
+
+def bitmap(mask: np.ndarray, left: int, top: int) -> dict[str, Any]:
+    alpha = np.dstack([np.zeros_like(mask)] * 3 + [mask])
+    data = zlib.compress(cv2.imencode(".png", alpha)[1].tobytes())
+    return {
+        "classTitle": "pit",
+        "geometryType": "bitmap",
+        "bitmap": {"data": base64.b64encode(data).decode(), "origin": [left, top]},
+    }
+
+
+def shape(kind: str, exterior: Any, interior: Any = (), title: str = "pit") -> dict[str, Any]:
+    points = {"exterior": exterior, "interior": list(interior)}
+    return {"classTitle": title, "geometryType": kind, "points": points}
+
+
+def test_bitmaps_and_polygons_give_the_mask(make: Any) -> None:
+    ring = [[4, 8], [4, 19], [11, 19], [11, 8]]
+    corner = (np.random.default_rng(0).random((9, 7)) < 0.5).astype(np.uint8) * 255
+    project(make, shape("polygon", ring), bitmap(corner, 5, 30), {})
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes) == ("supervisely", ("pit", "scar"))
+    assert (data.samples[0].read_mask(40, 64) == make.mask(1)).all()
+    assert (data.samples[1].read_mask(40, 64)[30:39, 5:12] == corner // 255).all()
+    assert [sample.split for sample in data.samples] == [None, "train", None]
+    assert not data.samples[2].is_defective
+
+
+def test_holes_boxes_lines_and_points(make: Any) -> None:
+    ring = [[4, 8], [4, 28], [24, 28], [24, 8]]
+    hole = [[10, 14], [10, 22], [18, 22], [18, 14]]
+    project(
+        make,
+        shape("polygon", ring, [hole]),
+        shape("rectangle", [[4, 8], [7, 9]]),
+        shape("line", [[10, 20], [50, 20]]),
+        shape("point", [[30, 20]]),
+    )
+    drawn = [s.read_mask(40, 64).sum() for s in open_dataset(make.root, draws_boxes=True).samples]
+    assert drawn[0] == 21 * 21 - 7 * 7
+    assert drawn[1] == 8
+    assert drawn[2] == 400
+    assert abs(drawn[3] - np.pi * 25) < 6
+
+
+@pytest.mark.parametrize(
+    ("each", "message"),
+    [
+        (shape("polygon", [[1, 1], [2, 2]]), "polygon of 2 points, which is not supported"),
+        (shape("cuboid", [[1, 1]]), "is a cuboid"),
+        (shape("polygon", [[1, 1], [2, 2], [3, 1]], title="rust"), "class 'rust', which meta.json"),
+        (shape("polygon", [[1, 1], [2], [3, 1]]), "not \\[x, y\\]"),
+        (shape("polygon", [[1, 1], [2, 2], [99, 1]]), "outside of its image"),
+        (
+            {**bitmap(np.eye(3, dtype=np.uint8), 1, 1), "bitmap": {"data": "!", "origin": [1, 1]}},
+            "base64",
+        ),
+        (
+            {**bitmap(np.eye(3, dtype=np.uint8), 1, 1), "bitmap": {"data": "", "origin": [1]}},
+            "origin",
+        ),
+    ],
+)
+def test_faults_are_named_with_the_object(make: Any, each: Any, message: str) -> None:
+    project(make, each)
+    with pytest.raises(DataError, match=rf"p0\.png\.json, object 1.*{message}"):
+        open_dataset(make.root)
+
+
+def test_another_size_is_refused(make: Any) -> None:
+    project(make, {}, size={"height": 400, "width": 640})
+    with pytest.raises(DataError, match="states an image of 400 x 640 px"):
+        open_dataset(make.root)

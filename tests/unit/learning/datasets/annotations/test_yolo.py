@@ -1,0 +1,205 @@
+"""YOLO sets of Ultralytics, Roboflow, CVAT (Darknet) and Label Studio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets import open_dataset
+
+BOX = "1 0.5 0.5 0.25 0.125"
+
+
+def tree(make: Any, *splits: str, images: str = "images/{}", labels: str = "labels/{}") -> None:
+    """Two images per split: one of class 1, one good with an empty file."""
+    for split in splits or ("train", "val"):
+        for index, text in enumerate((BOX, "")):
+            make.write(f"{images.format(split)}/{split}{index}.png")
+            make.text(f"{labels.format(split)}/{split}{index}.txt", text)
+
+
+def check(data: Any, *splits: str | None) -> None:
+    assert (data.layout, data.classes, data.has_masks) == ("yolo", ("pit", "scar"), False)
+    assert [sample.split for sample in data.samples] == [s for s in splits for _ in range(2)]
+    assert [sample.class_ids for sample in data.samples] == [(2,), ()] * len(splits)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("train: images/train", "val: images/val", "names: {0: pit, 1: scar}"),
+        ("path: .", "train: images/train", "val: [images/val]", "names:", "  0: pit", "  1: scar"),
+        ("path: ../datasets/set", "train: images/train", "val: images/val", "names: [pit, scar]"),
+        ("train: ../images/train", "val: ../images/val", "nc: 2", "names: ['pit', 'scar']"),
+        (r"train: C:\x\images\train", "val: /y/images/val", "names:", "- pit", "- scar"),
+        ("train: train.txt", "val: val.txt", "names: [pit, scar]"),
+        ("train: images/train", "val: images/val", "test: images/val", "names: [pit, scar]"),
+    ],
+)
+def test_data_yaml(make: Any, lines: tuple[str, ...]) -> None:
+    tree(make)
+    if "train.txt" in lines[0]:
+        make.text("train.txt", "./images/train/train0.png", "images/train/train1.png")
+        make.text("val.txt", "/home/me/set/images/val/val0.png", "images/val/val1.png")
+    make.text("data.yaml", *lines)
+    data = open_dataset(make.root)
+    check(data, "train", "val")
+    assert open_dataset(make.root / "data.yaml").samples == data.samples
+    assert any("2 label files are empty: these images are good" in note for note in data.notes)
+
+
+def test_roboflow(make: Any) -> None:
+    tree(make, "train", "valid", images="{}/images", labels="{}/labels")
+    make.text(
+        "data.yaml", "train: ../train/images", "val: ../valid/images", "names: ['pit', 'scar']"
+    )
+    check(open_dataset(make.root), "train", "val")
+
+
+def test_darknet_of_cvat(make: Any) -> None:
+    tree(make, "Train", "Validation", images="obj_{}_data", labels="obj_{}_data")
+    make.text("obj.data", "classes = 2", "train = data/Train.txt", "names = data/obj.names")
+    make.text("obj.names", "pit", "scar")
+    make.text("Train.txt", *(f"data/obj_Train_data/Train{i}.png" for i in range(2)))
+    make.text("Validation.txt", *(f"data/obj_Validation_data/Validation{i}.png" for i in range(2)))
+    check(open_dataset(make.root), "train", "val")
+
+
+def test_a_single_list_is_no_split(make: Any) -> None:
+    tree(make, "train", images="obj_{}_data", labels="obj_{}_data")
+    make.text("obj.names", "pit", "scar")
+    make.text("train.txt", *(f"data/obj_train_data/train{i}.png" for i in range(2)))
+    check(open_dataset(make.root), None)
+
+
+def test_label_studio(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    make.text("classes.txt", "pit", "scar")
+    make.text("notes.json", "{}")
+    check(open_dataset(make.root), None)
+
+
+def test_labels_without_names(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    assert open_dataset(make.root).classes == ("class_0", "class_1")
+
+
+def test_polygons_give_the_mask(make: Any) -> None:
+    mask = make.mask(1, 0, 1) > 0
+    found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    lines = [
+        "0 " + " ".join(f"{value:.6f}" for value in (contour[:, 0] / (64, 40)).ravel())
+        for contour in found
+    ]
+    make.write("images/p0.png")
+    make.text("labels/p0.txt", *lines)
+    make.write("images/p1.png")
+    make.text("data.yaml", "train: images", "names: [pit]")
+    data = open_dataset(make.root)
+    assert data.has_masks
+    assert (data.samples[0].read_mask(40, 64) == mask).all()
+    assert any("1 of 2 images have no label file" in note for note in data.notes)
+
+
+def test_polygons_of_four_corners_are_rotated_boxes(make: Any) -> None:
+    make.write("images/p0.png")
+    make.text("labels/p0.txt", "0 0.5 0.1 0.9 0.5 0.5 0.9 0.1 0.5")
+    make.text("data.yaml", "train: images", "names: [pit]")
+    data = open_dataset(make.root)
+    assert not data.has_masks
+    assert any("taken as rotated boxes" in note for note in data.notes)
+    filled = open_dataset(make.root, draws_boxes=True).samples[0].read_mask(40, 64)
+    assert abs(filled.sum() - 0.5 * 0.8 * 40 * 0.8 * 64) < 30
+
+
+def test_a_good_class_is_no_defect(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    make.text("data.yaml", "train: images", "names: [pit, ok_part]")
+    data = open_dataset(make.root)
+    assert data.classes == ("pit",)
+    assert not any(sample.is_defective for sample in data.samples)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("5 0.5 0.5 0.1 0.1", r"train0\.txt:1: has class 5.*classes 0, 1"),
+        ("-1 0.5 0.5 0.1 0.1", "has class -1"),
+        ("0.5 0.5 0.5 0.1 0.1", "not a whole number"),
+        ("x 0.5 0.5 0.1 0.1", "class is 'x', not a number"),
+        ("1 nan 0.5 0.1 0.1", "coordinate is 'nan', not a number"),
+        ("1 320 200 50 50", "not between 0 and 1.*relative"),
+        ("1 0.5 0.5 -0.1 0.1", "not between 0 and 1"),
+        ("1 0.5 0.5 -0.005 0.1", "box of negative size"),
+        ("1 0.5 0.5 0.1", "3 numbers behind the class"),
+        ("1 0.5 0.5 0.1 0.1 0.93", "5 numbers behind the class.*confidence"),
+        ("1 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "7 numbers behind the class"),
+    ],
+)
+def test_faults_are_named_with_the_line(make: Any, line: str, message: str) -> None:
+    tree(make)
+    make.text("data.yaml", "train: images/train", "val: images/val", "names: [pit, scar]")
+    make.text("labels/train/train0.txt", line)
+    with pytest.raises(DataError, match=message):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("train: images/train", "names: 5"), "neither a list nor a mapping"),
+        (("train: images/train", "names: {a: b}"), "neither a list nor a mapping"),
+        (("train: images/train", "names: [pit, pit]"), "class 1 is 'pit', twice"),
+        (("train: images/nowhere", "names: [pit, scar]"), "'images/nowhere', which is not in"),
+        (("train: ../../..", "names: [pit, scar]"), "which is not in the data set"),
+        (("train: {a: 1}", "names: [pit, scar]"), "train is not a path"),
+        (("names: [pit", "train: x"), r"data\.yaml:\d: is not YAML"),
+        (("names: " + "[" * 5000, "train: x"), "is not YAML"),
+        (("train: list.txt", "names: [pit, scar]"), "3 of the 3 images that it names"),
+    ],
+)
+def test_faults_of_data_yaml(make: Any, lines: tuple[str, ...], message: str) -> None:
+    tree(make)
+    make.text("list.txt", "a.png", "b.png", "c.png")
+    make.text("data.yaml", *lines)
+    with pytest.raises(DataError, match=message):
+        open_dataset(make.root)
+
+
+def test_labels_without_images_are_refused(make: Any) -> None:
+    tree(make)
+    for index in range(3):
+        make.text(f"labels/train/gone{index}.txt", BOX)
+    with pytest.raises(DataError, match="3 of 7 label files have no image: labels/train/gone0"):
+        open_dataset(make.root)
+
+
+def test_images_without_any_label_are_refused(make: Any) -> None:
+    make.write("images/a.png")
+    make.text("data.yaml", "train: images", "names: [pit]")
+    with pytest.raises(DataError, match="no image has a label file"):
+        open_dataset(make.root)
+
+
+def test_key_points_are_ignored(make: Any) -> None:
+    tree(make)
+    make.text(
+        "data.yaml",
+        "train: images/train",
+        "val: images/val",
+        "kpt_shape: [1, 3]",
+        "names: [pit, scar]",
+    )
+    make.text("labels/train/train0.txt", BOX + " 0.5 0.5 2")
+    check(open_dataset(make.root), "train", "val")
+
+
+def test_an_unreadable_image_keeps_its_label(make: Any) -> None:
+    tree(make)
+    make.text("data.yaml", "train: images/train", "val: images/val", "names: [pit, scar]")
+    (make.root / "images/train/train0.png").write_bytes(b"broken")
+    check(open_dataset(make.root), "train", "val")
