@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from edgeinspect.errors import UsageError
+from edgeinspect.learning.datasets import GroupRule
 from edgeinspect.learning.train.augment import AugmentSettings
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.system import DecodeError, decode_json
@@ -40,6 +41,8 @@ class TrainingConfig:
     seed: int = 1
     threads: int = 2
     split_file: Path | None = None
+    groups: GroupRule = field(default_factory=GroupRule)
+    """Images that stay in one split, if the training makes the split."""
     resume: bool = False
     rotation_invariant: bool = False
     """Labels stay true when an image is rotated by 90°: the part has no direction."""

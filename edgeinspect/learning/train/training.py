@@ -30,6 +30,7 @@ from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
     common_size,
+    group_samples,
     has_class,
     infer_channels,
     load_arrays,
@@ -115,7 +116,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
     if config.split_file is not None:
         data = read_split(config.split_file, data)
     else:
-        data = split_dataset(data, config.seed)
+        data = split_dataset(group_samples(data, config.groups), config.seed)
     size = config.size or common_size(data)
     channels = config.channels or infer_channels(data)
     images = {

@@ -13,7 +13,8 @@ from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.imaging.blobs import find_blobs
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.split import split_dataset, write_split
+from edgeinspect.learning.datasets.split import split_dataset
+from edgeinspect.learning.datasets.split_file import write_split
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, evaluate
 from edgeinspect.learning.evaluate.image_source import class_id_table, with_model_classes
 from edgeinspect.learning.evaluate.metrics.frame_results import (
