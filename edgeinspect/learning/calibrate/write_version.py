@@ -15,6 +15,7 @@ from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.checkpoint import write_file
 from edgeinspect.learning.calibrate.frame_statistics import deciles
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
+from edgeinspect.learning.evaluate import inherited_files
 from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
 from edgeinspect.learning.onnx_graphs.new_version import MODEL_FILE, add_candidate, build_date
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
@@ -32,7 +33,12 @@ def write_version(result: CalibrationResult, store: ModelStore) -> Path:
     """
     data = serialize_model(result.graph)
     versions = store.model_versions(result.config.parent.id.name)
-    return add_candidate(versions, data, lambda number: make_manifest(result, number, data))
+    return add_candidate(
+        versions,
+        data,
+        lambda number: make_manifest(result, number, data),
+        inherited_files(result.config.parent),
+    )
 
 
 def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
@@ -111,6 +117,7 @@ def _comparison_section(result: CalibrationResult) -> dict[str, Any]:
             for check in acceptance.checks
         },
         "verdicts_that_agree": round(acceptance.comparison.agreement_ratio, 6),
+        "training_images": result.training_images,
     }
 
 
@@ -152,6 +159,7 @@ def to_document(result: CalibrationResult) -> dict[str, Any]:
         "auc": None if acceptance.comparison.auc is None else asdict(acceptance.comparison.auc),
         "pixel_agreement_ratio": acceptance.comparison.pixel_agreement_ratio,
         "largest_prob_difference": acceptance.comparison.largest_prob_difference,
+        "training_images": result.training_images,
         "recall_by_area": [
             None if each is None else asdict(each) for each in acceptance.recall_by_size
         ],

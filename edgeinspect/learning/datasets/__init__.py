@@ -25,6 +25,7 @@ from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
 from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.findings import DatasetFinding, check_dataset
 from edgeinspect.learning.datasets.groups import (
+    OWN_GROUPS,
     GroupRule,
     GroupSummary,
     group_samples,
@@ -79,6 +80,7 @@ __all__ = [
     "scan_dataset",
     "write_contact_sheet",
     # groups
+    "OWN_GROUPS",
     "GroupRule",
     "GroupSummary",
     "group_samples",

@@ -34,6 +34,10 @@ class GroupRule:
         return bool(self.pattern) or self.by_folder or self.gap_minutes is not None
 
 
+OWN_GROUPS = GroupRule()
+"""The groups of the set itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupSummary:
     """The groups of a set, for people."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from edgeinspect.errors import OutputError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelVersions
@@ -25,7 +26,10 @@ def build_date() -> str:
 
 
 def add_candidate(
-    versions: ModelVersions, graph: bytes, make_manifest: Callable[[int], str]
+    versions: ModelVersions,
+    graph: bytes,
+    make_manifest: Callable[[int], str],
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Add a version after the highest one, as a candidate; the live version stays live.
 
@@ -35,6 +39,7 @@ def add_candidate(
         versions: The model's versions.
         graph: The serialised graph.
         make_manifest: Returns the manifest's text for the version number.
+        files: Other files of the version, by name.
 
     Raises:
         OutputError: The store cannot be written.
@@ -48,7 +53,8 @@ def add_candidate(
         versions.folder.mkdir(parents=True, exist_ok=True)
         versions.pin_live()
         temporary.mkdir(mode=0o755)
-        for name, data in ((MODEL_FILE, graph), (MANIFEST_FILE, manifest.encode())):
+        contents = {**files, MODEL_FILE: graph, MANIFEST_FILE: manifest.encode()}
+        for name, data in contents.items():
             with (temporary / name).open("wb") as file:
                 os.fchmod(file.fileno(), 0o644)
                 file.write(data)

@@ -1,10 +1,10 @@
 """One training from a data set to an exported, measured model in a run folder.
 
 RUN/run.json         recipe, data and versions: a run resumes only with the same
-RUN/split.json       the split of each image
+RUN/split.json       the split of each image, its group, and a digest of its file
 RUN/checkpoint.pt    everything a killed training needs to resume
 RUN/curve.csv        loss and validation score by step; curve.svg plots it
-RUN/<name>/1/        the exported model, for a store
+RUN/<name>/1/        the exported model, for a store; with a copy of split.json
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
     common_size,
+    file_digests,
     group_samples,
     has_class,
     infer_channels,
@@ -39,6 +40,7 @@ from edgeinspect.learning.datasets import (
     split_dataset,
     write_split,
 )
+from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
 from edgeinspect.learning.train import architectures, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
 from edgeinspect.learning.train.fit import fit
@@ -53,7 +55,7 @@ from edgeinspect.learning.train.write_version import (
     export_gate,
     export_segmenter,
 )
-from edgeinspect.system import sha256_of
+from edgeinspect.system import TEXT_BYTES_MAX, read_regular, sha256_of
 
 _MORE_IMAGES_REMEDY = (
     "Give more images, or a split of your own with --split-file (see: edgeinspect data split)"
@@ -205,7 +207,13 @@ def _fit_network(
     state = None
     if distributed.rank() == 0:
         state = folder.start_or_resume(_run_identity(config, prepared), resume=config.resume)
-        write_split(config.out / "split.json", prepared.data, config.seed, replaces=True)
+        write_split(
+            config.out / SPLIT_FILE_NAME,
+            prepared.data,
+            config.seed,
+            replaces=True,
+            digests=file_digests(prepared.data),
+        )
     if distributed.process_count() > 1:
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():
@@ -244,7 +252,8 @@ def _export_and_measure(
     is_gate = config.kind == "gate"
     classes = ("defect",) if is_gate else prepared.data.classes
     samples = images[VAL].images[:4]
-    writer = VersionWriter(average, config.name, config.out, classes, run, samples)
+    split = read_regular(config.out / SPLIT_FILE_NAME, TEXT_BYTES_MAX)
+    writer = VersionWriter(average, config.name, config.out, classes, run, samples, split=split)
     if is_gate:
         return export_gate(writer, images[VAL], images.get(TEST), on_progress)
     return export_segmenter(writer, images.get(TEST), on_progress)

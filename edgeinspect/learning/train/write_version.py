@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from torch import nn
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate import (
     MIN_AREA_PX,
+    SPLIT_FILE_NAME,
     choose_gate_thresholds,
     classifier_scores,
     segmentation_scores,
 )
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.onnx_graphs.session import run_graph
+from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.export import export_graph
 from edgeinspect.learning.train.networks import count_parameters
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -45,6 +48,8 @@ class VersionWriter:
     samples: NDArray[np.uint8]
     """Images to check the export with."""
     version: int = 1
+    split: bytes = b""
+    """The split file of the training: every later command knows its images by it."""
 
     def write(
         self, thresholds: Mapping[str, Any] | None = None, accuracy: Mapping[str, Any] | None = None
@@ -56,11 +61,17 @@ class VersionWriter:
             classes=self.classes,
             run=str(self.run["run"]),
             thresholds=thresholds or {},
-            training=self.run,
+            training={**self.run, **self._split_digest()},
             accuracy=accuracy or {},
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         )
-        return export_graph(self.net, card, self.root, self.samples)
+        folder = export_graph(self.net, card, self.root, self.samples)
+        if self.split:
+            write_file(folder / SPLIT_FILE_NAME, self.split)
+        return folder
+
+    def _split_digest(self) -> dict[str, str]:
+        return {"split_sha256": hashlib.sha256(self.split).hexdigest()} if self.split else {}
 
 
 def export_gate(
