@@ -38,6 +38,11 @@ FILE_OF_SPLITS = click.option(
     type=SPLIT_FILE,
     help="File that assigns images to splits; a training run's own by default.",
 )
+ON_TRAINING_IMAGES = click.option(
+    "--on-training-images",
+    is_flag=True,
+    help="Allow images that the model was trained on; the result says so.",
+)
 GATE = click.option("--gate", metavar="MODEL", type=MODEL, help="Gate in front of a segmenter.")
 BACKEND = click.option(
     "--backend", metavar="NAME", help="ort (default), ov or trt; with --line the line's own."

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from edgeinspect.cli._command import Command, Option
-from edgeinspect.cli._evaluation_options import FILE_OF_SPLITS
+from edgeinspect.cli._evaluation_options import FILE_OF_SPLITS, ON_TRAINING_IMAGES
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import NEW_STORE, SEED
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
@@ -77,6 +77,7 @@ _MAX_SHOWN = 8
     "Without them FP32 and INT8 must agree on held-out frames.",
 )
 @FILE_OF_SPLITS
+@ON_TRAINING_IMAGES
 @click.option(
     "--gate", metavar="MODEL", type=MODEL, help="Gate whose score groups a segmenter's frames."
 )
@@ -169,6 +170,7 @@ def calibrate(
     images: str,
     labels: str | None,
     split_file: Path | None,
+    on_training_images: bool,
     gate: str | None,
     method: str,
     count: int,
@@ -201,7 +203,7 @@ def calibrate(
         write_version,
     )
     from edgeinspect.learning.calibrate import calibrate as run
-    from edgeinspect.learning.evaluate import find_training_split, resolve_model
+    from edgeinspect.learning.evaluate import resolve_model
     from edgeinspect.storage.model_store import ModelStore
 
     if backend not in ("", "ov", "ort"):
@@ -219,7 +221,7 @@ def calibrate(
         images,
         labels,
         split_file=split_file,
-        training_split=find_training_split(model),
+        on_training_images=on_training_images,
         scoring_gate=gate_spec,
         method=method,
         seed=seed,
@@ -318,6 +320,8 @@ def _print_warnings(result: CalibrationResult) -> None:
     """Print on stderr which images are skipped, and how the sample differs."""
     for line in skipped_image_lines(_skipped_images(result), "edgeinspect data inspect"):
         echo(line, err=True)
+    for note in result.notes:
+        echo(f"note: {note}", err=True)
     if result.frames.note:
         echo(f"the frames are read as images of {result.frames.note}", err=True)
     for warning in result.drift:

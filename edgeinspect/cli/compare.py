@@ -9,6 +9,7 @@ import click
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._group_options import GROUPS, group_rule
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, STORE
 from edgeinspect.cli._paths import MODEL
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 @_evaluation_options.DATA
 @_evaluation_options.SPLIT
 @_evaluation_options.FILE_OF_SPLITS
+@_evaluation_options.ON_TRAINING_IMAGES
+@GROUPS
 @_evaluation_options.GATE
 @click.option("--gate-b", metavar="MODEL", type=MODEL, help="Gate of MODEL_B, if it differs.")
 @_evaluation_options.line_option("Use a line's thresholds for both models.")
@@ -69,6 +72,10 @@ def compare(
     data: str,
     split: str,
     split_file: Path | None,
+    on_training_images: bool,
+    group_pattern: str | None,
+    group_folder: bool,
+    group_gap: float | None,
     gate: str | None,
     gate_b: str | None,
     config: Path | None,
@@ -93,9 +100,9 @@ def compare(
         ComparisonDocument,
         DifferenceImages,
         comparison,
-        find_training_split,
         open_image_source,
         render_comparison,
+        training_knowledge,
     )
 
     first = _evaluation_options.load_inspector(a, gate, config, backend, store)
@@ -111,7 +118,9 @@ def compare(
                 first.spec,
                 split=split,
                 split_file=split_file,
-                training_split=find_training_split(a),
+                training=training_knowledge((*first.specs, *second.specs)),
+                on_training_images=on_training_images,
+                groups=group_rule(group_pattern, group_folder, group_gap),
                 classes=first.classes,
                 good_classes=good_classes,
                 draws_boxes=draws_boxes,
@@ -146,7 +155,9 @@ def compare(
             notes=notes,
         )
         _evaluation_options.write_text(report, page)
-    document = ComparisonDocument.from_comparison(paired, source.where, notes)
+    document = ComparisonDocument.from_comparison(
+        paired, source.where, notes, source.training_images
+    )
     print_result(document, as_json, _print_comparison, path=json_path)
 
 
@@ -176,6 +187,8 @@ def _print_comparison(paired: ComparisonDocument) -> None:
         )
     if len(table):
         print_table(table)
+    if paired.groups is not None:
+        print_text(f"intervals over {paired.groups} groups of images")
     if paired.pixel_agreement_ratio is not None:
         print_text(f"same class on {100 * paired.pixel_agreement_ratio:.4f} % of the pixels")
     if paired.largest_prob_difference is not None:

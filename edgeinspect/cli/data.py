@@ -12,6 +12,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._data_convert import convert
 from edgeinspect.cli._data_example import example
+from edgeinspect.cli._group_options import GROUPS, group_result, group_rule, print_groups
 from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FILE, SPLIT_FILE
@@ -158,6 +159,10 @@ def inspect(
             "edgeinspect data split castings --out split.json --shares 0.8 0.1 0.1 "
             "--group-duplicates",
         ),
+        (
+            "Keep the images of one coil in one split",
+            "edgeinspect data split castings --out split.json --group-pattern 'coil_(\\d+)_'",
+        ),
     ],
 )
 @_dataset_options
@@ -181,6 +186,7 @@ def inspect(
 @click.option(
     "--group-duplicates", is_flag=True, help="Keep duplicates and near duplicates in one split."
 )
+@GROUPS
 @QUIET
 @json_option("edgeinspect.cli._results.learning:DatasetSplit")
 def split_(
@@ -193,27 +199,49 @@ def split_(
     shares: tuple[float, float, float],
     resplit: bool,
     group_duplicates: bool,
+    group_pattern: str | None,
+    group_folder: bool,
+    group_gap: float | None,
     as_json: bool,
 ) -> None:
     """Split DATASET into train, val and test, and write it to a file.
 
-    Splits by group, balanced by class, reproducibly for a seed. A split that the set contains
-    is kept, and only completed, without --resplit.
+    Splits by group, balanced by class, reproducibly for a seed. Groups are those of the set, or
+    given by --group-pattern, --group-folder or --group-gap. A split that the set contains is
+    kept, and only completed, without --resplit.
     """
-    from edgeinspect.learning.datasets import open_dataset, scan_dataset, split_dataset, write_split
+    from edgeinspect.learning.datasets import (
+        group_samples,
+        groups_across_splits,
+        open_dataset,
+        scan_dataset,
+        split_dataset,
+        write_split,
+    )
 
     dataset = open_dataset(path, layout, good_classes=good_classes, draws_boxes=draws_boxes)
+    dataset = group_samples(dataset, group_rule(group_pattern, group_folder, group_gap))
     groups: list[list[str]] = []
     if group_duplicates:
         with progress_bar("reading images", len(dataset)) as progress:
             groups = scan_dataset(dataset, progress=progress).duplicate_groups()
     split_data = split_dataset(dataset, seed, shares, ignore_existing=resplit, groups=groups)
+    if across := groups_across_splits(split_data):
+        split_data = split_data.with_notes(
+            f"the set's own split is kept, and {format_number_of(len(across), 'group')} of images "
+            f"are in two of its splits, as '{across[0]}': --resplit ignores it"
+        )
     write_split(out, split_data, seed, shares)
+    grouped = group_result(split_data)
     if as_json:
         counts = _counts_by_split(split_data)
-        print_json(DatasetSplit(file=str(out), images=len(split_data), counts=counts))
+        print_json(
+            DatasetSplit(file=str(out), images=len(split_data), counts=counts, groups=grouped)
+        )
         return
     print_table(_class_table(split_data, None))
+    if grouped is not None:
+        print_groups(grouped)
     if group_duplicates:
         images = format_number_of(sum(map(len, groups)), "image")
         print_text(f"{images} in {format_number_of(len(groups), 'group')} of duplicates")

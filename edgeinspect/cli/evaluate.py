@@ -10,6 +10,7 @@ from rich.text import Text
 
 from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._group_options import GROUPS, group_rule
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, STORE
 from edgeinspect.cli._paths import MODEL
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 @_evaluation_options.DATA
 @_evaluation_options.SPLIT
 @_evaluation_options.FILE_OF_SPLITS
+@_evaluation_options.ON_TRAINING_IMAGES
+@GROUPS
 @_evaluation_options.GATE
 @_evaluation_options.line_option("Use the thresholds, and without MODEL the models, of a line.")
 @_evaluation_options.BACKEND
@@ -82,6 +85,10 @@ def evaluate(
     data: str,
     split: str,
     split_file: Path | None,
+    on_training_images: bool,
+    group_pattern: str | None,
+    group_folder: bool,
+    group_gap: float | None,
     gate: str | None,
     config: Path | None,
     backend: str | None,
@@ -103,7 +110,7 @@ def evaluate(
     model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
     the line's code, with the thresholds of the manifest or of --line.
     """
-    from edgeinspect.learning.evaluate import ErrorCosts, find_training_split, open_image_source
+    from edgeinspect.learning.evaluate import ErrorCosts, open_image_source, training_knowledge
     from edgeinspect.learning.evaluate import evaluate as run
 
     if (cost_escape is None) != (cost_overkill is None):
@@ -120,7 +127,9 @@ def evaluate(
             inspector.spec,
             split=split,
             split_file=split_file,
-            training_split=find_training_split(model or ""),
+            training=training_knowledge(inspector.specs),
+            on_training_images=on_training_images,
+            groups=group_rule(group_pattern, group_folder, group_gap),
             classes=inspector.classes,
             good_classes=good_classes,
             draws_boxes=draws_boxes,
@@ -192,7 +201,15 @@ def _print_evaluation(result: EvaluationResult) -> None:
         if overlap.miou is None or overlap.mean_dice is None:
             table.add_row("mean IoU, Dice", "undefined", "", "no defect is labelled")
         else:
-            table.add_row("mean IoU, Dice", f"{overlap.miou:.4f}, {overlap.mean_dice:.4f}")
+            interval = result.overlap_interval
+            table.add_row(
+                "mean IoU, Dice",
+                f"{overlap.miou:.4f}, {overlap.mean_dice:.4f}",
+                f"{interval.miou_low:.4f} to {interval.miou_high:.4f}, "
+                f"{interval.mean_dice_low:.4f} to {interval.mean_dice_high:.4f}"
+                if interval
+                else "",
+            )
         severstal = result.overlap.severstal
         empty = f"without any finding {severstal.dice_of_empty:.4f}"
         table.add_row(
@@ -213,6 +230,8 @@ def _print_evaluation(result: EvaluationResult) -> None:
             f"{cost.cost_per_1000:.0f} per 1000 parts",
         )
     print_table(table)
+    if result.groups is not None:
+        print_text(f"intervals over {result.groups} groups of images")
     for text in (
         *result.notes,
         *([result.costs.warning] if result.costs and result.costs.warning else []),

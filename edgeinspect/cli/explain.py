@@ -95,14 +95,25 @@ def explain(
         model=inspector.label,
         method=heat_map_method.name if heat_map_method else None,
         how=description,
-        notes=list(inspector.notes),
+        notes=[*inspector.notes, *_training_notes(inspector, images)],
         pictures=drawn,
     )
     print_result(result, as_json, lambda it: _show(it, out), path=out / "explain.json")
 
 
+def _training_notes(inspector: OfflineInspector, images: tuple[Path, ...]) -> tuple[str, ...]:
+    """Return what is known of training images among these."""
+    from edgeinspect.learning.evaluate import image_files, training_knowledge, training_note
+
+    knowledge = training_knowledge(inspector.specs)
+    files = image_files(images)
+    return (*knowledge.notes, *training_note(knowledge.count_files(files), len(files)))
+
+
 def _show(result: ExplanationOutcome, out: Path) -> None:
     print_text(result.how)
+    for note in result.notes:
+        print_text(f"note: {note}")
     for image in result.pictures:
         prob = "" if image.prob is None else f", gate {image.prob:.4f}"
         print_text(f"{out / image.file}: {image.decision} ({image.reason}){prob}")

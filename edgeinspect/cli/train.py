@@ -11,6 +11,7 @@ import msgspec
 from rich.text import Text
 
 from edgeinspect.cli._command import Group
+from edgeinspect.cli._group_options import GROUPS, group_rule
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._next_commands import after_training, print_commands
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, parse_size, with_options
@@ -34,7 +35,7 @@ from edgeinspect.cli._tables import (
     skipped_image_lines,
 )
 from edgeinspect.cli._terminal import echo
-from edgeinspect.errors import MissingExtraError
+from edgeinspect.errors import MissingExtraError, UsageError
 from edgeinspect.learning.train.defaults import GATE, SEGMENTER, TrainingDefaults
 from edgeinspect.registry import is_installed
 
@@ -98,6 +99,7 @@ _training_options = with_options(
         type=SPLIT_FILE,
         help="File that assigns images to splits, by `edgeinspect data split`.",
     ),
+    GROUPS,
     click.option(
         "--rotation-invariant",
         is_flag=True,
@@ -405,6 +407,12 @@ def _plan(kind: str, options: dict[str, Any]) -> Any:
 
     size, channels, arch = options.pop("size"), options.pop("channels"), options.pop("arch")
     name = options.pop("name") or options["out"].resolve().name
+    groups = group_rule(*(options.pop(f"group_{key}") for key in ("pattern", "folder", "gap")))
+    if groups and options["split_file"] is not None:
+        raise UsageError(
+            "--split-file says which images stay together",
+            remedy="Group them when it is written: edgeinspect data split",
+        )
     return TrainingConfig(
         kind=kind,  # type: ignore[arg-type]
         name=name,
@@ -413,6 +421,7 @@ def _plan(kind: str, options: dict[str, Any]) -> Any:
         else None,
         channels=int(channels) if channels else None,
         architecture=arch,
+        groups=groups,
         **options,
     )
 

@@ -20,7 +20,7 @@ from edgeinspect.errors import ModelError
 from edgeinspect.imaging.read_settings import DECLARATION_FILE, load_declaration
 from edgeinspect.learning.calibrate.checkpoint import CalibrationCheckpoint
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
-from edgeinspect.learning.datasets.split import read_split, write_split
+from edgeinspect.learning.datasets.split_file import read_split, write_split
 from edgeinspect.learning.datasets.unsupported_formats import detect_unsupported_format
 from edgeinspect.learning.onnx_graphs.importer.foreign_file import identify_file
 from edgeinspect.services.archiver.writer import ArchiveWriter

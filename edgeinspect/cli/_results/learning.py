@@ -77,6 +77,26 @@ class DatasetSplit(
     images: int
     counts: dict[str, dict[str, int]]
     """Class to split to number of images; `good` is one of the classes."""
+    groups: ImageGroups | None = None
+    """Images that stay in one split; None if no two of them do."""
+
+
+class ImageGroups(msgspec.Struct, kw_only=True):
+    """The groups of a data set."""
+
+    groups: int
+    """An image without a group is counted as one."""
+    largest: str
+    largest_images: int
+    examples: list[ImageGroup]
+    """The largest group, and two others."""
+
+
+class ImageGroup(msgspec.Struct, kw_only=True):
+    """One group, and some of its images."""
+
+    group: str
+    images: list[str]
 
 
 class TrainingOutcome(

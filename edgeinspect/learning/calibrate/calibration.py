@@ -33,7 +33,7 @@ from edgeinspect.learning.calibrate.frame_statistics import (
     describe_drift,
     reference_statistics,
 )
-from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
+from edgeinspect.learning.calibrate.frames import FrameSet, count_training_images, open_frames
 from edgeinspect.learning.calibrate.layer_sensitivity import (
     SensitivityReport,
     exclude_layers,
@@ -66,7 +66,8 @@ from edgeinspect.learning.calibrate.thresholds import (
     keep_thresholds,
     measure_scores,
 )
-from edgeinspect.learning.datasets import VAL
+from edgeinspect.learning.datasets import TEST, TRAIN, VAL
+from edgeinspect.learning.evaluate import TrainingKnowledge, training_knowledge, training_note
 from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms, load_model, non_float32_type
 from edgeinspect.ports import Engine
 
@@ -93,8 +94,8 @@ class CalibrationConfig:
     """Labelled frames to verify with; without, FP32 and INT8 must agree on held-out frames."""
     split_file: Path | None = None
     """Says which images are in a split, instead of the data set's own."""
-    training_split: Path | None = None
-    """The same from the parent's training run, if it lists these images."""
+    on_training_images: bool = False
+    """The verification may use images that the parent was trained on."""
     scoring_gate: ModelSpec | None = None
     """Scores the frames of a segmenter's calibration, for stratified sampling."""
     method: str = BEST_METHOD
@@ -134,6 +135,10 @@ class CalibrationResult:
     sensitivity: SensitivityReport | None
     float_layers: tuple[str, ...]
     drift: tuple[str, ...]
+    training_images: int | None
+    """How many frames of the verification the parent was trained on; None if not known."""
+    notes: tuple[str, ...]
+    """What is, or is not, known of the training images, to be shown to the user."""
     checkpoint: CalibrationCheckpoint
     """State on disk, to be cleared once the version is written."""
 
@@ -149,17 +154,59 @@ class _CalibrationRun:
         self.backend = config.backend or default_backend()
         self.parent = config.parent
         self.model = prepare_graph(self.parent)
+        self.training = training_knowledge([self.parent])
         opened = partial(
             open_frames,
             spec=self.parent,
             split_file=config.split_file,
-            training_split=config.training_split,
+            training=self.training,
         )
-        self.frames = opened(config.images)
-        self.labels = None if config.labels is None else opened(config.labels, labelled=True)
-        self.validation = open_validation(config)
+        self.frames = opened(config.images, training_parts=(TRAIN,))
+        proof = config.labels or self._own_proof()
+        self.labels = (
+            None if proof is None else opened(proof, labelled=True, training_parts=(TEST, VAL))
+        )
+        self.validation = open_validation(config, proof, self.training)
         self._parent_scores: FrameScores | None = None
+        self.training_images: int | None = None
         self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
+
+    def _own_proof(self) -> str | None:
+        """Return the frames' own set for the verification if the parent was trained on it."""
+        name = self.config.images.partition("#")[0]
+        trained = self.frames.trained or frozenset()
+        is_trained = any(each in trained for each in self.frames.names)
+        return name if is_trained and not self.config.on_training_images else None
+
+    def check_proof(self, held_out: FrameSet) -> None:
+        """Count the training images among the frames of the verification.
+
+        Raises:
+            DataError: There are some, and the configuration does not allow them.
+        """
+        frames = self.labels or held_out
+        self.training_images = count_training_images(frames, self.training)
+        self.training.check(
+            self.training_images,
+            len(frames),
+            frames.where,
+            is_allowed=self.config.on_training_images,
+            remedy="Verify on images that it has not seen: --data DATASET, or DATASET#test",
+        )
+
+    def notes(self, held_out: FrameSet) -> tuple[str, ...]:
+        """Return what is known of training images, and which splits were chosen by it."""
+        proof = self.labels or held_out
+        chosen = []
+        if self.frames.where != self.config.images and "#" in self.frames.where:
+            chosen.append(f"calibrated on {self.frames.where}")
+        if self.labels is not None and self.labels.where != self.config.labels:
+            chosen.append(f"verified on {self.labels.where}")
+        return (
+            *self.training.notes,
+            *([", ".join(chosen) + ", by the split of the training"] if chosen else []),
+            *training_note(self.training_images, len(proof)),
+        )
 
     def _key(self) -> str:
         config = self.config
@@ -303,6 +350,7 @@ def _run_calibration(
         metrics, config.frame_count, config.held_out_count, config.seed
     )
     held_out = run.frames.subset(selection.held_out)
+    run.check_proof(held_out)
     histograms = ranges.collect_histograms(
         run.model,
         plan_qdq(run.model).tensors,
@@ -356,6 +404,8 @@ def _run_calibration(
         sensitivity=sensitivity,
         float_layers=float_layers,
         drift=drift,
+        training_images=run.training_images,
+        notes=run.notes(held_out),
         checkpoint=run.checkpoint,
     )
 
@@ -453,14 +503,21 @@ def set_metadata(
                 entry.value = json.dumps(thresholds.child)
 
 
-def open_validation(config: CalibrationConfig) -> FrameSet | str:
+def open_validation(
+    config: CalibrationConfig, labels: str | None, training: TrainingKnowledge
+) -> FrameSet | str:
     """Return the validation frames of the labelled set, or why there are none.
 
     They are neither calibrated with nor, with `#test`, verified on.
+
+    Args:
+        config: Of the calibration.
+        labels: The labelled set, with or without its part.
+        training: Of the float model; its split is used.
     """
-    if config.labels is None:
+    if labels is None:
         return "there are no labels"
-    root, _, split = config.labels.partition("#")
+    root, _, split = labels.partition("#")
     if root.startswith(_SYNTHETIC_PREFIX):
         return "a rendered set has no validation split"
     try:
@@ -469,7 +526,7 @@ def open_validation(config: CalibrationConfig) -> FrameSet | str:
             config.parent,
             labelled=True,
             split_file=config.split_file,
-            training_split=config.training_split,
+            training=training,
         )
     except DataError as error:
         if split == VAL:

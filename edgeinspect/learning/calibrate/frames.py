@@ -6,7 +6,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ from edgeinspect.learning.datasets import (
     load_arrays,
     open_dataset,
 )
-from edgeinspect.learning.evaluate import ImageSource, apply_split, class_id_table
+from edgeinspect.learning.datasets.split_file import DIGEST_CHARS
+from edgeinspect.learning.evaluate import NOT_ASKED, ImageSource, TrainingKnowledge, class_id_table
 from edgeinspect.system import escape_name
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
@@ -65,6 +66,9 @@ class FrameSet:
     """Images of the data set that are not used."""
     note: str = ""
     """What was inferred about them, such as the bit depth, to be shown to the user."""
+    trained: frozenset[str] | None = None
+    """Names of the images of the data set that the model was trained on; None for a folder that
+    is not a data set."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,6 +84,7 @@ class FrameSet:
             lambda number: self.digest(index[number]),
             None if read_label is None else lambda number: read_label(index[number]),
             self.classes,
+            trained=self.trained,
         )
 
     def batch_source(self) -> ImageSource:
@@ -109,7 +114,8 @@ def open_frames(
     *,
     labelled: bool = False,
     split_file: Path | None = None,
-    training_split: Path | None = None,
+    training: TrainingKnowledge = NOT_ASKED,
+    training_parts: Sequence[str] = (),
 ) -> FrameSet:
     """Open the frames that the user names, converted to a model's size and colours.
 
@@ -120,7 +126,10 @@ def open_frames(
         spec: The model.
         labelled: Labels are required: the folder must be a data set with the model's classes.
         split_file: Says which images are in SPLIT, instead of the data set's own split.
-        training_split: The same from the model's training run; ignored if it lists other images.
+        training: The training images of the model: its split is used for the set it was trained
+            with.
+        training_parts: Splits that are used of that set if SPLIT is not given, the first one
+            that has images.
 
     Raises:
         DataError: The folder does not exist, or has no images or no labels.
@@ -138,9 +147,23 @@ def open_frames(
         if labelled or split:
             raise
         return _folder_frames(path, spec)
-    if split:
-        data = apply_split(data, split_file, training_split)
-    return _dataset_frames(data, split, spec, labelled=labelled)
+    trained: frozenset[str] = frozenset()
+    if split or training.known:
+        data, trained = training.split(data, split_file if split else None)
+    if not split and trained:
+        split = next((part for part in training_parts if data.in_splits(part)), "")
+    frames = _dataset_frames(data, split, spec, labelled=labelled)
+    return replace(frames, trained=trained)
+
+
+def count_training_images(frames: FrameSet, training: TrainingKnowledge) -> int | None:
+    """Return how many frames the model was trained on, by name or content; None if not known."""
+    if not training.known or frames.where.startswith("strip:"):
+        return None
+    if frames.trained is not None:
+        return sum(name in frames.trained for name in frames.names)
+    digests = (frames.digest(number)[:DIGEST_CHARS] for number in range(len(frames)))
+    return training.count_digests(digests)
 
 
 def _strip_frames(text: str, spec: ModelSpec) -> FrameSet:

@@ -42,6 +42,10 @@ def render_report(result: CalibrationResult) -> str:
             html.warning_note(f"The sample differs from the reference: {each}")
             for each in result.drift
         ),
+        *(
+            (html.warning_note if result.training_images else html.paragraph)(note)
+            for note in result.notes
+        ),
         *_checks(result),
         *_thresholds(result.acceptance),
         *_recall_by_size(result.acceptance),

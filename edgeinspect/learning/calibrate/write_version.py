@@ -16,6 +16,7 @@ from edgeinspect.learning.calibrate.calibration import CalibrationResult
 from edgeinspect.learning.calibrate.checkpoint import write_file
 from edgeinspect.learning.calibrate.frame_statistics import deciles
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
+from edgeinspect.learning.evaluate import inherited_files
 from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
 from edgeinspect.learning.onnx_graphs.new_version import MODEL_FILE, add_candidate, build_date
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
@@ -33,7 +34,12 @@ def write_version(result: CalibrationResult, store: ModelStore) -> Path:
     """
     data = serialize_model(result.graph)
     versions = store.model_versions(result.config.parent.id.name)
-    return add_candidate(versions, data, lambda number: make_manifest(result, number, data))
+    return add_candidate(
+        versions,
+        data,
+        lambda number: make_manifest(result, number, data),
+        files=inherited_files(result.config.parent),
+    )
 
 
 def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
@@ -146,6 +152,7 @@ def _comparison_section(result: CalibrationResult) -> dict[str, Any]:
         "verdicts_that_agree": round(acceptance.comparison.agreement_ratio, 6),
         "scores": score_section(acceptance),
         "thresholds": threshold_section(result),
+        "training_images": result.training_images,
     }
 
 
@@ -203,6 +210,7 @@ def to_document(result: CalibrationResult) -> dict[str, Any]:
         "auc": None if acceptance.comparison.auc is None else asdict(acceptance.comparison.auc),
         "pixel_agreement_ratio": acceptance.comparison.pixel_agreement_ratio,
         "largest_prob_difference": acceptance.comparison.largest_prob_difference,
+        "training_images": result.training_images,
         "recall_by_area": [
             None if each is None else asdict(each) for each in acceptance.recall_by_size
         ],

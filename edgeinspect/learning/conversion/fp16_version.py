@@ -22,6 +22,7 @@ from edgeinspect.learning.calibrate import (
     open_engine,
     open_frames,
 )
+from edgeinspect.learning.evaluate import inherited_files, training_knowledge
 from edgeinspect.learning.onnx_graphs.fp16 import convert_to_fp16
 from edgeinspect.learning.onnx_graphs.fp16_rounding import simulate_fp16
 from edgeinspect.learning.onnx_graphs.graph import load_model, serialize_model
@@ -68,7 +69,11 @@ def make_fp16_version(
     """
     converted = convert_to_fp16(load_model(parent.path))
     frames = open_frames(
-        labels or images, parent, labelled=labels is not None, split_file=split_file
+        labels or images,
+        parent,
+        labelled=labels is not None,
+        split_file=split_file,
+        training=training_knowledge([parent]),
     )
     with tempfile.TemporaryDirectory(prefix="edgeinspect-fp16-") as folder:
         path = Path(folder) / MODEL_FILE
@@ -92,7 +97,9 @@ def make_fp16_version(
         def manifest(number: int) -> str:
             return _manifest(parent, number, graph, acceptance, images=labels or images)
 
-        version_folder = add_candidate(store.model_versions(parent.id.name), graph, manifest)
+        version_folder = add_candidate(
+            store.model_versions(parent.id.name), graph, manifest, files=inherited_files(parent)
+        )
     return Fp16Conversion(version_folder, converted.float32_layers, acceptance)
 
 

@@ -26,10 +26,29 @@ from edgeinspect.learning.datasets.example_set import write_example_set
 from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
 from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.findings import DatasetFinding, check_dataset
+from edgeinspect.learning.datasets.groups import (
+    OWN_GROUPS,
+    GroupRule,
+    GroupSummary,
+    group_samples,
+    groups_across_splits,
+    summarise_groups,
+)
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.scan import DatasetScan, scan_dataset
-from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
+from edgeinspect.learning.datasets.split import split_dataset
+from edgeinspect.learning.datasets.split_file import (
+    SplitRecord,
+    apply_record,
+    file_digest,
+    file_digests,
+    load_split,
+    names_hash,
+    read_split,
+    split_document,
+    write_split,
+)
 from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 
 __all__ = [
@@ -63,9 +82,23 @@ __all__ = [
     "check_dataset",
     "scan_dataset",
     "write_contact_sheet",
+    # groups
+    "OWN_GROUPS",
+    "GroupRule",
+    "GroupSummary",
+    "group_samples",
+    "groups_across_splits",
+    "summarise_groups",
     # splits
+    "SplitRecord",
+    "apply_record",
+    "file_digest",
+    "file_digests",
+    "load_split",
+    "names_hash",
     "read_split",
     "split_dataset",
+    "split_document",
     "write_split",
     # archives, and writing a data set
     "Conversion",

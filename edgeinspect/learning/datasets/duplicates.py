@@ -1,10 +1,11 @@
 """Exact and near duplicates: the same image rotated, mirrored, brighter or recompressed.
 
-A perceptual hash selects candidates, a correlation decides. The hash is the signs of the 63 lowest
-frequencies of a 32 by 32 thumbnail. Rotating or mirroring an image only permutes these and flips
-signs, so all eight orientations are compared without rendering them. Textures are similar to any
-hash of 63 bits, so a candidate counts only if the thumbnails correlate, after the mean image of
-the set is subtracted.
+A perceptual hash and a correlation of thumbnails select candidates, the fine detail decides
+(`registration`). The hash is the signs of the 63 lowest frequencies of a 32 by 32 thumbnail.
+Rotating or mirroring an image only permutes these and flips signs, so all eight orientations are
+compared without rendering them. Textures are similar to any hash of 63 bits, so a candidate counts
+only if the thumbnails correlate, after the mean image of the set is subtracted. Two pieces of one
+product at the same angle still do: on 480 images of screws 5265 pairs, none of one screw.
 
 The library ImageHash 4.3.2 (BSD-2) was weighed and left out: it has the same hash, of one
 orientation at a time, but neither the subtraction nor the correlation, so that different castings
@@ -17,15 +18,24 @@ Source: Zauner, "Implementation and benchmarking of perceptual image hash functi
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.imaging import to_channels
+from edgeinspect.learning.datasets.registration import (
+    Detail,
+    detail_correlation,
+    extract_detail,
+    orientation,
+    required_correlation,
+    shrink_image,
+)
 
 THUMBNAIL_SIDE_PX = 32
 MAX_BITS = 14
@@ -43,7 +53,14 @@ _DETAIL_LIMIT = 2.2
 _ROWS = 512
 _BLOCK = 4096
 _MIN_FOR_COMMON = 16
-"""With fewer images, the mean image is not subtracted."""
+"""With fewer images, the mean image is not subtracted, nor are unrelated pairs compared."""
+_UNRELATED_PAIRS = 100
+_MAX_REFUTED = 16
+"""Candidates of an image whose detail differs, the most alike first, before the others are not
+examined: the copies of an image are more alike than other pieces."""
+_CACHED_DETAILS = 1024
+_CANDIDATE = np.dtype([("first", "i4"), ("second", "i4"), ("correlation", "f4"), ("ways", "u1")])
+"""Two images whose thumbnails correlate, and in which orientations of the second, one bit each."""
 _1, _2, _4, _56 = (np.uint64(bits) for bits in (1, 2, 4, 56))
 _ODD, _PAIRS, _NIBBLES, _ONES = (
     np.uint64(int(digits * 8, 16)) for digits in ("55", "33", "0f", "01")
@@ -52,7 +69,7 @@ _ODD, _PAIRS, _NIBBLES, _ONES = (
 
 @dataclass(frozen=True, slots=True)
 class ImageFingerprint:
-    """What is kept of an image to find duplicates: about 4 KiB."""
+    """What is kept of an image to find duplicates: about 20 KiB."""
 
     digest: str
     """SHA-256 of its pixels and size."""
@@ -60,6 +77,8 @@ class ImageFingerprint:
     width_px: int
     thumbnail: NDArray[np.float32]
     """(32, 32), mean 0, norm 1; all 0 for an image without contrast."""
+    small: NDArray[np.uint8]
+    """(128, 128): the grey image for `registration`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +114,15 @@ def fingerprint_image(image: NDArray[np.uint8]) -> ImageFingerprint:
         detail -= detail.mean()
     length = float(np.linalg.norm(detail)) or 1.0
     height_px, width_px = image.shape[:2]
-    return ImageFingerprint(
-        digest.hexdigest(), height_px, width_px, np.asarray(detail / length, np.float32)
-    )
+    thumbnail = np.asarray(detail / length, np.float32)
+    return ImageFingerprint(digest.hexdigest(), height_px, width_px, thumbnail, shrink_image(grey))
 
 
 def find_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[DuplicatePair]:
     """Return all pairs of exact and near duplicates, `first` below `second`.
 
-    Time grows with the square of the number of images: 12 000 take about ten seconds.
+    Time grows with the square of the number of images, and with the number of candidates, of
+    which at most `_MAX_REFUTED` per image are compared in vain.
     """
     pairs = {}
     by_digest: dict[str, list[int]] = defaultdict(list)
@@ -115,12 +134,64 @@ def find_duplicates(fingerprints: Sequence[ImageFingerprint]) -> list[DuplicateP
     chosen = [same[0] for same in by_digest.values() if fingerprints[same[0]].thumbnail.any()]
     chosen.sort()
     thumbnails = _subtract_common([fingerprints[index].thumbnail for index in chosen])
-    for candidates in _candidates(thumbnails):
-        for first, second, correlation in _correlated(thumbnails, candidates):
-            key = chosen[first], chosen[second]
-            if _similar_aspect(fingerprints[key[0]], fingerprints[key[1]]):
-                pairs[key] = DuplicatePair(*key, False, correlation)
+    found = [_correlated(thumbnails, near) for near in _candidates(thumbnails)]
+    candidates = np.concatenate([np.zeros(0, _CANDIDATE), *found])
+    for pair in _verified(fingerprints, chosen, candidates):
+        pairs[pair.first, pair.second] = pair
     return [pairs[key] for key in sorted(pairs)]
+
+
+def _verified(
+    fingerprints: Sequence[ImageFingerprint], chosen: Sequence[int], candidates: NDArray[np.void]
+) -> Iterable[DuplicatePair]:
+    """Yield the candidates that show one piece, the most alike first.
+
+    Two images that are connected by verified pairs show one piece without a comparison.
+    """
+    if not len(candidates):
+        return
+
+    @lru_cache(maxsize=_CACHED_DETAILS)
+    def detail(index: int) -> Detail:
+        return extract_detail(fingerprints[chosen[index]].small)
+
+    def likeness(first: int, second: int, ways: int) -> float:
+        return max(
+            detail_correlation(detail(first), orientation(detail(second), way))
+            for way in range(8)
+            if ways >> way & 1
+        )
+
+    keys = set(zip(candidates["first"].tolist(), candidates["second"].tolist(), strict=True))
+    unrelated = [likeness(*pair, 1) for pair in _unrelated_pairs(len(chosen)) if pair not in keys]
+    required = required_correlation(np.asarray(unrelated, np.float64))
+    family: dict[int, set[int]] = {}
+    refuted: Counter[int] = Counter()
+    for at in np.argsort(-candidates["correlation"], kind="stable").tolist():
+        first, second, correlation, ways = candidates[at].item()
+        one, other = chosen[first], chosen[second]
+        joined = family.setdefault(first, {first})
+        if second not in joined:
+            if min(refuted[first], refuted[second]) >= _MAX_REFUTED or not _similar_aspect(
+                fingerprints[one], fingerprints[other]
+            ):
+                continue
+            if likeness(first, second, ways) < required:
+                refuted.update((first, second))
+                continue
+            joined |= family.get(second, {second})
+            family.update(dict.fromkeys(joined, joined))
+        yield DuplicatePair(one, other, False, correlation)
+
+
+def _unrelated_pairs(count: int) -> Iterable[tuple[int, int]]:
+    """Yield pairs of different images, drawn with a fixed seed."""
+    if count < _MIN_FOR_COMMON:
+        return
+    rng = np.random.default_rng(1)
+    for _ in range(_UNRELATED_PAIRS):
+        first, second = sorted(rng.choice(count, 2, replace=False).tolist())
+        yield first, second
 
 
 def duplicate_groups(pairs: Iterable[DuplicatePair]) -> list[tuple[int, ...]]:
@@ -134,7 +205,7 @@ def duplicate_groups(pairs: Iterable[DuplicatePair]) -> list[tuple[int, ...]]:
 
 
 def _orientations(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.float32]]:
-    """Yield the eight orientations of (N, 32, 32) thumbnails, the original first."""
+    """Yield the eight orientations of (N, 32, 32) thumbnails, as `registration.orientation`."""
     for quarter in range(4):
         turned = np.rot90(thumbnails, quarter, axes=(1, 2))
         yield turned
@@ -166,18 +237,21 @@ def _subtract_common(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.fl
     return np.asarray(difference / np.maximum(length, 1e-6), np.float32)
 
 
-def _correlated(
-    thumbnails: NDArray[np.float32], candidates: NDArray[np.int64]
-) -> Iterable[tuple[int, int, float]]:
-    """Yield those of (N, 2) candidates that correlate in an orientation, and the correlation."""
+def _correlated(thumbnails: NDArray[np.float32], candidates: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return those of (N, 2) candidates that correlate in an orientation, as `_CANDIDATE`."""
+    found = [np.zeros(0, _CANDIDATE)]
     for start in range(0, len(candidates), _BLOCK):
         block = candidates[start : start + _BLOCK]
         first, second = thumbnails[block[:, 0]], thumbnails[block[:, 1]]
-        best = np.max(
-            [np.einsum("nij,nij->n", first, way) for way in _orientations(second)], axis=0
-        )
-        for at in np.flatnonzero(best >= MIN_CORRELATION).tolist():
-            yield int(block[at, 0]), int(block[at, 1]), float(best[at])
+        each = np.stack([np.einsum("nij,nij->n", first, way) for way in _orientations(second)])
+        best = each.max(axis=0)
+        kept = best >= MIN_CORRELATION
+        rows = np.zeros(int(kept.sum()), _CANDIDATE)
+        rows["first"], rows["second"] = block[kept].T
+        rows["correlation"] = best[kept]
+        rows["ways"] = np.packbits(each[:, kept] >= MIN_CORRELATION, 0, "little")[0]
+        found.append(rows)
+    return np.concatenate(found)
 
 
 def _candidates(thumbnails: NDArray[np.float32]) -> Iterable[NDArray[np.int64]]:

@@ -1,23 +1,17 @@
-"""Splits a data set into train, val and test: by group, stratified, seeded; and split files."""
+"""Splits a data set into train, val and test: by group, stratified, seeded."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from edgeinspect.domain import number_of
-from edgeinspect.errors import DataError, OutputError, UsageError
+from edgeinspect.errors import DataError, UsageError
 from edgeinspect.learning.datasets.dataset import SPLITS, TRAIN, VAL, Dataset, Sample
-from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular, write_atomic
 
 DEFAULT_SHARES = (0.7, 0.15, 0.15)
-_SCHEMA = "edgeinspect.split/1"
 
 
 def split_dataset(
@@ -29,6 +23,8 @@ def split_dataset(
     groups: Iterable[Sequence[str]] = (),
 ) -> Dataset:
     """Return the set with a split for every sample. The same seed and set give the same split.
+
+    Samples that stay in one split because of `groups` get one group.
 
     The layout's own split is kept if it can train a model. If it has no `val`, that is taken
     from `train`. If its `train` has no defective image (or no good one) although the set does,
@@ -52,6 +48,7 @@ def split_dataset(
         )
     shares = (shares[0] / total, shares[1] / total, shares[2] / total)
     families = _group_roots(data, groups)
+    data = _with_joined_groups(data, families)
     own = not ignore_existing and any(sample.split for sample in data.samples)
     if own and (why := _split_problem(data)):
         data = data.with_notes(f"the set's split is not used: {why}")
@@ -97,6 +94,24 @@ def _group_roots(data: Dataset, groups: Iterable[Sequence[str]]) -> dict[str, st
         for name in names[1:]:
             parent[root("name " + name)] = root("name " + names[0])
     return {sample.name: root("name " + sample.name) for sample in data.samples}
+
+
+def _with_joined_groups(data: Dataset, families: dict[str, str]) -> Dataset:
+    """Return the set with one group for the samples of each family."""
+    members: dict[str, list[Sample]] = defaultdict(list)
+    for sample in data.samples:
+        members[families[sample.name]].append(sample)
+    label: dict[str, str] = {}
+    for root, family in members.items():
+        named = sorted({sample.group for sample in family if sample.group})
+        if len(family) > 1:
+            label[root] = named[0] if named else f"duplicates of {family[0].name}"
+    return data.with_samples(
+        [
+            replace(sample, group=label.get(families[sample.name], sample.group))
+            for sample in data.samples
+        ]
+    )
 
 
 def _assign_splits(
@@ -153,91 +168,3 @@ def _strata_of(sample: Sample) -> tuple[str, ...]:
     if sample.class_ids:
         return tuple(f"class {class_id}" for class_id in sample.class_ids)
     return (f"{'bad' if sample.is_defective else 'good'} {sample.class_name or ''}",)
-
-
-# -- the file -----------------------------------------------------------------------------
-
-
-def names_hash(data: Dataset) -> str:
-    """Return the SHA-256 of the sorted names of a set's images."""
-    text = "\n".join(sorted(sample.name for sample in data.samples))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def write_split(
-    path: Path,
-    data: Dataset,
-    seed: int,
-    shares: tuple[float, float, float] = DEFAULT_SHARES,
-    *,
-    replaces: bool = False,
-) -> None:
-    """Write which image is in which split, as JSON.
-
-    Args:
-        path: The file.
-        data: The set, split.
-        seed: With which it was split.
-        shares: Of the splits.
-        replaces: A file of other content is replaced.
-
-    Raises:
-        DataError: A sample has no split.
-        OutputError: The file cannot be written, or is there with other content: a split that
-            is lost no longer proves what a model has not seen.
-    """
-    if not data.has_splits:
-        raise DataError("is not split", where=str(data.root), remedy="Call `split_dataset` first")
-    document = {
-        "schema": _SCHEMA,
-        "seed": seed,
-        "shares": list(shares),
-        "names_sha256": names_hash(data),
-        "notes": list(data.notes),
-        "splits": {name: [sample.name for sample in data.in_splits(name)] for name in SPLITS},
-    }
-    content = (json.dumps(document, indent=1, ensure_ascii=True) + "\n").encode()
-    try:
-        if not replaces and path.exists() and read_regular(path, TEXT_BYTES_MAX) != content:
-            raise OutputError(
-                "is there already, and is not this split",
-                where=str(path),
-                remedy="Give another name, or remove it first",
-            )
-        write_atomic(path, content)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", where=str(path)) from error
-
-
-def read_split(path: Path, data: Dataset) -> Dataset:
-    """Return the set with the splits of a file.
-
-    Raises:
-        DataError: Unreadable, or a split of other images.
-    """
-    remedy = "Write it with: edgeinspect data split DATASET --out FILE"
-    try:
-        document = decode_json_names(read_regular(path, TEXT_BYTES_MAX))
-        pairs = [(name, split) for split in SPLITS for name in document["splits"].get(split, [])]
-        splits = dict(pairs)
-        stored = document["names_sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"is not a split file: {error}", where=str(path), remedy=remedy) from error
-    if len(splits) < len(pairs):
-        count = Counter(name for name, _split in pairs)
-        repeated = [name for name, times in count.items() if times > 1]
-        raise DataError(
-            f"names {number_of(len(repeated), 'image')} more than once: "
-            f"{', '.join(map(str, repeated[:3]))}",
-            where=str(path),
-            remedy="An image is in one split: remove it from the others",
-        )
-    names = {sample.name for sample in data.samples}
-    if stored != names_hash(data) or splits.keys() != names:
-        raise DataError(
-            f"splits other images: it names {len(splits)}, the set has {len(names)}, "
-            f"{len(names & splits.keys())} in common",
-            where=str(path),
-            remedy=remedy,
-        )
-    return data.with_samples([replace(r, split=splits[r.name]) for r in data.samples])

@@ -13,6 +13,7 @@ from edgeinspect.learning.evaluate.explain.explanation import (
     HeatmapMethod,
     choose_heatmap_method,
     explain_frame,
+    image_files,
     read_frames,
 )
 from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
@@ -37,11 +38,7 @@ from edgeinspect.learning.evaluate.metrics.thresholds import (
     summarise_outputs,
 )
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.learning.evaluate.open_dataset import (
-    apply_split,
-    find_training_split,
-    open_image_source,
-)
+from edgeinspect.learning.evaluate.open_dataset import open_image_source
 from edgeinspect.learning.evaluate.open_model import (
     CHECKPOINT_FILE,
     DEFAULT_BACKEND,
@@ -59,6 +56,16 @@ from edgeinspect.learning.evaluate.reports.comparison_report import (
 )
 from edgeinspect.learning.evaluate.reports.evaluation_report import render_evaluation
 from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
+from edgeinspect.learning.evaluate.training_images import (
+    NOT_ASKED,
+    SPLIT_FILE_NAME,
+    TrainingImages,
+    TrainingKnowledge,
+    find_training_images,
+    inherited_files,
+    training_knowledge,
+    training_note,
+)
 
 __all__ = [
     # comparison
@@ -76,6 +83,7 @@ __all__ = [
     "HeatmapMethod",
     "choose_heatmap_method",
     "explain_frame",
+    "image_files",
     "read_frames",
     # image source
     "ImageSource",
@@ -108,8 +116,6 @@ __all__ = [
     # offline inspector
     "OfflineInspector",
     # open dataset
-    "apply_split",
-    "find_training_split",
     "open_image_source",
     # open model
     "CHECKPOINT_FILE",
@@ -129,4 +135,13 @@ __all__ = [
     # reports: plots
     "format_interval",
     "format_percent",
+    # training images
+    "NOT_ASKED",
+    "SPLIT_FILE_NAME",
+    "TrainingImages",
+    "TrainingKnowledge",
+    "find_training_images",
+    "inherited_files",
+    "training_knowledge",
+    "training_note",
 ]

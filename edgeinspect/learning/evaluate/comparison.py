@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ from edgeinspect.learning.evaluate.image_source import (
     ImageSource,
     source_in_memory,
     with_model_classes,
+)
+from edgeinspect.learning.evaluate.metrics.clusters import (
+    Clusters,
+    count_clusters,
+    find_clusters,
 )
 from edgeinspect.learning.evaluate.metrics.frame_results import (
     FrameResult,
@@ -79,6 +85,8 @@ class PairedComparison:
     """Changed decisions first, then by the change of class map or probability."""
     seed: int
     rounds: int
+    groups: int | None = None
+    """Number of groups of images that the intervals are over; None if they are over images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +96,26 @@ class ComparisonDocument(PairedComparison):
     schema: str
     data: str
     notes: tuple[str, ...]
+    training_images: int | None = None
+    """How many of the images a model was trained on; None if that is not known."""
 
     @classmethod
     def from_comparison(
-        cls, comparison: PairedComparison, data: str, notes: Sequence[str]
+        cls,
+        comparison: PairedComparison,
+        data: str,
+        notes: Sequence[str],
+        training_images: int | None = None,
     ) -> ComparisonDocument:
         """Add data set and notes to a comparison."""
         values = {each.name: getattr(comparison, each.name) for each in fields(comparison)}
-        return cls(**values, schema=COMPARISON_SCHEMA, data=data, notes=tuple(notes))
+        return cls(
+            **values,
+            schema=COMPARISON_SCHEMA,
+            data=data,
+            notes=tuple(notes),
+            training_images=training_images,
+        )
 
 
 def compare_inspectors(
@@ -167,6 +187,7 @@ def compare_inspectors(
         seed=seed,
         rounds=rounds,
         max_differing=max_differing,
+        groups=source.groups,
     )
 
 
@@ -181,6 +202,7 @@ def compare_results(
     seed: int = 1,
     rounds: int = 2000,
     max_differing: int = 200,
+    groups: Mapping[str, str] = MappingProxyType({}),
 ) -> PairedComparison:
     """Compare the results of both on the same images, in the same order.
 
@@ -195,10 +217,17 @@ def compare_results(
     reject_b = np.array([one.is_rejected for one in results_b], np.bool_)
     scores_a = np.array([one.score for one in results_a])
     scores_b = np.array([one.score for one in results_b])
-    dice, iou = compare_overlap(results_a, results_b, classes, seed, rounds)
-    escapes = compare_errors("escape rate", ~reject_a[bad], ~reject_b[bad]) if bad.any() else None
+    clusters = find_clusters([one.name for one in results_a], groups)
+    dice, iou = compare_overlap(results_a, results_b, classes, seed, rounds, clusters)
+    escapes = (
+        compare_errors("escape rate", ~reject_a[bad], ~reject_b[bad], _of(clusters, bad))
+        if bad.any()
+        else None
+    )
     overkills = (
-        None if bad.all() else compare_errors("overkill rate", reject_a[~bad], reject_b[~bad])
+        None
+        if bad.all()
+        else compare_errors("overkill rate", reject_a[~bad], reject_b[~bad], _of(clusters, ~bad))
     )
     known = [ratio for ratio in ratios if ratio is not None]
     prob_differences = [
@@ -215,14 +244,19 @@ def compare_results(
         overkills=overkills,
         dice=dice,
         iou=iou,
-        auc=compare_auc(scores_a, scores_b, bad),
+        auc=compare_auc(scores_a, scores_b, bad, clusters),
         agreement_ratio=float((reject_a == reject_b).mean()),
         pixel_agreement_ratio=1 - float(np.mean(known)) if known else None,
         largest_prob_difference=max(prob_differences, default=None),
         differing=_differing_frames(results_a, results_b, ratios)[:max_differing],
         seed=seed,
         rounds=rounds,
+        groups=None if clusters is None else count_clusters(clusters),
     )
+
+
+def _of(clusters: Clusters | None, kind: NDArray[np.bool_]) -> Clusters | None:
+    return None if clusters is None else clusters[kind]
 
 
 def _map_difference_ratio(

@@ -15,6 +15,11 @@ from edgeinspect.learning.evaluate.metrics.calibration_curve import (
     ReliabilityCurve,
     measure_reliability,
 )
+from edgeinspect.learning.evaluate.metrics.clusters import (
+    Clusters,
+    count_clusters,
+    find_clusters,
+)
 from edgeinspect.learning.evaluate.metrics.cost_threshold import (
     CostThreshold,
     choose_cost_threshold,
@@ -22,6 +27,12 @@ from edgeinspect.learning.evaluate.metrics.cost_threshold import (
 from edgeinspect.learning.evaluate.metrics.decisions import DecisionMetrics, measure_decisions
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
+from edgeinspect.learning.evaluate.metrics.grouped_metrics import (
+    OverlapInterval,
+    overlap_interval,
+    regroup_decisions,
+    regroup_roc,
+)
 from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis, analyse_roc
 from edgeinspect.learning.evaluate.metrics.segmentation import (
     SegmentationMetrics,
@@ -84,6 +95,12 @@ class EvaluationResult:
     searched_limits: dict[str, dict[str, float]] | None
     """Score and minimum area per class with the highest recall on these images within
     `MAX_OVERKILL_RATIO`."""
+    training_images: int | None = None
+    """How many of the images a model was trained on; None if that is not known."""
+    groups: int | None = None
+    """Number of groups of images that the intervals are over; None if they are over images."""
+    overlap_interval: OverlapInterval | None = None
+    """Of mean IoU and mean Dice."""
     worst: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the worst images by category."""
 
@@ -170,6 +187,11 @@ def summarise_results(
             seed=seed,
         )
     probs = np.array([one.prob for one in results if one.prob is not None])
+    decisions, ranking = measure_decisions(results), analyse_roc(scores, bad)
+    clusters = find_clusters([one.name for one in results], source.groups)
+    if clusters is not None:
+        decisions = regroup_decisions(decisions, results, clusters)
+        ranking = regroup_roc(ranking, scores, bad, clusters)
     engines = (inspector.gate, inspector.segmenter)
     return EvaluationResult(
         schema=SCHEMA,
@@ -184,17 +206,20 @@ def summarise_results(
         thresholds=_active_thresholds(inspector),
         notes=(*inspector.notes, *source.notes),
         skipped=dict(source.skipped),
-        decisions=measure_decisions(results),
+        decisions=decisions,
         ranked_by="the gate's probability"
         if inspector.gate
         else "the best class score whose region is large enough",
-        ranking=analyse_roc(scores, bad),
+        ranking=ranking,
         reliability=measure_reliability(probs, bad, seed) if inspector.gate else None,
         overlap=measure_segmentation([one.confusion for one in results], inspector.classes),
-        regions=_recall_by_region_size(results, seed),
-        by_picture=_recall_by_frame_defect_size(results, seed),
+        regions=_recall_by_region_size(results, seed, clusters),
+        by_picture=_recall_by_frame_defect_size(results, seed, clusters),
         costs=cost_threshold,
         searched_limits=_search_thresholds(inspector, results, bad),
+        training_images=source.training_images,
+        groups=None if clusters is None else count_clusters(clusters),
+        overlap_interval=overlap_interval(results, clusters, seed),
     )
 
 
@@ -226,25 +251,29 @@ def _active_thresholds(inspector: OfflineInspector) -> dict[str, Any]:
     return out
 
 
-def _recall_by_region_size(results: Sequence[FrameResult], seed: int) -> DetectionBySize | None:
+def _recall_by_region_size(
+    results: Sequence[FrameResult], seed: int, clusters: Clusters | None
+) -> DetectionBySize | None:
+    group = np.arange(len(results)) if clusters is None else clusters
     regions = [(each, i) for i, one in enumerate(results) for each in one.labelled_regions]
     return recall_by_size(
         [region.area_px for region, _image in regions],
         [region.is_found for region, _image in regions],
-        [image for _region, image in regions],
+        [int(group[image]) for _region, image in regions],
         "regions",
         seed,
     )
 
 
 def _recall_by_frame_defect_size(
-    results: Sequence[FrameResult], seed: int
+    results: Sequence[FrameResult], seed: int, clusters: Clusters | None
 ) -> DetectionBySize | None:
-    labelled = [one for one in results if one.defect_px]
+    group = np.arange(len(results)) if clusters is None else clusters
+    labelled = [(one, int(each)) for one, each in zip(results, group, strict=True) if one.defect_px]
     return recall_by_size(
-        [one.defect_px for one in labelled],
-        [one.is_rejected for one in labelled],
-        range(len(labelled)),
+        [one.defect_px for one, _group in labelled],
+        [one.is_rejected for one, _group in labelled],
+        [each for _one, each in labelled],
         "pictures",
         seed,
     )

@@ -28,6 +28,10 @@ class ImageSource:
     """Unusable images so far, and why; grows while batches are read."""
     notes: tuple[str, ...] = ()
     """Assumptions made about the data set."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Name to group, of images that belong together: intervals respect them."""
+    training_images: int | None = None
+    """How many of the images the model was trained on; None if that is not known."""
 
 
 def source_in_memory(images: ImageArrays, *, where: str = "images") -> ImageSource:

@@ -88,6 +88,11 @@ class OfflineInspector:
         return engine.spec
 
     @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """Its models: one or two."""
+        return tuple(engine.spec for engine in (self.gate, self.segmenter) if engine)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The segmenter's classes; empty for a gate alone."""
         return self.segmenter.spec.classes if self.segmenter else ()

@@ -12,21 +12,25 @@ from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging import synthetic_strip
 from edgeinspect.learning.datasets import (
+    OWN_GROUPS,
     SPLITS,
     Dataset,
+    GroupRule,
     ImageArrays,
     Sample,
+    group_samples,
     load_arrays,
     open_dataset,
-    read_split,
 )
 from edgeinspect.learning.evaluate.image_source import ImageSource, with_model_classes
-from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
+from edgeinspect.learning.evaluate.training_images import (
+    NOT_ASKED,
+    TrainingKnowledge,
+    training_note,
+)
 from edgeinspect.system import escape_name, is_short_decimal
 
 ALL_SPLITS = "all"
-SPLIT_FILE_NAME = "split.json"
-"""In a training run's folder: the split of each image."""
 SYNTHETIC_PREFIX = "strip:"
 """`strip:SEED:COUNT` instead of a folder: rendered images of the synthetic strip."""
 _BATCH_BYTES = 64 << 20
@@ -39,7 +43,9 @@ def open_image_source(
     *,
     split: str = "test",
     split_file: Path | None = None,
-    training_split: Path | None = None,
+    training: TrainingKnowledge = NOT_ASKED,
+    on_training_images: bool = False,
+    groups: GroupRule = OWN_GROUPS,
     classes: Sequence[str] | None = None,
     good_classes: Sequence[str] = (),
     layout: str | None = None,
@@ -52,15 +58,17 @@ def open_image_source(
         spec: The model that receives them; gives frame size and colours.
         split: `train`, `val`, `test` or `all`.
         split_file: Assigns images to splits, instead of the data set's own split.
-        training_split: The same from the model's training run; ignored, with a note, if it
-            lists other images.
+        training: The training images of the models, whose split is used.
+        on_training_images: Training images are allowed.
+        groups: Images that belong together, for the intervals.
         classes: The segmenter's, for the ids in the masks; the data set's own if empty.
         good_classes: Names of the data set's classes that are good.
         layout: The data set's layout, if it is not recognised.
         draws_boxes: Fill annotated boxes as masks.
 
     Raises:
-        DataError: No such data set, no image in the split, or a class unknown to the model.
+        DataError: No such data set, no image in the split, training images in it that are not
+            allowed, or a class unknown to the model.
         UsageError: `split` is unknown, or `strip:` is not followed by two numbers.
     """
     if split not in (*SPLITS, ALL_SPLITS):
@@ -70,8 +78,11 @@ def open_image_source(
     if data.startswith(SYNTHETIC_PREFIX):
         return with_model_classes(_synthetic_source(data, spec), classes or ())
     dataset = open_dataset(Path(data), layout, good_classes=good_classes, draws_boxes=draws_boxes)
-    dataset = apply_split(dataset, split_file, training_split)
+    dataset, trained = training.split(dataset, split_file)
+    dataset = group_samples(dataset, groups)
     samples = _split_samples(dataset, split)
+    trained_count = training.count(samples, trained)
+    training.check(trained_count, len(samples), escape_name(data), is_allowed=on_training_images)
     batch = _batch_size(spec, spec.shape.channels + 1)
     skipped = {each.name: each.reason for each in dataset.skipped if not each.is_intentional}
 
@@ -94,49 +105,11 @@ def open_image_source(
         has_masks=dataset.has_masks,
         batches=batches,
         skipped=skipped,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *training.notes, *training_note(trained_count, len(samples))),
+        groups={sample.name: sample.group for sample in samples if sample.group},
+        training_images=trained_count,
     )
     return with_model_classes(source, classes or ())
-
-
-def find_training_split(model: str) -> Path | None:
-    """Return the split file of a model's training run; None if `model` is not in one."""
-    path = Path(model)
-    for folder in (path, *path.absolute().parents[:3]):
-        if (folder / CHECKPOINT_FILE).is_file() and (folder / SPLIT_FILE_NAME).is_file():
-            return folder / SPLIT_FILE_NAME
-    return None
-
-
-def apply_split(
-    dataset: Dataset, split_file: Path | None, training_split: Path | None = None
-) -> Dataset:
-    """Return the data set with the split of a file, else of a training, else with its own.
-
-    Args:
-        dataset: The data set.
-        split_file: From `edgeinspect data split`, or of a training run.
-        training_split: The split of a model's training run; ignored, with a note, if it lists
-            other images.
-
-    Raises:
-        DataError: `split_file` cannot be read, or lists other images.
-    """
-    if split_file is not None:
-        return read_split(split_file, dataset)
-    if training_split is not None:
-        return _with_training_split(dataset, training_split)
-    return dataset
-
-
-def _with_training_split(dataset: Dataset, file: Path) -> Dataset:
-    """Return the data set with the training's split, or unchanged if that has other images."""
-    try:
-        return read_split(file, dataset).with_notes(f"split as in the model's training, {file}")
-    except DataError:
-        return dataset.with_notes(
-            f"{file} splits other images than these: some of these may have been trained on"
-        )
 
 
 def _split_samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import yaml
@@ -42,7 +43,7 @@ def add_candidate(
     graph: bytes,
     make_manifest: Callable[[int], str],
     *,
-    files: Mapping[str, bytes] | None = None,
+    files: Mapping[str, bytes] = MappingProxyType({}),
     replaces_lineage: bool = False,
 ) -> Path:
     """Add a version after the highest one, as a candidate; the live version stays live.
@@ -53,7 +54,7 @@ def add_candidate(
         versions: The model's versions.
         graph: The serialised graph.
         make_manifest: Returns the manifest's text for the version number.
-        files: Further files of the version, as golden frames.
+        files: Other files of the version by name, as golden frames.
         replaces_lineage: It may be another model than those of its name.
 
     Raises:
@@ -68,8 +69,8 @@ def add_candidate(
         versions.folder.mkdir(parents=True, exist_ok=True)
         versions.pin_live()
         temporary.mkdir(mode=0o755)
-        content = {MODEL_FILE: graph, MANIFEST_FILE: manifest.encode(), **(files or {})}
-        for name, data in content.items():
+        contents = {**files, MODEL_FILE: graph, MANIFEST_FILE: manifest.encode()}
+        for name, data in contents.items():
             with (temporary / name).open("wb") as file:
                 os.fchmod(file.fileno(), 0o644)
                 file.write(data)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from edgeinspect.errors import UsageError
+from edgeinspect.learning.datasets import GroupRule
 from edgeinspect.learning.train import defaults
 from edgeinspect.learning.train.augment import AugmentSettings
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -47,6 +48,8 @@ class TrainingConfig:
     seed: int = 1
     threads: int = 2
     split_file: Path | None = None
+    groups: GroupRule = field(default_factory=GroupRule)
+    """Images that stay in one split, if the training makes the split."""
     resume: bool = False
     pair: Path | None = None
     """Run folder of the other model, with which this one will run on a line."""

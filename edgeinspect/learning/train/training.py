@@ -1,10 +1,10 @@
 """One training from a data set to an exported, measured model in a run folder.
 
 RUN/run.json         recipe, data and versions: a run resumes only with the same
-RUN/split.json       the split of each image
+RUN/split.json       the split of each image, its group, and a digest of its file
 RUN/checkpoint.pt    everything a killed training needs to resume
 RUN/curve.csv        loss and validation score by step; curve.svg plots it
-RUN/<name>/1/        the exported model, for a store
+RUN/<name>/1/        the exported model, for a store; with a copy of split.json
 RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
     common_size,
+    file_digests,
+    group_samples,
     has_class,
     infer_channels,
     load_arrays,
@@ -39,6 +41,7 @@ from edgeinspect.learning.datasets import (
     split_dataset,
     write_split,
 )
+from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
 from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, KINDS
 from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.allocator import keep_freed_memory
@@ -61,6 +64,7 @@ from edgeinspect.learning.train.write_version import (
     export_gate,
     export_segmenter,
 )
+from edgeinspect.system import TEXT_BYTES_MAX, read_regular
 
 _MORE_IMAGES_REMEDY = (
     "Give more images, or a split of your own with --split-file (see: edgeinspect data split)"
@@ -147,7 +151,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
     if config.split_file is not None:
         data = read_split(config.split_file, data)
     else:
-        data = split_dataset(data, config.seed)
+        data = split_dataset(group_samples(data, config.groups), config.seed)
     check_pair_data(config, data, _dataset_digest(data))
     size = config.size or common_size(data)
     check_frame(config, size)
@@ -272,7 +276,13 @@ def _fit_network(
     state = None
     if distributed.rank() == 0:
         state = folder.start_or_resume(_run_identity(config, prepared), resume=config.resume)
-        write_split(config.out / "split.json", prepared.data, config.seed, replaces=True)
+        write_split(
+            config.out / SPLIT_FILE_NAME,
+            prepared.data,
+            config.seed,
+            replaces=True,
+            digests=file_digests(prepared.data),
+        )
     if distributed.process_count() > 1:
         torch.distributed.barrier()
         if distributed.rank() != 0 and folder.checkpoint.exists():
@@ -330,9 +340,17 @@ def _export_and_measure(
     is_gate = config.kind == "gate"
     classes = ("defect",) if is_gate and not prepared.kinds else prepared.data.classes
     samples = images[VAL].images[:4]
-    writer = VersionWriter(average, config.name, config.out, classes, run, samples)
     decides_good = not (prepared.kinds and images[TRAIN].defective.all())
-    writer = replace(writer, decides=DEFECTS if decides_good else KINDS)
+    writer = VersionWriter(
+        average,
+        config.name,
+        config.out,
+        classes,
+        run,
+        samples,
+        decides=DEFECTS if decides_good else KINDS,
+        split=read_regular(config.out / SPLIT_FILE_NAME, TEXT_BYTES_MAX),
+    )
     export = export_gate if is_gate else export_segmenter
     accuracy = export(writer, images[VAL], images.get(TEST), on_progress)
     if not decides_good:  # no line can run it: it rejects everything

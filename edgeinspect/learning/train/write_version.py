@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from torch import nn
 
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate import (
+    SPLIT_FILE_NAME,
     choose_gate_thresholds,
     classifier_scores,
     segmentation_scores,
 )
 from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, ModelCard
+from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.export import export_graph
 from edgeinspect.learning.train.frozen_head import gate_targets
 from edgeinspect.learning.train.line_thresholds import LineGraphs, measure_line, run_exported
@@ -45,6 +48,8 @@ class VersionWriter:
     version: int = 1
     decides: str = DEFECTS
     """See `ModelCard`."""
+    split: bytes = b""
+    """The split file of the training: every later command knows its images by it."""
 
     @property
     def folder(self) -> Path:
@@ -61,12 +66,18 @@ class VersionWriter:
             classes=self.classes,
             run=str(self.run["run"]),
             thresholds=thresholds or {},
-            training=self.run,
+            training={**self.run, **self._split_digest()},
             accuracy=accuracy or {},
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             decides=self.decides,
         )
-        return export_graph(self.net, card, self.root, self.samples)
+        folder = export_graph(self.net, card, self.root, self.samples)
+        if self.split:
+            write_file(folder / SPLIT_FILE_NAME, self.split)
+        return folder
+
+    def _split_digest(self) -> dict[str, str]:
+        return {"split_sha256": hashlib.sha256(self.split).hexdigest()} if self.split else {}
 
 
 def export_gate(

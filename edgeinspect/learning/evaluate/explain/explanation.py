@@ -131,7 +131,7 @@ def read_frames(paths: Sequence[Path], spec: ModelSpec) -> Iterator[tuple[str, N
     Raises:
         DataError: There is no image, or one cannot be read.
     """
-    files = [file for path in paths for file in _image_files(path)]
+    files = image_files(paths)
     if not files:
         listing = ", ".join(map(str, paths))
         raise DataError("holds no image", where=listing, remedy="Give image files or a folder")
@@ -207,10 +207,17 @@ def explain_frame(
     )
 
 
-def _image_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if is_image_name(file.name))
-    return [path]
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files, and the images directly in the folders."""
+    files: list[Path] = []
+    for path in paths:
+        is_folder = path.is_dir()
+        files += (
+            sorted(file for file in path.iterdir() if is_image_name(file.name))
+            if is_folder
+            else [path]
+        )
+    return files
 
 
 def _peak(values: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int]:

@@ -9,6 +9,15 @@ from math import comb, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.learning.evaluate.metrics.clusters import (
+    Clusters,
+    auc_standard_error,
+    count_clusters,
+    paired_p_value,
+    resample_clusters,
+    sum_by_cluster,
+    t_quantile,
+)
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 from edgeinspect.learning.evaluate.metrics.roc import delong_placements, delong_variance
 
@@ -38,7 +47,7 @@ class DiscordantPairs:
     only_b: int
     both: int
     p_value: float
-    """McNemar's exact test, two-sided."""
+    """McNemar's exact test, two-sided; over groups, Durkalski's if that is larger."""
     rate: PairedDifference
     """Error rates; the interval after Agresti and Min 2005, not empty without discordant pairs."""
 
@@ -51,15 +60,26 @@ def mcnemar_p_value(only_a: int, only_b: int) -> float:
 
 
 def compare_errors(
-    name: str, error_a: NDArray[np.bool_], error_b: NDArray[np.bool_]
+    name: str,
+    error_a: NDArray[np.bool_],
+    error_b: NDArray[np.bool_],
+    clusters: Clusters | None = None,
 ) -> DiscordantPairs:
-    """Compare the errors of A and B on the same images, (N,) each."""
+    """Compare the errors of A and B on the same images, (N,) each.
+
+    With groups, the interval is at least as wide as the variance between them requires.
+    """
     only_a, only_b = int((error_a & ~error_b).sum()), int((~error_a & error_b).sum())
     total = len(error_a)
     # Half a pair more each way keeps the interval valid without a discordant pair.
     more, fewer, size = only_b + 0.5, only_a + 0.5, total + 2
     centre = (more - fewer) / size
     spread = 1.96 * sqrt(max(0.0, more + fewer - (more - fewer) ** 2 / size)) / size
+    p_value = mcnemar_p_value(only_a, only_b)
+    if clusters is not None:
+        spread = max(spread, _cluster_spread(error_a, error_b, clusters))
+        differences = error_b.astype(np.float64) - error_a
+        p_value = max(p_value, paired_p_value(differences, clusters))
     rate = PairedDifference(
         name,
         float(error_a.mean()),
@@ -69,7 +89,20 @@ def compare_errors(
         min(1.0, centre + spread),
     )
     both = int((error_a & error_b).sum())
-    return DiscordantPairs(total, only_a, only_b, both, mcnemar_p_value(only_a, only_b), rate)
+    return DiscordantPairs(total, only_a, only_b, both, p_value, rate)
+
+
+def _cluster_spread(
+    error_a: NDArray[np.bool_], error_b: NDArray[np.bool_], clusters: Clusters
+) -> float:
+    """Return the half width of the 95 % interval of a difference of rates, over groups."""
+    count = count_clusters(clusters)
+    if count < 2:
+        return 1.0
+    differences = error_b.astype(np.float64) - error_a
+    sums = sum_by_cluster(differences - differences.mean(), clusters)
+    variance = count / (count - 1) * float((sums**2).sum()) / len(differences) ** 2
+    return t_quantile(count) * sqrt(variance)
 
 
 def compare_overlap(
@@ -78,8 +111,9 @@ def compare_overlap(
     classes: Sequence[str],
     seed: int,
     rounds: int,
+    clusters: Clusters | None = None,
 ) -> tuple[tuple[PairedDifference, ...], tuple[PairedDifference, ...]]:
-    """Compare Dice and IoU, with intervals from one bootstrap over the images.
+    """Compare Dice and IoU, with intervals from one bootstrap over the images, or their groups.
 
     Of background and the classes that are labelled or predicted; nothing if no defect is labelled.
     """
@@ -87,11 +121,11 @@ def compare_overlap(
     if counts_a is None or counts_b is None:
         return (), ()
     pairs = np.stack([counts_a, counts_b], axis=1)  # (N, 2, 3, K+1)
-    number = len(pairs)
-    flat = pairs.reshape(number, -1).astype(np.float64)
+    flat = pairs.reshape(len(pairs), -1).astype(np.float64)
+    groups = np.arange(len(pairs)) if clusters is None else clusters
     rng = np.random.default_rng(seed)
     drawn = [
-        rng.multinomial(number, np.full(number, 1 / number), _ROUNDS_PER_BATCH) @ flat
+        resample_clusters(flat, groups, _ROUNDS_PER_BATCH, rng)
         for _ in range(max(1, rounds // _ROUNDS_PER_BATCH))
     ]
     sums = np.concatenate([flat.sum(0)[None], *drawn]).reshape(-1, *pairs.shape[1:])
@@ -132,11 +166,14 @@ def _pixel_counts(results: Sequence[FrameResult]) -> NDArray[np.int64] | None:
 
 
 def compare_auc(
-    scores_a: NDArray[np.float64], scores_b: NDArray[np.float64], is_defective: NDArray[np.bool_]
+    scores_a: NDArray[np.float64],
+    scores_b: NDArray[np.float64],
+    is_defective: NDArray[np.bool_],
+    clusters: Clusters | None = None,
 ) -> PairedDifference | None:
     """Compare the area under the ROC curve, paired; None with fewer than two of a kind.
 
-    Source: DeLong, DeLong and Clarke-Pearson 1988
+    Source: DeLong, DeLong and Clarke-Pearson 1988; over groups Obuchowski 1997
     """
     if min(is_defective.sum(), (~is_defective).sum()) < 2:
         return None
@@ -145,6 +182,10 @@ def compare_auc(
     auc_a, auc_b = float(bad_a.mean()), float(bad_b.mean())
     difference = float(bad_b.mean() - bad_a.mean())
     spread = 1.96 * sqrt(delong_variance(bad_b - bad_a, good_b - good_a))
+    if clusters is not None:
+        error = auc_standard_error((bad_b - bad_a, good_b - good_a), is_defective, clusters)
+        count = count_clusters(clusters)
+        spread = t_quantile(count) * error if count > 1 else 1.0
     return PairedDifference(
         "AUC", auc_a, auc_b, difference, difference - spread, difference + spread
     )

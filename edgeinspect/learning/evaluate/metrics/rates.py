@@ -28,8 +28,11 @@ def estimate_rate(hits: int, total: int) -> Rate:
     return Rate(hits, total, hits / total if total else None, low, high, limit)
 
 
-def wilson_interval(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion (Wilson 1927); (0, 1) when `total` is 0."""
+def wilson_interval(hits: float, total: float, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion (Wilson 1927); (0, 1) when `total` is 0.
+
+    Numbers that are not whole are effective ones, of `clusters.cluster_rate`.
+    """
     if not total:
         return 0.0, 1.0
     share = hits / total

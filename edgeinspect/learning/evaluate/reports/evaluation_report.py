@@ -54,6 +54,13 @@ def _head(evaluation: EvaluationResult) -> Iterator[str]:
         yield html.warning_note(f"{name} is left out: {why}")
     if len(skipped) > _MAX_SHOWN_SKIPPED:
         yield html.warning_note(f"{len(skipped)} images are left out in all; the JSON lists them")
+    if evaluation.groups is not None:
+        yield html.paragraph(f"Intervals are over {evaluation.groups} groups of images.")
+    if evaluation.training_images:
+        yield html.warning_note(
+            f"{evaluation.training_images} of {evaluation.pictures} images are training images: "
+            "the result does not hold for others"
+        )
     for note in evaluation.notes:
         yield html.paragraph(note, faint=True)
 
@@ -85,7 +92,9 @@ def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
         tiles.append(html.stat_tile("AUC", f"{roc.auc:.4f}", evaluation.ranked_by, interval))
     masks = evaluation.overlap
     if masks is not None:
-        tiles.append(html.stat_tile("mean IoU", *_overlap_lines(masks)))
+        tiles.append(
+            html.stat_tile("mean IoU", *_overlap_lines(masks), *_miou_interval(evaluation))
+        )
     size = evaluation.regions or evaluation.by_picture
     if size is not None:
         meaning = "90 % found from here on" if size.a90_px is not None else ""
@@ -100,6 +109,13 @@ def _overlap_lines(masks: SegmentationMetrics) -> tuple[str, ...]:
         return ("undefined", "no defect is labelled")
     dice = f"mean Dice of the classes {masks.mean_dice:.4f}"
     return (f"{masks.miou:.4f}", "background and the classes in the set", dice)
+
+
+def _miou_interval(evaluation: EvaluationResult) -> tuple[str, ...]:
+    interval = evaluation.overlap_interval
+    if interval is None:
+        return ()
+    return (f"95 %: {interval.miou_low:.4f} to {interval.miou_high:.4f}",)
 
 
 def _interval_lines(rate: Rate) -> tuple[str, ...]:
@@ -357,7 +373,8 @@ def _glossary() -> Iterator[str]:
     for text in (
         "Escape rate: defective images that pass, of all defective ones. Overkill rate: good "
         "images that are rejected, of all good ones. Intervals of rates are Wilson's, 95 %; "
-        "with no error seen in n images, claim no better than 3/n.",
+        "with no error seen in n images, claim no better than 3/n. Over groups, n is the effective "
+        "number of images (Korn and Graubard), and the AUC's interval is Obuchowski's.",
         "AUC: probability that a defective image ranks above a good one; interval after DeLong.",
         "Found by area: a region counts as found if a predicted region that causes a rejection "
         "touches it; an image counts as found if it is rejected. a90 is where the logistic fit "

@@ -11,7 +11,8 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
+from edgeinspect.learning.datasets.split import split_dataset
+from edgeinspect.learning.datasets.split_file import read_split, write_split
 
 
 def test_inspect_shows_a_table_and_what_is_wrong(

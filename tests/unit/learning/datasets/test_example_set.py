@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeinspect.errors import DataError, OutputError
+from edgeinspect.errors import OutputError
 from edgeinspect.imaging import WASHER_CLASSES, render_washer
 from edgeinspect.learning.datasets import (
     check_dataset,
     open_dataset,
     scan_dataset,
-    split_dataset,
     write_example_set,
-    write_split,
 )
-from edgeinspect.learning.evaluate import apply_split
 
 
 @pytest.mark.parametrize("defect", WASHER_CLASSES)
@@ -57,23 +54,3 @@ def test_a_full_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not empty"):
         write_example_set(tmp_path, 10, seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_a_split_file_comes_before_the_training_split(tmp_path: Path) -> None:
-    write_example_set(tmp_path / "set", 20, seed=1)
-    dataset = open_dataset(tmp_path / "set")
-    for seed in (1, 2):
-        path = tmp_path / f"{seed}.json"
-        write_split(path, split_dataset(dataset, seed), seed, (0.7, 0.15, 0.15))
-    first, second = (apply_split(dataset, tmp_path / f"{seed}.json") for seed in (1, 2))
-    assert [s.split for s in first.samples] != [s.split for s in second.samples]
-    both = apply_split(dataset, tmp_path / "1.json", tmp_path / "2.json")
-    assert both.samples == first.samples
-    assert apply_split(dataset, None, tmp_path / "2.json").samples == second.samples
-    write_example_set(tmp_path / "other", 10, seed=2)
-    other = open_dataset(tmp_path / "other")
-    kept = apply_split(other, None, tmp_path / "2.json")
-    assert "other images" in kept.notes[-1]
-    assert not any(sample.split for sample in kept.samples)
-    with pytest.raises(DataError):
-        apply_split(other, tmp_path / "2.json")

@@ -16,6 +16,7 @@ from edgeinspect.imaging.class_colors import class_color_bgr
 from edgeinspect.learning.datasets import contact_sheet as sheet_module
 from edgeinspect.learning.datasets.contact_sheet import draw_contact_sheet, write_contact_sheet
 from edgeinspect.learning.datasets.duplicates import (
+    MIN_CORRELATION,
     DuplicatePair,
     _count_bits,
     duplicate_groups,
@@ -95,6 +96,47 @@ def test_similar_castings_are_not_duplicates() -> None:
     images[-1] = (images[-1] * 0.9).astype(np.uint8)
     found = find_duplicates([fingerprint_image(image) for image in images])
     assert [(pair.first, pair.second) for pair in found] == [(11, 40)]
+
+
+def screw(seed: int) -> np.ndarray:
+    """A long dark part at one of eight angles on a bright ground, each with its own grain."""
+    rng = np.random.default_rng(seed)
+    image = 180 + rng.normal(0, 3, (192, 192)).astype(np.float32)
+    part = np.zeros((192, 192), np.float32)
+    cv2.rectangle(part, (86, 20), (106, 170), 1, -1)
+    cv2.rectangle(part, (72, 20), (120, 40), 1, -1)
+    turn = cv2.getRotationMatrix2D((96, 96), seed % 8 * 40 + rng.uniform(-1, 1), 1)
+    turn[:, 2] += rng.uniform(-2, 2, 2)
+    part = cv2.warpAffine(part, turn, (192, 192))
+    scratches = cv2.GaussianBlur(rng.normal(size=(192, 192)), (0, 0), 1)
+    image -= part * (110 + 20 * scratches / scratches.std())
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def test_pieces_of_one_product_at_one_angle_are_not_duplicates() -> None:
+    images = [screw(seed)[:, :, None] for seed in range(64)]
+    prints = [fingerprint_image(image) for image in images]
+    thumbnails = np.stack([each.thumbnail for each in prints])
+    alike = np.einsum("nij,mij->nm", thumbnails, thumbnails)[np.triu_indices(64, 1)]
+    assert (alike > MIN_CORRELATION).sum() > 20, "their thumbnails must be alike"
+    assert find_duplicates(prints) == []
+    copy = (dihedral(screw(7), 5) * 0.9).astype(np.uint8)
+    found = find_duplicates([*prints, fingerprint_image(copy[:, :, None])])
+    assert [(pair.first, pair.second) for pair in found] == [(7, 64)]
+
+
+@pytest.mark.slow
+def test_different_screws_of_a_public_set_are_not_duplicates(shared_data: Path) -> None:
+    root = shared_data / "mvtec_screw"
+    if not root.is_dir():
+        pytest.skip("the public set is not here")
+    found = scan_dataset(open_dataset(root))
+    assert not found.leaks()
+    assert {
+        tuple(found.images[i].sample.path.stem for i in (pair.first, pair.second))
+        for pair in found.duplicates
+    } >= {("053", "173")}
+    assert len(found.duplicates) <= 3
 
 
 def test_duplicate_groups_are_transitive() -> None:

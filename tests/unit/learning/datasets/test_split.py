@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
 from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.split import read_split, split_dataset, write_split
+from edgeinspect.learning.datasets.split import split_dataset
+from edgeinspect.learning.datasets.split_file import read_split, write_split
 
 
 def fake(*rows: tuple[str, tuple[int, ...], str | None]) -> Dataset:

@@ -12,8 +12,6 @@ from edgeinspect.config.loader import load_config
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.imaging.blobs import find_blobs
-from edgeinspect.learning.datasets.open import open_dataset
-from edgeinspect.learning.datasets.split import split_dataset, write_split
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, evaluate
 from edgeinspect.learning.evaluate.image_source import class_id_table, with_model_classes
 from edgeinspect.learning.evaluate.metrics.frame_results import (
@@ -22,7 +20,7 @@ from edgeinspect.learning.evaluate.metrics.frame_results import (
     evaluate_frames,
 )
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.learning.evaluate.open_dataset import find_training_split, open_image_source
+from edgeinspect.learning.evaluate.open_dataset import open_image_source
 from edgeinspect.learning.evaluate.open_model import (
     build_inspector,
     load_engine,
@@ -195,37 +193,6 @@ def test_evaluation_of_a_folder(inspector: OfflineInspector, tmp_path: Path) -> 
     assert evaluation.overlap.severstal.dice_of_empty == pytest.approx(26 / 36)
     assert evaluation.costs is not None
     assert worst.top("escapes") == []
-
-
-def test_the_split_of_the_training_is_used_if_it_fits(
-    inspector: OfflineInspector, tmp_path: Path
-) -> None:
-    trained, other = (
-        write_dataset(
-            tmp_path / name, ["good", "dark"] * 6, split="train" if name == "a" else "test"
-        )
-        for name in ("a", "b")
-    )
-    (other / "images" / "p000.png").rename(other / "images" / "q000.png")
-    (other / "masks" / "p000.png").rename(other / "masks" / "q000.png")
-    index = other / "index.csv"
-    index.write_text(index.read_text().replace("p000", "q000"))
-    run = tmp_path / "run"
-    (run / "name" / "1").mkdir(parents=True)
-    (run / "checkpoint.pt").touch()
-    data = split_dataset(open_dataset(trained), 1, ignore_existing=True)
-    write_split(run / "split.json", data, 1)
-    file = find_training_split(str(run / "name" / "1"))
-    assert file == run / "split.json"
-    assert find_training_split(str(tmp_path)) is None
-    source = open_image_source(str(trained), inspector.spec, training_split=file)
-    assert source.image_count == len(data.in_splits("test")) < 12
-    assert "as in the model's training" in source.notes[-1]
-    source = open_image_source(str(other), inspector.spec, training_split=file)
-    assert source.image_count == 12
-    assert "other images" in source.notes[-1]
-    with pytest.raises(DataError, match="splits other"):
-        open_image_source(str(other), inspector.spec, split_file=file)
 
 
 def test_the_worst_frames_have_the_highest_severity(

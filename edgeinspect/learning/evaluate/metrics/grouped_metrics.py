@@ -1,0 +1,117 @@
+"""The metrics of an evaluation with intervals over groups of images instead of single images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinspect.learning.evaluate.metrics.clusters import (
+    Clusters,
+    auc_standard_error,
+    cluster_rate,
+    resample_clusters,
+    t_quantile,
+)
+from edgeinspect.learning.evaluate.metrics.decisions import DecisionMetrics
+from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
+from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis, delong_placements
+
+_ROUNDS = 1000
+_ROUNDS_PER_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapInterval:
+    """95 % intervals of mean IoU and mean Dice: a bootstrap over images, or over groups."""
+
+    miou_low: float
+    miou_high: float
+    mean_dice_low: float
+    mean_dice_high: float
+
+
+def regroup_decisions(
+    decisions: DecisionMetrics, results: Sequence[FrameResult], clusters: Clusters
+) -> DecisionMetrics:
+    """Return the same counts and rates, with intervals over groups."""
+    bad = np.array([one.is_defective for one in results], np.bool_)
+    rejected = np.array([one.is_rejected for one in results], np.bool_)
+    return replace(
+        decisions,
+        accuracy=cluster_rate(bad == rejected, clusters),
+        precision=cluster_rate(bad[rejected], clusters[rejected]),
+        recall=cluster_rate(rejected[bad], clusters[bad]),
+        escape=cluster_rate(~rejected[bad], clusters[bad]),
+        overkill=cluster_rate(rejected[~bad], clusters[~bad]),
+    )
+
+
+def regroup_roc(
+    roc: RocAnalysis | None,
+    scores: NDArray[np.float64],
+    defective: NDArray[np.bool_],
+    clusters: Clusters,
+) -> RocAnalysis | None:
+    """Return the same curve and areas, with intervals over groups."""
+    if roc is None:
+        return None
+    spread = t_quantile(len(np.unique(clusters))) * auc_standard_error(
+        delong_placements(scores, defective), defective, clusters
+    )
+    if not np.isfinite(spread):  # one group
+        spread = 1.0
+    recall_at = tuple(
+        replace(at, recall=cluster_rate(scores[defective] > at.threshold, clusters[defective]))
+        for at in roc.recall_at
+    )
+    return replace(
+        roc,
+        auc_low=max(0.0, roc.auc - spread),
+        auc_high=min(1.0, roc.auc + spread),
+        recall_at=recall_at,
+    )
+
+
+def overlap_interval(
+    results: Sequence[FrameResult], clusters: Clusters | None, seed: int
+) -> OverlapInterval | None:
+    """Return intervals of mean IoU and mean Dice; None without masks or labelled defects.
+
+    The means are over the classes that the whole set has, as in `measure_segmentation`.
+    """
+    confusions = [one.confusion for one in results if one.confusion is not None]
+    if not confusions or len(confusions) != len(results):
+        return None
+    each = np.stack(confusions)
+    counts = np.stack([np.diagonal(each, axis1=1, axis2=2), each.sum(2), each.sum(1)], axis=1)
+    _hit, true, predicted = counts.sum(0)
+    if not true[1:].any():
+        return None
+    shown = true + predicted > 0
+    groups = np.arange(len(results)) if clusters is None else clusters
+    if len(np.unique(groups)) < 2:
+        return OverlapInterval(0.0, 1.0, 0.0, 1.0)
+    rng = np.random.default_rng(seed)
+    sums = np.concatenate(
+        [
+            resample_clusters(counts.astype(np.float64), groups, _ROUNDS_PER_BATCH, rng)
+            for _ in range(_ROUNDS // _ROUNDS_PER_BATCH)
+        ]
+    )[:, :, shown]
+    hit, true_px, predicted_px = sums[:, 0], sums[:, 1], sums[:, 2]  # (rounds, classes)
+    either = true_px + predicted_px
+    drawn = either > 0  # a class may be in no drawn group
+    iou = _row_means(hit / np.maximum(1, either - hit), drawn)
+    dice = _row_means(2 * hit / np.maximum(1, either), drawn & (np.flatnonzero(shown) > 0))
+    low, high = np.quantile(np.stack([iou, dice]), (0.025, 0.975), axis=1)
+    return OverlapInterval(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+
+
+def _row_means(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean of the counted values of each row; 0 in a row without one."""
+    return np.asarray(
+        np.where(counted, values, 0.0).sum(axis=1) / np.maximum(1, counted.sum(axis=1)), np.float64
+    )
