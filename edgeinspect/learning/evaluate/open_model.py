@@ -12,7 +12,18 @@ from typing import Any
 
 from edgeinspect import registry
 from edgeinspect.config import LoadedConfig, check_models, load_config
-from edgeinspect.domain import FrameShape, ModelId, ModelKind, ModelSpec, Precision, SystemClock
+from edgeinspect.domain import (
+    BASE_CONTRACT,
+    MODEL_CONTRACTS,
+    Decides,
+    FrameShape,
+    LearnedFrom,
+    ModelId,
+    ModelKind,
+    ModelSpec,
+    Precision,
+    SystemClock,
+)
 from edgeinspect.errors import ConfigError, ConfigFault, MissingExtraError, ModelError, UsageError
 from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
@@ -134,6 +145,13 @@ def read_graph_metadata(path: Path) -> ModelSpec:
     }
     try:
         _batch, height, width, channels = (int(size) for size in session.get_inputs()[0].shape)
+        contract = metadata.get("contract", BASE_CONTRACT)
+        if contract not in MODEL_CONTRACTS:
+            raise ModelError(
+                f"is for contract {contract}; this program supports {', '.join(MODEL_CONTRACTS)}",
+                where=str(path),
+                remedy="Install the version of edgeinspect that exported it, or a later one",
+            )
         return ModelSpec(
             id=ModelId(path.stem, 1, sha256_of(path)),
             kind=ModelKind(metadata["kind"]),
@@ -146,6 +164,11 @@ def read_graph_metadata(path: Path) -> ModelSpec:
             thresholds=MappingProxyType(
                 decode_json(metadata.get("thresholds", "{}"), dict[str, Any])
             ),
+            contract=contract,
+            decides=Decides(metadata.get("decides", Decides.DEFECTS.value)),
+            learned_from=LearnedFrom(metadata.get("learned_from", LearnedFrom.LABELS.value)),
+            pretrained=metadata.get("pretrained", ""),
+            pretrained_sha256=metadata.get("pretrained_sha256", ""),
         )
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ModelError(
