@@ -120,7 +120,7 @@ _MAX_SIDE_PX = 65_536
 )
 @click.option(
     "--good-class",
-    metavar="NAME",
+    metavar="CLASS",
     help="Gate: the output for good, by its name in --classes; all others are kinds of defects.",
 )
 @click.option(

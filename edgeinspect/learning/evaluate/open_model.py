@@ -267,9 +267,10 @@ def _line_thresholds(
 ) -> tuple[DecisionRules, str]:
     """Return the decision rules of a line for these models, and a note that names it."""
     spec = segmenter.spec if segmenter else None
-    check_models(loaded.config, gate.spec if gate else None, spec, where=loaded.where)
+    gate_spec = gate.spec if gate else None
+    check_models(loaded.config, gate_spec, spec, where=loaded.where)
     note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
-    return decision_rules(loaded.config, spec), note
+    return decision_rules(loaded.config, gate_spec, spec), note
 
 
 def manifest_thresholds(
