@@ -87,24 +87,29 @@ def segmenter_numpy(image: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
 KINDS = ("dark", "bright", "other")
 
 
+def kind_centres(kinds: int, decides: str) -> list[float]:
+    """Mean pixels at which good, unless it is left out, and each kind are likeliest."""
+    return [20.0 + 60 * i for i in range(decides == "kinds", kinds + 1)]
+
+
 def kinds_gate(
     shape: FrameShape = SHAPE, kinds: tuple[str, ...] = KINDS, *, decides: str = "defects"
 ) -> onnx.ModelProto:
-    """A gate of contract 2: a softmax over good and its kinds.
+    """A gate of contract 2: a softmax over good and its kinds by the mean pixel.
 
-    Logit i is `i * (mean pixel - 128) / 32`, 0 for good. With `decides="kinds"` good is left out.
+    Good is likeliest at 20, kind i at 80 + 60 i: logit = -((mean - centre) / 15)²/2.
     """
-    count = len(kinds) + (decides == "defects")
     nodes = [
         helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["real"], ["mean"], axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Sub", ["mean", "middle"], ["centred"]),
-        helper.make_node("Div", ["centred", "slope"], ["level"]),
-        helper.make_node("Mul", ["level", "steps"], ["row"]),
+        helper.make_node("Sub", ["mean", "centres"], ["off"]),
+        helper.make_node("Mul", ["off", "off"], ["square"]),
+        helper.make_node("Div", ["square", "scale"], ["row"]),
         helper.make_node("Unsqueeze", ["row", "first"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probs"], axis=1),
     ]
-    constants: dict[str, Any] = {"middle": 128.0, "slope": 32.0, "first": [0]}
+    centres = kind_centres(len(kinds), decides)
+    constants: dict[str, Any] = {"scale": -450.0, "first": [0]}
     if decides == "defects":
         nodes += [
             helper.make_node("Slice", ["probs", "one", "end", "one"], ["class_prob"]),
@@ -112,7 +117,7 @@ def kinds_gate(
             helper.make_node("Squeeze", ["good", "one"], ["good_prob"]),
             helper.make_node("Sub", ["unity", "good_prob"], ["defect_prob"]),
         ]
-        constants |= {"one": [1], "end": [count], "unity": 1.0}
+        constants |= {"one": [1], "end": [len(centres)], "unity": 1.0}
     else:
         nodes += [
             helper.make_node("Identity", ["probs"], ["class_prob"]),
@@ -126,10 +131,8 @@ def kinds_gate(
         helper.make_tensor_value_info("class_prob", TensorProto.FLOAT, [1, len(kinds)]),
     ]
     model = _model(shape, nodes, outputs, constants, "gate")
-    steps = helper.make_tensor(
-        "steps", TensorProto.FLOAT, [count], [float(i) for i in range(count)]
-    )
-    model.graph.initializer.append(steps)
+    values = helper.make_tensor("centres", TensorProto.FLOAT, [len(centres)], centres)
+    model.graph.initializer.append(values)
     _extend(model, classes=json.dumps(list(kinds)), decides=decides)
     return model
 
@@ -137,8 +140,8 @@ def kinds_gate(
 def kinds_gate_numpy(
     image: NDArray[np.uint8], kinds: tuple[str, ...] = KINDS, *, decides: str = "defects"
 ) -> tuple[NDArray[Any], ...]:
-    count = len(kinds) + (decides == "defects")
-    logits = np.arange(count) * (image.mean(dtype=np.float64) - 128) / 32
+    centres = np.array(kind_centres(len(kinds), decides))
+    logits = -((image.mean(dtype=np.float64) - centres) ** 2) / 450
     probs = np.exp(logits - logits.max())
     probs /= probs.sum()
     if decides == "kinds":

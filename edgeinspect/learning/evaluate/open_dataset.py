@@ -20,7 +20,7 @@ from edgeinspect.learning.datasets import (
     open_dataset,
     read_split,
 )
-from edgeinspect.learning.evaluate.image_source import ImageSource, with_model_classes
+from edgeinspect.learning.evaluate.image_source import ImageSource, ImageTruth, with_model_classes
 from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
 from edgeinspect.system import escape_name, is_short_decimal
 
@@ -93,8 +93,17 @@ def open_image_source(
         batches=batches,
         skipped=skipped,
         notes=dataset.notes,
+        truth={sample.name: _truth(sample, dataset.classes) for sample in samples},
     )
     return with_model_classes(source, classes or ())
+
+
+def _truth(sample: Sample, classes: Sequence[str]) -> ImageTruth:
+    """Return what is known of an image without reading its mask."""
+    names = [classes[class_id - 1] for class_id in sample.class_ids]
+    if sample.is_defective and not names and sample.class_name in classes:
+        names = [str(sample.class_name)]
+    return ImageTruth(sample.split or "", tuple(dict.fromkeys(names)))
 
 
 def find_training_split(model: str) -> Path | None:

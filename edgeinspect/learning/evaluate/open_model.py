@@ -27,7 +27,13 @@ from edgeinspect.domain import (
 from edgeinspect.errors import ConfigError, ConfigFault, MissingExtraError, ModelError, UsageError
 from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.pipeline.inspection import ClassLimits, DecisionRules, GateLimits, decision_rules
+from edgeinspect.pipeline.inspection import (
+    ClassLimits,
+    DecisionRules,
+    GateLimits,
+    KindLimits,
+    decision_rules,
+)
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_model
 from edgeinspect.system import decode_json, sha256_of
@@ -293,16 +299,18 @@ def manifest_thresholds(
 
 
 def _gate_thresholds(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:
+    kinds = tuple(KindLimits(name, None, 5, i) for i, name in enumerate(spec.kinds, start=1))
     values: list[Any] = [spec.thresholds.get(key) for key in ("suspect", "reject", "degraded")]
     if not all(isinstance(value, (int, float)) for value in values):
         notes.append(f"{spec.id} proposes no thresholds: {_DEFAULT_THRESHOLD} is used")
-        return GateLimits(_DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, 1)
+        half = _DEFAULT_THRESHOLD
+        return GateLimits(half, half, half, 1, kinds)
     suspect, reject, degraded = map(float, values)
     if alone:
         notes.append(f"a gate alone rejects at its manifest's `degraded` threshold, {degraded:g}")
-        return GateLimits(degraded, degraded, degraded, 1)
+        return GateLimits(degraded, degraded, degraded, 1, kinds)
     notes.append(f"thresholds proposed by the manifest of {spec.id}")
-    return GateLimits(suspect, reject, degraded, 1)
+    return GateLimits(suspect, reject, degraded, 1, kinds)
 
 
 def _class_thresholds(proposed: object, name: str, notes: list[str]) -> tuple[float, float]:
