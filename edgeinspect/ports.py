@@ -163,8 +163,10 @@ class Engine(Protocol):
 
         Returns:
             The graph's outputs in the contract's order: gate `(defect_prob (1,),)`,
-            segmenter `(class_map (1, h, w), class_area_px (1, K), class_score (1, K))`.
-            They are the engine's own buffers, valid until the next `infer`.
+            segmenter `(class_map (1, h, w), class_area_px (1, K), class_score (1, K))`;
+            of contract 2, gate `(defect_prob (1,), class_prob (1, K))`, and for a
+            segmenter `defect_prob (1,)` as the fourth. They are the engine's own buffers,
+            valid until the next `infer`.
 
         Raises:
             EngineFault: The inference failed; the engine may be used again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,155 @@ def segmenter_numpy(image: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
     class_map = np.where(grey < DARK_BELOW, 1, np.where(grey > BRIGHT_ABOVE, 2, 0))
     area = np.array([[np.sum(class_map == 1), np.sum(class_map == 2)]], np.float32)
     return class_map[None].astype(np.uint8), area, area / np.float32(grey.size)
+
+
+KINDS = ("dark", "bright", "other")
+
+
+def kind_centres(kinds: int, decides: str) -> list[float]:
+    """Mean pixels at which good, unless it is left out, and each kind are likeliest."""
+    return [20.0 + 60 * i for i in range(decides == "kinds", kinds + 1)]
+
+
+def kinds_gate(
+    shape: FrameShape = SHAPE, kinds: tuple[str, ...] = KINDS, *, decides: str = "defects"
+) -> onnx.ModelProto:
+    """A gate of contract 2: a softmax over good and its kinds by the mean pixel.
+
+    Good is likeliest at 20, kind i at 80 + 60 i: logit = -((mean - centre) / 15)²/2.
+    """
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["real"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Sub", ["mean", "centres"], ["off"]),
+        helper.make_node("Mul", ["off", "off"], ["square"]),
+        helper.make_node("Div", ["square", "scale"], ["row"]),
+        helper.make_node("Unsqueeze", ["row", "first"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probs"], axis=1),
+    ]
+    centres = kind_centres(len(kinds), decides)
+    constants: dict[str, Any] = {"scale": -450.0, "first": [0]}
+    if decides == "defects":
+        nodes += [
+            helper.make_node("Slice", ["probs", "one", "end", "one"], ["class_prob"]),
+            helper.make_node("Slice", ["probs", "first", "one", "one"], ["good"]),
+            helper.make_node("Squeeze", ["good", "one"], ["good_prob"]),
+            helper.make_node("Sub", ["unity", "good_prob"], ["defect_prob"]),
+        ]
+        constants |= {"one": [1], "end": [len(centres)], "unity": 1.0}
+    else:
+        nodes += [
+            helper.make_node("Identity", ["probs"], ["class_prob"]),
+            helper.make_node("ReduceSum", ["class_prob", "one"], ["total"], keepdims=0),
+            helper.make_node("Max", ["total", "unity"], ["least"]),
+            helper.make_node("Min", ["least", "unity"], ["defect_prob"]),
+        ]
+        constants |= {"one": [1], "unity": 1.0}
+    outputs = [
+        helper.make_tensor_value_info("defect_prob", TensorProto.FLOAT, [1]),
+        helper.make_tensor_value_info("class_prob", TensorProto.FLOAT, [1, len(kinds)]),
+    ]
+    model = _model(shape, nodes, outputs, constants, "gate")
+    values = helper.make_tensor("centres", TensorProto.FLOAT, [len(centres)], centres)
+    model.graph.initializer.append(values)
+    _extend(model, classes=json.dumps(list(kinds)), decides=decides)
+    return model
+
+
+def kinds_gate_numpy(
+    image: NDArray[np.uint8], kinds: tuple[str, ...] = KINDS, *, decides: str = "defects"
+) -> tuple[NDArray[Any], ...]:
+    centres = np.array(kind_centres(len(kinds), decides))
+    logits = -((image.mean(dtype=np.float64) - centres) ** 2) / 450
+    probs = np.exp(logits - logits.max())
+    probs /= probs.sum()
+    if decides == "kinds":
+        return np.ones(1, np.float32), probs[None].astype(np.float32)
+    return np.array([1 - probs[0]], np.float32), probs[None, 1:].astype(np.float32)
+
+
+def good_parts(shape: FrameShape = SHAPE) -> onnx.ModelProto:
+    """A good-parts model: every second pixel above 200 is unknown; its score is the largest / 255.
+
+    `class_score` is the score of the image where there are such pixels.
+    """
+    height, width = shape.height_px // STRIDE, shape.width_px // STRIDE
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["real", "starts", "ends", "axes", "steps"], ["small"]),
+        helper.make_node("Squeeze", ["small", "last"], ["grey"]),
+        helper.make_node("Greater", ["grey", "above"], ["is_unknown"]),
+        helper.make_node("Cast", ["is_unknown"], ["unknown"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["unknown"], ["class_map"], to=TensorProto.UINT8),
+        helper.make_node("ReduceSum", ["unknown", "plane"], ["cells"], keepdims=0),
+        helper.make_node("Mul", ["cells", "cell_px"], ["area"]),
+        helper.make_node("Unsqueeze", ["area", "first"], ["class_area_px"]),
+        helper.make_node("ReduceMax", ["grey"], ["largest"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["largest", "full"], ["defect_prob"]),
+        helper.make_node("Unsqueeze", ["defect_prob", "first"], ["column"]),
+        helper.make_node("Min", ["class_area_px", "unity"], ["any"]),
+        helper.make_node("Mul", ["column", "any"], ["class_score"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("class_map", TensorProto.UINT8, [1, height, width]),
+        helper.make_tensor_value_info("class_area_px", TensorProto.FLOAT, [1, 1]),
+        helper.make_tensor_value_info("class_score", TensorProto.FLOAT, [1, 1]),
+        helper.make_tensor_value_info("defect_prob", TensorProto.FLOAT, [1]),
+    ]
+    constants: dict[str, Any] = {
+        "above": float(BRIGHT_ABOVE),
+        "cell_px": float(STRIDE**2),
+        "full": 255.0,
+        "unity": 1.0,
+        "starts": [0, 0],
+        "ends": [shape.height_px, shape.width_px],
+        "axes": [1, 2],
+        "steps": [STRIDE, STRIDE],
+        "last": [3],
+        "plane": [1, 2],
+        "first": [0],
+    }
+    model = _model(shape, nodes, outputs, constants, "segmenter")
+    _extend(model, classes='["unknown"]', learned_from="good")
+    return model
+
+
+def good_parts_numpy(image: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+    grey = image[::STRIDE, ::STRIDE, 0]
+    class_map = (grey > BRIGHT_ABOVE)[None].astype(np.uint8)
+    area = np.array([[class_map.sum() * STRIDE**2]], np.float32)
+    prob = np.array([grey.max() / 255], np.float32)
+    return class_map, area, prob[None] * (area > 0), prob
+
+
+def _extend(model: onnx.ModelProto, **metadata: str) -> None:
+    """Make a graph one of contract 2."""
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    known |= {f"edgeinspect.{key}": value for key, value in metadata.items()}
+    helper.set_model_props(model, {**known, "edgeinspect.contract": "2"})
+
+
+def install_kinds_gate(
+    root: Path,
+    shape: FrameShape = SHAPE,
+    kinds: tuple[str, ...] = KINDS,
+    *,
+    name: str = "tiny-kinds",
+    decides: str = "defects",
+    **changes: Any,
+) -> Path:
+    """Put a gate of contract 2 into a store; returns its folder."""
+    keys = {"contract": "2", "classes": list(kinds), "decides": decides, **changes}
+    graph = kinds_gate(shape, kinds, decides=decides)
+    return install(root, graph, name=name, shape=shape, **keys)
+
+
+def install_good_parts(
+    root: Path, shape: FrameShape = SHAPE, *, name: str = "tiny-unknown", **changes: Any
+) -> Path:
+    """Put a good-parts model into a store; returns its folder."""
+    keys = {"contract": "2", "classes": ["unknown"], "learned_from": "good", **changes}
+    return install(root, good_parts(shape), name=name, kind="segmenter", shape=shape, **keys)
 
 
 def _model(

@@ -12,12 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import MODEL_CONTRACT_VERSION, ModelKind, ModelSpec, Pixels
+from edgeinspect.domain import (
+    BASE_CONTRACT,
+    EXTENDED_CONTRACT,
+    MODEL_CONTRACTS,
+    ModelKind,
+    ModelSpec,
+    Pixels,
+    model_outputs,
+)
 from edgeinspect.errors import EngineFault, ModelError, is_transient
 
 INPUT_NAME = "image"
-GATE_OUTPUTS = ("defect_prob",)
-SEGMENTER_OUTPUTS = ("class_map", "class_area_px", "class_score")
+OUTPUT_NAMES = frozenset(
+    name for kind in ModelKind for name in model_outputs(kind, EXTENDED_CONTRACT)
+)
+"""Names of the outputs of all models."""
 KIND_KEY = "edgeinspect.kind"
 CONTRACT_KEY = "edgeinspect.contract"
 
@@ -42,15 +52,14 @@ class TensorInfo:
 
 def expected_outputs(spec: ModelSpec) -> tuple[TensorInfo, ...]:
     """Return the outputs that a model of this spec must have, in the order of `Engine.infer`."""
-    if spec.kind is ModelKind.GATE:
-        return (TensorInfo(GATE_OUTPUTS[0], "float32", (1,)),)
     stride, classes = spec.output_stride, len(spec.classes)
     size = (1, spec.shape.height_px // stride, spec.shape.width_px // stride)
-    class_map, area, score = SEGMENTER_OUTPUTS
-    return (
-        TensorInfo(class_map, "uint8", size),
-        TensorInfo(area, "float32", (1, classes)),
-        TensorInfo(score, "float32", (1, classes)),
+    shapes = {"class_map": size, "defect_prob": (1,)}
+    return tuple(
+        TensorInfo(
+            name, "uint8" if name == "class_map" else "float32", shapes.get(name, (1, classes))
+        )
+        for name in spec.outputs
     )
 
 
@@ -84,9 +93,13 @@ def check_graph(
         actual = f"'{kind}'" if kind else "missing"
         violations.append(f"metadata {KIND_KEY} must be '{spec.kind.value}', is {actual}")
     violations += _check_metadata(spec, metadata)
-    if metadata.get(CONTRACT_KEY, MODEL_CONTRACT_VERSION) != MODEL_CONTRACT_VERSION:
+    contract = metadata.get(CONTRACT_KEY, BASE_CONTRACT)
+    if contract not in MODEL_CONTRACTS:
+        known = ", ".join(MODEL_CONTRACTS)
+        violations.append(f"is for contract {contract}; this program supports {known}")
+    elif contract != spec.contract:
         violations.append(
-            f"is for contract {metadata[CONTRACT_KEY]}, this is {MODEL_CONTRACT_VERSION}"
+            f"metadata {CONTRACT_KEY} is {contract}, the manifest states {spec.contract}"
         )
     if violations:
         raise ModelError(
@@ -105,6 +118,8 @@ def _check_metadata(spec: ModelSpec, metadata: Mapping[str, str]) -> list[str]:
         "edgeinspect.classes": json.dumps(list(spec.classes)),
         "edgeinspect.color": spec.color,
         "edgeinspect.output_stride": str(spec.output_stride),
+        "edgeinspect.decides": spec.decides.value,
+        "edgeinspect.learned_from": spec.learned_from.value,
     }
     return [
         f"metadata {key} is {metadata[key]}, the manifest states {value}"

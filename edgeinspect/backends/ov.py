@@ -158,7 +158,7 @@ def _unit_cache_folder() -> str | None:
 
 def _tensor_info(port: Any) -> TensorInfo:
     """Describe a port of the model; of several names, use the one in the contract."""
-    expected = {_contract.INPUT_NAME, *_contract.GATE_OUTPUTS, *_contract.SEGMENTER_OUTPUTS}
+    expected = {_contract.INPUT_NAME, *_contract.OUTPUT_NAMES}
     names = sorted(port.get_names())
     name = next((each for each in names if each in expected), names[0] if names else "(unnamed)")
     shape = tuple(

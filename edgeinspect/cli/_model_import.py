@@ -130,6 +130,16 @@ class _ImportCommand(Command):
     help="Segmenter: defect classes, without background. Gate: its outputs.",
 )
 @click.option(
+    "--good-class",
+    metavar="CLASS",
+    help="Gate: the output for good, by its name in --classes; all others are kinds of defects.",
+)
+@click.option(
+    "--kinds-only",
+    is_flag=True,
+    help="Gate: every output is a kind of defect; it cannot tell good from defective.",
+)
+@click.option(
     "--good-index",
     type=IntRange(0),
     metavar="N",
@@ -181,12 +191,18 @@ def import_(file: Path, as_json: bool, **options: Any) -> None:
     """
     from edgeinspect.domain import ModelKind
     from edgeinspect.learning.onnx_graphs.importer.importer import import_model
-    from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
+    from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, find_good_index
     from edgeinspect.storage.model_store import ModelStore
 
     height, width = _size(options["size"], "--size")
     model_size = options["model_size"]
     model_height, model_width = _size(model_size, "--model-size") if model_size else (None, None)
+    classes = tuple(name.strip() for name in options["classes"].split(",") if name.strip())
+    good_index = options["good_index"]
+    if options["good_class"] is not None:
+        if good_index is not None:
+            raise UsageError("give --good-class or --good-index, not both")
+        good_index = find_good_index(classes, options["good_class"].strip())
     request = ImportRequest(
         file=file,
         kind=ModelKind(options["kind"]),
@@ -202,9 +218,10 @@ def import_(file: Path, as_json: bool, **options: Any) -> None:
         scale=options["scale"],
         output=_none_if_auto(options["output"]),
         activation=_none_if_auto(options["activation"]),
-        classes=tuple(name.strip() for name in options["classes"].split(",") if name.strip()),
+        classes=classes,
         defect_index=options["defect_index"],
-        good_index=options["good_index"],
+        good_index=good_index,
+        kinds_only=options["kinds_only"],
         background=options["background"],
         thresholds=_parse_numbers(options["threshold"], "--threshold"),
         stride=_parse_stride(options["stride"]),

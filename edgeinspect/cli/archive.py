@@ -210,6 +210,7 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
         ("decision", f"{verdict.decision.value} ({verdict.reason.value}) {verdict.detail}".strip()),
         ("gate", "-" if verdict.defect_prob is None else f"{verdict.defect_prob:.4f}"),
     ]
+    facts += [("gate", f"{one.name} {one.prob:.4f}") for one in verdict.kind_probs]
     for ref in (verdict.gate, verdict.segmenter):
         if ref is not None:
             facts.append(("model", f"{ref.name}/{ref.version} {ref.calibration or ''}".strip()))

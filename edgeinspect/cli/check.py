@@ -25,7 +25,16 @@ from edgeinspect.cli._results.line import (
 from edgeinspect.cli._tables import Column, TextTable, number, print_table, print_text
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.config import LineConfig, LoadedConfig, PluginSelection, check_models, load_config
-from edgeinspect.domain import NS_PER_MS, NS_PER_S, Clock, Grab, ModelSpec, SystemClock
+from edgeinspect.domain import (
+    KINDS_ONLY,
+    NS_PER_MS,
+    NS_PER_S,
+    Clock,
+    Decides,
+    Grab,
+    ModelSpec,
+    SystemClock,
+)
 from edgeinspect.errors import (
     EXIT_CONFIG,
     EXIT_DATAERR,
@@ -112,7 +121,7 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool, as_json: bool) 
             open_plugins(loaded, SystemClock(), result)
     shape = next((spec.shape for spec in result.specs.values()), None)
     unmet = unmet_requirements(loaded.config, len(loaded.cameras), shape)
-    notes = _depth_notes(loaded, result)
+    notes = _depth_notes(loaded, result) + _kinds_only_notes(result)
     if no_open:  # the file may be for another PC
         notes += [f"on this PC it could not start: {error}" for error in unmet]
     else:
@@ -207,6 +216,13 @@ def _reject_rules(config: LineConfig) -> Iterator[RejectRule]:
         yield RejectRule(
             rule="gate: reject, no time left", score=rule.degraded_reject_at, reject_code=code
         )
+        for name, kind in rule.classes.items():
+            yield RejectRule(
+                rule=f"gate: {name}",
+                score=rule.reject_at if kind.prob is None else kind.prob,
+                severity=kind.severity,
+                reject_code=kind.reject_code,
+            )
     for name, limits in config.decide.classes.items():
         yield RejectRule(
             rule=name,
@@ -254,6 +270,15 @@ def _depth_notes(loaded: LoadedConfig, result: CheckResult) -> list[str]:
                     "the training set's reading.yaml and train again, or correct `bits` here"
                 )
     return notes
+
+
+def _kinds_only_notes(result: CheckResult) -> list[str]:
+    return [
+        f"engines.{name}: {spec.id} has `decides: kinds`: {KINDS_ONLY}. Its defect_prob is 1 on "
+        "every frame, so it rejects every part, and only its reject code and severity differ"
+        for name, spec in result.specs.items()
+        if spec.decides is Decides.KINDS
+    ]
 
 
 def time_engine(engine: Engine, clock: Clock) -> EngineTiming:

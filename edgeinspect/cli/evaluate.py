@@ -12,8 +12,9 @@ from edgeinspect.cli import _evaluation_options
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._group_options import GROUPS, group_rule
 from edgeinspect.cli._json_output import JSON_FILE, json_option, print_result
+from edgeinspect.cli._kinds_tables import confusion_table, kinds_table
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, STORE
-from edgeinspect.cli._paths import MODEL
+from edgeinspect.cli._paths import MODEL, NESTED_OUTPUT_FILE
 from edgeinspect.cli._progress import QUIET, progress_bar
 from edgeinspect.cli._ranges import FiniteRange
 from edgeinspect.cli._tables import (
@@ -27,7 +28,7 @@ from edgeinspect.cli._tables import (
 from edgeinspect.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeinspect.learning.evaluate import EvaluationResult
+    from edgeinspect.learning.evaluate import EvaluationResult, FrameResult
 
 
 @click.command(
@@ -55,6 +56,13 @@ if TYPE_CHECKING:
 @_evaluation_options.BACKEND
 @STORE
 @_evaluation_options.REPORT
+@click.option(
+    "--per-image",
+    "per_image",
+    type=NESTED_OUTPUT_FILE,
+    metavar="FILE.csv",
+    help="Write a table of every image: truth, scores, verdict.",
+)
 @JSON_FILE
 @QUIET
 @json_option("edgeinspect.learning.evaluate:EvaluationResult")
@@ -94,6 +102,7 @@ def evaluate(
     backend: str | None,
     store: Path | None,
     report: Path | None,
+    per_image: Path | None,
     json_path: Path | None,
     as_json: bool,
     cost_escape: float | None,
@@ -120,6 +129,7 @@ def evaluate(
         if cost_escape and cost_overkill
         else None
     )
+    frames: list[FrameResult] = []
     inspector = _evaluation_options.load_inspector(model, gate, config, backend, store)
     try:
         source = open_image_source(
@@ -136,13 +146,24 @@ def evaluate(
             layout=layout,
         )
         with progress_bar("inspecting", source.image_count) as done:
-            result, worst = run(inspector, source, costs=costs, seed=seed, progress=done)
+            result, worst = run(
+                inspector,
+                source,
+                costs=costs,
+                seed=seed,
+                progress=done,
+                on_result=frames.append if per_image is not None else lambda frame: None,
+            )
     finally:
         inspector.close()
     if report is not None:
         from edgeinspect.learning.evaluate import render_evaluation
 
         _evaluation_options.write_text(report, render_evaluation(result, worst))
+    if per_image is not None:
+        from edgeinspect.learning.evaluate import per_image_csv
+
+        _evaluation_options.write_text(per_image, per_image_csv(inspector, frames))
     print_result(result, as_json, _print_evaluation, path=json_path)
 
 
@@ -159,12 +180,13 @@ def _print_evaluation(result: EvaluationResult) -> None:
         title=title,
     )
     counts = result.decisions
-    for name, rate in (
+    rates = counts and (
         ("escape rate", counts.escape),
         ("overkill rate", counts.overkill),
         ("accuracy", counts.accuracy),
         ("precision", counts.precision),
-    ):
+    )
+    for name, rate in rates or ():
         if rate.total:
             extra = (
                 f", no better than {format_percent(rate.no_better_than)}"
@@ -188,6 +210,12 @@ def _print_evaluation(result: EvaluationResult) -> None:
             )
         auc = result.ranking
         table.add_row("AUC", f"{auc.auc:.4f}", f"{auc.auc_low:.4f} to {auc.auc_high:.4f}", "")
+        table.add_row(
+            "average precision",
+            f"{auc.average_precision:.4f}",
+            f"{auc.average_precision_low:.4f} to {auc.average_precision_high:.4f}",
+            "",
+        )
     if result.overlap is not None:
         for row in result.overlap.classes:
             if row.iou is not None:
@@ -229,9 +257,22 @@ def _print_evaluation(result: EvaluationResult) -> None:
             f"{cost.threshold_low:.5f} to {cost.threshold_high:.5f}",
             f"{cost.cost_per_1000:.0f} per 1000 parts",
         )
+    kinds = result.classification
+    if kinds is not None and kinds.balanced_accuracy is not None:
+        table.add_row(
+            "balanced accuracy of the kinds",
+            format_percent(kinds.balanced_accuracy),
+            f"{format_percent(kinds.balanced_accuracy_low)} to "
+            f"{format_percent(kinds.balanced_accuracy_high)}",
+            f"{kinds.accuracy.hits} of {kinds.accuracy.total} right",
+        )
     print_table(table)
     if result.groups is not None:
         print_text(f"intervals over {result.groups} groups of images")
+    if kinds is not None:
+        print_text("")
+        print_table(kinds_table(kinds))
+        print_table(confusion_table(kinds))
     for text in (
         *result.notes,
         *([result.costs.warning] if result.costs and result.costs.warning else []),

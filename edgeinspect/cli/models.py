@@ -36,7 +36,7 @@ from edgeinspect.cli._tables import (
     print_table,
     print_text,
 )
-from edgeinspect.domain import NS_PER_S
+from edgeinspect.domain import KINDS_ONLY, NS_PER_S, Decides
 from edgeinspect.errors import EXIT_DATAERR, EXIT_OK, ModelError, UsageError
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 from edgeinspect.system import format_local
@@ -111,6 +111,8 @@ def _show_details(result: ModelDetails) -> None:
         for key, value in facts.items()
         if value not in (None, "", [], {})
     )
+    if result.manifest["decides"] == Decides.KINDS.value:
+        print_text(Text(f"note: {KINDS_ONLY}", style="yellow"))
     if not result.history:
         return
     table = TextTable(

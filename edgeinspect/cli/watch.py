@@ -196,6 +196,10 @@ def _details(verdict: Verdict) -> list[Text]:
         for region in verdict.regions[:3]
         if region.fatal
     ]
+    if verdict.kind_name:
+        probs = {one.name: one.prob for one in verdict.kind_probs}
+        prob = f" {probs[verdict.kind_name]:.2f}" if verdict.kind_name in probs else ""
+        details.append(Text(f"{escape_line(verdict.kind_name)}{prob}", style="red"))
     if verdict.part_id:
         details.append(Text(f"part {escape_line(verdict.part_id)}"))
     details += [

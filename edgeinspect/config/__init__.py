@@ -12,6 +12,7 @@ from edgeinspect.config.schema import (
     AlarmsConfig,
     CameraActByConfig,
     ConfigSection,
+    GateThresholds,
     LineConfig,
     Name,
     PluginTable,
@@ -41,6 +42,7 @@ __all__ = [
     # schema
     "AlarmsConfig",
     "CameraActByConfig",
+    "GateThresholds",
     "LineConfig",
     "Name",
     "PluginTable",

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from edgeinspect.config.schema import LineConfig
+from edgeinspect.config.schema import GateThresholds, LineConfig
 from edgeinspect.config.validation import INVALID, ConfigValidator, suggest_spelling
 from edgeinspect.config.yaml_document import YamlNode
 from edgeinspect.domain import ModelKind, ModelSpec
@@ -49,6 +49,8 @@ def check_models(
             f"{segmenter.id} takes {segmenter.shape} {segmenter.color}"
         )
         faults.append(ConfigFault("engines", problem))
+    if gate is not None and gate.kind is ModelKind.GATE and config.decide.gate is not None:
+        faults += _kind_faults(gate, config.decide.gate)
     if segmenter is not None and segmenter.kind is ModelKind.SEGMENTER:
         classes = ", ".join(segmenter.classes)
         for name in segmenter.classes:
@@ -62,6 +64,25 @@ def check_models(
                 faults.append(ConfigFault(f"decide.classes.{name}", problem))
     if faults:
         raise ConfigError(faults, where=where)
+
+
+def _kind_faults(gate: ModelSpec, rules: GateThresholds) -> list[ConfigFault]:
+    """Return what is wrong with the rules of a gate's kinds: each has one, or none has."""
+    kinds = ", ".join(gate.kinds)
+    faults = []
+    for name in rules.classes:
+        if not gate.kinds:
+            problem = f"{gate.id} tells no kinds of defects apart: remove `classes`"
+            return [ConfigFault("decide.gate.classes", problem)]
+        if name not in gate.kinds:
+            hint = suggest_spelling(name, gate.kinds)
+            problem = f"{gate.id} has no such kind; it has {kinds}{hint}"
+            faults.append(ConfigFault(f"decide.gate.classes.{name}", problem))
+    for name in gate.kinds if rules.classes else ():
+        if name not in rules.classes:
+            problem = f"required, as other kinds have a rule: {gate.id} has {kinds}"
+            faults.append(ConfigFault(f"decide.gate.classes.{name}", problem))
+    return faults
 
 
 def _find(root: YamlNode, *keys: str) -> YamlNode | None:

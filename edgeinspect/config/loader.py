@@ -185,7 +185,14 @@ def _canonical(
             name: {"type": selection.type, **msgspec.to_builtins(selection.options)}
             for name, selection in selections.items()
         }
+    _drop_later_keys(whole["decide"])
     return msgspec.json.encode(_to_plain(whole), order="deterministic")
+
+
+def _drop_later_keys(decide: dict[str, Any]) -> None:
+    """Remove keys that a file without them did not have when its hash was first published."""
+    if decide["gate"] is not None and not decide["gate"]["classes"]:
+        del decide["gate"]["classes"]
 
 
 def _to_plain(value: Any) -> Any:

@@ -75,6 +75,18 @@ class OpticsConfig(ConfigSection):
     mm_per_px_y: Positive
 
 
+class KindThresholds(ConfigSection, kw_only=True):
+    """What to do with a part of one kind of the gate."""
+
+    prob: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    """At or above this probability of the kind the frame is rejected. When absent, the kind only
+    names a reject of the gate's other thresholds."""
+    severity: Annotated[int, Meta(ge=1, le=9)]
+    """1 (cosmetic) to 9 (dangerous). Of several kinds that reach `prob` the most severe one names
+    the reject code."""
+    reject_code: Annotated[int, Meta(ge=1, le=65_535)]
+
+
 class GateThresholds(ConfigSection):
     """Thresholds on the gate's defect probability."""
 
@@ -85,7 +97,10 @@ class GateThresholds(ConfigSection):
     degraded_reject_at: Ratio
     """Threshold when the gate decides alone because time is short; at most `reject_at`."""
     reject_code: Annotated[int, Meta(ge=1, le=65_535)]
-    """Code of a reject by the gate alone."""
+    """Code of a reject by the gate alone, if its kinds have none."""
+    classes: dict[str, KindThresholds] = {}
+    """One rule for every kind of a gate of contract 2, or none: then rejects of all kinds have
+    `reject_code`, and no severity."""
 
 
 class ClassThresholds(ConfigSection, kw_only=True):

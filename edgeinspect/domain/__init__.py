@@ -25,11 +25,17 @@ from edgeinspect.domain.frame import (
 from edgeinspect.domain.latency import LatencyEstimate, LatencyHistogram
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import (
-    MODEL_CONTRACT_VERSION,
+    BASE_CONTRACT,
+    EXTENDED_CONTRACT,
+    KINDS_ONLY,
+    MODEL_CONTRACTS,
+    Decides,
+    LearnedFrom,
     ModelId,
     ModelKind,
     ModelSpec,
     Precision,
+    model_outputs,
     model_ref,
 )
 from edgeinspect.domain.numbers import Count, DurationUs, ImageSidePx, Int64, PlcWord, UtcNs
@@ -60,6 +66,7 @@ from edgeinspect.domain.verdict import (
     Assessment,
     Box,
     Decision,
+    KindProb,
     LetterboxRef,
     ModelRef,
     Reason,
@@ -102,11 +109,17 @@ __all__ = [
     # manual clock
     "ManualClock",
     # model
-    "MODEL_CONTRACT_VERSION",
+    "BASE_CONTRACT",
+    "EXTENDED_CONTRACT",
+    "KINDS_ONLY",
+    "MODEL_CONTRACTS",
+    "Decides",
+    "LearnedFrom",
     "ModelId",
     "ModelKind",
     "ModelSpec",
     "Precision",
+    "model_outputs",
     "model_ref",
     # numbers
     "Count",
@@ -147,6 +160,7 @@ __all__ = [
     "Assessment",
     "Box",
     "Decision",
+    "KindProb",
     "LetterboxRef",
     "ModelRef",
     "Reason",

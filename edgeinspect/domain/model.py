@@ -13,8 +13,13 @@ from pathlib import Path
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.verdict import ModelRef
 
-MODEL_CONTRACT_VERSION = "1"
-"""Version of the model contract that this code implements."""
+BASE_CONTRACT = "1"
+"""The model contract of a gate with one probability and of a plain segmenter."""
+EXTENDED_CONTRACT = "2"
+"""The model contract of a gate with a probability per kind, and of a segmenter with a probability
+of the whole image."""
+MODEL_CONTRACTS = (BASE_CONTRACT, EXTENDED_CONTRACT)
+"""Versions of the model contract that this code implements."""
 
 
 class ModelKind(str, Enum):
@@ -22,6 +27,31 @@ class ModelKind(str, Enum):
 
     GATE = "gate"
     SEGMENTER = "segmenter"
+
+
+class Decides(str, Enum):
+    """What a model can tell apart."""
+
+    DEFECTS = "defects"
+    """Good parts from defective ones."""
+    KINDS = "kinds"
+    """Kinds of defects only: it was trained without good parts, and calls every part defective."""
+
+
+KINDS_ONLY = (
+    "it was trained without good parts: it tells kinds of defects apart, and cannot tell good "
+    "parts from defective ones"
+)
+"""What a person must know of a model with `Decides.KINDS`."""
+
+
+class LearnedFrom(str, Enum):
+    """What a model learned from."""
+
+    LABELS = "labels"
+    """Good and defective parts with their labels."""
+    GOOD = "good"
+    """Good parts alone: whatever differs from them is `unknown`."""
 
 
 class Precision(str, Enum):
@@ -59,7 +89,8 @@ class ModelSpec:
     color: str
     """`mono`, `bgr` or `rgb`: the channel order that the graph was trained with."""
     classes: tuple[str, ...]
-    """Defect classes, without background; class id i + 1 is `classes[i]`."""
+    """Defect classes, without background; class id i + 1 is `classes[i]`. Of a gate of contract 2
+    the kinds, in the order of `class_prob`."""
     output_stride: int
     """Input pixels per class-map pixel, each way (1 for a gate)."""
     precision: Precision
@@ -67,6 +98,38 @@ class ModelSpec:
     """Thresholds that the training proposed; the configuration of the line decides."""
     golden: Path | None = None
     """File of the golden frames, its digest verified; None without."""
+    contract: str = BASE_CONTRACT
+    """One of `MODEL_CONTRACTS`."""
+    decides: Decides = Decides.DEFECTS
+    learned_from: LearnedFrom = LearnedFrom.LABELS
+    pretrained: str = ""
+    """Name of the weights that the training started from; empty for none, or not known."""
+    pretrained_sha256: str = ""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of defects that a gate tells apart; empty for any other model."""
+        is_gate = self.kind is ModelKind.GATE
+        return self.classes if is_gate and self.contract == EXTENDED_CONTRACT else ()
+
+    @property
+    def is_good_parts(self) -> bool:
+        """Whether it is a good-parts model, which finds what good parts do not have."""
+        return self.learned_from is LearnedFrom.GOOD
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in the order of `Engine.infer`."""
+        return model_outputs(self.kind, self.contract)
+
+
+def model_outputs(kind: ModelKind, contract: str) -> tuple[str, ...]:
+    """Return the names of a model's outputs, in the order of `Engine.infer`."""
+    extended = contract == EXTENDED_CONTRACT
+    if kind is ModelKind.GATE:
+        return ("defect_prob", "class_prob") if extended else ("defect_prob",)
+    plain = ("class_map", "class_area_px", "class_score")
+    return (*plain, "defect_prob") if extended else plain
 
 
 def model_ref(spec: ModelSpec | None) -> ModelRef | None:

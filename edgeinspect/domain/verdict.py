@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edgeinspect.domain.numbers import Count, DurationUs, Int64, PlcWord, UtcNs
 
@@ -84,6 +85,13 @@ class Region(msgspec.Struct, frozen=True):
     """True if this region reaches its class's thresholds."""
 
 
+class KindProb(msgspec.Struct, frozen=True):
+    """The probability of one kind of defect, by a gate that tells kinds apart."""
+
+    name: str
+    prob: float
+
+
 class StageTimes(msgspec.Struct, frozen=True):
     """Durations of the stages, in µs of the monotonic clock."""
 
@@ -146,12 +154,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     """True if the gate decided alone because the budget left no time to segment."""
     simulated: bool = False
     defect_prob: float | None = None
+    kind: str | UnsetType = UNSET
+    """The kind of defect that the gate rejected for; absent unless the gate rejected and tells
+    kinds apart."""
+    kinds: tuple[KindProb, ...] | UnsetType = UNSET
+    """The most probable kinds, at most 8, the most probable first, without those below 0.01;
+    absent unless the gate tells kinds apart."""
     regions: tuple[Region, ...] = ()
     """The regions found, the most severe first, at most the configured number."""
     regions_total: Count = 0
     """Regions found before the list was cut."""
     severity: PlcWord = 0
-    """Highest severity among the fatal regions; 0 if none."""
+    """Highest severity among the fatal regions, or of the gate's `kind`; 0 if none."""
     reject_code: PlcWord = 0
     """Number by which the PLC sorts rejects; 0 unless the decision is REJECT."""
     letterbox: LetterboxRef | None = None
@@ -160,6 +174,29 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     config_hash: str = ""
     stages: StageTimes = StageTimes()
     budget_us: DurationUs
+
+    @property
+    def kind_name(self) -> str:
+        """The kind of defect that the gate rejected for; empty for none."""
+        return self.kind if isinstance(self.kind, str) else ""
+
+    @property
+    def kind_probs(self) -> tuple[KindProb, ...]:
+        """The most probable kinds; empty if the gate tells none apart."""
+        return self.kinds if isinstance(self.kinds, tuple) else ()
+
+    @property
+    def reject_classes(self) -> tuple[str, ...]:
+        """The classes that the frame was rejected for, sorted; see `reject_classes`."""
+        return reject_classes(self.regions, self.kind_name)
+
+
+def reject_classes(regions: tuple[Region, ...], kind: str) -> tuple[str, ...]:
+    """Return the classes of fatal regions and the gate's kind, sorted."""
+    if not regions:
+        return (kind,) if kind else ()
+    names = {region.class_name for region in regions if region.fatal}
+    return tuple(sorted(names | {kind} if kind else names))
 
 
 def model_name(ref: ModelRef | None) -> str | None:
@@ -178,3 +215,10 @@ class Assessment:
     regions_total: int = 0
     severity: int = 0
     reject_code: int = 0
+    kind: str = ""
+    """The kind that the gate rejected for; empty for none."""
+
+    @property
+    def reject_classes(self) -> tuple[str, ...]:
+        """The classes that the frame is rejected for, sorted; see `reject_classes`."""
+        return reject_classes(self.regions, self.kind)

@@ -1,6 +1,6 @@
 """Test doubles and scripted peers for tests and benchmarks."""
 
-from edgeinspect.testing.doubles import NoiseCamera, ScriptedEngine, brightness_gate
+from edgeinspect.testing.doubles import NoiseCamera, ScriptedEngine, brightness_gate, kinds_gate
 from edgeinspect.testing.peers import ModbusPlc, PlcResultRecord, fuzz_message, zmtp_client
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "NoiseCamera",
     "ScriptedEngine",
     "brightness_gate",
+    "kinds_gate",
     # peers
     "ModbusPlc",
     "PlcResultRecord",

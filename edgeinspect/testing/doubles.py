@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.cameras import FramePacer
 from edgeinspect.domain import (
+    EXTENDED_CONTRACT,
     FrameShape,
     Grab,
     ModelId,
@@ -138,7 +140,11 @@ class ScriptedEngine:
 
 
 def model_spec(
-    kind: ModelKind, shape: FrameShape, classes: tuple[str, ...] = ("defect",), stride: int = 1
+    kind: ModelKind,
+    shape: FrameShape,
+    classes: tuple[str, ...] = ("defect",),
+    stride: int = 1,
+    **changes: Any,
 ) -> ModelSpec:
     """Return a spec for a scripted engine, without a file."""
     return ModelSpec(
@@ -151,6 +157,7 @@ def model_spec(
         output_stride=stride,
         precision=Precision.FP32,
         thresholds={},
+        **changes,
     )
 
 
@@ -163,6 +170,21 @@ def brightness_gate(
         return (np.array([image.flat[0] / 255], np.float32),)
 
     return ScriptedEngine(model_spec(ModelKind.GATE, shape), outputs, take_time)
+
+
+def kinds_gate(
+    shape: FrameShape,
+    kinds: tuple[str, ...] = ("pit", "scratch"),
+    take_time: Callable[[], None] = lambda: None,
+) -> ScriptedEngine:
+    """Return a gate of contract 2: the probability of kind i is pixel i divided by 255."""
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        probs = image.reshape(-1)[: len(kinds)].astype(np.float32)[None] / np.float32(255)
+        return np.minimum(probs.sum(axis=1), 1), probs
+
+    spec = model_spec(ModelKind.GATE, shape, kinds, contract=EXTENDED_CONTRACT)
+    return ScriptedEngine(spec, outputs, take_time)
 
 
 def pixel_segmenter(

@@ -196,7 +196,7 @@ def _labels_csv(
         verdict = sidecar.verdict
         name = frame_name(verdict)
         correction = selected_corrections.get(name)
-        classes = sorted({region.class_name for region in verdict.regions if region.fatal})
+        classes = verdict.reject_classes
         rows.writerow(
             [
                 name,

@@ -178,10 +178,8 @@ class _VerdictChecker(threading.Thread):
         if not defective and verdict.decision is Decision.REJECT:
             truth["overkills"] += 1
         if verdict.decision is Decision.REJECT:
-            names = {region.class_name for region in verdict.regions if region.fatal}
-            self._progress.last_reject = (
-                f"frame {verdict.seq}: {', '.join(sorted(names)) or 'gate'}"
-            )
+            names = ", ".join(verdict.reject_classes) or "gate"
+            self._progress.last_reject = f"frame {verdict.seq}: {names}"
 
     def finish(self, last_seq: int) -> None:
         """Wait for the last verdict, at most 5 s."""

@@ -19,7 +19,12 @@ from edgeinspect.pipeline.verdicts.deadline_guard import DeadlineGuard
 from edgeinspect.pipeline.verdicts.open_frames import FrameQueue
 from edgeinspect.storage.shared_memory.frame_ring import FrameRing
 from edgeinspect.storage.spool.spool import Spool
-from edgeinspect.testing.doubles import ScriptedCamera, brightness_gate, pixel_segmenter
+from edgeinspect.testing.doubles import (
+    ScriptedCamera,
+    ScriptedEngine,
+    brightness_gate,
+    pixel_segmenter,
+)
 from edgeinspect.wire.messages import decode_verdict
 
 SHAPE = FrameShape(8, 16, 1)
@@ -50,6 +55,8 @@ class LineHarness:
         spool_slots: int = 64,
         script: list[Grab | Exception | None] | None = None,
         attempts: int = 2,
+        gate: ScriptedEngine | None = None,
+        rules: DecisionRules = RULES,
     ) -> None:
         self.clock = ManualClock()
         self.gate_ms = 10
@@ -63,7 +70,9 @@ class LineHarness:
         provenance = Provenance("bench", ("top",), "hash", budget_ms * 1000, None, None)
         self.closer = VerdictCloser(self.spool, self.clock, provenance, self._on_publish)
         self.guard = DeadlineGuard(self.frame_queue, self.closer, self.clock)
-        self.gate = brightness_gate(SHAPE, lambda: self.clock.advance(self.gate_ms * NS_PER_MS))
+        self.gate = gate or brightness_gate(
+            SHAPE, lambda: self.clock.advance(self.gate_ms * NS_PER_MS)
+        )
         self.segmenter = pixel_segmenter(
             SHAPE, take_time=lambda: self.clock.advance(self.segmenter_ms * NS_PER_MS)
         )
@@ -71,7 +80,7 @@ class LineHarness:
             frame_queue=self.frame_queue,
             closer=self.closer,
             inspector=FrameInspector(
-                WorkerEngines(self.gate, self.segmenter), RULES, provenance, self.clock
+                WorkerEngines(self.gate, self.segmenter), rules, provenance, self.clock
             ),
             keep_warm_ns=0,
         )

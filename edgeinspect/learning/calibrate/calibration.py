@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from edgeinspect.domain import ModelKind, ModelSpec, Pixels, Precision
+from edgeinspect.domain import Decides, ModelSpec, Pixels, Precision
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.acceptance import (
@@ -435,10 +435,15 @@ def prepare_graph(parent: ModelSpec) -> Any:
 
 
 def defect_score(engine: Engine, image: Pixels) -> float:
-    """Return a gate's probability, or a segmenter's highest class score."""
-    outputs: Any = engine.infer(image)
-    if engine.spec.kind is ModelKind.GATE:
-        return float(outputs[0][0])
+    """Return the probability of a gate or a good-parts model, else the highest class score.
+
+    Of a gate that only tells kinds apart: that of its most probable kind.
+    """
+    spec, outputs = engine.spec, cast(Any, engine.infer(image))
+    if spec.decides is Decides.KINDS:
+        return float(np.max(outputs[1][0]))
+    if "defect_prob" in spec.outputs:
+        return float(outputs[spec.outputs.index("defect_prob")][0])
     return float(np.max(outputs[2][0], initial=0.0))
 
 

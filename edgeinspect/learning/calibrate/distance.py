@@ -39,11 +39,11 @@ def distance_from_reference(
 
     Segmenter: 1 - mean Dice over classes between the class maps of all frames, plus the mean
     absolute difference of the class scores: a score below its threshold misses a defect even if
-    no pixel changed. Gate: mean absolute difference of the probability.
+    no pixel changed. Gate: mean absolute difference of the probability, and of
+    those of its kinds.
     """
     if spec.kind is ModelKind.GATE:
-        probs = np.array([each[0][0] for each in actual], np.float64)
-        change = np.abs(probs - np.array([each[0][0] for each in expected], np.float64))
+        change = np.abs(_probabilities(actual) - _probabilities(expected))
         return OutputDistance(float(change.mean()), (), "mean difference of the probability")
     maps = [outputs[0][0] for outputs in actual]
     targets = np.stack([outputs[0][0] for outputs in expected])
@@ -52,7 +52,16 @@ def distance_from_reference(
     )
     scores = np.array([each[2][0] for each in actual], np.float64)
     change = np.abs(scores - np.array([each[2][0] for each in expected], np.float64))
-    return replace(loss, total=loss.total + float(change.mean()))
+    total = loss.total + float(change.mean())
+    if "defect_prob" in spec.outputs:
+        change = np.abs(_probabilities(actual, 3) - _probabilities(expected, 3))
+        total += float(change.mean())
+    return replace(loss, total=total)
+
+
+def _probabilities(outputs: Sequence[Outputs], first: int = 0) -> NDArray[np.float64]:
+    """Return (N, M) the probabilities among the outputs from number `first` on."""
+    return np.array([np.concatenate([np.ravel(x) for x in one[first:]]) for one in outputs])
 
 
 def distance_from_labels(

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from edgeinspect.domain import BASE_CONTRACT
 from edgeinspect.learning.calibrate import ranges, sampling
 from edgeinspect.learning.calibrate.acceptance import AcceptanceResult
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
@@ -18,6 +19,7 @@ from edgeinspect.learning.calibrate.frame_statistics import deciles
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
 from edgeinspect.learning.evaluate import inherited_files
 from edgeinspect.learning.onnx_graphs.graph import opset_version, serialize_model
+from edgeinspect.learning.onnx_graphs.manifest import extended_keys
 from edgeinspect.learning.onnx_graphs.new_version import MODEL_FILE, add_candidate, build_date
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 
@@ -66,6 +68,8 @@ def make_manifest(result: CalibrationResult, number: int, data: bytes) -> str:
         },
         "classes": list(parent.classes),
         "output_stride": parent.output_stride,
+        **({} if parent.contract == BASE_CONTRACT else {"contract": parent.contract}),
+        **extended_keys(parent),
         "thresholds": _to_plain(_thresholds(result)),
         "training": {**training, "parent": {"model": str(parent.id), "sha256": parent.id.sha256}},
         "accuracy": {

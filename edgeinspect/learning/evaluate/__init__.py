@@ -19,6 +19,7 @@ from edgeinspect.learning.evaluate.explain.explanation import (
 from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
+from edgeinspect.learning.evaluate.metrics.kinds import Classification, KindMetrics
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
 from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import classifier_scores
@@ -55,6 +56,7 @@ from edgeinspect.learning.evaluate.reports.comparison_report import (
     render_comparison,
 )
 from edgeinspect.learning.evaluate.reports.evaluation_report import render_evaluation
+from edgeinspect.learning.evaluate.reports.per_image_table import per_image_csv
 from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
 from edgeinspect.learning.evaluate.training_images import (
     NOT_ASKED,
@@ -94,6 +96,9 @@ __all__ = [
     # metrics: frame results
     "FrameResult",
     "FrameSample",
+    # metrics: kinds
+    "Classification",
+    "KindMetrics",
     # metrics: paired tests
     "DiscordantPairs",
     # metrics: rates
@@ -132,6 +137,8 @@ __all__ = [
     "render_comparison",
     # reports: evaluation report
     "render_evaluation",
+    # reports: per-image table
+    "per_image_csv",
     # reports: plots
     "format_interval",
     "format_percent",

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate.image_source import (
+    NO_TRUTH,
     ImageSource,
+    kind_ids,
     source_in_memory,
     with_model_classes,
 )
@@ -161,6 +163,7 @@ def compare_inspectors(
     results_a: list[FrameResult] = []
     results_b: list[FrameResult] = []
     ratios: list[float | None] = []
+    kinds_b = kind_ids(source, b.kinds)
     for sample_a in evaluate_frames(a, source, progress):
         sample_b = inspect_labelled(
             b,
@@ -169,6 +172,9 @@ def compare_inspectors(
             name=sample_a.result.name,
             is_defective=sample_a.result.is_defective,
             has_masks=source.has_masks,
+            truth=source.truth.get(sample_a.result.name, NO_TRUTH),
+            mask_classes=source.classes,
+            kinds=kinds_b,
         )
         ratio = _map_difference_ratio(
             sample_a.inspection.class_map, sample_b.inspection.class_map, a.stride, b.stride

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.domain import KINDS_ONLY, Decides
 from edgeinspect.errors import DataError
 from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.calibration_curve import (
@@ -33,6 +34,7 @@ from edgeinspect.learning.evaluate.metrics.grouped_metrics import (
     regroup_decisions,
     regroup_roc,
 )
+from edgeinspect.learning.evaluate.metrics.kinds import Classification, measure_kinds
 from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis, analyse_roc
 from edgeinspect.learning.evaluate.metrics.segmentation import (
     SegmentationMetrics,
@@ -80,7 +82,8 @@ class EvaluationResult:
     notes: tuple[str, ...]
     skipped: dict[str, str]
     """Unusable images, and why."""
-    decisions: DecisionMetrics
+    decisions: DecisionMetrics | None
+    """None for a gate that cannot tell good from defective (`decides` is `kinds`)."""
     ranked_by: str
     """The score of ROC and cost curves."""
     ranking: RocAnalysis | None
@@ -101,6 +104,10 @@ class EvaluationResult:
     """Number of groups of images that the intervals are over; None if they are over images."""
     overlap_interval: OverlapInterval | None = None
     """Of mean IoU and mean Dice."""
+    decides: Decides = Decides.DEFECTS
+    """`kinds`: the model was trained without good parts, and only `classification` is measured."""
+    classification: Classification | None = None
+    """Of a gate that tells kinds apart, if the data set names them."""
     worst: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the worst images by category."""
 
@@ -123,6 +130,7 @@ def evaluate(
     seed: int = 1,
     worst_count: int = DEFAULT_WORST_COUNT,
     progress: Callable[[int], None] = lambda done: None,
+    on_result: Callable[[FrameResult], None] = lambda result: None,
 ) -> tuple[EvaluationResult, WorstFrames]:
     """Inspect all images of a source and compute the metrics.
 
@@ -135,9 +143,11 @@ def evaluate(
         seed: Of every resampling.
         worst_count: Images per category.
         progress: Called with the number of images done.
+        on_result: Called with the result of each image.
 
     Raises:
-        DataError: No image, or for a gate alone only good or only defective images.
+        DataError: No image, for a gate alone only good or only defective images, or for one
+            that only tells kinds apart no image of a known kind.
         EngineFault: An inference failed.
     """
     worst = WorstFrames(worst_count, stride=inspector.stride, has_masks=source.has_masks)
@@ -145,6 +155,7 @@ def evaluate(
     for sample in evaluate_frames(inspector, source, progress):
         worst.add(sample)
         results.append(sample.result)
+        on_result(sample.result)
     if not results:
         raise DataError("has no image to evaluate on", where=source.where)
     evaluation = summarise_results(inspector, source, results, costs=costs, seed=seed)
@@ -165,18 +176,26 @@ def summarise_results(
     """Compute the metrics from the results of all images.
 
     Raises:
-        DataError: A gate alone has only good or only defective images.
+        DataError: A gate alone has only good or only defective images, or no known kind.
     """
     bad = np.array([one.is_defective for one in results], np.bool_)
     scores = np.array([one.score for one in results], np.float64)
-    if inspector.segmenter is None and (bad.all() or not bad.any()):
+    kinds_only = inspector.decides is Decides.KINDS
+    classification = measure_kinds(results, inspector.kinds, inspector.decides, seed)
+    if kinds_only and classification is None:
+        raise DataError(
+            f"names no kind of defect that the model has: {', '.join(inspector.kinds)}",
+            where=source.where,
+            remedy="Name the folders or classes of the data set as the model's kinds",
+        )
+    if not kinds_only and inspector.segmenter is None and (bad.all() or not bad.any()):
         raise DataError(
             f"all {len(results)} images are {'defective' if bad.any() else 'good'}",
             where=source.where,
             remedy="A gate needs good and defective images: add some, or name another split",
         )
     cost_threshold = None
-    if costs is not None:
+    if costs is not None and not kinds_only:
         cost_threshold = choose_cost_threshold(
             scores,
             bad,
@@ -187,7 +206,7 @@ def summarise_results(
             seed=seed,
         )
     probs = np.array([one.prob for one in results if one.prob is not None])
-    decisions, ranking = measure_decisions(results), analyse_roc(scores, bad)
+    decisions, ranking = measure_decisions(results), analyse_roc(scores, bad, seed=seed)
     clusters = find_clusters([one.name for one in results], source.groups)
     if clusters is not None:
         decisions = regroup_decisions(decisions, results, clusters)
@@ -204,14 +223,16 @@ def summarise_results(
         has_masks=source.has_masks,
         classes=inspector.classes,
         thresholds=_active_thresholds(inspector),
-        notes=(*inspector.notes, *source.notes),
+        notes=(*inspector.notes, *source.notes, *_kind_notes(inspector, classification)),
         skipped=dict(source.skipped),
-        decisions=decisions,
+        decisions=None if kinds_only else decisions,
         ranked_by="the gate's probability"
         if inspector.gate
         else "the best class score whose region is large enough",
-        ranking=ranking,
-        reliability=measure_reliability(probs, bad, seed) if inspector.gate else None,
+        ranking=None if kinds_only else ranking,
+        reliability=measure_reliability(probs, bad, seed)
+        if inspector.gate and not kinds_only
+        else None,
         overlap=measure_segmentation([one.confusion for one in results], inspector.classes),
         regions=_recall_by_region_size(results, seed, clusters),
         by_picture=_recall_by_frame_defect_size(results, seed, clusters),
@@ -220,7 +241,30 @@ def summarise_results(
         training_images=source.training_images,
         groups=None if clusters is None else count_clusters(clusters),
         overlap_interval=overlap_interval(results, clusters, seed),
+        decides=inspector.decides,
+        classification=classification,
     )
+
+
+def _kind_notes(
+    inspector: OfflineInspector, classification: Classification | None
+) -> tuple[str, ...]:
+    """Return what a reader must know of the classification; none without kinds."""
+    if not inspector.kinds:
+        return ()
+    if classification is None:
+        return ("the data set names none of the gate's kinds: only good or defective is measured",)
+    notes = []
+    if inspector.decides is Decides.KINDS:
+        notes.append(f"{inspector.spec.id} {KINDS_ONLY.removeprefix('it ')}: only its kinds count")
+    for count, why in (
+        (classification.several_kinds, "have defects of several kinds"),
+        (classification.unknown_kind, "are defective of a kind that the data set does not tell"),
+        (classification.good_left_out, "are good, which this model cannot tell"),
+    ):
+        if count:
+            notes.append(f"{count} images {why}: they are not in the confusion matrix")
+    return tuple(notes)
 
 
 def _describe_model(engine: Engine) -> EvaluatedModel:

@@ -13,6 +13,19 @@ from edgeinspect.learning.datasets import VOID, ImageArrays, has_class
 
 
 @dataclass(frozen=True, slots=True)
+class ImageTruth:
+    """What the data set knows of an image beside its mask."""
+
+    split: str = ""
+    """`train`, `val`, `test`, or empty."""
+    classes: tuple[str, ...] = ()
+    """Names of the defect classes in it, by its folder or table."""
+
+
+NO_TRUTH = ImageTruth()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSource:
     """A split of a data set that can be read repeatedly."""
 
@@ -32,6 +45,8 @@ class ImageSource:
     """Name to group, of images that belong together: intervals respect them."""
     training_images: int | None = None
     """How many of the images the model was trained on; None if that is not known."""
+    truth: Mapping[str, ImageTruth] = field(default_factory=dict)
+    """By image name; may lack any."""
 
 
 def source_in_memory(images: ImageArrays, *, where: str = "images") -> ImageSource:
@@ -67,6 +82,25 @@ def with_model_classes(source: ImageSource, model_classes: Sequence[str]) -> Ima
             yield replace(images, masks=table[images.masks], classes=tuple(model_classes))
 
     return replace(source, classes=tuple(model_classes), batches=batches)
+
+
+def kind_ids(source: ImageSource, kinds: Sequence[str]) -> dict[str, int]:
+    """Return the id of a gate's kind, from 1, for each class name of a data set.
+
+    Returns:
+        Empty if the data set does not tell kinds apart, or names none of the gate's.
+
+    Raises:
+        DataError: The gate has some of the data set's classes, but not all.
+    """
+    names = dict.fromkeys(name for one in source.truth.values() for name in one.classes)
+    names |= dict.fromkeys(source.classes if source.has_masks else ())
+    ids = {kind.casefold(): index for index, kind in enumerate(kinds, start=1)}
+    known = [name for name in names if name.casefold() in ids]
+    if not known:
+        return {}
+    table = class_id_table(tuple(names), kinds, where=source.where)
+    return {name: int(table[index]) for index, name in enumerate(names, start=1)}
 
 
 def class_id_table(

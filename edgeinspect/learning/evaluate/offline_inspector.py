@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import Assessment, Decision, ModelSpec, Pixels
+from edgeinspect.domain import Assessment, Decides, Decision, ModelSpec, Pixels
 from edgeinspect.errors import ModelError
 from edgeinspect.imaging import Blobs, find_blobs
 from edgeinspect.pipeline.inspection import DecisionRules, decide_by_gate, decide_by_regions
@@ -32,6 +33,8 @@ class InspectionResult:
     """(K,): the segmenter's `class_score`."""
     largest_region_px: NDArray[np.float64] | None
     """(K,): area of the largest region of each class in frame pixels."""
+    kind_probs: tuple[float, ...] = ()
+    """The gate's `class_prob`; empty unless it tells kinds apart."""
     segmenter_score: float = 0.0
     """Highest score among the classes whose largest region reaches its minimum area."""
 
@@ -98,6 +101,17 @@ class OfflineInspector:
         return self.segmenter.spec.classes if self.segmenter else ()
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of defects that the gate tells apart; empty for none."""
+        return self.gate.spec.kinds if self.gate else ()
+
+    @property
+    def decides(self) -> Decides:
+        """What the models can tell apart; `KINDS` only for such a gate without a segmenter."""
+        alone = self.gate is not None and self.segmenter is None
+        return self.gate.spec.decides if alone and self.gate else Decides.DEFECTS
+
+    @property
     def stride(self) -> int:
         """Frame pixels per class-map cell."""
         return self.segmenter.spec.output_stride if self.segmenter else 1
@@ -113,31 +127,36 @@ class OfflineInspector:
             ModelError: The gate's probability is NaN.
         """
         prob: float | None = None
+        kinds: tuple[float, ...] = ()
         assessment: Assessment | None = None
         if self.gate is not None:
-            prob = float(self.gate.infer(image)[0][0])
-            if prob != prob:
+            gate_outputs: Any = self.gate.infer(image)
+            prob = float(gate_outputs[0][0])
+            kinds = tuple(gate_outputs[1][0].tolist()) if self.kinds else ()
+            if math.isnan(prob + sum(kinds)):
                 raise ModelError(
                     "gave a probability that is not a number",
                     where=str(self.gate.spec.id),
                     remedy="The line would give NO_VERDICT(engine_error): train or export again",
                 )
-            assessment = decide_by_gate(prob, self.rules)
+            assessment = decide_by_gate(prob, self.rules, kinds)
         if self.segmenter is None:
             assert assessment is not None
-            return InspectionResult(assessment, prob, None, None, None, None)
+            return InspectionResult(assessment, prob, None, None, None, None, kinds)
         outputs: Any = self.segmenter.infer(image)
         class_map, scores = outputs[0][0].copy(), outputs[2][0].astype(np.float64)
         blobs = find_blobs(class_map, outputs[1][0], outputs[2][0])
         if assessment is None:
-            assessment = decide_by_regions(prob, blobs, self.rules)
+            assessment = decide_by_regions(prob, blobs, self.rules, kinds)
         largest_px = np.zeros(len(scores))
         for group in blobs:
             largest_px[group.class_id - 1] = group.largest_px * self.stride**2
         min_area_px = np.array([self.rules.classes[k + 1].area_px for k in range(len(scores))])
         best = float(np.max(scores * (largest_px >= min_area_px), initial=0.0))
         fatal_map = self._fatal_map(class_map, blobs)
-        return InspectionResult(assessment, prob, class_map, fatal_map, scores, largest_px, best)
+        return InspectionResult(
+            assessment, prob, class_map, fatal_map, scores, largest_px, kinds, best
+        )
 
     def close(self) -> None:
         """Free the engines."""

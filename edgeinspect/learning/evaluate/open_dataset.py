@@ -22,7 +22,7 @@ from edgeinspect.learning.datasets import (
     load_arrays,
     open_dataset,
 )
-from edgeinspect.learning.evaluate.image_source import ImageSource, with_model_classes
+from edgeinspect.learning.evaluate.image_source import ImageSource, ImageTruth, with_model_classes
 from edgeinspect.learning.evaluate.training_images import (
     NOT_ASKED,
     TrainingKnowledge,
@@ -108,8 +108,17 @@ def open_image_source(
         notes=(*dataset.notes, *training.notes, *training_note(trained_count, len(samples))),
         groups={sample.name: sample.group for sample in samples if sample.group},
         training_images=trained_count,
+        truth={sample.name: _truth(sample, dataset.classes) for sample in samples},
     )
     return with_model_classes(source, classes or ())
+
+
+def _truth(sample: Sample, classes: Sequence[str]) -> ImageTruth:
+    """Return what is known of an image without reading its mask."""
+    names = [classes[class_id - 1] for class_id in sample.class_ids]
+    if sample.is_defective and not names and sample.class_name in classes:
+        names = [str(sample.class_name)]
+    return ImageTruth(sample.split or "", tuple(dict.fromkeys(names)))
 
 
 def _split_samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:

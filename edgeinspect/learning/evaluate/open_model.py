@@ -12,11 +12,28 @@ from typing import Any
 
 from edgeinspect import registry
 from edgeinspect.config import LoadedConfig, check_models, load_config
-from edgeinspect.domain import FrameShape, ModelId, ModelKind, ModelSpec, Precision, SystemClock
+from edgeinspect.domain import (
+    BASE_CONTRACT,
+    MODEL_CONTRACTS,
+    Decides,
+    FrameShape,
+    LearnedFrom,
+    ModelId,
+    ModelKind,
+    ModelSpec,
+    Precision,
+    SystemClock,
+)
 from edgeinspect.errors import ConfigError, ConfigFault, MissingExtraError, ModelError, UsageError
 from edgeinspect.learning.evaluate.metrics.thresholds import MIN_AREA_PX
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.pipeline.inspection import ClassLimits, DecisionRules, GateLimits, decision_rules
+from edgeinspect.pipeline.inspection import (
+    ClassLimits,
+    DecisionRules,
+    GateLimits,
+    KindLimits,
+    decision_rules,
+)
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_model
 from edgeinspect.system import decode_json, sha256_of
@@ -134,6 +151,13 @@ def read_graph_metadata(path: Path) -> ModelSpec:
     }
     try:
         _batch, height, width, channels = (int(size) for size in session.get_inputs()[0].shape)
+        contract = metadata.get("contract", BASE_CONTRACT)
+        if contract not in MODEL_CONTRACTS:
+            raise ModelError(
+                f"is for contract {contract}; this program supports {', '.join(MODEL_CONTRACTS)}",
+                where=str(path),
+                remedy="Install the version of edgeinspect that exported it, or a later one",
+            )
         return ModelSpec(
             id=ModelId(path.stem, 1, sha256_of(path)),
             kind=ModelKind(metadata["kind"]),
@@ -146,6 +170,11 @@ def read_graph_metadata(path: Path) -> ModelSpec:
             thresholds=MappingProxyType(
                 decode_json(metadata.get("thresholds", "{}"), dict[str, Any])
             ),
+            contract=contract,
+            decides=Decides(metadata.get("decides", Decides.DEFECTS.value)),
+            learned_from=LearnedFrom(metadata.get("learned_from", LearnedFrom.LABELS.value)),
+            pretrained=metadata.get("pretrained", ""),
+            pretrained_sha256=metadata.get("pretrained_sha256", ""),
         )
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ModelError(
@@ -244,9 +273,10 @@ def _line_thresholds(
 ) -> tuple[DecisionRules, str]:
     """Return the decision rules of a line for these models, and a note that names it."""
     spec = segmenter.spec if segmenter else None
-    check_models(loaded.config, gate.spec if gate else None, spec, where=loaded.where)
+    gate_spec = gate.spec if gate else None
+    check_models(loaded.config, gate_spec, spec, where=loaded.where)
     note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
-    return decision_rules(loaded.config, spec), note
+    return decision_rules(loaded.config, gate_spec, spec), note
 
 
 def manifest_thresholds(
@@ -269,16 +299,18 @@ def manifest_thresholds(
 
 
 def _gate_thresholds(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:
+    kinds = tuple(KindLimits(name, None, 5, i) for i, name in enumerate(spec.kinds, start=1))
     values: list[Any] = [spec.thresholds.get(key) for key in ("suspect", "reject", "degraded")]
     if not all(isinstance(value, (int, float)) for value in values):
         notes.append(f"{spec.id} proposes no thresholds: {_DEFAULT_THRESHOLD} is used")
-        return GateLimits(_DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, _DEFAULT_THRESHOLD, 1)
+        half = _DEFAULT_THRESHOLD
+        return GateLimits(half, half, half, 1, kinds)
     suspect, reject, degraded = map(float, values)
     if alone:
         notes.append(f"a gate alone rejects at its manifest's `degraded` threshold, {degraded:g}")
-        return GateLimits(degraded, degraded, degraded, 1)
+        return GateLimits(degraded, degraded, degraded, 1, kinds)
     notes.append(f"thresholds proposed by the manifest of {spec.id}")
-    return GateLimits(suspect, reject, degraded, 1)
+    return GateLimits(suspect, reject, degraded, 1, kinds)
 
 
 def _class_thresholds(proposed: object, name: str, notes: list[str]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from edgeinspect.domain import MODEL_CONTRACT_VERSION, ModelKind
+from edgeinspect.domain import BASE_CONTRACT, Decides, LearnedFrom, ModelKind, ModelSpec
 from edgeinspect.system import MODEL_BYTES_MAX, read_regular
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ EXPORT_OPSET = 20
 """Opset of exported graphs."""
 MIN_CONTRACT_OPSET = 19
 """Lowest opset that the model contract allows."""
-
-
-DEFECTS, KINDS = "defects", "kinds"
-"""What a model decides: whether a frame is good, or only which kind of defect it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +38,25 @@ class ModelCard:
     training: Mapping[str, Any]
     accuracy: Mapping[str, Any]
     created: str
-    decides: str = DEFECTS
-    """`KINDS` if the model has learned from no good image."""
+    contract: str = BASE_CONTRACT
+    """`EXTENDED_CONTRACT` for a gate with `class_prob` or a segmenter with `defect_prob`."""
+    decides: Decides = Decides.DEFECTS
+    learned_from: LearnedFrom = LearnedFrom.LABELS
+    pretrained: str = ""
+    pretrained_sha256: str = ""
+
+
+def extended_keys(model: ModelCard | ModelSpec) -> dict[str, str]:
+    """Return the keys, of manifest and graph metadata, that a plain model of contract 1 lacks."""
+    keys = {
+        "decides": model.decides.value if model.decides is not Decides.DEFECTS else "",
+        "learned_from": ""
+        if model.learned_from is LearnedFrom.LABELS
+        else model.learned_from.value,
+        "pretrained": model.pretrained,
+        "pretrained_sha256": model.pretrained_sha256,
+    }
+    return {key: value for key, value in keys.items() if value}
 
 
 def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) -> dict[str, str]:
@@ -56,14 +69,14 @@ def graph_metadata(kind: ModelKind, card: ModelCard, color: str, stride: int) ->
         stride: Frame pixels per class-map pixel; 1 for a gate.
     """
     return {
-        **({"decides": card.decides} if card.decides != DEFECTS else {}),
-        "contract": MODEL_CONTRACT_VERSION,
+        "contract": card.contract,
         "kind": kind.value,
         "classes": json.dumps(list(card.classes)),
         "color": color,
         "output_stride": str(stride),
         "run": card.run,
         "thresholds": json.dumps(card.thresholds),
+        **extended_keys(card),
     }
 
 
@@ -114,6 +127,8 @@ def write_manifest(
         },
         "classes": list(card.classes),
         "output_stride": int(metadata["output_stride"]),
+        **({} if card.contract == BASE_CONTRACT else {"contract": card.contract}),
+        **extended_keys(card),
         "thresholds": json.loads(metadata["thresholds"]),
         "training": dict(card.training),
         "accuracy": dict(card.accuracy),

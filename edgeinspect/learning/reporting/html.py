@@ -80,11 +80,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: st
     return f"<div>{title}{inner}</div>"
 
 
-def confusion_table(names: Sequence[str], rows: Sequence[Sequence[int]]) -> str:
+def confusion_table(
+    names: Sequence[str], rows: Sequence[Sequence[int]], *, counted: str = "pixels"
+) -> str:
     """Return a confusion matrix, each row as shares of its true class; darker is more."""
     out = ["<table><thead><tr><th>true \\ predicted</th>"]
     out += [f"<th>{escape(name)}</th>" for name in names]
-    out.append("<th>pixels</th></tr></thead><tbody>")
+    out.append(f"<th>{escape(counted)}</th></tr></thead><tbody>")
     for name, row in zip(names, rows, strict=True):
         total = sum(row)
         out.append(f"<tr><td>{escape(name)}</td>")

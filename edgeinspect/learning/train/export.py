@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeinspect.domain import ModelKind
+from edgeinspect.domain import Decides, ModelKind
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.onnx_graphs.manifest import (
-    DEFECTS,
     EXPORT_OPSET,
     MIN_CONTRACT_OPSET,
     ModelCard,
@@ -145,7 +144,7 @@ def _contract_graph(net: nn.Module, card: ModelCard) -> tuple[nn.Module, list[st
     if hasattr(net, "stride"):
         return SegmenterGraph(net), ["class_map", "class_area_px", "class_score"]
     if getattr(net, "kinds", 0):
-        has_good = card.decides == DEFECTS
+        has_good = card.decides is Decides.DEFECTS
         return KindsGraph(net, has_good=has_good), ["defect_prob", "class_prob"]
     return GateGraph(net), ["defect_prob"]
 

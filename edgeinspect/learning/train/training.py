@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edgeinspect.domain import Decides
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import (
     TEST,
@@ -42,7 +43,6 @@ from edgeinspect.learning.datasets import (
     write_split,
 )
 from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
-from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, KINDS
 from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.allocator import keep_freed_memory
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
@@ -348,7 +348,7 @@ def _export_and_measure(
         classes,
         run,
         samples,
-        decides=DEFECTS if decides_good else KINDS,
+        decides=Decides.DEFECTS if decides_good else Decides.KINDS,
         split=read_regular(config.out / SPLIT_FILE_NAME, TEXT_BYTES_MAX),
     )
     export = export_gate if is_gate else export_segmenter

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edgeinspect.domain import BASE_CONTRACT, EXTENDED_CONTRACT, Decides
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate import (
     SPLIT_FILE_NAME,
@@ -22,7 +23,7 @@ from edgeinspect.learning.evaluate import (
     classifier_scores,
     segmentation_scores,
 )
-from edgeinspect.learning.onnx_graphs.manifest import DEFECTS, ModelCard
+from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.export import export_graph
 from edgeinspect.learning.train.frozen_head import gate_targets
@@ -46,8 +47,7 @@ class VersionWriter:
     samples: NDArray[np.uint8]
     """Images to check the export with."""
     version: int = 1
-    decides: str = DEFECTS
-    """See `ModelCard`."""
+    decides: Decides = Decides.DEFECTS
     split: bytes = b""
     """The split file of the training: every later command knows its images by it."""
 
@@ -69,7 +69,10 @@ class VersionWriter:
             training={**self.run, **self._split_digest()},
             accuracy=accuracy or {},
             created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            contract=EXTENDED_CONTRACT if getattr(self.net, "kinds", 0) else BASE_CONTRACT,
             decides=self.decides,
+            pretrained=str(self.run.get("pretrained", "")),
+            pretrained_sha256=str(self.run.get("pretrained_sha256", "")),
         )
         folder = export_graph(self.net, card, self.root, self.samples)
         if self.split:
@@ -94,13 +97,13 @@ def export_gate(
     folder = writer.write()
     outputs = run_exported(folder, validation, "thresholds", on_progress)
     thresholds: dict[str, Any] = {}
-    if writer.decides == DEFECTS:
+    if writer.decides is Decides.DEFECTS:
         thresholds = choose_gate_thresholds(_defect_probs(outputs), validation.defective)
     accuracy: dict[str, Any] = {}
     if test is not None:
         outputs = run_exported(folder, test, "test", on_progress)
         accuracy = {"pictures": len(test), "set": "test split"}
-        if writer.decides == DEFECTS:
+        if writer.decides is Decides.DEFECTS:
             accuracy |= gate_manifest_scores(_defect_probs(outputs), test.defective)
         if len(outputs[0]) > 1:
             accuracy |= kinds_manifest_scores(outputs, test, writer.classes)

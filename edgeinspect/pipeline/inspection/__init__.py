@@ -4,6 +4,7 @@ from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,
     DecisionRules,
     GateLimits,
+    KindLimits,
     decide_by_gate,
     decide_by_regions,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "ClassLimits",
     "DecisionRules",
     "GateLimits",
+    "KindLimits",
     "decide_by_gate",
     "decide_by_regions",
     # engine swap

@@ -13,6 +13,17 @@ from edgeinspect.imaging import Blobs
 
 
 @dataclass(frozen=True, slots=True)
+class KindLimits:
+    """One kind's rule; see `config.KindThresholds`."""
+
+    name: str
+    prob: float | None
+    """The frame is rejected from here on; None: the kind only names a reject."""
+    severity: int
+    reject_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class GateLimits:
     """The gate's thresholds; see `config.GateThresholds`."""
 
@@ -20,6 +31,8 @@ class GateLimits:
     reject_at: float
     degraded_reject_at: float
     reject_code: int
+    kinds: tuple[KindLimits, ...] = ()
+    """One for every kind of the gate, in the order of `class_prob`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,43 +63,102 @@ class DecisionRules:
 _CLEAN = Assessment(Decision.PASS, Reason.CLEAN)
 
 
-def decide_by_gate(defect_prob: float, rules: DecisionRules) -> Assessment | None:
+def decide_by_gate(
+    defect_prob: float, rules: DecisionRules, kind_probs: Sequence[float] = ()
+) -> Assessment | None:
     """Return the assessment that the gate gives alone; None if the segmenter is needed.
 
     Without a segmenter (`rules.classes` empty) every frame is decided here.
+
+    Args:
+        defect_prob: The gate's probability.
+        rules: Of the line.
+        kind_probs: Of a gate that tells kinds apart: a probability for each of `gate.kinds`.
     """
     gate = rules.gate
     assert gate is not None
-    if defect_prob < gate.suspect_at:
+    reached = _reached_kind(gate, kind_probs)
+    if defect_prob < gate.suspect_at and reached is None:
         return _CLEAN
     if rules.classes:
         return None
-    if defect_prob >= gate.reject_at:
-        return Assessment(Decision.REJECT, Reason.GATE, reject_code=gate.reject_code)
+    if defect_prob >= gate.reject_at or reached is not None:
+        return _reject_by_gate(gate, kind_probs, reached)
     return Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS)
 
 
-def decide_degraded(defect_prob: float, rules: DecisionRules) -> Assessment:
+def decide_degraded(
+    defect_prob: float, rules: DecisionRules, kind_probs: Sequence[float] = ()
+) -> Assessment:
     """Return the assessment of a suspect frame without time left to segment it."""
     gate = rules.gate
     assert gate is not None
-    if defect_prob >= gate.degraded_reject_at:
-        return Assessment(Decision.REJECT, Reason.GATE, degraded=True, reject_code=gate.reject_code)
+    reached = _reached_kind(gate, kind_probs)
+    if defect_prob >= gate.degraded_reject_at or reached is not None:
+        return _reject_by_gate(gate, kind_probs, reached, degraded=True)
     return Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS, degraded=True)
 
 
+def _reached_kind(gate: GateLimits, kind_probs: Sequence[float]) -> int | None:
+    """Return the most severe kind that reaches its limit, the most probable of equals."""
+    reached = [
+        (limits.severity, prob, index)
+        for index, (limits, prob) in enumerate(zip(gate.kinds, kind_probs, strict=False))
+        if limits.prob is not None and prob >= limits.prob
+    ]
+    return max(reached)[2] if reached else None
+
+
+def _reject_by_gate(
+    gate: GateLimits,
+    kind_probs: Sequence[float],
+    reached: int | None,
+    *,
+    degraded: bool = False,
+    regions: tuple[Region, ...] = (),
+    regions_total: int = 0,
+) -> Assessment:
+    """Return a reject of the gate, with the code and severity of its kind if it has kinds.
+
+    That is the kind that reached its own limit, or else the most probable one.
+    """
+    severity, reject_code, kind = 0, gate.reject_code, ""
+    if gate.kinds and len(kind_probs):
+        if reached is None:
+            reached = max(range(len(gate.kinds)), key=kind_probs.__getitem__)
+        limits = gate.kinds[reached]
+        severity, reject_code, kind = limits.severity, limits.reject_code, limits.name
+    return Assessment(
+        Decision.REJECT,
+        Reason.GATE,
+        degraded=degraded,
+        regions=regions,
+        regions_total=regions_total,
+        severity=severity,
+        reject_code=reject_code,
+        kind=kind,
+    )
+
+
 def decide_by_regions(
-    defect_prob: float | None, blobs: Sequence[Blobs], rules: DecisionRules
+    defect_prob: float | None,
+    blobs: Sequence[Blobs],
+    rules: DecisionRules,
+    kind_probs: Sequence[float] = (),
 ) -> Assessment:
     """Return the assessment with the segmenter's regions.
 
-    A frame is a reject if any region reaches its class's score and area, or if the gate is
-    at or above `reject_at`. The most severe fatal region (then the largest) gives the
-    reject code; regions are listed fatal first, then by severity, then by area.
+    A frame is a reject if any region reaches its class's score and area, or else if the gate is
+    at or above `reject_at`, or one of its kinds at its own limit. The most severe fatal region
+    (then the largest) gives the reject code; regions are listed fatal first, then by severity,
+    then by area.
     """
-    if not blobs and (
-        rules.gate is None or defect_prob is None or defect_prob < rules.gate.reject_at
-    ):
+    gate = rules.gate
+    reached = None if gate is None else _reached_kind(gate, kind_probs)
+    gate_rejects = gate is not None and (
+        reached is not None or (defect_prob is not None and defect_prob >= gate.reject_at)
+    )
+    if not blobs and not gate_rejects:
         return Assessment(Decision.PASS, Reason.BELOW_THRESHOLDS) if rules.gate else _CLEAN
     ranked: list[tuple[bool, int, int, Blobs, int]] = []
     for group in blobs:
@@ -110,13 +182,9 @@ def decide_by_regions(
             severity=limits.severity,
             reject_code=limits.reject_code,
         )
-    if rules.gate and defect_prob is not None and defect_prob >= rules.gate.reject_at:
-        return Assessment(
-            Decision.REJECT,
-            Reason.GATE,
-            regions=regions,
-            regions_total=len(ranked),
-            reject_code=rules.gate.reject_code,
+    if gate is not None and gate_rejects:
+        return _reject_by_gate(
+            gate, kind_probs, reached, regions=regions, regions_total=len(ranked)
         )
     return Assessment(
         Decision.PASS, Reason.BELOW_THRESHOLDS, regions=regions, regions_total=len(ranked)

@@ -7,11 +7,12 @@ frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from edgeinspect.domain import (
@@ -20,6 +21,7 @@ from edgeinspect.domain import (
     NS_PER_US,
     Assessment,
     Clock,
+    KindProb,
     LatencyEstimate,
     ModelSpec,
     Pixels,
@@ -43,6 +45,9 @@ _MARGIN_NS = NS_PER_MS
 _RETRY_NS = NS_PER_S
 """After this long without an inference its estimated time is lowered. Not sooner: under overload
 frames are skipped all the time, and one that is started in vain delays the next."""
+_LISTED_KINDS = 8
+_LISTED_PROB = 0.01
+"""Kinds below this probability are not in the verdict."""
 Outputs = tuple[NDArray[np.generic], ...]
 
 
@@ -73,6 +78,8 @@ class UntimedResult:
 
     assessment: Assessment
     defect_prob: float | None
+    kind_probs: Sequence[float] = ()
+    """Of a gate that tells kinds apart: one for each of its kinds."""
 
 
 class FrameInspector:
@@ -98,6 +105,7 @@ class FrameInspector:
         self.engines = engines
         self.gate = engines.gate
         self.segmenter = engines.segmenter
+        self._kinds = engines.gate.spec.kinds if engines.gate is not None else ()
         self.provenance = provenance
         self.gate_time = LatencyEstimate()
         self.segmenter_time = LatencyEstimate()
@@ -158,23 +166,24 @@ class FrameInspector:
             return None
         self._inferred_at_ns = gated_ns = began_ns
         prob: float | None = None
+        kind_probs: Sequence[float] = ()
         assessment: Assessment | None = None
         if self.gate is not None:
-            prob = self._run_gate(frame.pixels)
+            prob, kind_probs = self._run_gate(frame.pixels)
             gated_ns = clock.now_ns()
             self.gate_time.add(gated_ns - began_ns)
-            assessment = decide_by_gate(prob, self.rules)
+            assessment = decide_by_gate(prob, self.rules, kind_probs)
         segmented_ns = gated_ns
         mask: bytes | None = None
         if assessment is None and prob is not None and self._lacks_time_to_segment(frame, gated_ns):
-            assessment = decide_degraded(prob, self.rules)
+            assessment = decide_degraded(prob, self.rules, kind_probs)
         segmenter_ran = assessment is None
         if assessment is None:
             assert self.segmenter is not None
             outputs = self.segmenter.infer(frame.pixels)
             segmented_ns = clock.now_ns()
             self.segmenter_time.add(segmented_ns - gated_ns)
-            assessment = self._assess_regions(prob, outputs)
+            assessment = self._assess_regions(prob, kind_probs, outputs)
             if self._send_mask:
                 mask = self._encode_mask(frame.seq, outputs)
         ended_ns = clock.now_ns()
@@ -191,9 +200,12 @@ class FrameInspector:
             gate_ran=self.gate is not None,
             segmenter_ran=segmenter_ran,
             provenance=self.provenance,
+            kinds=self._list_kinds(kind_probs) if self._kinds else UNSET,
         )
         is_closed = closer.close(frame, assessment, measurements, mask)
-        return UntimedResult(assessment, prob) if is_closed and not assessment.degraded else None
+        if not is_closed or assessment.degraded:
+            return None
+        return UntimedResult(assessment, prob, kind_probs)
 
     def inspect_untimed(self, pixels: Pixels) -> UntimedResult:
         """Return what is decided of an image without a deadline.
@@ -201,25 +213,46 @@ class FrameInspector:
         Raises:
             EngineFault: An inference failed.
         """
-        prob = None if self.gate is None else self._run_gate(pixels)
-        assessment = None if prob is None else decide_by_gate(prob, self.rules)
+        prob: float | None = None
+        kind_probs: Sequence[float] = ()
+        assessment: Assessment | None = None
+        if self.gate is not None:
+            prob, kind_probs = self._run_gate(pixels)
+            assessment = decide_by_gate(prob, self.rules, kind_probs)
         if assessment is None:
             assert self.segmenter is not None
-            assessment = self._assess_regions(prob, self.segmenter.infer(pixels))
-        return UntimedResult(assessment, prob)
+            assessment = self._assess_regions(prob, kind_probs, self.segmenter.infer(pixels))
+        return UntimedResult(assessment, prob, kind_probs)
 
-    def _run_gate(self, pixels: Pixels) -> float:
+    def _run_gate(self, pixels: Pixels) -> tuple[float, Sequence[float]]:
+        """Return the gate's probability, and those of its kinds."""
         assert self.gate is not None
-        prob = float(self.gate.infer(pixels)[0][0])
-        if prob != prob:
+        outputs = cast(tuple[NDArray[np.float32], ...], self.gate.infer(pixels))
+        prob = float(outputs[0][0])
+        kind_probs: Sequence[float] = outputs[1][0].tolist() if self._kinds else ()
+        total = sum(kind_probs, prob)
+        if total != total:
             raise EngineFault("returned a probability that is not a number", where="gate")
-        return prob
+        return prob, kind_probs
 
-    def _assess_regions(self, prob: float | None, outputs: Outputs) -> Assessment:
+    def _list_kinds(self, kind_probs: Sequence[float]) -> tuple[KindProb, ...]:
+        """Return the most probable kinds for the verdict, the most probable first."""
+        listed = [
+            (prob, name)
+            for prob, name in zip(kind_probs, self._kinds, strict=True)
+            if prob >= _LISTED_PROB
+        ]
+        listed.sort(reverse=True)
+        return tuple(KindProb(name, round(prob, 5)) for prob, name in listed[:_LISTED_KINDS])
+
+    def _assess_regions(
+        self, prob: float | None, kind_probs: Sequence[float], outputs: Outputs
+    ) -> Assessment:
         class_map = cast(NDArray[np.uint8], outputs[0][0])
         areas = cast(NDArray[np.float32], outputs[1][0])
         scores = cast(NDArray[np.float32], outputs[2][0])
-        return decide_by_regions(prob, find_blobs(class_map, areas, scores), self.rules)
+        blobs = find_blobs(class_map, areas, scores)
+        return decide_by_regions(prob, blobs, self.rules, kind_probs)
 
     def _lacks_time_to_segment(self, frame: OpenFrame, now_ns: int) -> bool:
         """Return whether the segmenter's p99 does not fit into the rest of the budget."""

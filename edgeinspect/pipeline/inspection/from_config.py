@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeinspect.config import LineConfig, check_models
+from edgeinspect.config import GateThresholds, LineConfig, check_models
 from edgeinspect.domain import Clock, ModelRef, ModelSpec, model_ref
 from edgeinspect.errors import ModelError
-from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
+from edgeinspect.pipeline.inspection.decision import (
+    ClassLimits,
+    DecisionRules,
+    GateLimits,
+    KindLimits,
+)
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
 from edgeinspect.pipeline.verdicts import Provenance
 
@@ -35,7 +40,7 @@ def make_frame_inspectors(
     gate = first.gate.spec if first.gate else None
     segmenter = first.segmenter.spec if first.segmenter else None
     check_models(config, gate, segmenter, where=config.line)
-    rules = decision_rules(config, segmenter)
+    rules = decision_rules(config, gate, segmenter)
     provenance = Provenance(
         line=config.line,
         cameras=tuple(cameras),
@@ -55,7 +60,9 @@ def _model_refs(engines: WorkerEngines) -> list[ModelRef | None]:
     return [model_ref(engine.spec) if engine else None for engine in both]
 
 
-def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> DecisionRules:
+def decision_rules(
+    config: LineConfig, gate_model: ModelSpec | None, segmenter: ModelSpec | None
+) -> DecisionRules:
     """Return the rules of the decision; `check_models` ensures that every class has one."""
     decide = config.decide
     classes = segmenter.classes if segmenter else ()
@@ -70,7 +77,13 @@ def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> DecisionR
     gate = decide.gate
     return DecisionRules(
         gate=(
-            GateLimits(gate.suspect_at, gate.reject_at, gate.degraded_reject_at, gate.reject_code)
+            GateLimits(
+                gate.suspect_at,
+                gate.reject_at,
+                gate.degraded_reject_at,
+                gate.reject_code,
+                tuple(_kind_limits(name, gate) for name in gate_model.kinds) if gate_model else (),
+            )
             if gate
             else None
         ),
@@ -80,3 +93,11 @@ def decision_rules(config: LineConfig, segmenter: ModelSpec | None) -> DecisionR
         mm_per_px_y=config.optics.mm_per_px_y,
         max_regions=decide.max_regions,
     )
+
+
+def _kind_limits(name: str, gate: GateThresholds) -> KindLimits:
+    """Return the rule of one kind; without rules of kinds it only names a reject."""
+    rule = gate.classes.get(name)
+    if rule is None:
+        return KindLimits(name, None, 0, gate.reject_code)
+    return KindLimits(name, rule.prob, rule.severity, rule.reject_code)

@@ -235,6 +235,6 @@ def to_sample(result: UntimedResult, seq: int, epoch: int, at_utc_ns: int) -> Sh
         epoch=epoch,
         at_utc_ns=at_utc_ns,
         decision=assessment.decision.value,
-        classes=tuple(sorted({region.class_name for region in assessment.regions if region.fatal})),
+        classes=assessment.reject_classes,
         prob=result.defect_prob,
     )

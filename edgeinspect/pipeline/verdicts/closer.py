@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edgeinspect.domain import (
     NS_PER_US,
     Assessment,
     Clock,
     Decision,
+    KindProb,
     LetterboxRef,
     ModelRef,
     Reason,
@@ -61,6 +63,8 @@ class Measurements:
     segmenter_ran: bool = False
     provenance: Provenance | None = None
     """Of the inspector; the line's own if None."""
+    kinds: tuple[KindProb, ...] | UnsetType = UNSET
+    """Of a gate that tells kinds apart: the most probable ones."""
 
 
 NO_MEASUREMENTS = Measurements()
@@ -265,6 +269,8 @@ class VerdictCloser:
             detail=measurements.detail,
             degraded=assessment.degraded,
             defect_prob=measurements.defect_prob,
+            kind=assessment.kind or UNSET,
+            kinds=measurements.kinds,
             regions=assessment.regions,
             regions_total=assessment.regions_total,
             severity=assessment.severity,
@@ -321,6 +327,9 @@ def _open_fields(record: OpenRecord) -> dict[str, Any]:
 
 def _truncate(verdict: Verdict) -> Verdict:
     """Return the verdict with fewer regions and a shorter detail, so that it fits any slot."""
-    return msgspec.structs.replace(
+    shorter = msgspec.structs.replace(
         verdict, regions=verdict.regions[:1], detail=verdict.detail[:200]
     )
+    if verdict.kind_probs:
+        shorter = msgspec.structs.replace(shorter, kinds=verdict.kind_probs[:1])
+    return shorter

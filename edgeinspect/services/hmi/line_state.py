@@ -148,7 +148,7 @@ class LineState:
             verdict.captured_at_utc_ns,
             verdict.decision.value,
             verdict.reason.value,
-            tuple(sorted({region.class_name for region in verdict.regions if region.fatal})),
+            verdict.reject_classes,
             verdict.simulated,
         )
         with self._lock:
@@ -298,6 +298,8 @@ def _count_in_shift(shift: ShiftCounters, verdict: _CountedVerdict) -> None:
 def _verdict_summary(verdict: Verdict) -> dict[str, Any]:
     """Return the fields of a verdict for lists."""
     names = dict.fromkeys(region.class_name for region in verdict.regions if region.fatal)
+    if verdict.kind_name:
+        names[verdict.kind_name] = None
     return {
         "seq": verdict.seq,
         "camera": verdict.camera,

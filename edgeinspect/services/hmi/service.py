@@ -265,9 +265,14 @@ def _make_drift_monitor(loaded: LoadedHmiConfig) -> DriftMonitor:
 def _model_and_class_names(
     loaded: LoadedHmiConfig, store: ModelStore
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of the line's models, and of the segmenter's classes if it can be loaded."""
+    """Return the names of the line's models, and of their classes and kinds.
+
+    Those of models that cannot be loaded are the names of their rules.
+    """
     names: list[str] = []
-    classes: tuple[str, ...] = tuple(loaded.line.config.decide.classes)
+    decide = loaded.line.config.decide
+    classes: tuple[str, ...] = tuple(decide.classes)
+    kinds: tuple[str, ...] = tuple(decide.gate.classes) if decide.gate is not None else ()
     for role, plugin in loaded.line.engines.items():
         ref = str(plugin.options.model)
         try:
@@ -277,7 +282,9 @@ def _model_and_class_names(
         names.append(spec.id.name if spec is not None else ref.partition("/")[0])
         if role == "segmenter" and spec is not None:
             classes = spec.classes
-    return tuple(dict.fromkeys(names)), classes
+        if role == "gate" and spec is not None:
+            kinds = spec.kinds
+    return tuple(dict.fromkeys(names)), tuple(dict.fromkeys((*classes, *kinds)))
 
 
 def _host_names(loaded: LoadedHmiConfig) -> list[str]:

@@ -97,7 +97,7 @@ class Sidecar(
 
     kind: ArchiveCategory
     label: str
-    """Class of the worst region, `gate` where the gate alone decided, else empty."""
+    """Class of the worst region, else the gate's kind, `gate` where it has none, else empty."""
     saved_at_utc_ns: UtcNs
     picture: ImageFile
     verdict: Verdict
@@ -121,6 +121,8 @@ def verdict_label(verdict: Verdict) -> str:
             return region.class_name
     if verdict.regions:
         return verdict.regions[0].class_name
+    if verdict.kind_name:
+        return verdict.kind_name
     return "gate" if verdict.decision is Decision.REJECT else ""
 
 

@@ -13,6 +13,7 @@ import zlib
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edgeinspect.domain import (
     VERDICT_SCHEMA,
@@ -110,6 +111,7 @@ class _VerdictColumns(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERD
     part_id: str | None = None
     encoder_count: Int64 | None = None
     defect_prob: float | None = None
+    kind: str | UnsetType = UNSET
     reject_code: PlcWord
     regions: tuple[_FatalRegion, ...]
     degraded: bool
@@ -118,6 +120,11 @@ class _VerdictColumns(msgspec.Struct, kw_only=True, tag_field="schema", tag=VERD
     gate: ModelRef | None
     segmenter: ModelRef | None
     config_hash: str
+
+
+def _reject_classes(verdict: _VerdictColumns) -> list[str]:
+    names = {region.class_name for region in verdict.regions if region.fatal}
+    return sorted({*names, verdict.kind} if isinstance(verdict.kind, str) else names)
 
 
 _decode_body: Decoder[_VerdictColumns] = json_decoder(_VerdictColumns)
@@ -142,9 +149,7 @@ def verdict_columns(body: bytes) -> tuple[tuple[Any, ...], Provenance]:
         verdict.encoder_count,
         verdict.defect_prob,
         verdict.reject_code,
-        ",".join(sorted({region.class_name for region in verdict.regions if region.fatal}))
-        if verdict.regions
-        else "",
+        ",".join(_reject_classes(verdict)),
         verdict.degraded,
         verdict.simulated,
         verdict.stages.total_us,

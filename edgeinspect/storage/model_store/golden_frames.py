@@ -35,6 +35,8 @@ Outputs = tuple[NDArray[np.generic], ...]
 
 _PROB_TOLERANCE = {Precision.FP32: 0.005, Precision.FP16: 0.02, Precision.INT8: 0.08}
 """Largest difference of a probability; backends round differently, with INT8 most."""
+_KINDS_TOLERANCE = 0.01
+"""Largest difference of `defect_prob` from the sum of `class_prob`; float16 rounds each of them."""
 _CELL_TOLERANCE = {Precision.FP32: 0.002, Precision.FP16: 0.005, Precision.INT8: 0.02}
 """Largest fraction of a class map's cells that may differ."""
 
@@ -126,7 +128,7 @@ def read_golden_frames(spec: ModelSpec) -> tuple[NDArray[np.uint8], tuple[NDArra
         ModelError: The file is unreadable or does not fit the model.
     """
     assert spec.golden is not None
-    count = 1 if spec.kind is ModelKind.GATE else 3
+    count = len(spec.outputs)
     try:
         arrays = decode_arrays(read_regular(spec.golden, MODEL_BYTES_MAX))
         images = arrays["images"]
@@ -161,12 +163,15 @@ def _check_output(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> None:
 
 def _output_problem(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
     """Return what is invalid about outputs; empty if nothing is."""
-    if spec.kind is ModelKind.GATE:
-        prob = outputs[0]
+    named = dict(zip(spec.outputs, outputs, strict=True))
+    if (prob := named.get("defect_prob")) is not None:
         if prob.shape != (1,):
             return f"a probability of shape {prob.shape}"
-        return "" if 0 <= prob[0] <= 1 else f"a probability of {prob[0]}"
-    class_map, areas, scores = outputs
+        if not 0 <= prob[0] <= 1:
+            return f"a probability of {prob[0]}"
+    if spec.kind is ModelKind.GATE:
+        return _kinds_problem(spec, outputs[1], float(outputs[0][0])) if spec.kinds else ""
+    class_map, areas, scores = outputs[:3]
     stride, classes = spec.output_stride, len(spec.classes)
     size = (1, spec.shape.height_px // stride, spec.shape.width_px // stride)
     if class_map.shape != size or areas.shape != (1, classes) or scores.shape != (1, classes):
@@ -181,27 +186,50 @@ def _output_problem(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
     return ""
 
 
+def _kinds_problem(spec: ModelSpec, kind_probs: NDArray[Any], defect_prob: float) -> str:
+    """Return what is invalid about the probabilities of a gate's kinds; empty if nothing is."""
+    if kind_probs.shape != (1, len(spec.kinds)):
+        return f"probabilities of kinds of shape {kind_probs.shape}"
+    if not (np.all(kind_probs >= 0) and np.all(kind_probs <= 1.001)):
+        return f"probabilities of kinds of {kind_probs[0].tolist()}"
+    total = float(kind_probs.sum(dtype=np.float64))
+    if not abs(total - defect_prob) <= _KINDS_TOLERANCE:
+        return f"probabilities of kinds that sum to {total:.4f}, and a defect_prob of {defect_prob}"
+    return ""
+
+
 def _compare_output(
     spec: ModelSpec,
     index: int,
     outputs: Sequence[NDArray[Any]],
     expected: Sequence[NDArray[Any]],
 ) -> None:
-    if spec.kind is ModelKind.GATE:
-        limit = _PROB_TOLERANCE[spec.precision]
-        prob, expected_prob = float(outputs[0][0]), float(expected[0][0])
-        error = abs(prob - expected_prob)
-        difference = f"probability {prob:.4f} instead of {expected_prob:.4f}"
-    else:
-        limit = _CELL_TOLERANCE[spec.precision]
-        error = float(np.mean(outputs[0] != expected[0]))
-        difference = f"another class in {error:.2%} of the cells"
-    if not error <= limit:
-        raise ModelError(
-            f"{spec.id} gives {difference} on golden frame {index}",
-            where=str(spec.golden),
-            remedy="On this machine it does not compute what was accepted: do not use it",
-        )
+    for name, actual, reference in zip(spec.outputs, outputs, expected, strict=True):
+        difference = _difference(spec, name, actual, reference)
+        if difference:
+            raise ModelError(
+                f"{spec.id} gives {difference} on golden frame {index}",
+                where=str(spec.golden),
+                remedy="On this machine it does not compute what was accepted: do not use it",
+            )
+
+
+def _difference(spec: ModelSpec, name: str, actual: NDArray[Any], expected: NDArray[Any]) -> str:
+    """Return by what an output differs too much; empty if it does not."""
+    if actual.shape != expected.shape:
+        return f"a {name} of shape {actual.shape} instead of {expected.shape}"
+    if name == "class_map":
+        ratio = float(np.mean(actual != expected))
+        within = ratio <= _CELL_TOLERANCE[spec.precision]
+        return "" if within else f"another class in {ratio:.2%} of the cells"
+    if name in ("class_area_px", "class_score"):  # they follow from the map
+        return ""
+    errors = np.abs(actual - expected)
+    at = np.unravel_index(int(errors.argmax()), errors.shape)
+    if errors[at] <= _PROB_TOLERANCE[spec.precision]:
+        return ""
+    what = "probability" if name == "defect_prob" else f"probability of {spec.classes[at[-1]]}"
+    return f"{what} {actual[at]:.4f} instead of {expected[at]:.4f}"
 
 
 def _write_file(path: Path, data: bytes) -> None:

@@ -13,8 +13,12 @@ from msgspec import Meta
 
 from edgeinspect.config import INVALID, ConfigValidator, open_document, yaml_document
 from edgeinspect.domain import (
-    MODEL_CONTRACT_VERSION,
+    BASE_CONTRACT,
+    EXTENDED_CONTRACT,
+    MODEL_CONTRACTS,
+    Decides,
     FrameShape,
+    LearnedFrom,
     ModelId,
     ModelKind,
     ModelSpec,
@@ -83,7 +87,7 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     version: Annotated[int, Meta(ge=1)]
     kind: ModelKind
-    contract: str = MODEL_CONTRACT_VERSION
+    contract: str = BASE_CONTRACT
     """Version of the model contract (docs/reference/models.md) that the graph keeps."""
     file: _FileName
     """Name of the model file in the same folder."""
@@ -93,11 +97,19 @@ class ModelManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     opset: Annotated[int, Meta(ge=13, le=99)]
     input: ManifestInput
     classes: list[Annotated[str, Meta(min_length=1, max_length=64)]] = []
-    """Defect classes without background; class id i + 1 is the i-th."""
+    """Defect classes without background; class id i + 1 is the i-th. Of a gate of contract 2 the
+    kinds, in the order of `class_prob`."""
     output_stride: Annotated[int, Meta(ge=1, le=64)] = 1
     """Input pixels per class-map pixel, each way."""
     thresholds: dict[str, Any] = {}
     """Thresholds that the training proposes; the line's configuration decides."""
+    decides: Decides = Decides.DEFECTS
+    """`kinds`: it cannot tell good parts from defective ones."""
+    learned_from: LearnedFrom = LearnedFrom.LABELS
+    """`good`: a good-parts model, trained without any defective part."""
+    pretrained: Annotated[str, Meta(max_length=200)] = ""
+    """Name of the weights that the training started from."""
+    pretrained_sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     training: Any = None
     """Origin of the weights."""
     accuracy: Any = None
@@ -140,6 +152,11 @@ def read_model(folder: Path) -> ModelSpec:
         precision=manifest.precision,
         thresholds=MappingProxyType(manifest.thresholds),
         golden=path.parent / golden.file if golden is not None else None,
+        contract=manifest.contract,
+        decides=manifest.decides,
+        learned_from=manifest.learned_from,
+        pretrained=manifest.pretrained,
+        pretrained_sha256=manifest.pretrained_sha256,
     )
 
 
@@ -172,13 +189,28 @@ def _check_consistency(collector: ConfigValidator, manifest: ModelManifest) -> N
         collector.add_fault("classes", "must differ from each other")
     if len(manifest.classes) > 255:
         collector.add_fault("classes", "must be at most 255: the class map is uint8")
-    if manifest.contract != MODEL_CONTRACT_VERSION:
-        collector.add_fault(
-            "contract", f"must be {MODEL_CONTRACT_VERSION}: this program supports no other"
-        )
+    if manifest.contract not in MODEL_CONTRACTS:
+        known = " or ".join(MODEL_CONTRACTS)
+        collector.add_fault("contract", f"must be {known}: this program supports no other")
+    else:
+        _check_extended(collector, manifest)
     stride = manifest.output_stride
     if manifest.input.height_px % stride or manifest.input.width_px % stride:
         collector.add_fault("output_stride", "must divide the input's height and width")
+
+
+def _check_extended(collector: ConfigValidator, manifest: ModelManifest) -> None:
+    """Check the keys that only a model of contract 2 has."""
+    is_gate = manifest.kind is ModelKind.GATE
+    is_extended = manifest.contract == EXTENDED_CONTRACT
+    if is_gate and is_extended and not manifest.classes:
+        collector.add_fault("classes", "required: a gate of contract 2 names its kinds")
+    if manifest.decides is Decides.KINDS and not (is_gate and is_extended):
+        collector.add_fault("decides", "`kinds` goes with a gate of contract 2")
+    if manifest.learned_from is LearnedFrom.GOOD and (is_gate or not is_extended):
+        collector.add_fault("learned_from", "`good` goes with a segmenter of contract 2")
+    if manifest.learned_from is LearnedFrom.GOOD and len(manifest.classes) != 1:
+        collector.add_fault("classes", "must be one: a good-parts model knows no kinds of defects")
 
 
 def _check_device(folder: Path, manifest: ModelManifest) -> None:

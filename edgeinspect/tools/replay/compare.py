@@ -17,6 +17,8 @@ RESULT_FIELDS = (
     "reason",
     "degraded",
     "defect_prob",
+    "kind",
+    "kinds",
     "regions",
     "regions_total",
     "severity",
@@ -112,7 +114,7 @@ class VerdictDifference(msgspec.Struct, frozen=True, kw_only=True):
 
 def fatal_classes(verdict: Verdict) -> tuple[str, ...]:
     """Return the classes that made a frame a reject, sorted and unique."""
-    return tuple(sorted({region.class_name for region in verdict.regions if region.fatal}))
+    return verdict.reject_classes
 
 
 def summarise(verdict: Verdict) -> VerdictSummary:

@@ -23,7 +23,9 @@ class FrameScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     frame: str
     defect_prob: float | None = None
-    """Probability of a gate."""
+    """Probability of a gate, or of a good-parts model."""
+    kind_prob: dict[str, float] = {}
+    """Probabilities of a gate's kinds."""
     area_px: dict[str, float] = {}
     """Areas of a segmenter by class, in frame pixels; classes without a pixel are omitted."""
     score: dict[str, float] = {}
@@ -72,11 +74,19 @@ class FrameScorer:
             prob = float(outputs[0][0])
             if prob != prob:
                 return FrameScore(frame=frame.name, problem="the gate returned NaN")
-            return FrameScore(frame=frame.name, defect_prob=prob)
+            kinds = outputs[1][0].tolist() if spec.kinds else ()
+            kind_prob = {
+                name: round(each, 6) for name, each in zip(spec.kinds, kinds, strict=False)
+            }
+            return FrameScore(frame=frame.name, defect_prob=prob, kind_prob=kind_prob)
+        image_prob = float(outputs[3][0]) if len(spec.outputs) > 3 else None
+        if image_prob is not None and image_prob != image_prob:
+            return FrameScore(frame=frame.name, problem="the model returned NaN")
         areas, scores = outputs[1][0] * spec.output_stride**2, outputs[2][0]
         classes_found = np.flatnonzero(areas).tolist()
         return FrameScore(
             frame=frame.name,
+            defect_prob=image_prob,
             area_px={spec.classes[index]: float(areas[index]) for index in classes_found},
             score={spec.classes[index]: round(float(scores[index]), 6) for index in classes_found},
         )

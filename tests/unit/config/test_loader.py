@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from edgeinspect.cameras import folder
 from edgeinspect.config import yaml_document
-from edgeinspect.config.loader import LoadedConfig, load_config, parse_config
+from edgeinspect.config.cross_checks import check_models
+from edgeinspect.config.loader import LoadedConfig, dump_canonical, load_config, parse_config
+from edgeinspect.domain import FrameShape, ModelKind, ModelSpec
 from edgeinspect.errors import ConfigError, ConfigFault
+from edgeinspect.testing.doubles import model_spec
 
 GOOD: dict[str, Any] = {
     "schema": 1,
@@ -433,3 +436,55 @@ def test_any_value_anywhere_is_taken_or_refused(path: str, value: Any) -> None:
 def test_any_text_is_taken_or_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_config(text)
+
+
+# -- kinds of a gate --------------------------------------------------------------------------
+
+
+def kinds_of(classes: Any) -> Any:
+    return changed("decide.gate.classes", classes)
+
+
+def test_keys_that_came_later_do_not_change_the_hash_of_older_files() -> None:
+    assert '"classes":{}' not in dump_canonical(read(GOOD)).split('"gate"')[1].split("}")[0]
+    assert read(kinds_of({})).hash == read(GOOD).hash
+    ruled = read(kinds_of({"pit": {"severity": 3, "reject_code": 7}}))
+    assert ruled.hash != read(GOOD).hash
+    assert parse_config(dump_canonical(ruled)).hash == ruled.hash
+
+
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        ({"prob": 0, "severity": 1, "reject_code": 1}, "pit.prob"),
+        ({"prob": 1.1, "severity": 1, "reject_code": 1}, "pit.prob"),
+        ({"prob": float("nan"), "severity": 1, "reject_code": 1}, "pit.prob"),
+        ({"severity": 10, "reject_code": 1}, "pit.severity"),
+        ({"severity": 1}, "pit.reject_code"),
+        ({"severity": 1, "reject_code": 0}, "pit.reject_code"),
+        ({"severity": 1, "reject_code": 1, "area_px": 3}, "pit.area_px"),
+        ([], "pit"),
+    ],
+)
+def test_a_wrong_rule_of_a_kind_is_named(rule: Any, path: str) -> None:
+    with pytest.raises(ConfigError, match=f"decide.gate.classes.{path}"):
+        read(kinds_of({"pit": rule}))
+
+
+def test_rules_of_kinds_are_the_models_all_or_none() -> None:
+    gate = model_spec(ModelKind.GATE, FrameShape(8, 8, 1), ("pit", "burr"), contract="2")
+    rule = {"severity": 3, "reject_code": 7}
+
+    def check(classes: Any, model: ModelSpec = gate) -> None:
+        config = read(kinds_of(classes)).config
+        check_models(config, model, None)
+
+    check({})
+    check({"pit": rule, "burr": rule})
+    with pytest.raises(ConfigError, match=r"decide.gate.classes.burr: required, as other kinds"):
+        check({"pit": rule})
+    with pytest.raises(ConfigError, match=r"no such kind; it has pit, burr.*did you mean"):
+        check({"pit": rule, "burr": rule, "burrr": rule})
+    plain = model_spec(ModelKind.GATE, FrameShape(8, 8, 1))
+    with pytest.raises(ConfigError, match="tells no kinds of defects apart"):
+        check({"pit": rule}, plain)

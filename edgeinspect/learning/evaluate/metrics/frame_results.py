@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from edgeinspect.imaging import upsample_class_map
 from edgeinspect.learning.datasets import VOID
-from edgeinspect.learning.evaluate.image_source import ImageSource
+from edgeinspect.learning.evaluate.image_source import NO_TRUTH, ImageSource, ImageTruth, kind_ids
 from edgeinspect.learning.evaluate.metrics.segmentation import confusion_matrix
 from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
+
+NO_KINDS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,16 @@ class FrameResult:
     """(K,): as `InspectionResult.class_scores`."""
     largest_region_px: NDArray[np.float64] | None = None
     """(K,): as `InspectionResult.largest_region_px`."""
+    kind_probs: tuple[float, ...] = ()
+    """As `InspectionResult.kind_probs`."""
+    true_kinds: tuple[int, ...] = ()
+    """Ids of the gate's kinds, from 1, that the labels name."""
+    true_classes: tuple[str, ...] = ()
+    """Names of the defect classes that the labels name, as the data set has them."""
+    reject_classes: tuple[str, ...] = ()
+    reject_code: int = 0
+    split: str = ""
+    """`train`, `val`, `test`, or empty."""
 
     @property
     def dice(self) -> float | None:
@@ -76,6 +89,9 @@ def inspect_labelled(
     name: str,
     is_defective: bool,
     has_masks: bool = True,
+    truth: ImageTruth = NO_TRUTH,
+    mask_classes: Sequence[str] = (),
+    kinds: Mapping[str, int] = NO_KINDS,
 ) -> FrameSample:
     """Inspect an image and compare the result with its label.
 
@@ -86,6 +102,9 @@ def inspect_labelled(
         name: The image's.
         is_defective: The image's label.
         has_masks: False if the data set labels whole images only; then `mask` is ignored.
+        truth: What is known of it beside its mask.
+        mask_classes: Names of the ids in the mask.
+        kinds: Id of the gate's kind by class name; see `kind_ids`.
 
     Raises:
         EngineFault: An inference failed.
@@ -99,11 +118,16 @@ def inspect_labelled(
         fatal = inspection.fatal_map.view(np.uint8)
         fatal = upsample_class_map(fatal, inspector.stride, *mask.shape)
         regions = tuple(_labelled_regions(mask, fatal))
+    classes = truth.classes
+    if not classes and has_masks and mask_classes:
+        present = [int(each) for each in np.unique(mask) if each not in (0, VOID)]
+        classes = tuple(mask_classes[each - 1] for each in present)
+    assessment = inspection.assessment
     result = FrameResult(
         name=name,
         is_defective=is_defective,
         is_rejected=inspection.is_rejected,
-        reason=inspection.assessment.reason.value,
+        reason=assessment.reason.value,
         prob=inspection.prob,
         score=inspection.score,
         confusion=confusion,
@@ -111,6 +135,12 @@ def inspect_labelled(
         labelled_regions=regions,
         class_scores=inspection.class_scores,
         largest_region_px=inspection.largest_region_px,
+        kind_probs=inspection.kind_probs,
+        true_kinds=tuple(sorted({kinds[each] for each in classes if each in kinds})),
+        true_classes=classes,
+        reject_classes=assessment.reject_classes,
+        reject_code=assessment.reject_code,
+        split=truth.split,
     )
     return FrameSample(result, inspection, image, mask)
 
@@ -127,6 +157,7 @@ def evaluate_frames(
         EngineFault: An inference failed.
     """
     done = 0
+    kinds = kind_ids(source, inspector.kinds)
     for images in source.batches():
         for index, name in enumerate(images.names):
             yield inspect_labelled(
@@ -136,6 +167,9 @@ def evaluate_frames(
                 name=name,
                 is_defective=bool(images.defective[index]),
                 has_masks=source.has_masks,
+                truth=source.truth.get(name, NO_TRUTH),
+                mask_classes=source.classes,
+                kinds=kinds,
             )
             done += 1
             progress(done)

@@ -17,6 +17,9 @@ HISTOGRAM_BINS = 20
 MAX_CURVE_POINTS = 500
 """Points of a curve in a report."""
 
+BOOTSTRAP_ROUNDS = 1000
+_BOOTSTRAP_CELLS = 1 << 20
+"""Counts that a bootstrap holds at once."""
 _Point = TypeVar("_Point")
 
 
@@ -59,6 +62,9 @@ class RocAnalysis:
     """95 %, after DeLong 1988."""
     auc_high: float
     average_precision: float
+    average_precision_low: float
+    """95 %, from a bootstrap over the images, within the good and within the defective ones."""
+    average_precision_high: float
     recall_at: tuple[RecallAtFalseRejectRate, ...]
     curve: tuple[RocPoint, ...]
     """From the highest threshold to the lowest."""
@@ -123,6 +129,7 @@ def analyse_roc(
     scores: NDArray[np.float64],
     defective: NDArray[np.bool_],
     false_reject_rates: Sequence[float] = FALSE_REJECT_RATES,
+    seed: int = 1,
 ) -> RocAnalysis | None:
     """Compute ROC, precision-recall and their areas; None without good and defective images.
 
@@ -130,21 +137,21 @@ def analyse_roc(
         scores: (N,): higher is more likely defective.
         defective: (N,).
         false_reject_rates: Rates at which the recall is given.
+        seed: Of the bootstrap.
     """
     bad = int(defective.sum())
     if not bad or bad == len(defective):
         return None
     summary = classifier_scores(scores, defective, false_reject_rates)
     points = roc_curve(scores, defective)
-    recalls = np.array([point.recall for point in points])
-    precisions = np.array([point.precision for point in points])
-    # Average precision is a sum of steps: interpolation would overestimate it.
-    average_precision = float(np.sum(np.diff(recalls, prepend=0.0) * precisions))
+    precision_low, precision_high = _bootstrap_average_precision(scores, defective, seed)
     return RocAnalysis(
         auc=summary.auc,
         auc_low=summary.auc_interval[0],
         auc_high=summary.auc_interval[1],
-        average_precision=average_precision,
+        average_precision=average_precision(scores, defective),
+        average_precision_low=precision_low,
+        average_precision_high=precision_high,
         recall_at=tuple(
             RecallAtFalseRejectRate(
                 rate, estimate_rate(round(summary.recall[rate] * bad), bad), summary.threshold[rate]
@@ -154,6 +161,54 @@ def analyse_roc(
         curve=downsample_curve(points),
         histogram=_score_histogram(scores, defective),
     )
+
+
+def average_precision(scores: NDArray[np.float64], defective: NDArray[np.bool_]) -> float:
+    """Return the average precision: the mean precision at each defective image found.
+
+    It is a sum of steps: interpolation would overestimate it. Equal scores are one step.
+    """
+    order, last = _descending(scores)
+    return float(_average_precisions(defective[order].astype(np.int64)[None], last, None)[0])
+
+
+def _descending(scores: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the order from the highest score, and the last place of each group of equals."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+
+
+def _average_precisions(
+    bad: NDArray[np.int64], last: NDArray[np.intp], good: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """Return the average precision of each row of (rounds, N) counts, in descending order."""
+    good = 1 - bad if good is None else good
+    hits = np.cumsum(bad, axis=1)[:, last]
+    over = np.cumsum(good, axis=1)[:, last]
+    steps = np.diff(hits, axis=1, prepend=0)
+    precisions = hits / np.maximum(1, hits + over)
+    return np.asarray((steps * precisions).sum(axis=1) / np.maximum(1, hits[:, -1]))
+
+
+def _bootstrap_average_precision(
+    scores: NDArray[np.float64], defective: NDArray[np.bool_], seed: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of the average precision, from resampled images."""
+    rng = np.random.default_rng(seed)
+    order, last = _descending(scores)
+    is_bad = defective[order]
+    values: list[NDArray[np.float64]] = []
+    rounds = max(1, min(BOOTSTRAP_ROUNDS, _BOOTSTRAP_CELLS // len(scores)))
+    for first in range(0, BOOTSTRAP_ROUNDS, rounds):
+        counts: NDArray[np.int64] = np.zeros(
+            (min(rounds, BOOTSTRAP_ROUNDS - first), len(scores)), np.int64
+        )
+        for members in (is_bad, ~is_bad):
+            size = int(members.sum())
+            counts[:, members] = rng.multinomial(size, np.full(size, 1 / size), len(counts))
+        values.append(_average_precisions(counts * is_bad, last, counts * ~is_bad))
+    low, high = np.quantile(np.concatenate(values), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def roc_curve(scores: NDArray[np.float64], defective: NDArray[np.bool_]) -> tuple[RocPoint, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from edgeinspect.domain import Decides
 from edgeinspect.learning.evaluate.evaluation import EvaluationResult
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
@@ -28,6 +29,7 @@ def render_evaluation(evaluation: EvaluationResult, worst: WorstFrames) -> str:
     sections = (
         _head,
         _tiles,
+        _classification,
         _decisions,
         _roc,
         _detection_by_size,
@@ -67,11 +69,12 @@ def _head(evaluation: EvaluationResult) -> Iterator[str]:
 
 def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
     tiles = []
-    escape_rate, overkill = evaluation.decisions.escape, evaluation.decisions.overkill
-    for name, rate, counted, kind in (
-        ("escape rate", escape_rate, "defective passed", "bad"),
-        ("overkill rate", overkill, "good rejected", "warn"),
-    ):
+    counts = evaluation.decisions
+    rates = counts and (
+        ("escape rate", counts.escape, "defective passed", "bad"),
+        ("overkill rate", counts.overkill, "good rejected", "warn"),
+    )
+    for name, rate, counted, kind in rates or ():
         if rate.total:
             count = f"{rate.hits} of {rate.total} {counted}"
             value = format_percent(rate.value)
@@ -90,6 +93,17 @@ def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
         )
         interval = f"95 %: {roc.auc_low:.4f} to {roc.auc_high:.4f}"
         tiles.append(html.stat_tile("AUC", f"{roc.auc:.4f}", evaluation.ranked_by, interval))
+        interval = f"95 %: {roc.average_precision_low:.4f} to {roc.average_precision_high:.4f}"
+        precision = f"{roc.average_precision:.4f}"
+        tiles.append(html.stat_tile("average precision", precision, "bootstrap", interval))
+    kinds = evaluation.classification
+    if kinds is not None and kinds.balanced_accuracy is not None:
+        interval = (
+            f"95 %: {format_percent(kinds.balanced_accuracy_low)} to "
+            f"{format_percent(kinds.balanced_accuracy_high)}"
+        )
+        value = format_percent(kinds.balanced_accuracy)
+        tiles.append(html.stat_tile("balanced accuracy", value, "mean recall", interval))
     masks = evaluation.overlap
     if masks is not None:
         tiles.append(
@@ -143,8 +157,41 @@ def _a90_interval(size: DetectionBySize) -> str:
     return f"95 %: {size.a90_low_px:.0f} to {high}"
 
 
+def _classification(evaluation: EvaluationResult) -> Iterator[str]:
+    kinds = evaluation.classification
+    if kinds is None:
+        return
+    yield "<h2>Kinds of defects</h2>"
+    yield '<div class="card">'
+    yield html.confusion_table(kinds.names, kinds.confusion, counted="images")
+    yield html.table(
+        ("class", "images", "recall", "95 % interval", "precision", "95 % interval"),
+        [
+            (
+                row.name,
+                str(row.images),
+                format_percent(row.recall.value),
+                format_interval(row.recall),
+                format_percent(row.precision.value),
+                format_interval(row.precision),
+            )
+            for row in kinds.classes
+        ],
+        caption="By class",
+    )
+    accuracy = kinds.accuracy
+    yield html.paragraph(
+        f"Accuracy {format_percent(accuracy.value)} ({format_interval(accuracy)}), "
+        f"{accuracy.hits} of {accuracy.total}. The predicted class is the most probable one, "
+        "whatever the thresholds."
+    )
+    yield "</div>"
+
+
 def _decisions(evaluation: EvaluationResult) -> Iterator[str]:
     counts = evaluation.decisions
+    if counts is None:
+        return
     yield "<h2>Decisions with the thresholds in force</h2>"
     yield '<div class="card cols">'
     yield html.table(
@@ -204,10 +251,11 @@ def _threshold_rows(evaluation: EvaluationResult) -> list[tuple[str, str]]:
 
 def _roc(evaluation: EvaluationResult) -> Iterator[str]:
     roc = evaluation.ranking
-    if roc is None:
-        yield html.warning_note(
-            "ROC, precision-recall and overkill rate need both good and defective images."
-        )
+    if roc is None or evaluation.decisions is None:
+        if evaluation.decides is Decides.DEFECTS:
+            yield html.warning_note(
+                "ROC, precision-recall and overkill rate need both good and defective images."
+            )
         return
     yield "<h2>ROC: results of other thresholds</h2>"
     yield html.paragraph(f"Ranked by {evaluation.ranked_by}.", faint=True)
@@ -318,6 +366,8 @@ def _cost_threshold(evaluation: EvaluationResult) -> Iterator[str]:
 
 
 def _worst_frames(evaluation: EvaluationResult, worst: WorstFrames) -> Iterator[str]:
+    if evaluation.decisions is None:
+        return
     yield "<h2>Worst images</h2>"
     yield html.legend_paragraph(evaluation.classes)
     yield html.paragraph(
@@ -375,7 +425,11 @@ def _glossary() -> Iterator[str]:
         "images that are rejected, of all good ones. Intervals of rates are Wilson's, 95 %; "
         "with no error seen in n images, claim no better than 3/n. Over groups, n is the effective "
         "number of images (Korn and Graubard), and the AUC's interval is Obuchowski's.",
-        "AUC: probability that a defective image ranks above a good one; interval after DeLong.",
+        "AUC: probability that a defective image ranks above a good one; interval after DeLong. "
+        "Average precision: mean precision at each defective image found; its interval is from a "
+        "bootstrap over the images.",
+        "Balanced accuracy: mean of the classes' recalls; interval from draws of each recall's "
+        "posterior (Jeffreys' prior).",
         "Found by area: a region counts as found if a predicted region that causes a rejection "
         "touches it; an image counts as found if it is rejected. a90 is where the logistic fit "
         "in the logarithm of the area reaches 90 % (as in MIL-HDBK-1823A), with a bootstrap over "

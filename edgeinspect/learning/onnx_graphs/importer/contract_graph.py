@@ -18,6 +18,7 @@ from edgeinspect.learning.onnx_graphs.importer.request import (
     ImportRequest,
     InputSpec,
     OutputSpec,
+    kind_indices,
 )
 from edgeinspect.learning.onnx_graphs.importer.unsupported_models import all_nodes
 from edgeinspect.learning.onnx_graphs.manifest import MIN_CONTRACT_OPSET
@@ -189,13 +190,23 @@ def _resize(writer: _NodeWriter, x: str, channels: int, height: int, width: int)
 def _add_gate_outputs(
     writer: _NodeWriter, x: str, request: ImportRequest, output_spec: OutputSpec
 ) -> list[Any]:
-    """Add the conversion of a vector to `defect_prob` (1,)."""
+    """Add the conversion of a vector to `defect_prob` (1,), and with kinds to `class_prob`."""
     from onnx import TensorProto, helper
 
     x = writer.node("Reshape", [x, writer.indices(1, output_spec.channels)])
     if not output_spec.activation_applied:
         softmax = output_spec.activation == "softmax"
         x = writer.node("Softmax", [x], axis=1) if softmax else writer.node("Sigmoid", [x])
+    outputs = [helper.make_tensor_value_info("defect_prob", TensorProto.FLOAT, [1])]
+    if kinds := kind_indices(request, output_spec):
+        writer.node("Gather", [x, writer.indices(*kinds)], "class_prob", axis=1)
+        shape = [1, len(kinds)]
+        outputs.append(helper.make_tensor_value_info("class_prob", TensorProto.FLOAT, shape))
+    if request.kinds_only:  # a constant, and still computed: libraries differ on constant outputs
+        x = writer.node("ReduceSum", ["class_prob", writer.indices(1)], keepdims=0)
+        one = writer.constant(np.ones(1))
+        writer.node("Min", [writer.node("Max", [x, one]), one], "defect_prob")
+        return outputs
     index = request.good_index if request.good_index is not None else request.defect_index
     if index is None:
         x = writer.node("ReduceMax", [x, writer.indices(1)], keepdims=0)
@@ -204,7 +215,7 @@ def _add_gate_outputs(
     if request.good_index is not None:
         x = writer.node("Sub", [writer.constant(1.0), x])
     writer.node("Reshape", [x, writer.indices(1)], "defect_prob")
-    return [helper.make_tensor_value_info("defect_prob", TensorProto.FLOAT, [1])]
+    return outputs
 
 
 def _add_segmenter_outputs(

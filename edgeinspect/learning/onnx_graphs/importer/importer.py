@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import ModelKind, Pixels
+from edgeinspect.domain import (
+    BASE_CONTRACT,
+    EXTENDED_CONTRACT,
+    Decides,
+    ModelKind,
+    Pixels,
+    model_outputs,
+)
 from edgeinspect.errors import DataError, EdgeInspectError, ModelError, OutputError, UsageError
 from edgeinspect.imaging import IMAGE_SUFFIXES, letterbox_image, load_declaration, read_image
 from edgeinspect.learning.datasets import find_bit_depth
@@ -40,6 +47,7 @@ from edgeinspect.learning.onnx_graphs.importer.request import (
     ImportRequest,
     InputSpec,
     UndeterminedOptionError,
+    kind_indices,
 )
 from edgeinspect.learning.onnx_graphs.importer.unsupported_models import (
     IMAGE_SIDES,
@@ -73,12 +81,6 @@ from edgeinspect.system import escape_name, sha256_of
 
 if TYPE_CHECKING:
     import onnx
-
-CONTRACT_OUTPUTS = {
-    ModelKind.GATE: ("defect_prob",),
-    ModelKind.SEGMENTER: ("class_map", "class_area_px", "class_score"),
-}
-
 
 _QUANTIZED_OPS = frozenset(
     (
@@ -155,15 +157,14 @@ def _import_into(request: ImportRequest, folder: Path, samples: Path, most: int)
     frames = read_samples(samples, request, most)
     notes, raw_outputs, reading = _examine(model, request, frames)
     built = build_contract_graph(model, request, reading)
-    card = _model_card(request, folder, raw_outputs)
+    card = _model_card(request, folder, raw_outputs, kind_indices(request, reading.output_spec))
     color = "mono" if request.channels == 1 else request.frame_color
     metadata = graph_metadata(request.kind, card, color, reading.output_spec.stride)
     set_metadata(built, metadata)
     data = serialize_model(built)
     session = open_session(data, str(request.file))
-    report = verify_equivalence(
-        session, CONTRACT_OUTPUTS[request.kind], frames, raw_outputs, request, reading
-    )
+    names = model_outputs(request.kind, card.contract)
+    report = verify_equivalence(session, names, frames, raw_outputs, request, reading)
     _check_not_uniform(report, request)
     custom_domains = sorted({entry.domain for entry in built.opset_import} - {"", "ai.onnx"})
     if custom_domains:
@@ -315,7 +316,10 @@ def _expose_output(model: onnx.ModelProto, name: str) -> bytes:
     return serialize_model(copy)
 
 
-def _model_card(request: ImportRequest, folder: Path, raw_outputs: list[NDArray[Any]]) -> ModelCard:
+def _model_card(
+    request: ImportRequest, folder: Path, raw_outputs: list[NDArray[Any]], kinds: Sequence[int]
+) -> ModelCard:
+    gate_classes = tuple(request.classes[i] for i in kinds) or ("defect",)
     digest = sha256_of(request.file)
     specified = {
         "file": request.file.name,
@@ -333,7 +337,7 @@ def _model_card(request: ImportRequest, folder: Path, raw_outputs: list[NDArray[
     return ModelCard(
         name=folder.parent.name,
         version=int(folder.name),
-        classes=("defect",) if request.kind is ModelKind.GATE else tuple(request.classes),
+        classes=gate_classes if request.kind is ModelKind.GATE else tuple(request.classes),
         run=f"import-{digest[:12]}",
         thresholds={},
         training={
@@ -342,6 +346,8 @@ def _model_card(request: ImportRequest, folder: Path, raw_outputs: list[NDArray[
         },
         accuracy={},
         created=datetime.date.today().isoformat(),
+        contract=EXTENDED_CONTRACT if kinds else BASE_CONTRACT,
+        decides=Decides.KINDS if request.kinds_only else Decides.DEFECTS,
     )
 
 

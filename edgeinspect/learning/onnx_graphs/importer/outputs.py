@@ -221,11 +221,20 @@ def _check_indices(request: ImportRequest, outputs: int, activation: Activation)
             )
         if index is not None:
             return
+    if request.kinds_only:
+        if activation == "sigmoid" or outputs < 2:
+            raise UsageError(
+                "goes with a softmax of two or more outputs",
+                where="--kinds-only",
+                remedy="With sigmoids leave it out: each output then is a defect of its own",
+            )
+        return
     if activation == "sigmoid" and outputs > 1:
         return  # each output is a defect class of its own
     raise UndeterminedOptionError(
         "the graph does not show which output means good and which defective",
-        remedy="Give --good-index I or --defect-index I, from 0 (with one output: 0)",
+        remedy="Give --good-index I or --defect-index I, from 0 (with one output: 0); "
+        "--kinds-only if every output is a kind of defect",
         assumed={"good_index": 0},
     )
 

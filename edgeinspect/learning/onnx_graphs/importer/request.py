@@ -40,6 +40,8 @@ class ImportRequest:
     """A segmenter's defect classes; the names of a classifier's outputs."""
     defect_index: int | None = None
     good_index: int | None = None
+    kinds_only: bool = False
+    """A classifier whose outputs all are kinds of defects: no output means good."""
     background: Literal["first", "none"] | None = None
     thresholds: Sequence[float] = (0.5,)
     """For sigmoids: the threshold of a cell's probability; one, or one per class."""
@@ -69,6 +71,16 @@ class ImportRequest:
             raise UsageError("a deviation must be above 0", where="--std")
         if self.defect_index is not None and self.good_index is not None:
             raise UsageError("give --defect-index or --good-index, not both")
+        if self.kinds_only and (self.kind is not ModelKind.GATE or not self.classes):
+            raise UsageError(
+                "goes with --kind gate and --classes, which names every output",
+                where="--kinds-only",
+            )
+        if self.kinds_only and (self.good_index is not None or self.defect_index is not None):
+            raise UsageError(
+                "means that no output is good: give no output for good or defective with it",
+                where="--kinds-only",
+            )
         if len(set(self.classes)) != len(self.classes):
             raise UsageError("class names must differ", where="--classes")
         if any(not name or len(name) > 64 for name in self.classes):
@@ -90,6 +102,22 @@ class ImportRequest:
             raise UsageError(
                 "logits need an activation", where="--activation", remedy="sigmoid or softmax"
             )
+
+
+def find_good_index(classes: Sequence[str], good_class: str) -> int:
+    """Return the output that means good, from its name.
+
+    Raises:
+        UsageError: No output has this name.
+    """
+    if good_class not in classes:
+        names = ", ".join(classes) or "no output"
+        raise UsageError(
+            f"'{good_class}' is not one of the network's outputs",
+            where="--good-class",
+            remedy=f"--classes names {names}: name every output there, in order",
+        )
+    return list(classes).index(good_class)
 
 
 def check_stride(request: ImportRequest, stride: int) -> None:
@@ -168,3 +196,16 @@ class GraphInterpretation:
     output_spec: OutputSpec
     notes: tuple[str, ...] = ()
     """What was inferred, for the user to check."""
+
+
+def kind_indices(request: ImportRequest, output_spec: OutputSpec) -> tuple[int, ...]:
+    """Return the outputs that are kinds of defects, each with a name; empty without kinds.
+
+    They are for `class_prob`: two or more outputs of a softmax, beside the one for good, or all.
+    """
+    if request.kind is not ModelKind.GATE or output_spec.activation != "softmax":
+        return ()
+    if not request.classes or (request.good_index is None and not request.kinds_only):
+        return ()
+    indices = tuple(i for i in range(output_spec.channels) if i != request.good_index)
+    return indices if len(indices) > 1 else ()

@@ -21,6 +21,7 @@ from edgeinspect.learning.onnx_graphs.importer.request import (
     ImportRequest,
     InputSpec,
     OutputSpec,
+    kind_indices,
 )
 
 TOLERANCE = 1e-3
@@ -76,13 +77,17 @@ def reference_output(
     values = raw.astype(np.float64)
     if request.kind is ModelKind.GATE:
         probs = _probabilities(values.reshape(-1), output_spec, axis=0)
-        if request.good_index is not None:
+        kinds = kind_indices(request, output_spec)
+        if request.kinds_only:
+            prob = 1.0
+        elif request.good_index is not None:
             prob = 1 - probs[request.good_index]
         elif request.defect_index is not None:
             prob = probs[request.defect_index]
         else:
             prob = probs.max()
-        return (np.array([prob], np.float32),)
+        answer = np.array([prob], np.float32)
+        return (answer, probs[None, kinds].astype(np.float32)) if kinds else (answer,)
     return _reference_map_output(values, request, output_spec)
 
 
@@ -154,7 +159,7 @@ def verify_equivalence(
                     f"{sample}: {name} by {error:.2g}, allowed {allowed:g}",
                     error / allowed,
                 )
-        results.append(outputs[0])
+        results.append(outputs[1] if request.kinds_only else outputs[0])
     if excess > 1:
         raise ModelError(
             f"the imported graph disagrees with the original, worst on {worst_sample}",
@@ -191,6 +196,10 @@ def _uniform_results(
     The only class everywhere, or one probability for all samples, cannot separate parts. Several
     classes that fill all samples may, and so may no defect anywhere.
     """
+    if request.kinds_only:
+        kind_probs = np.concatenate(results)
+        is_uniform = len(kind_probs) > 1 and np.ptp(kind_probs, axis=0).max() < _MIN_SPREAD
+        return ("the same probabilities of kinds for every sample" if is_uniform else ""), ""
     if request.kind is ModelKind.GATE:
         probs = np.concatenate(results)
         if probs.min() > 1 - _SATURATION_MARGIN or (len(probs) > 1 and np.ptp(probs) < _MIN_SPREAD):
@@ -211,6 +220,12 @@ def _uniform_results(
 
 
 def _summarise_results(results: Sequence[NDArray[Any]], request: ImportRequest) -> str:
+    if request.kinds_only:
+        found = np.concatenate(results).argmax(axis=1)
+        counts = np.bincount(found, minlength=len(request.classes))
+        return "most probable kind: " + ", ".join(
+            f"{name} of {count}" for name, count in zip(request.classes, counts, strict=True)
+        )
     if request.kind is ModelKind.GATE:
         probs = np.sort(np.concatenate(results))
         return f"defect_prob from {probs[0]:.4f} to {probs[-1]:.4f}"

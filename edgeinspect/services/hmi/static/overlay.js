@@ -42,8 +42,8 @@ export function overlay(label) {
   return { element, show, marks(on) { element.classList.toggle("plain", !on); } };
 }
 
-export function legend(regions, colors) {
-  const names = [...new Set(regions.filter((region) => region.fatal).map((region) => region.class_name))];
+export function legend(verdict, colors) {
+  const names = [...new Set([...verdict.regions.filter((region) => region.fatal).map((region) => region.class_name), ...(verdict.kind ? [verdict.kind] : [])])];
   return names.map((name) => h("span", { class: "key" }, swatch(colors[name]), name));
 }
 

@@ -44,7 +44,7 @@ export function make(_argument, latest) {
     frame.show(data, colors);
     const verdict = data.verdict;
     caption.replaceChildren(
-      ...(verdict ? [chip(verdict.decision), h("span", { class: "words", text: reason(verdict.reason) }), ...legend(verdict.regions, colors)] : []),
+      ...(verdict ? [chip(verdict.decision), h("span", { class: "words", text: reason(verdict.reason) }), ...legend(verdict, colors)] : []),
       h("a", { href: `#/verdict/${data.seq}`, text: `frame ${data.seq}` }),
     );
   }

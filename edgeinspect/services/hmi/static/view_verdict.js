@@ -51,7 +51,7 @@ function regions(verdict, colors) {
   const more = verdict.regions_total - verdict.regions.length;
   return h("section", { class: "panel", "aria-labelledby": "regions-head" }, h("h2", { id: "regions-head", text: "Regions" }), body,
     more > 0 ? h("p", { class: "quiet", text: `and ${more} more` }) : null,
-    h("dl", { class: "facts" }, ...fact("Gate's defect probability", verdict.defect_prob === null ? "–" : verdict.defect_prob.toFixed(4)), ...fact("Reject code", verdict.reject_code || "–"), ...fact("Severity", verdict.severity || "–"), ...fact("Part", verdict.part_id || "–"), ...(verdict.label ? fact("Image", verdict.label) : [])));
+    h("dl", { class: "facts" }, ...fact("Gate's defect probability", verdict.defect_prob === null ? "–" : verdict.defect_prob.toFixed(4)), ...(verdict.kinds || []).flatMap((one) => fact(h("span", {}, swatch(colors[one.name]), `Gate: ${one.name}`), one.prob.toFixed(4) + (one.name === verdict.kind ? ", reject" : ""))), ...fact("Reject code", verdict.reject_code || "–"), ...fact("Severity", verdict.severity || "–"), ...fact("Part", verdict.part_id || "–"), ...(verdict.label ? fact("Image", verdict.label) : [])));
 }
 
 function times(verdict) {

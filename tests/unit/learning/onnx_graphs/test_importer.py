@@ -21,11 +21,11 @@ ort = needs.library("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.cli.main import main
-from edgeinspect.domain import ModelKind, Precision, SystemClock
+from edgeinspect.domain import Decides, ModelKind, Precision, SystemClock
 from edgeinspect.errors import DataError, ModelError, OutputError, UsageError
 from edgeinspect.learning.onnx_graphs.importer import contract_graph, importer
 from edgeinspect.learning.onnx_graphs.importer.importer import import_model
-from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
+from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest, find_good_index
 from edgeinspect.registry import load_plugin
 from edgeinspect.storage.model_store import ModelStore
 
@@ -178,6 +178,51 @@ QUICK = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+
+
+@pytest.mark.parametrize("backend", ["ort", "ov"])
+@pytest.mark.parametrize("good", [None, "ok"])
+@pytest.mark.parametrize("ending", ["", "Softmax"])
+def test_a_classifier_of_several_classes_keeps_its_kinds(
+    good: str | None, ending: str, backend: str, samples: Path, tmp_path: Path
+) -> None:
+    needs.library({"ort": "onnxruntime", "ov": "openvino"}[backend])
+    classes = ("pit", "ok", "scratch", "stain") if good else ("pit", "scratch", "stain", "burr")
+    net = ForeignNetwork(outputs=4, ending=ending)
+    file = save_network(net, tmp_path)
+    good_index = find_good_index(classes, good) if good else None
+    asked = request(file, net, classes=classes, good_index=good_index, kinds_only=good is None)
+    done = import_model(asked, tmp_path / "store", "kinds", samples)
+    assert done.equivalence.largest_errors["class_prob"] <= 1e-3
+    plugin = load_plugin("backend", backend)
+    store = ModelStore(tmp_path / "store")
+    engine = plugin.build(plugin.Options(model="kinds"), SystemClock(), store=store)
+    assert engine.spec.kinds == tuple(name for name in classes if name != good)
+    assert engine.spec.decides is (Decides.DEFECTS if good else Decides.KINDS)
+    frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    prob, kinds = engine.infer(frame)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    x = ((frame[:, :, ::-1] / np.float32(255) - mean) / std).astype(np.float32)
+    session = ort.InferenceSession(str(file))
+    raw = session.run(None, {"input": x.transpose(2, 0, 1)[None]})[0][0]
+    probs = raw if ending else np.exp(raw - raw.max()) / np.exp(raw - raw.max()).sum()
+    wanted = [value for value, name in zip(probs, classes, strict=True) if name != good]
+    np.testing.assert_allclose(kinds[0], wanted, atol=1e-4)
+    assert prob[0] == pytest.approx(1 - probs[1] if good else 1.0, abs=1e-4)
+    engine.close()
+
+
+def test_one_probability_remains_without_names_or_with_a_defective_output(
+    samples: Path, tmp_path: Path
+) -> None:
+    net = ForeignNetwork(outputs=4)
+    file = save_network(net, tmp_path)
+    for number, changes in enumerate(
+        ({"good_index": 1}, {"good_index": None, "defect_index": 1, "classes": names(4)})
+    ):
+        import_model(request(file, net, **changes), tmp_path / "store", f"m{number}", samples)
+        spec = ModelStore(tmp_path / "store").resolve(f"m{number}")
+        assert (spec.contract, spec.classes) == ("1", ("defect",))
 
 
 @QUICK
@@ -410,6 +455,24 @@ def test_a_wrong_graph_is_rejected_and_nothing_is_written(
         ),
         (ForeignNetwork(), {"output": "probs"}, UsageError, "not probabilities of a softmax"),
         (ForeignNetwork(outputs=1), {"activation": "softmax"}, UsageError, "always 1"),
+        (ForeignNetwork(), {"kinds_only": True}, UsageError, "--classes, which names every"),
+        (
+            ForeignNetwork(),
+            {"kinds_only": True, "classes": names(2)},
+            UsageError,
+            "no output is good",
+        ),
+        (
+            ForeignNetwork(outputs=3),
+            {
+                "kinds_only": True,
+                "classes": names(3),
+                "good_index": None,
+                "activation": "sigmoid",
+            },
+            UsageError,
+            "softmax of two or more",
+        ),
         (ForeignNetwork(batch=8), {}, ModelError, "takes 8 images at once"),
         (ForeignNetwork(size=(100_000, 100_000)), {}, ModelError, "are not an image"),
         (ForeignNetwork(layout="nhwc"), {"layout": "nchw"}, ModelError, "24 channels as nchw"),
@@ -609,6 +672,14 @@ def test_the_command_prints_its_report(
     assert main(["models", "import", str(file), "--kind", "segmenter"]) == 64
     missing = "--name NAME, --size HxW, --channels [1|3], --samples FOLDER, --classes A,B,C"
     assert f"these are missing: {missing}." in capsys.readouterr().err
+    named = (*options[:2], "--output", "logits", "--classes", "ok,pit", "--good-class")
+    assert main(command(file, samples, tmp_path / "store", *named, "ok")) == 0
+    assert main(command(file, samples, tmp_path / "store", *named, "good")) == 64
+    assert "--classes names ok, pit" in capsys.readouterr().err
+    assert main(command(file, samples, tmp_path / "store", *named, "ok", "--good-index", "0")) == 64
+    kinds = (*options[:2], "--output", "logits", "--classes", "pit,burr", "--kinds-only")
+    assert main(command(file, samples, tmp_path / "store", *kinds)) == 0
+    assert "most probable kind: pit of" in capsys.readouterr().out
     assert main(command(file, samples, tmp_path / "store", "--mean", "a,b")) == 64
     assert main(command(tmp_path / "no.onnx", samples, tmp_path / "store", *options)) == 65
     assert main(command(file, tmp_path / "no", tmp_path / "store", *options)) == 65

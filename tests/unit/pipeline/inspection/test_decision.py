@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,
     DecisionRules,
     GateLimits,
+    KindLimits,
     decide_by_gate,
     decide_by_regions,
     decide_degraded,
@@ -113,3 +116,103 @@ def test_a_higher_probability_never_turns_a_reject_into_a_pass(
     measurements = [blobs(c, s, *areas) for c, s, areas in groups]
     if decide_by_regions(low, measurements, rules()).decision is Decision.REJECT:
         assert decide_by_regions(high, measurements, rules()).decision is Decision.REJECT
+
+
+# -- kinds ------------------------------------------------------------------------------------
+
+KINDS = (
+    KindLimits("pit", 0.4, 2, 21),
+    KindLimits("scratch", 0.3, 8, 22),
+    KindLimits("stain", None, 1, 23),
+)
+KINDS_GATE = replace(GATE, kinds=KINDS)
+NAMED_ONLY = replace(GATE, kinds=tuple(replace(k, prob=None) for k in KINDS))
+
+
+def test_a_gate_reject_has_the_code_and_severity_of_its_most_probable_kind() -> None:
+    found = decide_by_gate(0.95, DecisionRules(NAMED_ONLY, {}, 1, 1, 1, 3), (0.2, 0.5, 0.25))
+    assert found is not None
+    assert (found.reason, found.kind, found.reject_code, found.severity) == (
+        Reason.GATE,
+        "scratch",
+        22,
+        8,
+    )
+    assert found.reject_classes == ("scratch",)
+
+
+def test_a_kind_that_reaches_its_limit_rejects_and_the_most_severe_names_the_code() -> None:
+    only_gate = DecisionRules(KINDS_GATE, {}, 1, 1, 1, 3)
+    alone = decide_by_gate(0.45, only_gate, (0.4, 0.05, 0.0))
+    assert alone is not None
+    assert (alone.decision, alone.kind) == (Decision.REJECT, "pit")
+    both = decide_by_gate(0.8, only_gate, (0.5, 0.3, 0.0))
+    assert both is not None
+    assert (both.kind, both.reject_code, both.severity) == ("scratch", 22, 8)
+    degraded = decide_degraded(0.45, only_gate, (0.4, 0.05, 0.0))
+    assert (degraded.kind, degraded.degraded) == ("pit", True)
+    stain = decide_by_gate(0.8, only_gate, (0.0, 0.0, 0.8))
+    assert stain is not None
+    assert stain.decision is Decision.PASS
+
+
+def test_a_kind_may_reject_below_the_suspect_threshold() -> None:
+    low = replace(GATE, kinds=(replace(KINDS[0], prob=0.1),))
+    found = decide_by_gate(0.2, DecisionRules(low, {}, 1, 1, 1, 3), (0.2,))
+    assert found is not None
+    assert found.decision is Decision.REJECT
+    with_segmenter = DecisionRules(low, CLASSES, 1, 1, 1, 3)
+    assert decide_by_gate(0.2, with_segmenter, (0.2,)) is None
+    assert decide_by_regions(0.2, [], with_segmenter, (0.2,)).reason is Reason.GATE
+
+
+def test_fatal_regions_come_before_the_gates_kind() -> None:
+    found = decide_by_regions(0.95, [blobs(1, 0.9, 500)], rules(KINDS_GATE), (0.1, 0.8, 0.05))
+    assert (found.reason, found.kind, found.reject_code) == (Reason.DEFECT, "", 11)
+    small = decide_by_regions(0.95, [blobs(1, 0.9, 1)], rules(KINDS_GATE), (0.1, 0.8, 0.05))
+    assert (small.reason, small.kind, small.reject_code) == (Reason.GATE, "scratch", 22)
+    assert small.regions_total == 1
+
+
+probabilities_of_kinds = st.lists(st.floats(0, 1), min_size=3, max_size=3).map(
+    lambda values: tuple(value / max(1.0, sum(values)) for value in values)
+)
+
+
+@given(probabilities_of_kinds, st.sampled_from([KINDS_GATE, NAMED_ONLY]), st.booleans())
+def test_kinds_reject_exactly_when_a_limit_is_reached(
+    probs: tuple[float, ...], gate: GateLimits, segmented: bool
+) -> None:
+    prob = min(1.0, sum(probs))
+    line = rules(gate) if segmented else DecisionRules(gate, {}, 1, 1, 1, 3)
+    found = decide_by_gate(prob, line, probs)
+    if found is None:
+        found = decide_by_regions(prob, [], line, probs)
+    reached = {
+        kind.name
+        for kind, each in zip(gate.kinds, probs, strict=True)
+        if kind.prob is not None and each >= kind.prob
+    }
+    assert (found.decision is Decision.REJECT) == (bool(reached) or prob >= gate.reject_at)
+    if found.decision is Decision.REJECT:
+        named = next(kind for kind in gate.kinds if kind.name == found.kind)
+        assert (found.reject_code, found.severity) == (named.reject_code, named.severity)
+        if reached:
+            severities = [kind.severity for kind in gate.kinds if kind.name in reached]
+            assert named.name in reached
+            assert named.severity == max(severities)
+        else:
+            assert probs[gate.kinds.index(named)] == max(probs)
+    else:
+        assert (found.kind, found.reject_code, found.severity) == ("", 0, 0)
+
+
+@given(probabilities_of_kinds, st.floats(0, 1))
+def test_kinds_never_make_the_decision_softer(probs: tuple[float, ...], prob: float) -> None:
+    only_gate = DecisionRules(KINDS_GATE, {}, 1, 1, 1, 3)
+    plain = decide_by_gate(prob, DecisionRules(GATE, {}, 1, 1, 1, 3))
+    found = decide_by_gate(prob, only_gate, probs)
+    assert plain is not None
+    assert found is not None
+    if plain.decision is Decision.REJECT:
+        assert found.decision is Decision.REJECT

@@ -160,7 +160,7 @@ def test_a_manifest_in_the_wrong_folder(root: Path) -> None:
     ("changes", "words"),
     [
         ({"schema": 2}, "schema: this file is of version 2"),
-        ({"contract": "9"}, "contract: must be 1"),
+        ({"contract": "9"}, "contract: must be 1 or 2"),
         ({"latency": [{"backend": "ov", "device": "x", "p50_us": -1, "p99_us": 1}]}, "p50_us"),
         ({"kind": "oracle"}, "kind: must be one of gate, segmenter"),
         ({"sha256": "abc"}, "sha256: must be text matching"),
