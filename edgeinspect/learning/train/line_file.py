@@ -28,6 +28,7 @@ from edgeinspect.learning.train.pairing import open_pair
 from edgeinspect.learning.train.plan import TrainingConfig
 from edgeinspect.learning.train.progress import StageProgress, ignore_progress
 from edgeinspect.registry import is_installed
+from edgeinspect.storage.model_store import ModelStore
 
 LINE_FILE = "line.yaml"
 CHANGED_LINE_FILE = "line.new.yaml"
@@ -109,6 +110,7 @@ def write_line_file(
                 channels=images[VAL].images.shape[3],
                 inference_ms=_inference_ms(graphs, images[VAL]),
                 out=config.out,
+                kinds=_kinds(graphs.gate),
             )
         )
     )
@@ -129,6 +131,12 @@ class _Line:
     channels: int
     inference_ms: float
     out: Path
+    kinds: tuple[str, ...]
+    """Of defects that the gate tells apart."""
+
+
+def _kinds(gate: Path | None) -> tuple[str, ...]:
+    return () if gate is None else ModelStore().resolve(str(gate.absolute())).kinds
 
 
 def _render(line: _Line) -> Iterator[str]:
@@ -220,15 +228,22 @@ def _render_decisions(line: _Line) -> Iterator[str]:
     yield "decide:"
     if (gate := thresholds.gate) is not None:
         limits = f"suspect_at: {gate['suspect']:g}, reject_at: {gate['reject']:g}"
-        yield (
-            f"  gate: {{{limits}, degraded_reject_at: {gate['degraded']:g}, "
-            f"reject_code: {_GATE_CODE}}}"
-        )
+        limits += f", degraded_reject_at: {gate['degraded']:g}, reject_code: {_GATE_CODE}"
+        if not line.kinds:
+            yield f"  gate: {{{limits}}}"
+        else:
+            yield "  gate:"
+            yield from (f"    {limit}" for limit in limits.split(", "))
+            yield "    # The most probable kind names the code; `prob` lets a kind reject by itself."
+            yield "    classes:"
+            for code, name in enumerate(line.kinds, _FIRST_CLASS_CODE):
+                yield f"      {_quote(name)}: {{severity: {_SEVERITY}, reject_code: {code}}}"
     if not thresholds.classes:
         return
     yield "  # A region rejects the part if it reaches the score and the area in pixels."
     yield "  classes:"
-    for code, (name, limits_of) in enumerate(thresholds.classes.items(), _FIRST_CLASS_CODE):
+    first = _FIRST_CLASS_CODE + len(line.kinds)
+    for code, (name, limits_of) in enumerate(thresholds.classes.items(), first):
         yield (
             f"    {_quote(name)}: {{score: {limits_of['score']:g}, area_px: "
             f"{limits_of['area_px']:g}, severity: {_SEVERITY}, reject_code: {code}}}"

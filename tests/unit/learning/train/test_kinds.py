@@ -107,6 +107,10 @@ def test_a_gate_of_kinds_from_class_folders(
     assert outputs[0][0][0] < 0.5 < min(outputs[1][0][0], outputs[2][0][0])
     assert [int(each[1].argmax()) for each in outputs[1:]] == [0, 1]  # line, spot
     assert json.loads(metadata(out / "kinds" / "1")["classes"]) == ["line", "spot"]
+    line = (out / "line.yaml").read_text()
+    assert '"line": {severity: 5, reject_code: 11}' in line
+    assert '"spot": {severity: 5, reject_code: 12}' in line
+    assert main(["check", str(out / "line.yaml")]) == 0
     net, identity = load_run(out)
     assert identity["kinds"] == 2
     with torch.no_grad():
@@ -129,6 +133,7 @@ def test_without_a_good_class_it_says_what_it_cannot_decide(
     assert main([*command, "--threads", "1", "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["models"][0]["accuracy"]
     assert "auc" not in accuracy
+    assert not (out / "line.yaml").exists()
     assert set(accuracy["recall_by_class"]) == {"line", "spot"}
     version = out / "kinds" / "1"
     assert metadata(version)["decides"] == "kinds"
