@@ -22,6 +22,9 @@ TrainedKind = Literal["gate", "segmenter"]
 _GATE_BATCH_PX = 16 * 400 * 400
 """Pixels of a batch; smaller batches of larger frames take the same time."""
 
+_MIN_STEPS, _MAX_EPOCHS = 100, 60
+"""Of a training on a pretrained encoder: few images are learned by heart after more."""
+
 _SMALL_FRAME_PX = 400 * 400
 """Up to this size stride 2 is the default of a class map; above it stride 4."""
 
@@ -154,7 +157,8 @@ def _fine_tuning_recipe(
     batch = int(np.clip(round(_GATE_BATCH_PX / area_px), 4, 16))
     is_gate = config.kind == "gate"
     work_px = 1e6 * defaults.of(config.kind).work_mpx * (2 if count > defaults.MANY_IMAGES else 1)
-    steps = config.steps or int(np.clip(round(work_px / (batch * area_px)), 150, 3000))
+    epochs_end = max(_MIN_STEPS, round(_MAX_EPOCHS * count / batch))
+    steps = config.steps or max(_MIN_STEPS, min(epochs_end, round(work_px / (batch * area_px))))
     augment = AugmentSettings(
         transpose=config.rotation_invariant and height == width,
         contrast=0.3,

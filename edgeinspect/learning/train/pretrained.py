@@ -39,7 +39,6 @@ TIMM_GATES: dict[str, str] = {
     "mobilenetv3": "mobilenetv3_large_100",
     "mobilenetv3_small": "mobilenetv3_small_100",
     "efficientnet_b0": "efficientnet_b0",
-    "vgg16": "vgg16",
 }
 """Our name to timm's; `timm/NAME` accepts any other network with features at two strides."""
 

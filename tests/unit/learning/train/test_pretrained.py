@@ -127,7 +127,7 @@ def test_pretrained_features_use_rgb_and_the_networks_statistics(
 ) -> None:
     file = tmp_path / "w.pth"
     file.write_bytes(b"read by timm")
-    net = architectures.build_gate("vgg16", channels=channels, weights=file).eval()
+    net = architectures.build_gate("timm/vgg16", channels=channels, weights=file).eval()
     assert fakes["pretrained_cfg_overlay"] == {"file": str(file)}
     torch.manual_seed(4)
     original = Features()

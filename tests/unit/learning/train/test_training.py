@@ -71,6 +71,8 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
             data,
             "--out",
             out,
+            "--arch",
+            "small",
             "--steps",
             6,
             "--threads",
@@ -285,7 +287,8 @@ def test_every_unusable_image_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
     small = np.full((9, 9), 255, np.uint8)
     (root / "masks/p5.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
     (root / "masks/stray.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
-    assert run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4") == 0
+    options = ("--arch", "cnn", "--steps", 2, "--set", "batch=4", "--threads", 1)
+    assert run("gate", "--data", root, "--out", out, *options) == 0
     err = capsys.readouterr().err
     left_out = json.loads((out / "run.json").read_text())["left_out"]
     assert {entry["name"] for entry in left_out} == {
