@@ -26,7 +26,8 @@ class TrainingDefaults:
         minutes = max(1, round(self.work_mpx * self.seconds_per_mpx / 60))
         return (
             f"by default as many as take about {minutes} minutes of processor time (x86-64), "
-            f"shared by the threads; twice as many for more than {MANY_IMAGES} images, fewer for few."
+            f"shared by the threads; twice as many for more than {MANY_IMAGES} images, and fewer "
+            "for few."
         )
 
 
