@@ -219,8 +219,8 @@ class _ProgressLines:
         if total is not None and done >= total:
             self.finish()
             self._finished = done
-        elif note and done - self._first[0] < _STEPS_FOR_A_RATE:
-            pass
+        elif total is not None and done - self._first[0] < (_STEPS_FOR_A_RATE if note else 1):
+            pass  # how long it will take is not known yet
         elif is_due or time.monotonic() - self._printed_s >= self._interval_s:
             self._printed_s = time.monotonic()
             if note:
@@ -254,12 +254,12 @@ class _ProgressLines:
         rate_hz = self._rate_hz(done)
         if total is None:
             return f": {done}, {rate_hz:.3g}/s{note}"
-        left_s = (total - done) / rate_hz if rate_hz else math.inf
+        left_s = (total - done) / rate_hz
         if note:
             return f": {done}/{total}{note}, {_format_minutes(left_s)} left"
-        left = f", {_format_duration(left_s)} left" if rate_hz else ""
         percent = 100 * done // max(1, total)
-        return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s{left}"
+        left = _format_duration(left_s)
+        return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s, {left} left"
 
     def _rate_hz(self, done: int) -> float:
         assert self._first is not None
@@ -271,8 +271,6 @@ class _ProgressLines:
 
 def _format_minutes(seconds: float) -> str:
     """Return a time left in minutes, or in hours where that is many."""
-    if math.isinf(seconds):
-        return "unknown time"
     minutes = math.ceil(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 
