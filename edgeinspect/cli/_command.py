@@ -21,6 +21,18 @@ class Example(NamedTuple):
     """The whole command line; a test parses it."""
 
 
+class MissingParameters(click.MissingParameter):
+    """Several required parameters are missing; all are named."""
+
+    def __init__(self, spellings: Sequence[str], ctx: click.Context) -> None:
+        super().__init__(ctx=ctx)
+        self.spellings = tuple(spellings)
+
+    def format_message(self) -> str:
+        """Return the message."""
+        return f"these are missing: {', '.join(self.spellings)}."
+
+
 class Command(click.Command):
     """A command with examples.
 
@@ -58,7 +70,7 @@ class Command(click.Command):
             missing = self.missing_parameters(ctx, given)
             if len(missing) < 2:
                 raise
-            raise click.UsageError(f"these are missing: {', '.join(missing)}.", ctx) from None
+            raise MissingParameters(missing, ctx) from None
         except click.NoSuchOption as error:
             if error.option_name in self.renamed:
                 raise click.UsageError(

@@ -29,6 +29,8 @@ LINE_INTERVAL_S = 10.0
 STEP_INTERVAL_S = 60.0
 """The same for the steps of a training, after a first line that tells how long it will take."""
 LINE_WIDTH = 80
+_STEPS_FOR_A_RATE = 3
+"""Steps of a training after its first one, before the time left is shown."""
 _WORTH_A_LINE_S = 1.0
 """A stage that took less is not reported at its end."""
 _QUIET_KEY = "edgeinspect.quiet"
@@ -207,7 +209,8 @@ class _ProgressLines:
                 self.finish()
             self._stage, self._finished, self._first = stage, None, None
             self._interval_s = LINE_INTERVAL_S
-        if self._first is None:
+        if self._first is None or (note and self._last is not None and not self._last[2]):
+            # The first step of a training counts no further: it takes much longer than others.
             self._first = (done, time.monotonic())
         if self._last is None and total is not None and done >= total and done == self._finished:
             return  # reported at its end already
@@ -216,6 +219,8 @@ class _ProgressLines:
         if total is not None and done >= total:
             self.finish()
             self._finished = done
+        elif total is not None and done - self._first[0] < (_STEPS_FOR_A_RATE if note else 1):
+            pass  # how long it will take is not known yet
         elif is_due or time.monotonic() - self._printed_s >= self._interval_s:
             self._printed_s = time.monotonic()
             if note:
@@ -249,12 +254,12 @@ class _ProgressLines:
         rate_hz = self._rate_hz(done)
         if total is None:
             return f": {done}, {rate_hz:.3g}/s{note}"
-        left_s = (total - done) / rate_hz if rate_hz else math.inf
+        left_s = (total - done) / rate_hz
         if note:
             return f": {done}/{total}{note}, {_format_minutes(left_s)} left"
-        left = f", {_format_duration(left_s)} left" if rate_hz else ""
         percent = 100 * done // max(1, total)
-        return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s{left}"
+        left = _format_duration(left_s)
+        return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s, {left} left"
 
     def _rate_hz(self, done: int) -> float:
         assert self._first is not None
@@ -266,8 +271,6 @@ class _ProgressLines:
 
 def _format_minutes(seconds: float) -> str:
     """Return a time left in minutes, or in hours where that is many."""
-    if math.isinf(seconds):
-        return "unknown time"
     minutes = math.ceil(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{seconds / 3600:.1f} h"
 

@@ -354,6 +354,8 @@ def _show_thresholds(outcome: CalibrationOutcome) -> None:
         )
         chosen = f"on the {found['frames']} images of {found['chosen_on']}"
         print_text(f"thresholds of INT8, chosen {chosen}: {changes or 'as FP32'}")
+        if moved:
+            print_text("a line's file states its own: change `decide` there with the version")
     else:
         print_text(f"thresholds of INT8: as FP32, {found['note']}")
 

@@ -247,14 +247,19 @@ def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
     words = f"{counts[0]} of {len(bad)} by FP32, {counts[1]} by INT8"
     if is_constant:
         words = "its output is the same for every frame"
+    passed = not is_constant and (not bad or min(counts) > 0)
+    if not passed:
+        words += (
+            "; a model that finds nothing cannot be compared. Train it until `edgeinspect "
+            "evaluate` shows a recall, and give --data with defective images that it finds"
+        )
     total = max(1, len(bad))
     return AcceptanceCheck(
         "defective frames in which anything is found",
         counts[0] / total,
         counts[1] / total,
-        not is_constant and (not bad or min(counts) > 0),
-        f"{words}; a model that finds nothing cannot be compared. Train it until `edgeinspect "
-        "evaluate` shows a recall, and give --data with defective images that it finds",
+        passed,
+        words,
     )
 
 

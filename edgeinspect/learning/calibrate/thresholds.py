@@ -29,7 +29,7 @@ GATE_THRESHOLDS = ("suspect", "degraded", "reject")
 """In ascending order."""
 DEFAULT_SCORE = 0.5
 """Where a manifest proposes none, as `evaluate` assumes."""
-MIN_FRAMES = 8
+MIN_FRAMES = 4
 """On fewer validation images a threshold is not moved."""
 
 Thresholds = Mapping[str, Any]

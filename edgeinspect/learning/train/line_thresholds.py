@@ -89,7 +89,10 @@ def measure_line(
     scores: SplitScores, images: ImageArrays, thresholds: LineThresholds
 ) -> dict[str, Any]:
     """Return what a line with these thresholds rejects; see `evaluate.line_metrics`."""
-    return line_metrics(scores, images.defective, thresholds.gate or NO_GATE, thresholds.classes)
+    found = line_metrics(scores, images.defective, thresholds.gate or NO_GATE, thresholds.classes)
+    if thresholds.gate is None or not thresholds.classes:  # a segmenter after a gate sees fewer
+        del found["clean_that_are_suspect"]
+    return found
 
 
 def run_exported(

@@ -124,12 +124,12 @@ def test_a_gate_that_finds_no_defect_is_refused_although_both_agree() -> None:
 
 
 def test_on_few_images_the_thresholds_stay() -> None:
-    few = frames("parts#val", 1, count=6)
+    few = frames("parts#val", 1, count=3)
     parent = gate(lambda value: value)
     scores = measure_scores(parent, few)
     choice = choose_thresholds(parent.spec, scores, scores, few.where)
     assert not choice.is_changed
-    assert "has 6 readable images; 8 are needed" in choice.note
+    assert "has 3 readable images; 4 are needed" in choice.note
 
 
 SCORES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40, unique=True)

@@ -93,7 +93,7 @@ def _list_of_weights(folder: Path) -> Path:
 
 
 REFUSED: dict[str, tuple[Sequence[object], int, str]] = {
-    "network": (("--arch", "smal"), 64, "there is no gate 'smal'"),
+    "network": (("--arch", "tiny"), 64, "there is no gate 'tiny'"),
     "network of the other kind": (("--arch", "resunet-3m"), 64, "there is no gate"),
     "name": (("--name", "My Gate"), 64, "cannot be the name of a model"),
     "size": (("--size", "big"), 64, "--size"),
