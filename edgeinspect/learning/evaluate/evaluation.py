@@ -175,7 +175,8 @@ def summarise_results(
         raise DataError(
             f"all {len(results)} images are {'defective' if bad.any() else 'good'}",
             where=source.where,
-            remedy="A gate needs good and defective images: add some, or name another split",
+            remedy="A gate or a good-parts model needs good and defective images: add some, or "
+            "name another split",
         )
     cost_threshold = None
     if costs is not None and not kinds_only:
@@ -189,7 +190,7 @@ def summarise_results(
             seed=seed,
         )
     probs = np.array([one.prob for one in results if one.prob is not None])
-    engines = (inspector.gate, inspector.segmenter)
+    engines = (inspector.gate, inspector.segmenter, inspector.unknown)
     return EvaluationResult(
         schema=SCHEMA,
         label=inspector.label,
@@ -204,9 +205,7 @@ def summarise_results(
         notes=(*inspector.notes, *source.notes, *_kind_notes(inspector, classification)),
         skipped=dict(source.skipped),
         decisions=None if kinds_only else measure_decisions(results),
-        ranked_by="the gate's probability"
-        if inspector.gate
-        else "the best class score whose region is large enough",
+        ranked_by=_ranked_by(inspector),
         ranking=None if kinds_only else analyse_roc(scores, bad, seed=seed),
         reliability=measure_reliability(probs, bad, seed)
         if inspector.gate and not kinds_only
@@ -219,6 +218,14 @@ def summarise_results(
         decides=inspector.decides,
         classification=classification,
     )
+
+
+def _ranked_by(inspector: OfflineInspector) -> str:
+    if inspector.gate:
+        return "the gate's probability"
+    if inspector.segmenter:
+        return "the best class score whose region is large enough"
+    return "the good-parts model's score"
 
 
 def _kind_notes(
@@ -245,7 +252,7 @@ def _kind_notes(
 def _describe_model(engine: Engine) -> EvaluatedModel:
     spec = engine.spec
     return EvaluatedModel(
-        kind=spec.kind.value,
+        kind=spec.role,
         name=str(spec.id),
         sha256=spec.id.sha256,
         calibration=spec.id.calibration,
@@ -267,6 +274,8 @@ def _active_thresholds(inspector: OfflineInspector) -> dict[str, Any]:
             limits.name: {"score": limits.score, "area_px": limits.area_px}
             for limits in inspector.rules.classes.values()
         }
+    if (unknown := inspector.rules.unknown) is not None:
+        out["unknown"] = {"reject_at": unknown.reject_at, "area_px": unknown.area_px}
     return out
 
 
