@@ -211,7 +211,9 @@ def _frame_facts(path: Path, sidecar: Sidecar) -> list[tuple[str, str]]:
         ("gate", "-" if verdict.defect_prob is None else f"{verdict.defect_prob:.4f}"),
     ]
     facts += [("gate", f"{one.name} {one.prob:.4f}") for one in verdict.kind_probs]
-    for ref in (verdict.gate, verdict.segmenter):
+    if (check := verdict.unknown_check) is not None and check.prob is not None:
+        facts.append(("unknown", f"{check.prob:.4f}{', for review' if check.review else ''}"))
+    for ref in (verdict.gate, verdict.segmenter, verdict.unknown_model):
         if ref is not None:
             facts.append(("model", f"{ref.name}/{ref.version} {ref.calibration or ''}".strip()))
     for region in verdict.regions:

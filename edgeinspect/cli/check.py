@@ -122,6 +122,7 @@ def check(file: Path, overrides: tuple[str, ...], no_open: bool, as_json: bool) 
     shape = next((spec.shape for spec in result.specs.values()), None)
     unmet = unmet_requirements(loaded.config, len(loaded.cameras), shape)
     notes = _depth_notes(loaded, result) + _kinds_only_notes(result)
+    notes += _third_opinion_notes(loaded.config, result.timings)
     if no_open:  # the file may be for another PC
         notes += [f"on this PC it could not start: {error}" for error in unmet]
     else:
@@ -232,6 +233,19 @@ def _reject_rules(config: LineConfig) -> Iterator[RejectRule]:
             severity=limits.severity,
             reject_code=limits.reject_code,
         )
+    yield from _unknown_rule(config)
+
+
+def _unknown_rule(config: LineConfig) -> Iterator[RejectRule]:
+    rule = config.decide.unknown
+    if rule is not None:
+        yield RejectRule(
+            rule="unknown" if rule.action == "reject" else "unknown: for review",
+            score=rule.reject_at,
+            area_px=rule.area_px,
+            severity=rule.severity,
+            reject_code=rule.reject_code,
+        )
 
 
 def open_plugins(loaded: LoadedConfig, clock: Clock, result: CheckResult) -> None:
@@ -242,7 +256,7 @@ def open_plugins(loaded: LoadedConfig, clock: Clock, result: CheckResult) -> Non
         _check_engine(f"engines.{name}", name, choice, clock, store, result)
     try:
         gate, segmenter = result.specs.get("gate"), result.specs.get("segmenter")
-        check_models(config, gate, segmenter, where=loaded.where)
+        check_models(config, gate, segmenter, result.specs.get("unknown"), where=loaded.where)
     except ConfigError as error:
         result.errors.append(error)
     for name, choice in loaded.cameras.items():
@@ -356,7 +370,30 @@ def _describe_grab(grab: Grab | None, result: CheckResult) -> str:
     return f"opened; delivers {size}"
 
 
+def _needed_timings(
+    config: LineConfig, timings: dict[str, EngineTiming]
+) -> dict[str, EngineTiming]:
+    """Return the timings of the engines without which a frame has no ordinary verdict."""
+    rule = config.decide.unknown
+    if rule is None or rule.required or len(timings) == 1:
+        return timings
+    return {name: timing for name, timing in timings.items() if name != "unknown"}
+
+
+def _third_opinion_notes(config: LineConfig, timings: dict[str, EngineTiming]) -> list[str]:
+    """Return a note if there is rarely time to ask the good-parts model."""
+    total_ms = _total_ms(timings)
+    if len(_needed_timings(config, timings)) == len(timings) or total_ms <= config.budget_ms:
+        return []
+    return [
+        f"all engines take {total_ms:.1f} ms at p99, and the budget is {config.budget_ms:g} ms: "
+        "engines.unknown will not be asked about frames for which the others need their p99, and "
+        "their verdicts say so. decide.unknown.required: true makes this a fault"
+    ]
+
+
 def _budget_faults(config: LineConfig, timings: dict[str, EngineTiming]) -> list[ConfigFault]:
+    timings = _needed_timings(config, timings)
     total_ms = _total_ms(timings)
     if total_ms <= config.budget_ms:
         return []

@@ -111,7 +111,7 @@ def compare(
             b, gate_b or gate, config, backend_b or backend, store
         )
         try:
-            if (first.segmenter is None) != (second.segmenter is None):
+            if (first.mapper is None) != (second.mapper is None):
                 raise UsageError("a gate cannot be compared with a segmenter")
             source = open_image_source(
                 data,

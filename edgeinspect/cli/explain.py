@@ -89,7 +89,9 @@ def explain(
     finally:
         inspector.close()
     description = (
-        heat_map_method.description if heat_map_method else "no gate: only the segmenter's regions"
+        heat_map_method.description
+        if heat_map_method
+        else "no gate: only the regions of the class map"
     )
     result = ExplanationOutcome(
         model=inspector.label,
@@ -131,7 +133,7 @@ def _method(inspector: OfflineInspector, model: str, wanted: str) -> HeatmapMeth
     from edgeinspect.registry import is_installed
 
     run = Path(model) if Path(model).name != CHECKPOINT_FILE else Path(model).parent
-    is_run = (run / CHECKPOINT_FILE).is_file() and inspector.segmenter is None
+    is_run = (run / CHECKPOINT_FILE).is_file() and inspector.mapper is None
     if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or is_installed("torch")):
         from edgeinspect.learning.train.torch_grad_cam import load_grad_cam
 

@@ -200,6 +200,9 @@ def _details(verdict: Verdict) -> list[Text]:
         probs = {one.name: one.prob for one in verdict.kind_probs}
         prob = f" {probs[verdict.kind_name]:.2f}" if verdict.kind_name in probs else ""
         details.append(Text(f"{escape_line(verdict.kind_name)}{prob}", style="red"))
+    check = verdict.unknown_check
+    if check is not None and check.prob is not None and check.review:
+        details.append(Text(f"unknown {check.prob:.2f}: for review", style="yellow"))
     if verdict.part_id:
         details.append(Text(f"part {escape_line(verdict.part_id)}"))
     details += [

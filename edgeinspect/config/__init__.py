@@ -18,6 +18,7 @@ from edgeinspect.config.schema import (
     PluginTable,
     Ratio,
     RealTimeConfig,
+    UnknownThresholds,
 )
 from edgeinspect.config.validation import (
     INVALID,
@@ -48,6 +49,7 @@ __all__ = [
     "PluginTable",
     "Ratio",
     "RealTimeConfig",
+    "UnknownThresholds",
     "ConfigSection",
     # validation
     "INVALID",

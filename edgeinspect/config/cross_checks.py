@@ -29,13 +29,18 @@ def check_line(validator: ConfigValidator, root: YamlNode) -> None:
 
 
 def check_models(
-    config: LineConfig, gate: ModelSpec | None, segmenter: ModelSpec | None, *, where: str = ""
+    config: LineConfig,
+    gate: ModelSpec | None,
+    segmenter: ModelSpec | None,
+    unknown: ModelSpec | None = None,
+    *,
+    where: str = "",
 ) -> None:
     """Check that the resolved models fit the configuration.
 
     Raises:
-        ConfigError: A model of the wrong kind, two models with different inputs, or class
-            rules that differ from the segmenter's classes.
+        ConfigError: A model of the wrong kind, models with different inputs, or rules that
+            differ from the classes of the segmenter or the kinds of the gate.
     """
     faults: list[ConfigFault] = []
     wanted = (("gate", gate, ModelKind.GATE), ("segmenter", segmenter, ModelKind.SEGMENTER))
@@ -43,12 +48,13 @@ def check_models(
         if spec is not None and spec.kind is not kind:
             problem = f"must name a {kind.value}; {spec.id} is a {spec.kind.value}"
             faults.append(ConfigFault(f"engines.{name}.model", problem))
-    if gate and segmenter and (gate.shape, gate.color) != (segmenter.shape, segmenter.color):
-        problem = (
-            f"both models must take the same frame: {gate.id} takes {gate.shape} {gate.color}, "
-            f"{segmenter.id} takes {segmenter.shape} {segmenter.color}"
-        )
-        faults.append(ConfigFault("engines", problem))
+    if unknown is not None:
+        faults += _unknown_faults(unknown, gate, segmenter)
+    specs = [spec for spec in (gate, segmenter, unknown) if spec is not None]
+    if len({(spec.shape, spec.color) for spec in specs}) > 1:
+        listing = ", ".join(f"{spec.id} takes {spec.shape} {spec.color}" for spec in specs)
+        word = "both" if len(specs) == 2 else "all"
+        faults.append(ConfigFault("engines", f"{word} models must take the same frame: {listing}"))
     if gate is not None and gate.kind is ModelKind.GATE and config.decide.gate is not None:
         faults += _kind_faults(gate, config.decide.gate)
     if segmenter is not None and segmenter.kind is ModelKind.SEGMENTER:
@@ -85,6 +91,22 @@ def _kind_faults(gate: ModelSpec, rules: GateThresholds) -> list[ConfigFault]:
     return faults
 
 
+def _unknown_faults(
+    unknown: ModelSpec, gate: ModelSpec | None, segmenter: ModelSpec | None
+) -> list[ConfigFault]:
+    if not unknown.is_good_parts:
+        problem = (
+            f"must name a good-parts model; {unknown.id} is a {unknown.kind.value} that learned "
+            "from labels"
+        )
+        return [ConfigFault("engines.unknown.model", problem)]
+    for spec in (gate, segmenter):
+        if spec is not None and unknown.classes[0] in spec.classes:
+            problem = f"its class {unknown.classes[0]} is one of {spec.id} too: rename it"
+            return [ConfigFault("engines.unknown.model", problem)]
+    return []
+
+
 def _find(root: YamlNode, *keys: str) -> YamlNode | None:
     """Return the node at a path; None if it is absent or null."""
     node: YamlNode | None = root
@@ -114,8 +136,9 @@ def _check_part_verdicts(validator: ConfigValidator, root: YamlNode) -> None:
     if engines is None or not isinstance(engines.value, dict):
         return
     gate, segmenter = _find(engines, "gate"), _find(engines, "segmenter")
-    if gate is None and segmenter is None:
-        problem = "at least one engine is needed: gate, segmenter or both"
+    unknown = _find(engines, "unknown")
+    if gate is None and segmenter is None and unknown is None:
+        problem = "at least one engine is needed: gate, segmenter, unknown or several of them"
         validator.add_fault("engines", problem, line=engines.line)
     decide = _find(root, "decide")
     if decide is None or not isinstance(decide.value, dict):
@@ -134,6 +157,25 @@ def _check_part_verdicts(validator: ConfigValidator, root: YamlNode) -> None:
     if segmenter is None and ruled:
         problem = "has no engine: there is no engines.segmenter"
         validator.add_fault("decide.classes", problem, classes)
+    _check_unknown(validator, decide, has_engine=unknown is not None)
+
+
+def _check_unknown(validator: ConfigValidator, decide: YamlNode, *, has_engine: bool) -> None:
+    rule = _find(decide, "unknown")
+    if has_engine and rule is None:
+        problem = "required, since there is engines.unknown"
+        validator.add_fault("decide.unknown", problem, line=decide.line)
+    if rule is None:
+        return
+    if not has_engine:
+        validator.add_fault("decide.unknown", "has no engine: there is no engines.unknown", rule)
+    if validator.value_at("decide.unknown.action") != "reject":
+        return
+    for name in ("severity", "reject_code"):
+        if _find(rule, name) is None:
+            validator.add_fault(
+                f"decide.unknown.{name}", "required, since action is reject", line=rule.line
+            )
 
 
 def _check_gate(validator: ConfigValidator, root: YamlNode) -> None:

@@ -17,6 +17,7 @@ from edgeinspect.config.cross_checks import check_line
 from edgeinspect.config.schema import LineConfig
 from edgeinspect.config.validation import INVALID, ConfigValidator, open_document, suggest_spelling
 from edgeinspect.config.yaml_document import YamlNode
+from edgeinspect.domain import ENGINE_ROLES
 from edgeinspect.errors import ConfigError, ConfigFault, EdgeInspectError, OverrideError
 
 
@@ -43,7 +44,7 @@ class LoadedConfig:
     cameras: Mapping[str, PluginSelection]
     """By camera name, in the order of the file."""
     engines: Mapping[str, PluginSelection]
-    """`gate`, `segmenter` or both."""
+    """By role: `gate`, `segmenter`, `unknown`."""
     hash: str
     """First 12 digits of the SHA-256 of the above with all defaults."""
     where: str
@@ -103,7 +104,7 @@ def _parse_config(text: str, where: str, overrides: Sequence[str]) -> LoadedConf
         yaml_document.set_value(root, assignment)
     config = validator.validate_struct(root, LineConfig, "")
     cameras = _select_plugins(validator, root, "cameras", "camera")
-    engines = _select_plugins(validator, root, "engines", "backend", ("gate", "segmenter"))
+    engines = _select_plugins(validator, root, "engines", "backend", ENGINE_ROLES)
     check_line(validator, root)
     validator.raise_faults(where)
     assert isinstance(config, LineConfig)
@@ -193,6 +194,8 @@ def _drop_later_keys(decide: dict[str, Any]) -> None:
     """Remove keys that a file without them did not have when its hash was first published."""
     if decide["gate"] is not None and not decide["gate"]["classes"]:
         del decide["gate"]["classes"]
+    if decide["unknown"] is None:
+        del decide["unknown"]
 
 
 def _to_plain(value: Any) -> Any:

@@ -117,21 +117,48 @@ class ClassThresholds(ConfigSection, kw_only=True):
     reject_code: Annotated[int, Meta(ge=1, le=65_535)]
 
 
+class UnknownThresholds(ConfigSection, kw_only=True):
+    """What to do with a part in which a good-parts model finds what good parts do not have.
+
+    It is asked about frames that gate and segmenter pass, as far as there is time.
+    """
+
+    reject_at: Annotated[float, Meta(gt=0.0, le=1.0)]
+    """At or above this score of the whole image something unknown is found."""
+    area_px: Annotated[int, Meta(ge=1)] | None = None
+    """Minimum area of its largest region too, in frame pixels."""
+    action: Literal["reject", "review"]
+    """`reject`: the frame is rejected. `review`: its decision stands; the verdict marks it for a
+    person, and an archive saves it."""
+    severity: Annotated[int, Meta(ge=1, le=9)] | None = None
+    """1 (cosmetic) to 9 (dangerous); needed with `reject`."""
+    reject_code: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    """Code of its rejects; needed with `reject`."""
+    required: bool = False
+    """A frame without time for this model is `degraded`. When false, its verdict only says that
+    the model was not asked."""
+
+
 class DecisionConfig(ConfigSection):
-    """The thresholds. `gate` goes with a gate, `classes` with a segmenter."""
+    """The thresholds. `gate` goes with a gate, `classes` with a segmenter, `unknown` with a
+    good-parts model.
+    """
 
     gate: GateThresholds | None = None
     classes: dict[str, ClassThresholds] = {}
     """One rule for every class of the segmenter."""
+    unknown: UnknownThresholds | None = None
     max_regions: Annotated[int, Meta(ge=1, le=16)] = 8
     """Regions listed in a verdict; `regions_total` counts them all."""
 
 
 class EnginesConfig(ConfigSection):
-    """The models. At least one of the two."""
+    """The models. At least one of the three."""
 
     gate: PluginTable | None = None
     segmenter: PluginTable | None = None
+    unknown: PluginTable | None = None
+    """A good-parts model: a third opinion on the frames that the others pass, or alone."""
 
 
 class InspectionConfig(ConfigSection):

@@ -26,6 +26,7 @@ from edgeinspect.domain.latency import LatencyEstimate, LatencyHistogram
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import (
     BASE_CONTRACT,
+    ENGINE_ROLES,
     EXTENDED_CONTRACT,
     KINDS_ONLY,
     MODEL_CONTRACTS,
@@ -72,6 +73,8 @@ from edgeinspect.domain.verdict import (
     Reason,
     Region,
     StageTimes,
+    UnknownCheck,
+    UnknownState,
     Verdict,
     model_name,
 )
@@ -110,6 +113,7 @@ __all__ = [
     "ManualClock",
     # model
     "BASE_CONTRACT",
+    "ENGINE_ROLES",
     "EXTENDED_CONTRACT",
     "KINDS_ONLY",
     "MODEL_CONTRACTS",
@@ -166,6 +170,8 @@ __all__ = [
     "Reason",
     "Region",
     "StageTimes",
+    "UnknownCheck",
+    "UnknownState",
     "Verdict",
     "model_name",
 ]

@@ -29,6 +29,10 @@ class ModelKind(str, Enum):
     SEGMENTER = "segmenter"
 
 
+ENGINE_ROLES = ("gate", "segmenter", "unknown")
+"""The places of models on a line, in the order in which they run."""
+
+
 class Decides(str, Enum):
     """What a model can tell apart."""
 
@@ -116,6 +120,11 @@ class ModelSpec:
     def is_good_parts(self) -> bool:
         """Whether it is a good-parts model, which finds what good parts do not have."""
         return self.learned_from is LearnedFrom.GOOD
+
+    @property
+    def role(self) -> str:
+        """Its usual place on a line, one of `ENGINE_ROLES`."""
+        return "unknown" if self.is_good_parts else self.kind.value
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -92,6 +92,38 @@ class KindProb(msgspec.Struct, frozen=True):
     prob: float
 
 
+class ModelRef(msgspec.Struct, frozen=True):
+    """The exact model that inspected a frame."""
+
+    name: str
+    version: Int64
+    sha256: str
+    calibration: str | None = None
+
+
+class UnknownState(str, Enum):
+    """Whether the good-parts model was asked about a frame."""
+
+    ASKED = "asked"
+    NOT_NEEDED = "not_needed"
+    """The gate or the segmenter had rejected the frame already."""
+    NO_TIME = "no_time"
+    """The rest of the budget was too short: the frame was decided without it."""
+
+
+class UnknownCheck(msgspec.Struct, frozen=True):
+    """What the good-parts model, which finds what good parts do not have, said of a frame."""
+
+    state: UnknownState
+    prob: float | None = None
+    """Its score of the whole image, 0 to 1; null if it was not asked."""
+    review: bool = False
+    """True if it found something and its rule is `review`: the decision stands, and a person
+    should look at the frame."""
+    model: ModelRef | None = None
+    """Null if it was not asked."""
+
+
 class StageTimes(msgspec.Struct, frozen=True):
     """Durations of the stages, in µs of the monotonic clock."""
 
@@ -102,15 +134,13 @@ class StageTimes(msgspec.Struct, frozen=True):
     regions_us: DurationUs = 0
     total_us: DurationUs = 0
     """From capture to the decision."""
+    unknown_us: DurationUs | UnsetType = UNSET
+    """In the good-parts model; absent on a line without one."""
 
-
-class ModelRef(msgspec.Struct, frozen=True):
-    """The exact model that inspected a frame."""
-
-    name: str
-    version: Int64
-    sha256: str
-    calibration: str | None = None
+    @property
+    def in_unknown_us(self) -> int:
+        """Time in the good-parts model; 0 if it did not run."""
+        return self.unknown_us if isinstance(self.unknown_us, int) else 0
 
 
 class LetterboxRef(msgspec.Struct, frozen=True):
@@ -151,15 +181,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     detail: str = ""
     """What exactly failed; empty for an ordinary verdict."""
     degraded: bool = False
-    """True if the gate decided alone because the budget left no time to segment."""
+    """True if the budget left no time for a model: the gate decided alone, or a good-parts model
+    that is required was not asked."""
     simulated: bool = False
     defect_prob: float | None = None
     kind: str | UnsetType = UNSET
-    """The kind of defect that the gate rejected for; absent unless the gate rejected and tells
-    kinds apart."""
+    """The class that the frame was rejected for, if no region tells it: the kind of a gate that
+    tells kinds apart, or the class of the good-parts model; absent otherwise."""
     kinds: tuple[KindProb, ...] | UnsetType = UNSET
     """The most probable kinds, at most 8, the most probable first, without those below 0.01;
     absent unless the gate tells kinds apart."""
+    unknown: UnknownCheck | UnsetType = UNSET
+    """Absent on a line without a good-parts model, and in a NO_VERDICT."""
     regions: tuple[Region, ...] = ()
     """The regions found, the most severe first, at most the configured number."""
     regions_total: Count = 0
@@ -176,8 +209,25 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     budget_us: DurationUs
 
     @property
+    def unknown_check(self) -> UnknownCheck | None:
+        """What the good-parts model said; None without one."""
+        return self.unknown if isinstance(self.unknown, UnknownCheck) else None
+
+    @property
+    def unknown_model(self) -> ModelRef | None:
+        """The good-parts model, if it inspected the frame."""
+        check = self.unknown_check
+        return None if check is None else check.model
+
+    @property
+    def needs_review(self) -> bool:
+        """Whether the good-parts model found something that a person should look at."""
+        check = self.unknown_check
+        return check is not None and check.review
+
+    @property
     def kind_name(self) -> str:
-        """The kind of defect that the gate rejected for; empty for none."""
+        """The class that the frame was rejected for, if no region tells it; empty for none."""
         return self.kind if isinstance(self.kind, str) else ""
 
     @property
@@ -192,7 +242,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
 
 
 def reject_classes(regions: tuple[Region, ...], kind: str) -> tuple[str, ...]:
-    """Return the classes of fatal regions and the gate's kind, sorted."""
+    """Return the classes of fatal regions and the class that none of them tells, sorted."""
     if not regions:
         return (kind,) if kind else ()
     names = {region.class_name for region in regions if region.fatal}
@@ -216,7 +266,9 @@ class Assessment:
     severity: int = 0
     reject_code: int = 0
     kind: str = ""
-    """The kind that the gate rejected for; empty for none."""
+    """See `Verdict.kind`; empty for none."""
+    review: bool = False
+    """See `UnknownCheck.review`."""
 
     @property
     def reject_classes(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from edgeinspect.config import LoadedConfig, PluginSelection
-from edgeinspect.domain import Clock
+from edgeinspect.domain import ENGINE_ROLES, Clock
 from edgeinspect.errors import InternalError
 from edgeinspect.pipeline.line import Line, WorkerEngines
 from edgeinspect.pipeline.start_checks import unmet_requirements
@@ -82,12 +82,12 @@ def load_engines(
     with contextlib.ExitStack() as on_error:
         for _ in range(config.inspect.workers):
             engines: dict[str, Engine] = {}
-            for role in ("gate", "segmenter"):
+            for role in ENGINE_ROLES:
                 if role in loaded.engines:
                     before_load()
                     engines[role] = load_engine(loaded.engines[role], clock, store)
                     on_error.callback(engines[role].close)
-            worker_engines.append(WorkerEngines(engines.get("gate"), engines.get("segmenter")))
+            worker_engines.append(WorkerEngines(*map(engines.get, ENGINE_ROLES)))
         on_error.pop_all()
     return worker_engines
 
@@ -98,9 +98,7 @@ def load_engine(choice: PluginSelection, clock: Clock, store: ModelStore) -> Eng
     if not isinstance(engine, Engine):
         raise InternalError(f"backend {choice.type} does not build an Engine")
     spec = engine.spec
-    _log.info(
-        log_events.ENGINE_LOADED, engine=spec.kind.value, model=str(spec.id), backend=choice.type
-    )
+    _log.info(log_events.ENGINE_LOADED, engine=spec.role, model=str(spec.id), backend=choice.type)
     return engine
 
 

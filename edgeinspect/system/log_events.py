@@ -30,7 +30,8 @@ ENGINE_FAILED = "engine.failed"
 
 ENGINE_CHANGED = "engine.changed"
 """A running line uses other engines from the next frame on.
-Fields: gate, segmenter, gate_before, segmenter_before, config_hash."""
+Fields: gate, segmenter, gate_before, segmenter_before, config_hash; with a good-parts model also
+unknown, unknown_before."""
 ENGINE_REFUSED = "engine.refused"
 """New engines or thresholds were refused; the line keeps the old ones. Fields: problem."""
 

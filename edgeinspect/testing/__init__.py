@@ -1,6 +1,12 @@
 """Test doubles and scripted peers for tests and benchmarks."""
 
-from edgeinspect.testing.doubles import NoiseCamera, ScriptedEngine, brightness_gate, kinds_gate
+from edgeinspect.testing.doubles import (
+    NoiseCamera,
+    ScriptedEngine,
+    brightness_gate,
+    kinds_gate,
+    last_pixel_unknown,
+)
 from edgeinspect.testing.peers import ModbusPlc, PlcResultRecord, fuzz_message, zmtp_client
 
 __all__ = [
@@ -9,6 +15,7 @@ __all__ = [
     "ScriptedEngine",
     "brightness_gate",
     "kinds_gate",
+    "last_pixel_unknown",
     # peers
     "ModbusPlc",
     "PlcResultRecord",

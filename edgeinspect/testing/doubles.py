@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgeinspect.domain import (
     EXTENDED_CONTRACT,
     FrameShape,
     Grab,
+    LearnedFrom,
     ModelId,
     ModelKind,
     ModelSpec,
@@ -185,6 +187,29 @@ def kinds_gate(
 
     spec = model_spec(ModelKind.GATE, shape, kinds, contract=EXTENDED_CONTRACT)
     return ScriptedEngine(spec, outputs, take_time)
+
+
+def last_pixel_unknown(
+    shape: FrameShape, take_time: Callable[[], None] = lambda: None
+) -> ScriptedEngine:
+    """Return a good-parts model: its score is the last pixel / 255, pixels of 77 are unknown."""
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        class_map = (image[:, :, 0] == 77).astype(np.uint8)
+        area = np.array([[class_map.sum()]], np.float32)
+        prob = np.array([image.flat[-1] / 255], np.float32)
+        return class_map[None], area, prob[None] * (area > 0), prob
+
+    spec = model_spec(
+        ModelKind.SEGMENTER,
+        shape,
+        ("unknown",),
+        contract=EXTENDED_CONTRACT,
+        learned_from=LearnedFrom.GOOD,
+    )
+    return ScriptedEngine(
+        replace(spec, id=replace(spec.id, name="scripted-unknown")), outputs, take_time
+    )
 
 
 def pixel_segmenter(

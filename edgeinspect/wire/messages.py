@@ -7,6 +7,7 @@ Source: docs/reference/wire.md, docs/explanation/decisions/0004-order-on-the-wir
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from edgeinspect.domain import (
     CameraCounts,
@@ -68,6 +69,10 @@ class VerdictCounts(msgspec.Struct, frozen=True, kw_only=True):
     degraded: Count
     reasons: dict[str, Int64]
     """NO_VERDICT by reason."""
+    review: Count | UnsetType = UNSET
+    """Passes that the good-parts model marked for review; absent on a line without one."""
+    unknown_not_asked: Count | UnsetType = UNSET
+    """Frames for which there was no time to ask the good-parts model; absent as `review`."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=STATUS_SCHEMA):
@@ -87,6 +92,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     """Camera name to its counters since the start of the epoch."""
     gate: str | None = None
     segmenter: str | None = None
+    unknown: str | UnsetType = UNSET
+    """The good-parts model; absent on a line without one."""
     config_hash: str = ""
     alarm: str = ""
 

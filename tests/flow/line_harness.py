@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import FrameShape, Grab
 from edgeinspect.domain.manual_clock import ManualClock
+from edgeinspect.domain.model import model_ref
 from edgeinspect.domain.verdict import Verdict
 from edgeinspect.pipeline.capture.camera_thread import CaptureRules, CaptureThread
 from edgeinspect.pipeline.inspection.decision import ClassLimits, DecisionRules, GateLimits
@@ -23,6 +25,7 @@ from edgeinspect.testing.doubles import (
     ScriptedCamera,
     ScriptedEngine,
     brightness_gate,
+    last_pixel_unknown,
     pixel_segmenter,
 )
 from edgeinspect.wire.messages import decode_verdict
@@ -57,10 +60,12 @@ class LineHarness:
         attempts: int = 2,
         gate: ScriptedEngine | None = None,
         rules: DecisionRules = RULES,
+        with_unknown: bool = False,
     ) -> None:
         self.clock = ManualClock()
         self.gate_ms = 10
         self.segmenter_ms = 20
+        self.unknown_ms = 15
         self.publish_calls = 0
         self.spool = Spool(
             folder / "bench.spool", line="bench", slots=spool_slots, utc_ns=self.clock.utc_ns()
@@ -76,11 +81,21 @@ class LineHarness:
         self.segmenter = pixel_segmenter(
             SHAPE, take_time=lambda: self.clock.advance(self.segmenter_ms * NS_PER_MS)
         )
+        self.unknown = (
+            last_pixel_unknown(SHAPE, lambda: self.clock.advance(self.unknown_ms * NS_PER_MS))
+            if with_unknown
+            else None
+        )
+        if self.unknown is not None:
+            provenance = replace(provenance, unknown=model_ref(self.unknown.spec))
         self.worker = InspectionWorker(
             frame_queue=self.frame_queue,
             closer=self.closer,
             inspector=FrameInspector(
-                WorkerEngines(self.gate, self.segmenter), rules, provenance, self.clock
+                WorkerEngines(self.gate, self.segmenter, self.unknown),
+                rules,
+                provenance,
+                self.clock,
             ),
             keep_warm_ns=0,
         )

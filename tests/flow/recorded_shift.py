@@ -25,7 +25,12 @@ from edgeinspect.storage.recording.messages import (
 )
 from edgeinspect.storage.recording.pixel_codec import LEFT_ZSTD, PixelPacker
 from edgeinspect.storage.recording.writer import RecordingWriter
-from edgeinspect.testing.doubles import ScriptedEngine, brightness_gate, pixel_segmenter
+from edgeinspect.testing.doubles import (
+    ScriptedEngine,
+    brightness_gate,
+    last_pixel_unknown,
+    pixel_segmenter,
+)
 from edgeinspect.wire.messages import encode_message
 from tests.flow.line_harness import SHAPE, LineHarness
 
@@ -50,14 +55,31 @@ decide:
 HASH = "recorded0000"
 
 
-def config(frozen_frames: int = 0, wrong_shape: str = "no_verdict") -> str:
-    return CONFIG.format(frozen_frames=frozen_frames, wrong_shape=wrong_shape)
+UNKNOWN_RULE = """\
+  unknown: {reject_at: 0.5, area_px: 3, action: reject, severity: 6, reject_code: 66}
+"""
+
+
+def config(
+    frozen_frames: int = 0, wrong_shape: str = "no_verdict", *, with_unknown: bool = False
+) -> str:
+    text = CONFIG.format(frozen_frames=frozen_frames, wrong_shape=wrong_shape)
+    if not with_unknown:
+        return text
+    engine = "{type: ov, model: scripted-unknown}"
+    text = text.replace("engines: {gate", f"engines: {{unknown: {engine}, gate")
+    return text.replace("  max_regions: 4\n", f"  max_regions: 4\n{UNKNOWN_RULE}")
 
 
 def scripted(choice: Any, _clock: object, _store: object) -> Engine:
     """Replace `load_engine`: return the engines of `LineHarness`."""
     name = choice.options.model.partition("/")[0]
-    return brightness_gate(SHAPE) if name == "scripted-gate" else pixel_segmenter(SHAPE)
+    makers = {
+        "scripted-gate": brightness_gate,
+        "scripted-unknown": last_pixel_unknown,
+        "scripted-segmenter": pixel_segmenter,
+    }
+    return makers[name](SHAPE)
 
 
 class RecordedShift:
@@ -67,7 +89,8 @@ class RecordedShift:
         frozen_frames = changes.pop("frozen_frames", 0)
         self.harness = LineHarness(folder, **changes)
         letterbox = "letterbox" if changes.get("letterbox") else "no_verdict"
-        self.text = config(frozen_frames, letterbox)
+        with_unknown = bool(changes.get("with_unknown"))
+        self.text = config(frozen_frames, letterbox, with_unknown=with_unknown)
         self._packer = PixelPacker()
         self._pixels: dict[int, Pixels | None] = {}
         self._next = 1
@@ -77,13 +100,18 @@ class RecordedShift:
         about = RecordingInfo(line="bench", edgeinspect="1", began_utc_ns=1, machine={})
         self.writer = RecordingWriter(path, about)
         self.writer.write_configuration(
-            RecordedConfiguration(hash=HASH, text=self.text, gate=gate, segmenter=segmenter), 1
+            RecordedConfiguration(
+                hash=HASH, text=self.text, gate=gate, segmenter=segmenter, unknown=self.unknown
+            ),
+            1,
         )
         clock = harness.clock
         self.writer.write_clock(ClockReading(mono_ns=clock.now_ns(), utc_ns=clock.utc_ns()))
 
     def set_models(self, gate: ModelRef | None, segmenter: ModelRef | None) -> None:
-        causes = Provenance("bench", ("top",), HASH, 100_000, gate, segmenter)
+        unknown = self.harness.unknown
+        self.unknown = None if unknown is None else model_ref(unknown.spec)
+        causes = Provenance("bench", ("top",), HASH, 100_000, gate, segmenter, self.unknown)
         self.harness.worker.inspector.provenance = causes
         self.harness.closer.provenance = causes
 

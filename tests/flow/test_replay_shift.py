@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ needs.library("mcap")
 
 from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import Grab
+from edgeinspect.domain.latency import LatencyEstimate
 from edgeinspect.domain.verdict import Decision, ModelRef, Reason
 from edgeinspect.errors import DataError, ModelError
+from edgeinspect.pipeline.inspection import UnknownLimits
 from edgeinspect.storage.recording.messages import (
     ClockReading,
     MissedVerdicts,
@@ -26,7 +29,7 @@ from edgeinspect.storage.shared_memory.side_buffer import SideBufferReader
 from edgeinspect.tools.replay.compare import CONTEXT_FIELDS, NOT_COMPARED, RESULT_FIELDS
 from edgeinspect.tools.replay.engine_selection import ReplayOverrides
 from edgeinspect.tools.replay.replay import NO_HISTORY, replay_recording
-from tests.flow.line_harness import SHAPE, LineHarness
+from tests.flow.line_harness import RULES, SHAPE, LineHarness
 from tests.flow.recorded_shift import HASH, RecordedShift, everything, scripted
 
 
@@ -333,3 +336,53 @@ def test_the_command_line(
     (tmp_path / "bad.mcap").write_bytes(b"no recording at all")
     assert main(["replay", str(tmp_path / "bad.mcap")]) == 65
     assert HASH  # the configuration is found by it
+
+
+# -- a good-parts model -----------------------------------------------------------------------
+
+UNKNOWN = UnknownLimits("unknown", 3, 0.5, 3, 6, 66, True, False, 1)
+
+
+def unknown_shift(folder: Path, path: Path) -> RecordedShift:
+    rules = replace(RULES, unknown=UNKNOWN)
+    return RecordedShift(folder, path, with_unknown=True, rules=rules)
+
+
+def marked(shift: RecordedShift, first: int, last: int, unknown: int) -> Grab:
+    grab = shift.harness.grab(first)
+    assert grab.pixels is not None
+    grab.pixels[3, 2 : 2 + unknown] = 77
+    grab.pixels.flat[-1] = last
+    return grab
+
+
+def test_verdicts_with_a_good_parts_model_are_reproduced(tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    shift = unknown_shift(tmp_path, path)
+    for first, last, unknown in ((0, 0, 0), (0, 200, 4), (0, 200, 2), (140, 150, 5), (250, 200, 4)):
+        shift.inspect(marked(shift, first, last, unknown))
+    shift.inspect(shift.defect(140, 2))
+    for _ in range(40):
+        shift.inspect(marked(shift, 0, 0, 0))
+    shift.harness.gate_ms = 90
+    shift.inspect(marked(shift, 0, 200, 8))
+    shift.harness.gate_ms, shift.harness.segmenter_ms = 10, 80
+    shift.harness.worker.inspector.segmenter_time = LatencyEstimate()
+    shift.inspect(marked(shift, 140, 200, 8))
+    shift.finish()
+    verdicts = [
+        item.verdict for item in open_recording(path).items() if isinstance(item, RecordedFrame)
+    ]
+    checks = [verdict.unknown_check for verdict in verdicts]
+    states = [check.state.value for check in checks if check is not None]
+    assert {"asked", "not_needed", "no_time"} == set(states)
+    assert [verdict.segmenter is not None for verdict in verdicts[-2:]] == [False, True]
+    assert states[-2:] == ["no_time", "no_time"]
+    assert sum(verdict.reject_code == 66 for verdict in verdicts) == 2
+    found = replay_recording(path, ReplayOverrides())
+    assert found.differences == []
+    assert found.equal == found.frames == len(verdicts)
+    assert found.models == found.recorded_models
+    assert found.models["unknown"] == ["scripted-unknown/1"]
+    changed = replay_recording(path, ReplayOverrides(settings=["decide.unknown.reject_at=0.99"]))
+    assert len(changed.differences) > 0

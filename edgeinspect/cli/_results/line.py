@@ -47,7 +47,7 @@ class CheckedModel(msgspec.Struct, kw_only=True):
     """A model of a line."""
 
     role: str
-    """`gate` or `segmenter`."""
+    """`gate`, `segmenter` or `unknown`."""
     backend: str
     failed: bool
     found: str

@@ -158,6 +158,8 @@ def archive_dataset(
             skipped["challenge parts"] += 1
         elif correction is None and sidecar.verdict.decision is Decision.NO_VERDICT:
             skipped["without a verdict"] += 1
+        elif correction is None and sidecar.verdict.needs_review:
+            skipped["passed, for review"] += 1
         else:
             samples.append(_make_sample(path, sidecar, correction, classes))
     if missing:
@@ -191,9 +193,7 @@ def _make_sample(
 ) -> Sample:
     verdict, image = sidecar.verdict, sidecar.picture
     defective = verdict.decision is Decision.REJECT
-    ids = tuple(
-        sorted({classes.index(region.class_name) + 1 for region in verdict.regions if region.fatal})
-    )
+    ids = tuple(sorted(classes.index(name) + 1 for name in verdict.reject_classes))
     mask: MaskReader | None = ArchivedMask(sidecar.mask) if sidecar.mask is not None else None
     if correction is not None:
         defective = correction.label != GOOD
@@ -221,8 +221,9 @@ def _make_sample(
 def _class_names(
     frames: Iterable[tuple[Path, Sidecar]], corrections: Mapping[str, Correction], root: Path
 ) -> tuple[str, ...]:
-    """Return the names of classes 1..K by the class ids of the line's segmenter."""
+    """Return the names of classes 1..K by the class ids of the regions, then other kinds."""
     names: dict[int, str] = {}
+    kinds: set[str] = set()
     top = 0
     for _path, sidecar in frames:
         for region in sidecar.verdict.regions:
@@ -235,8 +236,10 @@ def _class_names(
                 )
         if sidecar.mask is not None:
             top = max([top, *sidecar.mask.runs])
+        if sidecar.verdict.kind_name:
+            kinds.add(sidecar.verdict.kind_name)
     top = max([top, *names])
     class_names = [names.get(i, f"class_{i}") for i in range(1, top + 1)]
     labels = {each.label for each in corrections.values()} - {GOOD, DROP}
-    class_names += sorted(labels - set(class_names))
+    class_names += sorted((labels | kinds) - set(class_names))
     return tuple(class_names) or ("defect",)

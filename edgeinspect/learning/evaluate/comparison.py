@@ -153,7 +153,7 @@ def compare_inspectors(
             f"{b.spec.shape} {b.spec.color}",
             remedy="Compare two models of the same frame",
         )
-    if a.segmenter and b.segmenter and a.classes != b.classes:
+    if a.mapper and b.mapper and a.classes != b.classes:
         raise DataError(
             f"{a.label} has the classes {', '.join(a.classes)}; {b.label} {', '.join(b.classes)}",
             remedy="Compare two models of the same classes, in the same order",

@@ -192,7 +192,8 @@ def summarise_results(
         raise DataError(
             f"all {len(results)} images are {'defective' if bad.any() else 'good'}",
             where=source.where,
-            remedy="A gate needs good and defective images: add some, or name another split",
+            remedy="A gate or a good-parts model needs good and defective images: add some, or "
+            "name another split",
         )
     cost_threshold = None
     if costs is not None and not kinds_only:
@@ -211,7 +212,7 @@ def summarise_results(
     if clusters is not None:
         decisions = regroup_decisions(decisions, results, clusters)
         ranking = regroup_roc(ranking, scores, bad, clusters)
-    engines = (inspector.gate, inspector.segmenter)
+    engines = (inspector.gate, inspector.segmenter, inspector.unknown)
     return EvaluationResult(
         schema=SCHEMA,
         label=inspector.label,
@@ -226,9 +227,7 @@ def summarise_results(
         notes=(*inspector.notes, *source.notes, *_kind_notes(inspector, classification)),
         skipped=dict(source.skipped),
         decisions=None if kinds_only else decisions,
-        ranked_by="the gate's probability"
-        if inspector.gate
-        else "the best class score whose region is large enough",
+        ranked_by=_ranked_by(inspector),
         ranking=None if kinds_only else ranking,
         reliability=measure_reliability(probs, bad, seed)
         if inspector.gate and not kinds_only
@@ -244,6 +243,14 @@ def summarise_results(
         decides=inspector.decides,
         classification=classification,
     )
+
+
+def _ranked_by(inspector: OfflineInspector) -> str:
+    if inspector.gate:
+        return "the gate's probability"
+    if inspector.segmenter:
+        return "the best class score whose region is large enough"
+    return "the good-parts model's score"
 
 
 def _kind_notes(
@@ -270,7 +277,7 @@ def _kind_notes(
 def _describe_model(engine: Engine) -> EvaluatedModel:
     spec = engine.spec
     return EvaluatedModel(
-        kind=spec.kind.value,
+        kind=spec.role,
         name=str(spec.id),
         sha256=spec.id.sha256,
         calibration=spec.id.calibration,
@@ -292,6 +299,8 @@ def _active_thresholds(inspector: OfflineInspector) -> dict[str, Any]:
             limits.name: {"score": limits.score, "area_px": limits.area_px}
             for limits in inspector.rules.classes.values()
         }
+    if (unknown := inspector.rules.unknown) is not None:
+        out["unknown"] = {"reject_at": unknown.reject_at, "area_px": unknown.area_px}
     return out
 
 

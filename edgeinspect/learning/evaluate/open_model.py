@@ -14,6 +14,7 @@ from edgeinspect import registry
 from edgeinspect.config import LoadedConfig, check_models, load_config
 from edgeinspect.domain import (
     BASE_CONTRACT,
+    ENGINE_ROLES,
     MODEL_CONTRACTS,
     Decides,
     FrameShape,
@@ -32,6 +33,7 @@ from edgeinspect.pipeline.inspection import (
     DecisionRules,
     GateLimits,
     KindLimits,
+    UnknownLimits,
     decision_rules,
 )
 from edgeinspect.ports import Engine
@@ -194,6 +196,7 @@ def build_inspector(
     """
     label = label or str(engine.spec.id)
     segmenter: Engine | None = engine
+    unknown: Engine | None = None
     if gate is not None:
         kinds = (engine.spec.kind, gate.spec.kind)
         if kinds != (ModelKind.SEGMENTER, ModelKind.GATE):
@@ -210,10 +213,16 @@ def build_inspector(
         label = f"{label} after {gate.spec.id}"
     elif engine.spec.kind is ModelKind.GATE:
         gate, segmenter = engine, None
-    rules, notes = manifest_thresholds(
-        gate.spec if gate else None, segmenter.spec if segmenter else None
+    if engine.spec.is_good_parts:
+        unknown, segmenter = engine, None
+    rules, notes = manifest_thresholds(*map(_spec_of, (gate, segmenter, unknown)))
+    return OfflineInspector(
+        gate=gate, segmenter=segmenter, unknown=unknown, rules=rules, label=label, notes=notes
     )
-    return OfflineInspector(gate=gate, segmenter=segmenter, rules=rules, label=label, notes=notes)
+
+
+def _spec_of(engine: Engine | None) -> ModelSpec | None:
+    return engine.spec if engine is not None else None
 
 
 def load_line_inspector(path: Path, *, backend: str | None = None) -> OfflineInspector:
@@ -237,12 +246,13 @@ def load_line_inspector(path: Path, *, backend: str | None = None) -> OfflineIns
             else:
                 engines[name] = choice.module.build(choice.options, SystemClock(), store=store)
             on_error.callback(engines[name].close)
-        gate, segmenter = engines.get("gate"), engines.get("segmenter")
-        rules, note = _line_thresholds(loaded, gate, segmenter)
+        gate, segmenter, unknown = (engines.get(role) for role in ENGINE_ROLES)
+        rules, note = _line_thresholds(loaded, gate, segmenter, unknown)
         on_error.pop_all()
     return OfflineInspector(
         gate=gate,
         segmenter=segmenter,
+        unknown=unknown,
         rules=rules,
         label=f"line {loaded.config.line}",
         notes=(note,),
@@ -256,31 +266,36 @@ def with_line_thresholds(inspector: OfflineInspector, path: Path) -> OfflineInsp
         ConfigError: The configuration is invalid, or has no thresholds for these models.
     """
     loaded = load_config(path)
-    gate, segmenter = inspector.gate, inspector.segmenter
-    rules, note = _line_thresholds(loaded, gate, segmenter)
+    gate, segmenter, unknown = inspector.gate, inspector.segmenter, inspector.unknown
+    rules, note = _line_thresholds(loaded, gate, segmenter, unknown)
     if gate and loaded.config.decide.gate is None:
         fault = ConfigFault("decide.gate", f"required: {gate.spec.id} is a gate")
+        raise ConfigError([fault], where=loaded.where)
+    if unknown and loaded.config.decide.unknown is None:
+        fault = ConfigFault("decide.unknown", f"required: {unknown.spec.id} is a good-parts model")
         raise ConfigError([fault], where=loaded.where)
     if gate is None:
         rules = replace(rules, gate=None)
     return OfflineInspector(
-        gate=gate, segmenter=segmenter, rules=rules, label=inspector.label, notes=(note,)
+        gate=gate,
+        segmenter=segmenter,
+        unknown=unknown,
+        rules=rules,
+        label=inspector.label,
+        notes=(note,),
     )
 
 
-def _line_thresholds(
-    loaded: LoadedConfig, gate: Engine | None, segmenter: Engine | None
-) -> tuple[DecisionRules, str]:
-    """Return the decision rules of a line for these models, and a note that names it."""
-    spec = segmenter.spec if segmenter else None
-    gate_spec = gate.spec if gate else None
-    check_models(loaded.config, gate_spec, spec, where=loaded.where)
+def _line_thresholds(loaded: LoadedConfig, *engines: Engine | None) -> tuple[DecisionRules, str]:
+    """Return the decision rules of a line for these models, by role, and a note that names it."""
+    gate, segmenter, unknown = map(_spec_of, engines)
+    check_models(loaded.config, gate, segmenter, unknown, where=loaded.where)
     note = f"thresholds of line {loaded.config.line}, configuration {loaded.hash}"
-    return decision_rules(loaded.config, gate_spec, spec), note
+    return decision_rules(loaded.config, gate, segmenter, unknown), note
 
 
 def manifest_thresholds(
-    gate: ModelSpec | None, segmenter: ModelSpec | None
+    gate: ModelSpec | None, segmenter: ModelSpec | None, unknown: ModelSpec | None = None
 ) -> tuple[DecisionRules, tuple[str, ...]]:
     """Return decision rules with the thresholds of the manifests, and notes on them.
 
@@ -295,7 +310,27 @@ def manifest_thresholds(
         score, area_px = _class_thresholds(segmenter.thresholds.get(name), name, notes)
         classes[index + 1] = ClassLimits(name, score, area_px, 5, index + 1)
     stride = segmenter.output_stride if segmenter else 1
-    return DecisionRules(limits, classes, stride, 1.0, 1.0, _MAX_REGIONS), tuple(notes)
+    third = _unknown_thresholds(unknown, len(classes) + 1, notes) if unknown is not None else None
+    return DecisionRules(limits, classes, stride, 1.0, 1.0, _MAX_REGIONS, third), tuple(notes)
+
+
+def _unknown_thresholds(spec: ModelSpec, class_id: int, notes: list[str]) -> UnknownLimits:
+    """Return the rule that a good-parts model proposes: `reject`, and `area_px` if it has one."""
+    reject_at, area_px = spec.thresholds.get("reject"), spec.thresholds.get("area_px", 0)
+    if not isinstance(reject_at, (int, float)) or not isinstance(area_px, (int, float)):
+        notes.append(f"{spec.id} proposes no threshold: {_DEFAULT_THRESHOLD} is used")
+        reject_at, area_px = _DEFAULT_THRESHOLD, 0
+    return UnknownLimits(
+        name=spec.classes[0],
+        class_id=class_id,
+        reject_at=float(reject_at),
+        area_px=float(area_px),
+        severity=5,
+        reject_code=1,
+        rejects=True,
+        required=False,
+        stride=spec.output_stride,
+    )
 
 
 def _gate_thresholds(spec: ModelSpec, *, alone: bool, notes: list[str]) -> GateLimits:

@@ -234,7 +234,7 @@ def _render_decisions(line: _Line) -> Iterator[str]:
         else:
             yield "  gate:"
             yield from (f"    {limit}" for limit in limits.split(", "))
-            yield "    # The most probable kind names the code; with `prob` a kind rejects by itself."
+            yield "    # The most probable kind gives the code; with `prob` it rejects by itself."
             yield "    classes:"
             for code, name in enumerate(line.kinds, _FIRST_CLASS_CODE):
                 yield f"      {_quote(name)}: {{severity: {_SEVERITY}, reject_code: {code}}}"

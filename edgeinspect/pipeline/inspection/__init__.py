@@ -5,8 +5,10 @@ from edgeinspect.pipeline.inspection.decision import (
     DecisionRules,
     GateLimits,
     KindLimits,
+    UnknownLimits,
     decide_by_gate,
     decide_by_regions,
+    decide_by_unknown,
 )
 from edgeinspect.pipeline.inspection.engine_swap import EngineSwap
 from edgeinspect.pipeline.inspection.frame_inspector import (
@@ -23,6 +25,8 @@ __all__ = [
     "DecisionRules",
     "GateLimits",
     "KindLimits",
+    "UnknownLimits",
+    "decide_by_unknown",
     "decide_by_gate",
     "decide_by_regions",
     # engine swap

@@ -6,7 +6,8 @@ No clock, no state, no input or output: the same outputs always give the same as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from edgeinspect.domain import Assessment, Box, Decision, Reason, Region
 from edgeinspect.imaging import Blobs
@@ -47,6 +48,26 @@ class ClassLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownLimits:
+    """The good-parts model's rule; see `config.UnknownThresholds`."""
+
+    name: str
+    """Of its class."""
+    class_id: int
+    """Of its regions: the one after the segmenter's."""
+    reject_at: float
+    area_px: float
+    """0 for any, also for none."""
+    severity: int
+    reject_code: int
+    rejects: bool
+    """False: what it finds is for review."""
+    required: bool
+    stride: int
+    """Frame pixels per cell of its class map, each way."""
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRules:
     """Everything of the line that the decision depends on. Immutable."""
 
@@ -58,6 +79,7 @@ class DecisionRules:
     mm_per_px_x: float
     mm_per_px_y: float
     max_regions: int
+    unknown: UnknownLimits | None = None
 
 
 _CLEAN = Assessment(Decision.PASS, Reason.CLEAN)
@@ -169,7 +191,7 @@ def decide_by_regions(
             ranked.append((area * scale >= least, limits.severity, area, group, index))
     ranked.sort(key=_rank, reverse=True)
     regions = tuple(
-        _region(group, index, fatal, rules)
+        _region(group, index, fatal, _SegmenterClass(rules, group.class_id), rules)
         for fatal, _severity, _area, group, index in ranked[: rules.max_regions]
     )
     if ranked and ranked[0][0]:
@@ -191,12 +213,109 @@ def decide_by_regions(
     )
 
 
+def decide_by_unknown(
+    before: Assessment | None, prob: float, blobs: Sequence[Blobs], rules: DecisionRules
+) -> Assessment:
+    """Return the assessment with the opinion of the good-parts model.
+
+    Something unknown is found if `prob` reaches `reject_at` and, where the rule has an area, the
+    largest region reaches that. Then the frame is a reject, or its decision stands and it is
+    marked for review. Whatever the model says, it never turns a reject into a pass.
+
+    Args:
+        before: What gate and segmenter decided; None if there are none.
+        prob: Its score of the whole image.
+        blobs: Its regions; not needed where `prob` is below `reject_at`.
+        rules: Of the line.
+    """
+    unknown = rules.unknown
+    assert unknown is not None
+    before = before or _CLEAN
+    if prob < unknown.reject_at:
+        return before
+    scale = unknown.stride * unknown.stride
+    ranked = [
+        (area * scale >= unknown.area_px, area, group, index)
+        for group in blobs
+        for index, (_x, _y, _width, _height, area) in enumerate(group.stats)
+    ]
+    ranked.sort(key=_rank_unknown, reverse=True)
+    is_found = not unknown.area_px or bool(ranked and ranked[0][0])
+    is_reject = is_found and unknown.rejects
+    regions = tuple(
+        _region(group, index, is_reject and is_large, unknown, rules)
+        for is_large, _area, group, index in ranked[: rules.max_regions]
+    )
+    # A fatal one comes first; what the segmenter tolerated is cut before what nobody knows.
+    regions = (*regions, *before.regions)[: rules.max_regions]
+    regions_total = len(ranked) + before.regions_total
+    if is_reject:
+        return Assessment(
+            Decision.REJECT,
+            Reason.DEFECT,
+            degraded=before.degraded,
+            regions=regions,
+            regions_total=regions_total,
+            severity=unknown.severity,
+            reject_code=unknown.reject_code,
+            kind=unknown.name,
+        )
+    return replace(
+        before,
+        reason=Reason.BELOW_THRESHOLDS if before.reason is Reason.CLEAN else before.reason,
+        regions=regions,
+        regions_total=regions_total,
+        review=is_found,
+    )
+
+
+def decide_without_unknown(before: Assessment, rules: DecisionRules) -> Assessment:
+    """Return the assessment of a frame without time left for the good-parts model."""
+    assert rules.unknown is not None
+    return replace(before, degraded=True) if rules.unknown.required else before
+
+
 def _rank(entry: tuple[bool, int, int, Blobs, int]) -> tuple[bool, int, int]:
     return entry[:3]
 
 
-def _region(group: Blobs, index: int, fatal: bool, rules: DecisionRules) -> Region:
-    stride = rules.stride
+def _rank_unknown(entry: tuple[bool, int, Blobs, int]) -> tuple[bool, int]:
+    return entry[:2]
+
+
+class _RegionClass(Protocol):
+    """What a region takes from the rule of its class."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_id(self) -> int: ...
+
+    @property
+    def stride(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _SegmenterClass:
+    """One of the segmenter's classes."""
+
+    rules: DecisionRules
+    class_id: int
+
+    @property
+    def name(self) -> str:
+        return self.rules.classes[self.class_id].name
+
+    @property
+    def stride(self) -> int:
+        return self.rules.stride
+
+
+def _region(
+    group: Blobs, index: int, fatal: bool, of_class: _RegionClass, rules: DecisionRules
+) -> Region:
+    stride = of_class.stride
     x, y, width, height, area = group.stats[index]
     x, y = x + group.left_px, y + group.top_px
     area_px = area * stride * stride
@@ -205,8 +324,8 @@ def _region(group: Blobs, index: int, fatal: bool, rules: DecisionRules) -> Regi
     centre_x = (group.left_px + centre_x + 0.5) * stride - 0.5
     centre_y = (group.top_px + centre_y + 0.5) * stride - 0.5
     return Region(
-        class_id=group.class_id,
-        class_name=rules.classes[group.class_id].name,
+        class_id=of_class.class_id,
+        class_name=of_class.name,
         score=round(group.score, 4),
         area_px=area_px,
         area_mm2=round(area_px * rules.mm_per_px_x * rules.mm_per_px_y, 3),

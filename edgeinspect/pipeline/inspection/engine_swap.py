@@ -113,6 +113,9 @@ class EngineSwap:
                 "segmenter_before": model_name(before.segmenter),
                 "config_hash": provenance.config_hash,
             }
+            if provenance.unknown or before.unknown:
+                fields["unknown"] = model_name(provenance.unknown)
+                fields["unknown_before"] = model_name(before.unknown)
             self._record_event(log_events.ENGINE_CHANGED, fields)
             _log.info(log_events.ENGINE_CHANGED, **fields)
 
@@ -163,7 +166,7 @@ class EngineSwap:
                     remedy="Other frames need a restart of the line",
                 )
         for inspector in inspectors:
-            for engine in (inspector.gate, inspector.segmenter):
+            for _role, engine in inspector.engines.by_role():
                 if engine is not None:
                     verify_engine(engine, self.wait_for_idle)
             try:

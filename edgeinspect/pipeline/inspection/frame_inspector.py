@@ -12,29 +12,35 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from edgeinspect.domain import (
+    ENGINE_ROLES,
     NS_PER_MS,
     NS_PER_S,
     NS_PER_US,
     Assessment,
     Clock,
+    Decision,
     KindProb,
     LatencyEstimate,
     ModelSpec,
     Pixels,
     Reason,
     StageTimes,
+    UnknownCheck,
+    UnknownState,
 )
 from edgeinspect.errors import EngineFault
-from edgeinspect.imaging import encode_classes, find_blobs
+from edgeinspect.imaging import Blobs, encode_classes, find_blobs
 from edgeinspect.pipeline.inspection.decision import (
     DecisionRules,
     decide_by_gate,
     decide_by_regions,
+    decide_by_unknown,
     decide_degraded,
+    decide_without_unknown,
 )
 from edgeinspect.pipeline.verdicts import Measurements, OpenFrame, Provenance, VerdictCloser
 from edgeinspect.ports import Engine
@@ -53,21 +59,26 @@ Outputs = tuple[NDArray[np.generic], ...]
 
 @dataclass(frozen=True, slots=True)
 class WorkerEngines:
-    """The engines of one worker: a gate, a segmenter, or both."""
+    """The engines of one worker: a gate, a segmenter, a good-parts model, or several of them."""
 
     gate: Engine | None
     segmenter: Engine | None
+    unknown: Engine | None = None
 
     @property
     def line_model(self) -> ModelSpec:
-        """The model whose input is the line's frame: the gate, or else the segmenter."""
-        engine = self.gate or self.segmenter
+        """The model whose input is the line's frame: the first of them."""
+        engine = self.gate or self.segmenter or self.unknown
         assert engine is not None
         return engine.spec
 
+    def by_role(self) -> tuple[tuple[str, Engine | None], ...]:
+        """Return each of `ENGINE_ROLES` with its engine."""
+        return tuple(zip(ENGINE_ROLES, (self.gate, self.segmenter, self.unknown), strict=True))
+
     def close(self) -> None:
         """Free the engines."""
-        for engine in (self.gate, self.segmenter):
+        for _role, engine in self.by_role():
             if engine is not None:
                 engine.close()
 
@@ -80,10 +91,32 @@ class UntimedResult:
     defect_prob: float | None
     kind_probs: Sequence[float] = ()
     """Of a gate that tells kinds apart: one for each of its kinds."""
+    unknown_prob: float | None = None
+    """Of the good-parts model; None if it was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """What the good-parts model contributed to a frame."""
+
+    assessment: Assessment | None
+    check: UnknownCheck | UnsetType = UNSET
+    engine_ns: int = 0
+    prob: float | None = None
+    mask: bytes | None = None
+
+    @property
+    def lacked_time(self) -> bool:
+        """Whether it was not asked for lack of time."""
+        check = self.check
+        return isinstance(check, UnknownCheck) and check.state is UnknownState.NO_TIME
+
+
+_NO_OPINION = _Opinion(None)
 
 
 class FrameInspector:
-    """Inspects frames with one pair of engines. Used by one thread at a time.
+    """Inspects frames with one set of engines. Used by one thread at a time.
 
     Args:
         engines: Loaded; closed by the caller.
@@ -105,10 +138,12 @@ class FrameInspector:
         self.engines = engines
         self.gate = engines.gate
         self.segmenter = engines.segmenter
+        self.unknown = engines.unknown
         self._kinds = engines.gate.spec.kinds if engines.gate is not None else ()
         self.provenance = provenance
         self.gate_time = LatencyEstimate()
         self.segmenter_time = LatencyEstimate()
+        self.unknown_time = LatencyEstimate()
         self.rules = rules
         self._clock = clock
         self._inferred_at_ns = 0
@@ -127,6 +162,7 @@ class FrameInspector:
         for engine, estimate in (
             (self.gate, self.gate_time),
             (self.segmenter, self.segmenter_time),
+            (self.unknown, self.unknown_time),
         ):
             if engine is None:
                 continue
@@ -151,7 +187,7 @@ class FrameInspector:
         clock = self._clock
         began_ns = clock.now_ns()
         queue_us = (began_ns - frame.captured_at_ns) // NS_PER_US
-        first = self.gate_time if self.gate else self.segmenter_time
+        first = self._first_time
         left_ns = frame.deadline_ns - began_ns
         if left_ns < first.p50_ns:
             # It would most likely end late, and delay the next frame as well.
@@ -175,37 +211,87 @@ class FrameInspector:
             assessment = decide_by_gate(prob, self.rules, kind_probs)
         segmented_ns = gated_ns
         mask: bytes | None = None
-        if assessment is None and prob is not None and self._lacks_time_to_segment(frame, gated_ns):
+        if (
+            assessment is None
+            and prob is not None
+            and self._lacks_time(frame, gated_ns, self.segmenter_time)
+        ):
             assessment = decide_degraded(prob, self.rules, kind_probs)
-        segmenter_ran = assessment is None
-        if assessment is None:
-            assert self.segmenter is not None
+        segmenter_ran = assessment is None and self.segmenter is not None
+        if assessment is None and self.segmenter is not None:
             outputs = self.segmenter.infer(frame.pixels)
             segmented_ns = clock.now_ns()
             self.segmenter_time.add(segmented_ns - gated_ns)
             assessment = self._assess_regions(prob, kind_probs, outputs)
             if self._send_mask:
                 mask = self._encode_mask(frame.seq, outputs)
+        opinion = _NO_OPINION
+        if self.unknown is not None:
+            opinion = self._ask_unknown(frame, assessment)
+            assessment, mask = opinion.assessment, opinion.mask or mask
+        assert assessment is not None
         ended_ns = clock.now_ns()
         stages = StageTimes(
             queue_us=queue_us,
             gate_us=(gated_ns - began_ns) // NS_PER_US,
             segmenter_us=(segmented_ns - gated_ns) // NS_PER_US,
-            regions_us=(ended_ns - segmented_ns) // NS_PER_US,
+            regions_us=(ended_ns - segmented_ns - opinion.engine_ns) // NS_PER_US,
+            unknown_us=UNSET if self.unknown is None else opinion.engine_ns // NS_PER_US,
         )
         measurements = Measurements(
             defect_prob=None if prob is None else round(prob, 5),
             stages=stages,
-            engine_ns=segmented_ns - began_ns,
+            engine_ns=segmented_ns - began_ns + opinion.engine_ns,
             gate_ran=self.gate is not None,
             segmenter_ran=segmenter_ran,
             provenance=self.provenance,
             kinds=self._list_kinds(kind_probs) if self._kinds else UNSET,
+            unknown=opinion.check,
         )
         is_closed = closer.close(frame, assessment, measurements, mask)
-        if not is_closed or assessment.degraded:
+        if not is_closed or assessment.degraded or opinion.lacked_time:
             return None
-        return UntimedResult(assessment, prob, kind_probs)
+        return UntimedResult(assessment, prob, kind_probs, opinion.prob)
+
+    @property
+    def _first_time(self) -> LatencyEstimate:
+        """The estimate of the engine that runs first."""
+        if self.gate is not None:
+            return self.gate_time
+        return self.segmenter_time if self.segmenter is not None else self.unknown_time
+
+    def _ask_unknown(self, frame: OpenFrame, before: Assessment | None) -> _Opinion:
+        """Ask the good-parts model about a frame, unless it is rejected or there is no time."""
+        assert self.unknown is not None
+        if before is not None and before.decision is not Decision.PASS:
+            return _Opinion(before, UnknownCheck(UnknownState.NOT_NEEDED))
+        began_ns = self._clock.now_ns()
+        if before is not None and self._lacks_time(frame, began_ns, self.unknown_time):
+            assessment = decide_without_unknown(before, self.rules)
+            return _Opinion(assessment, UnknownCheck(UnknownState.NO_TIME))
+        outputs = self.unknown.infer(frame.pixels)
+        engine_ns = self._clock.now_ns() - began_ns
+        self.unknown_time.add(engine_ns)
+        assessment, prob = self._assess_unknown(before, outputs)
+        check = UnknownCheck(
+            UnknownState.ASKED, round(prob, 5), assessment.review, self.provenance.unknown
+        )
+        rules = self.rules.unknown
+        mask: bytes | None = None
+        if self._send_mask and rules is not None and outputs[1][0, 0]:
+            mask = self._encode_mask(frame.seq, outputs, rules.stride, rules.class_id)
+        return _Opinion(assessment, check, engine_ns, prob, mask)
+
+    def _assess_unknown(
+        self, before: Assessment | None, outputs: Outputs
+    ) -> tuple[Assessment, float]:
+        """Return the assessment with the good-parts model's opinion, and its score."""
+        assert self.rules.unknown is not None
+        prob = float(cast(NDArray[np.float32], outputs[3])[0])
+        if prob != prob:
+            raise EngineFault("returned a score that is not a number", where="unknown")
+        blobs = _find_blobs(outputs) if prob >= self.rules.unknown.reject_at else ()
+        return decide_by_unknown(before, prob, blobs, self.rules), prob
 
     def inspect_untimed(self, pixels: Pixels) -> UntimedResult:
         """Return what is decided of an image without a deadline.
@@ -219,10 +305,15 @@ class FrameInspector:
         if self.gate is not None:
             prob, kind_probs = self._run_gate(pixels)
             assessment = decide_by_gate(prob, self.rules, kind_probs)
-        if assessment is None:
-            assert self.segmenter is not None
+        if assessment is None and self.segmenter is not None:
             assessment = self._assess_regions(prob, kind_probs, self.segmenter.infer(pixels))
-        return UntimedResult(assessment, prob, kind_probs)
+        unknown_prob: float | None = None
+        is_passed = assessment is None or assessment.decision is Decision.PASS
+        if self.unknown is not None and is_passed:
+            outputs = self.unknown.infer(pixels)
+            assessment, unknown_prob = self._assess_unknown(assessment, outputs)
+        assert assessment is not None
+        return UntimedResult(assessment, prob, kind_probs, unknown_prob)
 
     def _run_gate(self, pixels: Pixels) -> tuple[float, Sequence[float]]:
         """Return the gate's probability, and those of its kinds."""
@@ -248,29 +339,37 @@ class FrameInspector:
     def _assess_regions(
         self, prob: float | None, kind_probs: Sequence[float], outputs: Outputs
     ) -> Assessment:
-        class_map = cast(NDArray[np.uint8], outputs[0][0])
-        areas = cast(NDArray[np.float32], outputs[1][0])
-        scores = cast(NDArray[np.float32], outputs[2][0])
-        blobs = find_blobs(class_map, areas, scores)
-        return decide_by_regions(prob, blobs, self.rules, kind_probs)
+        return decide_by_regions(prob, _find_blobs(outputs), self.rules, kind_probs)
 
-    def _lacks_time_to_segment(self, frame: OpenFrame, now_ns: int) -> bool:
-        """Return whether the segmenter's p99 does not fit into the rest of the budget."""
+    def _lacks_time(self, frame: OpenFrame, now_ns: int, time: LatencyEstimate) -> bool:
+        """Return whether an engine's p99 does not fit into the rest of the budget."""
         left_ns = frame.deadline_ns - now_ns - _MARGIN_NS
-        if left_ns >= self.segmenter_time.p99_ns:
+        if left_ns >= time.p99_ns:
             return False
-        self.segmenter_time.decay()
+        time.decay()
         return True
 
-    def _encode_mask(self, seq: int, outputs: Outputs) -> bytes:
+    def _encode_mask(
+        self, seq: int, outputs: Outputs, stride: int | None = None, first_id: int = 1
+    ) -> bytes:
+        """Return the message of a class map, whose class 1 gets the id `first_id`."""
         class_map = cast(NDArray[np.uint8], outputs[0][0])
         height, width = class_map.shape
+        runs = encode_classes(class_map)
         return encode_message(
             Mask(
                 seq=seq,
                 height_px=height,
                 width_px=width,
-                stride=self.rules.stride,
-                runs=encode_classes(class_map),
+                stride=stride or self.rules.stride,
+                runs={class_id + first_id - 1: code for class_id, code in runs.items()},
             )
         )
+
+
+def _find_blobs(outputs: Outputs) -> Sequence[Blobs]:
+    """Return the regions of a segmenter's outputs."""
+    class_map = cast(NDArray[np.uint8], outputs[0][0])
+    areas = cast(NDArray[np.float32], outputs[1][0])
+    scores = cast(NDArray[np.float32], outputs[2][0])
+    return find_blobs(class_map, areas, scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeinspect.config import GateThresholds, LineConfig, check_models
+from edgeinspect.config import GateThresholds, LineConfig, UnknownThresholds, check_models
 from edgeinspect.domain import Clock, ModelRef, ModelSpec, model_ref
 from edgeinspect.errors import ModelError
 from edgeinspect.pipeline.inspection.decision import (
@@ -12,6 +12,7 @@ from edgeinspect.pipeline.inspection.decision import (
     DecisionRules,
     GateLimits,
     KindLimits,
+    UnknownLimits,
 )
 from edgeinspect.pipeline.inspection.frame_inspector import FrameInspector, WorkerEngines
 from edgeinspect.pipeline.verdicts import Provenance
@@ -39,8 +40,9 @@ def make_frame_inspectors(
         )
     gate = first.gate.spec if first.gate else None
     segmenter = first.segmenter.spec if first.segmenter else None
-    check_models(config, gate, segmenter, where=config.line)
-    rules = decision_rules(config, gate, segmenter)
+    unknown = first.unknown.spec if first.unknown else None
+    check_models(config, gate, segmenter, unknown, where=config.line)
+    rules = decision_rules(config, gate, segmenter, unknown)
     provenance = Provenance(
         line=config.line,
         cameras=tuple(cameras),
@@ -48,6 +50,7 @@ def make_frame_inspectors(
         budget_us=round(config.budget_ms * 1000),
         gate=model_ref(gate),
         segmenter=model_ref(segmenter),
+        unknown=model_ref(unknown),
     )
     return [
         FrameInspector(engines, rules, provenance, clock, send_mask=config.publish.mask)
@@ -56,12 +59,14 @@ def make_frame_inspectors(
 
 
 def _model_refs(engines: WorkerEngines) -> list[ModelRef | None]:
-    both = (engines.gate, engines.segmenter)
-    return [model_ref(engine.spec) if engine else None for engine in both]
+    return [model_ref(engine.spec) if engine else None for _role, engine in engines.by_role()]
 
 
 def decision_rules(
-    config: LineConfig, gate_model: ModelSpec | None, segmenter: ModelSpec | None
+    config: LineConfig,
+    gate_model: ModelSpec | None,
+    segmenter: ModelSpec | None,
+    unknown: ModelSpec | None = None,
 ) -> DecisionRules:
     """Return the rules of the decision; `check_models` ensures that every class has one."""
     decide = config.decide
@@ -92,6 +97,23 @@ def decision_rules(
         mm_per_px_x=config.optics.mm_per_px_x,
         mm_per_px_y=config.optics.mm_per_px_y,
         max_regions=decide.max_regions,
+        unknown=_unknown_limits(decide.unknown, unknown, len(classes) + 1)
+        if unknown is not None and decide.unknown is not None
+        else None,
+    )
+
+
+def _unknown_limits(rule: UnknownThresholds, model: ModelSpec, class_id: int) -> UnknownLimits:
+    return UnknownLimits(
+        name=model.classes[0],
+        class_id=class_id,
+        reject_at=rule.reject_at,
+        area_px=float(rule.area_px or 0),
+        severity=rule.severity or 0,
+        reject_code=rule.reject_code or 0,
+        rejects=rule.action == "reject",
+        required=rule.required,
+        stride=model.output_stride,
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeinspect import registry
-from edgeinspect.domain import NS_PER_US, Clock, SystemClock
+from edgeinspect.domain import ENGINE_ROLES, NS_PER_US, Clock, SystemClock
 from edgeinspect.errors import EXIT_DATAERR, DataError, EdgeInspectError, EngineFault
 from edgeinspect.pipeline.inspection import FrameInspector, WorkerEngines
 from edgeinspect.pipeline.shadow.process import READY, ShadowPlan, to_sample
@@ -106,7 +106,7 @@ def make_inspector(plan: ShadowPlan, clock: Clock) -> FrameInspector:
         engines[role] = module.build(options, clock, store=ModelStore(Path(plan.store)))
         verify_engine(engines[role])
     provenance = Provenance("shadow", (), "", 0, None, None)
-    pair = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
+    pair = WorkerEngines(*map(engines.get, ENGINE_ROLES))
     return FrameInspector(pair, plan.rules, provenance, clock)
 
 

@@ -31,6 +31,8 @@ from edgeinspect.storage.shadow_results import ShadowSample, model_key, set_key
 from edgeinspect.storage.shared_memory import allocate_file
 from edgeinspect.system import log_events
 
+REVIEW_CLASS = "(review)"
+"""Stands for a mark of the good-parts model among the classes that are compared."""
 READY = b"r"
 """Sent by the child when the mailbox is free."""
 _log = structlog.get_logger()
@@ -49,7 +51,7 @@ class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     store: str
     engines: dict[str, ShadowEngineConfig]
-    """`gate`, `segmenter` or both."""
+    """By role."""
     rules: DecisionRules
     dims: tuple[Int64, Int64, Int64]
     mailbox: str
@@ -62,7 +64,7 @@ def find_candidates(loaded: LoadedConfig, store: ModelStore) -> dict[str, ModelS
     """Return the shadow versions of the models that a configuration names without a version.
 
     Returns:
-        By `gate` or `segmenter`; empty if there is none.
+        By role; empty if there is none.
 
     Raises:
         ModelError: One is refused.
@@ -93,13 +95,13 @@ def make_plan(
     """
     engines, live, shadow = {}, [], []
     dims = (0, 0, 0)
-    for role, engine in (("gate", inspector.gate), ("segmenter", inspector.segmenter)):
+    for role, engine in inspector.engines.by_role():
         if engine is None:
             continue
         now = engine.spec
         dims = now.shape.dims
         spec = candidates.get(role, now)
-        if (spec.kind, spec.shape, spec.classes) != (now.kind, now.shape, now.classes):
+        if (spec.role, spec.shape, spec.classes) != (now.role, now.shape, now.classes):
             raise ModelError(
                 f"{spec.id} cannot be the shadow of {now.id}: its frame size or its classes differ"
             )
@@ -230,11 +232,14 @@ class ShadowProcess:
 def to_sample(result: UntimedResult, seq: int, epoch: int, at_utc_ns: int) -> ShadowSample:
     """Return what is compared of a result."""
     assessment = result.assessment
+    classes = assessment.reject_classes
+    if assessment.review:  # it changes no decision, but two models may differ in it
+        classes = (*classes, REVIEW_CLASS)
     return ShadowSample(
         seq=seq,
         epoch=epoch,
         at_utc_ns=at_utc_ns,
         decision=assessment.decision.value,
-        classes=assessment.reject_classes,
+        classes=classes,
         prob=result.defect_prob,
     )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import structlog
+from msgspec import UNSET
 
 from edgeinspect.domain import NS_PER_S, Clock, model_name
 from edgeinspect.pipeline.capture import CaptureThread
@@ -123,6 +124,7 @@ class StatusReporter:
             camera_counts={thread.rules.camera: thread.counts for thread in threads},
             gate=model_name(provenance.gate),
             segmenter=model_name(provenance.segmenter),
+            unknown=model_name(provenance.unknown) or UNSET,
             config_hash=provenance.config_hash,
             alarm=self._alarms.text,
         )
@@ -132,4 +134,6 @@ def log_fields(counts: VerdictCounts) -> dict[str, object]:
     """Return the counters as fields of a log event."""
     names = ("captured", "passed", "reject", "no_verdict", "open", "late", "degraded")
     fields: dict[str, object] = {name: getattr(counts, name) for name in names}
+    if isinstance(counts.review, int):
+        fields |= {"review": counts.review, "unknown_not_asked": counts.unknown_not_asked}
     return fields | counts.reasons

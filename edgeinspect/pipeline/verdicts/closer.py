@@ -27,6 +27,8 @@ from edgeinspect.domain import (
     ModelRef,
     Reason,
     StageTimes,
+    UnknownCheck,
+    UnknownState,
     Verdict,
 )
 from edgeinspect.pipeline.verdicts.open_frames import OpenFrame
@@ -45,6 +47,7 @@ class Provenance:
     budget_us: int
     gate: ModelRef | None
     segmenter: ModelRef | None
+    unknown: ModelRef | None = None
 
 
 NO_STAGE_TIMES = StageTimes()
@@ -65,6 +68,8 @@ class Measurements:
     """Of the inspector; the line's own if None."""
     kinds: tuple[KindProb, ...] | UnsetType = UNSET
     """Of a gate that tells kinds apart: the most probable ones."""
+    unknown: UnknownCheck | UnsetType = UNSET
+    """Of the line's good-parts model."""
 
 
 NO_MEASUREMENTS = Measurements()
@@ -83,6 +88,9 @@ class VerdictCounters:
         self._degraded = 0
         self._decided = dict.fromkeys(Decision, 0)
         self._reasons: dict[str, int] = {}
+        self._review = 0
+        self._unknown_not_asked = 0
+        self._has_unknown = False
         self.no_verdict_run = 0
         """Number of NO_VERDICTs since the last other verdict."""
         self.degraded_run = 0
@@ -105,6 +113,10 @@ class VerdictCounters:
                 self.no_verdict_run = 0
             self.degraded_run = self.degraded_run + 1 if verdict.degraded else 0
             self._degraded += verdict.degraded
+            if (check := verdict.unknown_check) is not None:
+                self._has_unknown = True
+                self._review += check.review
+                self._unknown_not_asked += check.state is UnknownState.NO_TIME
             rejected = verdict.decision is Decision.REJECT
             self.reject_run = self.reject_run + 1 if rejected else 0
 
@@ -126,6 +138,8 @@ class VerdictCounters:
                 late=self._late,
                 degraded=self._degraded,
                 reasons=dict(self._reasons),
+                review=self._review if self._has_unknown else UNSET,
+                unknown_not_asked=self._unknown_not_asked if self._has_unknown else UNSET,
             )
 
 
@@ -271,6 +285,7 @@ class VerdictCloser:
             defect_prob=measurements.defect_prob,
             kind=assessment.kind or UNSET,
             kinds=measurements.kinds,
+            unknown=measurements.unknown,
             regions=assessment.regions,
             regions_total=assessment.regions_total,
             severity=assessment.severity,
@@ -280,7 +295,12 @@ class VerdictCloser:
             segmenter=provenance.segmenter if measurements.segmenter_ran else None,
             config_hash=provenance.config_hash,
             stages=StageTimes(
-                stages.queue_us, stages.gate_us, stages.segmenter_us, stages.regions_us, total_us
+                stages.queue_us,
+                stages.gate_us,
+                stages.segmenter_us,
+                stages.regions_us,
+                total_us,
+                stages.unknown_us,
             ),
             budget_us=provenance.budget_us,
             **_open_fields(record),

@@ -52,6 +52,8 @@ class ArchiveQuotas(ConfigSection, frozen=True):
     """For frames without a verdict."""
     passed: Ratio = 0.1
     """For ordinary passes."""
+    unknown: Ratio = 0.0
+    """For what a good-parts model found; what the others leave is also for these."""
 
     def quota_of(self, kind: ArchiveCategory) -> float:
         """Return the share of a category; challenge parts have none."""
@@ -60,6 +62,7 @@ class ArchiveQuotas(ConfigSection, frozen=True):
             ArchiveCategory.REJECT: self.reject,
             ArchiveCategory.NO_VERDICT: self.no_verdict,
             ArchiveCategory.PASS: self.passed,
+            ArchiveCategory.UNKNOWN: self.unknown,
         }.get(kind, 0.0)
 
 

@@ -29,6 +29,8 @@ def classify(verdict: Verdict, config: ArchiveConfig) -> ArchiveCategory | None:
         return ArchiveCategory.SIMULATED
     if verdict.decision is Decision.NO_VERDICT:
         return None if verdict.reason in NEVER_IN_RING else ArchiveCategory.NO_VERDICT
+    if verdict.needs_review or _is_unknown_reject(verdict):
+        return ArchiveCategory.UNKNOWN
     if verdict.reason is Reason.BELOW_THRESHOLDS or verdict.degraded or _is_near(verdict, config):
         return ArchiveCategory.NEAR
     if verdict.decision is Decision.REJECT:
@@ -36,6 +38,11 @@ def classify(verdict: Verdict, config: ArchiveConfig) -> ArchiveCategory | None:
     return (
         ArchiveCategory.PASS if is_sampled(verdict.epoch, verdict.seq, config.pass_ratio) else None
     )
+
+
+def _is_unknown_reject(verdict: Verdict) -> bool:
+    """Whether the good-parts model rejected the frame: it is asked about passes only."""
+    return verdict.decision is Decision.REJECT and verdict.unknown_model is not None
 
 
 def _is_near(verdict: Verdict, config: ArchiveConfig) -> bool:

@@ -311,6 +311,7 @@ def _verdict_summary(verdict: Verdict) -> dict[str, Any]:
         "label": verdict.label,
         "simulated": verdict.simulated,
         "prob": verdict.defect_prob,
+        **({"review": True} if verdict.needs_review else {}),
     }
 
 
@@ -318,6 +319,9 @@ def latency_payload(stage_times: Sequence[StageTimes], budget_us: int) -> dict[s
     """Return median, p99 and maximum latency, and the mean time of each stage."""
     if not stage_times:
         return {"frames": 0, "budget_us": budget_us}
+    names = ["queue", "gate", "segmenter", "regions"]
+    if any(isinstance(each.unknown_us, int) for each in stage_times):
+        names.append("unknown")
     totals = sorted(each.total_us for each in stage_times)
     count = len(totals)
     return {
@@ -327,7 +331,7 @@ def latency_payload(stage_times: Sequence[StageTimes], budget_us: int) -> dict[s
         "p99_us": totals[min(count - 1, count * 99 // 100)],
         "max_us": totals[-1],
         "stages_us": {
-            name: sum(getattr(each, f"{name}_us") for each in stage_times) // count
-            for name in ("queue", "gate", "segmenter", "regions")
+            name: sum(getattr(each, f"{name}_us") or 0 for each in stage_times) // count
+            for name in names
         },
     }

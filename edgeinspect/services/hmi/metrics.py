@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,7 +27,7 @@ from prometheus_client.core import (
 )
 
 from edgeinspect import __version__
-from edgeinspect.domain import Decision, ModelRef, Verdict
+from edgeinspect.domain import ENGINE_ROLES, Decision, ModelRef, Verdict
 from edgeinspect.services.hmi.archive_frames import ArchiveMonitor
 from edgeinspect.services.hmi.drift import DriftMonitor
 from edgeinspect.services.hmi.host_sensors import HostTemperatures
@@ -36,6 +37,8 @@ from edgeinspect.wire import Status
 _SECONDS_PER_US = 1e-6
 _BUCKETS_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000)
 _STAGES = ("queue", "gate", "segmenter", "regions")
+_UNKNOWN_STAGE = "unknown"
+"""Only on a line with a good-parts model."""
 _CAMERA_FAULTS = ("capture_lost", "capture_error", "capture_health", "shape")
 _REASONS = (*_CAMERA_FAULTS, "deadline", "overrun", "engine_error", "restart", "shutdown")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -84,6 +87,7 @@ class Metrics:
             registry=self._registry,
         )
         self._stages = {name: stages.labels(line, name) for name in _STAGES}
+        self._label_stage = partial(stages.labels, line)
         Gauge(
             "edgeinspect_budget_seconds",
             "The line's budget per frame",
@@ -95,7 +99,8 @@ class Metrics:
 
     def on_verdict(self, verdict: Verdict) -> None:
         """Count one verdict."""
-        for role, model in (("gate", verdict.gate), ("segmenter", verdict.segmenter)):
+        models = (verdict.gate, verdict.segmenter, verdict.unknown_model)
+        for role, model in zip(ENGINE_ROLES, models, strict=True):
             if model is not None:
                 self._models[role] = model
         stages = verdict.stages
@@ -106,6 +111,9 @@ class Metrics:
             time_us: int = getattr(stages, f"{name}_us")
             if time_us:
                 child.observe(time_us * _SECONDS_PER_US)
+        if stages.in_unknown_us:
+            seconds = stages.in_unknown_us * _SECONDS_PER_US
+            self._label_stage(_UNKNOWN_STAGE).observe(seconds)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -207,6 +215,12 @@ class _MetricsCollector:
         yield self._counter("late_results", description, counts.late)
         description = "Verdicts by the gate alone for lack of time"
         yield self._counter("degraded", description, counts.degraded)
+        if isinstance(counts.review, int):
+            description = "Passes that the good-parts model marked for review"
+            yield self._counter("review", description, counts.review)
+        if isinstance(counts.unknown_not_asked, int):
+            description = "Frames without time to ask the good-parts model"
+            yield self._counter("unknown_not_asked", description, counts.unknown_not_asked)
         yield self._gauge("open_frames", "Frames captured and not yet decided", counts.open)
         yield self._gauge("frame_rate_hertz", "Frames a second", status.rate_hz)
         description = "Capture to published since the daemon's start, by the daemon's own histogram"

@@ -273,6 +273,7 @@ def _model_and_class_names(
     decide = loaded.line.config.decide
     classes: tuple[str, ...] = tuple(decide.classes)
     kinds: tuple[str, ...] = tuple(decide.gate.classes) if decide.gate is not None else ()
+    unknown: tuple[str, ...] = ()
     for role, plugin in loaded.line.engines.items():
         ref = str(plugin.options.model)
         try:
@@ -284,7 +285,10 @@ def _model_and_class_names(
             classes = spec.classes
         if role == "gate" and spec is not None:
             kinds = spec.kinds
-    return tuple(dict.fromkeys(names)), tuple(dict.fromkeys((*classes, *kinds)))
+        if role == "unknown":
+            unknown = spec.classes if spec is not None else (role,)
+    # The class map of the good-parts model has the id after the segmenter's.
+    return tuple(dict.fromkeys(names)), tuple(dict.fromkeys((*classes, *unknown, *kinds)))
 
 
 def _host_names(loaded: LoadedHmiConfig) -> list[str]:

@@ -12,6 +12,7 @@ import structlog
 from edgeinspect import __version__
 from edgeinspect.config import LoadedConfig, dump_canonical, load_config
 from edgeinspect.domain import (
+    ENGINE_ROLES,
     NS_PER_MS,
     NS_PER_S,
     Clock,
@@ -228,7 +229,7 @@ class Recorder:
 
     def _record_config(self, loaded: LoadedConfig) -> None:
         self._recorded_hashes.add(loaded.hash)
-        refs = {role: self._model_ref(loaded, role) for role in ("gate", "segmenter")}
+        refs = {role: self._model_ref(loaded, role) for role in ENGINE_ROLES}
         text = dump_canonical(loaded)
         self._writer_thread.put(RecordedConfiguration(hash=loaded.hash, text=text, **refs))
 

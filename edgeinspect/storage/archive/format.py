@@ -59,6 +59,8 @@ class ArchiveCategory(str, Enum):
     """A reject by a clear margin."""
     NEAR = "near"
     """Near a threshold, on either side: the most useful for training."""
+    UNKNOWN = "unknown"
+    """The good-parts model found what good parts do not have: rejected for it, or for review."""
 
     @property
     def rank(self) -> int:

@@ -52,6 +52,7 @@ class RecordedConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     gate: ModelRef | None = None
     """The model that its name referred to when the recording began."""
     segmenter: ModelRef | None = None
+    unknown: ModelRef | None = None
 
 
 class ClockReading(msgspec.Struct, frozen=True, kw_only=True):

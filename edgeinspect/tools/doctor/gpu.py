@@ -23,7 +23,8 @@ _MAX_TEMPERATURE_C = 85
 
 def check_gpu(host: Host, config: LineConfig | None) -> Iterator[Diagnostic]:
     """Check the settings of the GPU; skipped if there is none and the line needs none."""
-    tables = (config.engines.gate, config.engines.segmenter) if config else ()
+    engines = config.engines if config else None
+    tables = (engines.gate, engines.segmenter, engines.unknown) if engines else ()
     is_required = any(table is not None and table.get("type") == "trt" for table in tables)
     if host.read(_TEGRA) is not None:
         yield _check_jetson_mode(host)

@@ -19,6 +19,7 @@ RESULT_FIELDS = (
     "defect_prob",
     "kind",
     "kinds",
+    "unknown",
     "regions",
     "regions_total",
     "severity",

@@ -10,7 +10,7 @@ import msgspec
 
 from edgeinspect import registry
 from edgeinspect.config import LoadedConfig, PluginSelection, parse_config
-from edgeinspect.domain import FrameShape, ManualClock, ModelKind, ModelRef, SystemClock, Verdict
+from edgeinspect.domain import ENGINE_ROLES, FrameShape, ManualClock, ModelRef, SystemClock, Verdict
 from edgeinspect.errors import DataError, ModelError, UsageError
 from edgeinspect.pipeline.factory import load_engine
 from edgeinspect.pipeline.inspection import FrameInspector, WorkerEngines, make_frame_inspectors
@@ -18,8 +18,6 @@ from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import ModelStore, default_root
 from edgeinspect.storage.recording import RecordedConfiguration
 from edgeinspect.tools.replay.offline_line import ReplayedEngine
-
-ROLES = tuple(kind.value for kind in ModelKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class RecordedSegment:
         """Return True if a verdict may belong to this segment; add the models that it names."""
         models = recorded_models(verdict)
         is_accepted = verdict.config_hash == self.config_hash and all(
-            ref is None or self.models[role] in (None, ref) for role, ref in models.items()
+            ref is None or self.models.get(role) in (None, ref) for role, ref in models.items()
         )
         if is_accepted:
             self.models.update({role: ref for role, ref in models.items() if ref is not None})
@@ -64,7 +62,9 @@ class RecordedSegment:
 
 def recorded_models(verdict: Verdict) -> dict[str, ModelRef | None]:
     """Return the models that inspected a frame, by role; None where none ran."""
-    return {"gate": verdict.gate, "segmenter": verdict.segmenter}
+    models = {"gate": verdict.gate, "segmenter": verdict.segmenter}
+    # Only of a line that has one: other recordings do not mention it.
+    return models | ({"unknown": verdict.unknown_model} if verdict.unknown_check else {})
 
 
 def models_by_role(refs: Sequence[str], store: ModelStore) -> dict[str, str]:
@@ -76,7 +76,7 @@ def models_by_role(refs: Sequence[str], store: ModelStore) -> dict[str, str]:
     """
     roles: dict[str, str] = {}
     for ref in refs:
-        role = store.resolve(ref).kind.value
+        role = store.resolve(ref).role
         if role in roles:
             raise UsageError(f"{roles[role]} and {ref} are both a {role}", where="--model")
         roles[role] = ref
@@ -135,7 +135,7 @@ class InspectorCache:
         recorded = self._configurations[segment.config_hash]
         selections, refs = {}, {}
         for role in loaded.engines:
-            if role not in ROLES:
+            if role not in ENGINE_ROLES:
                 continue
             refs[role] = segment.models.get(role) or getattr(recorded, role)
             selections[role] = self._backend_selection(loaded.engines[role], role, refs[role])
@@ -154,7 +154,7 @@ class InspectorCache:
                 role: self._get_engine(selections[role], role, refs[role], loaded)
                 for role in selections
             }
-            worker_engines = WorkerEngines(engines.get("gate"), engines.get("segmenter"))
+            worker_engines = WorkerEngines(*map(engines.get, ENGINE_ROLES))
             cameras = tuple(loaded.config.cameras)
             # Not the hash computed now: a newer version of edgeinspect may have more keys.
             name = loaded.hash if self._overrides.settings else segment.config_hash
@@ -162,21 +162,16 @@ class InspectorCache:
                 loaded.config, name, cameras, [worker_engines], self._clock
             )[0]
             self._inspectors[key] = inspector
+        provenance = inspector.provenance
+        models = (provenance.gate, provenance.segmenter, provenance.unknown)
         self.current_models = {
-            role: ref
-            for role, ref in (
-                ("gate", inspector.provenance.gate),
-                ("segmenter", inspector.provenance.segmenter),
-            )
-            if ref is not None
+            role: ref for role, ref in zip(ENGINE_ROLES, models, strict=True) if ref is not None
         }
         return inspector
 
     def frame_shape(self, inspector: FrameInspector) -> FrameShape:
         """Return the frame shape that an inspector takes."""
-        engine = inspector.gate or inspector.segmenter
-        assert engine is not None
-        return engine.spec.shape
+        return inspector.engines.line_model.shape
 
     def close(self) -> None:
         """Close every engine."""

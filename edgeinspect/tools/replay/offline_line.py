@@ -23,6 +23,7 @@ from edgeinspect.domain import (
     Part,
     Pixels,
     Reason,
+    UnknownState,
     Verdict,
 )
 from edgeinspect.errors import CameraLostError, DataError, EngineFault, InternalError
@@ -44,8 +45,8 @@ from edgeinspect.wire import decode_verdict, encode_message
 
 _SPOOL_SLOTS = 64
 _RING_SLOTS = 2
-_SEGMENTER_TOO_LATE_NS = NS_PER_MS - 1
-"""Time before the deadline that is too short for a segmenter but enough for a verdict."""
+_NEXT_TOO_LATE_NS = NS_PER_MS - 1
+"""Time before the deadline that is too short for another engine but enough for a verdict."""
 
 
 class ReplayedEngine:
@@ -218,17 +219,15 @@ class OfflineLine:
 
     def _inspect(self, frame: OpenFrame, verdict: Verdict) -> None:
         inspector = self._worker.inspector
-        engines = [
-            e for e in (inspector.gate, inspector.segmenter) if isinstance(e, ReplayedEngine)
-        ]
+        engines = [e for _role, e in inspector.engines.by_role() if isinstance(e, ReplayedEngine)]
         for engine in engines:
             engine.problem = ""
             engine.ends_at_ns = None
         if verdict.reason is Reason.ENGINE_ERROR:
             for engine in engines:
                 engine.problem = verdict.detail or "failed"
-        elif verdict.degraded and engines:
-            engines[0].ends_at_ns = frame.deadline_ns - _SEGMENTER_TOO_LATE_NS
+        elif (late := _engine_that_took_the_time(inspector, verdict)) is not None:
+            late.ends_at_ns = frame.deadline_ns - _NEXT_TOO_LATE_NS
         acquired = self._frame_queue.pop_earliest()
         if acquired is not frame:
             raise InternalError("the queue returned another frame than the accepted one")
@@ -274,6 +273,18 @@ class OfflineLine:
         if body is None:
             raise InternalError("a replayed frame has no verdict")
         return decode_verdict(body)
+
+
+def _engine_that_took_the_time(
+    inspector: FrameInspector, verdict: Verdict
+) -> ReplayedEngine | None:
+    """Return the engine after which there was no time for the next one; None if there was."""
+    check = verdict.unknown_check
+    not_asked = check is not None and check.state is UnknownState.NO_TIME
+    if not (verdict.degraded or not_asked):
+        return None
+    last = inspector.gate if verdict.segmenter is None else inspector.segmenter
+    return last if isinstance(last, ReplayedEngine) else None
 
 
 def _to_grab(verdict: Verdict, pixels: Pixels | None, now_ns: int) -> Grab:

@@ -226,3 +226,62 @@ def test_timing_of_a_slow_engine_ends() -> None:
     engine = brightness_gate(FrameShape(4, 4, 1), lambda: clock.advance(module.MAX_TIMING_NS))
     time_engine(engine, clock)
     assert engine.call_count == module.WARM_UP_RUNS + 1
+
+
+UNKNOWN = "  unknown: {{reject_at: 0.9, area_px: 40, {rule}}}\n"
+REJECTS = "action: reject, severity: 6, reject_code: 66"
+
+
+def check_with_unknown(root: Path, rule: str, budget_ms: float, *options: str) -> int:
+    graphs.install_good_parts(root / "store")
+    text = LINE.format(root=root, budget_ms=budget_ms, bright="bright", slots=64)
+    text = text.replace("engines:\n", "engines:\n  unknown: {type: ort, model: tiny-unknown}\n")
+    text = text.replace("decide:\n", f"decide:\n{UNKNOWN.format(rule=rule)}")
+    (root / "line.yaml").write_text(text)
+    return main(["check", str(root / "line.yaml"), *options])
+
+
+def test_a_third_opinion_is_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_with_unknown(root, REJECTS, 5_000) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for words in ("engines.unknown", "tiny-unknown/1", "unknown ", "66"):
+        assert words in out
+    assert check_with_unknown(root / "again", "action: review", 5_000, "--no-open") == 0
+    assert "unknown: for review" in capsys.readouterr().out
+
+
+def test_a_third_opinion_need_not_fit_the_budget_unless_it_is_required(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {"tiny-gate": 4, "tiny-segmenter": 5, "tiny-unknown": 6}
+    monkeypatch.setattr(
+        module,
+        "time_engine",
+        lambda engine, clock: EngineTiming(1, times[engine.spec.id.name] * 1_000_000),
+    )
+    assert check_with_unknown(root, REJECTS, 10) == 0
+    assert "engines.unknown will not be asked" in capsys.readouterr().err
+    (root / "store" / "tiny-unknown" / "1" / "manifest.yaml").unlink()
+    (root / "store" / "tiny-unknown" / "1" / "model.onnx").unlink()
+    (root / "store" / "tiny-unknown" / "1").rmdir()
+    assert check_with_unknown(root, f"{REJECTS}, required: true", 10) == 78
+    assert "unknown 6.0 + gate 4.0 + segmenter 5.0 = 15.0 ms at p99" in capsys.readouterr().err
+
+
+def test_a_gate_that_only_tells_kinds_apart_is_noted(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs.install_kinds_gate(root / "store", name="only-kinds", decides="kinds")
+    text = LINE.format(root=root, budget_ms=5_000, bright="bright", slots=64)
+    rules = ", ".join(
+        f"{kind}: {{prob: 0.5, severity: 2, reject_code: {20 + i}}}"
+        for i, kind in enumerate(graphs.KINDS)
+    )
+    text = text.replace("model: tiny-gate", "model: only-kinds")
+    text = text.replace("reject_code: 1}", f"reject_code: 1, classes: {{{rules}}}}}")
+    (root / "line.yaml").write_text(text)
+    assert main(["check", str(root / "line.yaml")]) == 0
+    out, err = capsys.readouterr()
+    assert "cannot tell good parts from defective ones" in err
+    assert "gate: bright" in out

@@ -13,7 +13,7 @@ from edgeinspect.cameras import folder
 from edgeinspect.config import yaml_document
 from edgeinspect.config.cross_checks import check_models
 from edgeinspect.config.loader import LoadedConfig, dump_canonical, load_config, parse_config
-from edgeinspect.domain import FrameShape, ModelKind, ModelSpec
+from edgeinspect.domain import FrameShape, LearnedFrom, ModelKind, ModelSpec
 from edgeinspect.errors import ConfigError, ConfigFault
 from edgeinspect.testing.doubles import model_spec
 
@@ -488,3 +488,76 @@ def test_rules_of_kinds_are_the_models_all_or_none() -> None:
     plain = model_spec(ModelKind.GATE, FrameShape(8, 8, 1))
     with pytest.raises(ConfigError, match="tells no kinds of defects apart"):
         check({"pit": rule}, plain)
+
+
+# -- a good-parts model -----------------------------------------------------------------------
+
+UNKNOWN_ENGINE = {"type": "ort", "model": "good-parts"}
+UNKNOWN_RULE = {"reject_at": 0.8, "action": "reject", "severity": 5, "reject_code": 90}
+
+
+def with_unknown(rule: Any = UNKNOWN_RULE, **engines: Any) -> dict[str, Any]:
+    tree = copy.deepcopy(GOOD)
+    tree["engines"] |= {"unknown": UNKNOWN_ENGINE, **engines}
+    tree["decide"]["unknown"] = rule
+    return tree
+
+
+def test_a_third_engine() -> None:
+    loaded = read(with_unknown())
+    assert list(loaded.engines) == ["gate", "segmenter", "unknown"]
+    assert loaded.hash != read(GOOD).hash
+    assert parse_config(dump_canonical(loaded)).hash == loaded.hash
+    review = read(with_unknown({"reject_at": 0.8, "action": "review"}))
+    assert review.config.decide.unknown is not None
+    assert review.config.decide.unknown.severity is None
+
+
+def test_a_good_parts_model_alone() -> None:
+    tree = with_unknown()
+    tree["engines"] = {"unknown": UNKNOWN_ENGINE}
+    tree["decide"] = {"unknown": UNKNOWN_RULE}
+    assert list(read(tree).engines) == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    ("tree", "path", "problem"),
+    [
+        (with_unknown(None), "decide.unknown", "required, since there is engines.unknown"),
+        (changed("decide.unknown", UNKNOWN_RULE), "decide.unknown", "has no engine"),
+        (
+            with_unknown({"reject_at": 0.8, "action": "reject", "reject_code": 9}),
+            "decide.unknown.severity",
+            "required, since action is reject",
+        ),
+        (with_unknown({**UNKNOWN_RULE, "action": "both"}), "decide.unknown.action", ""),
+        (with_unknown({**UNKNOWN_RULE, "reject_at": 0}), "decide.unknown.reject_at", "above 0"),
+        (with_unknown({**UNKNOWN_RULE, "area_px": 0}), "decide.unknown.area_px", ""),
+        (with_unknown({"action": "review"}), "decide.unknown.reject_at", "required"),
+        (changed("engines", {}), "engines", "gate, segmenter, unknown or several"),
+    ],
+)
+def test_a_wrong_third_opinion_is_named(tree: dict[str, Any], path: str, problem: str) -> None:
+    found = {fault.path: str(fault) for fault in faults(tree)}
+    assert path in found
+    assert problem in found[path]
+
+
+def test_the_third_model_must_have_learned_from_good_parts() -> None:
+    shape = FrameShape(8, 8, 1)
+    config = read(with_unknown()).config
+    gate = model_spec(ModelKind.GATE, shape)
+    segmenter = model_spec(ModelKind.SEGMENTER, shape, ("pit", "scratch"))
+
+    def good_parts(shape: FrameShape = shape, name: str = "unknown") -> ModelSpec:
+        return model_spec(
+            ModelKind.SEGMENTER, shape, (name,), contract="2", learned_from=LearnedFrom.GOOD
+        )
+
+    check_models(config, gate, segmenter, good_parts())
+    with pytest.raises(ConfigError, match=r"engines.unknown.model: must name a good-parts model"):
+        check_models(config, gate, segmenter, segmenter)
+    with pytest.raises(ConfigError, match="its class pit is one of"):
+        check_models(config, gate, segmenter, good_parts(name="pit"))
+    with pytest.raises(ConfigError, match="all models must take the same frame"):
+        check_models(config, gate, segmenter, good_parts(FrameShape(8, 9, 1)))

@@ -184,6 +184,12 @@ def explain_frame(
         class_map = upsample_class_map(inspection.class_map, inspector.stride, height, width)
         rows.append(_draw_text_bar(_describe_segmenter_scores(inspector, inspection), display_px))
         rows.append(overlay_class_map(frame, class_map, display_px))
+    if inspection.unknown_map is not None and inspection.unknown_map is not inspection.class_map:
+        assert inspector.unknown is not None
+        stride = inspector.unknown.spec.output_stride
+        unknown_map = upsample_class_map(inspection.unknown_map, stride, height, width)
+        rows.append(_draw_text_bar(_describe_unknown(inspection), display_px))
+        rows.append(overlay_class_map(frame, unknown_map, display_px))
     if inspector.classes:
         rows.append(_draw_legend(inspector.classes, display_px))
     _write_png(file, np.concatenate(rows))
@@ -229,6 +235,8 @@ def _peak(values: NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int
 
 
 def _describe_segmenter_scores(inspector: OfflineInspector, inspection: InspectionResult) -> str:
+    if inspector.segmenter is None:
+        return _describe_unknown(inspection)
     scores, areas = inspection.class_scores, inspection.largest_region_px
     assert scores is not None
     assert areas is not None
@@ -238,6 +246,10 @@ def _describe_segmenter_scores(inspector: OfflineInspector, inspection: Inspecti
         if area
     ]
     return "segmenter: " + ("; ".join(present) or "nothing")
+
+
+def _describe_unknown(inspection: InspectionResult) -> str:
+    return f"good-parts model {inspection.unknown_prob:.4f}: what good parts do not have"
 
 
 def _draw_legend(classes: Sequence[str], width: int) -> NDArray[np.uint8]:

@@ -52,6 +52,8 @@ class FrameResult:
     """(K,): as `InspectionResult.largest_region_px`."""
     kind_probs: tuple[float, ...] = ()
     """As `InspectionResult.kind_probs`."""
+    unknown_prob: float | None = None
+    """As `InspectionResult.unknown_prob`."""
     true_kinds: tuple[int, ...] = ()
     """Ids of the gate's kinds, from 1, that the labels name."""
     true_classes: tuple[str, ...] = ()
@@ -136,6 +138,7 @@ def inspect_labelled(
         class_scores=inspection.class_scores,
         largest_region_px=inspection.largest_region_px,
         kind_probs=inspection.kind_probs,
+        unknown_prob=inspection.unknown_prob,
         true_kinds=tuple(sorted({kinds[each] for each in classes if each in kinds})),
         true_classes=classes,
         reject_classes=assessment.reject_classes,

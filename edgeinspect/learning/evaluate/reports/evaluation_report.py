@@ -240,6 +240,8 @@ def _decisions(evaluation: EvaluationResult) -> Iterator[str]:
 def _threshold_rows(evaluation: EvaluationResult) -> list[tuple[str, str]]:
     gate = evaluation.thresholds.get("gate", {})
     rows = [(f"gate, {key}", f"{value:g}") for key, value in gate.items()]
+    for key, value in evaluation.thresholds.get("unknown", {}).items():
+        rows.append((f"good-parts model, {key}", f"{value:g}"))
     for name, limits in evaluation.thresholds.get("classes", {}).items():
         text = f"score ≥ {limits['score']:g} and area ≥ {limits['area_px']:g} px"
         found = (evaluation.searched_limits or {}).get(name)
@@ -407,6 +409,8 @@ def _frame_caption(result: FrameResult) -> str:
     parts = [result.reason.replace("_", " ")]
     if result.prob is not None:
         parts.append(f"gate {result.prob:.4f}")
+    if result.unknown_prob is not None:
+        parts.append(f"good-parts model {result.unknown_prob:.4f}")
     if result.dice is not None:
         parts.append(f"Dice {result.dice:.3f}")
     if result.defect_px:

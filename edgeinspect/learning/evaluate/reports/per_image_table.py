@@ -16,7 +16,8 @@ def per_image_csv(inspector: OfflineInspector, results: Iterable[FrameResult]) -
 
     Columns: `image`, `split`, `truth` (`good` or `defective`), `true_classes` (by `;`), `verdict`,
     `reason`, `reject_class`, `reject_code`; then, of the models that there are, `defect_prob`,
-    `class_prob.KIND` and `predicted_class`, `class_score.CLASS` and `largest_region_px.CLASS`.
+    `class_prob.KIND` and `predicted_class`, `unknown_prob`, `class_score.CLASS` and
+    `largest_region_px.CLASS`.
     """
     text = io.StringIO()
     rows = TableWriter(text)
@@ -54,6 +55,8 @@ def _score_names(inspector: OfflineInspector) -> list[str]:
     names = ["defect_prob"] if inspector.gate is not None else []
     if inspector.kinds:
         names += [f"class_prob.{kind}" for kind in inspector.kinds] + ["predicted_class"]
+    if inspector.unknown is not None:
+        names.append("unknown_prob")
     for column in ("class_score", "largest_region_px"):
         names += [f"{column}.{name}" for name in inspector.classes]
     return names
@@ -67,6 +70,8 @@ def _score_values(inspector: OfflineInspector, one: FrameResult) -> Iterator[str
         assert inspector.gate is not None
         predicted = predicted_kind(one, inspector.gate.spec.decides)
         yield (GOOD, *inspector.kinds)[predicted]
+    if inspector.unknown is not None:
+        yield _number(one.unknown_prob)
     for values in (one.class_scores, one.largest_region_px):
         if values is not None:
             yield from map(_number, values.tolist())

@@ -4,7 +4,7 @@ import { ago, chip, clock, count, h, hours, millis, reason, setText, svg } from 
 import { legend, overlay, swatch } from "./overlay.js";
 import { session } from "./session.js";
 
-const STAGES = [["queue", "wait"], ["gate", "gate"], ["segmenter", "segmenter"], ["regions", "regions"]];
+const STAGES = [["queue", "wait"], ["gate", "gate"], ["segmenter", "segmenter"], ["regions", "regions"], ["unknown", "good-parts model"]];
 
 export function make(_argument, latest) {
   let camera = "";
@@ -44,7 +44,7 @@ export function make(_argument, latest) {
     frame.show(data, colors);
     const verdict = data.verdict;
     caption.replaceChildren(
-      ...(verdict ? [chip(verdict.decision), h("span", { class: "words", text: reason(verdict.reason) }), ...legend(verdict, colors)] : []),
+      ...(verdict ? [chip(verdict.decision), h("span", { class: "words", text: reason(verdict.reason) }), ...legend(verdict, colors), ...(verdict.unknown && verdict.unknown.review ? [h("span", { class: "words", text: "for review" })] : [])] : []),
       h("a", { href: `#/verdict/${data.seq}`, text: `frame ${data.seq}` }),
     );
   }
@@ -133,7 +133,7 @@ function timeCard() {
         svg("rect", { x: x(data.p50_us) - 3, y: 10, width: 6, height: 40, class: "mark" }),
         svg("rect", { x: Math.min(994, x(data.max_us) - 3), y: 10, width: 6, height: 40, class: "mark faint" }));
       setText(scale, `median ${millis(data.p50_us)} · longest ${millis(data.max_us)} ms, last ${data.frames} frames`);
-      stages.replaceChildren(...STAGES.map(([name, label]) => h("li", {}, h("span", { text: label }), h("span", { text: `${millis(data.stages_us[name])} ms` }))));
+      stages.replaceChildren(...STAGES.filter(([name]) => data.stages_us[name] !== undefined).map(([name, label]) => h("li", {}, h("span", { text: label }), h("span", { text: `${millis(data.stages_us[name])} ms` }))));
     },
   };
 }

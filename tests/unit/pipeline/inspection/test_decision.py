@@ -7,16 +7,19 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeinspect.domain.verdict import Decision, Reason
+from edgeinspect.domain.verdict import Assessment, Decision, Reason
 from edgeinspect.imaging.blobs import Blobs
 from edgeinspect.pipeline.inspection.decision import (
     ClassLimits,
     DecisionRules,
     GateLimits,
     KindLimits,
+    UnknownLimits,
     decide_by_gate,
     decide_by_regions,
+    decide_by_unknown,
     decide_degraded,
+    decide_without_unknown,
 )
 
 GATE = GateLimits(suspect_at=0.3, reject_at=0.9, degraded_reject_at=0.6, reject_code=99)
@@ -216,3 +219,88 @@ def test_kinds_never_make_the_decision_softer(probs: tuple[float, ...], prob: fl
     assert found is not None
     if plain.decision is Decision.REJECT:
         assert found.decision is Decision.REJECT
+
+
+# -- the good-parts model ---------------------------------------------------------------------
+
+UNKNOWN = UnknownLimits("unknown", 3, 0.7, 40, 6, 66, True, False, 4)
+REVIEW = replace(UNKNOWN, rejects=False)
+
+
+def third(limits: UnknownLimits = UNKNOWN) -> DecisionRules:
+    return replace(rules(), unknown=limits)
+
+
+def test_what_good_parts_do_not_have_is_rejected_with_its_own_code() -> None:
+    tolerated = decide_by_regions(0.5, [blobs(1, 0.9, 1, 2)], rules())
+    found = decide_by_unknown(tolerated, 0.7, [blobs(1, 0.8, 3, 2)], third())
+    assert (found.decision, found.reason) == (Decision.REJECT, Reason.DEFECT)
+    assert (found.severity, found.reject_code, found.reject_classes) == (6, 66, ("unknown",))
+    assert found.regions_total == 4
+    assert [(each.class_id, each.class_name, each.fatal) for each in found.regions] == [
+        (3, "unknown", True),
+        (3, "unknown", False),
+        (1, "pit", False),
+    ]
+    assert (found.regions[0].area_px, found.regions[0].box.width_px) == (48, 12)
+
+
+def test_review_leaves_the_decision_as_it_is() -> None:
+    found = decide_by_unknown(None, 0.9, [blobs(1, 0.9, 3)], third(REVIEW))
+    assert (found.decision, found.review, found.reject_code) == (Decision.PASS, True, 0)
+    assert found.reject_classes == ()
+    assert [each.fatal for each in found.regions] == [False]
+    small = decide_by_unknown(None, 0.9, [blobs(1, 0.9, 2)], third(REVIEW))
+    assert (small.review, small.reason) == (False, Reason.BELOW_THRESHOLDS)
+
+
+def test_without_an_area_the_score_is_enough() -> None:
+    found = decide_by_unknown(None, 0.7, [], third(replace(UNKNOWN, area_px=0)))
+    assert (found.decision, found.regions, found.kind) == (Decision.REJECT, (), "unknown")
+    assert found.reject_classes == ("unknown",)
+    assert decide_by_unknown(None, 0.69, [], third()).reason is Reason.CLEAN
+
+
+def test_a_required_model_that_was_not_asked_degrades() -> None:
+    passed = Assessment(Decision.PASS, Reason.CLEAN)
+    assert decide_without_unknown(passed, third()) is passed
+    required = third(replace(UNKNOWN, required=True))
+    assert decide_without_unknown(passed, required) == replace(passed, degraded=True)
+
+
+passes = st.one_of(
+    st.none(),
+    st.lists(st.integers(1, 4), min_size=1, max_size=5).map(
+        lambda areas: decide_by_regions(0.5, [blobs(2, 0.4, *areas)], rules())
+    ),
+)
+
+
+@given(
+    passes,
+    st.floats(0, 1),
+    st.lists(st.integers(1, 9), max_size=6),
+    st.sampled_from([UNKNOWN, REVIEW, replace(UNKNOWN, area_px=0), replace(REVIEW, area_px=0)]),
+)
+def test_the_third_opinion(
+    before: Assessment | None, prob: float, areas: list[int], limits: UnknownLimits
+) -> None:
+    groups = [blobs(1, prob, *areas)] if areas else []
+    found = decide_by_unknown(before, prob, groups, third(limits))
+    large = [area * 16 >= limits.area_px for area in areas]
+    is_found = prob >= limits.reject_at and (not limits.area_px or any(large))
+    was_passed = before is None or before.decision is Decision.PASS
+    assert was_passed == (before is None or before.reject_code == 0)
+    assert (found.decision is Decision.REJECT) == (is_found and limits.rejects)
+    assert found.review == (is_found and not limits.rejects)
+    assert (found.reject_code, found.severity) == (
+        (66, 6) if is_found and limits.rejects else (0, 0)
+    )
+    before_total = before.regions_total if before is not None else 0
+    listed = len(areas) if prob >= limits.reject_at else 0
+    assert found.regions_total == before_total + listed
+    assert len(found.regions) == min(3, found.regions_total)
+    fatal = sum(each.fatal for each in found.regions)
+    assert fatal == (min(3, sum(large)) if found.decision is Decision.REJECT else 0)
+    flags = [each.fatal for each in found.regions]
+    assert flags == sorted(flags, reverse=True)

@@ -25,12 +25,13 @@ USEFUL = [
     ArchiveCategory.NO_VERDICT,
     ArchiveCategory.REJECT,
     ArchiveCategory.NEAR,
+    ArchiveCategory.UNKNOWN,
 ]
 
 
 def test_order_of_usefulness_matches_the_documentation() -> None:
     assert list(ArchiveCategory) == USEFUL
-    assert [kind.rank for kind in USEFUL] == [0, 1, 2, 3, 4]
+    assert [kind.rank for kind in USEFUL] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
