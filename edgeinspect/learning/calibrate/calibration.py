@@ -155,7 +155,7 @@ class _CalibrationRun:
         self.frames = opened(config.images, training_parts=(TRAIN,))
         proof = config.labels or self._own_proof()
         self.labels = (
-            None if proof is None else opened(proof, labelled=True, training_parts=(TEST, VAL))
+            None if proof is None else opened(proof, labelled=True, training_parts=(VAL, TEST))
         )
         self.training_images: int | None = None
         self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
