@@ -12,6 +12,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._data_convert import convert
 from edgeinspect.cli._data_example import example
+from edgeinspect.cli._data_select import select
 from edgeinspect.cli._group_options import GROUPS, group_result, group_rule, print_groups
 from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, SEED, with_options
@@ -66,6 +67,7 @@ def data() -> None:
 
 data.add_command(example)
 data.add_command(convert)
+data.add_command(select)
 
 _dataset_options = with_options(
     click.argument("path", metavar="DATASET", type=DATASET),

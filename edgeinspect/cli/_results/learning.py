@@ -99,6 +99,45 @@ class ImageGroup(msgspec.Struct, kw_only=True):
     images: list[str]
 
 
+class ImageSelection(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.data_selection/1"
+):
+    """`data select`: the images that are most worth labelling, the first ones first."""
+
+    source: str
+    models: list[str]
+    considered: int
+    """Images that were inspected."""
+    selected: list[SelectedImageResult]
+    described_by: str
+    """What the distance between images is measured on."""
+    duplicates: int
+    """Images that were passed over because a near duplicate is selected."""
+    labelled: dict[str, int]
+    """Images that a training knows and that are left out, by model."""
+    unreadable: dict[str, str]
+    """Images that cannot be read, and why."""
+    notes: list[str]
+    out: str | None
+    sheet: str | None
+
+
+class SelectedImageResult(msgspec.Struct, kw_only=True):
+    """A selected image, and why."""
+
+    name: str
+    path: str
+    copy: str | None
+    """Its copy in the folder `out`."""
+    criterion: str
+    """`disagree`, `uncertain` or `unlike`."""
+    value: float
+    """Uncertainty 0 to 1; distance in typical ones; disagreement 0 to 2."""
+    reason: str
+    opinions: list[str]
+    """What each model says."""
+
+
 class TrainingOutcome(
     msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.training/1"
 ):

@@ -164,7 +164,7 @@ class _CalibrationRun:
         self.frames = opened(config.images, training_parts=(TRAIN,))
         proof = config.labels or self._own_proof()
         self.labels = (
-            None if proof is None else opened(proof, labelled=True, training_parts=(TEST, VAL))
+            None if proof is None else opened(proof, labelled=True, training_parts=(VAL, TEST))
         )
         self.validation = open_validation(config, proof, self.training)
         self._parent_scores: FrameScores | None = None

@@ -128,8 +128,7 @@ def open_frames(
         split_file: Says which images are in SPLIT, instead of the data set's own split.
         training: The training images of the model: its split is used for the set it was trained
             with.
-        training_parts: Splits that are used of that set if SPLIT is not given, the first one
-            that has images.
+        training_parts: Splits that are used of that set if SPLIT is not given.
 
     Raises:
         DataError: The folder does not exist, or has no images or no labels.
@@ -150,9 +149,10 @@ def open_frames(
     trained: frozenset[str] = frozenset()
     if split or training.known:
         data, trained = training.split(data, split_file if split else None)
+    parts: Sequence[str] = [split] if split else []
     if not split and trained:
-        split = next((part for part in training_parts if data.in_splits(part)), "")
-    frames = _dataset_frames(data, split, spec, labelled=labelled)
+        parts = [part for part in training_parts if data.in_splits(part)]
+    frames = _dataset_frames(data, parts, spec, labelled=labelled)
     return replace(frames, trained=trained)
 
 
@@ -232,8 +232,12 @@ def read_letterboxed(path: Path, spec: ModelSpec, settings: ReadSettings) -> Pix
     return np.ascontiguousarray(image.reshape(spec.shape.dims))
 
 
-def _dataset_frames(data: Dataset, split: str, spec: ModelSpec, *, labelled: bool) -> FrameSet:
-    samples = data.in_splits(split) if split else data.samples
+def _dataset_frames(
+    data: Dataset, parts: Sequence[str], spec: ModelSpec, *, labelled: bool
+) -> FrameSet:
+    """Return the frames of some splits, or all of a set."""
+    samples = data.in_splits(*parts) if parts else data.samples
+    split = "+".join(parts)
     if not samples:
         held = ", ".join(sorted({each.split for each in data.samples if each.split}))
         raise DataError(

@@ -206,7 +206,7 @@ def test_a_derived_version_inherits_the_file(
     assert inherited_files(spec_of()) == {}
 
 
-def test_calibration_takes_frames_from_train_and_its_proof_from_test(
+def test_calibration_takes_frames_from_train_and_its_proof_from_the_others(
     trained: Dataset, spec_of: Callable[[], ModelSpec]
 ) -> None:
     spec = spec_of()
@@ -218,7 +218,7 @@ def test_calibration_takes_frames_from_train_and_its_proof_from_test(
         )
 
     assert names("train") == {sample.name for sample in trained.in_splits("train")}
-    assert names("test", "val") == {sample.name for sample in trained.in_splits("test")}
+    assert names("val", "test") == {sample.name for sample in trained.in_splits("val", "test")}
 
 
 def test_training_frames_in_a_plain_folder_are_counted(
