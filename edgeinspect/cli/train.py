@@ -26,6 +26,7 @@ from edgeinspect.cli._tables import (
     skipped_image_lines,
 )
 from edgeinspect.cli._terminal import echo
+from edgeinspect.cli._train_anomaly import anomaly
 from edgeinspect.errors import MissingExtraError
 from edgeinspect.registry import is_installed
 
@@ -119,6 +120,9 @@ _training_options = with_options(
 )
 def train() -> None:
     """Train a gate or a segmenter, export it under the model contract, evaluate it."""
+
+
+train.add_command(anomaly)
 
 
 @train.command(

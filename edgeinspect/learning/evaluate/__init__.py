@@ -7,6 +7,7 @@ from edgeinspect.learning.evaluate.comparison import (
     compare_results,
 )
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, EvaluationResult, evaluate
+from edgeinspect.learning.evaluate.explain.anomaly_map import MAP_TENSOR, open_anomaly_map
 from edgeinspect.learning.evaluate.explain.explanation import (
     AUTO,
     GRADCAM,
@@ -19,7 +20,8 @@ from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_tab
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
-from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
+from edgeinspect.learning.evaluate.metrics.pixel_ranking import PixelRanking, PixelRankingResult
+from edgeinspect.learning.evaluate.metrics.rates import estimate_rate, wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import classifier_scores
 from edgeinspect.learning.evaluate.metrics.segmentation import (
     confusion_matrix,
@@ -68,6 +70,9 @@ __all__ = [
     "ErrorCosts",
     "EvaluationResult",
     "evaluate",
+    # explain: anomaly map
+    "MAP_TENSOR",
+    "open_anomaly_map",
     # explain: explanation
     "AUTO",
     "GRADCAM",
@@ -86,7 +91,11 @@ __all__ = [
     "FrameSample",
     # metrics: paired tests
     "DiscordantPairs",
+    # metrics: pixel ranking
+    "PixelRanking",
+    "PixelRankingResult",
     # metrics: rates
+    "estimate_rate",
     "wilson_interval",
     # metrics: roc
     "classifier_scores",
