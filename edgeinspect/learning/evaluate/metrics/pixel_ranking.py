@@ -86,7 +86,7 @@ class PixelRanking:
 
 
 def _cumulative(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([[0.0], np.cumsum(histogram[::-1])]) / histogram.sum()
+    return np.asarray(np.concatenate([[0.0], np.cumsum(histogram[::-1])]) / histogram.sum())
 
 
 def _area(y: NDArray[np.float64], x: NDArray[np.float64]) -> float:

@@ -83,6 +83,9 @@ def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
         )
         interval = f"95 %: {roc.auc_low:.4f} to {roc.auc_high:.4f}"
         tiles.append(html.stat_tile("AUC", f"{roc.auc:.4f}", evaluation.ranked_by, interval))
+    if (pixels := evaluation.pixels) is not None:
+        overlap = f"overlap of regions (PRO): {pixels.region_overlap:.4f}"
+        tiles.append(html.stat_tile("pixel AUC", f"{pixels.auc:.4f}", "the anomaly map", overlap))
     masks = evaluation.overlap
     if masks is not None:
         tiles.append(html.stat_tile("mean IoU", *_overlap_lines(masks)))

@@ -208,7 +208,7 @@ def _train_bank(
     anomaly_map = cells.build_map(config.entries)
     defective = _score_defective(runner, anomaly_map, images.validation, on_progress)
     choice = choose_threshold(held_out.scores, config.false_rejects, defective)
-    entries = sum(len(chunk.weight) for chunk in anomaly_map.bank.chunks)  # type: ignore[arg-type]
+    entries = sum(len(chunk.weight) for chunk in anomaly_map.bank.chunks)
     return TrainedBank(features, anomaly_map, entries, turned, held_out, choice)
 
 
