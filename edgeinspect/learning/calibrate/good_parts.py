@@ -18,8 +18,8 @@ MAX_AUC_LOSS = 0.005
 MIN_RANK_CORRELATION = 0.9
 MIN_FRAMES = 8
 """Fewer frames order themselves by chance."""
-_SPREADS = 0.5
-"""How far a score may move, in units of the good frames' own deviation."""
+MAX_NOISE = 0.5
+"""Deviation of the scores' change, in units of the good frames' own deviation."""
 
 
 def score_units(probs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -45,11 +45,60 @@ def score_noise(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.std(b - a)) / spread if spread > 0 else float("inf")
 
 
-def auc_loss(
-    before: NDArray[np.float64], after: NDArray[np.float64], defective: NDArray[np.bool_]
-) -> float | None:
-    """Return how much AUC `after` loses; None without images of both kinds."""
-    if defective.all() or not defective.any():
-        return None
-    first, second = (classifier_scores(each, defective, (0.01,)).auc for each in (before, after))
-    return first - second
+CheckRow = tuple[str, float, float, bool, str]
+"""The fields of an `AcceptanceCheck`."""
+
+
+def good_parts_checks(
+    before: NDArray[np.float64], after: NDArray[np.float64], defective: NDArray[np.bool_] | None
+) -> list[CheckRow]:
+    """Compare the scores of both models on the same frames.
+
+    Args:
+        before: `defect_prob` of FP32, (N,).
+        after: Of INT8, (N,).
+        defective: (N,); None without labels, when frames are taken as they come.
+    """
+    a, b = score_units(before), score_units(after)
+    good = np.ones(len(a), np.bool_) if defective is None else ~defective
+    rows = [_frames_check(int(good.sum()))]
+    if good.sum() >= MIN_FRAMES:
+        correlation, noise = rank_correlation(a[good], b[good]), score_noise(a[good], b[good])
+        rows += [
+            (
+                "rank correlation of good frames",
+                1.0,
+                correlation,
+                correlation >= MIN_RANK_CORRELATION,
+                f"{correlation:.4f}, at least {MIN_RANK_CORRELATION:g} is required",
+            ),
+            (
+                "change of the scores of good frames",
+                0.0,
+                noise,
+                noise <= MAX_NOISE,
+                f"{noise:.3f} of their own deviation, at most {MAX_NOISE:g} is allowed",
+            ),
+        ]
+    if defective is not None and defective.any() and good.any():
+        fp32, int8 = (classifier_scores(each, defective, (0.01,)).auc for each in (before, after))
+        rows.append(
+            (
+                "AUC",
+                fp32,
+                int8,
+                fp32 - int8 <= MAX_AUC_LOSS,
+                f"{int8 - fp32:+.4f}, at most -{MAX_AUC_LOSS:g} is allowed",
+            )
+        )
+    return rows
+
+
+def _frames_check(count: int) -> CheckRow:
+    return (
+        "good frames to compare",
+        float(count),
+        float(count),
+        count >= MIN_FRAMES,
+        f"{count}; at least {MIN_FRAMES} are needed",
+    )
