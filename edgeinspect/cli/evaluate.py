@@ -216,6 +216,15 @@ def _print_evaluation(result: EvaluationResult) -> None:
             f"{auc.average_precision_low:.4f} to {auc.average_precision_high:.4f}",
             "",
         )
+    if result.pixels is not None:
+        pixels = result.pixels
+        table.add_row("pixel AUC", f"{pixels.auc:.4f}", "", f"{pixels.defect_px} defect pixels")
+        table.add_row(
+            "overlap of regions (PRO)",
+            f"{pixels.region_overlap:.4f}",
+            "",
+            f"{pixels.regions} regions",
+        )
     if result.overlap is not None:
         for row in result.overlap.classes:
             if row.iou is not None:

@@ -69,8 +69,9 @@ def explain(
     """Draw the gate's heat map and the segmenter's regions.
 
     IMAGE is a file or a folder of images. Writes one PNG each: the image, the gate's heat map
-    (Grad-CAM), the segmenter's regions. For a training run's folder torch computes the
-    gradients from its checkpoint; for any other model they come from the ONNX graph.
+    (Grad-CAM), the segmenter's regions; of a good-parts model its anomaly map. For a training
+    run's folder torch computes the gradients from its checkpoint; for any other model they come
+    from the ONNX graph.
     """
     from edgeinspect.learning.evaluate import explain_frame as draw
     from edgeinspect.learning.evaluate import read_frames

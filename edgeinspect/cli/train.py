@@ -35,6 +35,7 @@ from edgeinspect.cli._tables import (
     skipped_image_lines,
 )
 from edgeinspect.cli._terminal import echo
+from edgeinspect.cli._train_anomaly import anomaly
 from edgeinspect.errors import MissingExtraError, UsageError
 from edgeinspect.learning.train.defaults import GATE, SEGMENTER, TrainingDefaults
 from edgeinspect.registry import is_installed
@@ -150,6 +151,9 @@ _gate_options, _segmenter_options = (
 )
 def train() -> None:
     """Train a gate or a segmenter, export it under the model contract, evaluate it."""
+
+
+train.add_command(anomaly)
 
 
 @train.command(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.learning.calibrate.good_parts import good_parts_checks
 from edgeinspect.learning.calibrate.thresholds import (
     OperatingPoint,
     ThresholdChoice,
@@ -188,7 +189,9 @@ def evaluate_acceptance(
         *inspectors, frames.batch_source(), progress=progress, on_pair=recorder.add
     )
     recalls: tuple[DetectionBySize | None, DetectionBySize | None] = (None, None)
-    if not labelled:
+    if spec.is_good_parts:
+        checks = _good_parts_checks(recorder, labelled=labelled)
+    elif not labelled:
         checks = _agreement_checks(spec, comparison, recorder, limits)
     elif spec.kind is ModelKind.GATE:
         checks = _gate_checks(spec, child.spec, recorder, limits)
@@ -267,6 +270,15 @@ def _finds(spec: ModelSpec, result: FrameResult) -> bool:
     if spec.kind is ModelKind.GATE:
         return (result.prob or 0.0) >= gate_threshold(spec.thresholds, "suspect")
     return result.largest_region_px is not None and bool(result.largest_region_px.any())
+
+
+def _good_parts_checks(recorder: _FrameRecorder, *, labelled: bool) -> list[AcceptanceCheck]:
+    """Check that INT8 ranks the frames as FP32 does; each has a threshold of its own."""
+    sides = recorder.parent_results, recorder.child_results
+    before, after = (np.array([one.score for one in side]) for side in sides)
+    defective = np.array([one.is_defective for one in sides[0]], np.bool_)
+    rows = good_parts_checks(before, after, defective if labelled else None)
+    return [AcceptanceCheck(*row) for row in rows]
 
 
 def _dice_checks(comparison: PairedComparison, limits: AcceptanceLimits) -> list[AcceptanceCheck]:

@@ -7,6 +7,7 @@ from edgeinspect.learning.evaluate.comparison import (
     compare_results,
 )
 from edgeinspect.learning.evaluate.evaluation import ErrorCosts, EvaluationResult, evaluate
+from edgeinspect.learning.evaluate.explain.anomaly_map import MAP_TENSOR, open_anomaly_map
 from edgeinspect.learning.evaluate.explain.explanation import (
     AUTO,
     GRADCAM,
@@ -21,7 +22,8 @@ from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionByS
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
 from edgeinspect.learning.evaluate.metrics.kinds import Classification, KindMetrics
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
-from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
+from edgeinspect.learning.evaluate.metrics.pixel_ranking import PixelRanking, PixelRankingResult
+from edgeinspect.learning.evaluate.metrics.rates import estimate_rate, wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import classifier_scores
 from edgeinspect.learning.evaluate.metrics.segmentation import (
     confusion_matrix,
@@ -79,6 +81,9 @@ __all__ = [
     "ErrorCosts",
     "EvaluationResult",
     "evaluate",
+    # explain: anomaly map
+    "MAP_TENSOR",
+    "open_anomaly_map",
     # explain: explanation
     "AUTO",
     "GRADCAM",
@@ -101,7 +106,11 @@ __all__ = [
     "KindMetrics",
     # metrics: paired tests
     "DiscordantPairs",
+    # metrics: pixel ranking
+    "PixelRanking",
+    "PixelRankingResult",
     # metrics: rates
+    "estimate_rate",
     "wilson_interval",
     # metrics: roc
     "classifier_scores",

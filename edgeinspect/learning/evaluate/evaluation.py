@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import KINDS_ONLY, Decides
 from edgeinspect.errors import DataError
+from edgeinspect.learning.evaluate.explain.anomaly_map import AnomalyMapReader, open_anomaly_map
 from edgeinspect.learning.evaluate.image_source import ImageSource
 from edgeinspect.learning.evaluate.metrics.calibration_curve import (
     ReliabilityCurve,
@@ -27,7 +28,11 @@ from edgeinspect.learning.evaluate.metrics.cost_threshold import (
 )
 from edgeinspect.learning.evaluate.metrics.decisions import DecisionMetrics, measure_decisions
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
-from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, evaluate_frames
+from edgeinspect.learning.evaluate.metrics.frame_results import (
+    FrameResult,
+    FrameSample,
+    evaluate_frames,
+)
 from edgeinspect.learning.evaluate.metrics.grouped_metrics import (
     OverlapInterval,
     overlap_interval,
@@ -35,6 +40,7 @@ from edgeinspect.learning.evaluate.metrics.grouped_metrics import (
     regroup_roc,
 )
 from edgeinspect.learning.evaluate.metrics.kinds import Classification, measure_kinds
+from edgeinspect.learning.evaluate.metrics.pixel_ranking import PixelRanking, PixelRankingResult
 from edgeinspect.learning.evaluate.metrics.roc import RocAnalysis, analyse_roc
 from edgeinspect.learning.evaluate.metrics.segmentation import (
     SegmentationMetrics,
@@ -44,6 +50,7 @@ from edgeinspect.learning.evaluate.metrics.thresholds import SplitScores, choose
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
 from edgeinspect.learning.evaluate.worst_frames import CATEGORIES, WorstFrames
 from edgeinspect.ports import Engine
+from edgeinspect.registry import is_installed
 
 SCHEMA = "edgeinspect.evaluation/1"
 DEFAULT_WORST_COUNT = 8
@@ -110,6 +117,8 @@ class EvaluationResult:
     """Of a gate that tells kinds apart, if the data set names them."""
     worst: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of the worst images by category."""
+    pixels: PixelRankingResult | None = None
+    """Of a good-parts model's anomaly map; None without one, or without masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +161,36 @@ def evaluate(
     """
     worst = WorstFrames(worst_count, stride=inspector.stride, has_masks=source.has_masks)
     results: list[FrameResult] = []
+    read_map, pixels = _anomaly_map_of(inspector, source), PixelRanking()
     for sample in evaluate_frames(inspector, source, progress):
         worst.add(sample)
         results.append(sample.result)
         on_result(sample.result)
+        if read_map is not None and _has_pixel_labels(sample):
+            pixels.add(read_map(sample.image)[0], sample.mask)
     if not results:
         raise DataError("has no image to evaluate on", where=source.where)
     evaluation = summarise_results(inspector, source, results, costs=costs, seed=seed)
     for category in CATEGORIES:
         names = (snapshot.result.name for snapshot in worst.top(category))
         evaluation.worst[category] = tuple(names)
-    return evaluation, worst
+    return replace(evaluation, pixels=pixels.result()), worst
+
+
+def _anomaly_map_of(inspector: OfflineInspector, source: ImageSource) -> AnomalyMapReader | None:
+    """Return the map of a good-parts model where masks can measure it."""
+    engine = inspector.unknown
+    if engine is None or not source.has_masks:
+        return None
+    path = engine.spec.path
+    if path.suffix != ".onnx" or not is_installed("onnx"):
+        return None
+    return open_anomaly_map(path)
+
+
+def _has_pixel_labels(sample: FrameSample) -> bool:
+    """Whether it is known of each pixel what it is: a defective image may lack its mask."""
+    return not sample.result.is_defective or bool(sample.result.defect_px)
 
 
 def summarise_results(

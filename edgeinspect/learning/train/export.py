@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,22 +98,75 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
     Raises:
         ModelError: The graph breaks the contract, or differs from torch.
     """
+    is_gate = not hasattr(net, "stride")
+    graph, names = _contract_graph(net, card)
+    color = "mono" if samples.shape[3] == 1 else "bgr"
+    kind = ModelKind.GATE if is_gate else ModelKind.SEGMENTER
+    metadata = graph_metadata(kind, card, color, 1 if is_gate else net.stride)
+    return write_contract_graph(graph, names, card, metadata, root, samples)
+
+
+def write_contract_graph(
+    graph: nn.Module,
+    names: Sequence[str],
+    card: ModelCard,
+    metadata: Mapping[str, str],
+    root: Path,
+    samples: NDArray[np.uint8],
+    *,
+    inner: Sequence[str] = (),
+) -> Path:
+    """Write a graph under the contract with its manifest, and check it against torch.
+
+    Args:
+        graph: Maps uint8 (1, H, W, C) to the outputs `names`, followed by `inner`.
+        names: Names of the outputs.
+        card: For the manifest.
+        metadata: For the graph; see `graph_metadata`.
+        root: A model store's folder.
+        samples: As in `export_graph`.
+        inner: Names of tensors that are no outputs of the file, but can be made outputs.
+
+    Raises:
+        ModelError: The graph breaks the contract, or differs from torch.
+    """
     import onnx
 
     folder = root / card.name / str(card.version)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
-    is_gate = not hasattr(net, "stride")
-    graph, names = _contract_graph(net, card)
     graph = graph.eval().to(memory_format=torch.contiguous_format)
+    model = export_onnx(graph, torch.from_numpy(samples[:1]), (*names, *inner))
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if opset < MIN_CONTRACT_OPSET:
+        raise ModelError(
+            f"exporter gave opset {opset}; {MIN_CONTRACT_OPSET} or above is needed", where=str(path)
+        )
+    del model.graph.output[len(names) :]
+    set_metadata(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _check_against_torch(path, graph, samples, names)
+    write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
+    return folder
+
+
+def export_onnx(graph: nn.Module, sample: Tensor, names: Sequence[str]) -> Any:
+    """Return a module as an onnx.ModelProto with the input `image`, without local paths in it.
+
+    Args:
+        graph: In eval mode.
+        sample: One input; the graph is fixed to its shape.
+        names: Of the outputs.
+    """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph,
-            (torch.from_numpy(samples[:1]),),
+            (sample,),
             input_names=["image"],
-            output_names=names,
+            output_names=list(names),
             opset_version=EXPORT_OPSET,
             dynamo=True,
             verbose=False,
@@ -121,22 +174,8 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
     assert program is not None
     program.optimize()
     model = program.model_proto
-    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    if opset < MIN_CONTRACT_OPSET:
-        raise ModelError(
-            f"exporter gave opset {opset}; {MIN_CONTRACT_OPSET} or above is needed", where=str(path)
-        )
-    stride = 1 if is_gate else net.stride
-    color = "mono" if samples.shape[3] == 1 else "bgr"
-    kind = ModelKind.GATE if is_gate else ModelKind.SEGMENTER
-    metadata = graph_metadata(kind, card, color, stride)
     _remove_exporter_metadata(model)
-    set_metadata(model, metadata)
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    _check_against_torch(path, graph, samples, names)
-    write_manifest(folder, path, card, metadata, opset, samples.shape[1:])
-    return folder
+    return model
 
 
 def _contract_graph(net: nn.Module, card: ModelCard) -> tuple[nn.Module, list[str]]:
@@ -177,7 +216,7 @@ def _check_against_torch(
         with torch.no_grad():
             result = graph(torch.from_numpy(image))
         expected = [result] if isinstance(result, Tensor) else list(result)
-        for name, output, tensor in zip(names, outputs, expected, strict=True):
+        for name, output, tensor in zip(names, outputs, expected, strict=False):
             reference = tensor.numpy()
             if output.dtype != reference.dtype or output.shape != reference.shape:
                 raise ModelError(

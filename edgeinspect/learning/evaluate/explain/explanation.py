@@ -30,6 +30,7 @@ from edgeinspect.imaging import (
     upsample_class_map,
 )
 from edgeinspect.learning.datasets import find_bit_depth
+from edgeinspect.learning.evaluate.explain.anomaly_map import open_anomaly_map
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
 from edgeinspect.learning.evaluate.offline_inspector import InspectionResult, OfflineInspector
@@ -42,6 +43,8 @@ from edgeinspect.learning.reporting import (
 from edgeinspect.system import escape_name
 
 AUTO, GRADCAM, OCCLUSION = "auto", "gradcam", "occlusion"
+ANOMALY_MAP = "anomaly map"
+"""Of a good-parts model: what it decides by, not an explanation of it."""
 
 HeatmapFunction = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], float]]
 """Maps uint8 (H, W, C) to (map (h, w), probability)."""
@@ -54,10 +57,10 @@ _MIN_FULL_SCALE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class HeatmapMethod:
-    """How the gate's heat map is computed."""
+    """How the heat map of the gate, or of a good-parts model, is computed."""
 
     name: str
-    """`gradcam` or `occlusion`."""
+    """`gradcam`, `occlusion` or `anomaly map`."""
     description: str
     """One line of text for reports."""
     compute: HeatmapFunction
@@ -82,7 +85,7 @@ class FrameExplanation:
 def choose_heatmap_method(
     inspector: OfflineInspector, requested: str = AUTO
 ) -> HeatmapMethod | None:
-    """Choose how to explain the inspector's gate; None without a gate.
+    """Choose how to explain the inspector's gate, or else its good-parts model; None without both.
 
     Args:
         inspector: With a gate or not.
@@ -95,7 +98,7 @@ def choose_heatmap_method(
     """
     engine = inspector.gate
     if engine is None:
-        return None
+        return _anomaly_map_method(inspector)
     hint = ""
     if requested in (AUTO, GRADCAM) and engine.spec.path.suffix == ".onnx":
         graph = None
@@ -119,6 +122,18 @@ def choose_heatmap_method(
         )
     description = f"occlusion: loss of logit where the image is covered{hint}"
     return HeatmapMethod(OCCLUSION, description, lambda image: occlusion_map(engine, image))
+
+
+def _anomaly_map_method(inspector: OfflineInspector) -> HeatmapMethod | None:
+    """Return the map of a good-parts model; None without one, or without its ONNX graph."""
+    engine = inspector.unknown
+    if engine is None or engine.spec.path.suffix != ".onnx":
+        return None
+    read_map = open_anomaly_map(engine.spec.path)
+    if read_map is None:
+        return None
+    description = "anomaly map of the good-parts model: half of the scale is its threshold"
+    return HeatmapMethod(ANOMALY_MAP, description, read_map)
 
 
 def read_frames(paths: Sequence[Path], spec: ModelSpec) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -171,14 +186,18 @@ def explain_frame(
     head = f"{name}: {assessment.decision.value}, {assessment.reason.value}"
     rows = [_draw_text_bar(head, display_px), to_display_size(frame, display_px)]
     if method is not None:
-        values, _prob = method.compute(frame)
+        values, prob = method.compute(frame)
         top = float(values.max(initial=0.0))
         if top > 0:
             peak = _peak(values, frame.shape)
         # Grad-CAM has no unit that compares across networks; a loss of logit has.
         full = max(top, _MIN_FULL_SCALE) if method.name == OCCLUSION else top
+        if method.name == ANOMALY_MAP:
+            full, role = 1.0, "good-parts model"
+        else:
+            prob, role = inspection.prob or 0.0, "gate"
         heat = values / full if full > 0 else values
-        rows.append(_draw_text_bar(f"gate {inspection.prob:.4f}, {method.name}", display_px))
+        rows.append(_draw_text_bar(f"{role} {prob:.4f}, {method.name}", display_px))
         rows.append(overlay_heatmap(frame, heat, display_px))
     if inspection.class_map is not None:
         class_map = upsample_class_map(inspection.class_map, inspector.stride, height, width)

@@ -104,6 +104,9 @@ def _tiles(evaluation: EvaluationResult) -> Iterator[str]:
         )
         value = format_percent(kinds.balanced_accuracy)
         tiles.append(html.stat_tile("balanced accuracy", value, "mean recall", interval))
+    if (pixels := evaluation.pixels) is not None:
+        overlap = f"overlap of regions (PRO): {pixels.region_overlap:.4f}"
+        tiles.append(html.stat_tile("pixel AUC", f"{pixels.auc:.4f}", "the anomaly map", overlap))
     masks = evaluation.overlap
     if masks is not None:
         tiles.append(

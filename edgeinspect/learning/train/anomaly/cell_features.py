@@ -1,0 +1,107 @@
+"""Descriptors of the cells of an image: a frozen encoder's features at two strides.
+
+Source: Roth et al. 2022, "Towards total recall in industrial anomaly detection" (PatchCore).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgeinspect.learning.train.encoders import STRIDES, Encoder, take_bgr
+
+LEVELS = (2, 3)
+"""Of `STRIDES`: 8 and 16 px. Finer ones see texture, coarser ones what the object is."""
+CELL_PX = STRIDES[LEVELS[0]]
+"""Frame pixels per cell, each way."""
+_CONTEXT_CELLS = 3
+_MAX_DEVIATIONS = 8.0
+"""Standardised values are limited to this, so that one outlier does not set an INT8 scale."""
+
+
+class CellFeatures(nn.Module):
+    """Maps frames to one descriptor per cell.
+
+    Args:
+        encoder: With its weights loaded, for R, G, B; this reverses it for colour frames, which
+            are B, G, R.
+        channels: Of the frame: 1 or 3.
+        levels: Indices into `STRIDES`, the finest first.
+    """
+
+    def __init__(self, encoder: Encoder, channels: int, levels: Sequence[int] = LEVELS) -> None:
+        super().__init__()
+        self.encoder = cast(nn.Module, encoder)
+        self.levels = tuple(levels)
+        self.width = sum(encoder.widths[level] for level in self.levels)
+        mean, deviation = encoder.statistics.mean, encoder.statistics.deviation
+        if channels == 3:
+            take_bgr(self.encoder)
+            mean, deviation = mean[::-1], deviation[::-1]
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).reshape(1, 3, 1, 1))
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return float32 (N, width, ceil(H / 8), ceil(W / 8)) of float32 (N, C, H, W), 0 to 255."""
+        three = image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
+        features: Any = self.encoder((three - self.mean) / self.deviation)
+        parts: list[Tensor] = []
+        for level in self.levels:
+            part = F.avg_pool2d(
+                features[level], _CONTEXT_CELLS, 1, _CONTEXT_CELLS // 2, count_include_pad=False
+            )
+            if parts:
+                part = F.interpolate(part, parts[0].shape[2:], mode="bilinear", align_corners=False)
+            parts.append(part)
+        return torch.cat(parts, 1)
+
+
+class Standardise(nn.Module):
+    """Standardises each channel of descriptors (K, D), and limits it.
+
+    Args:
+        center: float32 (D,).
+        spread: float32 (D,), above 0.
+    """
+
+    def __init__(self, center: Tensor, spread: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("center", center)
+        self.register_buffer("spread", spread)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        values = (cells - self.center) / self.spread
+        return values.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+
+
+def cells_inside(image: Tensor) -> Tensor:
+    """Return which cells lie wholly in the image and not in a letterbox border.
+
+    A border is what lies outside the first and the last row, and column, that is not black.
+
+    Args:
+        image: float32 (N, C, H, W), 0 to 255.
+
+    Returns:
+        float32 (N, 1, ceil(H / 8), ceil(W / 8)), 0 or 1.
+    """
+    brightest = image.amax(dim=1, keepdim=True)
+    rows, columns = brightest.amax(dim=3), brightest.amax(dim=2)
+    inside = _between_ends(rows).unsqueeze(3) * _between_ends(columns).unsqueeze(2)
+    height, width = image.shape[2:]
+    # Pixels that the frame lacks for whole cells count as inside: they are padding, no border.
+    padded = F.pad(1.0 - inside, (0, -width % CELL_PX, 0, -height % CELL_PX))
+    return 1.0 - F.max_pool2d(padded, CELL_PX, CELL_PX)
+
+
+def _between_ends(lines: Tensor) -> Tensor:
+    """Return 1 from the first to the last value above black, else 0; (N, 1, L) as the input."""
+    lit = (lines > 0.5).to(torch.float32)
+    before = torch.cumsum(lit, dim=2)
+    after = lit.sum(dim=2, keepdim=True) - before + lit
+    return ((before > 0.5) & (after > 0.5)).to(torch.float32)

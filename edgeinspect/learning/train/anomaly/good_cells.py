@@ -1,0 +1,143 @@
+"""What a bank is built from: the most different cells of each good image, and a random sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap
+from edgeinspect.learning.train.anomaly.cell_features import Standardise
+from edgeinspect.learning.train.anomaly.coreset import farthest_points, random_projection
+from edgeinspect.learning.train.anomaly.feature_runner import FeatureRunner
+from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank, nearest_entry
+
+MAX_CANDIDATES = 64_000
+"""Descriptors that a bank is chosen from, of all images together; bounds memory and time."""
+MIN_CELLS_PER_IMAGE = 32
+SAMPLE_CELLS = 48_000
+"""Random descriptors, of all images together, that the entries' allowances are measured on."""
+_STATISTICS_IMAGES = 64
+_ALLOWANCE_PRIOR = 5.0
+"""Cells with the mean distance that every entry is taken to have besides its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoodCells:
+    """Standardised descriptors of good images, each with the number of its image."""
+
+    standardise: Standardise
+    candidates: Tensor
+    """float32 (K, D)."""
+    candidate_image: Tensor
+    """int64 (K,)."""
+    sample: Tensor
+    """float32 (S, D)."""
+    sample_image: Tensor
+    """int64 (S,)."""
+
+    def build_map(self, entries: int, without: Collection[int] = ()) -> AnomalyMap:
+        """Return the anomaly map of a bank of the most different candidates.
+
+        Args:
+            entries: Of the bank; fewer if there are not so many different candidates.
+            without: Images that are left out.
+        """
+        left_out = torch.tensor(sorted(without), dtype=torch.int64)
+        candidates = self.candidates[~torch.isin(self.candidate_image, left_out)]
+        sample = self.sample[~torch.isin(self.sample_image, left_out)]
+        projection = random_projection(candidates.shape[1], seed=0)
+        chosen = candidates[farthest_points(candidates @ projection, entries)]
+        return AnomalyMap(self.standardise, MemoryBank(chosen, allowances(chosen, sample)))
+
+
+def allowances(entries: Tensor, sample: Tensor) -> Tensor:
+    """Return (M,) how much farther than others the good cells nearest to an entry are from it.
+
+    A greedy choice covers rare structure as densely as frequent one; good cells of varied
+    structure are farther from their entry than those of a plain surface. Centred on 0.
+    """
+    squared, nearest = nearest_entry(sample, entries)
+    mean = squared.mean()
+    count = torch.bincount(nearest, minlength=len(entries)).to(torch.float32)
+    total = torch.zeros(len(entries)).index_add(0, nearest, squared)
+    own = (total + _ALLOWANCE_PRIOR * mean) / (count + _ALLOWANCE_PRIOR)
+    return own - own.mean()
+
+
+def collect_good_cells(
+    runner: FeatureRunner,
+    images: list[int],
+    *,
+    turned: bool,
+    seed: int,
+    on_image: Callable[[int], None] = lambda done: None,
+) -> GoodCells:
+    """Reduce good images to the descriptors that banks are built from.
+
+    Args:
+        runner: Of the images.
+        images: Numbers of the images to use.
+        turned: Take each image in its other orientations too.
+        seed: Of the random sample.
+        on_image: Called with the number of images done.
+
+    Raises:
+        DataError: All are black.
+    """
+    standardise = measure_statistics(runner, images)
+    projection = random_projection(len(standardise.center), seed=0)
+    generator = torch.Generator().manual_seed(seed)
+    per_image = max(MIN_CELLS_PER_IMAGE, MAX_CANDIDATES // len(images))
+    sampled = max(MIN_CELLS_PER_IMAGE, SAMPLE_CELLS // len(images))
+    candidates, owners, sample, sample_owners = [], [], [], []
+    for done, number in enumerate(images, 1):
+        views = [runner.of_image(number), *(runner.turned(number) if turned else ())]
+        for features, inside in views:
+            cells = standardise(cells_of(features, inside))
+            if not len(cells):
+                continue
+            chosen = cells
+            if len(cells) > per_image // len(views):
+                chosen = cells[farthest_points(cells @ projection, per_image // len(views))]
+            candidates.append(chosen)
+            owners.append(torch.full((len(chosen),), number))
+            some = torch.randperm(len(cells), generator=generator)[: sampled // len(views)]
+            sample.append(cells[some])
+            sample_owners.append(torch.full((len(some),), number))
+        on_image(done)
+    if not candidates:
+        raise DataError(
+            "has good images that are all black", remedy="Check exposure and trigger of the camera"
+        )
+    return GoodCells(
+        standardise,
+        torch.cat(candidates),
+        torch.cat(owners),
+        torch.cat(sample),
+        torch.cat(sample_owners),
+    )
+
+
+def measure_statistics(runner: FeatureRunner, images: list[int]) -> Standardise:
+    """Return the standardisation by mean and deviation of each channel over some of the images."""
+    step = max(1, len(images) // _STATISTICS_IMAGES)
+    count, total, squares = 0, torch.zeros(1), torch.zeros(1)
+    for number in images[::step][:_STATISTICS_IMAGES]:
+        cells = cells_of(*runner.of_image(number)).to(torch.float64)
+        count += len(cells)
+        total = total + cells.sum(0)
+        squares = squares + cells.square().sum(0)
+    mean = total / max(1, count)
+    deviation = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt()
+    # A channel that never changes says nothing: it must not divide by zero, nor dominate.
+    floor = 1e-3 * deviation.max().clamp(min=1e-3)
+    return Standardise(mean.to(torch.float32), deviation.clamp(min=floor).to(torch.float32))
+
+
+def cells_of(features: Tensor, inside: Tensor) -> Tensor:
+    """Return (K, D) the descriptors of the cells inside, of features (1, D, h, w)."""
+    return features[0].flatten(1).T[inside.flatten() > 0.5]

@@ -1,0 +1,290 @@
+"""Trains a good-parts model: from a folder of good images to a measured version in a run folder.
+
+RUN/run.json         settings, data and versions
+RUN/split.json       the split of each image
+RUN/checkpoint.pt    the memory bank
+RUN/held_out.csv     the score of each good image by a bank that had not seen it
+RUN/<name>/1/        the exported model, for a store
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeinspect.errors import DataError, OutputError, UsageError
+from edgeinspect.learning.datasets import Dataset, ImageArrays, SkippedImage, write_split
+from edgeinspect.learning.train import distributed
+from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap, image_score
+from edgeinspect.learning.train.anomaly.cell_features import CellFeatures
+from edgeinspect.learning.train.anomaly.config import AnomalyConfig
+from edgeinspect.learning.train.anomaly.export import VersionInputs, export_version
+from edgeinspect.learning.train.anomaly.false_rejects import ThresholdChoice, choose_threshold
+from edgeinspect.learning.train.anomaly.feature_runner import FeatureRunner
+from edgeinspect.learning.train.anomaly.good_cells import collect_good_cells
+from edgeinspect.learning.train.anomaly.held_out import (
+    MAX_SCORED,
+    HeldOutScores,
+    assign_folds,
+    score_held_out,
+)
+from edgeinspect.learning.train.anomaly.images import (
+    MIN_GOOD_IMAGES,
+    AnomalyImages,
+    load_images,
+)
+from edgeinspect.learning.train.anomaly.orientation import TurnedDecision, decide_turned
+from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState, write_file
+from edgeinspect.learning.train.encoders import (
+    NO_WEIGHTS,
+    Encoder,
+    PretrainedWeights,
+    build_encoder,
+    find_pretrained,
+    load_encoder,
+)
+
+Progress = Callable[[str, int, int, float], None]
+MAX_BANK_IMAGES = 2000
+"""More good images than this are sampled: the bank's candidates come from these."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedBank:
+    """What a training has chosen and measured before the export."""
+
+    features: CellFeatures
+    anomaly_map: AnomalyMap
+    entries: int
+    turned: TurnedDecision
+    held_out: HeldOutScores
+    choice: ThresholdChoice
+
+
+def train_good_parts(
+    config: AnomalyConfig,
+    on_progress: Progress = lambda stage, done, total, loss: None,
+    on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
+) -> dict[str, Any]:
+    """Train, export and measure one good-parts model.
+
+    Args:
+        config: What to train.
+        on_progress: Called with stage, done, total and 0.
+        on_left_out: Called with the unusable images, before the features are computed.
+
+    Returns:
+        The accuracy in its manifest: of the threshold, and of the test split if there is one.
+
+    Raises:
+        UsageError: There is no such encoder, or it has no pretrained weights.
+        MissingExtraError: The package with the weights is not installed.
+        ModelError: The weights are of another network.
+        DataError: Too few good images, or unusable ones.
+        OutputError: There is a training in the folder, or the disk is full.
+    """
+    distributed.set_thread_count(config.threads)
+    started = time.monotonic()
+    check_new_run(config)
+    encoder, weights = open_encoder(config)
+    images = load_images(config, on_progress)
+    on_left_out(images.left_out)
+    channels = int(images.good.images.shape[3])
+    run = RunFolder(config.out)
+    identity = _run_identity(config, images, weights)
+    run.start_or_resume(identity, resume=False)
+    write_split(config.out / "split.json", images.data, config.seed, replaces=True)
+    bank = _train_bank(config, images, CellFeatures(encoder, channels), on_progress)
+    _save_bank(run, bank, images)
+    record = {
+        "run": f"{config.name}-seed{config.seed}",
+        "data": f"{config.data.name}, {len(images.good)} good images",
+        "data_sha256": identity["data_sha256"],
+        "architecture": f"memory bank on {config.encoder}",
+        "entries": bank.entries,
+        "turned": bank.turned.to_document(),
+        "seed": config.seed,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "threads": config.threads,
+        "torch": str(torch.__version__),
+        "bits": images.data.bit_depth,
+        "statistics": _brightness_statistics(images.good),
+    }
+    return export_version(
+        VersionInputs(
+            features=bank.features,
+            anomaly_map=bank.anomaly_map,
+            choice=bank.choice,
+            held_out=bank.held_out,
+            name=config.name,
+            root=config.out,
+            class_name=config.class_name,
+            run=record,
+            weights=weights,
+        ),
+        images,
+        on_progress,
+    )
+
+
+def check_new_run(config: AnomalyConfig) -> None:
+    """Check that the run folder holds no training yet.
+
+    Raises:
+        OutputError: It does.
+    """
+    if RunFolder(config.out).checkpoint.exists():
+        raise OutputError(
+            "holds a training already", where=str(config.out), remedy="Give another --out"
+        )
+
+
+def open_encoder(config: AnomalyConfig) -> tuple[Encoder, PretrainedWeights | None]:
+    """Build the encoder and load its weights, before any image is read.
+
+    Raises:
+        UsageError: There is no such encoder, or no weights for it.
+        MissingExtraError: The package with the weights is not installed.
+        ModelError: The file is of another network.
+    """
+    torch.manual_seed(config.seed)
+    encoder = build_encoder(config.encoder)
+    weights = find_pretrained(config.encoder, config.weights)
+    if weights is None and config.weights != NO_WEIGHTS:
+        raise UsageError(
+            f"no package ships weights for '{config.encoder}', and random features tell nothing",
+            where="--weights",
+            remedy="Name a .pth of this encoder, or leave --encoder out",
+        )
+    if weights is not None:
+        load_encoder(encoder, weights)
+    return encoder, weights
+
+
+def _train_bank(
+    config: AnomalyConfig, images: AnomalyImages, features: CellFeatures, on_progress: Progress
+) -> TrainedBank:
+    good = images.good
+    black = sum(not image.any() for image in good.images)
+    if len(good) - black < MIN_GOOD_IMAGES:
+        raise DataError(
+            f"has {black} black images of {len(good)}",
+            where=str(config.data),
+            remedy="Check exposure and trigger of the camera; remove black images",
+        )
+    runner = FeatureRunner(features, good.images, config.threads)
+    numbers = _sample_numbers(len(good), MAX_BANK_IMAGES, config.seed)
+    turned = decide_turned(
+        runner,
+        numbers,
+        config.entries,
+        config.turned,
+        lambda done, total: on_progress("orientations", done, total, 0.0),
+    )
+    cells = collect_good_cells(
+        runner,
+        numbers,
+        turned=turned.is_turned,
+        seed=config.seed,
+        on_image=lambda done: on_progress("features", done, len(numbers), 0.0),
+    )
+    scored = _sample_numbers(len(numbers), MAX_SCORED, config.seed + 1)
+    folds = assign_folds([images.groups[numbers[place]] for place in scored], config.seed)
+    folds = [[numbers[scored[place]] for place in fold] for fold in folds]
+    held_out = score_held_out(
+        runner,
+        cells,
+        folds,
+        config.entries,
+        lambda done: on_progress("held out", done, len(scored), 0.0),
+    )
+    anomaly_map = cells.build_map(config.entries)
+    defective = _score_defective(runner, anomaly_map, images.validation, on_progress)
+    choice = choose_threshold(held_out.scores, config.false_rejects, defective)
+    entries = sum(len(chunk.weight) for chunk in anomaly_map.bank.chunks)
+    return TrainedBank(features, anomaly_map, entries, turned, held_out, choice)
+
+
+def _score_defective(
+    runner: FeatureRunner,
+    anomaly_map: AnomalyMap,
+    validation: ImageArrays | None,
+    on_progress: Progress,
+) -> list[float]:
+    if validation is None:
+        return []
+    numbers = np.flatnonzero(validation.defective)
+    scores = []
+    for done, number in enumerate(numbers, 1):
+        with torch.no_grad():
+            values = anomaly_map(*runner.of_frame(np.asarray(validation.images[number])))
+            scores.append(float(image_score(values)))
+        on_progress("defective", done, len(numbers), 0.0)
+    return scores
+
+
+def _sample_numbers(count: int, most: int, seed: int) -> list[int]:
+    """Return the numbers below `count`, or a random sample of `most` of them, in order."""
+    if count <= most:
+        return list(range(count))
+    return sorted(np.random.default_rng(seed).permutation(count)[:most].tolist())
+
+
+def _save_bank(run: RunFolder, bank: TrainedBank, images: AnomalyImages) -> None:
+    lines = ["image,score"]
+    for number, score in zip(bank.held_out.images, bank.held_out.scores, strict=True):
+        name = str(images.good.names[number]).replace('"', '""')
+        lines.append(f'"{name}",{score:.5f}')
+    write_file(run.path / "held_out.csv", ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    run.save(TrainingState(net=bank.anomaly_map.state_dict(), done=True))
+
+
+def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
+    """Return deciles of brightness and contrast, which a calibration checks its frames against."""
+    values = np.array([(image.mean(), image.std()) for image in images.images])
+    deciles: NDArray[Any] = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
+    return {
+        "pictures": len(values),
+        **{
+            name: [round(float(value), 5) for value in deciles[:, column]]
+            for column, name in enumerate(("brightness", "contrast"))
+        },
+    }
+
+
+def _run_identity(
+    config: AnomalyConfig, images: AnomalyImages, weights: PretrainedWeights | None
+) -> dict[str, Any]:
+    height, width, channels = images.good.images.shape[1:]
+    return {
+        "kind": "good-parts",
+        "name": config.name,
+        "architecture": config.encoder,
+        "weights": weights.sha256 if weights else None,
+        "entries": config.entries,
+        "false_rejects": config.false_rejects,
+        "turned": config.turned,
+        "seed": config.seed,
+        "frame": {"height_px": height, "width_px": width, "channels": channels},
+        "data_sha256": _dataset_digest(images.data),
+        "classes": [config.class_name],
+        "left_out": [{"name": one.name, "why": one.reason} for one in images.left_out],
+        "notes": list(images.data.notes),
+        "threads": config.threads,
+        "torch": str(torch.__version__),
+    }
+
+
+def _dataset_digest(data: Dataset) -> str:
+    """Hash names, labels and splits, not pixels, which may be many gigabytes."""
+    digest = hashlib.sha256()
+    for sample in data.samples:
+        digest.update(f"{sample.name}\0{int(sample.is_defective)}\0{sample.split}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,236 @@
+"""The images of a training from good parts: which of them are good, and which only measure."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeinspect.errors import DataError
+from edgeinspect.imaging import DECLARATION_FILE, is_image_name, load_declaration
+from edgeinspect.learning.datasets import (
+    TEST,
+    TRAIN,
+    VAL,
+    Dataset,
+    ImageArrays,
+    Sample,
+    SkippedImage,
+    common_size,
+    find_bit_depth,
+    infer_channels,
+    load_arrays,
+    open_dataset,
+    read_split,
+    split_dataset,
+)
+from edgeinspect.learning.datasets.vocabulary import (
+    IMAGE_FOLDER_NAMES,
+    SPLIT_NAMES,
+    is_good_class,
+)
+from edgeinspect.learning.train.anomaly.config import AnomalyConfig
+from edgeinspect.system import escape_name
+
+MIN_GOOD_IMAGES = 3
+MAX_FRAME_PX = 800 * 800
+"""Larger images are scaled down: a frame takes time in proportion."""
+_DEFECTIVE_SHARES = (0.5, 0.5, 0.0)
+"""Of defective images without a split: those that choose the threshold, those that test it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyImages:
+    """The images of one training, by what they are for."""
+
+    data: Dataset
+    """With a split for every sample; no defective one in `train`."""
+    good: ImageArrays
+    """Of `train`: the bank is built from these."""
+    validation: ImageArrays | None
+    """Of `val`: they set the threshold if some are defective."""
+    test: ImageArrays | None
+    groups: tuple[str, ...]
+    """Of each image of `good`."""
+
+    @property
+    def left_out(self) -> tuple[SkippedImage, ...]:
+        """Unusable images, and why."""
+        parts = (self.good, self.validation, self.test)
+        return (*self.data.skipped, *(one for part in parts if part for one in part.skipped))
+
+
+def load_images(
+    config: AnomalyConfig, on_progress: Callable[[str, int, int, float], None]
+) -> AnomalyImages:
+    """Open the folder, split it, and decode the images into frames.
+
+    Raises:
+        DataError: No folder, too few good images, or images that cannot be used.
+    """
+    data = split_good(open_good(config), config)
+    good = [sample for sample in data.in_splits(TRAIN) if not sample.is_defective]
+    if len(good) < MIN_GOOD_IMAGES:
+        raise DataError(
+            f"has {len(good)} good images to learn from; {MIN_GOOD_IMAGES} are needed",
+            where=str(config.data),
+            remedy="Add images of good parts; a folder of a class that is good is named with "
+            "--good-class",
+        )
+    size = config.size or frame_size(data.with_samples(good))
+    channels = config.channels or infer_channels(data.with_samples(good))
+    parts = {}
+    for name in (TRAIN, VAL, TEST):
+        samples = data.in_splits(name)
+        if samples:
+            parts[name] = load_arrays(
+                data,
+                samples,
+                height_px=size[0],
+                width_px=size[1],
+                channels=channels,
+                cache=config.out / "cache",
+                progress=lambda done, name=name, samples=samples: on_progress(  # type: ignore[misc]
+                    f"read {name}", done, len(samples), 0.0
+                ),
+            )
+    train = parts[TRAIN]
+    if train.defective.any():  # a mask with a defect, in an image that its layout calls good
+        number = int(train.defective.argmax())
+        raise DataError(
+            f"{train.names[number]} is labelled good, and its mask marks a defect",
+            where=str(config.data),
+            remedy="Correct the label or the mask: a bank learns everything in a good image",
+        )
+    if len(train) < MIN_GOOD_IMAGES:
+        raise DataError(
+            f"has {len(train)} good images that can be read; {MIN_GOOD_IMAGES} are needed",
+            where=str(config.data),
+            remedy="List what is wrong with: edgeinspect data inspect",
+        )
+    group_of = {sample.name: sample.group for sample in data.samples}
+    groups = tuple(group_of[name] for name in train.names)
+    return AnomalyImages(data, train, parts.get(VAL), parts.get(TEST), groups)
+
+
+def open_good(config: AnomalyConfig) -> Dataset:
+    """Open a data set of any layout, or a folder of images without labels: all good.
+
+    Raises:
+        DataError: No such folder, or no image in it.
+    """
+    if config.layout is None and config.data.is_dir():
+        with contextlib.suppress(DataError):
+            return open_dataset(config.data, good_classes=config.good_classes)
+        if plain := _plain_folder(config.data, config.good_classes):
+            return plain
+    return open_dataset(config.data, config.layout, good_classes=config.good_classes)
+
+
+def _plain_folder(path: Path, good_names: Sequence[str]) -> Dataset | None:
+    """Return the images of a folder as good ones; None if anything in it may say otherwise.
+
+    That is a file that is no image, which may hold labels that were not understood, or a folder
+    whose name does not say that its images are good.
+    """
+    files = []
+    for file in sorted(path.rglob("*")):
+        parts = file.relative_to(path).parts
+        if any(part.startswith(".") for part in parts) or file.name == DECLARATION_FILE:
+            continue
+        if file.is_dir():
+            if not _says_good(file.name, good_names):
+                return None
+        elif not is_image_name(file.name):
+            return None
+        else:
+            files.append(file)
+    if not files:
+        return None
+    declaration = load_declaration(path)
+    depth = find_bit_depth(files, declaration, escape_name(path))
+    samples = [Sample(escape_name(file.relative_to(path)), file, False) for file in files]
+    return Dataset(
+        path,
+        "plain folder",
+        (),
+        tuple(samples),
+        False,
+        depth.bits,
+        depth.flat_end,
+        ("the folder has no labels: every image is taken as good",),
+    )
+
+
+def _says_good(folder: str, good_names: Sequence[str]) -> bool:
+    name = folder.casefold()
+    is_neutral = name in IMAGE_FOLDER_NAMES or SPLIT_NAMES.get(name) == TRAIN
+    return is_neutral or is_good_class(folder, tuple(good_names))
+
+
+def split_good(data: Dataset, config: AnomalyConfig) -> Dataset:
+    """Return the set with a split for every sample, and no defective one in `train`.
+
+    The set's own split is kept. Without one, and without defective images, all are in `train`:
+    cross-validation needs no images set aside. With defective images, good ones are set aside for
+    `val` and `test`, and the defective ones are divided between those.
+
+    Raises:
+        DataError: The split file is of other images.
+    """
+    if config.split_file is not None:
+        data = read_split(config.split_file, data)
+    good = [sample for sample in data.samples if not sample.is_defective]
+    bad = [sample for sample in data.samples if sample.is_defective]
+    if not good:
+        raise DataError(
+            "has no good image",
+            where=str(config.data),
+            remedy="Name the class that is good with --good-class, or add images of good parts",
+        )
+    has_own = any(sample.split for sample in data.samples)
+    if not has_own and not bad:
+        return data.with_samples([replace(sample, split=TRAIN) for sample in data.samples])
+    if has_own:
+        moved = [sample for sample in bad if sample.split in (None, TRAIN)]
+        if moved:
+            data = data.with_notes(
+                f"{len(moved)} defective images of `train` are in `val`: they set the threshold, "
+                "the bank does not learn them"
+            )
+        splits = {sample.name: sample.split or TRAIN for sample in good}
+        splits |= {
+            sample.name: VAL if sample.split in (None, TRAIN) else sample.split for sample in bad
+        }
+    else:
+        splits = _split_of(data, good, config.seed)
+        places = {TRAIN: VAL, VAL: TEST}
+        shares = _DEFECTIVE_SHARES if len(bad) > 1 else (1.0, 0.0, 0.0)
+        halves = split_dataset(data.with_samples(bad), config.seed, shares, ignore_existing=True)
+        splits |= {sample.name: places[sample.split or TRAIN] for sample in halves.samples}
+    return data.with_samples(
+        [replace(sample, split=splits[sample.name]) for sample in data.samples]
+    )
+
+
+def _split_of(data: Dataset, good: list[Sample], seed: int) -> dict[str, str]:
+    """Return the split of each good image: with few of them, all are needed to learn."""
+    if len(good) < 4 * MIN_GOOD_IMAGES:
+        return {sample.name: TRAIN for sample in good}
+    split = split_dataset(data.with_samples(good), seed, ignore_existing=True)
+    return {sample.name: sample.split or TRAIN for sample in split.samples}
+
+
+def frame_size(data: Dataset) -> tuple[int, int]:
+    """Return the default (height_px, width_px): the images' own, scaled to at most `MAX_FRAME_PX`.
+
+    Odd sizes become multiples of 16, so that the class map need not have a cell for each pixel.
+    """
+    height, width = common_size(data)
+    if height * width > MAX_FRAME_PX:
+        scale = (MAX_FRAME_PX / (height * width)) ** 0.5
+        height, width = (max(32, int(side * scale) // 16 * 16) for side in (height, width))
+    if height % 2 or width % 2:
+        height, width = (max(32, round(side / 16) * 16) for side in (height, width))
+    return height, width

@@ -1,0 +1,229 @@
+"""`train anomaly` from a folder of good images to a graph that finds what they do not have."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from tests import needs
+
+torch = needs.library("torch")
+onnxruntime = needs.library("onnxruntime")
+needs.library("onnxscript")
+
+from edgeinspect.errors import DataError, OutputError, UsageError
+from edgeinspect.learning.evaluate import open_anomaly_map
+from edgeinspect.learning.train.anomaly import AnomalyConfig, good_parts, train_good_parts
+from edgeinspect.learning.train.anomaly.images import load_images, split_good
+from tests.unit.learning.train.anomaly.tiny_encoder import TinyEncoder
+
+SIDE = 64
+
+
+def surface(rng: np.random.Generator, channels: int = 1) -> np.ndarray:
+    """Stripes of random phase with noise."""
+    rows = np.arange(SIDE)[:, None] + rng.uniform(0, 8)
+    plain = 120 + 20 * np.sin(rows * 0.8) + rng.normal(0, 3, (SIDE, SIDE))
+    image = np.clip(plain, 1, 255).astype(np.uint8)
+    return image if channels == 1 else np.stack([image // 2, image, 255 - image], axis=2)
+
+
+def damaged(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    image, mask = surface(rng), np.zeros((SIDE, SIDE), np.uint8)
+    top, left = rng.integers(8, SIDE - 24, 2)
+    cv2.circle(mask, (int(left) + 8, int(top) + 8), 7, 255, -1)
+    image[mask > 0] = rng.integers(0, 256, int((mask > 0).sum()))
+    return image, mask
+
+
+def good_folder(root: Path, count: int = 12, channels: int = 1) -> Path:
+    rng = np.random.default_rng(1)
+    root.mkdir(parents=True)
+    for index in range(count):
+        cv2.imwrite(str(root / f"{index:02}.png"), surface(rng, channels))
+    return root
+
+
+def labelled_set(root: Path) -> Path:
+    """MVTec's layout: good images to train on, good and damaged ones with masks to test on."""
+    rng = np.random.default_rng(2)
+    for name in ("train/good", "test/good", "test/hit", "ground_truth/hit"):
+        (root / name).mkdir(parents=True)
+    for index in range(16):
+        cv2.imwrite(str(root / f"train/good/{index:02}.png"), surface(rng))
+    for index in range(8):
+        cv2.imwrite(str(root / f"test/good/{index:02}.png"), surface(rng))
+        image, mask = damaged(rng)
+        cv2.imwrite(str(root / f"test/hit/{index:02}.png"), image)
+        cv2.imwrite(str(root / f"ground_truth/hit/{index:02}_mask.png"), mask)
+    return root
+
+
+@pytest.fixture
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(good_parts, "open_encoder", lambda config: (TinyEncoder(), None))
+
+
+def config_for(data: Path, out: Path, **options: object) -> AnomalyConfig:
+    return AnomalyConfig(data=data, out=out, name="unknown", entries=64, threads=1, **options)  # type: ignore[arg-type]
+
+
+def outputs_of(out: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(out / "unknown/1/model.onnx"))
+    frame = image.reshape(1, *image.shape[:2], -1)
+    names = [one.name for one in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"image": frame}), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
+    data = labelled_set(tmp_path / "set")
+    accuracy = train_good_parts(config_for(data, tmp_path / "run"))
+    test = accuracy["test"]
+    assert (test["good"], test["defective"]) == (8, 8)
+    assert test["auc"] >= 0.95
+    assert test["pixel_auc"] >= 0.9
+    assert 0.5 < test["region_overlap"] <= 1.0
+    manifest = yaml.safe_load((tmp_path / "run/unknown/1/manifest.yaml").read_text())
+    assert manifest["learned_from"] == "good"
+    assert str(manifest["contract"]) == "2"
+    assert manifest["thresholds"]["reject"] == 0.5
+    assert manifest["accuracy"]["false_rejects"]["held_out_good"] == 16
+    assert json.loads((tmp_path / "run/split.json").read_text())["splits"]["test"]
+    # The outputs agree with one another, and the map with its mask.
+    rng = np.random.default_rng(9)
+    image, mask = damaged(rng)
+    outputs = outputs_of(tmp_path / "run", image)
+    assert list(outputs) == ["class_map", "class_area_px", "class_score", "defect_prob"]
+    cells = int(outputs["class_map"].sum())
+    assert outputs["class_map"].shape == (1, SIDE // 8, SIDE // 8)
+    assert outputs["class_area_px"][0, 0] == cells * 64
+    assert outputs["defect_prob"][0] > 0.5
+    assert cells > 0
+    read_map = open_anomaly_map(tmp_path / "run/unknown/1/model.onnx")
+    assert read_map is not None
+    values, prob = read_map(image[:, :, None])
+    assert prob == pytest.approx(outputs["defect_prob"][0])
+    rows, columns = np.nonzero(mask)
+    peak = np.unravel_index(values.argmax(), values.shape)
+    assert abs(peak[0] * 8 + 4 - rows.mean()) < 12
+    assert abs(peak[1] * 8 + 4 - columns.mean()) < 12
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+def test_the_same_images_and_seed_give_the_same_bytes_and_colour_works(tmp_path: Path):
+    data = good_folder(tmp_path / "good", count=5, channels=3)
+    first = train_good_parts(config_for(data, tmp_path / "a"))
+    second = train_good_parts(config_for(data, tmp_path / "b"))
+    graphs = [(tmp_path / run / "unknown/1/model.onnx").read_bytes() for run in ("a", "b")]
+    assert graphs[0] == graphs[1]
+    assert first == second
+    assert first["folds"] == 5
+    assert first["false_rejects"]["extrapolated"]
+    frame = cv2.imread(str(data / "00.png"))
+    assert outputs_of(tmp_path / "a", frame)["defect_prob"][0] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+def test_equal_images_give_a_model_that_passes_them(tmp_path: Path):
+    root = tmp_path / "same"
+    root.mkdir()
+    image = surface(np.random.default_rng(4))
+    for index in range(4):
+        cv2.imwrite(str(root / f"{index}.png"), image)
+    train_good_parts(config_for(root, tmp_path / "run"))
+    assert outputs_of(tmp_path / "run", image)["defect_prob"][0] < 0.5
+    assert outputs_of(tmp_path / "run", damaged(np.random.default_rng(5))[0])["defect_prob"] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+def test_letterbox_borders_are_never_unknown(tmp_path: Path):
+    data = good_folder(tmp_path / "good")
+    train_good_parts(config_for(data, tmp_path / "run", size=(64, 128)))
+    frame = np.zeros((64, 128), np.uint8)
+    frame[:, 32:96] = surface(np.random.default_rng(6))
+    read_map = open_anomaly_map(tmp_path / "run/unknown/1/model.onnx")
+    assert read_map is not None
+    values, _prob = read_map(frame[:, :, None])
+    assert values[:, 4:12].all()
+    assert not values[:, :4].any()
+    assert not values[:, 12:].any()
+
+
+def test_a_folder_of_images_is_good_and_one_with_labels_is_not_guessed(tmp_path: Path):
+    data = good_folder(tmp_path / "good")
+    images = load_images(config_for(data, tmp_path / "run"), lambda *_: None)
+    assert len(images.good) == 12
+    assert images.validation is None
+    assert images.test is None
+    assert any("every image is taken as good" in note for note in images.data.notes)
+    for below in ("nested/train/good", "named/scratches"):
+        (tmp_path / below).parent.mkdir(parents=True)
+        shutil.copytree(data, tmp_path / below)
+    nested = load_images(config_for(tmp_path / "nested", tmp_path / "run"), lambda *_: None)
+    assert len(nested.good) == 12
+    with pytest.raises(DataError):
+        load_images(config_for(tmp_path / "named", tmp_path / "run"), lambda *_: None)
+    (data / "labels.json").write_text("{}")
+    with pytest.raises(DataError):
+        load_images(config_for(data, tmp_path / "run"), lambda *_: None)
+
+
+def test_defective_images_are_never_in_train(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    for name, count in (("good", 30), ("scratch", 8)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(count):
+            cv2.imwrite(str(tmp_path / "set" / name / f"{index}.png"), surface(rng))
+    config = config_for(tmp_path / "set", tmp_path / "run")
+    images = load_images(config, lambda *_: None)
+    assert not images.good.defective.any()
+    assert images.validation is not None
+    assert images.test is not None
+    assert images.validation.defective.sum() == images.test.defective.sum() == 4
+    assert images.data == split_good(images.data, config)
+
+
+@pytest.mark.parametrize(("first", "count"), [("hole", 5), ("good", 2)])
+def test_too_few_good_images_are_refused(tmp_path: Path, first: str, count: int):
+    rng = np.random.default_rng(3)
+    for name, number in ((first, count), ("scratch", 5)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(number):
+            cv2.imwrite(str(tmp_path / "set" / name / f"{index}.png"), surface(rng))
+    with pytest.raises(DataError, match="good image") as raised:
+        load_images(config_for(tmp_path / "set", tmp_path / "run"), lambda *_: None)
+    assert raised.value.remedy
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_black_images_and_a_folder_with_a_training_are_refused(tmp_path: Path):
+    root = tmp_path / "black"
+    root.mkdir()
+    for index in range(3):
+        cv2.imwrite(str(root / f"{index}.png"), np.zeros((64, 64), np.uint8))
+    with pytest.raises(DataError, match="3 black images of 3"):
+        train_good_parts(config_for(root, tmp_path / "run"))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "checkpoint.pt").write_bytes(b"")
+    with pytest.raises(OutputError, match="holds a training already"):
+        train_good_parts(config_for(root, tmp_path / "old"))
+
+
+def test_an_encoder_without_weights_is_refused_before_an_image_is_read(tmp_path: Path):
+    config = AnomalyConfig(tmp_path / "missing", tmp_path / "run", "unknown", encoder="resnet18")
+    with pytest.raises(UsageError, match="no package ships weights"):
+        train_good_parts(config)
+    config = AnomalyConfig(tmp_path / "missing", tmp_path / "run", "unknown", encoder="lite9")
+    with pytest.raises(UsageError, match="there is no encoder"):
+        train_good_parts(config)

@@ -1,0 +1,83 @@
+"""The bank, the choice of its entries, and the cells that count."""
+
+from __future__ import annotations
+
+from tests import needs
+
+torch = needs.library("torch")
+
+from edgeinspect.learning.train.anomaly.cell_features import CELL_PX, Standardise, cells_inside
+from edgeinspect.learning.train.anomaly.coreset import farthest_points
+from edgeinspect.learning.train.anomaly.good_cells import allowances
+from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank, nearest_entry
+
+
+def random(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_distance_is_that_to_the_nearest_entry():
+    entries, cells = random(300, 7), random(50, 7, seed=2)
+    bank = MemoryBank(entries, torch.zeros(300))
+    expected = torch.cdist(cells, entries).square().min(dim=1)
+    assert torch.allclose(bank(cells), expected.values, atol=1e-4)
+    squared, numbers = nearest_entry(cells, entries)
+    assert torch.allclose(squared, expected.values, atol=1e-4)
+    assert torch.equal(numbers, expected.indices)
+
+
+def test_an_allowance_is_taken_from_the_squared_distance():
+    entries = torch.tensor([[0.0, 0.0], [10.0, 0.0]])
+    bank = MemoryBank(entries, torch.tensor([0.0, 3.0]))
+    assert torch.allclose(bank(torch.tensor([[0.0, 2.0], [10.0, 2.0]])), torch.tensor([4.0, 1.0]))
+
+
+def test_allowances_are_larger_where_good_cells_vary_and_sum_to_nothing():
+    entries = torch.tensor([[0.0, 0.0], [100.0, 0.0]])
+    plain, varied = 0.1 * random(500, 2), 5.0 * random(500, 2) + entries[1]
+    values = allowances(entries, torch.cat([plain, varied]))
+    assert values[1] > values[0] + 20
+    assert abs(float(values.sum())) < 1e-3
+
+
+def test_a_coreset_has_an_entry_in_every_cluster_however_rare():
+    centers = 100 * random(20, 5)
+    frequent = centers[0] + 0.1 * random(2000, 5, seed=2)
+    rare = centers[1:] + 0.1 * random(19, 5, seed=3)
+    cells = torch.cat([frequent, rare])
+    chosen = cells[farthest_points(cells, 20)]
+    assert torch.cdist(centers, chosen).min(dim=1).values.max() < 1.0
+
+
+def test_a_coreset_is_the_same_each_time_and_has_no_copies():
+    cells = random(400, 5)
+    first = farthest_points(cells, 100)
+    assert torch.equal(first, farthest_points(cells, 100))
+    assert len(set(first.tolist())) == 100
+    assert len(farthest_points(torch.ones(50, 3), 10)) == 1
+    assert len(farthest_points(torch.ones(50, 3).index_fill(0, torch.tensor([7]), 2.0), 10)) == 2
+
+
+def test_cells_of_a_letterbox_border_are_outside():
+    image = torch.zeros(1, 1, 64, 96)
+    image[:, :, 12:52, 20:] = 100.0
+    image[:, :, 30, 50] = 0.0  # a black pixel of the part
+    inside = cells_inside(image)[0, 0] > 0.5
+    assert inside.shape == (8, 12)
+    rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
+    # Row 12 lies in cell 1, which starts at 8: that cell is not wholly in the image.
+    assert (rows[0], rows[-1]) == (2, 5)
+    assert (columns[0], columns[-1]) == (3, 11)
+    assert bool(inside[2:6, 3:].all())
+
+
+def test_frames_that_are_no_multiple_of_a_cell_keep_their_last_cells():
+    image = torch.full((1, 3, 2 * CELL_PX + 4, CELL_PX + 2), 9.0)
+    assert torch.equal(cells_inside(image), torch.ones(1, 1, 3, 2))
+    assert not cells_inside(torch.zeros(1, 3, 32, 32)).any()
+
+
+def test_standardised_values_are_limited():
+    standardise = Standardise(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]))
+    values = standardise(torch.tensor([[3.0, 2.0], [1e6, -1e6]]))
+    assert values.tolist() == [[1.0, 0.0], [8.0, -8.0]]
