@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from edgeinspect.cli._command import wrap_command
 from edgeinspect.cli._results.learning import NextCommand
-from edgeinspect.cli._terminal import echo
-from edgeinspect.system import escape_lines
+from edgeinspect.cli._terminal import echo, echo_command
 
 STORE = "engines"
 """The store that the commands name, in the present folder."""
@@ -80,7 +77,7 @@ def print_commands(commands: Sequence[NextCommand]) -> None:
     for each in commands:
         echo(f"  {each.purpose}:")
         for part in wrap_command(each.command, _WIDTH - 4):
-            click.echo(escape_lines(f"    {part}"))  # never wrapped: it is pasted
+            echo_command(f"    {part}")
 
 
 def _command(purpose: str, *words: str | Path) -> NextCommand:

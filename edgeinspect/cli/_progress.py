@@ -219,7 +219,7 @@ class _ProgressLines:
         if total is not None and done >= total:
             self.finish()
             self._finished = done
-        elif total is not None and done - self._first[0] < (_STEPS_FOR_A_RATE if note else 1):
+        elif note and done - self._first[0] < _STEPS_FOR_A_RATE:
             pass  # how long it will take is not known yet
         elif is_due or time.monotonic() - self._printed_s >= self._interval_s:
             self._printed_s = time.monotonic()
@@ -251,22 +251,25 @@ class _ProgressLines:
             echo(f"{now} {stage}{text}", err=True)
 
     def _line(self, done: int, total: int | None, note: str) -> str:
-        rate_hz = self._rate_hz(done)
+        assert self._first is not None
+        first, at_s = self._first
+        known = done > first  # the first report may be late: a model is loaded before
         if total is None:
+            rate_hz = (done - first if known else done) / self._elapsed_s(at_s, since_first=known)
             return f": {done}, {rate_hz:.3g}/s{note}"
+        percent = 100 * done // max(1, total)
+        if not known:
+            return f": {done} of {total} ({percent} %)"
+        rate_hz = (done - first) / self._elapsed_s(at_s, since_first=known)
         left_s = (total - done) / rate_hz
         if note:
             return f": {done}/{total}{note}, {_format_minutes(left_s)} left"
-        percent = 100 * done // max(1, total)
         left = _format_duration(left_s)
         return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s, {left} left"
 
-    def _rate_hz(self, done: int) -> float:
-        assert self._first is not None
-        first, at_s = self._first
-        if done > first:
-            return (done - first) / max(1e-9, time.monotonic() - at_s)
-        return done / max(1e-9, time.monotonic() - self._started_s)
+    def _elapsed_s(self, first_s: float, *, since_first: bool) -> float:
+        """Return the time since the first report, or since the stage began."""
+        return max(1e-9, time.monotonic() - (first_s if since_first else self._started_s))
 
 
 def _format_minutes(seconds: float) -> str:

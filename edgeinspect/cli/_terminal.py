@@ -59,6 +59,11 @@ def echo(message: str = "", *, err: bool = False) -> None:
     click.echo(text, err=err)
 
 
+def echo_command(line: str) -> None:
+    """Print a line of a shell command on stdout, never wrapped: it is pasted."""
+    click.echo(escape_lines(line))
+
+
 def wrap_lines(text: str, width: int) -> str:
     """Wrap each line between words, with its own indent; a longer word, as a path, stays whole."""
     return "\n".join(_wrap_line(line, width) for line in text.split("\n"))
