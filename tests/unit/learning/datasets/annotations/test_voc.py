@@ -43,6 +43,16 @@ def test_folders_of_voc(make: Any) -> None:
         open_dataset(make.root)
 
 
+def test_a_set_inside_another_folder_keeps_its_splits(make: Any) -> None:
+    for index in range(2):
+        make.write(f"VOC2007/JPEGImages/p{index}.jpg")
+        make.text(f"VOC2007/Annotations/p{index}.xml", xml(f"p{index}.jpg", ("pit", 1, 1, 9, 9)))
+    make.text("VOC2007/ImageSets/Main/train.txt", "p0")
+    make.text("VOC2007/ImageSets/Main/test.txt", "p1")
+    data = open_dataset(make.root)
+    assert [sample.split for sample in data.samples] == ["train", "test"]
+
+
 def test_files_beside_the_images(make: Any) -> None:
     """As LabelImg and Roboflow write them."""
     for split in ("train", "valid"):
