@@ -10,7 +10,7 @@ import pytest
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import open_dataset
 
-NEU_DET = Path("/work/shared/data/neu_det_24")
+NEU_DET = Path(__file__).resolve().parents[5].parent / "shared/data/neu_det_24"
 
 
 def xml(name: str, *boxes: tuple[str, float, float, float, float], size: str = "") -> str:
