@@ -88,6 +88,18 @@ def library(name: str) -> ModuleType:
     pytest.skip(reason, allow_module_level=True)
 
 
+def writer(name: str) -> ModuleType:
+    """Return another program's module; skip if it is absent, as in all of the environments.
+
+    Such programs write files for the tests. Their libraries contradict the locked versions.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        distribution = name.partition(".")[0]
+        pytest.skip(f"{distribution} is not installed: pip install {distribution}, elsewhere")
+
+
 def locked_versions(*names: str) -> None:
     """Skip if another version of a library is installed than is locked, as in `make floors`.
 

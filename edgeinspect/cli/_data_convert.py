@@ -34,7 +34,8 @@ _MAX_SHOWN = 20
     click.option(
         "--to",
         "target",
-        required=True,
+        default="edgeinspect",
+        show_default=True,
         type=click.Choice(["edgeinspect", "coco"]),
         help="The format: `edgeinspect` is an index.csv with masks as PNG, `coco` has masks as "
         "run lengths and keeps boxes.",

@@ -79,6 +79,17 @@ def label_folders(root: Path, *names: str) -> Iterator[Path]:
             yield folder
 
 
+def set_folders(root: Path, *names: str) -> Iterator[Path]:
+    """Yield a folder, its folders of some names or of splits, and theirs in turn.
+
+    A data set deeper in other folders is not this folder's own: its lists would be missed.
+    """
+    for folder in label_folders(root, *names):
+        yield folder
+        if folder != root:
+            yield from (each for each in label_folders(folder, *names) if each != folder)
+
+
 def files_below(root: Path, suffix: str, depth: int = 3) -> list[Path]:
     """Return the files of a suffix in a folder and some levels below, without link loops."""
     found = files_with_suffix(root, suffix)

@@ -5,7 +5,7 @@ A polygon's corners are either pixel positions or canvas coordinates, and no for
 - *Pixel positions*: contours of a mask (OpenCV's at whole pixels, scikit-image's at halves), and
   what labelme and YOLO's tools draw. A pixel is set if its position is in the polygon or on it.
 - *Canvas coordinates*: clicks of a person in a browser, where pixel 0 spans 0 to 1. A pixel is
-  set if its center is in the polygon, as in pycocotools.
+  set if its centre is in the polygon, as in pycocotools.
 
 Most corners of the former are multiples of a half, by chance 8 % of the latter, so the set itself
 tells (`uses_pixel_positions`). A wrong guess would move outlines by half a pixel.

@@ -1,4 +1,4 @@
-"""Masks that annotation files hold as text: run lengths in three codings, and embedded PNGs."""
+"""Masks that annotation files hold as text: run lengths in three forms, and embedded PNGs."""
 
 from __future__ import annotations
 

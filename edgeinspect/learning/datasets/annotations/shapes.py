@@ -92,7 +92,7 @@ def as_points(values: Sequence[float]) -> Points:
 def ellipse(
     center_x: float, center_y: float, radius_x: float, radius_y: float, angle_deg: float = 0.0
 ) -> Polygon:
-    """Return an ellipse, turned clockwise about its center."""
+    """Return an ellipse, turned clockwise about its centre."""
     at = np.linspace(0.0, 2 * np.pi, _CURVE_POINTS, endpoint=False)
     points = np.stack((radius_x * np.cos(at), radius_y * np.sin(at)), axis=1)
     center = np.array((center_x, center_y))

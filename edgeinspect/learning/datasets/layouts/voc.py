@@ -27,7 +27,12 @@ from edgeinspect.learning.datasets.annotations.documents import (
     read_xml,
 )
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
-from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
+from edgeinspect.learning.datasets.annotations.label_files import (
+    files_below,
+    files_with_suffix,
+    read_ends,
+    set_folders,
+)
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images
@@ -41,6 +46,7 @@ NEEDS = "Pascal VOC's XML files (Annotations/*.xml) and their images (JPEGImages
 RANK = 16
 _FILE_BYTES_MAX = 1 << 24
 _MAX_PEEKED = 64
+_LABEL_FOLDERS = ("annotations", "annotation", "labels", "jpegimages", "images", "xml", "xmls")
 _MASK_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassRaw")
 _END = b"</annotation>"
 _OTHER_FORMAT = b"<imagesize>"
@@ -49,11 +55,18 @@ _OTHER_FORMAT = b"<imagesize>"
 
 def recognise(path: Path) -> bool:
     """Return whether a folder has such files, and no masks beside them."""
-    return accepts(path) and not any(contains_images(path / name) for name in _MASK_FOLDERS)
+    if not path.is_dir() or any(contains_images(path / name) for name in _MASK_FOLDERS):
+        return False
+    folders = set_folders(path, *_LABEL_FOLDERS)
+    return any(
+        _is_voc(file)
+        for folder in folders
+        for file in files_with_suffix(folder, ".xml")[:_MAX_PEEKED]
+    )
 
 
 def accepts(path: Path) -> bool:
-    """Return whether a folder has such files, also if it has masks too."""
+    """Return whether a folder has such files anywhere, also if it has masks too."""
     return path.is_dir() and any(_is_voc(file) for file in files_below(path, ".xml")[:_MAX_PEEKED])
 
 

@@ -26,7 +26,12 @@ from edgeinspect.learning.datasets.annotations.annotated_set import (
 )
 from edgeinspect.learning.datasets.annotations.documents import parse_floats, parse_whole
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
-from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
+from edgeinspect.learning.datasets.annotations.label_files import (
+    files_below,
+    files_with_suffix,
+    read_ends,
+    set_folders,
+)
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon, Shape
 from edgeinspect.learning.datasets.annotations.yolo_files import (
     NAME_LISTS,
@@ -35,7 +40,7 @@ from edgeinspect.learning.datasets.annotations.yolo_files import (
     read_yolo_files,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.files import files_in
+from edgeinspect.learning.datasets.files import files_in, subfolders
 from edgeinspect.learning.datasets.layouts._unlabelled import check_not_in_class_folders
 from edgeinspect.learning.datasets.name_matching import MAX_MISSING_COUNT, MAX_MISSING_RATIO
 from edgeinspect.learning.datasets.tables import read_table_text
@@ -61,8 +66,16 @@ def recognise(path: Path) -> bool:
         return path.suffix.lower() in (".yaml", ".yml") and find_yaml(path.parent) is not None
     if find_yaml(path) or (path / "obj.names").is_file() or (path / "obj.data").is_file():
         return True
-    texts = [file for file in files_below(path, ".txt") if file.name not in NAME_LISTS]
-    return any(_is_label(file) for file in texts[:_MAX_PEEKED])
+    folders = [
+        *set_folders(path, "labels", "label", "images"),
+        *(each for each in subfolders(path) if each.name.lower().startswith("obj_")),
+    ]
+    return any(
+        _is_label(file)
+        for folder in folders
+        for file in files_with_suffix(folder, ".txt")[:_MAX_PEEKED]
+        if file.name not in NAME_LISTS
+    )
 
 
 def _is_label(file: Path) -> bool:

@@ -457,7 +457,7 @@ def test_an_unknown_layout_lists_what_each_layout_needs(tmp_path: Path) -> None:
         open_dataset(tmp_path / "nowhere")
     with pytest.raises(DataError, match="does not have the layout 'mvtec'"):
         open_dataset(tmp_path, "mvtec")
-    with pytest.raises(UsageError, match=r"no layout 'coco'.*severstal"):
+    with pytest.raises(UsageError, match=r"no layout 'cityscapes'.*severstal"):
         open_dataset(tmp_path, "cityscapes")
 
 

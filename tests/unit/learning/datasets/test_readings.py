@@ -262,6 +262,27 @@ def test_visa(make: Any) -> None:
     assert len(bad(data)) == 4
 
 
+def test_splits_of_visa(make: Any) -> None:
+    rows = []
+    for index in range(4):
+        split = "train" if index < 2 else "test"
+        make.write(f"candle/Data/Images/Normal/{index:04}.JPG")
+        rows.append(f"candle,{split},normal,candle/Data/Images/Normal/{index:04}.JPG,")
+        make.write(f"candle/Data/Images/Anomaly/{index:03}.JPG")
+        make.write(f"candle/Data/Masks/Anomaly/{index:03}.png", make.mask(1))
+        rows.append(
+            f"candle,test,anomaly,candle/Data/Images/Anomaly/{index:03}.JPG,"
+            f"candle/Data/Masks/Anomaly/{index:03}.png"
+        )
+    make.text("split_csv/1cls.csv", "object,split,label,image,mask", *rows)
+    data = open_dataset(make.root / "candle")
+    splits = [sample.split for sample in data.samples]
+    assert (splits.count("train"), splits.count("test")) == (2, 6)
+    make.text("split_csv/1cls.csv", "object,split,label,image,mask", "candle,x,normal,a.JPG,")
+    with pytest.raises(DataError, match=r"1cls\.csv:2: has no split"):
+        open_dataset(make.root / "candle")
+
+
 VIA = {"p0.jpg": {"regions": [{"shape_attributes": {}}]}}
 CREATE_ML = [{"image": "p0.jpg", "annotations": [{"label": "pit", "coordinates": {}}]}]
 

@@ -10,7 +10,7 @@ import pytest
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import open_dataset
 
-NEU_DET = Path("/work/shared/data/neu_det_24")
+NEU_DET = Path(__file__).resolve().parents[5].parent / "shared/data/neu_det_24"
 
 
 def xml(name: str, *boxes: tuple[str, float, float, float, float], size: str = "") -> str:
@@ -41,6 +41,16 @@ def test_folders_of_voc(make: Any) -> None:
     make.text("ImageSets/Main/val.txt", "p0")
     with pytest.raises(DataError, match=r"val\.txt:1: p0 is in train too"):
         open_dataset(make.root)
+
+
+def test_a_set_inside_another_folder_keeps_its_splits(make: Any) -> None:
+    for index in range(2):
+        make.write(f"VOC2007/JPEGImages/p{index}.jpg")
+        make.text(f"VOC2007/Annotations/p{index}.xml", xml(f"p{index}.jpg", ("pit", 1, 1, 9, 9)))
+    make.text("VOC2007/ImageSets/Main/train.txt", "p0")
+    make.text("VOC2007/ImageSets/Main/test.txt", "p1")
+    data = open_dataset(make.root)
+    assert [sample.split for sample in data.samples] == ["train", "test"]
 
 
 def test_files_beside_the_images(make: Any) -> None:

@@ -203,3 +203,11 @@ def test_an_unreadable_image_keeps_its_label(make: Any) -> None:
     make.text("data.yaml", "train: images/train", "val: images/val", "names: [pit, scar]")
     (make.root / "images/train/train0.png").write_bytes(b"broken")
     check(open_dataset(make.root), "train", "val")
+
+
+def test_a_set_inside_another_folder_keeps_its_names(make: Any) -> None:
+    tree(make, "train", "valid", images="export/{}/images", labels="export/{}/labels")
+    make.text(
+        "export/data.yaml", "train: ../train/images", "val: ../valid/images", "names: [pit, scar]"
+    )
+    check(open_dataset(make.root), "train", "val")
