@@ -15,10 +15,14 @@ from edgeinspect.learning.evaluate.explain.explanation import (
     explain_frame,
     read_frames,
 )
-from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
+from edgeinspect.learning.evaluate.image_source import ImageSource, ImageTruth, class_id_table
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
-from edgeinspect.learning.evaluate.metrics.kinds import Classification, KindMetrics
+from edgeinspect.learning.evaluate.metrics.kinds import (
+    Classification,
+    KindMetrics,
+    predicted_kind,
+)
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
 from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import classifier_scores
@@ -40,6 +44,7 @@ from edgeinspect.learning.evaluate.open_dataset import (
     apply_split,
     find_training_split,
     open_image_source,
+    sample_truth,
 )
 from edgeinspect.learning.evaluate.open_model import (
     CHECKPOINT_FILE,
@@ -79,6 +84,7 @@ __all__ = [
     "read_frames",
     # image source
     "ImageSource",
+    "ImageTruth",
     "class_id_table",
     # metrics: detection by size
     "DetectionBySize",
@@ -89,6 +95,7 @@ __all__ = [
     # metrics: kinds
     "Classification",
     "KindMetrics",
+    "predicted_kind",
     # metrics: paired tests
     "DiscordantPairs",
     # metrics: rates
@@ -112,6 +119,7 @@ __all__ = [
     "apply_split",
     "find_training_split",
     "open_image_source",
+    "sample_truth",
     # open model
     "CHECKPOINT_FILE",
     "DEFAULT_BACKEND",

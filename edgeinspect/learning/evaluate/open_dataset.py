@@ -93,12 +93,12 @@ def open_image_source(
         batches=batches,
         skipped=skipped,
         notes=dataset.notes,
-        truth={sample.name: _truth(sample, dataset.classes) for sample in samples},
+        truth={sample.name: sample_truth(sample, dataset.classes) for sample in samples},
     )
     return with_model_classes(source, classes or ())
 
 
-def _truth(sample: Sample, classes: Sequence[str]) -> ImageTruth:
+def sample_truth(sample: Sample, classes: Sequence[str]) -> ImageTruth:
     """Return what is known of an image without reading its mask."""
     names = [classes[class_id - 1] for class_id in sample.class_ids]
     if sample.is_defective and not names and sample.class_name in classes:
