@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_json
 from edgeinspect.cli._options import OVERRIDES
 from edgeinspect.cli._paths import LINE_FILE
+from edgeinspect.cli._reject_rules import reject_rules
 from edgeinspect.cli._results.line import (
     CheckedCamera,
     CheckedModel,
     CheckReport,
     Problem,
-    RejectRule,
 )
 from edgeinspect.cli._tables import Column, TextTable, number, print_table, print_text
 from edgeinspect.cli._terminal import Console, echo
@@ -186,7 +185,7 @@ def _report(
         ],
         verdicts=verdicts,
         replay=replay,
-        rules=list(_reject_rules(config)),
+        rules=list(reject_rules(config)),
         problems=[
             Problem(text=str(error), exit_code=exit_code_of(error)) for error in result.errors
         ],
@@ -206,46 +205,6 @@ def _checked_model(role: str, backend: str, result: CheckResult) -> CheckedModel
     if (timing := result.timings.get(role)) is not None:
         model.p50_ms, model.p99_ms = timing.p50_ns / NS_PER_MS, timing.p99_ns / NS_PER_MS
     return model
-
-
-def _reject_rules(config: LineConfig) -> Iterator[RejectRule]:
-    rule = config.decide.gate
-    if rule is not None:
-        yield RejectRule(rule="gate: suspect", score=rule.suspect_at)
-        code = rule.reject_code
-        yield RejectRule(rule="gate: reject", score=rule.reject_at, reject_code=code)
-        yield RejectRule(
-            rule="gate: reject, no time left", score=rule.degraded_reject_at, reject_code=code
-        )
-        for name, kind in rule.classes.items():
-            yield RejectRule(
-                rule=f"gate: {name}",
-                score=rule.reject_at if kind.prob is None else kind.prob,
-                severity=kind.severity,
-                reject_code=kind.reject_code,
-            )
-    for name, limits in config.decide.classes.items():
-        yield RejectRule(
-            rule=name,
-            score=limits.score,
-            area_px=limits.area_px or None,
-            area_mm2=None if limits.area_px else limits.area_mm2,
-            severity=limits.severity,
-            reject_code=limits.reject_code,
-        )
-    yield from _unknown_rule(config)
-
-
-def _unknown_rule(config: LineConfig) -> Iterator[RejectRule]:
-    rule = config.decide.unknown
-    if rule is not None:
-        yield RejectRule(
-            rule="unknown" if rule.action == "reject" else "unknown: for review",
-            score=rule.reject_at,
-            area_px=rule.area_px,
-            severity=rule.severity,
-            reject_code=rule.reject_code,
-        )
 
 
 def open_plugins(loaded: LoadedConfig, clock: Clock, result: CheckResult) -> None:
@@ -434,7 +393,7 @@ def _show_tables(loaded: LoadedConfig, result: CheckResult) -> None:
         number("severity"),
         number("code"),
     )
-    for rule in _reject_rules(config):
+    for rule in reject_rules(config):
         area = "" if rule.area_mm2 is None else f"{rule.area_mm2:g} mm²"
         rules.add_row(
             rule.rule,

@@ -94,6 +94,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     segmenter: str | None = None
     unknown: str | UnsetType = UNSET
     """The good-parts model; absent on a line without one."""
+    pretrained: dict[str, str] | UnsetType = UNSET
+    """Engine to the pretrained weights that its training started from, as `NAME SHA256`; absent
+    if no manifest names any."""
     config_hash: str = ""
     alarm: str = ""
 

@@ -14,9 +14,10 @@ from tests import needs
 needs.library("mcap")
 
 from edgeinspect.cli.main import main
+from edgeinspect.domain.clock import NS_PER_MS
 from edgeinspect.domain.frame import Grab
 from edgeinspect.domain.latency import LatencyEstimate
-from edgeinspect.domain.verdict import Decision, ModelRef, Reason
+from edgeinspect.domain.verdict import Decision, ModelRef, Reason, UnknownState
 from edgeinspect.errors import DataError, ModelError
 from edgeinspect.pipeline.inspection import UnknownLimits
 from edgeinspect.storage.recording.messages import (
@@ -364,6 +365,12 @@ def test_verdicts_with_a_good_parts_model_are_reproduced(tmp_path: Path) -> None
     shift.inspect(shift.defect(140, 2))
     for _ in range(40):
         shift.inspect(marked(shift, 0, 0, 0))
+    inspector = shift.harness.worker.inspector
+    inspector.segmenter_time, kept = LatencyEstimate(), inspector.segmenter_time
+    inspector.segmenter_time.add(500 * NS_PER_MS)
+    shift.inspect(marked(shift, 140, 200, 2))  # no time to segment, and enough for the third
+    shift.inspect(marked(shift, 200, 200, 2))
+    inspector.segmenter_time = kept
     shift.harness.gate_ms = 90
     shift.inspect(marked(shift, 0, 200, 8))
     shift.harness.gate_ms, shift.harness.segmenter_ms = 10, 80
@@ -374,6 +381,11 @@ def test_verdicts_with_a_good_parts_model_are_reproduced(tmp_path: Path) -> None
         item.verdict for item in open_recording(path).items() if isinstance(item, RecordedFrame)
     ]
     checks = [verdict.unknown_check for verdict in verdicts]
+    degraded = [verdict for verdict in verdicts if verdict.degraded]
+    assert [verdict.unknown_check and verdict.unknown_check.state for verdict in degraded] == [
+        UnknownState.ASKED,
+        UnknownState.NOT_NEEDED,
+    ]
     states = [check.state.value for check in checks if check is not None]
     assert {"asked", "not_needed", "no_time"} == set(states)
     assert [verdict.segmenter is not None for verdict in verdicts[-2:]] == [False, True]

@@ -19,7 +19,7 @@ from edgeinspect.pipeline.shadow.child import make_inspector
 from edgeinspect.pipeline.shadow.process import ShadowPlan
 from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.system import decode_json
-from edgeinspect.wire import decode_verdict
+from edgeinspect.wire import decode_message, decode_verdict, encode_message
 from tests import graphs, needs
 
 needs.library("onnxruntime")
@@ -59,7 +59,9 @@ def line_text(root: Path, *parts: tuple[str, str]) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    graphs.install_good_parts(tmp_path / "store")
+    graphs.install_good_parts(
+        tmp_path / "store", pretrained="lite0-imagenet", pretrained_sha256="ab" * 32
+    )
     graphs.install_kinds_gate(tmp_path / "store")
     (tmp_path / "images").mkdir()
     images = {name: np.full((32, 48), 20, np.uint8) for name in "abc"}
@@ -89,6 +91,8 @@ def run(root: Path, *parts: tuple[str, str]) -> list[Verdict]:
         line.close()
     assert not failures
     assert status.unknown == "tiny-unknown/1"
+    assert status.pretrained == {"unknown": f"lite0-imagenet {'ab' * 32}"}
+    assert decode_message(encode_message(status)) == status
     return verdicts
 
 

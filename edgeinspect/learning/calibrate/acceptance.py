@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import ModelKind, ModelSpec
+from edgeinspect.domain import Decides, ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frames import FrameSet
 from edgeinspect.learning.calibrate.good_parts import good_parts_checks
 from edgeinspect.learning.calibrate.thresholds import (
@@ -30,6 +30,7 @@ from edgeinspect.learning.evaluate import (
     compare_results,
     confusion_matrix,
     iou_and_dice,
+    predicted_kind,
     recall_by_size,
     wilson_interval,
 )
@@ -53,6 +54,10 @@ class AcceptanceLimits:
     """Without labels: maximum ratio of frames whose verdict may change."""
     agreement_dice: float = 0.95
     """Without labels: minimum Dice of a class against the parent's class map."""
+    auc: float = 0.005
+    """Good-parts model: maximum loss of the AUC, against the labels."""
+    score: float = 0.02
+    """Good-parts model without labels: maximum mean difference of the score."""
     both_kinds: bool = True
     """Without labels: require good and defective frames. Rounding to half precision changes all
     values alike, so it does not need both."""
@@ -140,8 +145,8 @@ class _FrameRecorder:
             self.confusion_matrix = matrix
         weight = differing_ratio or 0.0
         weight += 10.0 * (a.result.is_rejected != b.result.is_rejected)
-        if a.result.prob is not None and b.result.prob is not None:
-            weight += abs(a.result.prob - b.result.prob)
+        for before, after in zip(_scores(a.result), _scores(b.result), strict=True):
+            weight += abs(before - after)
         is_full = len(self.changed) >= MAX_REPORT_FRAMES
         lightest = min(self.changed, key=lambda entry: entry[0], default=None)
         if weight == 0 or (is_full and lightest is not None and weight <= lightest[0]):
@@ -158,6 +163,12 @@ class _FrameRecorder:
             a.result.is_defective if self._labelled else None,
         )
         self.changed.append((weight, frame))
+
+
+def _scores(result: FrameResult) -> list[float]:
+    """Return the probabilities of an image, as many for both models."""
+    single = [each for each in (result.prob, result.unknown_prob) if each is not None]
+    return [*single, *result.kind_probs]
 
 
 def evaluate_acceptance(
@@ -325,7 +336,9 @@ def _gate_checks(
 
     Each model decides at its own threshold.
     """
-    checks: list[AcceptanceCheck] = []
+    checks = _kind_checks(spec, recorder, limits)
+    if spec.decides is Decides.KINDS:  # it finds every frame defective
+        return checks
     for name in ("suspect", "degraded"):
         at, child_at = (gate_threshold(each.thresholds, name) for each in (spec, child))
         sides = [
@@ -339,6 +352,44 @@ def _gate_checks(
         where = f"{at:g}" if at == child_at else f"{at:g}, INT8 {child_at:g}"
         checks += _rate_checks(comparison, limits, f" at `{name}` ({where})")
     return checks
+
+
+def _kind_checks(
+    spec: ModelSpec, recorder: _FrameRecorder, limits: AcceptanceLimits
+) -> list[AcceptanceCheck]:
+    """Check the most probable kind: against the labels, or else against FP32."""
+    if not spec.kinds:
+        return []
+    sides = recorder.parent_results, recorder.child_results
+    labelled = [
+        tuple(
+            replace(
+                one,
+                is_defective=True,
+                is_rejected=predicted_kind(one, spec.decides) == one.true_kinds[0],
+            )
+            for one in side
+            if len(one.true_kinds) == 1
+        )
+        for side in sides
+    ]
+    if labelled[0]:
+        before, after = labelled
+        comparison = compare_results(before, after, [None] * len(before), rounds=0)
+        assert comparison.escapes is not None  # an image whose kind is not recognised
+        return [_rate_check("kinds not recognised", comparison.escapes, limits)]
+    kinds = [[predicted_kind(one, spec.decides) for one in side] for side in sides]
+    agreement = float(np.mean(np.array(kinds[0]) == np.array(kinds[1])))
+    return [
+        AcceptanceCheck(
+            "most probable kinds that agree",
+            1.0,
+            agreement,
+            agreement >= 1 - limits.agreement,
+            f"{100 * agreement:.2f} % of {len(kinds[0])}, at least "
+            f"{100 * (1 - limits.agreement):g} % is required",
+        )
+    ]
 
 
 def _check_both_kinds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
@@ -389,7 +440,8 @@ def _agreement_checks(
             f"{100 * min_agreement:g} % is required",
         ),
     ]
-    if limits.both_kinds and spec.kind is ModelKind.GATE:
+    checks += _kind_checks(spec, recorder, limits)
+    if limits.both_kinds and spec.kind is ModelKind.GATE and spec.decides is Decides.DEFECTS:
         checks.append(_check_both_kinds(spec, recorder))
     matrix = recorder.confusion_matrix
     if matrix is not None:

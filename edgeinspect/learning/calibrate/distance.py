@@ -69,10 +69,12 @@ def distance_from_labels(
 ) -> OutputDistance:
     """Return the distance from the labels.
 
-    Segmenter: 1 - mean Dice over classes at the output stride. Gate: mean log loss.
+    Segmenter: 1 - mean Dice over classes at the output stride. Gate and good-parts model: mean
+    log loss.
     """
-    if spec.kind is ModelKind.GATE:
-        probs = np.clip([float(each[0][0]) for each in actual], _MIN_PROB, 1 - _MIN_PROB)
+    if spec.kind is ModelKind.GATE or spec.is_good_parts:
+        at = spec.outputs.index("defect_prob")
+        probs = np.clip([float(each[at][0]) for each in actual], _MIN_PROB, 1 - _MIN_PROB)
         bad = np.array([label.is_defective for label in labels], np.bool_)
         loss = -np.log(np.where(bad, probs, 1 - probs))
         return OutputDistance(float(loss.mean()), (), "log loss")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,14 @@ from edgeinspect.learning.datasets import (
     open_dataset,
 )
 from edgeinspect.learning.datasets.split_file import DIGEST_CHARS
-from edgeinspect.learning.evaluate import NOT_ASKED, ImageSource, TrainingKnowledge, class_id_table
+from edgeinspect.learning.evaluate import (
+    NOT_ASKED,
+    ImageSource,
+    ImageTruth,
+    TrainingKnowledge,
+    class_id_table,
+    sample_truth,
+)
 from edgeinspect.system import escape_name
 
 _STRIP = re.compile(r"strip:(\d{1,9}):(\d{1,7})(?:@(\d{1,7}))?")
@@ -62,6 +69,9 @@ class FrameSet:
     read_label: Callable[[int], FrameLabel] | None = None
     """None for unlabelled frames."""
     classes: tuple[str, ...] = ()
+    """Of the masks; empty without any."""
+    truth: Mapping[str, ImageTruth] = field(default_factory=dict)
+    """What labels tell of an image beside its mask, by name."""
     skipped: tuple[SkippedImage, ...] = ()
     """Images of the data set that are not used."""
     note: str = ""
@@ -85,12 +95,15 @@ class FrameSet:
             None if read_label is None else lambda number: read_label(index[number]),
             self.classes,
             trained=self.trained,
+            truth=self.truth,
         )
 
     def batch_source(self) -> ImageSource:
         """Return the frames in batches for `evaluate`; good and without masks if unlabelled."""
         has_masks = self.read_label is not None and bool(self.classes)
-        return ImageSource(self.where, len(self), self.classes, has_masks, self._batches)
+        return ImageSource(
+            self.where, len(self), self.classes, has_masks, self._batches, truth=self.truth
+        )
 
     def _batches(self) -> Iterator[ImageArrays]:
         for start in range(0, len(self), _BATCH):
@@ -247,7 +260,8 @@ def _dataset_frames(
             if held
             else "It has no split of its own: give --split-file FILE (of `edgeinspect data split`)",
         )
-    segmenting = spec.kind is ModelKind.SEGMENTER
+    # A good-parts model is verified by good and defective; masks are a bonus.
+    segmenting = spec.kind is ModelKind.SEGMENTER and (data.has_masks or not spec.is_good_parts)
     if labelled and segmenting and not data.has_masks:
         raise DataError("has no masks to verify a segmenter with", where=str(data.root))
     table = None
@@ -279,6 +293,7 @@ def _dataset_frames(
         lambda number: _sha256(read_verified_bytes(samples[number].path).tobytes()),
         read_label if labelled else None,
         spec.classes if segmenting else (),
+        {each.name: sample_truth(each, data.classes) for each in samples} if labelled else {},
         data.skipped,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import ModelSpec
+from edgeinspect.domain import Decides, ModelSpec
 from edgeinspect.learning.calibrate.checkpoint import ProgressCallback, no_progress
 from edgeinspect.learning.calibrate.distance import (
     OutputDistance,
@@ -102,7 +102,8 @@ def measure_layer_sensitivity(
         return distance_from_reference(spec, outputs, expected).total
 
     def task_distance(outputs: Sequence[Outputs]) -> OutputDistance:
-        if labels is None:
+        # Labels of good and defective say nothing of a model that only tells kinds apart.
+        if labels is None or spec.decides is Decides.KINDS:
             return distance_from_reference(spec, outputs, expected)
         return distance_from_labels(spec, outputs, labels)
 

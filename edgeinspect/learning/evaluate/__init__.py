@@ -17,10 +17,14 @@ from edgeinspect.learning.evaluate.explain.explanation import (
     image_files,
     read_frames,
 )
-from edgeinspect.learning.evaluate.image_source import ImageSource, class_id_table
+from edgeinspect.learning.evaluate.image_source import ImageSource, ImageTruth, class_id_table
 from edgeinspect.learning.evaluate.metrics.detection_by_size import DetectionBySize, recall_by_size
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, FrameSample
-from edgeinspect.learning.evaluate.metrics.kinds import Classification, KindMetrics
+from edgeinspect.learning.evaluate.metrics.kinds import (
+    Classification,
+    KindMetrics,
+    predicted_kind,
+)
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
 from edgeinspect.learning.evaluate.metrics.pixel_ranking import PixelRanking, PixelRankingResult
 from edgeinspect.learning.evaluate.metrics.rates import estimate_rate, wilson_interval
@@ -41,7 +45,7 @@ from edgeinspect.learning.evaluate.metrics.thresholds import (
     summarise_outputs,
 )
 from edgeinspect.learning.evaluate.offline_inspector import OfflineInspector
-from edgeinspect.learning.evaluate.open_dataset import open_image_source
+from edgeinspect.learning.evaluate.open_dataset import open_image_source, sample_truth
 from edgeinspect.learning.evaluate.open_model import (
     CHECKPOINT_FILE,
     DEFAULT_BACKEND,
@@ -94,6 +98,7 @@ __all__ = [
     "read_frames",
     # image source
     "ImageSource",
+    "ImageTruth",
     "class_id_table",
     # metrics: detection by size
     "DetectionBySize",
@@ -104,6 +109,7 @@ __all__ = [
     # metrics: kinds
     "Classification",
     "KindMetrics",
+    "predicted_kind",
     # metrics: paired tests
     "DiscordantPairs",
     # metrics: pixel ranking
@@ -131,6 +137,7 @@ __all__ = [
     "OfflineInspector",
     # open dataset
     "open_image_source",
+    "sample_truth",
     # open model
     "CHECKPOINT_FILE",
     "DEFAULT_BACKEND",

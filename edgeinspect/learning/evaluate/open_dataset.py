@@ -108,12 +108,12 @@ def open_image_source(
         notes=(*dataset.notes, *training.notes, *training_note(trained_count, len(samples))),
         groups={sample.name: sample.group for sample in samples if sample.group},
         training_images=trained_count,
-        truth={sample.name: _truth(sample, dataset.classes) for sample in samples},
+        truth={sample.name: sample_truth(sample, dataset.classes) for sample in samples},
     )
     return with_model_classes(source, classes or ())
 
 
-def _truth(sample: Sample, classes: Sequence[str]) -> ImageTruth:
+def sample_truth(sample: Sample, classes: Sequence[str]) -> ImageTruth:
     """Return what is known of an image without reading its mask."""
     names = [classes[class_id - 1] for class_id in sample.class_ids]
     if sample.is_defective and not names and sample.class_name in classes:

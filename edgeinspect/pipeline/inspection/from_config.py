@@ -51,6 +51,11 @@ def make_frame_inspectors(
         gate=model_ref(gate),
         segmenter=model_ref(segmenter),
         unknown=model_ref(unknown),
+        pretrained={
+            role: f"{engine.spec.pretrained} {engine.spec.pretrained_sha256}".strip()
+            for role, engine in first.by_role()
+            if engine is not None and engine.spec.pretrained
+        },
     )
     return [
         FrameInspector(engines, rules, provenance, clock, send_mask=config.publish.mask)

@@ -125,6 +125,7 @@ class StatusReporter:
             gate=model_name(provenance.gate),
             segmenter=model_name(provenance.segmenter),
             unknown=model_name(provenance.unknown) or UNSET,
+            pretrained=dict(provenance.pretrained) or UNSET,
             config_hash=provenance.config_hash,
             alarm=self._alarms.text,
         )

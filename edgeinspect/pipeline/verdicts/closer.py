@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -48,6 +48,8 @@ class Provenance:
     gate: ModelRef | None
     segmenter: ModelRef | None
     unknown: ModelRef | None = None
+    pretrained: Mapping[str, str] = field(default_factory=dict)
+    """Engine to name and hash of the weights that its training started from; for the status."""
 
 
 NO_STAGE_TIMES = StageTimes()

@@ -265,6 +265,8 @@ class _MetricsCollector:
                 "sha256": model.sha256[:12],
                 "calibration": model.calibration or "",
             }
+            if status is not None and isinstance(status.pretrained, dict):
+                labels |= {"pretrained": status.pretrained.get(role, "")}
             models.add_metric([line, role], labels)
         yield models
         config_hash = status.config_hash if status is not None else ""

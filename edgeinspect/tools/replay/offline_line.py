@@ -18,6 +18,7 @@ from edgeinspect.domain import (
     ClockSource,
     FrameShape,
     Grab,
+    LatencyEstimate,
     ManualClock,
     ModelSpec,
     Part,
@@ -231,7 +232,11 @@ class OfflineLine:
         acquired = self._frame_queue.pop_earliest()
         if acquired is not frame:
             raise InternalError("the queue returned another frame than the accepted one")
+        segmenter_time = inspector.segmenter_time
+        if _only_segmenter_lacked_time(verdict):
+            inspector.segmenter_time = _endless_time()
         self._worker.inspect(frame)
+        inspector.segmenter_time = segmenter_time
         for engine in engines:
             engine.problem = ""
             engine.ends_at_ns = None
@@ -275,13 +280,26 @@ class OfflineLine:
         return decode_verdict(body)
 
 
+def _only_segmenter_lacked_time(verdict: Verdict) -> bool:
+    """Whether there was no time for the segmenter, and enough for the good-parts model."""
+    check = verdict.unknown_check
+    return verdict.degraded and check is not None and check.state is UnknownState.ASKED
+
+
+def _endless_time() -> LatencyEstimate:
+    """Return the estimate of an engine that fits no budget."""
+    estimate = LatencyEstimate()
+    estimate.add(1 << 60)
+    return estimate
+
+
 def _engine_that_took_the_time(
     inspector: FrameInspector, verdict: Verdict
 ) -> ReplayedEngine | None:
     """Return the engine after which there was no time for the next one; None if there was."""
     check = verdict.unknown_check
     not_asked = check is not None and check.state is UnknownState.NO_TIME
-    if not (verdict.degraded or not_asked):
+    if not (verdict.degraded or not_asked) or _only_segmenter_lacked_time(verdict):
         return None
     last = inspector.gate if verdict.segmenter is None else inspector.segmenter
     return last if isinstance(last, ReplayedEngine) else None

@@ -12,6 +12,7 @@ from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 from edgeinspect.learning.evaluate.metrics.rates import Rate
 from edgeinspect.learning.evaluate.metrics.segmentation import SegmentationMetrics
 from edgeinspect.learning.evaluate.reports import plots
+from edgeinspect.learning.evaluate.reports.classification_section import classification_section
 from edgeinspect.learning.evaluate.reports.plots import format_interval, format_percent
 from edgeinspect.learning.evaluate.worst_frames import FrameSnapshot, WorstFrames
 from edgeinspect.learning.reporting import (
@@ -29,7 +30,7 @@ def render_evaluation(evaluation: EvaluationResult, worst: WorstFrames) -> str:
     sections = (
         _head,
         _tiles,
-        _classification,
+        classification_section,
         _decisions,
         _roc,
         _detection_by_size,
@@ -158,37 +159,6 @@ def _a90_interval(size: DetectionBySize) -> str:
         return "even the smallest of this set"
     high = "beyond this set" if size.a90_high_px is None else f"{size.a90_high_px:.0f} px"
     return f"95 %: {size.a90_low_px:.0f} to {high}"
-
-
-def _classification(evaluation: EvaluationResult) -> Iterator[str]:
-    kinds = evaluation.classification
-    if kinds is None:
-        return
-    yield "<h2>Kinds of defects</h2>"
-    yield '<div class="card">'
-    yield html.confusion_table(kinds.names, kinds.confusion, counted="images")
-    yield html.table(
-        ("class", "images", "recall", "95 % interval", "precision", "95 % interval"),
-        [
-            (
-                row.name,
-                str(row.images),
-                format_percent(row.recall.value),
-                format_interval(row.recall),
-                format_percent(row.precision.value),
-                format_interval(row.precision),
-            )
-            for row in kinds.classes
-        ],
-        caption="By class",
-    )
-    accuracy = kinds.accuracy
-    yield html.paragraph(
-        f"Accuracy {format_percent(accuracy.value)} ({format_interval(accuracy)}), "
-        f"{accuracy.hits} of {accuracy.total}. The predicted class is the most probable one, "
-        "whatever the thresholds."
-    )
-    yield "</div>"
 
 
 def _decisions(evaluation: EvaluationResult) -> Iterator[str]:
