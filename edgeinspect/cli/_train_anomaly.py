@@ -101,10 +101,10 @@ class RateOption(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--entries",
-    default=3000,
+    default=10_000,
     show_default=True,
     metavar="N",
-    type=IntRange(16, 20_000),
+    type=IntRange(16, 50_000),
     help="Entries of the memory bank; more find smaller differences and take more time.",
 )
 @click.option(

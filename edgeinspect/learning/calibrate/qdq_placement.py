@@ -29,6 +29,9 @@ QMAX = 127
 MIN_CHANNELS = 16
 """Convolutions with fewer input or output channels gain nothing in int8 and lose most."""
 FIRST_LAYER_MULTIPLE = 8
+FLOAT_UNTIL_KEY = "edgeinspect.float_until"
+"""In a graph's metadata: a tensor. What computes it stays in float, because the model's maker has
+measured that it does not stand int8."""
 _PASS_THROUGH_OPS = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool"})
 
 
@@ -90,8 +93,9 @@ def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
         raise ModelError("is already quantised", remedy="Calibrate its FP32 parent")
     nodes = [node for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
     first = first_conv(graph)
-    usual = tuple(_plan_layer(graph, node, node is first, ()) for node in nodes)
-    layers = tuple(_plan_layer(graph, node, node is first, keep_float) for node in nodes)
+    declared = _declared_float(model, graph)
+    usual = tuple(_plan_layer(graph, node, node is first, declared, ()) for node in nodes)
+    layers = tuple(_plan_layer(graph, node, node is first, declared, keep_float) for node in nodes)
     unknown = set(keep_float) - {layer.name for layer in layers}
     if unknown:
         raise ModelError(f"has no layer {', '.join(sorted(unknown))}")
@@ -100,6 +104,23 @@ def plan_qdq(model: Any, keep_float: Collection[str] = ()) -> QdqPlacement:
     int8 = {item.output for item in layers if item.quantized}
     skips = _residual_branches(graph, {item.output for item in usual if item.quantized}, int8)
     return QdqPlacement(layers, skips)
+
+
+def _declared_float(model: Any, graph: GraphIndex) -> frozenset[str]:
+    """Return the names of the layers that the graph's metadata keep in float.
+
+    Raises:
+        ModelError: The metadata name a tensor that the graph does not have.
+    """
+    tensor = next((e.value for e in model.metadata_props if e.key == FLOAT_UNTIL_KEY), "")
+    if not tensor:
+        return frozenset()
+    if graph.producer(tensor) is None:
+        raise ModelError(
+            f"has no tensor '{tensor}', which its metadata {FLOAT_UNTIL_KEY} name",
+            remedy="Export the model again",
+        )
+    return frozenset(layer_name(node) for node in graph.ancestors(tensor))
 
 
 def layer_name(node: Any) -> str:
@@ -119,7 +140,11 @@ def first_conv(graph: GraphIndex) -> Any | None:
 
 
 def _plan_layer(
-    graph: GraphIndex, node: Any, is_first: bool, keep_float: Collection[str]
+    graph: GraphIndex,
+    node: Any,
+    is_first: bool,
+    declared: Collection[str],
+    keep_float: Collection[str],
 ) -> QuantizableLayer:
     name, weight = layer_name(node), node.input[1]
     inputs = outputs = 0
@@ -135,6 +160,8 @@ def _plan_layer(
     else:
         inputs, outputs = _channels(graph, node)
         why = _channel_problem(node.op_type, inputs, outputs, is_first)
+    if not why and name in declared:
+        why = "in float by the model's metadata"
     if not why and name in keep_float:
         why = "kept in float as requested"
     return QuantizableLayer(

@@ -1,7 +1,7 @@
 """The gate and the segmenter on an encoder, mostly a pretrained one.
 
 Both take raw grey levels as float32 (N, C, H, W), 0 to 255, C 1 or 3 (blue, green, red).
-Source: docs/explanation/decisions/0034-pretrained-encoders.md
+Source: docs/explanation/decisions/0031-pretrained-encoders.md
 """
 
 from __future__ import annotations

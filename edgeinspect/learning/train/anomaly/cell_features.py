@@ -5,7 +5,6 @@ Source: Roth et al. 2022, "Towards total recall in industrial anomaly detection"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -16,8 +15,8 @@ from edgeinspect.learning.train.encoders import STRIDES, Encoder, take_bgr
 
 LEVELS = (2, 3)
 """Of `STRIDES`: 8 and 16 px. Finer ones see texture, coarser ones what the object is."""
-CELL_PX = STRIDES[LEVELS[0]]
-"""Frame pixels per cell, each way."""
+FINE_CELL_PX, COARSE_CELL_PX = (STRIDES[level] for level in LEVELS)
+_SMALL_FRAME_PX = 384 * 384
 _CONTEXT_CELLS = 3
 _MAX_DEVIATIONS = 8.0
 """Standardised values are limited to this, so that one outlier does not set an INT8 scale."""
@@ -30,14 +29,14 @@ class CellFeatures(nn.Module):
         encoder: With its weights loaded, for R, G, B; this reverses it for colour frames, which
             are B, G, R.
         channels: Of the frame: 1 or 3.
-        levels: Indices into `STRIDES`, the finest first.
+        cell_px: Frame pixels per cell, each way: 8 or 16.
     """
 
-    def __init__(self, encoder: Encoder, channels: int, levels: Sequence[int] = LEVELS) -> None:
+    def __init__(self, encoder: Encoder, channels: int, cell_px: int) -> None:
         super().__init__()
         self.encoder = cast(nn.Module, encoder)
-        self.levels = tuple(levels)
-        self.width = sum(encoder.widths[level] for level in self.levels)
+        self.cell_px = cell_px
+        self.width = sum(encoder.widths[level] for level in LEVELS)
         mean, deviation = encoder.statistics.mean, encoder.statistics.deviation
         if channels == 3:
             take_bgr(self.encoder)
@@ -47,18 +46,33 @@ class CellFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return float32 (N, width, ceil(H / 8), ceil(W / 8)) of float32 (N, C, H, W), 0 to 255."""
+        """Return float32 (N, width, ceil(H / cell_px), ceil(W / cell_px)).
+
+        Args:
+            image: float32 (N, C, H, W), 0 to 255.
+        """
         three = image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
         features: Any = self.encoder((three - self.mean) / self.deviation)
-        parts: list[Tensor] = []
-        for level in self.levels:
-            part = F.avg_pool2d(
+        fine, coarse = (
+            F.avg_pool2d(
                 features[level], _CONTEXT_CELLS, 1, _CONTEXT_CELLS // 2, count_include_pad=False
             )
-            if parts:
-                part = F.interpolate(part, parts[0].shape[2:], mode="bilinear", align_corners=False)
-            parts.append(part)
-        return torch.cat(parts, 1)
+            for level in LEVELS
+        )
+        if self.cell_px == COARSE_CELL_PX:
+            fine = F.avg_pool2d(fine, 2, ceil_mode=True)
+        else:
+            coarse = F.interpolate(coarse, fine.shape[2:], mode="bilinear", align_corners=False)
+        return torch.cat([fine, coarse], 1)
+
+
+def choose_cell_px(height_px: int, width_px: int) -> int:
+    """Return 16, or 8 for small frames, which have few cells and time for more.
+
+    At 512x512 a bank of 9,000 entries on 16 px cells takes less time than one of 3,000 on 8 px
+    cells, and its pixel AUC is higher.
+    """
+    return FINE_CELL_PX if height_px * width_px < _SMALL_FRAME_PX else COARSE_CELL_PX
 
 
 class Standardise(nn.Module):
@@ -79,24 +93,25 @@ class Standardise(nn.Module):
         return values.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
 
 
-def cells_inside(image: Tensor) -> Tensor:
-    """Return which cells lie wholly in the image and not in a letterbox border.
+def cells_inside(image: Tensor, cell_px: int) -> Tensor:
+    """Return which cells lie at least half in the image and not in a letterbox border.
 
     A border is what lies outside the first and the last row, and column, that is not black.
 
     Args:
         image: float32 (N, C, H, W), 0 to 255.
+        cell_px: Pixels per cell, each way.
 
     Returns:
-        float32 (N, 1, ceil(H / 8), ceil(W / 8)), 0 or 1.
+        float32 (N, 1, ceil(H / cell_px), ceil(W / cell_px)), 0 or 1.
     """
     brightest = image.amax(dim=1, keepdim=True)
     rows, columns = brightest.amax(dim=3), brightest.amax(dim=2)
     inside = _between_ends(rows).unsqueeze(3) * _between_ends(columns).unsqueeze(2)
     height, width = image.shape[2:]
-    # Pixels that the frame lacks for whole cells count as inside: they are padding, no border.
-    padded = F.pad(1.0 - inside, (0, -width % CELL_PX, 0, -height % CELL_PX))
-    return 1.0 - F.max_pool2d(padded, CELL_PX, CELL_PX)
+    # Pixels that the frame lacks for whole cells are padding, no border.
+    padded = F.pad(1.0 - inside, (0, -width % cell_px, 0, -height % cell_px))
+    return (F.avg_pool2d(padded, cell_px, cell_px) <= 0.5).to(torch.float32)
 
 
 def _between_ends(lines: Tensor) -> Tensor:

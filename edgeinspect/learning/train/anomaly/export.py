@@ -21,6 +21,7 @@ from edgeinspect.learning.evaluate import (
 )
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard, graph_metadata
 from edgeinspect.learning.train.anomaly.anomaly_map import (
+    FEATURES_NAME,
     OUTPUT_NAMES,
     AnomalyGraph,
     AnomalyMap,
@@ -33,6 +34,8 @@ from edgeinspect.learning.train.anomaly.images import AnomalyImages
 from edgeinspect.learning.train.encoders import PretrainedWeights
 from edgeinspect.learning.train.export import write_contract_graph
 
+FLOAT_UNTIL = "float_until"
+"""Key of the graph's metadata; see `learning.calibrate.qdq_placement`."""
 _SAMPLES = 4
 THRESHOLD = 0.5
 """Of `defect_prob`: the scale puts the chosen threshold here."""
@@ -109,8 +112,10 @@ def _write(
     )
     color = "mono" if samples.shape[3] == 1 else "bgr"
     metadata = graph_metadata(ModelKind.SEGMENTER, card, color, stride)
+    metadata = {**metadata, FLOAT_UNTIL: FEATURES_NAME}
+    inner = (MAP_TENSOR, FEATURES_NAME)
     return write_contract_graph(
-        graph, OUTPUT_NAMES, card, metadata, inputs.root, samples, inner=(MAP_TENSOR,)
+        graph, OUTPUT_NAMES, card, metadata, inputs.root, samples, inner=inner
     )
 
 

@@ -23,7 +23,7 @@ class _FeatureGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         frame = image.to(torch.float32).permute(0, 3, 1, 2)
-        return self.features(frame), cells_inside(frame)
+        return self.features(frame), cells_inside(frame, self.features.cell_px)
 
 
 class FeatureRunner:
@@ -48,6 +48,7 @@ class FeatureRunner:
         self._session: Any = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
+        self.cell_px = features.cell_px
         self._images = images
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self._cached_bytes = 0

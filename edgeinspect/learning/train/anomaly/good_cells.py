@@ -30,6 +30,8 @@ class GoodCells:
     """Standardised descriptors of good images, each with the number of its image."""
 
     standardise: Standardise
+    cell_px: int
+    """Frame pixels per cell, each way."""
     candidates: Tensor
     """float32 (K, D)."""
     candidate_image: Tensor
@@ -51,7 +53,8 @@ class GoodCells:
         sample = self.sample[~torch.isin(self.sample_image, left_out)]
         projection = random_projection(candidates.shape[1], seed=0)
         chosen = candidates[farthest_points(candidates @ projection, entries)]
-        return AnomalyMap(self.standardise, MemoryBank(chosen, allowances(chosen, sample)))
+        bank = MemoryBank(chosen, allowances(chosen, sample))
+        return AnomalyMap(self.standardise, bank, self.cell_px)
 
 
 def allowances(entries: Tensor, sample: Tensor) -> Tensor:
@@ -115,6 +118,7 @@ def collect_good_cells(
         )
     return GoodCells(
         standardise,
+        runner.cell_px,
         torch.cat(candidates),
         torch.cat(owners),
         torch.cat(sample),

@@ -23,7 +23,7 @@ from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets import Dataset, ImageArrays, SkippedImage, write_split
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap, image_score
-from edgeinspect.learning.train.anomaly.cell_features import CellFeatures
+from edgeinspect.learning.train.anomaly.cell_features import CellFeatures, choose_cell_px
 from edgeinspect.learning.train.anomaly.config import AnomalyConfig
 from edgeinspect.learning.train.anomaly.export import VersionInputs, export_version
 from edgeinspect.learning.train.anomaly.false_rejects import ThresholdChoice, choose_threshold
@@ -101,7 +101,9 @@ def train_good_parts(
     identity = _run_identity(config, images, weights)
     run.start_or_resume(identity, resume=False)
     write_split(config.out / "split.json", images.data, config.seed, replaces=True)
-    bank = _train_bank(config, images, CellFeatures(encoder, channels), on_progress)
+    cell_px = choose_cell_px(*images.good.images.shape[1:3])
+    features = CellFeatures(encoder, channels, cell_px)
+    bank = _train_bank(config, images, features, on_progress)
     _save_bank(run, bank, images)
     record = {
         "run": f"{config.name}-seed{config.seed}",
@@ -109,6 +111,7 @@ def train_good_parts(
         "data_sha256": identity["data_sha256"],
         "architecture": f"memory bank on {config.encoder}",
         "entries": bank.entries,
+        "cell_px": cell_px,
         "turned": bank.turned.to_document(),
         "seed": config.seed,
         "minutes": round((time.monotonic() - started) / 60, 1),

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.errors import ModelError
 from edgeinspect.learning.calibrate.qdq_placement import (
+    FLOAT_UNTIL_KEY,
     insert_qdq,
     int8_scale,
     plan_qdq,
@@ -206,6 +207,21 @@ def test_a_layer_can_be_kept_in_float_and_an_unknown_name_is_refused() -> None:
     assert placement.layers[0].why == "kept in float as requested"
     with pytest.raises(ModelError, match="no layer c"):
         plan_qdq(model, ["c"])
+
+
+def test_metadata_keep_everything_before_a_tensor_in_float() -> None:
+    net = Net()
+    net.conv("x", "a")
+    net.add("Relu", [net.conv("a", "b")], "features")
+    model = net.model(net.conv("features", "c"))
+    onnx.helper.set_model_props(model, {FLOAT_UNTIL_KEY: "features"})
+    placement = plan_qdq(model)
+    assert [layer.quantized for layer in placement.layers] == [False, False, True]
+    assert placement.layers[1].why == "in float by the model's metadata"
+    assert placement.tensors == ("features",)
+    onnx.helper.set_model_props(model, {FLOAT_UNTIL_KEY: "gone"})
+    with pytest.raises(ModelError, match="no tensor 'gone'"):
+        plan_qdq(model)
 
 
 def test_gemm_is_quantized_per_output_transposed_or_not() -> None:

@@ -97,7 +97,7 @@ def test_the_scale_is_monotone_and_does_not_saturate():
 def test_the_score_is_the_mean_of_the_largest_cells():
     values = torch.zeros(1, 1, 20, 20)
     values[0, 0, 3, 4], values[0, 0, 3, 5] = 8.0, 4.0
-    assert float(image_score(values)) == 6.0
+    assert float(image_score(values)) == 3.0
 
 
 @pytest.mark.parametrize(

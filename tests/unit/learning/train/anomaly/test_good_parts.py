@@ -89,7 +89,7 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     test = accuracy["test"]
     assert (test["good"], test["defective"]) == (8, 8)
     assert test["auc"] >= 0.95
-    assert test["pixel_auc"] >= 0.9
+    assert test["pixel_auc"] >= 0.85
     assert 0.5 < test["region_overlap"] <= 1.0
     manifest = yaml.safe_load((tmp_path / "run/unknown/1/manifest.yaml").read_text())
     assert manifest["learned_from"] == "good"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests import needs
 
 torch = needs.library("torch")
 
-from edgeinspect.learning.train.anomaly.cell_features import CELL_PX, Standardise, cells_inside
+from edgeinspect.learning.train.anomaly.cell_features import (
+    CellFeatures,
+    Standardise,
+    cells_inside,
+    choose_cell_px,
+)
 from edgeinspect.learning.train.anomaly.coreset import farthest_points
 from edgeinspect.learning.train.anomaly.good_cells import allowances
 from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank, nearest_entry
+from tests.unit.learning.train.anomaly.tiny_encoder import TinyEncoder
 
 
 def random(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -60,21 +68,35 @@ def test_a_coreset_is_the_same_each_time_and_has_no_copies():
 
 def test_cells_of_a_letterbox_border_are_outside():
     image = torch.zeros(1, 1, 64, 96)
-    image[:, :, 12:52, 20:] = 100.0
+    image[:, :, 13:52, 21:] = 100.0
     image[:, :, 30, 50] = 0.0  # a black pixel of the part
-    inside = cells_inside(image)[0, 0] > 0.5
+    inside = cells_inside(image, 8)[0, 0] > 0.5
     assert inside.shape == (8, 12)
     rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-    # Row 12 lies in cell 1, which starts at 8: that cell is not wholly in the image.
-    assert (rows[0], rows[-1]) == (2, 5)
+    # Less than half of the cells that begin at 8 and 16 is in the image, half of that at 48 is.
+    assert (rows[0], rows[-1]) == (2, 6)
     assert (columns[0], columns[-1]) == (3, 11)
-    assert bool(inside[2:6, 3:].all())
+    assert bool(inside[2:7, 3:].all())
 
 
 def test_frames_that_are_no_multiple_of_a_cell_keep_their_last_cells():
-    image = torch.full((1, 3, 2 * CELL_PX + 4, CELL_PX + 2), 9.0)
-    assert torch.equal(cells_inside(image), torch.ones(1, 1, 3, 2))
-    assert not cells_inside(torch.zeros(1, 3, 32, 32)).any()
+    image = torch.full((1, 3, 20, 10), 9.0)
+    assert torch.equal(cells_inside(image, 8), torch.ones(1, 1, 3, 2))
+    assert not cells_inside(torch.zeros(1, 3, 32, 32), 16).any()
+
+
+@pytest.mark.parametrize("cell_px", [8, 16])
+@pytest.mark.parametrize("size", [(64, 64), (72, 40), (50, 70)])
+def test_features_and_the_cells_inside_have_one_grid(cell_px: int, size: tuple[int, int]):
+    image = torch.full((1, 1, *size), 50.0)
+    features = CellFeatures(TinyEncoder(), 1, cell_px)(image)
+    assert features.shape[1] == 24
+    assert features.shape[2:] == cells_inside(image, cell_px).shape[2:]
+
+
+def test_small_frames_have_finer_cells():
+    assert choose_cell_px(256, 256) == 8
+    assert choose_cell_px(512, 512) == 16
 
 
 def test_standardised_values_are_limited():
