@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests import needs
 
 from edgeinspect.learning.datasets import Dataset, open_dataset
 from edgeinspect.learning.datasets.annotations.rasterise import draw_shape
@@ -21,6 +20,7 @@ from edgeinspect.learning.datasets.annotations.run_lengths import (
     mask_counts,
 )
 from edgeinspect.learning.datasets.annotations.shapes import LINE_WIDTH_PX, Stroke, ellipse
+from tests import needs
 
 SIZE = (120, 160)
 NAMES = ["pit", "scar"]
