@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from edgeinspect.system import configure
-from tests.fuzz import certificates, files, messages, protocols, recordings, stored
+from tests.fuzz import certificates, files, labels, messages, protocols, recordings, stored
 from tests.fuzz.target import BrokenDecoderError, attack
 
 ROUND = 100
@@ -33,7 +33,7 @@ def main() -> int:
     configure("json", "error")
     targets = [
         target
-        for module in (messages, files, protocols, recordings, stored, certificates)
+        for module in (messages, files, labels, protocols, recordings, stored, certificates)
         for target in module.TARGETS
         if target.name.startswith(asked.only)
     ]

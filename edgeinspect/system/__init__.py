@@ -6,6 +6,7 @@ from edgeinspect.system.decoding import (
     decode_arrays,
     decode_json,
     decode_json_names,
+    decode_yaml_text,
     json_decoder,
     msgpack_decoder,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "decode_arrays",
     "decode_json",
     "decode_json_names",
+    "decode_yaml_text",
     "json_decoder",
     "msgpack_decoder",
     # file ownership

@@ -1,4 +1,4 @@
-"""Decoding of untrusted JSON, MessagePack and array files: every failure is a `DecodeError`.
+"""Decoding of untrusted JSON, YAML, MessagePack and array files: every failure is a `DecodeError`.
 
 msgspec raises `DecodeError` for what is malformed, but `RecursionError` for deep nesting (also
 inside an unused field), and `UnicodeDecodeError` for bytes that are not UTF-8. A thread that
@@ -17,6 +17,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 T = TypeVar("T")
@@ -67,6 +68,23 @@ def decode_json_names(data: bytes) -> Any:
         raise DecodeError("is nested too deeply") from error
     except ValueError as error:  # not UTF-8, malformed, or a number with thousands of digits
         raise DecodeError(f"JSON is malformed: {error}") from error
+
+
+def decode_yaml_text(text: str) -> Any:
+    """Decode one YAML document as mappings, lists and text: `{0: no}` has the key "0", not 0.
+
+    For files of other programs; the project's own are parsed by `config.yaml_document`. Aliases
+    are shared, not expanded. Raises `DecodeError` as the other decoders do.
+    """
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    except RecursionError as error:
+        raise DecodeError("is nested too deeply") from error
+    except yaml.YAMLError as error:
+        problem = str(getattr(error, "problem", None) or error)
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark is not None else ""
+        raise DecodeError(f"YAML is malformed: {problem[:100]}{line}") from error
 
 
 def decode_arrays(data: bytes) -> dict[str, NDArray[Any]]:

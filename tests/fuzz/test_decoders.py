@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.fuzz import files, messages
+from tests.fuzz import files, labels, messages
 from tests.fuzz.target import Target, attack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +44,11 @@ def test_files(target: Target, tmp_path: Path) -> None:
     check(target, tmp_path)
 
 
+@pytest.mark.parametrize("target", labels.TARGETS, ids=lambda target: target.name)
+def test_labels(target: Target, tmp_path: Path) -> None:
+    check(target, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("module", "packages"),
     [
@@ -62,7 +67,9 @@ def test_what_needs_an_extra(module: str, packages: list[str], tmp_path: Path) -
         check(target, tmp_path)
 
 
-@pytest.mark.parametrize("target", [*messages.TARGETS, *files.TARGETS], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "target", [*messages.TARGETS, *files.TARGETS, *labels.TARGETS], ids=lambda t: t.name
+)
 def test_the_samples_themselves_are_taken(target: Target, tmp_path: Path) -> None:
     """A target that refuses everything would prove nothing."""
     for data in target.samples:

@@ -22,6 +22,7 @@ from edgeinspect.learning.datasets.annotations.mask import Annotation, Annotatio
 from edgeinspect.learning.datasets.annotations.rasterise import uses_pixel_positions
 from edgeinspect.learning.datasets.annotations.shapes import (
     LabelledShape,
+    Polygon,
     Shape,
     Stroke,
     extent,
@@ -183,6 +184,9 @@ def _check_inside(image: AnnotatedImage, size: tuple[int, int] | None) -> None:
         left, top, right, bottom = edges = extent(one.shape)
         if not all(map(math.isfinite, edges)):
             raise DataError("has a coordinate that is not a number", where=one.where)
+        if isinstance(one.shape, Polygon) and (one.shape.is_sampled or one.shape.is_box):
+            left = right = (left + right) / 2  # turned boxes and ellipses are cut at the border
+            top = bottom = (top + bottom) / 2
         if (
             left < -beyond_x
             or top < -beyond_y

@@ -55,6 +55,14 @@ def image_size(region: Mapping[str, Any], where: str) -> tuple[int, int]:
     return size  # type: ignore[return-value]  # checked above
 
 
+def _is_finite(number: float) -> bool:
+    """Return whether a number, maybe an integer of any length, is a finite float."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def region_shape(kind: str, value: Mapping[str, Any], size: tuple[int, int], where: str) -> Shape:
     """Return the shape of a region.
 
@@ -71,11 +79,7 @@ def region_shape(kind: str, value: Mapping[str, Any], size: tuple[int, int], whe
 
     def number(key: str, default: float | None = None) -> float:
         found = value.get(key, default)
-        if (
-            isinstance(found, bool)
-            or not isinstance(found, int | float)
-            or not math.isfinite(found)
-        ):
+        if isinstance(found, bool) or not isinstance(found, int | float) or not _is_finite(found):
             raise DataError(f"{key} is {found!s:.40}, not a number", where=where)
         return float(found)
 
@@ -99,7 +103,7 @@ def region_shape(kind: str, value: Mapping[str, Any], size: tuple[int, int], whe
             raise DataError("has a polygon without three points", where=where)
         try:
             corners = np.asarray(points, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             corners = np.empty(0)
         if corners.shape != (len(points), 2) or not np.isfinite(corners).all():
             raise DataError("has a polygon whose points are not [x, y]", where=where)

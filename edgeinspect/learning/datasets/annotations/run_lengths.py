@@ -54,8 +54,16 @@ def runs_from_counts(
     return RunLength(values, height_px, width_px, is_column_major, left_px, top_px)
 
 
-def runs_from_mask(mask: NDArray[np.bool_], left_px: int = 0, top_px: int = 0) -> RunLength:
-    """Return the runs along the rows of a (h, w) mask at a position of an image."""
+def runs_from_mask(
+    mask: NDArray[np.bool_], where: str, left_px: int = 0, top_px: int = 0
+) -> RunLength:
+    """Return the runs along the rows of a (h, w) mask at a position of an image.
+
+    Raises:
+        DataError: The position is in no image.
+    """
+    if max(abs(left_px), abs(top_px)) > DATASET_PIXELS_MAX:
+        raise DataError("has a mask that is outside of its image", where=where)
     height, width = mask.shape
     return RunLength(mask_counts(mask.ravel()), height, width, False, left_px, top_px)
 
@@ -141,7 +149,7 @@ def decode_brush(codes: Sequence[int], height_px: int, width_px: int, where: str
         values[at:end] = reader.read(word) if is_run else reader.read_many(end - at, word)
         at = end
     alpha = values.reshape(height_px, width_px, _BRUSH_CHANNELS)[:, :, 3]
-    return runs_from_mask(np.asarray(alpha >= _BRUSH_THRESHOLD))
+    return runs_from_mask(np.asarray(alpha >= _BRUSH_THRESHOLD), where)
 
 
 class _BitReader:

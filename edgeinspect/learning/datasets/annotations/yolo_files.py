@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
@@ -26,6 +24,7 @@ from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, split_words
+from edgeinspect.system import DecodeError, decode_yaml_text
 
 NAME_LISTS = (
     "obj.names",
@@ -124,18 +123,11 @@ def _read_yaml(root: Path, path: Path, files: ImageFiles) -> YoloFiles:
 
 
 def _load_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML mapping with all scalars as text: `names: {0: no}` has a key "0".
-
-    Aliases are shared, not expanded, and only two levels of the document are read.
-    """
-    text = read_table_text(path, _YAML_BYTES_MAX)
+    """Return a YAML mapping with all scalars as text; only two levels of it are read."""
     try:
-        document = yaml.load(text, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        problem = str(getattr(error, "problem", "") or "it is nested too deeply")
-        mark = getattr(error, "problem_mark", None)
-        at = f":{mark.line + 1}" if mark is not None else ""
-        raise DataError(f"is not YAML: {problem}", where=f"{path}{at}") from error
+        document = decode_yaml_text(read_table_text(path, _YAML_BYTES_MAX))
+    except DecodeError as error:
+        raise DataError(str(error), where=str(path), remedy="Export it again") from error
     if not isinstance(document, dict):
         raise DataError("is not a YAML mapping", where=str(path))
     return {key: value for key, value in document.items() if isinstance(key, str)}

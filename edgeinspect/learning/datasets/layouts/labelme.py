@@ -190,7 +190,7 @@ def _read_shape(shape: _Shape, where: str) -> Iterator[Shape]:
             yield Box(*map(float, (*low, *high)))
             return
         mask = decode_mask_png(decode_base64(shape.mask or "", where), where)
-        yield runs_from_mask(mask, round(float(low[0])), round(float(low[1])))
+        yield runs_from_mask(mask, where, round(float(low[0])), round(float(low[1])))
     elif kind == "circle":
         radius = float(((points[0] - points[1]) ** 2).sum() ** 0.5)
         yield ellipse(float(points[0, 0]), float(points[0, 1]), radius, radius)

@@ -142,7 +142,8 @@ def _read_object(file: Path, item: ElementTree.Element, where: str) -> Shape:
         found = next((each / name for each in places if name and (each / name).is_file()), None)
         if found is None:
             raise DataError(f"names the mask {name[:60]!r}, which does not exist", where=where)
-        return runs_from_mask(decode_mask_png(read_regular(found, _FILE_BYTES_MAX), str(found)))
+        mask = decode_mask_png(read_regular(found, _FILE_BYTES_MAX), str(found))
+        return runs_from_mask(mask, where)
     points: Points = np.array(
         [
             [parse_float(child_text(point, key), key, where) for key in ("x", "y")]

@@ -189,7 +189,7 @@ def _read_object(each: _Object, where: str) -> Iterator[Shape]:
         data = decode_base64(each.bitmap.data, where)
         if not data.startswith(b"\x89PNG"):
             data = inflate(data, where)
-        yield runs_from_mask(decode_mask_png(data, where), *each.bitmap.origin)
+        yield runs_from_mask(decode_mask_png(data, where), where, *each.bitmap.origin)
         return
     lists = each.points or _PointLists()
     outer = _as_points(lists.exterior, where)

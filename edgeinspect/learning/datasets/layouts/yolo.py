@@ -51,6 +51,7 @@ RANK = 18
 _MAX_PEEKED = 64
 _FILE_BYTES_MAX = 1 << 24
 _BOX_VALUES = 4
+_MAX_ID = 9999
 _CORNERS_OF_BOX = 4
 _MIN_POLYGON_VALUES = 6
 _BEYOND = 0.01
@@ -192,11 +193,13 @@ def _read_label(
             continue
         where = f"{path}:{line}"
         class_id = parse_whole(words[0], "class", where)
-        if class_id < 0 or (declared.names and class_id not in declared.names):
+        if not 0 <= class_id <= _MAX_ID or (declared.names and class_id not in declared.names):
             raise DataError(
                 f"has class {class_id}, which {Path(declared.source).name or 'YOLO'} does not have",
                 where=where,
-                remedy=f"It has the classes {', '.join(map(str, sorted(declared.names)[:20]))}",
+                remedy=f"It has the classes {', '.join(map(str, sorted(declared.names)[:20]))}"
+                if declared.names
+                else "",
             )
         values = parse_floats(words[1:], "coordinate", where)
         if declared.has_keypoints:

@@ -172,3 +172,17 @@ def test_faults_of_tasks(make: Any, tasks: Any, message: str) -> None:
     write(make, *tasks, count=1)
     with pytest.raises(DataError, match=message):
         open_dataset(make.root)
+
+
+def test_numbers_of_any_length_are_refused(make: Any) -> None:
+    result = region("rectangle", **block(1, 1, 2, 2))
+    write(make, task("p0.png", result))
+    text = (make.root / "project-1.json").read_text()
+    make.text("project-1.json", text.replace('"x": 1.5625', '"x": ' + "9" * 400))
+    with pytest.raises(DataError, match="x is 9999"):
+        open_dataset(make.root)
+    make.text("project-1.json", json.dumps([task("p0.png", region("polygon", points=RING))]))
+    text = (make.root / "project-1.json").read_text()
+    make.text("project-1.json", text.replace("6.25", "9" * 400))
+    with pytest.raises(DataError, match=r"points are not \[x, y\]"):
+        open_dataset(make.root)

@@ -215,3 +215,9 @@ def test_faults_of_labelme_xml(make: Any, inner: str, message: str) -> None:
     make.text("a.xml", XML.format("a", inner))
     with pytest.raises(DataError, match=message):
         open_dataset(make.root)
+
+
+def test_a_circle_may_be_cut_by_the_border(make: Any) -> None:
+    make.write("a.png")
+    make.text("a.json", document("a.png", shape("circle", [[2, 2], [2, 22]])))
+    assert open_dataset(make.root).samples[0].read_mask(40, 64)[:20, :20].sum() > 300

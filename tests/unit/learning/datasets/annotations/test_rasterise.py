@@ -118,7 +118,7 @@ def test_a_disc_and_a_turned_ellipse() -> None:
 
 def test_a_mask_is_placed_and_cut() -> None:
     mask = random_mask(3, 20, 30)
-    area = draw_shape(runs_from_mask(mask, 70, 50), 61, 87, as_positions=True)
+    area = draw_shape(runs_from_mask(mask, "", 70, 50), 61, 87, as_positions=True)
     assert (area[50:, 70:] == mask[:11, :17]).all()
     assert area.sum() == mask[:11, :17].sum()
 

@@ -157,8 +157,8 @@ def test_faults_are_named_with_the_line(make: Any, line: str, message: str) -> N
         (("train: images/nowhere", "names: [pit, scar]"), "'images/nowhere', which is not in"),
         (("train: ../../..", "names: [pit, scar]"), "which is not in the data set"),
         (("train: {a: 1}", "names: [pit, scar]"), "train is not a path"),
-        (("names: [pit", "train: x"), r"data\.yaml:\d: is not YAML"),
-        (("names: " + "[" * 5000, "train: x"), "is not YAML"),
+        (("names: [pit", "train: x"), r"data\.yaml: YAML is malformed.*line \d"),
+        (("names: " + "[" * 5000, "train: x"), "nested too deeply|YAML is malformed"),
         (("train: list.txt", "names: [pit, scar]"), "3 of the 3 images that it names"),
     ],
 )
@@ -211,3 +211,10 @@ def test_a_set_inside_another_folder_keeps_its_names(make: Any) -> None:
         "export/data.yaml", "train: ../train/images", "val: ../valid/images", "names: [pit, scar]"
     )
     check(open_dataset(make.root), "train", "val")
+
+
+def test_a_class_of_any_length_is_refused(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    make.text("labels/a0.txt", "18446744073709551616 0.5 0.5 0.25 0.25")
+    with pytest.raises(DataError, match="which YOLO does not have"):
+        open_dataset(make.root)
