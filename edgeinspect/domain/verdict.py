@@ -33,7 +33,7 @@ class Reason(str, Enum):
     BELOW_THRESHOLDS = "below_thresholds"
     """PASS: the segmenter found no region that reaches its class's thresholds."""
     DEFECT = "defect"
-    """REJECT: a region reached its class's thresholds."""
+    """REJECT: a region reached its class's thresholds, or the good-parts model its own."""
     GATE = "gate"
     """REJECT: the gate alone reached its threshold."""
 
@@ -90,6 +90,7 @@ class KindProb(msgspec.Struct, frozen=True):
 
     name: str
     prob: float
+    """0 to 1."""
 
 
 class ModelRef(msgspec.Struct, frozen=True):
@@ -192,7 +193,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag
     """The most probable kinds, at most 8, the most probable first, without those below 0.01;
     absent unless the gate tells kinds apart."""
     unknown: UnknownCheck | UnsetType = UNSET
-    """Absent on a line without a good-parts model, and in a NO_VERDICT."""
+    """What the good-parts model said; absent on a line without one, and in a NO_VERDICT."""
     regions: tuple[Region, ...] = ()
     """The regions found, the most severe first, at most the configured number."""
     regions_total: Count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.frame import FrameShape
 from edgeinspect.domain.manual_clock import ManualClock
 from edgeinspect.domain.model import ModelKind
-from edgeinspect.domain.verdict import Reason
+from edgeinspect.domain.verdict import Reason, UnknownCheck, UnknownState
 from edgeinspect.errors import DataError, ModelError, OutputError
 from edgeinspect.imaging.run_length import encode_classes
 from edgeinspect.learning.calibrate.frames import open_frames
@@ -250,3 +251,25 @@ def test_the_commands(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["archive", "export", str(archive), "--out", out, "--layout", "severstal"]) == 0
     assert capsys.readouterr().out.startswith("13 images, 6 of them defective")
     assert main(["archive", "list", str(tmp_path)]) == 65
+
+
+def test_kinds_and_marks_of_a_good_parts_model(tmp_path: Path) -> None:
+    """A gate's kind is a class; what is for review is no good part until a person says so."""
+    keeper = ArchiveWriter(config(tmp_path), ManualClock())
+    gate = {"reason": Reason.GATE, "regions": ()}
+    first = pending_frame(1, **gate)
+    keeper.save(replace(first, verdict=msgspec.structs.replace(first.verdict, kind="burr")))
+    keeper.save(pending_frame(2, **gate))
+    keeper.save(pending_frame(3, ArchiveCategory.PASS))
+    for seq in (4, 5):
+        mark = UnknownCheck(UnknownState.ASKED, 0.9, review=True)
+        keeper.save(pending_frame(seq, ArchiveCategory.PASS, unknown=mark))
+    keeper.close()
+    data = open_dataset(keeper.root)
+    assert data.classes == ("burr",)
+    found = {sample.name.split(".")[3]: sample for sample in data.samples}
+    assert list(found) == ["1", "2", "3"]
+    assert (found["1"].class_name, found["1"].class_ids) == ("burr", (1,))
+    assert (found["2"].is_defective, found["2"].class_ids) == (True, ())
+    assert not found["3"].is_defective
+    assert any("2 frames are skipped: passed, for review" in note for note in data.notes)
