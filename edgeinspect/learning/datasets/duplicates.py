@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -29,7 +29,10 @@ from numpy.typing import NDArray
 
 from edgeinspect.imaging import to_channels
 from edgeinspect.learning.datasets.registration import (
+    DETAIL_SIDE_PX,
+    MAX_DETAIL_CORRELATION,
     Detail,
+    common_detail,
     detail_correlation,
     extract_detail,
     orientation,
@@ -59,6 +62,8 @@ _BLOCK = 4096
 _MIN_FOR_COMMON = 16
 """With fewer images, the mean image is not subtracted, nor are unrelated pairs compared."""
 _UNRELATED_PAIRS = 100
+_SAMPLED_DETAILS = 256
+"""Images whose mean detail is subtracted."""
 _MAX_REFUTED = 16
 """Candidates of an image whose detail differs, the most alike first, before the others are not
 examined: the copies of an image are more alike than other pieces."""
@@ -156,9 +161,12 @@ def _verified(
     if not len(candidates):
         return
 
+    keys = set(zip(candidates["first"].tolist(), candidates["second"].tolist(), strict=True))
+    reference = measure_reference([fingerprints[index] for index in chosen], keys)
+
     @lru_cache(maxsize=_CACHED_DETAILS)
     def detail(index: int) -> Detail:
-        return extract_detail(fingerprints[chosen[index]].small)
+        return reference.detail(fingerprints[chosen[index]])
 
     def likeness(first: int, second: int, ways: int) -> float:
         return max(
@@ -167,9 +175,6 @@ def _verified(
             if ways >> way & 1
         )
 
-    keys = set(zip(candidates["first"].tolist(), candidates["second"].tolist(), strict=True))
-    unrelated = [likeness(*pair, 1) for pair in _unrelated_pairs(len(chosen)) if pair not in keys]
-    required = required_correlation(np.asarray(unrelated, np.float64))
     family: dict[int, set[int]] = {}
     refuted: Counter[int] = Counter()
     for at in np.argsort(-candidates["correlation"], kind="stable").tolist():
@@ -181,8 +186,7 @@ def _verified(
                 fingerprints[one], fingerprints[other]
             ):
                 continue
-            alike = correlation >= ALIKE_CORRELATION
-            if likeness(first, second, ways) < required + (0 if alike else UNLIKE_MARGIN):
+            if likeness(first, second, ways) < reference.limit(correlation):
                 refuted.update((first, second))
                 continue
             joined |= family.get(second, {second})
@@ -190,27 +194,68 @@ def _verified(
         yield DuplicatePair(one, other, False, correlation)
 
 
-def _unrelated_pairs(count: int) -> Iterable[tuple[int, int]]:
-    """Yield pairs of different images, drawn with a fixed seed."""
+@dataclass(frozen=True, slots=True)
+class DetailReference:
+    """What the images of a set have in common, and how alike unrelated ones are."""
+
+    common: Detail
+    """Subtracted from the detail of each image; 0 for few images."""
+    required: float
+    """Detail correlation from which two images show one piece."""
+
+    def detail(self, fingerprint: ImageFingerprint) -> Detail:
+        """Return what is an image's own."""
+        return np.asarray(extract_detail(fingerprint.small) - self.common, np.float32)
+
+    def limit(self, correlation: float) -> float:
+        """Return the required detail correlation, by the correlation of the thumbnails."""
+        margin = 0.0 if correlation >= ALIKE_CORRELATION else UNLIKE_MARGIN
+        return min(MAX_DETAIL_CORRELATION, self.required + margin)
+
+
+def measure_reference(
+    fingerprints: Sequence[ImageFingerprint], alike: Set[tuple[int, int]] = frozenset()
+) -> DetailReference:
+    """Measure the images of a set; with fewer than `_MIN_FOR_COMMON`, nothing is common.
+
+    Args:
+        fingerprints: Of all images, or of some.
+        alike: Pairs that may show one piece, and tell nothing of unrelated ones.
+    """
+    nothing = np.zeros((DETAIL_SIDE_PX, DETAIL_SIDE_PX), np.float32)
+    count = len(fingerprints)
     if count < _MIN_FOR_COMMON:
-        return
+        return DetailReference(nothing, required_correlation(np.zeros(0)))
+    sampled = np.unique(np.linspace(0, count - 1, _SAMPLED_DETAILS).astype(int)).tolist()
+    common = common_detail([extract_detail(fingerprints[index].small) for index in sampled])
+    reference = DetailReference(common, 0.0)
     rng = np.random.default_rng(1)
+    reached = []
     for _ in range(_UNRELATED_PAIRS):
         first, second = sorted(rng.choice(count, 2, replace=False).tolist())
-        yield first, second
+        if (first, second) not in alike:
+            details = (reference.detail(fingerprints[index]) for index in (first, second))
+            reached.append(detail_correlation(*details))
+    return replace(reference, required=required_correlation(np.asarray(reached, np.float64)))
 
 
-def are_duplicates(one: ImageFingerprint, other: ImageFingerprint) -> bool:
-    """Return whether two images show one piece, the same way up whatever their thumbnails are.
-
-    For a few images, without what a whole set tells of unrelated ones.
-    """
-    if find_duplicates([one, other]):
+def are_duplicates(
+    one: ImageFingerprint, other: ImageFingerprint, reference: DetailReference
+) -> bool:
+    """Return whether two images show one piece, the same way up whatever their thumbnails are."""
+    if one.digest == other.digest:
         return True
     if not _similar_aspect(one, other):
         return False
-    likeness = detail_correlation(extract_detail(one.small), extract_detail(other.small))
-    return likeness >= required_correlation(np.zeros(0)) + UNLIKE_MARGIN
+    first, second = reference.detail(one), reference.detail(other)
+    for way, thumbnail in enumerate(_orientations(other.thumbnail[None])):
+        correlation = float((one.thumbnail * thumbnail[0]).sum())
+        if way and correlation < MIN_CORRELATION:
+            continue
+        likeness = detail_correlation(first, orientation(second, way))
+        if likeness >= reference.limit(correlation):
+            return True
+    return False
 
 
 def duplicate_groups(pairs: Iterable[DuplicatePair]) -> list[tuple[int, ...]]:

@@ -14,6 +14,8 @@ Source: phase correlation, Kuglin and Hines 1975; here without whitening, which 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +29,10 @@ MIN_DETAIL_CORRELATION = 0.4
 `MIN_DETAIL_CORRELATION - NULL_MARGIN`."""
 NULL_MARGIN = 0.25
 """Required distance to what unrelated images of the set reach."""
-MAX_DETAIL_CORRELATION = 0.9
+NULL_GAP_RATIO = 0.75
+"""The same for parts that differ little: of the gap between that and 1. On rendered washers at one
+place unrelated images reach 0.75 in 95 of 100 cases and 0.89 at most, copies 0.99 at least."""
+MAX_DETAIL_CORRELATION = 0.97
 """The required correlation never exceeds this."""
 
 _TILE_PX = 16
@@ -77,7 +82,17 @@ def required_correlation(unrelated: NDArray[np.float64]) -> float:
             same place share details of their shape.
     """
     reached = float(np.quantile(unrelated, 0.95)) if len(unrelated) else 0.0
-    return min(MAX_DETAIL_CORRELATION, max(MIN_DETAIL_CORRELATION, reached + NULL_MARGIN))
+    margin = min(NULL_MARGIN, NULL_GAP_RATIO * (1 - reached))
+    return min(MAX_DETAIL_CORRELATION, max(MIN_DETAIL_CORRELATION, reached + margin))
+
+
+def common_detail(details: Sequence[Detail]) -> Detail:
+    """Return what the images of a set have in common: the same part at the same place.
+
+    It is symmetrised over the eight orientations, so that turned copies stay copies.
+    """
+    mean = np.mean(details, axis=0)
+    return np.asarray(np.mean([orientation(mean, way) for way in range(8)], axis=0), np.float32)
 
 
 def _best_shift(first: Detail, second: Detail) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from edgeinspect.learning.datasets.duplicates import (
     ImageFingerprint,
     are_duplicates,
     fingerprint_image,
+    measure_reference,
 )
 from edgeinspect.learning.evaluate import OfflineInspector
 from edgeinspect.learning.select.candidates import CandidateImage, CandidateSet, to_frame
@@ -29,6 +30,8 @@ CRITERIA = (DISAGREE, UNCERTAIN, UNLIKE)
 MIN_UNCERTAINTY = 0.05
 """Below, an image is a clear case for every model: three logits from the threshold."""
 MIN_DISAGREEMENT = 0.1
+_SAMPLED = 64
+"""Images that tell how alike unrelated images are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,18 @@ class _Picker:
         self._distance = np.full(len(images), np.inf)
         for centre in centres:
             self._move_away_from(centre)
+        self._reference = measure_reference(self._sample_prints())
         self._typical = float(np.median(self._distance)) or 1.0
+
+    def _sample_prints(self) -> list[ImageFingerprint]:
+        """Return the fingerprints of some images, evenly spaced."""
+        prints = []
+        for index in np.unique(np.linspace(0, len(self._images) - 1, _SAMPLED).astype(int)):
+            try:
+                prints.append(fingerprint_image(self._candidates.read(self._images[index])))
+            except DataError:  # changed since it was measured
+                continue
+        return prints
 
     def pick(self, count: int, criteria: Sequence[str]) -> Iterator[SelectedImage]:
         """Yield up to `count` images, the criteria by turns."""
@@ -186,7 +200,7 @@ class _Picker:
             fingerprint = fingerprint_image(self._candidates.read(self._images[index]))
         except DataError:  # changed since it was measured
             return False
-        if any(are_duplicates(other, fingerprint) for other in self._prints):
+        if any(are_duplicates(other, fingerprint, self._reference) for other in self._prints):
             self.duplicates += 1
             return False
         self._prints.append(fingerprint)

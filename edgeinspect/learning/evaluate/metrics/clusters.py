@@ -110,6 +110,23 @@ def auc_standard_error(
     return math.sqrt(len(sums) / max(1, len(sums) - 1) * float((sums**2).sum()))
 
 
+def auc_spread(
+    placements: tuple[NDArray[np.float64], NDArray[np.float64]],
+    is_defective: NDArray[np.bool_],
+    clusters: Clusters,
+) -> float:
+    """Return the half width of the 95 % interval of an AUC, or of a difference of two.
+
+    Never less than without groups: few groups may agree by chance. 1 with a single group.
+    """
+    count = count_clusters(clusters)
+    if count < 2:
+        return 1.0
+    single = auc_standard_error(placements, is_defective, np.arange(len(clusters)))
+    grouped = auc_standard_error(placements, is_defective, clusters)
+    return max(_Z * single, t_quantile(count) * grouped)
+
+
 def resample_clusters(
     values: NDArray[np.float64], clusters: Clusters, rounds: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:

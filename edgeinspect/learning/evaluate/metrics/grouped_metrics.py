@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from edgeinspect.learning.evaluate.metrics.clusters import (
     Clusters,
-    auc_standard_error,
+    auc_spread,
     cluster_rate,
     resample_clusters,
-    t_quantile,
 )
 from edgeinspect.learning.evaluate.metrics.decisions import DecisionMetrics
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
@@ -58,11 +57,8 @@ def regroup_roc(
     """Return the same curve and areas, with intervals over groups."""
     if roc is None:
         return None
-    spread = t_quantile(len(np.unique(clusters))) * auc_standard_error(
-        delong_placements(scores, defective), defective, clusters
-    )
-    if not np.isfinite(spread):  # one group
-        spread = 1.0
+    placements = delong_placements(scores, defective)
+    spread = auc_spread(placements, defective, clusters)
     recall_at = tuple(
         replace(at, recall=cluster_rate(scores[defective] > at.threshold, clusters[defective]))
         for at in roc.recall_at

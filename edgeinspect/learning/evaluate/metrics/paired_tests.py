@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.learning.evaluate.metrics.clusters import (
     Clusters,
-    auc_standard_error,
+    auc_spread,
     count_clusters,
     paired_p_value,
     resample_clusters,
@@ -183,9 +183,7 @@ def compare_auc(
     difference = float(bad_b.mean() - bad_a.mean())
     spread = 1.96 * sqrt(delong_variance(bad_b - bad_a, good_b - good_a))
     if clusters is not None:
-        error = auc_standard_error((bad_b - bad_a, good_b - good_a), is_defective, clusters)
-        count = count_clusters(clusters)
-        spread = t_quantile(count) * error if count > 1 else 1.0
+        spread = auc_spread((bad_b - bad_a, good_b - good_a), is_defective, clusters)
     return PairedDifference(
         "AUC", auc_a, auc_b, difference, difference - spread, difference + spread
     )

@@ -14,6 +14,7 @@ import pytest
 
 from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError, OutputError, UsageError
+from edgeinspect.learning.datasets.example_set import write_example_set
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.split import split_dataset
 from edgeinspect.learning.datasets.split_file import file_digests, split_document
@@ -159,6 +160,20 @@ def test_unlike_images_come_first_and_duplicates_once(gate: OfflineInspector, fo
     assert all(
         one.criterion == "unlike" and "as a typical image" in one.reason for one in done.selected
     )
+
+
+def test_parts_of_one_product_are_not_taken_for_duplicates(
+    gate: OfflineInspector, tmp_path: Path
+) -> None:
+    write_example_set(tmp_path / "washers", 40, seed=3)
+    candidates = open_candidates(tmp_path / "washers", NOT_ASKED)
+    done = select_images(candidates, [gate], 40, ["unlike"])
+    assert len(done.selected) == 40
+    copy = cv2.imread(str(candidates.images[7].path), cv2.IMREAD_GRAYSCALE)
+    folder = candidates.images[7].path.parent
+    cv2.imwrite(str(folder / "turned.png"), np.rot90((copy * 0.9).astype(np.uint8)))
+    again = select_images(open_candidates(folder, NOT_ASKED), [gate], 41, ["unlike"])
+    assert (len(again.selected), again.duplicates) == (40, 1)
 
 
 def test_labelled_images_are_centres(gate: OfflineInspector, folder: Path, tmp_path: Path) -> None:

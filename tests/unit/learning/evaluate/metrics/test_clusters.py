@@ -121,6 +121,21 @@ def test_the_error_of_an_auc_is_delong_s_without_groups_and_does_not_shrink_by_c
         assert at.recall.high - at.recall.low > 2 * (narrow.recall.high - narrow.recall.low)
 
 
+def test_two_groups_that_agree_prove_no_more_than_their_images() -> None:
+    scores = np.array([0.1, 0.9, 0.4, 0.6, 0.1, 0.9, 0.4, 0.6])
+    bad = np.array([False, True, True, False] * 2)
+    roc = analyse_roc(scores, bad)
+    grouped = regroup_roc(roc, scores, bad, np.repeat([0, 1], 4))
+    assert roc is not None
+    assert grouped is not None
+    assert (grouped.auc_low, grouped.auc_high) == pytest.approx(
+        (roc.auc_low, roc.auc_high), abs=0.1
+    )
+    one = regroup_roc(roc, scores, bad, np.zeros(8, np.int64))
+    assert one is not None
+    assert (one.auc_low, one.auc_high) == (0, 1)
+
+
 def results(copies: int) -> list:
     rng = np.random.default_rng(3)
     out = []
