@@ -147,9 +147,9 @@ class RateOption(click.ParamType):  # type: ignore[type-arg]
 def anomaly(as_json: bool, **options: Any) -> None:
     """Learn from images of good parts alone what no good part has.
 
-    About a second of processor time for each image of 512x512. The threshold comes from good
-    images that the bank has not seen, each in its turn. Defects need not be shown; a few
-    defective images in the data set raise the threshold to what finds them.
+    It takes a minute of processor time, and a quarter of a second for each image of 512x512. The
+    threshold comes from good images that the bank has not seen, each in its turn. Defects need not
+    be shown; a few defective images in the data set raise the threshold to what finds them.
     """
     for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
         if not is_installed(package):

@@ -56,7 +56,8 @@ class AnomalyMap(nn.Module):
         height, width = features.shape[2:]
         cells = features.flatten(2)[0].transpose(0, 1)
         squared = self.bank(self.standardise(cells))
-        distance = squared.clamp(min=0.0).sqrt().reshape(1, 1, height, width)
+        # The root of a small difference of large numbers is mostly rounding: it begins at 1.
+        distance = ((squared.clamp(min=0.0) + 1.0).sqrt() - 1.0).reshape(1, 1, height, width)
         # Cells outside count for nothing: the mean is over those inside.
         weight = self._smooth(inside).clamp(min=1e-6)
         return self._smooth(distance * inside) / weight * inside

@@ -17,6 +17,8 @@ RATES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Of the table in the manifest."""
 _MIN_FREEDOM = 3
 """Two images would ask for a threshold that nothing reaches."""
+_MIN_UNIT = 0.05
+"""Of scores, which are 5 to 20 in practice: below it rounding would show in `defect_prob`."""
 _MEDIAN_U = 4.0
 """The median good image lies this many units below the threshold: at a probability of 0.1."""
 
@@ -80,7 +82,7 @@ def choose_threshold(
     if caught:
         limit = (limit + min(caught)) / 2
     median = float(np.median(scores))
-    unit = max((limit - median) / _MEDIAN_U, 1e-3 * max(1.0, abs(limit)))
+    unit = max((limit - median) / _MEDIAN_U, _MIN_UNIT)
     return ThresholdChoice(
         ScoreScale(limit, unit),
         wanted_rate,
@@ -110,7 +112,7 @@ def limit_for_rate(scores: NDArray[np.float64], rate: float) -> tuple[float, boo
         student_quantile(1 - rate, max(_MIN_FREEDOM, count - 1)) * spread * math.sqrt(1 + 1 / count)
     )
     bound = math.exp(min(float(logs.mean()) + reach, float(logs.max()) + 5.0))
-    return max(bound, float(ordered[-1]) * 1.001 + 1e-6), True
+    return max(bound, float(ordered[-1]) + _MIN_UNIT), True
 
 
 def student_quantile(probability: float, freedom: int) -> float:

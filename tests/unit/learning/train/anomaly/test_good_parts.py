@@ -113,8 +113,8 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     assert prob == pytest.approx(outputs["defect_prob"][0])
     rows, columns = np.nonzero(mask)
     peak = np.unravel_index(values.argmax(), values.shape)
-    assert abs(peak[0] * 8 + 4 - rows.mean()) < 12
-    assert abs(peak[1] * 8 + 4 - columns.mean()) < 12
+    assert abs(peak[0] * 8 + 4 - rows.mean()) < 20
+    assert abs(peak[1] * 8 + 4 - columns.mean()) < 20
 
 
 @pytest.mark.slow
