@@ -54,11 +54,11 @@ class RateOption(click.ParamType):  # type: ignore[type-arg]
     examples=[
         (
             "Learn from a folder of images of good parts",
-            "edgeinspect train anomaly --data good-parts --out runs/unknown",
+            "edgeinspect train anomaly --data castings --out runs/unknown",
         ),
         (
             "Reject at most one good part in 200",
-            "edgeinspect train anomaly --data good-parts --out runs/unknown --false-rejects 0.5%",
+            "edgeinspect train anomaly --data castings --out runs/unknown --false-rejects 0.5%",
         ),
     ],
 )
