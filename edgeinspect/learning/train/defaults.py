@@ -33,7 +33,7 @@ class TrainingDefaults:
 
 MANY_IMAGES = 3000
 """More training images get twice the steps."""
-GATE = TrainingDefaults("lite0", 500, seconds_per_mpx=1.6, steps_from_scratch=1500)
+GATE = TrainingDefaults("lite0", 400, seconds_per_mpx=1.6, steps_from_scratch=1500)
 SEGMENTER = TrainingDefaults("lite0", 700, seconds_per_mpx=2.5, steps_from_scratch=3000)
 
 
