@@ -183,6 +183,7 @@ def _train_bank(
             remedy="Check exposure and trigger of the camera; remove black images",
         )
     runner = FeatureRunner(features, good.images, config.threads)
+    on_progress("encoder", 1, 1, 0.0)  # ONNX Runtime has it: seconds without a step
     numbers = _sample_numbers(len(good), MAX_BANK_IMAGES, config.seed)
     turned = decide_turned(
         runner,
@@ -206,7 +207,7 @@ def _train_bank(
         cells,
         folds,
         config.entries,
-        lambda done: on_progress("held out", done, len(scored), 0.0),
+        lambda stage, done, total: on_progress(stage, done, total, 0.0),
     )
     anomaly_map = cells.build_map(config.entries)
     defective = _score_defective(runner, anomaly_map, images.validation, on_progress)

@@ -53,7 +53,7 @@ def score_held_out(
     cells: GoodCells,
     folds: list[list[int]],
     entries: int,
-    on_image: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> HeldOutScores:
     """Score good images of each fold by a bank of the other folds' cells.
 
@@ -62,15 +62,18 @@ def score_held_out(
         cells: Of all of them.
         folds: Numbers of images.
         entries: Of each bank, as of the final one.
-        on_image: Called with the number of images done.
+        on_progress: Called with stage, done and total.
     """
     scores: list[float] = []
     images: list[int] = []
+    maps = []
     for fold in folds:
-        anomaly_map = cells.build_map(entries, without=fold)
+        maps.append(cells.build_map(entries, without=fold))
+        on_progress("banks", len(maps), len(folds))
+    for fold, anomaly_map in zip(folds, maps, strict=True):
         for number in fold:
             with torch.no_grad():
                 scores.append(float(image_score(anomaly_map(*runner.of_image(number)))))
             images.append(number)
-            on_image(len(images))
+            on_progress("held out", len(images), sum(map(len, folds)))
     return HeldOutScores(np.array(scores), tuple(images), len(folds))
