@@ -51,6 +51,7 @@ class RunNetwork(msgspec.Struct, frozen=True):
     """Of a gate; absent for segmenters."""
     kinds: Annotated[int, Meta(ge=0, le=_MAX_CLASSES)] = 0
     """Of a gate that tells kinds of defects apart: how many."""
+    decides: Literal["defects", "kinds"] = "defects"
 
 
 def read_run_identity(path: Path) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def export_graph(net: nn.Module, card: ModelCard, root: Path, samples: NDArray[n
         ModelError: The graph breaks the contract, or differs from torch.
     """
     is_gate = not hasattr(net, "stride")
-    graph, names = _contract_graph(net, card)
+    graph, names = contract_graph(net, card.decides)
     color = "mono" if samples.shape[3] == 1 else "bgr"
     kind = ModelKind.GATE if is_gate else ModelKind.SEGMENTER
     metadata = graph_metadata(kind, card, color, 1 if is_gate else net.stride)
@@ -178,12 +178,12 @@ def export_onnx(graph: nn.Module, sample: Tensor, names: Sequence[str]) -> Any:
     return model
 
 
-def _contract_graph(net: nn.Module, card: ModelCard) -> tuple[nn.Module, list[str]]:
+def contract_graph(net: nn.Module, decides: Decides) -> tuple[nn.Module, list[str]]:
     """Return a network's graph under the contract, and the names of its outputs."""
     if hasattr(net, "stride"):
         return SegmenterGraph(net), ["class_map", "class_area_px", "class_score"]
     if getattr(net, "kinds", 0):
-        has_good = card.decides is Decides.DEFECTS
+        has_good = decides is Decides.DEFECTS
         return KindsGraph(net, has_good=has_good), ["defect_prob", "class_prob"]
     return GateGraph(net), ["defect_prob"]
 

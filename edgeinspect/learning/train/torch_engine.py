@@ -12,10 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgeinspect.domain import FrameShape, ModelId, ModelKind, ModelSpec, Pixels, Precision
+from edgeinspect.domain import (
+    BASE_CONTRACT,
+    EXTENDED_CONTRACT,
+    Decides,
+    FrameShape,
+    ModelId,
+    ModelKind,
+    ModelSpec,
+    Pixels,
+    Precision,
+)
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.learning.evaluate import resolve_model
-from edgeinspect.learning.train.export import GateGraph, SegmenterGraph
+from edgeinspect.learning.train.export import contract_graph
 from edgeinspect.learning.train.training import load_run
 from edgeinspect.storage.model_store import ModelStore, read_model
 from edgeinspect.system import sha256_of
@@ -58,18 +68,21 @@ def load_checkpoint_engine(path: Path) -> TorchEngine:
         )
     net, identity = load_run(path.parent)
     frame, is_gate = identity["frame"], identity["kind"] == "gate"
+    kinds, decides = int(identity.get("kinds", 0)), Decides(identity.get("decides", "defects"))
     spec = ModelSpec(
         id=ModelId(str(identity["name"]), 1, sha256_of(path)),
         kind=ModelKind(identity["kind"]),
         path=path,
         shape=FrameShape(frame["height_px"], frame["width_px"], frame["channels"]),
         color="mono" if frame["channels"] == 1 else "bgr",
-        classes=("defect",) if is_gate else tuple(identity["classes"]),
+        classes=("defect",) if is_gate and not kinds else tuple(identity["classes"]),
         output_stride=int(identity["stride"]),
         precision=Precision.FP32,
         thresholds=_exported_thresholds(path.parent),
+        contract=EXTENDED_CONTRACT if kinds else BASE_CONTRACT,
+        decides=decides,
     )
-    return TorchEngine(spec, GateGraph(net) if is_gate else SegmenterGraph(net))
+    return TorchEngine(spec, contract_graph(net, decides)[0])
 
 
 def _exported_thresholds(run: Path) -> Mapping[str, object]:

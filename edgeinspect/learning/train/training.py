@@ -91,6 +91,12 @@ class PreparedTraining:
     kinds: int = 0
     """Number of kinds of defects that a gate tells apart; 0: defective or good."""
 
+    @property
+    def decides(self) -> Decides:
+        """`KINDS` for a gate that has learned from no good image."""
+        has_good = not self.images[TRAIN].defective.all()
+        return Decides.DEFECTS if has_good or not self.kinds else Decides.KINDS
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
@@ -340,7 +346,6 @@ def _export_and_measure(
     is_gate = config.kind == "gate"
     classes = ("defect",) if is_gate and not prepared.kinds else prepared.data.classes
     samples = images[VAL].images[:4]
-    decides_good = not (prepared.kinds and images[TRAIN].defective.all())
     writer = VersionWriter(
         average,
         config.name,
@@ -348,12 +353,12 @@ def _export_and_measure(
         classes,
         run,
         samples,
-        decides=Decides.DEFECTS if decides_good else Decides.KINDS,
+        decides=prepared.decides,
         split=read_regular(config.out / SPLIT_FILE_NAME, TEXT_BYTES_MAX),
     )
     export = export_gate if is_gate else export_segmenter
     accuracy = export(writer, images[VAL], images.get(TEST), on_progress)
-    if not decides_good:  # no line can run it: it rejects everything
+    if prepared.decides is Decides.KINDS:  # no line can run it: it rejects everything
         return TrainingResult(accuracy, None, has_masks=False, has_test=TEST in images)
     line = write_line_file(
         config, writer.folder, prepared.data, images, prepared.stride, on_progress
@@ -390,6 +395,7 @@ def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[st
         "stride": prepared.stride,
         "ignore_black": prepared.ignore_black,
         "kinds": prepared.kinds,
+        "decides": prepared.decides.value,
         "weights": weights.sha256 if weights is not None else None,
         "recipe": prepared.recipe.to_document(),
         "frame": {"height_px": height, "width_px": width, "channels": train.images.shape[3]},

@@ -678,7 +678,7 @@ def test_the_command_prints_its_report(
     assert "--classes names ok, pit" in capsys.readouterr().err
     assert main(command(file, samples, tmp_path / "store", *named, "ok", "--good-index", "0")) == 64
     kinds = (*options[:2], "--output", "logits", "--classes", "pit,burr", "--kinds-only")
-    assert main(command(file, samples, tmp_path / "store", *kinds)) == 0
+    assert main(command(file, samples, tmp_path / "kinds", *kinds)) == 0
     assert "most probable kind: pit of" in capsys.readouterr().out
     assert main(command(file, samples, tmp_path / "store", "--mean", "a,b")) == 64
     assert main(command(tmp_path / "no.onnx", samples, tmp_path / "store", *options)) == 65

@@ -21,6 +21,7 @@ from edgeinspect.learning.train import architectures
 from edgeinspect.learning.train.frozen_head import fit_frozen_head, gate_targets
 from edgeinspect.learning.train.losses import kinds_loss
 from edgeinspect.learning.train.tasks import GateTask
+from edgeinspect.learning.train.torch_engine import load_checkpoint_engine
 from edgeinspect.learning.train.training import load_run
 
 
@@ -111,6 +112,15 @@ def test_a_gate_of_kinds_from_class_folders(
     assert '"line": {severity: 5, reject_code: 11}' in line
     assert '"spot": {severity: 5, reject_code: 12}' in line
     assert main(["check", str(out / "line.yaml")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--data", str(data), "--json"]) == 0
+    classification = json.loads(capsys.readouterr().out)["classification"]
+    assert classification["names"] == ["good", "line", "spot"]
+    assert classification["balanced_accuracy"] == pytest.approx(accuracy["balanced_accuracy"])
+    engine = load_checkpoint_engine(out / "checkpoint.pt")
+    for frame, exported in zip(frames, outputs, strict=True):
+        np.testing.assert_allclose(engine.infer(frame)[1], exported[1], atol=1e-3)
+    assert engine.spec.kinds == ("line", "spot")
     net, identity = load_run(out)
     assert identity["kinds"] == 2
     with torch.no_grad():

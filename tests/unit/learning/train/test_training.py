@@ -300,6 +300,4 @@ def test_every_unusable_image_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
     assert "4 images are skipped:" in err
     for entry in left_out:
         assert f"skipped: {entry['name']}: {entry['why']}" in err
-    assert (
-        run("gate", "--data", root, "--out", out, "--steps", 2, "--set", "batch=4", "--resume") == 0
-    )
+    assert run("gate", "--data", root, "--out", out, *options, "--resume") == 0
