@@ -229,8 +229,8 @@ def _operating_points(
 ) -> tuple[OperatingPoint, ...]:
     sides = recorder.parent_results, recorder.child_results
     defective = np.array([one.is_defective for one in sides[0]], np.bool_)
-    if spec.kind is ModelKind.GATE:
-        before, after = (np.array([one.prob or 0.0 for one in side]) for side in sides)
+    if spec.kind is ModelKind.GATE or spec.is_good_parts:
+        before, after = (np.array([one.score for one in side]) for side in sides)
         return gate_operating_points(thresholds, (before, after), defective)
     nothing = np.zeros(len(spec.classes))
     scores = SplitScores(

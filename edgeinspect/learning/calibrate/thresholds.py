@@ -27,6 +27,7 @@ from edgeinspect.ports import Engine
 
 GATE_THRESHOLDS = ("suspect", "degraded", "reject")
 """In ascending order."""
+GOOD_PARTS_THRESHOLDS = ("reject",)
 DEFAULT_SCORE = 0.5
 """Where a manifest proposes none, as `evaluate` assumes."""
 MIN_FRAMES = 4
@@ -84,6 +85,9 @@ def manifest_thresholds(spec: ModelSpec) -> dict[str, Any]:
     """Return a model's thresholds, complete: with the defaults where its manifest has none."""
     if spec.kind is ModelKind.GATE:
         return {name: gate_threshold(spec.thresholds, name) for name in GATE_THRESHOLDS}
+    if spec.is_good_parts:
+        area_px = _number(spec.thresholds.get("area_px"), 0.0)
+        return {"reject": gate_threshold(spec.thresholds, "reject"), "area_px": area_px}
     chosen = {}
     for name in spec.classes:
         given = spec.thresholds.get(name)
@@ -122,14 +126,15 @@ def measure_scores(
         except (DataError, IndexError):  # the images' own check reports it
             continue
         outputs: Any = engine.infer(image)
-        if spec.kind is ModelKind.GATE:
+        if "defect_prob" in spec.outputs:
             empty = np.zeros((1, 0))
-            rows.append(SplitScores(np.array([float(outputs[0][0])]), empty, empty))
+            prob = float(outputs[spec.outputs.index("defect_prob")][0])
+            rows.append(SplitScores(np.array([prob]), empty, empty))
         else:
             rows.append(summarise_outputs(np.ones(1), [outputs], spec.output_stride))
         defective.append(label.is_defective)
         progress(number + 1)
-    classes = 0 if spec.kind is ModelKind.GATE else len(spec.classes)
+    classes = 0 if "defect_prob" in spec.outputs else len(spec.classes)
     nothing = np.zeros((0, classes))
     return FrameScores(
         SplitScores(
@@ -157,10 +162,10 @@ def choose_thresholds(
         return keep_thresholds(
             spec, f"{where} has {len(after)} readable images; {MIN_FRAMES} are needed"
         )
-    if spec.kind is ModelKind.GATE:
-        child: dict[str, Any] = {}
+    if "defect_prob" in spec.outputs:
+        child: dict[str, Any] = dict(parent)
         least = 0.0
-        for name in GATE_THRESHOLDS:
+        for name in GOOD_PARTS_THRESHOLDS if spec.is_good_parts else GATE_THRESHOLDS:
             moved = match_threshold(before.scores.probs, after.scores.probs, parent[name])
             child[name] = least = max(least, moved)
         return ThresholdChoice(where, len(after), parent, child)
@@ -218,7 +223,8 @@ def gate_operating_points(
         defective: (N,).
     """
     points = []
-    for name in ("suspect", "degraded"):
+    names = ("suspect", "degraded") if "suspect" in choice.parent else GOOD_PARTS_THRESHOLDS
+    for name in names:
         old, new = float(choice.parent[name]), float(choice.child[name])
         rejected = (probs[0] >= old, probs[1] >= old, probs[1] >= new)
         points.append(_operating_point(name, rejected, defective, (old, new)))

@@ -111,8 +111,9 @@ class OfflineInspector:
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:
-        """Its models: one or two."""
-        return tuple(engine.spec for engine in (self.gate, self.segmenter) if engine)
+        """Its models: one to three."""
+        engines = (self.gate, self.segmenter, self.unknown)
+        return tuple(engine.spec for engine in engines if engine)
 
     @property
     def classes(self) -> tuple[str, ...]:

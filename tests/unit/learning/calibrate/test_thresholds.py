@@ -20,7 +20,7 @@ from tests import needs
 needs.library("onnxruntime")
 
 from edgeinspect.cli.main import main
-from edgeinspect.domain import FrameShape, ModelKind, Pixels
+from edgeinspect.domain import FrameShape, LearnedFrom, ModelKind, Pixels
 from edgeinspect.learning.calibrate import AcceptanceLimits, AcceptanceResult, evaluate_acceptance
 from edgeinspect.learning.calibrate.frames import FrameLabel, FrameSet
 from edgeinspect.learning.calibrate.thresholds import (
@@ -29,6 +29,7 @@ from edgeinspect.learning.calibrate.thresholds import (
     match_threshold,
     measure_scores,
 )
+from edgeinspect.learning.evaluate import build_inspector
 from edgeinspect.testing.doubles import ScriptedEngine, model_spec
 from tests.unit.learning.calibrate import networks
 
@@ -97,6 +98,44 @@ def test_a_gate_that_orders_as_before_is_accepted_at_its_own_thresholds() -> Non
     assert unchanged is not None
     assert unchanged < 0.5
     assert suspect.false_rejects == (0, 0, 0)
+
+
+def good_parts(curve: Callable[[float], float], thresholds: object) -> ScriptedEngine:
+    spec = replace(
+        model_spec(ModelKind.SEGMENTER, SHAPE, ("unknown",)),
+        thresholds=thresholds,
+        contract="2",
+        learned_from=LearnedFrom.GOOD,
+    )
+
+    def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+        prob = np.array([curve(image.flat[0] / 255)], np.float32)
+        cells = np.full((1, 4, 4), prob[0] >= 0.5, np.uint8)
+        area = np.array([[cells.sum()]], np.float32)
+        return cells, area, prob[None] * (area > 0), prob
+
+    return ScriptedEngine(spec, outputs, lambda: None)
+
+
+def test_a_good_parts_model_keeps_its_own_kind_of_thresholds() -> None:
+    own = MappingProxyType({"reject": 0.5, "area_px": 0.0})
+    parent, child = good_parts(lambda value: value, own), good_parts(lowered, own)
+    validation = frames("parts#val", 1)
+    before, after = (measure_scores(engine, validation) for engine in (parent, child))
+    choice = choose_thresholds(parent.spec, before, after, validation.where)
+    assert choice.parent == own
+    assert set(choice.child) == {"reject", "area_px"}
+    assert 0.6 * 110 / 255 < choice.child["reject"] < 0.6 * 160 / 255
+    moved = good_parts(lowered, MappingProxyType(dict(choice.child)))
+    result = evaluate_acceptance(
+        parent, moved, frames("test", 2), AcceptanceLimits(), thresholds=choice
+    )
+    (point,) = result.operating_points
+    assert (point.name, point.thresholds) == ("reject", (0.5, choice.child["reject"]))
+    assert point.recall[0] == point.recall[2] == 1
+    assert point.recall[1] is not None
+    assert point.recall[1] < 0.5
+    assert build_inspector(parent).specs == (parent.spec,)
 
 
 def test_a_gate_that_confuses_frames_is_refused_at_any_threshold() -> None:
