@@ -38,15 +38,21 @@ def test_washers_are_told_from_damaged_ones(tmp_path: Path, capsys: pytest.Captu
     assert model["accuracy"]["false_rejects"]["raised_by_defective"] > 0
 
 
-def test_a_few_screws_are_enough_to_see_half_of_the_others_damage(
+@pytest.mark.timeout(900)
+def test_sixteen_screws_are_enough_to_see_where_others_are_scratched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], shared_data: Path
 ):
-    """A tenth of the full protocol of MVTec AD's *screw*, which takes two minutes in full."""
+    """A part of MVTec AD's *screw*; the figures of the whole are in docs/howto/training.md."""
     source, data = shared_data / "mvtec_screw", tmp_path / "screw"
-    for name in ("train/good", "test/good", "test/scratch_head", "ground_truth/scratch_head"):
+    for name, count in (
+        ("train/good", 16),
+        ("test/good", 6),
+        ("test/scratch_head", 6),
+        ("ground_truth/scratch_head", 6),
+    ):
         (data / name).mkdir(parents=True)
-        for file in sorted((source / name).iterdir())[: 40 if name.startswith("train") else 12]:
+        for file in sorted((source / name).iterdir())[:count]:
             shutil.copyfile(file, data / name / file.name)
-    model = train(data, tmp_path / "run", capsys, "--entries", "2000", "--not-turned")
-    assert model["accuracy"]["test"]["auc"] >= 0.75
-    assert model["accuracy"]["test"]["pixel_auc"] >= 0.95
+    model = train(data, tmp_path / "run", capsys, "--entries", "500", "--not-turned")
+    assert model["accuracy"]["test"]["pixel_auc"] >= 0.9
+    assert model["accuracy"]["false_rejects"]["held_out_good"] == 16
