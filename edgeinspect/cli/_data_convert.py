@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from edgeinspect.cli._command import Command
+from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._options import BOXES, GOOD_CLASS, LAYOUT, with_options
 from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER
 from edgeinspect.cli._progress import QUIET, progress_bar
+from edgeinspect.cli._results.learning import DatasetConversion
 from edgeinspect.cli._tables import format_number_of
 from edgeinspect.cli._terminal import echo
 
@@ -52,6 +54,7 @@ _MAX_SHOWN = 20
     BOXES,
     QUIET,
 )
+@json_option("edgeinspect.cli._results.learning:DatasetConversion")
 def convert(
     path: Path,
     target: str,
@@ -59,6 +62,7 @@ def convert(
     layout: str | None,
     good_classes: tuple[str, ...],
     draws_boxes: bool,
+    as_json: bool,
 ) -> None:
     """Write DATASET in another format.
 
@@ -70,8 +74,18 @@ def convert(
     dataset = open_dataset(path, layout, good_classes=good_classes, draws_boxes=draws_boxes)
     with progress_bar("writing images", len(dataset)) as progress:
         done = convert_dataset(dataset, out, target, progress)
-    for note in (*dataset.notes, *done.notes):
+    outcome = DatasetConversion(
+        folder=str(out),
+        images=done.images,
+        notes=[*dataset.notes, *done.notes],
+        skipped={one.name: one.reason for one in done.skipped},
+    )
+    print_result(outcome, as_json, _show)
+
+
+def _show(outcome: DatasetConversion) -> None:
+    for note in outcome.notes:
         echo(f"note  {note}")
-    for one in done.skipped[:_MAX_SHOWN]:
-        echo(f"skipped  {one.name}: {one.reason}")
-    echo(f"{format_number_of(done.images, 'image')} in {out}")
+    for name, reason in list(outcome.skipped.items())[:_MAX_SHOWN]:
+        echo(f"skipped  {name}: {reason}")
+    echo(f"{format_number_of(outcome.images, 'image')} in {outcome.folder}")

@@ -65,7 +65,7 @@ class RateOption(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--data",
     required=True,
-    metavar="FOLDER",
+    metavar="DATASET",
     type=DATASET,
     help="Folder of images of good parts, or a data set in any layout; its defective images "
     "are not learned: they set the threshold and measure the result.",
@@ -95,7 +95,7 @@ class RateOption(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--weights",
-    metavar="FILE.pth",
+    metavar="FILE.pth|none|cached",
     type=WEIGHTS,
     help="The encoder's pretrained weights; those that are packaged for it by default.",
 )

@@ -162,6 +162,19 @@ class NextCommand(msgspec.Struct, kw_only=True):
     """For a shell, with the paths of this training."""
 
 
+class DatasetConversion(
+    msgspec.Struct, kw_only=True, tag_field="schema", tag="edgeinspect.data_conversion/1"
+):
+    """`data convert`: what was written."""
+
+    folder: str
+    images: int
+    notes: list[str]
+    """Assumptions made while reading, and what the format cannot hold."""
+    skipped: dict[str, str]
+    """Name to reason, of the images that could not be read."""
+
+
 class TrainedModel(msgspec.Struct, kw_only=True):
     """A trained model."""
 

@@ -209,7 +209,8 @@ def evaluate_acceptance(
     else:
         checks = [*_dice_checks(comparison, limits), *_rate_checks(comparison, limits, "")]
     if labelled:
-        checks.append(_check_finds(spec, recorder))
+        if spec.decides is Decides.DEFECTS:
+            checks.append(_check_finds(spec, recorder))
         recalls = _recall_by_size(recorder.parent_results), _recall_by_size(recorder.child_results)
     return AcceptanceResult(
         tuple(checks),
@@ -257,7 +258,8 @@ def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
     bad = [index for index, one in enumerate(sides[0]) if one.is_defective]
     counts = [sum(_finds(spec, side[index]) for index in bad) for side in sides]
     spreads = [max(each) - min(each) for each in ([one.score for one in side] for side in sides)]
-    is_constant = spec.kind is ModelKind.GATE and min(spreads) <= _CONSTANT_SPREAD
+    has_score = spec.kind is ModelKind.GATE or spec.is_good_parts
+    is_constant = has_score and min(spreads) <= _CONSTANT_SPREAD
     words = f"{counts[0]} of {len(bad)} by FP32, {counts[1]} by INT8"
     if is_constant:
         words = "its output is the same for every frame"
@@ -280,6 +282,8 @@ def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
 def _finds(spec: ModelSpec, result: FrameResult) -> bool:
     if spec.kind is ModelKind.GATE:
         return (result.prob or 0.0) >= gate_threshold(spec.thresholds, "suspect")
+    if spec.is_good_parts:
+        return result.score >= gate_threshold(spec.thresholds, "reject")
     return result.largest_region_px is not None and bool(result.largest_region_px.any())
 
 

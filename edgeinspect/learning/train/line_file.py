@@ -29,6 +29,7 @@ from edgeinspect.learning.train.plan import TrainingConfig
 from edgeinspect.learning.train.progress import StageProgress, ignore_progress
 from edgeinspect.registry import is_installed
 from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.system import TEXT_BYTES_MAX, read_regular
 
 LINE_FILE = "line.yaml"
 CHANGED_LINE_FILE = "line.new.yaml"
@@ -298,9 +299,10 @@ def _write(out: Path, text: str) -> Path:
 def _is_unchanged(path: Path) -> bool:
     """Return whether a line file is as a training wrote it."""
     try:
-        first, _, rest = path.read_bytes().decode("utf-8", "surrogateescape").partition("\n")
+        text = read_regular(path, TEXT_BYTES_MAX).decode("utf-8", "surrogateescape")
     except OSError:
         return False
+    first, _, rest = text.partition("\n")
     return first == f"{_SEAL}{_digest(rest)}"
 
 

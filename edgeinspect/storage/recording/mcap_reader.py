@@ -26,7 +26,9 @@ MAX_RECORD_BYTES = 512 << 20
 _RECORD_HEAD = struct.Struct("<BQ")  # opcode, length
 _MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK = struct.Struct("<QQQI")  # start, end, size, crc; then compression and records
-_CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP, _DATA_END_OP = 4, 5, 6, 15
+_FOOTER = struct.Struct("<BQQQI")  # opcode, length, start of the summary, of its offsets, crc
+_STATISTICS = struct.Struct("<QHIIII")  # messages, schemas, channels, attachments, metadata, chunks
+_FOOTER_OP, _CHANNEL_OP, _MESSAGE_OP, _CHUNK_OP, _STATISTICS_OP, _DATA_END_OP = 2, 4, 5, 6, 11, 15
 _MAX_CHANNELS = 4096
 
 
@@ -69,9 +71,16 @@ class McapReader:
                     raise self._error("is not a recording: it is no MCAP file")
                 file.seek(max(len(MAGIC), size - len(MAGIC)))
                 finished = file.read(len(MAGIC)) == MAGIC
+                counted = _counted_chunks(file, size) if finished else None
                 file.seek(len(MAGIC))
+                count = 0
                 for chunk, at in self._read_chunks(file, size, finished):
                     yield from self._parse_chunk(chunk, at)
+                    count += 1
+                if counted is not None and count != counted:
+                    # The type of a record has no checksum: a chunk that has become one of
+                    # another type is skipped.
+                    raise self._error(f"is damaged: {count} of its {counted} chunks can be read")
         except OSError as error:
             raise self._error(f"cannot be read: {error.strerror}") from error
 
@@ -181,6 +190,26 @@ class McapReader:
     def _error(self, problem: str, at: int | None = None, remedy: str = "") -> DataError:
         where = f"{self.path}, byte {at}" if at is not None else str(self.path)
         return DataError(problem, where=where, remedy=remedy)
+
+
+def _counted_chunks(file: BinaryIO, size: int) -> int | None:
+    """Return the number of chunks by the summary at the end of a file; None without one."""
+    footer_at = size - len(MAGIC) - _FOOTER.size
+    file.seek(max(0, footer_at))
+    footer = file.read(_FOOTER.size)
+    if footer_at < 0 or len(footer) < _FOOTER.size or footer[0] != _FOOTER_OP:
+        return None
+    at = _FOOTER.unpack(footer)[2]
+    while len(MAGIC) <= at < footer_at:
+        file.seek(at)
+        head = file.read(_RECORD_HEAD.size + _STATISTICS.size)
+        if len(head) < _RECORD_HEAD.size:
+            return None
+        opcode, length = _RECORD_HEAD.unpack_from(head)
+        if opcode == _STATISTICS_OP and len(head) == _RECORD_HEAD.size + _STATISTICS.size:
+            return int(_STATISTICS.unpack_from(head, _RECORD_HEAD.size)[5])
+        at += _RECORD_HEAD.size + length
+    return None
 
 
 def _read_string(body: memoryview, at: int) -> tuple[str, int]:

@@ -118,28 +118,36 @@ def test_a_model_of_kinds_needs_no_good_frames() -> None:
     assert not any("suspect" in check.name for check in found.checks)
 
 
+GOOD_CHECKS = {
+    "good frames to compare",
+    "rank correlation of good frames",
+    "change of the scores of good frames",
+}
+
+
 def test_a_good_parts_model_is_accepted_on_good_frames_alone() -> None:
     scores = [0.1 + index / 200 for index in range(40)]
     found = accept(unknown_engine(scores), unknown_engine(scores), frames(40, labelled=False))
     assert found.is_accepted
-    assert {check.name for check in found.checks} == {"verdicts that agree", "mean score"}
-    moved = accept(
-        unknown_engine(scores),
-        unknown_engine([s + 0.05 for s in scores]),
-        frames(40, labelled=False),
+    assert {check.name for check in found.checks} == GOOD_CHECKS
+    turned = accept(
+        unknown_engine(scores), unknown_engine(scores[::-1]), frames(40, labelled=False)
     )
-    assert [check.name for check in moved.checks if not check.passed] == ["mean score"]
+    failed = {check.name for check in turned.checks if not check.passed}
+    assert failed == GOOD_CHECKS - {"good frames to compare"}
 
 
 def test_a_good_parts_model_is_verified_by_its_auc_with_labels() -> None:
     labels = ["pit"] * 20 + [""] * 40
-    scores = [0.9] * 20 + [0.1] * 40
+    good = [0.1 + index / 200 for index in range(40)]
+    scores = [0.9] * 20 + good
     kept = accept(unknown_engine(scores), unknown_engine(scores), frames(60, labels))
     assert kept.is_accepted
-    assert {check.name for check in kept.checks} == {"escape rate", "overkill rate", "AUC"}
-    worse = [0.9] * 18 + [0.05] * 2 + [0.1] * 40
+    names = {check.name for check in kept.checks}
+    assert names == {*GOOD_CHECKS, "AUC", "defective frames in which anything is found"}
+    worse = [0.9] * 18 + [0.05] * 2 + good
     lost = accept(unknown_engine(scores), unknown_engine(worse), frames(60, labels))
-    assert "AUC" in [check.name for check in lost.checks if not check.passed]
+    assert [check.name for check in lost.checks if not check.passed] == ["AUC"]
 
 
 def test_distances_respond_to_the_added_outputs() -> None:

@@ -16,6 +16,7 @@ needs.library("mcap")
 
 from edgeinspect.domain.verdict import Decision, Reason, Verdict
 from edgeinspect.errors import DataError, OutputError
+from edgeinspect.storage.recording.mcap_reader import MAGIC
 from edgeinspect.storage.recording.messages import (
     ClockReading,
     FrameRecord,
@@ -160,6 +161,22 @@ def test_a_finished_file_that_breaks_off_is_damaged(tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:600] + data[-8:])
     with pytest.raises(DataError, match="damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize("flip", [1, 9, 255])
+def test_a_chunk_that_becomes_another_record_is_missed(tmp_path: Path, flip: int) -> None:
+    """A record's type has no checksum; 6 ^ 9 is the end of the data."""
+    path = tmp_path / "a.mcap"
+    write(path, range(1, 4))
+    data = bytearray(path.read_bytes())
+    at, chunks = len(MAGIC), []
+    while data[at] != 15:
+        chunks += [at] if data[at] == 6 else []
+        at += 9 + struct.unpack_from("<Q", data, at + 1)[0]
+    data[chunks[-1]] ^= flip
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="damaged: . of its . chunks"):
         read(path)
 
 
