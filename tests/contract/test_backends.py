@@ -244,7 +244,7 @@ def test_a_graph_of_another_contract_is_refused(backend: registry.PluginModule, 
         if prop.key == "edgeinspect.contract":
             prop.value = "3"
     graphs.install(root, model)
-    with pytest.raises(ModelError, match="contract is 3|contract 3"):
+    with pytest.raises(ModelError, match=r"contract (is )?3"):
         build(backend, root, "tiny-gate")
 
 

@@ -235,7 +235,7 @@ def _score_defective(
 
 
 def _sample_numbers(count: int, most: int, seed: int) -> list[int]:
-    """Return the numbers below `count`, or a random sample of `most` of them, in order."""
+    """Return the numbers below `count` in order, or `most` of them at random."""
     if count <= most:
         return list(range(count))
     return sorted(np.random.default_rng(seed).permutation(count)[:most].tolist())

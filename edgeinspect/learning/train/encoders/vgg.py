@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgeinspect.learning.train.encoders.encoder import IMAGENET
 
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""(channels, convolutions) between two poolings."""
+"""(channels, convolutions) before each pooling."""
 
 
 class Vgg16(nn.Module):
