@@ -161,10 +161,6 @@ def inspect(
             "edgeinspect data split castings --out split.json --shares 0.8 0.1 0.1 "
             "--group-duplicates",
         ),
-        (
-            "Keep the images of one coil in one split",
-            "edgeinspect data split castings --out split.json --group-pattern 'coil_(\\d+)_'",
-        ),
     ],
 )
 @_dataset_options
