@@ -239,7 +239,7 @@ def _with_training_split(
         )
         for sample in data.samples
     ]
-    note = f"split as in the model's training, {images.file}"
+    note = f"split as in the training of {images.model}"
     if new := len(data) - sum(sample.name in splits for sample in data.samples):
         note += f"; {number_of(new, 'image is', 'images are')} new since then, and " + (
             "keep their own split" if own_split else "in `test`"

@@ -77,7 +77,7 @@ def test_a_version_uses_the_split_of_its_training(
     source = open_image_source(str(trained.root), spec, training=training_knowledge([spec]))
     assert source.image_count == len(trained.in_splits("test")) < 20
     assert source.training_images == 0
-    assert "split as in the model's training" in source.notes[-1]
+    assert "split as in the training of " in source.notes[-1]
 
 
 @pytest.mark.parametrize("split", ["train", "all"])
