@@ -18,6 +18,7 @@ FIRST = (
     "tests/system/test_systemd.py",
     "tests/system/test_hmi.py",
     "tests/system/test_spare_pc.py",
+    "tests/system/test_way_on.py",
 )
 """Files that take long, on machines of their own or without a bound on time."""
 LAST = (

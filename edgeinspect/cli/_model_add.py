@@ -42,14 +42,20 @@ def add(
     is live; a further one is a candidate until `models promote`. A name stands for one product:
     a version of another kind, of other classes or trained on another data set is refused.
     """
-    from edgeinspect.learning.evaluate import resolve_model
+    from edgeinspect.learning.evaluate import inherited_files, resolve_model
     from edgeinspect.learning.onnx_graphs.new_version import add_copy
     from edgeinspect.storage.model_store import ModelStore
 
     target = ModelStore(store)
     source, ref = resolve_model(model, target)
     spec = source.resolve(ref)
-    folder = add_copy(spec, target, name or spec.id.name, replaces_lineage=replaces_lineage)
+    folder = add_copy(
+        spec,
+        target,
+        name or spec.id.name,
+        files=inherited_files(spec),
+        replaces_lineage=replaces_lineage,
+    )
     state = target.stage_of(folder.parent.name, int(folder.name))
     outcome = AddedModel(
         model=f"{folder.parent.name}/{folder.name}", folder=str(folder), state=state.value

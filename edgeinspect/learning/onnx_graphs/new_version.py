@@ -87,7 +87,12 @@ def add_candidate(
 
 
 def add_copy(
-    spec: ModelSpec, store: ModelStore, name: str, *, replaces_lineage: bool = False
+    spec: ModelSpec,
+    store: ModelStore,
+    name: str,
+    *,
+    files: Mapping[str, bytes] = MappingProxyType({}),
+    replaces_lineage: bool = False,
 ) -> Path:
     """Add a copy of a model to a store, as the next version of a name.
 
@@ -95,6 +100,7 @@ def add_copy(
         spec: The model, verified; a graph with a manifest.
         store: Receives it.
         name: Its name there.
+        files: Other files of the version by name, as the split of its training.
         replaces_lineage: It may be another model than those of its name.
 
     Raises:
@@ -117,7 +123,7 @@ def add_copy(
             "import`, build a plan with `edgeinspect models build`",
         )
     content = msgspec.to_builtins(read_manifest(source))
-    files = {}
+    files = dict(files)
     if spec.golden is not None:
         files[spec.golden.name] = read_regular(spec.golden, MODEL_BYTES_MAX)
 

@@ -135,6 +135,9 @@ def test_the_next_commands_can_be_pasted(
     for words in commands:
         if words[1] in ("evaluate", "models", "check"):
             assert main(words[1:]) == 0, words
+    (added,) = tmp_path.glob("engines/*/1")
+    split = (runs / "gate/split.json").read_bytes()
+    assert (added / "split.json").read_bytes() == split, "a store knows the training's images"
     assert train("gate", runs / "parts", runs / "gate", "--resume") == 0
     printed = capsys.readouterr().out
     assert "images" in printed
