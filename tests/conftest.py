@@ -50,6 +50,7 @@ def may_skip(item: pytest.Item) -> bool:
         or item.get_closest_marker("ray") is not None
         or item.get_closest_marker("unprivileged") is not None
         or item.get_closest_marker("container") is not None
+        or item.get_closest_marker("writers") is not None
         or "shared_data" in fixtures
     )
 

@@ -22,6 +22,8 @@ from edgeinspect.learning.datasets.annotations.run_lengths import (
 from edgeinspect.learning.datasets.annotations.shapes import LINE_WIDTH_PX, Stroke, ellipse
 from tests import needs
 
+pytestmark = pytest.mark.writers
+
 SIZE = (120, 160)
 NAMES = ["pit", "scar"]
 
