@@ -93,6 +93,7 @@ def golden(data: bytes, folder: Path) -> None:
     spec = SimpleNamespace(
         golden=_write(folder, "golden.npz", data),
         kind=ModelKind.GATE,
+        outputs=("defect_prob",),
         id="a/1",
         shape=FrameShape(4, 6, 1),
     )

@@ -19,18 +19,14 @@ import numpy as np
 import pytest
 
 from tests import graphs, needs
+from tests.system.plant import free_port
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = graphs.SHAPE.height_px, graphs.SHAPE.width_px
 
 
 def free_ports() -> tuple[int, int]:
-    import socket
-
-    with socket.socket() as a, socket.socket() as b:
-        a.bind(("127.0.0.1", 0))
-        b.bind(("127.0.0.1", 0))
-        return a.getsockname()[1], b.getsockname()[1]
+    return free_port(), free_port()
 
 
 class Plant:
