@@ -162,6 +162,7 @@ def test_unlike_images_come_first_and_duplicates_once(gate: OfflineInspector, fo
     )
 
 
+@pytest.mark.slow
 def test_parts_of_one_product_are_not_taken_for_duplicates(
     gate: OfflineInspector, tmp_path: Path
 ) -> None:
