@@ -1,8 +1,8 @@
 """Keeps freed memory in the process while a network is trained.
 
 torch frees and allocates every activation in each step. glibc returns blocks above 128 kB to the
-kernel at once, and their pages are cleared and mapped again in the next step: up to half of
-the processor time of a step.
+kernel at once, and their pages are cleared and mapped again in the next step: a third of
+the processor time of a pass.
 Source: mallopt(3)
 """
 

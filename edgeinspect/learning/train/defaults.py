@@ -16,8 +16,8 @@ class TrainingDefaults:
     work_mpx: float
     """Pixels of all steps on a pretrained encoder, in millions."""
     seconds_per_mpx: float
-    """Of processor time with that architecture, validations included; measured on one core of an
-    AMD EPYC. torch divides it among the threads."""
+    """Of processor time with that architecture; read from a running training on two cores of an
+    AMD EPYC beside other work. torch divides it among the threads."""
     steps_from_scratch: int
     """Steps of a network without an encoder."""
 
@@ -33,8 +33,8 @@ class TrainingDefaults:
 
 MANY_IMAGES = 3000
 """More training images get twice the steps."""
-GATE = TrainingDefaults("lite0", 400, seconds_per_mpx=1.6, steps_from_scratch=1500)
-SEGMENTER = TrainingDefaults("lite0", 700, seconds_per_mpx=2.5, steps_from_scratch=3000)
+GATE = TrainingDefaults("lite0", 400, seconds_per_mpx=2.3, steps_from_scratch=1500)
+SEGMENTER = TrainingDefaults("lite0", 700, seconds_per_mpx=2.8, steps_from_scratch=3000)
 
 
 def of(kind: str) -> TrainingDefaults:
