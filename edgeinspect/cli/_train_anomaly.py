@@ -101,7 +101,7 @@ class RateOption(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--entries",
-    default=10_000,
+    default=8000,
     show_default=True,
     metavar="N",
     type=IntRange(16, 50_000),

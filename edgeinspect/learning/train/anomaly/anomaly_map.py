@@ -17,7 +17,7 @@ from edgeinspect.learning.train.anomaly.cell_features import (
 )
 from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
 
-SMOOTHING_PX = 12.0
+SMOOTHING_PX = 16.0
 """Deviation of the Gaussian that an anomaly map is smoothed by, in frame pixels."""
 _TOP_RATIO = 1 / 100
 _MAX_TOP_CELLS = 40

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_ENCODER = "lite0"
-DEFAULT_ENTRIES = 10_000
+DEFAULT_ENTRIES = 8000
 DEFAULT_FALSE_REJECTS = 0.01
 DEFAULT_CLASS = "unknown"
 

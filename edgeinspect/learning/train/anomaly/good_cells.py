@@ -1,4 +1,4 @@
-"""What a bank is built from: the most different cells of each good image, and a random sample."""
+"""What a bank is built from: the most different cells of each good image."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap
 from edgeinspect.learning.train.anomaly.cell_features import Standardise
 from edgeinspect.learning.train.anomaly.coreset import farthest_points, random_projection
 from edgeinspect.learning.train.anomaly.feature_runner import FeatureRunner
-from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank, nearest_entry
+from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
 
 MAX_CANDIDATES = 64_000
 """Descriptors that a bank is chosen from, of all images together; bounds memory and time."""
 MIN_CELLS_PER_IMAGE = 32
-SAMPLE_CELLS = 48_000
-"""Random descriptors, of all images together, that the entries' allowances are measured on."""
 _STATISTICS_IMAGES = 64
-_ALLOWANCE_PRIOR = 5.0
-"""Cells with the mean distance that every entry is taken to have besides its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +32,6 @@ class GoodCells:
     """float32 (K, D)."""
     candidate_image: Tensor
     """int64 (K,)."""
-    sample: Tensor
-    """float32 (S, D)."""
-    sample_image: Tensor
-    """int64 (S,)."""
 
     def build_map(self, entries: int, without: Collection[int] = ()) -> AnomalyMap:
         """Return the anomaly map of a bank of the most different candidates.
@@ -50,25 +42,9 @@ class GoodCells:
         """
         left_out = torch.tensor(sorted(without), dtype=torch.int64)
         candidates = self.candidates[~torch.isin(self.candidate_image, left_out)]
-        sample = self.sample[~torch.isin(self.sample_image, left_out)]
         projection = random_projection(candidates.shape[1], seed=0)
         chosen = candidates[farthest_points(candidates @ projection, entries)]
-        bank = MemoryBank(chosen, allowances(chosen, sample))
-        return AnomalyMap(self.standardise, bank, self.cell_px)
-
-
-def allowances(entries: Tensor, sample: Tensor) -> Tensor:
-    """Return (M,) how much farther than others the good cells nearest to an entry are from it.
-
-    A greedy choice covers rare structure as densely as frequent one; good cells of varied
-    structure are farther from their entry than those of a plain surface. Centred on 0.
-    """
-    squared, nearest = nearest_entry(sample, entries)
-    mean = squared.mean()
-    count = torch.bincount(nearest, minlength=len(entries)).to(torch.float32)
-    total = torch.zeros(len(entries)).index_add(0, nearest, squared)
-    own = (total + _ALLOWANCE_PRIOR * mean) / (count + _ALLOWANCE_PRIOR)
-    return own - own.mean()
+        return AnomalyMap(self.standardise, MemoryBank(chosen), self.cell_px)
 
 
 def collect_good_cells(
@@ -76,7 +52,6 @@ def collect_good_cells(
     images: list[int],
     *,
     turned: bool,
-    seed: int,
     on_image: Callable[[int], None] = lambda done: None,
 ) -> GoodCells:
     """Reduce good images to the descriptors that banks are built from.
@@ -85,7 +60,6 @@ def collect_good_cells(
         runner: Of the images.
         images: Numbers of the images to use.
         turned: Take each image in its other orientations too.
-        seed: Of the random sample.
         on_image: Called with the number of images done.
 
     Raises:
@@ -93,10 +67,8 @@ def collect_good_cells(
     """
     standardise = measure_statistics(runner, images)
     projection = random_projection(len(standardise.center), seed=0)
-    generator = torch.Generator().manual_seed(seed)
     per_image = max(MIN_CELLS_PER_IMAGE, MAX_CANDIDATES // len(images))
-    sampled = max(MIN_CELLS_PER_IMAGE, SAMPLE_CELLS // len(images))
-    candidates, owners, sample, sample_owners = [], [], [], []
+    candidates, owners = [], []
     for done, number in enumerate(images, 1):
         views = [runner.of_image(number), *(runner.turned(number) if turned else ())]
         for features, inside in views:
@@ -108,9 +80,6 @@ def collect_good_cells(
                 chosen = cells[farthest_points(cells @ projection, per_image // len(views))]
             candidates.append(chosen)
             owners.append(torch.full((len(chosen),), number))
-            some = torch.randperm(len(cells), generator=generator)[: sampled // len(views)]
-            sample.append(cells[some])
-            sample_owners.append(torch.full((len(some),), number))
         on_image(done)
     if not candidates:
         raise DataError(
@@ -121,8 +90,6 @@ def collect_good_cells(
         runner.cell_px,
         torch.cat(candidates),
         torch.cat(owners),
-        torch.cat(sample),
-        torch.cat(sample_owners),
     )
 
 

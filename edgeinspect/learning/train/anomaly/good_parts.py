@@ -196,7 +196,6 @@ def _train_bank(
         runner,
         numbers,
         turned=turned.is_turned,
-        seed=config.seed,
         on_image=lambda done: on_progress("features", done, len(numbers), 0.0),
     )
     scored = _sample_numbers(len(numbers), MAX_SCORED, config.seed + 1)

@@ -7,12 +7,10 @@ from torch import Tensor, nn
 
 _CHUNK = 512
 """Entries per product: those of more leave a processor's cache before their maximum is taken."""
-_ROWS = 4096
-"""Descriptors per product in training, which bounds its memory."""
 
 
 class MemoryBank(nn.Module):
-    """Squared distance to the nearest entry, less what good cells near that entry have.
+    """Squared distance to the nearest entry.
 
     The product with the entries is a linear layer (`Gemm`): every runtime has a fast one, and a
     calibration to INT8 treats it as any other. On one thread it takes half the time of a 1x1
@@ -20,14 +18,13 @@ class MemoryBank(nn.Module):
 
     Args:
         entries: float32 (M, D).
-        allowance: float32 (M,): squared distance that costs nothing.
     """
 
-    def __init__(self, entries: Tensor, allowance: Tensor) -> None:
+    def __init__(self, entries: Tensor) -> None:
         super().__init__()
         self.chunks = nn.ModuleList()
-        # min over entries of |x - b|^2 - a = |x|^2 - 2 max over entries of (x b - (|b|^2 - a) / 2)
-        bias = (allowance - entries.square().sum(1)) / 2
+        # min over entries of |x - b|^2 = |x|^2 - 2 max over entries of (x b - |b|^2 / 2)
+        bias = -entries.square().sum(1) / 2
         for weight, offset in zip(entries.split(_CHUNK), bias.split(_CHUNK), strict=True):
             layer = nn.Linear(entries.shape[1], len(weight))
             with torch.no_grad():
@@ -42,14 +39,3 @@ class MemoryBank(nn.Module):
         for chunk in list(self.chunks)[1:]:
             nearest = torch.maximum(nearest, chunk(cells).amax(dim=1))
         return cells.square().sum(dim=1) - 2 * nearest
-
-
-def nearest_entry(cells: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the squared distance (K,) of each descriptor to its nearest entry, and its number."""
-    squares = entries.square().sum(1)
-    distances, numbers = [], []
-    for part in cells.split(_ROWS):
-        best = (squares - 2 * part @ entries.T).min(dim=1)
-        distances.append((best.values + part.square().sum(1)).clamp(min=0))
-        numbers.append(best.indices)
-    return torch.cat(distances), torch.cat(numbers)

@@ -69,7 +69,6 @@ def decide_turned(
             runner,
             learned,
             turned=turned,
-            seed=0,
             on_image=lambda done, before=before: on_progress(  # type: ignore[misc]
                 before + done, 2 * len(learned)
             ),

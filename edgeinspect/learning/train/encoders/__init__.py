@@ -6,6 +6,7 @@ from edgeinspect.learning.train.encoders.encoder import (
     InputStatistics,
     first_convolution,
     take_bgr,
+    take_grey,
 )
 from edgeinspect.learning.train.encoders.pretrained_weights import (
     NO_WEIGHTS,
@@ -32,4 +33,5 @@ __all__ = [
     "is_encoder",
     "load_encoder",
     "take_bgr",
+    "take_grey",
 ]

@@ -62,3 +62,13 @@ def take_bgr(net: nn.Module) -> None:
     first = first_convolution(net)
     with torch.no_grad():
         first.weight.copy_(first.weight.flip(1))
+
+
+def take_grey(net: nn.Module) -> None:
+    """Make the first convolution take one channel, which counts as R, G and B.
+
+    The result is the same as for three equal channels, for a third of the products.
+    """
+    first = first_convolution(net)
+    first.weight = nn.Parameter(first.weight.detach().sum(1, keepdim=True))
+    first.in_channels = 1

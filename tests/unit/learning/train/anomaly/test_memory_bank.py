@@ -13,10 +13,11 @@ from edgeinspect.learning.train.anomaly.cell_features import (
     Standardise,
     cells_inside,
     choose_cell_px,
+    local_mean,
 )
 from edgeinspect.learning.train.anomaly.coreset import farthest_points
-from edgeinspect.learning.train.anomaly.good_cells import allowances
-from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank, nearest_entry
+from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
+from edgeinspect.learning.train.encoders.encoder import IMAGENET, SYMMETRIC
 from tests.unit.learning.train.anomaly.tiny_encoder import TinyEncoder
 
 
@@ -26,26 +27,9 @@ def random(*shape: int, seed: int = 1) -> torch.Tensor:
 
 def test_the_distance_is_that_to_the_nearest_entry():
     entries, cells = random(300, 7), random(50, 7, seed=2)
-    bank = MemoryBank(entries, torch.zeros(300))
+    bank = MemoryBank(entries)
     expected = torch.cdist(cells, entries).square().min(dim=1)
     assert torch.allclose(bank(cells), expected.values, atol=1e-4)
-    squared, numbers = nearest_entry(cells, entries)
-    assert torch.allclose(squared, expected.values, atol=1e-4)
-    assert torch.equal(numbers, expected.indices)
-
-
-def test_an_allowance_is_taken_from_the_squared_distance():
-    entries = torch.tensor([[0.0, 0.0], [10.0, 0.0]])
-    bank = MemoryBank(entries, torch.tensor([0.0, 3.0]))
-    assert torch.allclose(bank(torch.tensor([[0.0, 2.0], [10.0, 2.0]])), torch.tensor([4.0, 1.0]))
-
-
-def test_allowances_are_larger_where_good_cells_vary_and_sum_to_nothing():
-    entries = torch.tensor([[0.0, 0.0], [100.0, 0.0]])
-    plain, varied = 0.1 * random(500, 2), 5.0 * random(500, 2) + entries[1]
-    values = allowances(entries, torch.cat([plain, varied]))
-    assert values[1] > values[0] + 20
-    assert abs(float(values.sum())) < 1e-3
 
 
 def test_a_coreset_has_an_entry_in_every_cluster_however_rare():
@@ -102,4 +86,19 @@ def test_small_frames_have_finer_cells():
 def test_standardised_values_are_limited():
     standardise = Standardise(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]))
     values = standardise(torch.tensor([[3.0, 2.0], [1e6, -1e6]]))
-    assert values.tolist() == [[1.0, 0.0], [8.0, -8.0]]
+    assert values.tolist() == [[1.0, 0.0], [3.0, -3.0]]
+
+
+def test_the_local_mean_leaves_out_what_is_beyond_the_edge():
+    features = random(2, 5, 6, 9)
+    expected = torch.nn.functional.avg_pool2d(features, 3, 1, 1, count_include_pad=False)
+    assert torch.allclose(local_mean(features), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("statistics", [SYMMETRIC, IMAGENET])
+def test_a_grey_frame_has_the_features_of_three_equal_channels(statistics, monkeypatch):
+    monkeypatch.setattr(TinyEncoder, "statistics", statistics)
+    grey = 255 * random(1, 1, 64, 48).sigmoid()
+    grey_features = CellFeatures(TinyEncoder(), 1, 8)(grey)
+    three = grey.expand(-1, 3, -1, -1)
+    assert torch.allclose(grey_features, CellFeatures(TinyEncoder(), 3, 8)(three), atol=1e-4)
