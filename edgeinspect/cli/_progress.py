@@ -29,6 +29,8 @@ LINE_INTERVAL_S = 10.0
 STEP_INTERVAL_S = 60.0
 """The same for the steps of a training, after a first line that tells how long it will take."""
 LINE_WIDTH = 80
+_TIME_WIDTH = 25
+"""Of the time at the start of a line."""
 _STEPS_FOR_A_RATE = 3
 """Steps of a training after its first one, before the time left is shown."""
 _WORTH_A_LINE_S = 1.0
@@ -225,7 +227,8 @@ class _ProgressLines:
             self._printed_s = time.monotonic()
             if note:
                 self._interval_s = STEP_INTERVAL_S
-            self._print(self._line(done, total, note))
+            line = self._line(done, total, note)
+            self._print(line if self._fits(line) else self._line(done, total, note, rate=False))
 
     def finish(self) -> None:
         """Print the last state of the current stage."""
@@ -243,14 +246,16 @@ class _ProgressLines:
 
     def _print(self, text: str) -> None:
         if not self._is_quiet:
-            now = format_local(time.time_ns())
-            room = max(8, LINE_WIDTH - len(now) - 1 - len(text))
             stage = self._stage
-            if len(stage) > room:
+            if not self._fits(text):
+                room = max(8, LINE_WIDTH - _TIME_WIDTH - 1 - len(text))
                 stage = f"{stage[: room - 1]}…"
-            echo(f"{now} {stage}{text}", err=True)
+            echo(f"{format_local(time.time_ns())} {stage}{text}", err=True)
 
-    def _line(self, done: int, total: int | None, note: str) -> str:
+    def _fits(self, text: str) -> bool:
+        return _TIME_WIDTH + 1 + len(self._stage) + len(text) <= LINE_WIDTH
+
+    def _line(self, done: int, total: int | None, note: str, *, rate: bool = True) -> str:
         assert self._first is not None
         first, at_s = self._first
         known = done > first  # the first report may be late: a model is loaded before
@@ -265,7 +270,8 @@ class _ProgressLines:
         if note:
             return f": {done}/{total}{note}, {_format_minutes(left_s)} left"
         left = _format_duration(left_s)
-        return f": {done} of {total} ({percent} %), {rate_hz:.3g}/s, {left} left"
+        per_s = f", {rate_hz:.3g}/s" if rate else ""
+        return f": {done} of {total} ({percent} %){per_s}, {left} left"
 
     def _elapsed_s(self, first_s: float, *, since_first: bool) -> float:
         """Return the time since the first report, or since the stage began."""

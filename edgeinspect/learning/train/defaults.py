@@ -26,13 +26,14 @@ class TrainingDefaults:
         minutes = max(1, round(self.work_mpx * self.seconds_per_mpx / 60))
         return (
             f"by default as many as take about {minutes} minutes of processor time (x86-64), "
-            f"shared by the threads; twice as many for more than {MANY_IMAGES} images, and fewer "
-            "for few."
+            f"shared by the threads; half as many again for more than {MANY_IMAGES} images, and "
+            "fewer for few."
         )
 
 
 MANY_IMAGES = 3000
-"""More training images get twice the steps."""
+MANY_IMAGES_FACTOR = 1.5
+"""More training images than `MANY_IMAGES` get so many times the steps."""
 GATE = TrainingDefaults("lite0", 400, seconds_per_mpx=2.3, steps_from_scratch=1500)
 SEGMENTER = TrainingDefaults("lite0", 700, seconds_per_mpx=2.8, steps_from_scratch=3000)
 

@@ -22,7 +22,7 @@ from edgeinspect.learning.train.encoder_networks import EncoderGate
 PENALTIES = (0.003, 0.03, 0.3)
 """Candidates for the factor of the squared weights; validation chooses."""
 _BATCH = 8
-_MAX_PASSES = 4000
+_MAX_PASSES = 3000
 """Of the encoder; a linear classifier gains nothing from more images."""
 _ITERATIONS = 100
 _UNKNOWN_KIND = -1

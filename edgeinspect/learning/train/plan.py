@@ -25,6 +25,9 @@ _GATE_BATCH_PX = 16 * 400 * 400
 _MIN_STEPS, _MAX_EPOCHS = 100, 60
 """Of a training on a pretrained encoder: few images are learned by heart after more."""
 
+_VALIDATION_SHARE = 0.6
+"""Validated images per trained one, at most: a validated image takes a third of the time."""
+
 _SMALL_FRAME_PX = 400 * 400
 """Up to this size stride 2 is the default of a class map; above it stride 4."""
 
@@ -68,34 +71,35 @@ class TrainingConfig:
     """`KEY=VALUE` of the recipe, as `batch=8` or `augment.noise=3`."""
 
 
-def default_recipe(
-    config: TrainingConfig,
-    size: tuple[int, int],
-    *,
-    count: int,
-    has_masks: bool,
-    has_good: bool,
-    stride: int,
-    has_encoder: bool,
-) -> TrainingRecipe:
-    """Return the default recipe for a data set, with the config's settings applied.
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """What the default recipe depends on besides the options."""
 
-    Args:
-        config: The user's options.
-        size: (height, width) px of the frame.
-        count: Number of training images.
-        has_masks: Whether any training image has a mask with a defect.
-        has_good: Whether any training image is good.
-        stride: Of a class map.
-        has_encoder: Whether the network is built on an encoder.
+    size: tuple[int, int]
+    """(height, width) px of the frame."""
+    train: int
+    """Training images."""
+    validation: int
+    """Validation images."""
+    has_masks: bool
+    """Whether any training image has a mask with a defect."""
+    has_good: bool
+    """Whether any training image is good."""
+    has_encoder: bool
+    """Whether the network is built on an encoder."""
+
+
+def default_recipe(config: TrainingConfig, facts: TrainingFacts) -> TrainingRecipe:
+    """Return the default recipe for a data set, with the config's settings applied.
 
     Raises:
         UsageError: A setting is unknown or has another type.
     """
+    if facts.has_encoder:
+        return apply_settings(_fine_tuning_recipe(config, facts), config.settings)
+    size, has_masks = facts.size, facts.has_masks
     height, width = size
-    if has_encoder:
-        base = _fine_tuning_recipe(config, size, count=count, has_good=has_good, stride=stride)
-        return apply_settings(base, config.settings)
+    stride = output_stride(config, size)
     if config.kind == "gate":
         steps = config.steps or defaults.GATE.steps_from_scratch
         augment = AugmentSettings(
@@ -138,7 +142,7 @@ def default_recipe(
             # The context of a whole image separates classes; a crop does not show it.
             # On neu_seg: mIoU 0.767 on crops alone, 0.797 with whole images at the end.
             whole_ratio=0.35 if stride == 2 and crop != size else 0.0,
-            positive_share=0.7 if has_good else 1.0,
+            positive_share=0.7 if facts.has_good else 1.0,
             centred_share=0.6,
             average_decay=0.997,
             validate_every=max(50, steps // 12),
@@ -148,17 +152,21 @@ def default_recipe(
     return apply_settings(base, config.settings)
 
 
-def _fine_tuning_recipe(
-    config: TrainingConfig, size: tuple[int, int], *, count: int, has_good: bool, stride: int
-) -> TrainingRecipe:
+def _fine_tuning_recipe(config: TrainingConfig, facts: TrainingFacts) -> TrainingRecipe:
     """Return the recipe of a network on a pretrained encoder: whole frames, a lower rate."""
-    height, width = size
+    height, width = facts.size
     area_px = height * width
     batch = int(np.clip(round(_GATE_BATCH_PX / area_px), 4, 16))
     is_gate = config.kind == "gate"
-    work_px = 1e6 * defaults.of(config.kind).work_mpx * (2 if count > defaults.MANY_IMAGES else 1)
-    epochs_end = max(_MIN_STEPS, round(_MAX_EPOCHS * count / batch))
+    work_px = (
+        1e6
+        * defaults.of(config.kind).work_mpx
+        * (defaults.MANY_IMAGES_FACTOR if facts.train > defaults.MANY_IMAGES else 1)
+    )
+    epochs_end = max(_MIN_STEPS, round(_MAX_EPOCHS * facts.train / batch))
     steps = config.steps or max(_MIN_STEPS, min(epochs_end, round(work_px / (batch * area_px))))
+    seen = steps * batch
+    validations = int(np.clip(_VALIDATION_SHARE * seen / max(1, facts.validation), 3, 12))
     augment = AugmentSettings(
         transpose=config.rotation_invariant and height == width,
         contrast=0.3,
@@ -172,8 +180,8 @@ def _fine_tuning_recipe(
         learning_rate=1e-3 if is_gate else 2e-3,
         weight_decay=2e-2,
         average_decay=0.98 if is_gate else 0.99,
-        positive_share=0.5 if is_gate else (0.7 if has_good else 1.0),
-        validate_every=max(25, steps // 12),
+        positive_share=0.5 if is_gate else (0.7 if facts.has_good else 1.0),
+        validate_every=max(25, steps // validations),
         seed=config.seed,
         augment=augment,
     )

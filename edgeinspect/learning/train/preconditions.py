@@ -18,7 +18,12 @@ from edgeinspect.learning.datasets import SPLITS
 from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, list_changes, read_run_identity
 from edgeinspect.learning.train.encoders import is_encoder
-from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
+from edgeinspect.learning.train.plan import (
+    TrainingConfig,
+    TrainingFacts,
+    default_recipe,
+    output_stride,
+)
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
 
@@ -39,15 +44,15 @@ def check_options(config: TrainingConfig) -> None:
     """
     _check_name(config.name)
     architecture = config.architecture or defaults.of(config.kind).architecture
-    recipe = default_recipe(
-        config,
+    facts = TrainingFacts(
         config.size or _ANY_SIZE,
-        count=1,
+        train=1,
+        validation=1,
         has_masks=True,
         has_good=True,
-        stride=output_stride(config, config.size or _ANY_SIZE),
         has_encoder=is_encoder(architecture),
     )
+    recipe = default_recipe(config, facts)
     _check_recipe(recipe)
     if config.size is not None:
         check_frame(config, config.size)

@@ -53,7 +53,12 @@ from edgeinspect.learning.train.frozen_head import fit_frozen_head
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
 from edgeinspect.learning.train.line_file import write_line_file
 from edgeinspect.learning.train.pairing import check_pair_data, with_pair
-from edgeinspect.learning.train.plan import TrainingConfig, default_recipe, output_stride
+from edgeinspect.learning.train.plan import (
+    TrainingConfig,
+    TrainingFacts,
+    default_recipe,
+    output_stride,
+)
 from edgeinspect.learning.train.preconditions import check_frame, check_options
 from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
@@ -186,16 +191,17 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
                 remedy=_MORE_IMAGES_REMEDY,
             )
     train = images[TRAIN]
-    stride = output_stride(config, size)
     name = config.architecture or defaults.of(config.kind).architecture
     recipe = default_recipe(
         config,
-        size,
-        count=len(train),
-        has_masks=has_class(train.masks),
-        has_good=not bool(train.defective.all()),
-        stride=stride,
-        has_encoder=is_encoder(name),
+        TrainingFacts(
+            size,
+            len(train),
+            len(images[VAL]),
+            has_masks=has_class(train.masks),
+            has_good=not bool(train.defective.all()),
+            has_encoder=is_encoder(name),
+        ),
     )
     torch.manual_seed(config.seed)
     if config.kind == "gate":
@@ -214,6 +220,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         return PreparedTraining(
             data, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
         )
+    stride = output_stride(config, size)
     task = SegmenterTask(train, stride, recipe.loss)
     net = architectures.build_segmenter(
         name, len(data.classes), channels=channels, stride=stride, weights=config.weights

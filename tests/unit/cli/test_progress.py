@@ -107,6 +107,16 @@ def test_a_long_stage_name_is_shortened_to_the_width(
     assert "…" in lines(capsys)[0]
 
 
+def test_a_line_that_is_too_long_lacks_the_rate_before_the_name(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stage_bars() as report:
+        report("frozen features", 0, 1787)
+        clock.now_s += 12
+        report("frozen features", 1233, 1787)
+    assert lines(capsys)[0] == "frozen features: 1233 of 1787 (68 %), 5.4 s left"
+
+
 def test_an_unknown_total_and_a_short_task(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
