@@ -72,7 +72,7 @@ def build_gate(
         net = EncoderGate(encoder, channels, kinds, ignore_black=ignore_black)
         if (found := find_pretrained(name, weights)) is not None:
             load_encoder(encoder, found)
-            net.use_pretrained(encoder)
+            net.body.use_pretrained(encoder)
         return net
     if kinds:
         raise UsageError(

@@ -21,9 +21,6 @@ ENCODER_CHANNELS = 3
 """A grey frame is repeated, so that colour weights apply unchanged."""
 _GATE_LEVELS = (1, 2, 3, 4)
 """Strides 4 to 32."""
-_FROZEN_LEVEL = 1
-"""Up to stride 4 a gate keeps the pretrained weights: what edges and texture are does not change
-with the part, and a step takes a quarter less time without their gradients."""
 _POOLINGS = 4
 _MAP_WIDTH = 32
 _DECODER_WIDTHS = (32, 48, 64, 96)
@@ -49,20 +46,6 @@ class EncoderInput(nn.Module):
             take_bgr(self.encoder)
             mean, deviation = mean.flip(0), deviation.flip(0)
         self.adapt.use_fixed_statistics(mean, deviation)
-
-    def freeze_until(self, level: int) -> None:
-        """Keep the weights that the features of `level` depend on, which need no gradient then."""
-        for weights in self._weights_until(level):
-            weights.requires_grad_(False)
-
-    def _weights_until(self, level: int) -> Iterator[nn.Parameter]:
-        weights = list(self.encoder.parameters())
-        self.encoder.eval()  # else the zeros would go into the statistics of its norms
-        feature = self.encoder(torch.zeros(1, ENCODER_CHANNELS, 64, 64))[level]
-        gradients = torch.autograd.grad(feature.sum(), weights, allow_unused=True)
-        for each, gradient in zip(weights, gradients, strict=True):
-            if gradient is not None:
-                yield each
 
     def forward(self, image: Tensor, multiple: int = 1) -> tuple[Tensor, ...]:
         """Return the features of a frame, padded right and bottom to a multiple of pixels."""
@@ -128,11 +111,6 @@ class EncoderGate(FrozenNorms):
         self.extra = nn.Linear(3, outputs)
         nn.init.zeros_(self.extra.weight)
         nn.init.zeros_(self.extra.bias)
-
-    def use_pretrained(self, encoder: Encoder) -> None:
-        """Normalise as the encoder's loaded weights expect, and keep the first of them."""
-        self.body.use_pretrained(encoder)
-        self.body.freeze_until(_FROZEN_LEVEL)
 
     def statistics(self, image: Tensor) -> Tensor:
         """Return the statistics that `fc` classifies, float32 (N, F), not standardised."""
@@ -248,5 +226,5 @@ def _encoder_groups(
     rate = ENCODER_RATE if body.adapt.has_fixed_statistics else 1.0
     known = [p for module in (body, *slow) for p in module.parameters()]
     ids = {id(p) for p in known}
-    yield rate, [p for p in known if p.requires_grad]
+    yield rate, known
     yield 1.0, [p for p in net.parameters() if id(p) not in ids]

@@ -15,7 +15,6 @@ torch = needs.library("torch")
 from edgeinspect.errors import MissingExtraError, ModelError, UsageError
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
 from edgeinspect.learning.train import architectures
-from edgeinspect.learning.train.encoder_networks import EncoderGate
 from edgeinspect.learning.train.encoders import (
     ENCODER_NAMES,
     NO_WEIGHTS,
@@ -276,19 +275,3 @@ def test_a_missing_package_of_weights_names_its_extra(monkeypatch: pytest.Monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"edgeinspect\[pretrained\]"):
         find_pretrained("lite1", None)
-
-
-@pytest.mark.parametrize("name", ["lite0", "resnet18", "vgg16_bn"])
-def test_a_gate_keeps_pretrained_weights_up_to_stride_4(name: str) -> None:
-    encoder = build_encoder(name)
-    gate = EncoderGate(encoder, 1).train()
-    before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    gate.use_pretrained(encoder)
-    for key, value in encoder.state_dict().items():  # nor are any statistics of norms changed
-        assert torch.equal(value, before[key]), key
-    gate.train()
-    features = gate.body(255 * torch.rand(2, 1, 64, 64))
-    assert [feature.requires_grad for feature in features] == [False, False, True, True, True]
-    trained = [p for _factor, group in gate.parameter_groups() for p in group]
-    assert all(p.requires_grad for p in trained)
-    assert len(trained) == sum(p.requires_grad for p in gate.parameters())
