@@ -28,10 +28,7 @@ def after_training(
         has_test: The data set has a test split.
     """
     out, data = config.out, config.data
-    read_as = [
-        *(("--layout", config.layout) if config.layout else ()),
-        *(word for name in config.good_classes for word in ("--good-class", name)),
-    ]
+    read_as = _reading_options(config)
     evaluate = ("--report", out / "report.html") if has_test else ("--split", "val")
     yield _command("measure it", "evaluate", out, "--data", data, *read_as, *evaluate)
     if line is None:
@@ -51,22 +48,48 @@ def after_training(
             "--pair",
             out,
         )
-    yield _command("put it into a store", "models", "add", out, "--store", STORE)
+    yield _add_to_store(out)
     labelled = f"{data}#{'test' if has_test else 'val'}"
-    yield _command(
-        "make an INT8 version, two to four times as fast",
-        "calibrate",
-        out,
-        "--store",
-        STORE,
-        "--images",
-        f"{data}#train",
-        "--data",
-        labelled,
-    )
+    faster = "make an INT8 version, two to four times as fast"
+    yield _calibrate(faster, out, f"{data}#train", labelled)
     yield _command("check the line with it, on this PC", "check", line)
     images = "test" if has_test else "validation"
     yield _command(f"run that line over the {images} images", "run", line)
+
+
+def after_good_parts(config: Any, *, is_plain: bool, has_test: bool) -> Iterator[NextCommand]:
+    """Yield the commands that follow a training from good parts.
+
+    Args:
+        config: Its `AnomalyConfig`.
+        is_plain: The data set is a folder of images without labels.
+        has_test: It has a test split, with defective images in it.
+    """
+    out, data = config.out, config.data
+    if has_test:
+        report = ("--report", out / "report.html")
+        reading = _reading_options(config)
+        yield _command("measure it", "evaluate", out, "--data", data, *reading, *report)
+    yield _add_to_store(out)
+    images = str(data) if is_plain else f"{data}#train"
+    labelled = f"{data}#test" if has_test else None
+    yield _calibrate("make an INT8 version, a sixth faster", out, images, labelled)
+
+
+def _reading_options(config: Any) -> list[str]:
+    return [
+        *(("--layout", config.layout) if config.layout else ()),
+        *(word for name in config.good_classes for word in ("--good-class", name)),
+    ]
+
+
+def _add_to_store(run: Path) -> NextCommand:
+    return _command("put it into a store", "models", "add", run, "--store", STORE)
+
+
+def _calibrate(purpose: str, run: Path, images: str, labelled: str | None) -> NextCommand:
+    proof = ("--data", labelled) if labelled else ()
+    return _command(purpose, "calibrate", run, "--store", STORE, "--images", images, *proof)
 
 
 def print_commands(commands: Sequence[NextCommand]) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._next_commands import after_good_parts, print_commands
 from edgeinspect.cli._options import GOOD_CLASS, LAYOUT, SEED, parse_size
 from edgeinspect.cli._paths import DATASET, OUTPUT_FOLDER, SPLIT_FILE, WEIGHTS
 from edgeinspect.cli._progress import QUIET, stage_bars
@@ -171,7 +172,7 @@ def anomaly(as_json: bool, **options: Any) -> None:
     skipped: list[Any] = []
     try:
         with stage_bars() as report:
-            figures = train_good_parts(config, report, skipped.extend)
+            trained = train_good_parts(config, report, skipped.extend)
     finally:  # skipped images are listed on errors too
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
@@ -179,15 +180,24 @@ def anomaly(as_json: bool, **options: Any) -> None:
     outcome = TrainingOutcome(
         models=[
             TrainedModel(
-                name=config.name, folder=str(config.out / config.name / "1"), accuracy=figures
+                name=config.name,
+                folder=str(config.out / config.name / "1"),
+                accuracy=trained.accuracy,
             )
         ],
         skipped={image.name: image.reason for image in skipped},
+        next=list(
+            after_good_parts(
+                config,
+                is_plain=trained.is_plain,
+                has_test=bool(trained.accuracy.get("test", {}).get("defective")),
+            )
+        ),
     )
-    print_result(outcome, as_json, lambda result: _show(result, str(config.data)))
+    print_result(outcome, as_json, _show)
 
 
-def _show(outcome: TrainingOutcome, data: str) -> None:
+def _show(outcome: TrainingOutcome) -> None:
     model = outcome.models[0]
     rates = model.accuracy["false_rejects"]
     print_text(Text(f"{model.name}, on good images that the bank had not seen", style="bold"))
@@ -221,7 +231,7 @@ def _show(outcome: TrainingOutcome, data: str) -> None:
             for key, value in model.accuracy["test"].items()
         )
     print_text(f"model: {model.folder}")
-    print_text(f"next: edgeinspect evaluate {model.folder} --data {data}")
+    print_commands(outcome.next)
 
 
 def _percent(rate: float) -> str:

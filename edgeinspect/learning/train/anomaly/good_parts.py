@@ -37,6 +37,7 @@ from edgeinspect.learning.train.anomaly.held_out import (
 )
 from edgeinspect.learning.train.anomaly.images import (
     MIN_GOOD_IMAGES,
+    PLAIN_FOLDER,
     AnomalyImages,
     load_images,
 )
@@ -68,20 +69,27 @@ class TrainedBank:
     choice: ThresholdChoice
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedGoodParts:
+    """The result of a training."""
+
+    accuracy: dict[str, Any]
+    """In the manifest: of the threshold, and of the test split if there is one."""
+    is_plain: bool
+    """The images came from a folder without labels and splits."""
+
+
 def train_good_parts(
     config: AnomalyConfig,
     on_progress: Progress = lambda stage, done, total, loss: None,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
-) -> dict[str, Any]:
+) -> TrainedGoodParts:
     """Train, export and measure one good-parts model.
 
     Args:
         config: What to train.
         on_progress: Called with stage, done, total and 0.
         on_left_out: Called with the unusable images, before the features are computed.
-
-    Returns:
-        The accuracy in its manifest: of the threshold, and of the test split if there is one.
 
     Raises:
         UsageError: There is no such encoder, or it has no pretrained weights.
@@ -120,7 +128,7 @@ def train_good_parts(
         "bits": images.data.bit_depth,
         "statistics": _brightness_statistics(images.good),
     }
-    return export_version(
+    accuracy = export_version(
         VersionInputs(
             features=bank.features,
             anomaly_map=bank.anomaly_map,
@@ -135,6 +143,7 @@ def train_good_parts(
         images,
         on_progress,
     )
+    return TrainedGoodParts(accuracy, images.data.layout == PLAIN_FOLDER)
 
 
 def check_new_run(config: AnomalyConfig) -> None:

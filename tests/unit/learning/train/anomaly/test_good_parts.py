@@ -85,7 +85,7 @@ def outputs_of(out: Path, image: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.usefixtures("_tiny")
 def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     data = labelled_set(tmp_path / "set")
-    accuracy = train_good_parts(config_for(data, tmp_path / "run"))
+    accuracy = train_good_parts(config_for(data, tmp_path / "run")).accuracy
     test = accuracy["test"]
     assert (test["good"], test["defective"]) == (8, 8)
     assert test["auc"] >= 0.95
@@ -121,8 +121,8 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
 @pytest.mark.usefixtures("_tiny")
 def test_the_same_images_and_seed_give_the_same_bytes_and_colour_works(tmp_path: Path):
     data = good_folder(tmp_path / "good", count=5, channels=3)
-    first = train_good_parts(config_for(data, tmp_path / "a"))
-    second = train_good_parts(config_for(data, tmp_path / "b"))
+    first = train_good_parts(config_for(data, tmp_path / "a")).accuracy
+    second = train_good_parts(config_for(data, tmp_path / "b")).accuracy
     graphs = [(tmp_path / run / "unknown/1/model.onnx").read_bytes() for run in ("a", "b")]
     assert graphs[0] == graphs[1]
     assert first == second
