@@ -23,7 +23,7 @@ PENALTIES = (0.003, 0.03, 0.3)
 """Candidates for the factor of the squared weights; validation chooses."""
 _BATCH = 8
 _MAX_PASSES = 3000
-"""Of the encoder; a linear classifier gains nothing from more images."""
+"""Of the encoder: bounds the time, one and a half minutes for 3,000 images of 288x288."""
 _ITERATIONS = 100
 _UNKNOWN_KIND = -1
 

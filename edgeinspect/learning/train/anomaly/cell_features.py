@@ -69,7 +69,8 @@ class CellFeatures(nn.Module):
 def local_mean(features: Tensor) -> Tensor:
     """Return the mean of each cell and those around it that exist; the shape stays.
 
-    A depthwise convolution: ONNX Runtime's average pooling takes four times as long.
+    A depthwise convolution: with average pooling a frame of 512x512 took 65 ms under ONNX Runtime
+    instead of 60.
     """
     width = features.shape[1]
     kernel = torch.ones(1, 1, _CONTEXT_CELLS, _CONTEXT_CELLS)
