@@ -20,7 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError, OutputError, UsageError
-from edgeinspect.learning.datasets import Dataset, ImageArrays, SkippedImage, write_split
+from edgeinspect.learning.datasets import (
+    Dataset,
+    ImageArrays,
+    SkippedImage,
+    file_digests,
+    write_split,
+)
+from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap, image_score
 from edgeinspect.learning.train.anomaly.cell_features import CellFeatures, choose_cell_px
@@ -37,7 +44,6 @@ from edgeinspect.learning.train.anomaly.held_out import (
 )
 from edgeinspect.learning.train.anomaly.images import (
     MIN_GOOD_IMAGES,
-    PLAIN_FOLDER,
     AnomalyImages,
     load_images,
 )
@@ -69,27 +75,20 @@ class TrainedBank:
     choice: ThresholdChoice
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedGoodParts:
-    """The result of a training."""
-
-    accuracy: dict[str, Any]
-    """In the manifest: of the threshold, and of the test split if there is one."""
-    is_plain: bool
-    """The images came from a folder without labels and splits."""
-
-
 def train_good_parts(
     config: AnomalyConfig,
     on_progress: Progress = lambda stage, done, total, loss: None,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
-) -> TrainedGoodParts:
+) -> dict[str, Any]:
     """Train, export and measure one good-parts model.
 
     Args:
         config: What to train.
         on_progress: Called with stage, done, total and 0.
         on_left_out: Called with the unusable images, before the features are computed.
+
+    Returns:
+        The accuracy in its manifest: of the threshold, and of the test split if there is one.
 
     Raises:
         UsageError: There is no such encoder, or it has no pretrained weights.
@@ -108,7 +107,13 @@ def train_good_parts(
     run = RunFolder(config.out)
     identity = _run_identity(config, images, weights)
     run.start_or_resume(identity, resume=False)
-    write_split(config.out / "split.json", images.data, config.seed, replaces=True)
+    write_split(
+        config.out / SPLIT_FILE_NAME,
+        images.data,
+        config.seed,
+        replaces=True,
+        digests=file_digests(images.data),
+    )
     cell_px = choose_cell_px(*images.good.images.shape[1:3])
     features = CellFeatures(encoder, channels, cell_px)
     bank = _train_bank(config, images, features, on_progress)
@@ -128,7 +133,7 @@ def train_good_parts(
         "bits": images.data.bit_depth,
         "statistics": _brightness_statistics(images.good),
     }
-    accuracy = export_version(
+    return export_version(
         VersionInputs(
             features=bank.features,
             anomaly_map=bank.anomaly_map,
@@ -143,7 +148,6 @@ def train_good_parts(
         images,
         on_progress,
     )
-    return TrainedGoodParts(accuracy, images.data.layout == PLAIN_FOLDER)
 
 
 def check_new_run(config: AnomalyConfig) -> None:

@@ -34,8 +34,6 @@ from edgeinspect.learning.train.anomaly.config import AnomalyConfig
 from edgeinspect.system import escape_name
 
 MIN_GOOD_IMAGES = 3
-PLAIN_FOLDER = "plain folder"
-"""Layout of a folder of images without labels."""
 MAX_FRAME_PX = 800 * 800
 """Larger images are scaled down: a frame takes time in proportion."""
 _DEFECTIVE_SHARES = (0.5, 0.5, 0.0)
@@ -155,7 +153,7 @@ def _plain_folder(path: Path, good_names: Sequence[str]) -> Dataset | None:
     samples = [Sample(escape_name(file.relative_to(path)), file, False) for file in files]
     return Dataset(
         path,
-        PLAIN_FOLDER,
+        "plain folder",
         (),
         tuple(samples),
         False,

@@ -17,6 +17,7 @@ torch = needs.library("torch")
 onnxruntime = needs.library("onnxruntime")
 needs.library("onnxscript")
 
+from edgeinspect.cli.main import main
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.evaluate import open_anomaly_map
 from edgeinspect.learning.train.anomaly import AnomalyConfig, good_parts, train_good_parts
@@ -85,7 +86,7 @@ def outputs_of(out: Path, image: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.usefixtures("_tiny")
 def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     data = labelled_set(tmp_path / "set")
-    accuracy = train_good_parts(config_for(data, tmp_path / "run")).accuracy
+    accuracy = train_good_parts(config_for(data, tmp_path / "run"))
     test = accuracy["test"]
     assert (test["good"], test["defective"]) == (8, 8)
     assert test["auc"] >= 0.95
@@ -121,8 +122,8 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
 @pytest.mark.usefixtures("_tiny")
 def test_the_same_images_and_seed_give_the_same_bytes_and_colour_works(tmp_path: Path):
     data = good_folder(tmp_path / "good", count=5, channels=3)
-    first = train_good_parts(config_for(data, tmp_path / "a")).accuracy
-    second = train_good_parts(config_for(data, tmp_path / "b")).accuracy
+    first = train_good_parts(config_for(data, tmp_path / "a"))
+    second = train_good_parts(config_for(data, tmp_path / "b"))
     graphs = [(tmp_path / run / "unknown/1/model.onnx").read_bytes() for run in ("a", "b")]
     assert graphs[0] == graphs[1]
     assert first == second
@@ -130,6 +131,23 @@ def test_the_same_images_and_seed_give_the_same_bytes_and_colour_works(tmp_path:
     assert first["false_rejects"]["extrapolated"]
     frame = cv2.imread(str(data / "00.png"))
     assert outputs_of(tmp_path / "a", frame)["defect_prob"][0] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+def test_a_proof_on_good_images_of_the_training_that_were_moved_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    learned, labelled = good_folder(tmp_path / "good", count=4), tmp_path / "labelled"
+    train_good_parts(config_for(learned, tmp_path / "run"))
+    shutil.copytree(learned, labelled / "good")
+    (labelled / "bad").mkdir()
+    rng = np.random.default_rng(6)
+    for index in range(3):
+        cv2.imwrite(str(labelled / f"bad/{index}.png"), damaged(rng)[0])
+    code = main(["evaluate", str(tmp_path / "run"), "--data", str(labelled), "--split", "all"])
+    assert code == 65
+    assert "4 of 7" in capsys.readouterr().err
 
 
 @pytest.mark.slow
