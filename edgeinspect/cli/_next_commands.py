@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from edgeinspect.cli._terminal import echo, echo_command
 
 STORE = "engines"
 """The store that the commands name, in the present folder."""
+GOOD_TO_VERIFY = 8
+"""Good images that the INT8 version of a good-parts model is verified on, at least."""
+_SMALLER = "make an INT8 version, half the size and a sixth faster"
 _WIDTH = 80
 
 
@@ -49,31 +52,32 @@ def after_training(
             out,
         )
     yield _add_to_store(out)
-    labelled = f"{data}#{'test' if has_test else 'val'}"
     faster = "make an INT8 version, two to four times as fast"
-    yield _calibrate(faster, out, f"{data}#train", labelled)
+    yield _calibrate(faster, out, data, "test" if has_test else "val")
     yield _command("check the line with it, on this PC", "check", line)
     images = "test" if has_test else "validation"
     yield _command(f"run that line over the {images} images", "run", line)
 
 
-def after_good_parts(config: Any, *, is_plain: bool, has_test: bool) -> Iterator[NextCommand]:
+def after_good_parts(config: Any, accuracy: Mapping[str, Any]) -> Iterator[NextCommand]:
     """Yield the commands that follow a training from good parts.
+
+    A calibration is named only if the test split can verify it: images of the training cannot.
 
     Args:
         config: Its `AnomalyConfig`.
-        is_plain: The data set is a folder of images without labels.
-        has_test: It has a test split, with defective images in it.
+        accuracy: In the manifest.
     """
     out, data = config.out, config.data
+    test = accuracy.get("test", {})
+    has_test = bool(test.get("defective"))
     if has_test:
         report = ("--report", out / "report.html")
         reading = _reading_options(config)
         yield _command("measure it", "evaluate", out, "--data", data, *reading, *report)
     yield _add_to_store(out)
-    images = str(data) if is_plain else f"{data}#train"
-    labelled = f"{data}#test" if has_test else None
-    yield _calibrate("make an INT8 version, a sixth faster", out, images, labelled)
+    if has_test and test["good"] >= GOOD_TO_VERIFY and test["found"]:
+        yield _calibrate(_SMALLER, out, data, "test")
 
 
 def _reading_options(config: Any) -> list[str]:
@@ -87,9 +91,9 @@ def _add_to_store(run: Path) -> NextCommand:
     return _command("put it into a store", "models", "add", run, "--store", STORE)
 
 
-def _calibrate(purpose: str, run: Path, images: str, labelled: str | None) -> NextCommand:
-    proof = ("--data", labelled) if labelled else ()
-    return _command(purpose, "calibrate", run, "--store", STORE, "--images", images, *proof)
+def _calibrate(purpose: str, run: Path, data: Path, proof: str) -> NextCommand:
+    frames = ("--images", f"{data}#train", "--data", f"{data}#{proof}")
+    return _command(purpose, "calibrate", run, "--store", STORE, *frames)
 
 
 def print_commands(commands: Sequence[NextCommand]) -> None:

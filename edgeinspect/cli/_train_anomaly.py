@@ -172,7 +172,7 @@ def anomaly(as_json: bool, **options: Any) -> None:
     skipped: list[Any] = []
     try:
         with stage_bars() as report:
-            trained = train_good_parts(config, report, skipped.extend)
+            accuracy = train_good_parts(config, report, skipped.extend)
     finally:  # skipped images are listed on errors too
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
@@ -180,19 +180,11 @@ def anomaly(as_json: bool, **options: Any) -> None:
     outcome = TrainingOutcome(
         models=[
             TrainedModel(
-                name=config.name,
-                folder=str(config.out / config.name / "1"),
-                accuracy=trained.accuracy,
+                name=config.name, folder=str(config.out / config.name / "1"), accuracy=accuracy
             )
         ],
         skipped={image.name: image.reason for image in skipped},
-        next=list(
-            after_good_parts(
-                config,
-                is_plain=trained.is_plain,
-                has_test=bool(trained.accuracy.get("test", {}).get("defective")),
-            )
-        ),
+        next=list(after_good_parts(config, accuracy)),
     )
     print_result(outcome, as_json, _show)
 

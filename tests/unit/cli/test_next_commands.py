@@ -11,6 +11,7 @@ import pytest
 
 from edgeinspect.cli import _next_commands as next_commands
 from edgeinspect.cli.main import cli
+from edgeinspect.learning.calibrate.good_parts import MIN_FRAMES
 
 
 def parse(command: str) -> str:
@@ -35,22 +36,35 @@ def config(**values: object) -> SimpleNamespace:
     return SimpleNamespace(**{**defaults, **values})
 
 
+def after_good_parts(**test: int) -> list[str]:
+    accuracy = {"test": test} if test else {}
+    return [one.command for one in next_commands.after_good_parts(config(), accuracy)]
+
+
+def test_after_good_parts() -> None:
+    commands = after_good_parts(good=8, defective=5, found=1)
+    assert [parse(one) for one in commands] == ["evaluate", "models add", "calibrate"]
+    assert commands[-1].endswith("--images 'parts#train' --data 'parts#test'")
+
+
 @pytest.mark.parametrize(
-    ("is_plain", "has_test", "names"),
+    "test",
     [
-        (False, True, ["evaluate", "models add", "calibrate"]),
-        (True, False, ["models add", "calibrate"]),
+        {},
+        {"good": 40, "defective": 0, "found": 0},
+        {"good": 7, "defective": 5, "found": 5},
+        {"good": 40, "defective": 5, "found": 0},
     ],
+    ids=["no test split", "no defective ones", "few good ones", "finds nothing"],
 )
-def test_after_good_parts(is_plain: bool, has_test: bool, names: list[str]) -> None:
-    commands = [
-        one.command
-        for one in next_commands.after_good_parts(config(), is_plain=is_plain, has_test=has_test)
-    ]
-    assert [parse(one) for one in commands] == names
-    images = shlex.split(commands[-1])
-    assert images[images.index("--images") + 1] == ("parts" if is_plain else "parts#train")
-    assert ("--data" in images) == has_test
+def test_a_calibration_that_cannot_be_verified_is_not_named(test: dict[str, int]) -> None:
+    names = [parse(one) for one in after_good_parts(**test)]
+    assert "calibrate" not in names
+    assert "models add" in names
+
+
+def test_a_calibration_needs_as_many_good_images_as_the_next_commands_say() -> None:
+    assert next_commands.GOOD_TO_VERIFY == MIN_FRAMES
 
 
 def test_after_a_gate() -> None:
