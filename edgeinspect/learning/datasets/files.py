@@ -121,6 +121,11 @@ def files_in(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in _list_entries(folder) if _is_file(entry)]
 
 
+def entries_in(folder: Path) -> list[Path]:
+    """Return all entries directly in a folder, sorted, without hidden ones: also broken links."""
+    return [Path(entry.path) for entry in _list_entries(folder)]
+
+
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key that compares digits as numbers."""
     parts = re.split(r"(\d+)", str(path))

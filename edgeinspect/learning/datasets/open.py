@@ -7,7 +7,9 @@ A layout is one module in `edgeinspect/learning/datasets/layouts/`, named after 
   names do. Two matches of the latter are an error, unless one lists the other in `COVERS`;
 - `recognise(path) -> bool`, fast, without decoding an image;
 - `read(path, hints=LayoutHints()) -> Dataset`;
-- `accepts(path) -> bool`, optional: whether the layout can be read if the user names it.
+- `accepts(path) -> bool`, optional: whether the layout can be read if the user names it;
+- `LABEL_SUFFIX: str`, optional: that of its label files, one per image. It accounts itself for
+  those that cannot be read.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from typing import Protocol, cast, runtime_checkable
 from edgeinspect.errors import DataError, InternalError, UsageError
 from edgeinspect.imaging import load_declaration
 from edgeinspect.learning.datasets import layouts as package
+from edgeinspect.learning.datasets.annotations.broken_files import (
+    broken_file_error,
+    broken_files,
+)
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.completeness import (
     check_images,
@@ -120,6 +126,7 @@ def open_dataset(
     data = _with_printable_names(_read_layout(name, found, hints))
     if not data.samples:
         raise DataError("has no images", where=str(found), remedy=_all_requirements())
+    data = _with_broken_files(data, root, name, is_layout_given=layout is not None)
     check_images(data, is_layout_given=layout is not None)
     if load_layout(name).RANK > _MAX_TABLE_RANK:
         data = with_unread_skipped(
@@ -151,6 +158,27 @@ def _read_layout(name: str, path: Path, hints: LayoutHints) -> Dataset:
             where=error.where,
             remedy=". ".join(part for part in (error.remedy, foreign.remedy) if part),
         ) from error
+
+
+def _with_broken_files(data: Dataset, root: Path, name: str, *, is_layout_given: bool) -> Dataset:
+    """Return the set if no file with labels was passed over because it cannot be read.
+
+    Raises:
+        DataError: There is one. If the user named a layout that reads folder names only, it is
+            a note.
+    """
+    module = load_layout(name)
+    broken = broken_files(root, without=(getattr(module, "LABEL_SUFFIX", ""),))
+    if not broken:
+        return data
+    by_folders = module.RANK > _MAX_TABLE_RANK
+    remedy = "Restore it, or remove it if it holds no labels"
+    if by_folders:
+        remedy += f"; --layout {name} reads the folders without it"
+    error = broken_file_error(root, broken, remedy)
+    if by_folders and is_layout_given:
+        return data.with_notes(f"{error.what}: it is not read")
+    raise error
 
 
 def _with_printable_names(data: Dataset) -> Dataset:
@@ -195,6 +223,8 @@ def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str,
         raise DataError(
             f"has {foreign.name}: not a supported format", where=str(root), remedy=foreign.remedy
         )
+    if broken := broken_files(root):
+        raise broken_file_error(root, broken, "Restore it: no data set was recognised without it")
     raise DataError(
         f"does not match any data set layout{_describe_unsupported(root)}",
         where=str(root),

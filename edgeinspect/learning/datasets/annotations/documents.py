@@ -9,6 +9,8 @@ from typing import TypeVar
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+import msgspec
+
 from edgeinspect.errors import DataError
 from edgeinspect.system import DecodeError, json_decoder, read_regular
 
@@ -18,6 +20,7 @@ JSON_BYTES_MAX = 1 << 30
 """COCO's own file of 118 thousand images has 450 MB."""
 XML_BYTES_MAX = 1 << 28
 _MAX_DEPTH = 32
+_BOM = b"\xef\xbb\xbf"
 
 
 def read_json(path: Path, kind: type[T], what: str, bytes_max: int = JSON_BYTES_MAX) -> T:
@@ -35,13 +38,18 @@ def read_json(path: Path, kind: type[T], what: str, bytes_max: int = JSON_BYTES_
     """
     data = read_regular(path, bytes_max)
     try:
-        return json_decoder(kind)(data[3:] if data.startswith(b"\xef\xbb\xbf") else data)
+        return json_decoder(kind)(data.removeprefix(_BOM))
     except DecodeError as error:
         raise DataError(
             f"is not {what}: {str(error)[:200]}",
             where=str(path),
             remedy="Export it again, as UTF-8 and without NaN",
         ) from error
+
+
+def check_json(path: Path, bytes_max: int = JSON_BYTES_MAX) -> None:
+    """Check that a file is JSON of any structure; raises as `read_json`."""
+    read_json(path, msgspec.Raw, "JSON", bytes_max)
 
 
 def read_xml(path: Path, bytes_max: int = XML_BYTES_MAX) -> ElementTree.Element:

@@ -10,6 +10,7 @@ Source: "Datasets" in the documentation of Ultralytics; "YOLO" in that of CVAT
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,10 +18,11 @@ from typing import Any
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.annotations.broken_files import find_problem
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_with_suffix, read_ends
 from edgeinspect.learning.datasets.dataset import SPLITS
-from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.files import entries_in, images_below
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, split_words
@@ -33,6 +35,7 @@ NAME_LISTS = (
     "classes.txt",
     "predefined_classes.txt",
 )
+_YAML_KEYS = (b"names", b"nc", b"train", b"val", b"test", b"path")
 _MAX_ID_DIGITS = 5
 _YAML_BYTES_MAX = 1 << 20
 
@@ -58,9 +61,8 @@ def find_yaml(root: Path) -> Path | None:
     """Return the YAML file of a folder that declares a YOLO set."""
     for file in files_with_suffix(root, ".yaml", ".yml"):
         text = b"\n" + read_ends(file)
-        if b"\nnames" in text and any(
-            b"\n" + word in text for word in (b"train", b"val", b"test", b"path", b"nc")
-        ):
+        keys = [word for word in _YAML_KEYS if b"\n" + word in text]
+        if {b"names", b"nc"} & set(keys) and len(keys) > 1:
             return file
     return None
 
@@ -77,7 +79,7 @@ def read_yolo_files(root: Path, declaration: Path | None, files: ImageFiles) -> 
     source = ""
     for list_name in NAME_LISTS:
         path = root / list_name
-        if path.is_file():
+        if os.path.lexists(path):
             lines = read_table_text(path).splitlines()
             while lines and not lines[-1].strip():
                 lines.pop()
@@ -104,7 +106,7 @@ def _checked(names: Mapping[int, str], source: str) -> Mapping[int, str]:
 
 def _read_yaml(root: Path, path: Path, files: ImageFiles) -> YoloFiles:
     document = _load_yaml(path)
-    names = _checked(_names_of(document.get("names"), path), str(path))
+    names = _checked(_names_of(document, path), str(path))
     splits: dict[Path, str | None] = {}
     missing: dict[str, str] = {}
     notes = []
@@ -133,7 +135,11 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     return {key: value for key, value in document.items() if isinstance(key, str)}
 
 
-def _names_of(value: Any, path: Path) -> dict[int, str]:
+def _names_of(document: Mapping[str, Any], path: Path) -> dict[int, str]:
+    """Return the name of each id; Ultralytics calls the classes class_0 … if only `nc` is given."""
+    value, count = document.get("names"), str(document.get("nc", ""))
+    if value is None and count.isdecimal() and len(count) <= _MAX_ID_DIGITS:
+        return {}
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return {index: str(name) for index, name in enumerate(value)}
     if isinstance(value, dict) and all(
@@ -210,12 +216,15 @@ def _read_lists(root: Path, files: ImageFiles) -> tuple[dict[Path, str | None], 
     """Return the images of `train.txt`, `valid.txt` … beside `obj.data`, if they list images."""
     splits: dict[Path, str | None] = {}
     missing: dict[str, str] = {}
-    lists = [
-        file
-        for file in files_with_suffix(root, ".txt")
-        if find_split_name(split_words(file.stem)) is not None
-        and _lists_images(read_ends(file).decode("utf-8", "replace"))
+    named = [
+        entry
+        for entry in entries_in(root)
+        if entry.suffix.lower() == ".txt" and find_split_name(split_words(entry.stem)) is not None
     ]
+    for entry in named:
+        if problem := find_problem(entry):
+            raise DataError(problem, where=str(entry), remedy="Restore or remove it")
+    lists = [file for file in named if _lists_images(read_ends(file).decode("utf-8", "replace"))]
     for file in sorted(lists, key=lambda file: SPLITS.index(_split_of(file))):
         for image in _listed_images(file, files, missing):
             splits.setdefault(image, _split_of(file))

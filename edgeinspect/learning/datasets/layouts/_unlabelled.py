@@ -1,40 +1,158 @@
-"""Images without a label file: good, not labelled, or labelled by their folders."""
+"""Images without a label file that was read: good, not labelled, or labelled by their folders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.annotations.annotated_set import AnnotatedImage, AnnotatedImages
+from edgeinspect.learning.datasets.annotations.broken_files import (
+    describe_unread,
+    entries_below,
+    find_problem,
+)
 from edgeinspect.learning.datasets.dataset import LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.layouts import class_folder
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
     MIN_EMPTY_LABEL_FACTOR,
+    normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import is_defect_class
+from edgeinspect.learning.datasets.vocabulary import find_split_name, is_defect_class
 
 _MAX_NAMES = 3
 
 
-def skip_unlabelled(
-    root: Path, bare: Sequence[Path], empty_count: int, total: int, what: str, hints: LayoutHints
-) -> tuple[list[SkippedImage], list[str]]:
-    """Return which images without a label file are unlabelled; the others are good.
+@dataclass(frozen=True, slots=True)
+class LabelFiles:
+    """The label files that a layout has read: one per image."""
 
-    They are unlabelled if the set has an empty label file for its good images.
+    folder: Path
+    """They are below it."""
+    paths: Sequence[Path]
+    suffix: str
+    what: str
+    """As messages count them: `XML file`."""
+    format: str
+    """`Pascal VOC's XML`."""
+
+
+def with_unlabelled(
+    found: AnnotatedImages,
+    labels: LabelFiles,
+    hints: LayoutHints,
+    split_of: Callable[[Path], str | None] | None = None,
+) -> AnnotatedImages:
+    """Return the set with its images without a label: good, or skipped as unlabelled.
+
+    They are good unless the set has an empty label file for its good images. An image whose
+    label file exists but was not read is skipped: it is empty, cut short, a pipe or a link to
+    nothing, and says nothing of the image.
+
+    Args:
+        found: The images that have a label file. If its root is not the folder of the label
+            files, other images are not of the set.
+        labels: The label files.
+        hints: What the user stated.
+        split_of: Returns the split of an image; by its folders when absent.
+
+    Raises:
+        DataError: Skipped images are more than a few, or the folders of images that would count
+            as good are classes.
+    """
+    root, known = found.root, {image.path for image in found.images}
+    bare = [each for each in found.files.drawable_paths if each not in known]
+    bare = bare if labels.folder == root else []
+    total = len(bare) + len(found.images)
+    unread, orphans = _unread_labels(labels, bare)
+    _check_few_unread(unread, total, root)
+    bare = [each for each in bare if each not in unread]
+    empty = sum(not image.shapes for image in found.images)
+    unlabelled, notes = _skip_unlabelled(root, bare, empty, total, labels.what, hints)
+    left_out = {one.name for one in unlabelled}
+
+    def split_by_folder(path: Path) -> str | None:
+        return find_split_name(path.relative_to(root).parts[:-1])
+
+    good = [
+        AnnotatedImage(each, str(each), split=(split_of or split_by_folder)(each))
+        for each in bare
+        if str(each.relative_to(root)) not in left_out
+    ]
+    skipped = [
+        *(SkippedImage(str(path.relative_to(root)), why) for path, why in unread.items()),
+        *orphans,
+        *unlabelled,
+    ]
+    return replace(
+        found,
+        images=[*found.images, *good],
+        notes=[*found.notes, *notes],
+        skipped=[*found.skipped, *skipped],
+    )
+
+
+def _unread_labels(
+    labels: LabelFiles, bare: Sequence[Path]
+) -> tuple[dict[Path, str], list[SkippedImage]]:
+    """Return images whose label file was not read, and why, and broken files of no image."""
+    by_stem: dict[str, list[Path]] = {}
+    for image in bare:
+        for name in {image.stem, image.name}:  # a.json, or Supervisely's a.png.json
+            by_stem.setdefault(normalize_name(name), []).append(image)
+    unread: dict[Path, str] = {}
+    orphans = []
+    read = set(labels.paths)
+    for entry in entries_below(labels.folder, (labels.suffix,)):
+        if entry in read:
+            continue
+        place = str(entry.relative_to(labels.folder))
+        images = by_stem.get(normalize_name(entry.name[: -len(labels.suffix)]), [])
+        beside = [image for image in images if image.parent == entry.parent]
+        for image in beside or images:
+            unread.setdefault(image, f"{place} {describe_unread(entry, labels.format)}")
+        if not images and (problem := find_problem(entry)):
+            orphans.append(SkippedImage(place, problem))
+    return unread, orphans
+
+
+def skip_unread(root: Path, labels: Mapping[Path, Path | None]) -> list[SkippedImage]:
+    """Return the images whose label file is not a regular file, as skipped.
 
     Args:
         root: Folder of the set.
-        bare: Images without a label file.
-        empty_count: Number of images whose label file is empty.
-        total: Number of all images.
-        what: Name of a label file: `JSON file`.
-        hints: What the user stated.
+        labels: Each image, and its label file; None if it has none.
 
-    Returns:
-        The unlabelled images as skipped, and notes.
+    Raises:
+        DataError: They are more than a few.
+    """
+    unread = {
+        image: f"{label.relative_to(root)} {problem}"
+        for image, label in labels.items()
+        if label is not None and (problem := find_problem(label, is_parsed=False))
+    }
+    _check_few_unread(unread, len(labels), root)
+    return [SkippedImage(str(image.relative_to(root)), why) for image, why in unread.items()]
+
+
+def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> None:
+    if len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
+        some, reason = next(iter(unread.items()))
+        raise DataError(
+            f"{len(unread)} of {total} images have a label that cannot be read, such as "
+            f"{some.relative_to(root)}: {reason}",
+            where=str(root),
+            remedy="Export or copy them again",
+        )
+
+
+def _skip_unlabelled(
+    root: Path, bare: Sequence[Path], empty_count: int, total: int, what: str, hints: LayoutHints
+) -> tuple[list[SkippedImage], list[str]]:
+    """Return which images without a label file are unlabelled, and notes.
 
     Raises:
         DataError: Those are more than a few, or the folders of images that would count as good

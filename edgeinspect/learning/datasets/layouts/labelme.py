@@ -42,12 +42,13 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     ellipse,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.layouts._unlabelled import LabelFiles, with_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name
 
 NEEDS = "labelme's JSON files beside the images that they name (imagePath)"
 RANK = 14
+LABEL_SUFFIX = ".json"
 _WORDS = (b'"shapes"', b'"imagePath"')
 _FILE_BYTES_MAX = 1 << 29
 _MAX_PEEKED = 64
@@ -104,30 +105,19 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         else:
             images.append(_read_document(file, document, found, is_flagged))
     check_missing_images(missing, len(labels), path, path)
-    empty = sum(not document.shapes for document in documents)
-    known = {image.path for image in images}
-    bare = [each for each in files.drawable_paths if each not in known]
-    unlabelled, notes = skip_unlabelled(
-        path, bare, empty, len(bare) + len(images), "JSON file", hints
-    )
-    skipped_names = {one.name for one in unlabelled}
-    images += [
-        AnnotatedImage(each, str(each), split=find_split_name(each.relative_to(path).parts[:-1]))
-        for each in bare
-        if str(each.relative_to(path)) not in skipped_names
-    ]
+    notes = []
     if embedded_count:
         notes.append(f"{embedded_count} of {len(labels)} images are those embedded in JSON files")
     skipped = [
         SkippedImage(name, f"{label} names it, but the image does not exist")
         for name, label in missing.items()
     ]
-    return dataset_from_annotations(
-        AnnotatedImages(
-            path, "labelme", files, images, notes=notes, skipped=[*skipped, *unlabelled]
-        ),
+    found_set = with_unlabelled(
+        AnnotatedImages(path, "labelme", files, images, (), notes, skipped),
+        LabelFiles(path, labels, LABEL_SUFFIX, "JSON file", "labelme's JSON"),
         hints,
     )
+    return dataset_from_annotations(found_set, hints)
 
 
 def _plain(name: str) -> str:

@@ -38,13 +38,14 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     Shape,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.layouts._unlabelled import LabelFiles, with_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name
 from edgeinspect.system import read_regular
 
 NEEDS = "LabelMe's XML files (of the web tool, CVAT's LabelMe 3.0) and the images that they name"
 RANK = 17
+LABEL_SUFFIX = ".xml"
 _WORDS = (b"<annotation>", b"<imagesize>")
 _FILE_BYTES_MAX = 1 << 26
 _MAX_PEEKED = 64
@@ -84,23 +85,14 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         else:
             images.append(_read_annotation(file, element, found, path))
     check_missing_images(missing, len(labels), path, path)
-    known = {image.path for image in images}
-    bare = [each for each in files.drawable_paths if each not in known]
-    empty = sum(not image.shapes for image in images)
-    total = len(bare) + len(images)
-    unlabelled, notes = skip_unlabelled(path, bare, empty, total, "XML file", hints)
-    left_out = {one.name for one in unlabelled}
-    images += [
-        AnnotatedImage(each, str(each), split=find_split_name(each.relative_to(path).parts[:-1]))
-        for each in bare
-        if str(each.relative_to(path)) not in left_out
-    ]
     skipped = [
         SkippedImage(name, f"{label} names it, but the image does not exist")
         for name, label in missing.items()
     ]
-    found_set = AnnotatedImages(
-        path, "labelme_xml", files, images, notes=notes, skipped=[*skipped, *unlabelled]
+    found_set = with_unlabelled(
+        AnnotatedImages(path, "labelme_xml", files, images, skipped=skipped),
+        LabelFiles(path, labels, LABEL_SUFFIX, "XML file", "LabelMe's XML"),
+        hints,
     )
     return dataset_from_annotations(found_set, hints)
 

@@ -41,12 +41,13 @@ from edgeinspect.learning.datasets.annotations.shapes import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import subfolders
-from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.layouts._unlabelled import LabelFiles, with_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name
 
 NEEDS = "Supervisely's meta.json, and folders img/ and ann/ per data set"
 RANK = 11
+LABEL_SUFFIX = ".json"
 _META = "meta.json"
 _FILE_BYTES_MAX = 1 << 28
 _MIN_POLYGON = 3
@@ -130,24 +131,14 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         document = read_json(file, _Document, "Supervisely's JSON", _FILE_BYTES_MAX)
         images.append(_read_document(file, document, found, classes))
     check_missing_images(missing, len(labels), path, path)
-    known = {image.path for image in images}
-    bare = [each for each in files.drawable_paths if each not in known]
-    empty = sum(not image.shapes for image in images)
-    unlabelled, notes = skip_unlabelled(
-        path, bare, empty, len(bare) + len(images), "JSON file", hints
-    )
-    left_out = {one.name for one in unlabelled}
-    images += [
-        AnnotatedImage(each, str(each))
-        for each in bare
-        if str(each.relative_to(path)) not in left_out
-    ]
     skipped = [
         SkippedImage(name, f"{label} is of this image, which does not exist")
         for name, label in missing.items()
     ]
-    found_set = AnnotatedImages(
-        path, "supervisely", files, images, classes, notes, [*skipped, *unlabelled]
+    found_set = with_unlabelled(
+        AnnotatedImages(path, "supervisely", files, images, classes, (), skipped),
+        LabelFiles(path, labels, LABEL_SUFFIX, "JSON file", "Supervisely's JSON"),
+        hints,
     )
     return dataset_from_annotations(found_set, hints)
 

@@ -37,13 +37,14 @@ from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images
 from edgeinspect.learning.datasets.image_sets import read_image_sets
-from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.layouts._unlabelled import LabelFiles, with_unlabelled
 from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name
 
 NEEDS = "Pascal VOC's XML files (Annotations/*.xml) and their images (JPEGImages/, or beside)"
 RANK = 16
+LABEL_SUFFIX = ".xml"
 _FILE_BYTES_MAX = 1 << 24
 _MAX_PEEKED = 64
 _LABEL_FOLDERS = ("annotations", "annotation", "labels", "jpegimages", "images", "xml", "xmls")
@@ -97,30 +98,15 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         else:
             images.append(_read_annotation(file, element, found, splits, root))
     check_missing_images(missing, len(labels), path, root)
-    known = {image.path for image in images}
-    bare = [each for each in files.drawable_paths if each not in known] if root == path else []
-    empty = sum(not image.shapes for image in images)
-    unlabelled, notes = skip_unlabelled(
-        path, bare, empty, len(bare) + len(images), "XML file", hints
-    )
-    left_out = {one.name for one in unlabelled}
-    images += [
-        AnnotatedImage(each, str(each), split=_split_of(each, each.stem, splits, root))
-        for each in bare
-        if str(each.relative_to(path)) not in left_out
-    ]
     skipped = [
         SkippedImage(name, f"{label} names it, but the image does not exist")
         for name, label in missing.items()
     ]
-    found_set = AnnotatedImages(
-        root,
-        "voc",
-        files,
-        images,
-        read_class_names(path),
-        notes,
-        [*skipped, *unlabelled],
+    found_set = with_unlabelled(
+        AnnotatedImages(root, "voc", files, images, read_class_names(path), (), skipped),
+        LabelFiles(path, labels, LABEL_SUFFIX, "XML file", "Pascal VOC's XML"),
+        hints,
+        lambda image: _split_of(image, image.stem, splits, root),
     )
     return dataset_from_annotations(found_set, hints)
 

@@ -10,6 +10,7 @@ Ultralytics
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,13 +42,17 @@ from edgeinspect.learning.datasets.annotations.yolo_files import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import files_in, subfolders
-from edgeinspect.learning.datasets.layouts._unlabelled import check_not_in_class_folders
+from edgeinspect.learning.datasets.layouts._unlabelled import (
+    check_not_in_class_folders,
+    skip_unread,
+)
 from edgeinspect.learning.datasets.name_matching import MAX_MISSING_COUNT, MAX_MISSING_RATIO
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
 
-NEEDS = "YOLO's labels (labels/a.txt for images/a.jpg, or beside it), with data.yaml or obj.names"
+NEEDS = "YOLO's labels (labels/a.txt for images/a.jpg, or beside it); data.yaml or obj.names"
 RANK = 18
+LABEL_SUFFIX = ".txt"
 _MAX_PEEKED = 64
 _FILE_BYTES_MAX = 1 << 24
 _BOX_VALUES = 4
@@ -115,9 +120,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         image: _split_of(image, root) for image in files.drawable_paths
     }
     labels = {image: _label_of(image, root) for image in splits}
+    skipped = skip_unread(root, labels)
+    for one in skipped:
+        labels.pop(root / one.name)
     images, used_ids = [], set[int]()
-    for image, split in splits.items():
-        label = labels[image]
+    for image, label in labels.items():
         size = files.size_of(image) or _UNREADABLE_SIZE
         shapes = [] if label is None else list(_read_label(label, size, declared))
         used_ids |= {class_id for class_id, _shape in shapes}
@@ -126,18 +133,24 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 image,
                 str(label or image),
                 tuple(shape for _class_id, shape in shapes),
-                split=split,
+                split=splits[image],
             )
         )
     names = dict(declared.names) or {
         index: _unnamed(index) for index in range(max(used_ids, default=-1) + 1)
     }
-    skipped = _skip_orphans(root, [label for label in labels.values() if label is not None])
+    skipped += _skip_orphans(root, [label for label in labels.values() if label is not None])
     skipped += [
         SkippedImage(name, f"{line} names it, but the image does not exist")
         for name, line in declared.missing.items()
     ]
     notes = [*declared.notes, *_label_notes(root, labels, images, hints)]
+    if not declared.names and names:
+        notes.append(
+            "no file names the classes (data.yaml, obj.names, classes.txt): they are called "
+            f"{', '.join(names[index] for index in list(names)[:_MAX_NAMES])}"
+            + (" …" if len(names) > _MAX_NAMES else "")
+        )
     if declared.splits:
         unlisted, more = files.unlisted(splits, yaml or root / "train.txt")
         skipped, notes = skipped + unlisted, notes + more
@@ -168,19 +181,22 @@ def _split_of(image: Path, root: Path) -> str | None:
 
 
 def _label_of(image: Path, root: Path) -> Path | None:
-    """Return the label file of an image: in `labels/` for `images/`, or beside it."""
+    """Return the label file of an image: in `labels/` for `images/`, or beside it.
+
+    It may be anything of that name, such as a link to nothing, which says that there is a label.
+    """
     parts = list(image.relative_to(root).parts)
     for at in range(len(parts) - 2, -1, -1):
         if parts[at].lower() in ("images", "image", "jpegimages"):
             for name in ("labels", "label", "Labels"):
                 twin = root.joinpath(*parts[:at], name, *parts[at + 1 :]).with_suffix(".txt")
-                if twin.is_file():
+                if os.path.lexists(twin):
                     return twin
     beside = image.with_suffix(".txt")
-    if beside.is_file():
+    if os.path.lexists(beside):
         return beside
     inner = root.joinpath("labels", *parts).with_suffix(".txt")
-    return inner if inner.is_file() else None
+    return inner if os.path.lexists(inner) else None
 
 
 def _read_label(

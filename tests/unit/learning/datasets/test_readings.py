@@ -330,8 +330,8 @@ def test_labels_of_a_few_images_in_class_folders_are_refused(make: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 300_000, "does not match any data set layout"),
-        ('"' * 100_000, "does not match any data set layout"),
+        ("[" * 300_000, "p0.json is not JSON"),
+        ('"' * 100_000, "p0.json is not JSON"),
         ('{"imagePath": "", "shapes": ' + "9" * 5000, "is not labelme's JSON"),
         ('{"imagePath": "", "shapes": [], "other": ' + "[" * 200_000, "is nested too deeply"),
         ('{"imagePath": "p0.jpg", "shapes": [{"label": NaN}]}', "is not labelme's JSON"),

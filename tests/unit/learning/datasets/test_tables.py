@@ -244,7 +244,7 @@ def test_a_nested_split_file_is_one_error(make: Any, capsys: pytest.CaptureFixtu
     root = make.mask_folder()
     (root / "split.json").write_text("[" * 200_000)
     assert main(["data", "inspect", str(root), "--split-file", str(root / "split.json")]) == 65
-    assert "is not a split file" in capsys.readouterr().err
+    assert "split.json is not JSON: is nested too deeply" in capsys.readouterr().err
 
 
 def test_manual_tables_may_have_short_rows(tmp_path: Path) -> None:
