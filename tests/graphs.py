@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from edgeinspect.domain import HEAT_MAP_CELL_PX
 from edgeinspect.domain.frame import FrameShape
 
 SHAPE = FrameShape(32, 48, 1)
@@ -149,10 +150,11 @@ def kinds_gate_numpy(
     return np.array([1 - probs[0]], np.float32), probs[None, 1:].astype(np.float32)
 
 
-def good_parts(shape: FrameShape = SHAPE) -> onnx.ModelProto:
+def good_parts(shape: FrameShape = SHAPE, *, with_heat_map: bool = False) -> onnx.ModelProto:
     """A good-parts model: every second pixel above 200 is unknown; its score is the largest / 255.
 
-    `class_score` is the score of the image where there are such pixels.
+    `class_score` is the score of the image where there are such pixels. The heat map, of contract
+    3, is the largest pixel of each cell.
     """
     height, width = shape.height_px // STRIDE, shape.width_px // STRIDE
     nodes = [
@@ -177,8 +179,22 @@ def good_parts(shape: FrameShape = SHAPE) -> onnx.ModelProto:
         helper.make_tensor_value_info("class_score", TensorProto.FLOAT, [1, 1]),
         helper.make_tensor_value_info("defect_prob", TensorProto.FLOAT, [1]),
     ]
+    if with_heat_map:
+        side = HEAT_MAP_CELL_PX
+        rows, columns = -(-shape.height_px // side), -(-shape.width_px // side)
+        window = {"kernel_shape": [side, side], "strides": [side, side], "ceil_mode": 1}
+        nodes += [
+            helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("MaxPool", ["planes"], ["cell_values"], **window),
+            helper.make_node("Squeeze", ["cell_values", "channel"], ["cell_rows"]),
+            helper.make_node("Cast", ["cell_rows"], ["heat_map"], to=TensorProto.UINT8),
+        ]
+        outputs.append(
+            helper.make_tensor_value_info("heat_map", TensorProto.UINT8, [1, rows, columns])
+        )
     constants: dict[str, Any] = {
         "above": float(BRIGHT_ABOVE),
+        "channel": [1],
         "cell_px": float(STRIDE**2),
         "full": 255.0,
         "unity": 1.0,
@@ -191,23 +207,35 @@ def good_parts(shape: FrameShape = SHAPE) -> onnx.ModelProto:
         "first": [0],
     }
     model = _model(shape, nodes, outputs, constants, "segmenter")
-    _extend(model, classes='["unknown"]', learned_from="good")
+    contract = "3" if with_heat_map else "2"
+    _extend(model, contract, classes='["unknown"]', learned_from="good")
     return model
 
 
-def good_parts_numpy(image: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+def good_parts_numpy(
+    image: NDArray[np.uint8], *, with_heat_map: bool = False
+) -> tuple[NDArray[Any], ...]:
     grey = image[::STRIDE, ::STRIDE, 0]
     class_map = (grey > BRIGHT_ABOVE)[None].astype(np.uint8)
     area = np.array([[class_map.sum() * STRIDE**2]], np.float32)
     prob = np.array([grey.max() / 255], np.float32)
-    return class_map, area, prob[None] * (area > 0), prob
+    outputs = class_map, area, prob[None] * (area > 0), prob
+    if not with_heat_map:
+        return outputs
+    side = HEAT_MAP_CELL_PX
+    heat_map = [
+        [image[top : top + side, left : left + side, 0].max() for left in range(0, width, side)]
+        for height, width in [image.shape[:2]]
+        for top in range(0, height, side)
+    ]
+    return (*outputs, np.array([heat_map], np.uint8))
 
 
-def _extend(model: onnx.ModelProto, **metadata: str) -> None:
-    """Make a graph one of contract 2."""
+def _extend(model: onnx.ModelProto, contract: str = "2", **metadata: str) -> None:
+    """Make a graph one of a later contract."""
     known = {entry.key: entry.value for entry in model.metadata_props}
     known |= {f"edgeinspect.{key}": value for key, value in metadata.items()}
-    helper.set_model_props(model, {**known, "edgeinspect.contract": "2"})
+    helper.set_model_props(model, {**known, "edgeinspect.contract": contract})
 
 
 def install_kinds_gate(
@@ -226,11 +254,18 @@ def install_kinds_gate(
 
 
 def install_good_parts(
-    root: Path, shape: FrameShape = SHAPE, *, name: str = "tiny-unknown", **changes: Any
+    root: Path,
+    shape: FrameShape = SHAPE,
+    *,
+    name: str = "tiny-unknown",
+    with_heat_map: bool = False,
+    **changes: Any,
 ) -> Path:
     """Put a good-parts model into a store; returns its folder."""
-    keys = {"contract": "2", "classes": ["unknown"], "learned_from": "good", **changes}
-    return install(root, good_parts(shape), name=name, kind="segmenter", shape=shape, **keys)
+    contract = "3" if with_heat_map else "2"
+    keys = {"contract": contract, "classes": ["unknown"], "learned_from": "good", **changes}
+    graph = good_parts(shape, with_heat_map=with_heat_map)
+    return install(root, graph, name=name, kind="segmenter", shape=shape, **keys)
 
 
 def _model(

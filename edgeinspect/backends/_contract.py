@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import (
     BASE_CONTRACT,
-    EXTENDED_CONTRACT,
     MODEL_CONTRACTS,
     ModelKind,
     ModelSpec,
@@ -25,9 +24,13 @@ from edgeinspect.errors import EngineFault, ModelError, is_transient
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = frozenset(
-    name for kind in ModelKind for name in model_outputs(kind, EXTENDED_CONTRACT)
+    name
+    for kind in ModelKind
+    for contract in MODEL_CONTRACTS
+    for name in model_outputs(kind, contract)
 )
 """Names of the outputs of all models."""
+_UINT8 = ("class_map", "heat_map")
 KIND_KEY = "edgeinspect.kind"
 CONTRACT_KEY = "edgeinspect.contract"
 
@@ -54,11 +57,9 @@ def expected_outputs(spec: ModelSpec) -> tuple[TensorInfo, ...]:
     """Return the outputs that a model of this spec must have, in the order of `Engine.infer`."""
     stride, classes = spec.output_stride, len(spec.classes)
     size = (1, spec.shape.height_px // stride, spec.shape.width_px // stride)
-    shapes = {"class_map": size, "defect_prob": (1,)}
+    shapes = {"class_map": size, "heat_map": (1, *spec.heat_map_size), "defect_prob": (1,)}
     return tuple(
-        TensorInfo(
-            name, "uint8" if name == "class_map" else "float32", shapes.get(name, (1, classes))
-        )
+        TensorInfo(name, "uint8" if name in _UINT8 else "float32", shapes.get(name, (1, classes)))
         for name in spec.outputs
     )
 

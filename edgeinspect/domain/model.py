@@ -18,7 +18,9 @@ BASE_CONTRACT = "1"
 EXTENDED_CONTRACT = "2"
 """The model contract of a gate with a probability per kind, and of a segmenter with a probability
 of the whole image."""
-MODEL_CONTRACTS = (BASE_CONTRACT, EXTENDED_CONTRACT)
+GOOD_PARTS_CONTRACT = "3"
+"""The model contract of a good-parts model with a heat map."""
+MODEL_CONTRACTS = (BASE_CONTRACT, EXTENDED_CONTRACT, GOOD_PARTS_CONTRACT)
 """Versions of the model contract that this code implements."""
 
 
@@ -29,6 +31,8 @@ class ModelKind(str, Enum):
     SEGMENTER = "segmenter"
 
 
+HEAT_MAP_CELL_PX = 16
+"""Input pixels per cell of a heat map, each way."""
 ENGINE_ROLES = ("gate", "segmenter", "unknown")
 """The places of models on a line, in the order in which they run."""
 
@@ -122,6 +126,12 @@ class ModelSpec:
         return self.learned_from is LearnedFrom.GOOD
 
     @property
+    def heat_map_size(self) -> tuple[int, int]:
+        """(height, width) of its heat map in cells; the last may reach beyond the input."""
+        height_px, width_px = self.shape.height_px, self.shape.width_px
+        return -(-height_px // HEAT_MAP_CELL_PX), -(-width_px // HEAT_MAP_CELL_PX)
+
+    @property
     def role(self) -> str:
         """Its usual place on a line, one of `ENGINE_ROLES`."""
         return "unknown" if self.is_good_parts else self.kind.value
@@ -134,11 +144,14 @@ class ModelSpec:
 
 def model_outputs(kind: ModelKind, contract: str) -> tuple[str, ...]:
     """Return the names of a model's outputs, in the order of `Engine.infer`."""
-    extended = contract == EXTENDED_CONTRACT
     if kind is ModelKind.GATE:
-        return ("defect_prob", "class_prob") if extended else ("defect_prob",)
-    plain = ("class_map", "class_area_px", "class_score")
-    return (*plain, "defect_prob") if extended else plain
+        return ("defect_prob", "class_prob") if contract != BASE_CONTRACT else ("defect_prob",)
+    added = {
+        BASE_CONTRACT: (),
+        EXTENDED_CONTRACT: ("defect_prob",),
+        GOOD_PARTS_CONTRACT: ("defect_prob", "heat_map"),
+    }
+    return ("class_map", "class_area_px", "class_score", *added[contract])
 
 
 def model_ref(spec: ModelSpec | None) -> ModelRef | None:

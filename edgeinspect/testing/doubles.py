@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from edgeinspect.cameras import FramePacer
 from edgeinspect.domain import (
     EXTENDED_CONTRACT,
+    GOOD_PARTS_CONTRACT,
+    HEAT_MAP_CELL_PX,
     FrameShape,
     Grab,
     LearnedFrom,
@@ -192,19 +194,25 @@ def kinds_gate(
 def last_pixel_unknown(
     shape: FrameShape, take_time: Callable[[], None] = lambda: None
 ) -> ScriptedEngine:
-    """Return a good-parts model: its score is the last pixel / 255, pixels of 77 are unknown."""
+    """Return a good-parts model: its score is the last pixel / 255, pixels of 77 are unknown.
+
+    Its heat map is the brightest pixel of each cell.
+    """
 
     def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
         class_map = (image[:, :, 0] == 77).astype(np.uint8)
         area = np.array([[class_map.sum()]], np.float32)
         prob = np.array([image.flat[-1] / 255], np.float32)
-        return class_map[None], area, prob[None] * (area > 0), prob
+        heat_map = np.zeros((1, *spec.heat_map_size), np.uint8)
+        rows, columns = np.indices(class_map.shape) // HEAT_MAP_CELL_PX
+        np.maximum.at(heat_map[0], (rows, columns), image[:, :, 0])
+        return class_map[None], area, prob[None] * (area > 0), prob, heat_map
 
     spec = model_spec(
         ModelKind.SEGMENTER,
         shape,
         ("unknown",),
-        contract=EXTENDED_CONTRACT,
+        contract=GOOD_PARTS_CONTRACT,
         learned_from=LearnedFrom.GOOD,
     )
     return ScriptedEngine(

@@ -101,6 +101,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=
     alarm: str = ""
 
 
+class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
+    """How far each cell of 16 x 16 px of a frame is from good parts."""
+
+    height: ImageSidePx
+    width: ImageSidePx
+    """Size in cells; the last row and column may reach beyond the frame."""
+    levels: bytes
+    """`height` rows of `width` bytes, in base64: 0 to 255, 128 at the model's threshold."""
+
+
 class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MASK_SCHEMA):
     """A class map as run lengths: column-major, 1-indexed `start, length` pairs."""
 
@@ -112,6 +122,8 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MA
     """Frame pixels per class-map pixel."""
     runs: dict[Int64, list[Int64]]
     """Class id to runs."""
+    heat: HeatMap | UnsetType = UNSET
+    """Of a good-parts model, how far each cell is from good parts; absent without one."""
 
 
 WireMessage = Verdict | Heartbeat | Status | PartVerdict

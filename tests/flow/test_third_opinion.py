@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import msgspec
@@ -11,15 +13,23 @@ import numpy as np
 import pytest
 
 from edgeinspect.config import parse_config
-from edgeinspect.domain import Decision, SystemClock, UnknownState, Verdict
+from edgeinspect.domain import NS_PER_S, Decision, SystemClock, UnknownState, Verdict
 from edgeinspect.errors import ModelError
 from edgeinspect.pipeline.factory import build_line, load_engines
+from edgeinspect.pipeline.inspection import make_frame_inspectors
 from edgeinspect.pipeline.shadow import find_candidates, make_plan
 from edgeinspect.pipeline.shadow.child import make_inspector
 from edgeinspect.pipeline.shadow.process import ShadowPlan
+from edgeinspect.pipeline.verdicts import OpenFrame, VerdictCloser
 from edgeinspect.storage.model_store import ModelStore
 from edgeinspect.system import decode_json
-from edgeinspect.wire import decode_message, decode_verdict, encode_message
+from edgeinspect.wire import (
+    HeatMap,
+    decode_mask,
+    decode_message,
+    decode_verdict,
+    encode_message,
+)
 from tests import graphs, needs
 
 needs.library("onnxruntime")
@@ -112,6 +122,33 @@ def test_the_three_opinions_on_three_parts(root: Path) -> None:
     assert stain.unknown_check.state is UnknownState.NOT_NEEDED
 
 
+def test_its_heat_map_goes_with_the_mask(root: Path) -> None:
+    graphs.install_good_parts(root / "store", version=2, with_heat_map=True)
+    ModelStore(root / "store").model_versions("tiny-unknown").promote(2, "test")
+    loaded = parse_config(line_text(root, UNKNOWN))
+    engines = load_engines(loaded, SystemClock())
+    inspector = make_frame_inspectors(loaded.config, loaded.hash, ("top",), engines, SystemClock())[
+        0
+    ]
+    sent: list[bytes | None] = []
+    closer = SimpleNamespace(close=lambda *arguments: sent.append(arguments[3]) or True)
+    for value in (20, 240):
+        image = np.full(graphs.SHAPE.dims, 20, np.uint8)
+        image[4:12, 4:12] = value
+        now_ns = SystemClock().now_ns()
+        frame = SimpleNamespace(
+            seq=7, pixels=image, captured_at_ns=now_ns, deadline_ns=now_ns + NS_PER_S
+        )
+        inspector.inspect(cast(OpenFrame, frame), cast(VerdictCloser, closer))
+    assert sent[0] is None
+    mask = decode_mask(sent[1] or b"")
+    assert isinstance(mask.heat, HeatMap)
+    assert (mask.heat.height, mask.heat.width) == (2, 3)
+    assert list(mask.heat.levels) == [240, 20, 20, 20, 20, 20]
+    for each in engines:
+        each.close()
+
+
 def test_a_good_parts_model_alone(root: Path) -> None:
     good, odd, _stain = run(root, UNKNOWN)
     assert (good.decision, odd.decision) == (Decision.PASS, Decision.REJECT)
@@ -129,8 +166,6 @@ def test_a_candidate_of_it_runs_in_shadow(root: Path) -> None:
     loaded = parse_config(line_text(root, GATE, UNKNOWN))
     candidates = find_candidates(loaded, store)
     assert list(candidates) == ["unknown"]
-    from edgeinspect.pipeline.inspection import make_frame_inspectors
-
     engines = load_engines(loaded, SystemClock())
     inspector = make_frame_inspectors(loaded.config, loaded.hash, ("top",), engines, SystemClock())[
         0
@@ -149,8 +184,6 @@ def test_a_candidate_of_it_runs_in_shadow(root: Path) -> None:
 
 
 def test_models_of_two_workers_must_be_the_same(root: Path) -> None:
-    from edgeinspect.pipeline.inspection import make_frame_inspectors
-
     loaded = parse_config(line_text(root, GATE, UNKNOWN))
     first = load_engines(loaded, SystemClock())
     graphs.install_good_parts(root / "store", version=2, created="2026-11-30")

@@ -44,7 +44,7 @@ from edgeinspect.pipeline.inspection.decision import (
 )
 from edgeinspect.pipeline.verdicts import Measurements, OpenFrame, Provenance, VerdictCloser
 from edgeinspect.ports import Engine
-from edgeinspect.wire import Mask, encode_message
+from edgeinspect.wire import HeatMap, Mask, encode_message
 
 _MARGIN_NS = NS_PER_MS
 """Reserved for regions, decision and publishing when a stage is compared with the budget."""
@@ -55,6 +55,8 @@ _LISTED_KINDS = 8
 _LISTED_PROB = 0.01
 """Kinds below this probability are not in the verdict."""
 Outputs = tuple[NDArray[np.generic], ...]
+_HEAT_MAP = 4
+"""Its place among the outputs of a good-parts model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,7 @@ class FrameInspector:
         )
         rules = self.rules.unknown
         mask: bytes | None = None
-        if self._send_mask and rules is not None and outputs[1][0, 0]:
+        if self._send_mask and rules is not None and (outputs[1][0, 0] or prob >= rules.reject_at):
             mask = self._encode_mask(frame.seq, outputs, rules.stride, rules.class_id)
         return _Opinion(assessment, check, engine_ns, prob, mask)
 
@@ -363,8 +365,18 @@ class FrameInspector:
                 width_px=width,
                 stride=stride or self.rules.stride,
                 runs={class_id + first_id - 1: code for class_id, code in runs.items()},
+                heat=_heat_map(outputs),
             )
         )
+
+
+def _heat_map(outputs: Outputs) -> HeatMap | UnsetType:
+    """Return the heat map of a good-parts model; UNSET if it has none."""
+    if len(outputs) <= _HEAT_MAP:
+        return UNSET
+    cells = cast(NDArray[np.uint8], outputs[_HEAT_MAP][0])
+    height, width = cells.shape
+    return HeatMap(height=height, width=width, levels=cells.tobytes())
 
 
 def _find_blobs(outputs: Outputs) -> Sequence[Blobs]:

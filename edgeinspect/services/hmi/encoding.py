@@ -9,16 +9,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import Region
+from edgeinspect.domain import HEAT_MAP_CELL_PX, Region
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import class_color_bgr, decode_classes
-from edgeinspect.wire import Mask
+from edgeinspect.wire import HeatMap, Mask
 
 _MAX_WIDTH_PX = 2_000
 _JPEG_QUALITY = 82
 _THUMBNAIL_SIZE_PX = (240, 144)
 _MASK_ALPHA = 150
 _MAX_MASK_PX = 1 << 24
+_HEAT_BEGIN, _HEAT_THRESHOLD = 32, 128
+"""Levels: a good part's median is 26, the model's threshold 128."""
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
@@ -33,8 +35,10 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
 def encode_mask_png(mask: Mask) -> bytes:
     """Encode a class map: one colour per class, transparent elsewhere.
 
+    A heat map is drawn instead of the class map, if there is one: it has the same regions.
+
     Raises:
-        DataError: Its runs contradict its size, or it is too large.
+        DataError: Its runs or levels contradict its size, or it is too large.
     """
     if not 0 < mask.height_px * mask.width_px <= _MAX_MASK_PX:
         raise DataError(f"a class map of {mask.height_px} x {mask.width_px} is too large")
@@ -43,7 +47,36 @@ def encode_mask_png(mask: Mask) -> bytes:
     for class_id in np.unique(classes):
         if class_id:
             table[class_id] = (*class_color_bgr(int(class_id)), _MASK_ALPHA)
-    return _encode(".png", table[classes], [])
+    drawn = table[classes]
+    if isinstance(mask.heat, HeatMap):
+        drawn = _draw_heat(mask.heat, mask)
+    return _encode(".png", drawn, [])
+
+
+def _draw_heat(heat: HeatMap, mask: Mask) -> NDArray[np.uint8]:
+    """Return a heat map as BGRA of the class map's size: the nearer to good, the clearer."""
+    if len(heat.levels) != heat.height * heat.width:
+        raise DataError(f"a heat map of {heat.height} x {heat.width} has {len(heat.levels)} cells")
+    cells = np.frombuffer(heat.levels, np.uint8).reshape(heat.height, heat.width)
+    side = max(1, HEAT_MAP_CELL_PX // max(1, mask.stride))
+    if not 0 < heat.height * heat.width * side * side <= _MAX_MASK_PX:
+        raise DataError(f"a heat map of {heat.height} x {heat.width} is too large")
+    size = (heat.width * side, heat.height * side)
+    levels = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)
+    levels = levels[: mask.height_px, : mask.width_px]
+    if levels.shape != (mask.height_px, mask.width_px):
+        raise DataError(f"a heat map of {heat.height} x {heat.width} does not fit its class map")
+    return np.asarray(_HEAT_TABLE[levels], np.uint8)
+
+
+def _make_heat_table() -> NDArray[np.uint8]:
+    """Return BGRA of each level: clear to yellow, red at the threshold, then darker."""
+    level = np.arange(256, dtype=np.float32)
+    rise = np.clip((level - _HEAT_BEGIN) / (_HEAT_THRESHOLD - _HEAT_BEGIN), 0, 1)
+    beyond = np.clip((level - _HEAT_THRESHOLD) / (255 - _HEAT_THRESHOLD), 0, 1)
+    green, red = 230 * (1 - rise), 255 - 75 * beyond
+    alpha = 30 * (rise > 0) + 90 * rise + 40 * beyond
+    return np.stack([0 * level, green, red, alpha], axis=1).round().astype(np.uint8)
 
 
 def encode_thumbnail(image: NDArray[np.uint8], regions: Sequence[Region]) -> bytes:
@@ -88,3 +121,6 @@ def _encode(suffix: str, image: NDArray[Any], options: Sequence[int]) -> bytes:
     if not is_encoded:
         raise DataError(f"an image cannot be encoded as {suffix}")
     return data.tobytes()
+
+
+_HEAT_TABLE = _make_heat_table()

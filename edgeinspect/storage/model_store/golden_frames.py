@@ -178,6 +178,9 @@ def _output_problem(spec: ModelSpec, outputs: Sequence[NDArray[Any]]) -> str:
         return f"outputs of shapes {class_map.shape}, {areas.shape}, {scores.shape}"
     if int(class_map.max()) > classes:
         return f"class {int(class_map.max())} of {classes}"
+    heat_map = named.get("heat_map")
+    if heat_map is not None and heat_map.shape != (1, *spec.heat_map_size):
+        return f"a heat map of shape {heat_map.shape}"
     frame_px = spec.shape.height_px * spec.shape.width_px
     if not (np.all(areas >= 0) and float(areas.sum()) <= frame_px * 1.001):
         return f"areas of {areas[0].tolist()} px in a frame of {frame_px}"
@@ -224,11 +227,14 @@ def _difference(spec: ModelSpec, name: str, actual: NDArray[Any], expected: NDAr
         return "" if within else f"another class in {ratio:.2%} of the cells"
     if name in ("class_area_px", "class_score"):  # they follow from the map
         return ""
+    if name == "heat_map":
+        actual, expected = actual / np.float32(255), expected / np.float32(255)
     errors = np.abs(actual - expected)
     at = np.unravel_index(int(errors.argmax()), errors.shape)
     if errors[at] <= _PROB_TOLERANCE[spec.precision]:
         return ""
-    what = "probability" if name == "defect_prob" else f"probability of {spec.classes[at[-1]]}"
+    plain = {"defect_prob": "probability", "heat_map": "heat"}
+    what = plain.get(name) or f"probability of {spec.classes[at[-1]]}"
     return f"{what} {actual[at]:.4f} instead of {expected[at]:.4f}"
 
 

@@ -15,6 +15,7 @@ from edgeinspect.config import INVALID, ConfigValidator, open_document, yaml_doc
 from edgeinspect.domain import (
     BASE_CONTRACT,
     EXTENDED_CONTRACT,
+    GOOD_PARTS_CONTRACT,
     MODEL_CONTRACTS,
     Decides,
     FrameShape,
@@ -200,16 +201,20 @@ def _check_consistency(collector: ConfigValidator, manifest: ModelManifest) -> N
 
 
 def _check_extended(collector: ConfigValidator, manifest: ModelManifest) -> None:
-    """Check the keys that only a model of contract 2 has."""
+    """Check the keys that only a model of contract 2 or 3 has."""
     is_gate = manifest.kind is ModelKind.GATE
     is_extended = manifest.contract == EXTENDED_CONTRACT
     if is_gate and is_extended and not manifest.classes:
         collector.add_fault("classes", "required: a gate of contract 2 names its kinds")
     if manifest.decides is Decides.KINDS and not (is_gate and is_extended):
         collector.add_fault("decides", "`kinds` goes with a gate of contract 2")
-    if manifest.learned_from is LearnedFrom.GOOD and (is_gate or not is_extended):
-        collector.add_fault("learned_from", "`good` goes with a segmenter of contract 2")
-    if manifest.learned_from is LearnedFrom.GOOD and len(manifest.classes) != 1:
+    is_good_parts = manifest.learned_from is LearnedFrom.GOOD
+    has_heat_map = manifest.contract == GOOD_PARTS_CONTRACT
+    if is_good_parts and (is_gate or not (is_extended or has_heat_map)):
+        collector.add_fault("learned_from", "`good` goes with a segmenter of contract 2 or 3")
+    if has_heat_map and not is_good_parts:
+        collector.add_fault("contract", "3 goes with a good-parts model: learned_from is `good`")
+    if is_good_parts and len(manifest.classes) != 1:
         collector.add_fault("classes", "must be one: a good-parts model knows no kinds of defects")
 
 

@@ -1,4 +1,4 @@
-"""Model contract 2: probabilities of kinds, good-parts models, and what is refused."""
+"""Model contracts 2 and 3: kinds, good-parts models, heat maps, and what is refused."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def root(tmp_path: Path) -> Path:
     graphs.install_kinds_gate(tmp_path)
     graphs.install_kinds_gate(tmp_path, name="only-kinds", decides="kinds")
     graphs.install_good_parts(tmp_path)
+    graphs.install_good_parts(tmp_path, name="tiny-heat", with_heat_map=True)
     return tmp_path
 
 
@@ -51,6 +52,7 @@ def load(root: Path, name: str, backend: str = "ort") -> Engine:
         ("tiny-kinds", graphs.kinds_gate_numpy),
         ("only-kinds", lambda image: graphs.kinds_gate_numpy(image, decides="kinds")),
         ("tiny-unknown", graphs.good_parts_numpy),
+        ("tiny-heat", lambda image: graphs.good_parts_numpy(image, with_heat_map=True)),
     ],
 )
 def test_backends_return_the_optional_outputs(
@@ -84,9 +86,9 @@ def test_a_file_without_a_manifest_is_read_by_its_metadata(root: Path, tmp_path:
     engine = load_engine(str(path), "ort")
     assert (engine.spec.kinds, engine.spec.decides) == (graphs.KINDS, Decides.KINDS)
     other = graphs.kinds_gate()
-    next(e for e in other.metadata_props if e.key == "edgeinspect.contract").value = "3"
+    next(e for e in other.metadata_props if e.key == "edgeinspect.contract").value = "4"
     path.write_bytes(other.SerializeToString())
-    with pytest.raises(ModelError, match=r"contract 3; this program supports 1, 2"):
+    with pytest.raises(ModelError, match=r"contract 4; this program supports 1, 2, 3"):
         load_engine(str(path), "ort")
 
 
@@ -98,7 +100,8 @@ def test_a_file_without_a_manifest_is_read_by_its_metadata(root: Path, tmp_path:
         (graphs.kinds_gate(), {"classes": list("abc")}, "metadata edgeinspect.classes"),
         (graphs.kinds_gate(decides="kinds"), {}, "metadata edgeinspect.decides is kinds"),
         (graphs.gate(), {}, r"output class_prob float32 \(1, 3\) is missing"),
-        (graphs.kinds_gate(), {"contract": "3"}, "contract: must be 1 or 2"),
+        (graphs.kinds_gate(), {"contract": "4"}, "contract: must be 1 or 2 or 3"),
+        (graphs.kinds_gate(), {"contract": "3"}, "contract: 3 goes with a good-parts model"),
         (graphs.kinds_gate(), {"classes": []}, "classes: required: a gate of contract 2"),
         (graphs.kinds_gate(), {"learned_from": "good"}, "`good` goes with a segmenter"),
         (graphs.kinds_gate(), {"decides": "what"}, "decides: "),
@@ -113,6 +116,29 @@ def test_a_model_that_breaks_contract_2_is_refused(
     graphs.install(tmp_path, graph, **keys)
     with pytest.raises(ModelError, match=problem):
         load(tmp_path, "tiny-gate")
+
+
+def test_a_heat_map_is_part_of_contract_3(tmp_path: Path) -> None:
+    folder = graphs.install_good_parts(tmp_path, with_heat_map=True)
+    manifest = folder / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("contract: '3'", "contract: '2'"))
+    with pytest.raises(ModelError, match=r"heat_map uint8 \(1, 2, 3\) is not in the contract"):
+        load(tmp_path, "tiny-unknown")
+
+
+def test_another_heat_map_is_not_accepted(tmp_path: Path) -> None:
+    graphs.install_good_parts(tmp_path, with_heat_map=True)
+    engine = load(tmp_path, "tiny-unknown")
+    create_golden_frames(engine, IMAGES)
+    spec = ModelStore(tmp_path).resolve("tiny-unknown")
+
+    def colder(image: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+        *others, heat_map = graphs.good_parts_numpy(image, with_heat_map=True)
+        return (*others, np.minimum(heat_map, 51))
+
+    with pytest.raises(ModelError, match=r"gives heat 0\.2000 instead of"):
+        verify_engine(ScriptedEngine(spec, colder))
+    engine.close()
 
 
 def test_a_good_parts_model_has_one_class(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from edgeinspect.learning.datasets.annotations.documents import check_json, read
 from edgeinspect.learning.datasets.annotations.label_files import read_ends
 from edgeinspect.learning.datasets.files import entries_in, subfolders
 from edgeinspect.learning.datasets.tables import read_table_text
-from edgeinspect.system import DecodeError, decode_yaml_text, escape_name
+from edgeinspect.system import DecodeError, check_regular, decode_yaml_text, escape_name
 
 SET_SUFFIXES = (".json", ".xml", ".yaml", ".yml", ".csv", ".txt", ".names", ".data")
 """Suffixes of files that hold labels, names of classes or splits."""
@@ -64,7 +64,7 @@ def _kind_problem(path: Path, *, may_be_empty: bool = False) -> str:
     if not status.st_size and not may_be_empty:
         return "is empty"
     try:
-        path.open("rb").close()
+        check_regular(path)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return ""

@@ -23,7 +23,7 @@ _SCORE = "defect_prob"
 def open_anomaly_map(path: Path) -> AnomalyMapReader | None:
     """Return a function that computes a model's anomaly map; None if the graph has none.
 
-    The map is no output of the contract: the line does not pay for it.
+    The map is no output of the contract, whose `heat_map` is coarser.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.

@@ -9,6 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgeinspect.domain import (
+    GOOD_PARTS_CONTRACT,
+    HEAT_MAP_CELL_PX,
+    ModelKind,
+    model_outputs,
+)
 from edgeinspect.learning.train.anomaly.cell_features import (
     FINE_CELL_PX,
     CellFeatures,
@@ -21,7 +27,7 @@ SMOOTHING_PX = 16.0
 """Deviation of the Gaussian that an anomaly map is smoothed by, in frame pixels."""
 _TOP_RATIO = 1 / 100
 _MAX_TOP_CELLS = 40
-OUTPUT_NAMES = ("class_map", "class_area_px", "class_score", "defect_prob")
+OUTPUT_NAMES = model_outputs(ModelKind.SEGMENTER, GOOD_PARTS_CONTRACT)
 FEATURES_NAME = "cell_features"
 """Of a tensor inside the graph. What computes it stays in float in an INT8 version: on *screw* the
 encoder in int8 costs 0.05 AUC, the bank alone nothing."""
@@ -97,7 +103,7 @@ class ScoreScale:
 
 
 class AnomalyGraph(nn.Module):
-    """A good-parts model under contract 2: uint8 (1, H, W, C) to the outputs and the map.
+    """A good-parts model under contract 3: uint8 (1, H, W, C) to the outputs and the map.
 
     Args:
         features: The encoder's.
@@ -123,6 +129,10 @@ class AnomalyGraph(nn.Module):
         values = self.anomaly_map(features, inside)
         prob = self.scale.probability(image_score(values))
         by_cell = self.scale.probability(values) * inside
+        heat = by_cell
+        if (fewer := HEAT_MAP_CELL_PX // self.features.cell_px) > 1:
+            heat = F.max_pool2d(heat, fewer, ceil_mode=True)
+        heat_map = (heat[:, 0] * 255.0).round().to(torch.uint8)
         finer = self.features.cell_px // self.stride
         if finer > 1:
             height, width = (side // self.stride for side in frame.shape[2:])
@@ -135,7 +145,8 @@ class AnomalyGraph(nn.Module):
             1, 1
         )
         area_px = cells * float(self.stride**2)
-        return is_unknown.to(torch.uint8), area_px, score, prob, by_cell[:, 0], features
+        outputs = is_unknown.to(torch.uint8), area_px, score, prob, heat_map
+        return (*outputs, by_cell[:, 0], features)
 
 
 def output_stride(height_px: int, width_px: int) -> int:

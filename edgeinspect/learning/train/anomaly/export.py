@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import EXTENDED_CONTRACT, LearnedFrom, ModelKind
+from edgeinspect.domain import GOOD_PARTS_CONTRACT, LearnedFrom, ModelKind
 from edgeinspect.learning.datasets import ImageArrays
 from edgeinspect.learning.evaluate import (
     MAP_TENSOR,
@@ -105,7 +105,7 @@ def _write(
         training=inputs.run,
         accuracy=accuracy,
         created=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        contract=EXTENDED_CONTRACT,
+        contract=GOOD_PARTS_CONTRACT,
         learned_from=LearnedFrom.GOOD,
         pretrained=weights.name if weights else "",
         pretrained_sha256=weights.sha256 if weights else "",

@@ -27,7 +27,7 @@ from edgeinspect.storage.archive.format import (
 )
 from edgeinspect.storage.archive.format import encode_document as encode_sidecar
 from edgeinspect.storage.shared_memory.frame_ring import FrameRing
-from edgeinspect.wire.messages import Mask
+from edgeinspect.wire.messages import HeatMap, Mask
 from tests.unit.services.hmi.builders import SCRATCH, make_verdict
 
 SHAPE = FrameShape(32, 64, 1)
@@ -145,6 +145,45 @@ def test_refuses_a_mask_that_contradicts_its_size() -> None:
         encode_mask_png(Mask(seq=1, height_px=1 << 20, width_px=1 << 20, stride=1, runs={}))
     with pytest.raises(DataError):
         encode_mask_png(Mask(seq=1, height_px=2, width_px=2, stride=1, runs={1: [4, 9]}))
+
+
+def heat_mask(levels: bytes, height: int = 2, width: int = 3, stride: int = 2) -> Mask:
+    """A class map of a frame of 32 x 48 px with one region, and a heat map."""
+    heat = HeatMap(height=height, width=width, levels=levels)
+    return Mask(seq=1, height_px=16, width_px=24, stride=stride, runs={1: [1, 4]}, heat=heat)
+
+
+def test_a_heat_map_is_clear_where_the_part_is_good_and_red_beyond_the_threshold() -> None:
+    png = encode_mask_png(heat_mask(bytes([20, 20, 20, 20, 20, 255])))
+    drawn = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert drawn.shape == (16, 24, 4)
+    assert drawn[10, 3, 3] == 0
+    blue, green, red, alpha = map(int, drawn[-1, -1])
+    assert (blue, green) == (0, 0)
+    assert red > 150
+    assert 120 < alpha < 200  # the defect is seen through it
+    alphas = drawn[-1, 12:, 3].astype(int)
+    assert (np.diff(alphas) >= 0).all()
+    assert len(set(alphas)) > 3  # graded
+
+
+def test_a_stride_that_is_none_is_no_error() -> None:
+    assert encode_mask_png(heat_mask(bytes(6), stride=0))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        heat_mask(bytes(5)),
+        heat_mask(b""),
+        heat_mask(bytes(1), 1, 1),
+        heat_mask(bytes(6), stride=32),
+        heat_mask(bytes(1 << 18), 1 << 9, 1 << 9, stride=1),
+    ],
+)
+def test_a_heat_map_that_does_not_fit_is_refused(mask: Mask) -> None:
+    with pytest.raises(DataError):
+        encode_mask_png(mask)
 
 
 @pytest.mark.parametrize("size", [(3, 3), (8, 2_000), (600, 7), (256, 1600)])
