@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from edgeinspect.learning.datasets.dataset import SPLITS
 from edgeinspect.learning.datasets.duplicates import DuplicatePair
 from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
 from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
+from edgeinspect.system import escape_name
 
 Level = Literal["error", "warning", "note"]
 
@@ -63,7 +65,8 @@ def _list_names(images: list[ScannedImage], max_names: int = 3) -> str:
 
 
 def _split_command(scan: DatasetScan, options: str = "") -> str:
-    return f"edgeinspect data split {scan.data.root} {options}--out split.json"
+    root = shlex.quote(escape_name(scan.data.root))
+    return f"edgeinspect data split {root} {options}--out split.json"
 
 
 def _skipped_images(scan: DatasetScan) -> Iterator[DatasetFinding]:

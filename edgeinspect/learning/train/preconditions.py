@@ -37,7 +37,7 @@ def check_options(config: TrainingConfig) -> None:
 
     Raises:
         UsageError: A name, size, setting or network that does not exist, or nothing to resume.
-        OutputError: `out` holds a training already, or is in the data set.
+        OutputError: `out` holds a training already, or is a file.
         DataError: The split file is none, or the training in `out` is another one.
         ModelError: The weights cannot be read, or are of another network.
         MissingExtraError: The network needs a package that is not installed.
@@ -136,14 +136,7 @@ def _no_split(path: Path, reason: str) -> DataError:
 
 def _check_folder(config: TrainingConfig) -> None:
     """Check that `out` may become this training, or holds the one to resume."""
-    out, data = config.out.absolute(), config.data.absolute()
-    if data.is_dir() and (out == data or data in out.parents):
-        raise OutputError(
-            "is in the data set: what a training writes would be read as data",
-            where=str(config.out),
-            remedy="Give an --out outside of it",
-        )
-    if out.exists() and not out.is_dir():
+    if config.out.exists() and not config.out.is_dir():
         raise OutputError(
             "is a file; a training writes a folder", where=str(config.out), remedy="Give another"
         )

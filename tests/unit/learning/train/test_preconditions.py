@@ -165,7 +165,7 @@ def test_the_folder_of_another_training_is_refused_at_once(
     assert _train("segmenter", parts, gate_run, "--resume") == 65
     assert "kind was 'gate', is 'segmenter'" in capsys.readouterr().err
     assert _train("gate", parts, parts / "run") == 73
-    assert "is in the data set" in capsys.readouterr().err
+    assert "would be read as data" in capsys.readouterr().err
     broken = tmp_path / "broken"
     shutil.copytree(gate_run, broken)
     RunFolder(broken).checkpoint.write_bytes(b"PK\x03\x04")
