@@ -10,7 +10,6 @@ RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
 from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.allocator import keep_freed_memory
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
+from edgeinspect.learning.train.data_record import brightness_statistics, dataset_digest
 from edgeinspect.learning.train.encoder_networks import EncoderGate
 from edgeinspect.learning.train.encoders import NO_WEIGHTS, is_encoder
 from edgeinspect.learning.train.fit import fit
@@ -163,7 +163,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         data = read_split(config.split_file, data)
     else:
         data = split_dataset(group_samples(data, config.groups), config.seed)
-    check_pair_data(config, data, _dataset_digest(data))
+    check_pair_data(config, data, dataset_digest(data))
     size = config.size or common_size(data)
     check_frame(config, size)
     channels = config.channels or infer_channels(data)
@@ -342,11 +342,11 @@ def _export_and_measure(
     run = {
         "run": f"{config.name}-{recipe.steps}s-seed{recipe.seed}",
         "data": f"{config.data.name}, {len(images[TRAIN])} images",
-        "data_sha256": _dataset_digest(prepared.data),
+        "data_sha256": dataset_digest(prepared.data),
         "architecture": prepared.architecture,
         **fit_record,
         "bits": prepared.data.bit_depth,
-        "statistics": _brightness_statistics(images[TRAIN]),
+        "statistics": brightness_statistics(images[TRAIN]),
     }
     if weights := architectures.pretrained_weights(prepared.architecture, config.weights):
         run |= {"pretrained": weights.name, "pretrained_sha256": weights.sha256}
@@ -378,19 +378,6 @@ def _export_and_measure(
     )
 
 
-def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
-    """Return deciles of brightness and contrast, which a calibration checks its frames against."""
-    values = np.array([(image.mean(), image.std()) for image in images.images])
-    deciles = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
-    return {
-        "pictures": len(values),
-        **{
-            name: [round(float(value), 5) for value in deciles[:, column]]
-            for column, name in enumerate(("brightness", "contrast"))
-        },
-    }
-
-
 def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[str, Any]:
     train = prepared.images[TRAIN]
     height, width = train.masks.shape[1:]
@@ -406,22 +393,13 @@ def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[st
         "weights": weights.sha256 if weights is not None else None,
         "recipe": prepared.recipe.to_document(),
         "frame": {"height_px": height, "width_px": width, "channels": train.images.shape[3]},
-        "data_sha256": _dataset_digest(prepared.data),
+        "data_sha256": dataset_digest(prepared.data),
         "classes": list(prepared.data.classes),
         "left_out": [{"name": one.name, "why": one.reason} for one in prepared.left_out],
         "processes": distributed.process_count(),
         "threads": config.threads,
         "torch": str(torch.__version__),
     }
-
-
-def _dataset_digest(data: Dataset) -> str:
-    """Hash names, labels and splits, not pixels, which may be many gigabytes."""
-    digest = hashlib.sha256()
-    for sample in data.samples:
-        line = f"{sample.name}\0{int(sample.is_defective)}\0{sample.split}\n"
-        digest.update(line.encode())
-    return digest.hexdigest()
 
 
 def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -109,12 +109,12 @@ def overlap_interval(
     drawn = either > 0  # a class may be in no drawn group
     iou = _row_means(hit / np.maximum(1, either - hit), drawn)
     dice = _row_means(2 * hit / np.maximum(1, either), drawn & (np.flatnonzero(shown) > 0))
-    ends = np.quantile(np.stack([iou, dice])[:, 1:], (0.025, 0.975), axis=1).T.tolist()
     count = count_clusters(groups)
-    return OverlapInterval(
-        *bootstrap_interval(float(iou[0]), *ends[0], count),
-        *bootstrap_interval(float(dice[0]), *ends[1], count),
-    )
+    ends: list[float] = []
+    for values in (iou, dice):
+        low, high = np.quantile(values[1:], (0.025, 0.975)).tolist()
+        ends += bootstrap_interval(float(values[0]), low, high, count)
+    return OverlapInterval(*ends)
 
 
 def _row_means(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:

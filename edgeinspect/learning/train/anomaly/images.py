@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     is_good_class,
 )
 from edgeinspect.learning.train.anomaly.config import AnomalyConfig
+from edgeinspect.learning.train.progress import StageProgress
 from edgeinspect.system import escape_name
 
 MIN_GOOD_IMAGES = 3
@@ -61,9 +62,7 @@ class AnomalyImages:
         return (*self.data.skipped, *(one for part in parts if part for one in part.skipped))
 
 
-def load_images(
-    config: AnomalyConfig, on_progress: Callable[[str, int, int, float], None]
-) -> AnomalyImages:
+def load_images(config: AnomalyConfig, on_progress: StageProgress) -> AnomalyImages:
     """Open the folder, split it, and decode the images into frames.
 
     Raises:
