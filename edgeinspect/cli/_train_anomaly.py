@@ -171,10 +171,13 @@ def anomaly(as_json: bool, **options: Any) -> None:
         **options,
     )
     skipped: list[Any] = []
+    notes: list[str] = []
     try:
         with stage_bars() as report:
-            accuracy = train_good_parts(config, report, skipped.extend)
-    finally:  # skipped images are listed on errors too
+            accuracy = train_good_parts(config, report, skipped.extend, notes.extend)
+    finally:  # notes and skipped images are listed on errors too
+        for note in notes:
+            echo(f"note: {note}", err=True)
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
             echo(line, err=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeinspect.domain import number_of
-from edgeinspect.learning.datasets.dataset import SPLITS
+from edgeinspect.learning.datasets.dataset import SPLITS, Dataset
 from edgeinspect.learning.datasets.duplicates import DuplicatePair
 from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
 from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
@@ -96,10 +96,17 @@ def _broken_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
     if mismatched:
         yield DatasetFinding(
             level,
-            f"{number_of(len(mismatched), 'mask does', 'masks do')} not fit the image: "
-            f"{_list_names(mismatched)}",
+            f"{number_of(len(mismatched), 'mask')} cannot be used: {_list_names(mismatched)}: "
+            f"{_common_problem(mismatched)}",
             _common_remedies(mismatched, "See the problems listed; training skips these images"),
         )
+
+
+def _common_problem(broken: list[ScannedImage]) -> str:
+    """Return the problem of the first image, and that others have others."""
+    first = broken[0].problem
+    others = any(image.problem != first for image in broken[1:])
+    return f"{first} (the first; each is listed)" if others else first
 
 
 def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
@@ -123,6 +130,14 @@ def _missing_labels(scan: DatasetScan) -> Iterator[DatasetFinding]:
         )
     elif usable and bad == len(usable):
         names = scan.data.classes
+        if _tells_kinds(scan.data):
+            yield _warning(
+                "every image is defective: a gate can tell their kinds apart, not whether a part "
+                "is defective",
+                "Train the kinds as they are, or add good images; a class that is good is named "
+                "with --good-class",
+            )
+            return
         listed = ", ".join(names[:_MAX_CLASSES]) + (", …" if names[_MAX_CLASSES:] else "")
         otherwise = "train a segmenter, or add" if scan.data.has_masks else "add"
         yield _warning(
@@ -130,6 +145,12 @@ def _missing_labels(scan: DatasetScan) -> Iterator[DatasetFinding]:
             f"Name its good classes ({listed}) with --good-class NAME; "
             f"otherwise {otherwise} good images",
         )
+
+
+def _tells_kinds(data: Dataset) -> bool:
+    """Return whether a gate can learn kinds of defects from labels of whole images."""
+    kinds = {sample.class_ids for sample in data.samples if len(sample.class_ids) == 1}
+    return not data.has_masks and len(kinds) > 1
 
 
 def _mask_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:

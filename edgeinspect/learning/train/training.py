@@ -10,6 +10,7 @@ RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,6 @@ from edgeinspect.learning.datasets import (
     infer_channels,
     load_arrays,
     open_dataset,
-    read_split,
     split_dataset,
     write_split,
 )
@@ -52,14 +52,14 @@ from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.frozen_head import fit_frozen_head
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
 from edgeinspect.learning.train.line_file import write_line_file
-from edgeinspect.learning.train.pairing import check_pair_data, with_pair
+from edgeinspect.learning.train.pairing import check_pair_data, read_pair_split, with_pair
 from edgeinspect.learning.train.plan import (
     TrainingConfig,
     TrainingFacts,
     default_recipe,
     output_stride,
 )
-from edgeinspect.learning.train.preconditions import check_frame, check_options
+from edgeinspect.learning.train.preconditions import check_frame, check_labels, check_options
 from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
@@ -160,10 +160,11 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         draws_boxes=config.draws_boxes,
     )
     if config.split_file is not None:
-        data = read_split(config.split_file, data)
+        data = read_pair_split(config, config.split_file, data)
     else:
         data = split_dataset(group_samples(data, config.groups), config.seed)
     check_pair_data(config, data, dataset_digest(data))
+    check_labels(config, data)
     size = config.size or common_size(data)
     check_frame(config, size)
     channels = config.channels or infer_channels(data)
@@ -220,6 +221,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         return PreparedTraining(
             data, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
         )
+    _check_masks(config, train)
     stride = output_stride(config, size)
     task = SegmenterTask(train, stride, recipe.loss)
     net = architectures.build_segmenter(
@@ -270,6 +272,21 @@ def _check_both_labels(config: TrainingConfig, images: dict[str, ImageArrays]) -
                     where=str(config.data),
                     remedy=_MORE_IMAGES_REMEDY,
                 )
+
+
+def _check_masks(config: TrainingConfig, train: ImageArrays) -> None:
+    """Check that some mask of the training split marks a defect, which a segmenter needs.
+
+    Raises:
+        DataError: None does.
+    """
+    if not has_class(train.masks):
+        raise DataError(
+            "no mask of split 'train' marks a defect, and a segmenter is trained on masks",
+            where=str(config.data),
+            remedy="See what the masks hold with: edgeinspect data inspect "
+            + shlex.quote(str(config.data)),
+        )
 
 
 def _has_black_borders(images: NDArray[np.uint8]) -> bool:

@@ -45,7 +45,7 @@ from edgeinspect.learning.train.anomaly.images import (
     load_images,
 )
 from edgeinspect.learning.train.anomaly.orientation import TurnedDecision, decide_turned
-from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState, write_file
+from edgeinspect.learning.train.checkpoint import GOOD_PARTS, RunFolder, TrainingState, write_file
 from edgeinspect.learning.train.data_record import brightness_statistics, dataset_digest
 from edgeinspect.learning.train.encoders import (
     NO_WEIGHTS,
@@ -77,6 +77,7 @@ def train_good_parts(
     config: AnomalyConfig,
     on_progress: StageProgress = ignore_progress,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
+    on_notes: Callable[[Sequence[str]], None] = lambda notes: None,
 ) -> dict[str, Any]:
     """Train, export and measure one good-parts model.
 
@@ -84,6 +85,7 @@ def train_good_parts(
         config: What to train.
         on_progress: Called with each image of each stage.
         on_left_out: Called with the unusable images, before the features are computed.
+        on_notes: Called then with what was assumed of the images, and what is odd about them.
 
     Returns:
         The accuracy in its manifest: of the threshold, and of the test split if there is one.
@@ -101,6 +103,7 @@ def train_good_parts(
     encoder, weights = open_encoder(config)
     images = load_images(config, on_progress)
     on_left_out(images.left_out)
+    on_notes(images.data.notes)
     channels = int(images.good.images.shape[3])
     run = RunFolder(config.out)
     identity = _run_identity(config, images, weights)
@@ -175,7 +178,7 @@ def open_encoder(config: AnomalyConfig) -> tuple[Encoder, PretrainedWeights | No
         raise UsageError(
             f"no package ships weights for '{config.encoder}', and random features tell nothing",
             where="--weights",
-            remedy="Name a .pth of this encoder, or leave --encoder out",
+            remedy="Name a .pth of this encoder, or leave --arch out",
         )
     if weights is not None:
         load_encoder(encoder, weights)
@@ -265,7 +268,7 @@ def _run_identity(
 ) -> dict[str, Any]:
     height, width, channels = images.good.images.shape[1:]
     return {
-        "kind": "good-parts",
+        "kind": GOOD_PARTS,
         "name": config.name,
         "architecture": config.encoder,
         "weights": weights.sha256 if weights else None,

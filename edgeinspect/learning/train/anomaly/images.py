@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import DECLARATION_FILE, is_image_name, load_declaration
 from edgeinspect.learning.datasets import (
@@ -108,9 +110,25 @@ def load_images(config: AnomalyConfig, on_progress: StageProgress) -> AnomalyIma
             where=str(config.data),
             remedy="List what is wrong with: edgeinspect data inspect",
         )
+    data = data.with_notes(*_copies_note(train))
     group_of = {sample.name: sample.group for sample in data.samples}
     groups = tuple(group_of[name] for name in train.names)
     return AnomalyImages(data, train, parts.get(VAL), parts.get(TEST), groups)
+
+
+def _copies_note(good: ImageArrays) -> list[str]:
+    """Return a warning if some good images have the same pixels.
+
+    A bank that holds an image finds nothing new in its copy: the threshold comes out too low.
+    """
+    different = len({hashlib.sha256(image.tobytes()).digest() for image in good.images})
+    if different == len(good):
+        return []
+    return [
+        f"{number_of(len(good), 'good image')} are copies of "
+        f"{number_of(different, 'different image')}: copies teach nothing, and set the threshold "
+        "too low. Give more images, each of another part"
+    ]
 
 
 def open_good(config: AnomalyConfig) -> Dataset:
