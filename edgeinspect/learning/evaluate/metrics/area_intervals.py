@@ -65,7 +65,7 @@ def bootstrap_interval(value: float, low: float, high: float, count: int) -> tup
     that are all right cannot draw a wrong one. Wilson's of the score itself if all draws agree;
     of all scores with values from 0 to 1, a rate has the largest variance.
 
-    Source: Boyd, Eng and Page 2013, Area under the precision-recall curve: point estimates and
+    Source: Boyd et al. 2013, Area under the precision-recall curve: point estimates and
     confidence intervals (binomial, over the defective images); Wilson 1927
 
     Args:

@@ -71,7 +71,13 @@ def regroup_roc(
     low, high = auc_interval(
         roc.auc, spread, *(count_clusters(clusters[kind]) for kind in (defective, ~defective))
     )
-    return replace(roc, auc_low=low, auc_high=high, recall_at=recall_at)
+    return replace(
+        roc,
+        # Few images have a wide interval of their own, which groups do not narrow.
+        auc_low=min(low, roc.auc_low),
+        auc_high=max(high, roc.auc_high),
+        recall_at=recall_at,
+    )
 
 
 def overlap_interval(

@@ -132,7 +132,7 @@ def test_names_that_are_no_text_are_escaped_and_nothing_is_lost(
     make: Any, tmp_path: Path, target: str
 ) -> None:
     """Two bytes of Latin-1, a line end, a backslash, and names that become one by escaping."""
-    for index, name in enumerate((b"caf\xe9", b"caf\xe8", b"caf_xE9", b"a\nb", b"a\\b", b"plain")):
+    for index, name in enumerate((b"bol\xe9", b"bol\xe8", b"bol_xE9", b"a\nb", b"a\\b", b"plain")):
         for folder, image in (("images", make.pixels()), ("masks", make.mask(index % 3))):
             make.write(f"{folder}/next.png", image)
             os.rename(
@@ -144,7 +144,7 @@ def test_names_that_are_no_text_are_escaped_and_nothing_is_lost(
     again = convert(data, tmp_path / "out", target)
     assert known(again) == known(data)
     names = {sample.path.name for sample in again.samples}
-    assert {"caf_xE8.png", "a_x0Ab.png", "plain.png"} < names
+    assert {"bol_xE8.png", "a_x0Ab.png", "plain.png"} < names
     assert all(name.isprintable() and "\\" not in name for name in names)
 
 

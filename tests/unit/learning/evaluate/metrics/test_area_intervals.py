@@ -76,6 +76,17 @@ def test_groups_that_agree_prove_no_more_than_their_number() -> None:
     assert (roc.auc_low, roc.auc_high) == newcombe_interval(1.0, 2, 2)
 
 
+def test_groups_do_not_narrow_the_interval_of_few_images() -> None:
+    bad = np.arange(8) < 4
+    scores = np.array([0.9, 0.8, 0.7, 0.4, 0.5, 0.3, 0.2, 0.1])
+    plain = analyse_roc(scores, bad)
+    roc = regroup_roc(plain, scores, bad, np.arange(8) // 2)
+    assert plain is not None
+    assert roc is not None
+    assert roc.auc_low <= plain.auc_low
+    assert roc.auc_high >= plain.auc_high
+
+
 def test_draws_that_agree_are_not_certainty() -> None:
     assert bootstrap_interval(1.0, 1.0, 1.0, 4) == wilson_interval(4, 4)
     assert bootstrap_interval(0.5, 0.5, 0.5, 4) == wilson_interval(2, 4)
