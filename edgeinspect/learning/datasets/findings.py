@@ -130,20 +130,16 @@ def _missing_labels(scan: DatasetScan) -> Iterator[DatasetFinding]:
         )
     elif usable and bad == len(usable):
         names = scan.data.classes
-        if _tells_kinds(scan.data):
-            yield _warning(
-                "every image is defective: a gate can tell their kinds apart, not whether a part "
-                "is defective",
-                "Train the kinds as they are, or add good images; a class that is good is named "
-                "with --good-class",
-            )
-            return
         listed = ", ".join(names[:_MAX_CLASSES]) + (", …" if names[_MAX_CLASSES:] else "")
-        otherwise = "train a segmenter, or add" if scan.data.has_masks else "add"
+        message, otherwise = "a gate cannot be trained", "add good images"
+        if _tells_kinds(scan.data):
+            message = "a gate can tell their kinds apart, not whether a part is defective"
+            otherwise = "train a gate of the kinds, or add good images"
+        elif scan.data.has_masks:
+            otherwise = "train a segmenter, or add good images"
         yield _warning(
-            "every image is defective: a gate cannot be trained",
-            f"Name its good classes ({listed}) with --good-class NAME; "
-            f"otherwise {otherwise} good images",
+            f"every image is defective: {message}",
+            f"Name its good classes ({listed}) with --good-class NAME; otherwise {otherwise}",
         )
 
 
