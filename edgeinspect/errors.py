@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -91,7 +92,8 @@ def install_command(requirement: str) -> str:
     """
     pip = os.path.join(sys.prefix, "bin", "pip")
     is_own = sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix
-    return f"{'pip' if is_own or not os.path.exists(pip) else pip} install '{requirement}'"
+    command = "pip" if is_own or not os.path.exists(pip) else pip
+    return shlex.join([command, "install", requirement])
 
 
 class MissingExtraError(EdgeInspectError):

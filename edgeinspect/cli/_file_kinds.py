@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from dataclasses import dataclass
 from enum import Enum
@@ -140,8 +141,8 @@ class FileContent:
         return f"{self.kind.value} ({self.detail})" if self.detail else self.kind.value
 
     def remedy(self, path: Path) -> str:
-        """Return what the file at `path` is for; empty if unknown."""
-        return REMEDIES.get(self.kind, "").format(path=path, parent=path.parent)
+        """Return what the file at `path` is for, commands quoted for a shell; empty if unknown."""
+        return REMEDIES.get(self.kind, "").format(path=shlex.quote(str(path)), parent=path.parent)
 
 
 def identify(path: Path) -> FileContent:

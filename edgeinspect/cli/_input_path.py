@@ -35,6 +35,7 @@ class InputPath(click.Path):
         always_hint: What the file is for is no help here; the hint is.
         may_be_missing: A path that does not exist is accepted: it will be made.
         words: Values that are no path; `./WORD` is the file of that name.
+        holds_data: A folder here is read with all that is below it: nothing is written there.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class InputPath(click.Path):
         always_hint: bool = False,
         may_be_missing: bool = False,
         words: tuple[str, ...] = (),
+        holds_data: bool = False,
     ) -> None:
         super().__init__(path_type=Path)
         self.words = words
@@ -55,6 +57,7 @@ class InputPath(click.Path):
         self.hint = hint
         self.always_hint = always_hint
         self.may_be_missing = may_be_missing
+        self.holds_data = holds_data
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path, after checking what is there.

@@ -7,13 +7,14 @@ command's work, not after it.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeinspect.cli._input_path import Reference, shown_path
+from edgeinspect.cli._input_path import InputPath, Reference, shown_path
 from edgeinspect.errors import OutputError, UsageError
 from edgeinspect.system import escape_name, open_regular
 
@@ -70,7 +71,9 @@ class OutputPath(click.Path):
         if path.is_dir():
             if self.is_folder is False:
                 return "is a folder; a file is written here"
-            return "" if os.access(path, os.W_OK | os.X_OK) else "cannot be written: no permission"
+            if not os.access(path, os.W_OK | os.X_OK):
+                return "cannot be written: no permission"
+            return _probe(path)
         if path.is_symlink():  # followed, it could be anybody's file; replaced, it is lost
             hint = "; - is the standard output" if self.takes_dash else ""
             return f"is a link, which a file would replace: name the file itself{hint}"
@@ -94,9 +97,25 @@ class OutputPath(click.Path):
             return f"cannot be written: {shown} is not a folder"
         if not os.access(parent, os.W_OK | os.X_OK):
             return f"cannot be written: no permission in {shown}"
+        if problem := _probe(parent):
+            return problem
         if names_folder and self.is_folder is None:
             path.mkdir()
         return ""
+
+
+def _probe(folder: Path) -> str:
+    """Return why nothing can be made in a folder; empty if something can.
+
+    To root every folder is writable by its mode, one of /proc too: only trying tells. The name
+    of the probe is hidden and its own, so that no reader of the folder takes it for a file.
+    """
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".edgeinspect-", dir=folder))
+    except OSError as fault:
+        reason = fault.strerror or fault
+        return f"cannot be written: nothing can be made in {escape_name(folder)}: {reason}"
+    return ""
 
 
 def _is_database(path: Path) -> bool:
@@ -113,8 +132,9 @@ def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
 
     Raises:
         UsageError: The command would replace its own input or output.
-        OutputError: It would write a file over a database.
+        OutputError: It would write a file over a database, or into the images that it reads.
     """
+    _refuse_within_data(command, ctx)
     files: dict[Path, str] = {}
     for output, written, kind in _paths_of(command, ctx, outputs=True):
         for source, read, _kind in _paths_of(command, ctx, outputs=False):
@@ -138,17 +158,53 @@ def refuse_own_input(command: click.Command, ctx: click.Context) -> None:
             files[written] = output
 
 
+def _refuse_within_data(command: click.Command, ctx: click.Context) -> None:
+    """Refuse an output in a folder of images that the command reads.
+
+    A report's plots, a copy of an image or a sheet would be images of the data set from then on,
+    and a training's or a split's JSON could be taken for its labels.
+
+    Raises:
+        OutputError: It is such a folder, or is below one.
+    """
+    paths = [
+        (option, path, kind.path if isinstance(kind, Reference) else kind)
+        for is_output in (False, True)
+        for option, path, kind in _paths_of(command, ctx, outputs=is_output)
+    ]
+    folders = [
+        (option, path)
+        for option, path, kind in paths
+        if isinstance(kind, InputPath) and kind.holds_data and path.is_dir()
+    ]
+    for output, written, kind in paths:
+        # A store is an input, and is made where it is missing.
+        if isinstance(kind, InputPath) and not kind.may_be_missing:
+            continue
+        for source, folder in folders:
+            if written.resolve().is_relative_to(folder.resolve()):
+                raise OutputError(
+                    f"is in {shown_path(folder)}, which is read as {source}: what is written there "
+                    "would be read as data",
+                    where=f"{output} {shown_path(written)}",
+                    remedy=f"Give {output} a path outside of it",
+                )
+
+
 def refuse_failed_output(error: OSError, command: click.Command, ctx: click.Context) -> None:
     """Refuse an output below which the system did not let the command write.
 
     Raises:
-        OutputError: The error names a path at or below an output of the command.
+        OutputError: The error names a path at or below an output of the command, or a missing
+            folder above it, which could not be made.
     """
     if not isinstance(error.filename, (str, bytes, os.PathLike)):
         return
     failed = Path(os.fsdecode(error.filename)).absolute()
     for _option, written, _kind in _paths_of(command, ctx, outputs=True):
-        if failed.is_relative_to(written.absolute()):
+        written = written.absolute()
+        is_above = written.is_relative_to(failed) and not os.path.lexists(failed)
+        if failed.is_relative_to(written) or is_above:
             raise OutputError(
                 f"cannot be written: {error.strerror or error}",
                 where=shown_path(failed),

@@ -112,12 +112,20 @@ IMAGES = InputPath(
     FileKind.ARCHIVE,
     what="an image or a folder of images",
     hint="Give an image file, or a folder of images",
+    holds_data=True,
 )
 IMAGES_FOLDER = InputPath(
-    FileKind.FOLDER, FileKind.ARCHIVE, what="a folder of images", hint="Give a folder of images"
+    FileKind.FOLDER,
+    FileKind.ARCHIVE,
+    what="a folder of images",
+    hint="Give a folder of images",
+    holds_data=True,
 )
 ARCHIVE = InputPath(
-    FileKind.ARCHIVE, FileKind.FOLDER, hint="Give the folder that the archive's file names"
+    FileKind.ARCHIVE,
+    FileKind.FOLDER,
+    hint="Give the folder that the archive's file names",
+    holds_data=True,
 )
 DATASET = InputPath(
     FileKind.FOLDER,
@@ -127,6 +135,7 @@ DATASET = InputPath(
     FileKind.YAML,
     what="a data set",
     hint="Give the folder of the data set",
+    holds_data=True,
 )
 SPLIT_FILE = InputPath(
     FileKind.SPLIT,

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.live import Live
@@ -24,6 +24,9 @@ from rich.text import Text
 from edgeinspect.cli._terminal import Console, echo
 from edgeinspect.system import format_local
 
+if TYPE_CHECKING:
+    from edgeinspect.learning.train.progress import StageProgress
+
 LINE_INTERVAL_S = 10.0
 """Time between two lines when stderr is not a terminal."""
 STEP_INTERVAL_S = 60.0
@@ -36,25 +39,6 @@ _STEPS_FOR_A_RATE = 3
 _WORTH_A_LINE_S = 1.0
 """A stage that took less is not reported at its end."""
 _QUIET_KEY = "edgeinspect.quiet"
-
-
-class StageReport(Protocol):
-    """Reports the progress of one stage of a command; stages appear in order of first report.
-
-    `loss` is that of a training step, 0 for any other work; `score` the best validation score
-    so far, NaN without one. `is_due` asks for a line at once, as for a validation.
-    """
-
-    def __call__(
-        self,
-        stage: str,
-        done: int,
-        total: int,
-        loss: float = 0.0,
-        score: float = math.nan,
-        *,
-        is_due: bool = False,
-    ) -> None: ...
 
 
 class BarUpdate(Protocol):
@@ -101,45 +85,44 @@ def progress_bar(label: str, total: int | None = None) -> Iterator[BarUpdate]:
 
 
 @contextmanager
-def stage_bars(prefix: str = "") -> Iterator[StageReport]:
+def stage_bars(prefix: str = "") -> Iterator[StageProgress]:
     """Show the progress of each stage; yields the function that updates them."""
     if not _is_live():
         lines = _ProgressLines()
-
-        def report_line(
-            stage: str,
-            done: int,
-            total: int,
-            loss: float = 0.0,
-            score: float = math.nan,
-            *,
-            is_due: bool = False,
-        ) -> None:
-            note = "".join(f", {each}" for each in _training_notes(loss, score))
-            lines.report(f"{prefix}{stage}", done, total, note, is_due=is_due)
-
-        yield report_line
+        yield _stage_progress(prefix, lines.report, ", ")
         lines.finish()
         return
     with _bars(transient=False) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(
-            stage: str,
-            done: int,
-            total: int,
-            loss: float = 0.0,
-            score: float = math.nan,
-            *,
-            is_due: bool = False,
-        ) -> None:
+        def show(stage: str, done: int, total: int, note: str, *, is_due: bool) -> None:
             del is_due  # the bar changes with every report
             if stage not in tasks:
-                tasks[stage] = bars.add_task(f"{prefix}{stage}", total=total, note="")
-            note = ", ".join(_training_notes(loss, score))
+                tasks[stage] = bars.add_task(stage, total=total, note="")
             bars.update(tasks[stage], completed=done, total=total, note=note)
 
-        yield report
+        yield _stage_progress(prefix, show)
+
+
+def _stage_progress(prefix: str, show: Callable[..., None], lead: str = "") -> StageProgress:
+    """Return what reports a stage by `show(stage, done, total, note, is_due=)`.
+
+    A note begins with `lead`.
+    """
+
+    def report(
+        stage: str,
+        done: int,
+        total: int,
+        loss: float = 0.0,
+        score: float = math.nan,
+        *,
+        is_due: bool = False,
+    ) -> None:
+        note = ", ".join(_training_notes(loss, score))
+        show(f"{prefix}{stage}", done, total, f"{lead}{note}" if note else "", is_due=is_due)
+
+    return report
 
 
 def _training_notes(loss: float, score: float) -> Iterator[str]:

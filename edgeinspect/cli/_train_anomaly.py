@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.text import Text
 
+from edgeinspect.cli._accuracy_facts import accuracy_facts
 from edgeinspect.cli._command import Command
 from edgeinspect.cli._json_output import json_option, print_result
 from edgeinspect.cli._next_commands import after_good_parts, print_commands
@@ -170,10 +171,13 @@ def anomaly(as_json: bool, **options: Any) -> None:
         **options,
     )
     skipped: list[Any] = []
+    notes: list[str] = []
     try:
         with stage_bars() as report:
-            accuracy = train_good_parts(config, report, skipped.extend)
-    finally:  # skipped images are listed on errors too
+            accuracy = train_good_parts(config, report, skipped.extend, notes.extend)
+    finally:  # notes and skipped images are listed on errors too
+        for note in notes:
+            echo(f"note: {note}", err=True)
         entries = ((image.name, image.reason) for image in skipped)
         for line in skipped_image_lines(entries, str(config.out / "run.json")):
             echo(line, err=True)
@@ -215,13 +219,7 @@ def _show(outcome: TrainingOutcome) -> None:
         print_text(f"raised by {rates['raised_by_defective']} defective images, none of them lost")
     if "test" in model.accuracy:
         print_text(Text("on the test split", style="bold"))
-        print_facts(
-            (
-                key.replace("_", " "),
-                " to ".join(map(str, value)) if isinstance(value, list) else f"{value}",
-            )
-            for key, value in model.accuracy["test"].items()
-        )
+        print_facts(accuracy_facts(model.accuracy["test"]))
     print_text(f"model: {model.folder}")
     print_commands(outcome.next)
 

@@ -247,9 +247,7 @@ def calibrate(
         raise ModelError(
             f"INT8 of {parent.id} is rejected: {result.acceptance.reason}",
             where=str(target / "report.html"),
-            remedy="Keeping layers in float does not help"
-            if exclude_sensitive
-            else "The report names sensitive layers; --exclude-sensitive keeps the fewest in float",
+            remedy=result.acceptance.remedy or _float_remedy(tried=exclude_sensitive),
         )
     version_folder = write_version(result, target_store)
     write_reports(result, folder / name / version_folder.name, render_report(result))
@@ -257,6 +255,12 @@ def calibrate(
     _print_warnings(result)
     outcome = _outcome(result, folder / name / version_folder.name, version_folder)
     print_result(outcome, as_json, _show)
+
+
+def _float_remedy(*, tried: bool) -> str:
+    if tried:
+        return "Keeping layers in float does not help"
+    return "The report names sensitive layers; --exclude-sensitive keeps the fewest in float"
 
 
 def _default_work_folder() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 import msgspec
 from rich.text import Text
 
+from edgeinspect.cli._accuracy_facts import accuracy_facts
 from edgeinspect.cli._command import Group
 from edgeinspect.cli._group_options import GROUPS, group_rule
 from edgeinspect.cli._json_output import json_option, print_result
@@ -327,7 +327,7 @@ def _show(outcome: TrainingOutcome) -> None:
     for model in outcome.models:
         if model.accuracy:
             print_text(Text(f"{model.name}, on the test split", style="bold"))
-            print_facts(_flatten(model.accuracy))
+            print_facts(accuracy_facts(model.accuracy))
         print_text(f"model: {model.folder}")
         if model.note:
             print_text(model.note)
@@ -336,19 +336,6 @@ def _show(outcome: TrainingOutcome) -> None:
         if Path(outcome.line).name != "line.yaml":
             print_text("line.yaml was edited and is kept; compare the two")
     print_commands(outcome.next)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the figures of nested tables under names such as `line escape`."""
-    for key, value in values.items():
-        word = "images" if key == "pictures" else key  # the key is part of manifests
-        name = f"{prefix} {word}".strip().replace("_", " ")
-        if isinstance(value, Mapping):
-            yield from _flatten(value, name)
-        elif isinstance(value, (list, tuple)):
-            yield name, " to ".join(map(str, value)) if len(value) == 2 else f"{value}"
-        else:
-            yield name, "undefined" if value is None else str(value)
 
 
 def _compare(names: list[str], options: dict[str, Any], as_json: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def _ancestor_problem(path: Path) -> OwnershipProblem | None:
         if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
             return OwnershipProblem(
                 f"is below {above}, which all users can write and which is not sticky",
-                f"chmod o-w {above}",
+                f"chmod o-w {shlex.quote(str(above))}",
             )
     return None
 

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import shlex
 from base64 import b64decode, b64encode
 from enum import Enum
 from pathlib import Path
@@ -87,7 +88,9 @@ class UserFile:
             ) from error
         if mode & 0o007:
             raise DataError(
-                "can be read by all users", where=str(self.path), remedy=f"chmod 640 {self.path}"
+                "can be read by all users",
+                where=str(self.path),
+                remedy=f"chmod 640 {shlex.quote(str(self.path))}",
             )
         return found.users
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import struct
 from pathlib import Path
 
@@ -147,7 +148,9 @@ def read_secret_key(path: Path) -> tuple[bytes, bytes]:
     # With an access list, as of systemd's credentials, the group's bits are its mask.
     if mode & 0o007 or (mode & 0o070 and _ACL_ATTRIBUTE not in os.listxattr(path)):
         raise DataError(
-            "can be read by others than its owner", where=str(path), remedy=f"chmod 600 {path}"
+            "can be read by others than its owner",
+            where=str(path),
+            remedy=f"chmod 600 {shlex.quote(str(path))}",
         )
     return public, secret
 

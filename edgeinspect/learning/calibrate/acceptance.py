@@ -73,6 +73,8 @@ class AcceptanceCheck:
     passed: bool
     words: str
     """The limit, and the distance to it."""
+    remedy: str = ""
+    """What to do if it failed, where that is not to keep layers in float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,13 @@ class AcceptanceResult:
     def is_accepted(self) -> bool:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
+
+    @property
+    def remedy(self) -> str:
+        """What to do about the failed checks; empty if layers in float may help."""
+        return next(
+            (check.remedy for check in self.checks if not check.passed and check.remedy), ""
+        )
 
     @property
     def reason(self) -> str:
@@ -210,7 +219,9 @@ def evaluate_acceptance(
         checks = [*_dice_checks(comparison, limits), *_rate_checks(comparison, limits, "")]
     if labelled:
         if spec.decides is Decides.DEFECTS:
-            checks.append(_check_finds(spec, recorder))
+            found = _check_finds(spec, recorder)
+            # A parent that finds nothing is the reason for the others too.
+            checks = [found, *checks] if found.remedy else [*checks, found]
         recalls = _recall_by_size(recorder.parent_results), _recall_by_size(recorder.child_results)
     return AcceptanceResult(
         tuple(checks),
@@ -252,7 +263,7 @@ def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
     """Check that both models find defects: two that find none agree, and prove nothing.
 
     A gate must find some of the defective frames suspect and tell frames apart; a segmenter must
-    find a region in some defective frame.
+    reject some defective frame at its thresholds.
     """
     sides = recorder.parent_results, recorder.child_results
     bad = [index for index, one in enumerate(sides[0]) if one.is_defective]
@@ -260,14 +271,20 @@ def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
     spreads = [max(each) - min(each) for each in ([one.score for one in side] for side in sides)]
     has_score = spec.kind is ModelKind.GATE or spec.is_good_parts
     is_constant = has_score and min(spreads) <= _CONSTANT_SPREAD
+    is_parent_blind = bool(bad) and not counts[0]
+    is_parent_blind |= has_score and spreads[0] <= _CONSTANT_SPREAD
     words = f"{counts[0]} of {len(bad)} by FP32, {counts[1]} by INT8"
+    remedy = ""
+    passed = not is_constant and (not bad or min(counts) > 0)
     if is_constant:
         words = "its output is the same for every frame"
-    passed = not is_constant and (not bad or min(counts) > 0)
-    if not passed:
-        words += (
-            "; a model that finds nothing cannot be compared. Train it until `edgeinspect "
-            "evaluate` shows a recall, and give --data with defective images that it finds"
+    if bad and not counts[0]:
+        words += ", at their thresholds"
+    if is_parent_blind:
+        words += "; a model that finds nothing cannot be compared"
+        remedy = (
+            "Train it until `edgeinspect evaluate` shows a recall, or lower its thresholds; and "
+            "give --data with defective images that it finds"
         )
     total = max(1, len(bad))
     return AcceptanceCheck(
@@ -276,6 +293,7 @@ def _check_finds(spec: ModelSpec, recorder: _FrameRecorder) -> AcceptanceCheck:
         counts[1] / total,
         passed,
         words,
+        remedy,
     )
 
 
@@ -284,7 +302,7 @@ def _finds(spec: ModelSpec, result: FrameResult) -> bool:
         return (result.prob or 0.0) >= gate_threshold(spec.thresholds, "suspect")
     if spec.is_good_parts:
         return result.score >= gate_threshold(spec.thresholds, "reject")
-    return result.largest_region_px is not None and bool(result.largest_region_px.any())
+    return result.is_rejected
 
 
 def _good_parts_checks(recorder: _FrameRecorder, *, labelled: bool) -> list[AcceptanceCheck]:

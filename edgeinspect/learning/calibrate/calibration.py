@@ -369,7 +369,7 @@ def _run_calibration(
     clips = clip_values[method]
     graph = graphs[method]
     first = acceptance = run.verify(graph, held_out, "int8")
-    exclude = config.exclude_sensitive and not first.is_accepted
+    exclude = config.exclude_sensitive and not first.is_accepted and not first.remedy
     sensitivity = None
     if config.sensitivity_frames or exclude:
         sensitivity = run.measure_sensitivity(clips, held_out)

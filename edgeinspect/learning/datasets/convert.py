@@ -23,6 +23,7 @@ from edgeinspect.imaging import DECLARATION_FILE, read_displayed_size, read_imag
 from edgeinspect.learning.datasets.coco_writer import CocoWriter
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap, Dataset, Sample, SkippedImage
 from edgeinspect.learning.datasets.export import new_dataset_folder
+from edgeinspect.learning.datasets.files import printable_file_name
 from edgeinspect.learning.datasets.masks.label_maps import VALUE_TABLE
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.system import TableWriter
@@ -98,7 +99,10 @@ def convert_dataset(
         )
     renamed = sum(names[sample.name] != sample.path.name for sample in data.samples)
     if renamed:
-        notes.append(f"{number_of(renamed, 'image was', 'images were')} renamed: names must differ")
+        notes.append(
+            f"{number_of(renamed, 'image was', 'images were')} renamed: names must differ, and be "
+            "text without backslashes"
+        )
     return Conversion(len(data.samples) - len(skipped), tuple(skipped), tuple(notes))
 
 
@@ -138,7 +142,10 @@ def _check_coco(data: Dataset) -> None:
 
 
 def _plain_names(samples: Sequence[Sample]) -> dict[str, str]:
-    """Return the file name of each sample: its own, or its path if two would have one stem."""
+    """Return the file name of each sample: its own, or its path if two would have one stem.
+
+    A name that is no text is escaped: an index and a COCO document could not hold it.
+    """
     count: dict[str, int] = {}
     for sample in samples:
         key = normalize_name(sample.path.stem)
@@ -146,7 +153,7 @@ def _plain_names(samples: Sequence[Sample]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for sample in samples:
-        name = sample.path.name
+        name = printable_file_name(sample.path)
         if count[normalize_name(sample.path.stem)] > 1:
             name = re.sub(r"[\\/]+", "_", sample.name)
         stem, suffix = Path(name).stem, Path(name).suffix

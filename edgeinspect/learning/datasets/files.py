@@ -132,6 +132,16 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(p), "") if p.isdecimal() else (0, 0, p) for p in parts if p)
 
 
+def printable_file_name(path: Path) -> str:
+    r"""Return a name for a copy of a file that tables, JSON and other programs can hold.
+
+    That of the file, unless it has bytes that are not UTF-8, control characters or backslashes:
+    these are escaped as `escape_name` does, with `_` for the backslash, which readers of COCO
+    take for the end of a folder's name. Different names may become one: the caller numbers them.
+    """
+    return re.sub(r"\\+", "_", escape_name(path.name))
+
+
 def unique_names(root: Path, paths: Iterable[Path]) -> dict[Path, str]:
     """Return a unique name per image: the file name, or all paths below the root."""
     paths = list(paths)

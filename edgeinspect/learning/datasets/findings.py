@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from edgeinspect.domain import number_of
-from edgeinspect.learning.datasets.dataset import SPLITS
+from edgeinspect.learning.datasets.dataset import SPLITS, Dataset
 from edgeinspect.learning.datasets.duplicates import DuplicatePair
 from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
 from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
+from edgeinspect.system import escape_name
 
 Level = Literal["error", "warning", "note"]
 
@@ -63,7 +65,8 @@ def _list_names(images: list[ScannedImage], max_names: int = 3) -> str:
 
 
 def _split_command(scan: DatasetScan, options: str = "") -> str:
-    return f"edgeinspect data split {scan.data.root} {options}--out split.json"
+    root = shlex.quote(escape_name(scan.data.root))
+    return f"edgeinspect data split {root} {options}--out split.json"
 
 
 def _skipped_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
@@ -93,10 +96,17 @@ def _broken_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
     if mismatched:
         yield DatasetFinding(
             level,
-            f"{number_of(len(mismatched), 'mask does', 'masks do')} not fit the image: "
-            f"{_list_names(mismatched)}",
+            f"{number_of(len(mismatched), 'mask')} cannot be used: {_list_names(mismatched)}: "
+            f"{_common_problem(mismatched)}",
             _common_remedies(mismatched, "See the problems listed; training skips these images"),
         )
+
+
+def _common_problem(broken: list[ScannedImage]) -> str:
+    """Return the problem of the first image, and that others have others."""
+    first = broken[0].problem
+    others = any(image.problem != first for image in broken[1:])
+    return f"{first} (the first; each is listed)" if others else first
 
 
 def _common_remedies(broken: list[ScannedImage], otherwise: str) -> str:
@@ -121,12 +131,22 @@ def _missing_labels(scan: DatasetScan) -> Iterator[DatasetFinding]:
     elif usable and bad == len(usable):
         names = scan.data.classes
         listed = ", ".join(names[:_MAX_CLASSES]) + (", …" if names[_MAX_CLASSES:] else "")
-        otherwise = "train a segmenter, or add" if scan.data.has_masks else "add"
+        message, otherwise = "a gate cannot be trained", "add good images"
+        if _tells_kinds(scan.data):
+            message = "a gate can tell their kinds apart, not whether a part is defective"
+            otherwise = "train a gate of the kinds, or add good images"
+        elif scan.data.has_masks:
+            otherwise = "train a segmenter, or add good images"
         yield _warning(
-            "every image is defective: a gate cannot be trained",
-            f"Name its good classes ({listed}) with --good-class NAME; "
-            f"otherwise {otherwise} good images",
+            f"every image is defective: {message}",
+            f"Name its good classes ({listed}) with --good-class NAME; otherwise {otherwise}",
         )
+
+
+def _tells_kinds(data: Dataset) -> bool:
+    """Return whether a gate can learn kinds of defects from labels of whole images."""
+    kinds = {sample.class_ids for sample in data.samples if len(sample.class_ids) == 1}
+    return not data.has_masks and len(kinds) > 1
 
 
 def _mask_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:

@@ -23,6 +23,7 @@ from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult, Fra
 from edgeinspect.learning.evaluate.metrics.kinds import (
     Classification,
     KindMetrics,
+    mean_recall,
     predicted_kind,
 )
 from edgeinspect.learning.evaluate.metrics.paired_tests import DiscordantPairs
@@ -109,6 +110,7 @@ __all__ = [
     # metrics: kinds
     "Classification",
     "KindMetrics",
+    "mean_recall",
     "predicted_kind",
     # metrics: paired tests
     "DiscordantPairs",

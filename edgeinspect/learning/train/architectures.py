@@ -75,11 +75,7 @@ def build_gate(
             net.body.use_pretrained(encoder)
         return net
     if kinds:
-        raise UsageError(
-            f"'{name}' does not tell kinds of defects apart",
-            where="--arch",
-            remedy=f"Give one of {', '.join(ENCODER_NAMES)}, or --no-kinds",
-        )
+        check_tells_kinds(name)
     if name in OWN_GATES:
         if weights not in (None, NO_WEIGHTS):
             raise _no_weights(name)
@@ -95,6 +91,20 @@ def build_gate(
     return pretrained.build_gate(
         name, channels=channels, weights=weights, ignore_black=ignore_black
     )
+
+
+def check_tells_kinds(name: str) -> None:
+    """Check that a gate of this network can tell kinds of defects apart.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not is_encoder(name):
+        raise UsageError(
+            f"'{name}' does not tell kinds of defects apart",
+            where="--arch",
+            remedy=f"Give one of {', '.join(ENCODER_NAMES)}, or --no-kinds",
+        )
 
 
 def build_segmenter(

@@ -28,6 +28,8 @@ from edgeinspect.system import (
 
 _MAX_SIDE_PX = 65_535
 _MAX_CLASSES = 4096
+GOOD_PARTS = "good-parts"
+"""The `kind` in the `run.json` of a training from good parts."""
 
 
 class RunFrame(msgspec.Struct, frozen=True):
@@ -58,7 +60,7 @@ def read_run_identity(path: Path) -> dict[str, Any]:
     """Read the `run.json` of a run folder and validate its `RunNetwork` part.
 
     Raises:
-        DataError: It is not a run folder, or its `run.json` is not of a training.
+        DataError: It is not a run folder, or its `run.json` is not of a gate or a segmenter.
     """
     remedy = "Give the --out of a training"
     file = path / "run.json"
@@ -67,6 +69,12 @@ def read_run_identity(path: Path) -> dict[str, Any]:
         identity = decode_json(data, dict[str, Any])
     except (OSError, DecodeError) as error:
         raise DataError("is no run folder", where=str(path), remedy=remedy) from error
+    if identity.get("kind") == GOOD_PARTS:
+        raise DataError(
+            "is a training from good parts, which is neither a gate nor a segmenter",
+            where=str(path),
+            remedy="Give the --out of `edgeinspect train gate` or `train segmenter`",
+        )
     try:
         network = decode_json(data, RunNetwork)
     except DecodeError as error:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def _kinds(gate: Path | None) -> tuple[str, ...]:
 
 def _render(line: _Line) -> Iterator[str]:
     """Yield the lines of the file, without its seal."""
-    path = line.out.absolute() / LINE_FILE
+    path = shlex.quote(str(line.out.absolute() / LINE_FILE))
     yield f"# A line that inspects with {_models(line.graphs)}, written by `edgeinspect train`."
     yield "#"
     yield f"#   edgeinspect check {path}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeinspect.domain import ModelSpec
 from edgeinspect.errors import DataError, UsageError
-from edgeinspect.learning.datasets import Dataset
+from edgeinspect.learning.datasets import Dataset, read_split
 from edgeinspect.learning.evaluate import resolve_model
 from edgeinspect.learning.train.checkpoint import read_run_identity
 from edgeinspect.learning.train.plan import TrainingConfig
@@ -85,6 +85,24 @@ def with_pair(config: TrainingConfig) -> TrainingConfig:
     if split_file is None and (pair.path / _SPLIT_FILE).is_file():
         split_file = pair.path / _SPLIT_FILE
     return replace(config, size=(height, width), channels=channels, split_file=split_file)
+
+
+def read_pair_split(config: TrainingConfig, split_file: Path, data: Dataset) -> Dataset:
+    """Return the set with the splits of a file, which may be that of the pair.
+
+    Raises:
+        DataError: It is of other images; if it is the pair's, the pair is named, not the file.
+    """
+    try:
+        return read_split(split_file, data)
+    except DataError as error:
+        if config.pair is None or split_file != config.pair / _SPLIT_FILE:
+            raise
+        raise DataError(
+            f"was not trained on {config.data}: its {_SPLIT_FILE} {error.what}",
+            where=f"--pair {config.pair}",
+            remedy="Give the run of a training on this --data, or that training's --data here",
+        ) from error
 
 
 def check_pair_data(config: TrainingConfig, data: Dataset, digest: str) -> None:

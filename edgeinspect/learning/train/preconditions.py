@@ -1,4 +1,4 @@
-"""What can be refused before an image is read: names, weights, settings, folders.
+"""What can be refused before an image is read: names, weights, settings, folders, labels.
 
 Each refusal comes within the first second; reading the images may take minutes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from edgeinspect.errors import DataError, OutputError, UsageError
-from edgeinspect.learning.datasets import SPLITS
+from edgeinspect.learning.datasets import SPLITS, TRAIN, Dataset
 from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.checkpoint import RunFolder, list_changes, read_run_identity
 from edgeinspect.learning.train.encoders import is_encoder
@@ -37,7 +38,7 @@ def check_options(config: TrainingConfig) -> None:
 
     Raises:
         UsageError: A name, size, setting or network that does not exist, or nothing to resume.
-        OutputError: `out` holds a training already, or is in the data set.
+        OutputError: `out` holds a training already, or is a file.
         DataError: The split file is none, or the training in `out` is another one.
         ModelError: The weights cannot be read, or are of another network.
         MissingExtraError: The network needs a package that is not installed.
@@ -77,6 +78,36 @@ def check_frame(config: TrainingConfig, size: tuple[int, int]) -> None:
             f"a frame of {height}x{width} px is not a multiple of the class map's stride, {stride}",
             where="--size",
             remedy=f"Give --size {up}: images are letterboxed to it",
+        )
+
+
+def check_labels(config: TrainingConfig, data: Dataset) -> None:
+    """Check that the labels of a data set are of the sort that the network learns.
+
+    What is in the masks is seen when they are read; whether there are any is known before.
+
+    Raises:
+        DataError: A segmenter, and no image has a mask.
+        UsageError: The set has kinds of defects, and the network cannot tell them apart.
+    """
+    has_masks = any(sample.mask is not None for sample in data.samples)
+    if config.kind == "segmenter":
+        if not has_masks:
+            has_boxes = any(sample.boxes for sample in data.samples)
+            boxes = "--boxes masks fills its boxes; or draw" if has_boxes else "Draw"
+            raise DataError(
+                "has no masks, which a segmenter is trained on",
+                where=str(config.data),
+                remedy=f"{boxes} masks, or train a gate: edgeinspect train gate --data "
+                + shlex.quote(str(config.data)),
+            )
+        return
+    labels = (each.class_ids for each in data.in_splits(TRAIN) if each.is_defective)
+    kinds = {ids for ids in labels if len(ids) == 1}
+    is_natural = len(kinds) > 1 and not has_masks
+    if is_natural if config.kinds is None else config.kinds:
+        architectures.check_tells_kinds(
+            config.architecture or defaults.of(config.kind).architecture
         )
 
 
@@ -136,14 +167,7 @@ def _no_split(path: Path, reason: str) -> DataError:
 
 def _check_folder(config: TrainingConfig) -> None:
     """Check that `out` may become this training, or holds the one to resume."""
-    out, data = config.out.absolute(), config.data.absolute()
-    if data.is_dir() and (out == data or data in out.parents):
-        raise OutputError(
-            "is in the data set: what a training writes would be read as data",
-            where=str(config.out),
-            remedy="Give an --out outside of it",
-        )
-    if out.exists() and not out.is_dir():
+    if config.out.exists() and not config.out.is_dir():
         raise OutputError(
             "is a file; a training writes a folder", where=str(config.out), remedy="Give another"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeinspect.learning.train.recipe import TrainingRecipe
 
@@ -13,10 +13,11 @@ STEPS_STAGE = "train"
 
 
 class StageProgress(Protocol):
-    """Called with each step of a stage.
+    """Called with each step of a stage; stages appear in order of first report.
 
-    `loss` is that of a training step, 0 in other stages; `score` the best validation score so
-    far, NaN before the first. `is_due` is set where a validation has just been made.
+    `loss` is that of a training step, 0 for any other work; `score` the best validation score so
+    far, NaN without one. `is_due` asks for a line at once, as where a validation has just been
+    made.
     """
 
     def __call__(
@@ -31,36 +32,19 @@ class StageProgress(Protocol):
     ) -> None: ...
 
 
-def ignore_progress(
-    stage: str,
-    done: int,
-    total: int,
-    loss: float = 0.0,
-    score: float = math.nan,
-    *,
-    is_due: bool = False,
-) -> None:
-    """Report nothing."""
+def ignore_progress(*_values: object, **_options: object) -> None:
+    """Report nothing; a `StageProgress`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixedProgress:
-    """Puts a word before the name of each stage."""
+    """Puts a word before the name of each stage; a `StageProgress`."""
 
     prefix: str
     on_progress: StageProgress
 
-    def __call__(
-        self,
-        stage: str,
-        done: int,
-        total: int,
-        loss: float = 0.0,
-        score: float = math.nan,
-        *,
-        is_due: bool = False,
-    ) -> None:
-        self.on_progress(f"{self.prefix} {stage}", done, total, loss, score, is_due=is_due)
+    def __call__(self, stage: str, *values: Any, **options: Any) -> None:
+        self.on_progress(f"{self.prefix} {stage}", *values, **options)
 
 
 class StepReport:

@@ -13,7 +13,12 @@ from torch.nn import functional as F
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets import VOID, ImageArrays, downsample_masks, has_class
-from edgeinspect.learning.evaluate import classifier_scores, confusion_matrix, iou_and_dice
+from edgeinspect.learning.evaluate import (
+    classifier_scores,
+    confusion_matrix,
+    iou_and_dice,
+    mean_recall,
+)
 from edgeinspect.learning.train.frozen_head import gate_targets
 from edgeinspect.learning.train.losses import (
     binary_loss,
@@ -92,9 +97,9 @@ class GateTask:
             return auc - 0.01 * _balanced_loss(logits, targets)
         known = targets >= 0
         logits, targets = logits[known], targets[known]
-        hits = (logits.argmax(dim=1) == targets).double()
-        recalls = [float(hits[targets == each].mean()) for each in targets.unique()]
-        return float(np.mean(recalls)) - 0.01 * _balanced_loss(logits, targets)
+        found = targets[logits.argmax(dim=1) == targets]
+        counts = (each.bincount(minlength=logits.shape[1]).numpy() for each in (found, targets))
+        return (mean_recall(*counts) or 0.0) - 0.01 * _balanced_loss(logits, targets)
 
 
 def _balanced_loss(logits: Tensor, targets: Tensor) -> float:

@@ -10,7 +10,7 @@ RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 
 from __future__ import annotations
 
-import hashlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,6 @@ from edgeinspect.learning.datasets import (
     infer_channels,
     load_arrays,
     open_dataset,
-    read_split,
     split_dataset,
     write_split,
 )
@@ -46,20 +45,21 @@ from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
 from edgeinspect.learning.train import architectures, defaults, distributed
 from edgeinspect.learning.train.allocator import keep_freed_memory
 from edgeinspect.learning.train.checkpoint import RunFolder, load_state_into, read_run_identity
+from edgeinspect.learning.train.data_record import brightness_statistics, dataset_digest
 from edgeinspect.learning.train.encoder_networks import EncoderGate
 from edgeinspect.learning.train.encoders import NO_WEIGHTS, is_encoder
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.frozen_head import fit_frozen_head
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
 from edgeinspect.learning.train.line_file import write_line_file
-from edgeinspect.learning.train.pairing import check_pair_data, with_pair
+from edgeinspect.learning.train.pairing import check_pair_data, read_pair_split, with_pair
 from edgeinspect.learning.train.plan import (
     TrainingConfig,
     TrainingFacts,
     default_recipe,
     output_stride,
 )
-from edgeinspect.learning.train.preconditions import check_frame, check_options
+from edgeinspect.learning.train.preconditions import check_frame, check_labels, check_options
 from edgeinspect.learning.train.progress import StageProgress, StepReport, ignore_progress
 from edgeinspect.learning.train.recipe import TrainingRecipe
 from edgeinspect.learning.train.tasks import GateTask, SegmenterTask, TrainingTask
@@ -160,10 +160,11 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         draws_boxes=config.draws_boxes,
     )
     if config.split_file is not None:
-        data = read_split(config.split_file, data)
+        data = read_pair_split(config, config.split_file, data)
     else:
         data = split_dataset(group_samples(data, config.groups), config.seed)
-    check_pair_data(config, data, _dataset_digest(data))
+    check_pair_data(config, data, dataset_digest(data))
+    check_labels(config, data)
     size = config.size or common_size(data)
     check_frame(config, size)
     channels = config.channels or infer_channels(data)
@@ -220,6 +221,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         return PreparedTraining(
             data, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
         )
+    _check_masks(config, train)
     stride = output_stride(config, size)
     task = SegmenterTask(train, stride, recipe.loss)
     net = architectures.build_segmenter(
@@ -270,6 +272,21 @@ def _check_both_labels(config: TrainingConfig, images: dict[str, ImageArrays]) -
                     where=str(config.data),
                     remedy=_MORE_IMAGES_REMEDY,
                 )
+
+
+def _check_masks(config: TrainingConfig, train: ImageArrays) -> None:
+    """Check that some mask of the training split marks a defect, which a segmenter needs.
+
+    Raises:
+        DataError: None does.
+    """
+    if not has_class(train.masks):
+        raise DataError(
+            "no mask of split 'train' marks a defect, and a segmenter is trained on masks",
+            where=str(config.data),
+            remedy="See what the masks hold with: edgeinspect data inspect "
+            + shlex.quote(str(config.data)),
+        )
 
 
 def _has_black_borders(images: NDArray[np.uint8]) -> bool:
@@ -342,11 +359,11 @@ def _export_and_measure(
     run = {
         "run": f"{config.name}-{recipe.steps}s-seed{recipe.seed}",
         "data": f"{config.data.name}, {len(images[TRAIN])} images",
-        "data_sha256": _dataset_digest(prepared.data),
+        "data_sha256": dataset_digest(prepared.data),
         "architecture": prepared.architecture,
         **fit_record,
         "bits": prepared.data.bit_depth,
-        "statistics": _brightness_statistics(images[TRAIN]),
+        "statistics": brightness_statistics(images[TRAIN]),
     }
     if weights := architectures.pretrained_weights(prepared.architecture, config.weights):
         run |= {"pretrained": weights.name, "pretrained_sha256": weights.sha256}
@@ -378,19 +395,6 @@ def _export_and_measure(
     )
 
 
-def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
-    """Return deciles of brightness and contrast, which a calibration checks its frames against."""
-    values = np.array([(image.mean(), image.std()) for image in images.images])
-    deciles = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
-    return {
-        "pictures": len(values),
-        **{
-            name: [round(float(value), 5) for value in deciles[:, column]]
-            for column, name in enumerate(("brightness", "contrast"))
-        },
-    }
-
-
 def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[str, Any]:
     train = prepared.images[TRAIN]
     height, width = train.masks.shape[1:]
@@ -406,22 +410,13 @@ def _run_identity(config: TrainingConfig, prepared: PreparedTraining) -> dict[st
         "weights": weights.sha256 if weights is not None else None,
         "recipe": prepared.recipe.to_document(),
         "frame": {"height_px": height, "width_px": width, "channels": train.images.shape[3]},
-        "data_sha256": _dataset_digest(prepared.data),
+        "data_sha256": dataset_digest(prepared.data),
         "classes": list(prepared.data.classes),
         "left_out": [{"name": one.name, "why": one.reason} for one in prepared.left_out],
         "processes": distributed.process_count(),
         "threads": config.threads,
         "torch": str(torch.__version__),
     }
-
-
-def _dataset_digest(data: Dataset) -> str:
-    """Hash names, labels and splits, not pixels, which may be many gigabytes."""
-    digest = hashlib.sha256()
-    for sample in data.samples:
-        line = f"{sample.name}\0{int(sample.is_defective)}\0{sample.split}\n"
-        digest.update(line.encode())
-    return digest.hexdigest()
 
 
 def load_run(path: Path) -> tuple[nn.Module, dict[str, Any]]:

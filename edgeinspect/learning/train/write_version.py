@@ -21,6 +21,7 @@ from edgeinspect.learning.evaluate import (
     SPLIT_FILE_NAME,
     choose_gate_thresholds,
     classifier_scores,
+    mean_recall,
     segmentation_scores,
 )
 from edgeinspect.learning.onnx_graphs.manifest import ModelCard
@@ -195,13 +196,16 @@ def kinds_manifest_scores(
     good = 1 - _defect_probs(outputs)
     probs = np.column_stack([good, np.stack([output[1][0] for output in outputs])])
     truth = gate_targets(images, len(classes))
-    hits = probs.argmax(axis=1) == truth
-    recall = {
-        name: round(float(hits[truth == index].mean()), 4)
-        for index, name in enumerate(("good", *classes))
-        if (truth == index).any()
-    }
+    names = ("good", *classes)
+    totals = np.array([(truth == index).sum() for index in range(len(names))])
+    found = truth[probs.argmax(axis=1) == truth]
+    hits = np.array([(found == index).sum() for index in range(len(names))])
+    balanced = mean_recall(hits, totals)
     return {
-        "balanced_accuracy": round(float(np.mean(list(recall.values()))), 4) if recall else None,
-        "recall_by_class": recall,
+        "balanced_accuracy": None if balanced is None else round(balanced, 4),
+        "recall_by_class": {
+            name: round(float(hit / total), 4)
+            for name, hit, total in zip(names, hits, totals, strict=True)
+            if total
+        },
     }

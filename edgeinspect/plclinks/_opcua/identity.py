@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -158,14 +159,16 @@ def _read_key(path: Path) -> RSAPrivateKey:
         mode = path.stat().st_mode
         # With an access list (systemd's credentials) the group's bits are its mask.
         if mode & 0o007 or (mode & 0o070 and _ACL not in os.listxattr(path)):
-            _raise_fault(where, f"can be read by others than its owner: chmod 600 {path}", path)
+            fix = f"chmod 600 {shlex.quote(str(path))}"
+            _raise_fault(where, f"can be read by others than its owner: {fix}", path)
         load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
         key = load(data, password=None)
     except FileReadError as error:
         _raise_fault(where, error.what, path)
     except TypeError:
         problem = "is encrypted, and there is no prompt for a passphrase: store it without one "
-        _raise_fault(where, f"{problem}(openssl pkey -in {path} -out FILE)", path)
+        fix = f"openssl pkey -in {shlex.quote(str(path))} -out FILE"
+        _raise_fault(where, f"{problem}({fix})", path)
     except ValueError as error:
         _raise_fault(where, f"is not a private key in DER or PEM: {error}", path)
     if not isinstance(key, RSAPrivateKey) or not KEY_BITS_MIN <= key.key_size <= KEY_BITS_MAX:

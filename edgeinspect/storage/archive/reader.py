@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -82,7 +83,7 @@ def find_frame(root: Path, name: str) -> tuple[Path, Sidecar]:
             where=str(root),
             remedy=f"Name one: {names}"
             if hits
-            else f"List them with: edgeinspect archive list {root}",
+            else f"List them with: edgeinspect archive list {shlex.quote(str(root))}",
         )
     path = root / hits[0].path
     return path, read_sidecar(path)

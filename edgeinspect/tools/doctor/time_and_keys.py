@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def _check_keys(host: Host, config: LineConfig | None) -> Iterator[Diagnostic]:
     secret_keys = host.glob(f"{folder}/*.key_secret")
     if config is not None and config.publish.curve and not secret_keys:
         if host.is_root():
-            remedy = f"edgeinspect keys new {folder}"
+            remedy = f"edgeinspect keys new {shlex.quote(str(folder))}"
             yield failure("keys.server", f"no secret key in {folder}", remedy)
         else:
             yield skipped("keys.server", f"{folder} cannot be read; run as root")
@@ -52,7 +53,10 @@ def _check_keys(host: Host, config: LineConfig | None) -> Iterator[Diagnostic]:
         if mode & 0o077:
             problem = f"{path} has mode {mode:04o}: users other than its owner can read it"
             yield failure(
-                check, problem, f"chmod 600 {path}; then create new keys: these may be compromised"
+                check,
+                problem,
+                f"chmod 600 {shlex.quote(str(path))}; then create new keys: these may be "
+                "compromised",
             )
         else:
             yield ok(check, f"{path} has mode {mode:04o}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from edgeinspect import __version__
 from edgeinspect.cli._file_kinds import REMEDIES, FileKind, identify
 from edgeinspect.cli._input_path import InputPath, Reference
 from edgeinspect.cli._output_path import OutputPath
-from edgeinspect.cli._paths import StoredModel
+from edgeinspect.cli._paths import ARCHIVE, StoredModel
 from edgeinspect.cli.main import main
-from edgeinspect.errors import ConfigFileError
+from edgeinspect.errors import ConfigFileError, OutputError
 from tests.cli_tree import command_line, leaf_commands
 from tests.file_kinds import NAMES
 from tests.ledger_fixture import LedgerFixture
@@ -149,6 +150,16 @@ def test_a_file_of_another_kind_is_named(
         assert expected.hint in captured.err
 
 
+def test_a_command_in_a_remedy_can_be_pasted(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a line's.yaml"
+    shutil.copy(files / "line.yaml", path)
+    assert main(["data", "inspect", str(path)]) == 65
+    remedy = capsys.readouterr().err.partition("Run it with: ")[2]
+    assert shlex.split(remedy) == ["edgeinspect", "run", str(path)]
+
+
 @pytest.mark.parametrize(("path", "parameter", "input_path"), inputs(), ids=name_of)
 def test_a_missing_file_is_named_with_its_neighbour(
     path: str,
@@ -224,6 +235,85 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert err.count("\n") == 1
     assert "Check the path, and the rights of this user" in err
     assert not Path("new").exists()
+
+
+def writers_beside_data() -> list[tuple[str, click.Parameter, click.Parameter]]:
+    """Return each folder of images that a command reads with each option that it writes to."""
+    return [
+        (path, source, output)
+        for path, source, kind in inputs()
+        if kind.holds_data
+        for output in leaf_commands()[path].params
+        if isinstance(output, click.Option)
+        and (
+            isinstance(output.type, OutputPath)
+            or (isinstance(output.type, InputPath) and output.type.may_be_missing)
+        )
+    ]
+
+
+def test_the_commands_that_read_images_are_known_as_such() -> None:
+    found = {path for path, _source, _output in writers_beside_data()}
+    assert found >= {
+        "archive export",
+        "bench",
+        "calibrate",
+        "compare",
+        "data convert",
+        "data inspect",
+        "data select",
+        "data split",
+        "evaluate",
+        "explain",
+        "rescore",
+        "train anomaly",
+        "train gate",
+        "train segmenter",
+    }
+
+
+@pytest.mark.parametrize(("path", "source", "output"), writers_beside_data(), ids=name_of)
+def test_nothing_is_written_into_the_images_that_are_read(
+    path: str,
+    source: click.Parameter,
+    output: click.Parameter,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = "archive" if source.type is ARCHIVE else "pictures"
+    words = command_line(path, source, f"./{folder}")
+    for written in (f"./{folder}/new", f"./engines/../{folder}/./new"):
+        code = main([*words, output.opts[0], written])
+        err = capsys.readouterr().err
+        assert code == 73, err
+        assert "which is read as " in err
+        assert f"Give {output.opts[0]} a path outside of it" in err
+        assert not Path(folder, "new").exists()
+
+
+def test_a_link_to_the_images_hides_nothing(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(files / "pictures")
+    target = str(files / "pictures" / "split.json")
+    assert main(["data", "split", str(link), "--out", target]) == 73
+    assert "would be read as data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_folder_that_takes_no_file_though_root_may_write_is_refused(
+    *, is_folder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /proc does; a probe leaves nothing behind."""
+    before = sorted(os.listdir("."))
+    kind = OutputPath(is_folder=is_folder)
+    kind.convert("./new", None, None)
+    assert sorted(os.listdir(".")) == before
+    with pytest.raises(OutputError, match="cannot be written"):
+        kind.convert("/proc/new", None, None)
+    if is_folder:
+        with pytest.raises(OutputError, match="cannot be written"):
+            kind.convert("/proc/x/y", None, None)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from edgeinspect.imaging import (
     read_image,
     upsample_class_map,
 )
-from edgeinspect.learning.datasets import find_bit_depth
+from edgeinspect.learning.datasets import find_bit_depth, images_below
 from edgeinspect.learning.evaluate.explain.anomaly_map import open_anomaly_map
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
@@ -53,6 +53,10 @@ _BAR_PX = 26
 _TEXT_BGR = (50, 36, 28)
 _MIN_FULL_SCALE = 3.0
 """Minimum change of the logit that is drawn as full heat, so that noise stays faint."""
+
+
+_MAX_FOLDERS = 3
+"""Folders that a remedy lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,9 @@ def read_frames(paths: Sequence[Path], spec: ModelSpec) -> Iterator[tuple[str, N
     files = image_files(paths)
     if not files:
         listing = ", ".join(map(str, paths))
-        raise DataError("holds no image", where=listing, remedy="Give image files or a folder")
+        raise DataError(
+            "holds no image", where=listing, remedy=_deeper_remedy(paths) or "Give image files"
+        )
     folder = paths[0] if paths[0].is_dir() else paths[0].parent
     depth = find_bit_depth(files, load_declaration(folder), escape_name(folder))
     settings = depth.read_settings(spec.color)
@@ -230,6 +236,15 @@ def explain_frame(
             for region in assessment.regions
         ),
     )
+
+
+def _deeper_remedy(paths: Sequence[Path]) -> str:
+    """Return which folders below hold images; empty if none does."""
+    folders = {file.parent: None for path in paths for file in images_below(path)}
+    if not folders:
+        return ""
+    shown = ", ".join(escape_name(folder) for folder in list(folders)[:_MAX_FOLDERS])
+    return f"Its images are in folders below it: give {'one of ' * (len(folders) > 1)}{shown}"
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.learning.evaluate.metrics.area_intervals import auc_interval, bootstrap_interval
 from edgeinspect.learning.evaluate.metrics.clusters import (
     Clusters,
     auc_spread,
     cluster_rate,
+    count_clusters,
     resample_clusters,
 )
 from edgeinspect.learning.evaluate.metrics.decisions import DecisionMetrics
@@ -24,7 +26,10 @@ _ROUNDS_PER_BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class OverlapInterval:
-    """95 % intervals of mean IoU and mean Dice: a bootstrap over images, or over groups."""
+    """95 % intervals of mean IoU and mean Dice: a bootstrap over images, or over groups.
+
+    Not narrower than Wilson's over the images, or groups, that are all right.
+    """
 
     miou_low: float
     miou_high: float
@@ -63,10 +68,14 @@ def regroup_roc(
         replace(at, recall=cluster_rate(scores[defective] > at.threshold, clusters[defective]))
         for at in roc.recall_at
     )
+    low, high = auc_interval(
+        roc.auc, spread, *(count_clusters(clusters[kind]) for kind in (defective, ~defective))
+    )
     return replace(
         roc,
-        auc_low=max(0.0, roc.auc - spread),
-        auc_high=min(1.0, roc.auc + spread),
+        # Few images have a wide interval of their own, which groups do not narrow.
+        auc_low=min(low, roc.auc_low),
+        auc_high=max(high, roc.auc_high),
         recall_at=recall_at,
     )
 
@@ -91,10 +100,14 @@ def overlap_interval(
     if len(np.unique(groups)) < 2:
         return OverlapInterval(0.0, 1.0, 0.0, 1.0)
     rng = np.random.default_rng(seed)
+    whole = counts.sum(0, dtype=np.float64)[None]  # row 0: the set itself
     sums = np.concatenate(
         [
-            resample_clusters(counts.astype(np.float64), groups, _ROUNDS_PER_BATCH, rng)
-            for _ in range(_ROUNDS // _ROUNDS_PER_BATCH)
+            whole,
+            *(
+                resample_clusters(counts.astype(np.float64), groups, _ROUNDS_PER_BATCH, rng)
+                for _ in range(_ROUNDS // _ROUNDS_PER_BATCH)
+            ),
         ]
     )[:, :, shown]
     hit, true_px, predicted_px = sums[:, 0], sums[:, 1], sums[:, 2]  # (rounds, classes)
@@ -102,8 +115,12 @@ def overlap_interval(
     drawn = either > 0  # a class may be in no drawn group
     iou = _row_means(hit / np.maximum(1, either - hit), drawn)
     dice = _row_means(2 * hit / np.maximum(1, either), drawn & (np.flatnonzero(shown) > 0))
-    low, high = np.quantile(np.stack([iou, dice]), (0.025, 0.975), axis=1)
-    return OverlapInterval(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+    count = count_clusters(groups)
+    ends: list[float] = []
+    for values in (iou, dice):
+        low, high = np.quantile(values[1:], (0.025, 0.975)).tolist()
+        ends += bootstrap_interval(float(values[0]), low, high, count)
+    return OverlapInterval(*ends)
 
 
 def _row_means(values: NDArray[np.float64], counted: NDArray[np.bool_]) -> NDArray[np.float64]:

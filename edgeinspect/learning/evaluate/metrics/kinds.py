@@ -93,7 +93,6 @@ def measure_kinds(
     hits = confusion.diagonal()
     true_counts, predicted_counts = confusion.sum(axis=1), confusion.sum(axis=0)
     low, high = _balanced_accuracy_interval(hits, true_counts, seed)
-    present = true_counts > 0
     return Classification(
         names=names,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
@@ -107,13 +106,27 @@ def measure_kinds(
             for i, name in enumerate(names)
         ),
         accuracy=estimate_rate(int(hits.sum()), total),
-        balanced_accuracy=float(np.mean(hits[present] / true_counts[present])),
+        balanced_accuracy=mean_recall(hits, true_counts),
         balanced_accuracy_low=low,
         balanced_accuracy_high=high,
         several_kinds=several,
         unknown_kind=unknown,
         good_left_out=good_left_out,
     )
+
+
+def mean_recall(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> float | None:
+    """Return the balanced accuracy: the mean recall of the classes with an image.
+
+    Args:
+        hits: By class, the images that are recognised.
+        totals: By class, all images.
+
+    Returns:
+        None without any image.
+    """
+    present = totals > 0
+    return float(np.mean(hits[present] / totals[present])) if present.any() else None
 
 
 def predicted_kind(result: FrameResult, decides: Decides) -> int:
@@ -133,5 +146,6 @@ def _balanced_accuracy_interval(
     right, wrong = hits[present], (totals - hits)[present]
     draws = rng.beta(right + 0.5, wrong + 0.5, (_DRAWS, int(present.sum()))).mean(axis=1)
     low, high = np.quantile(draws, (0.025, 0.975))
-    best = float(np.mean(right / totals[present]))
+    best = mean_recall(hits, totals)
+    assert best is not None
     return min(float(low), best), max(float(high), best)

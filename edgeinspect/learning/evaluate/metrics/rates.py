@@ -31,6 +31,8 @@ def estimate_rate(hits: int, total: int) -> Rate:
 def wilson_interval(hits: float, total: float, z: float = 1.96) -> tuple[float, float]:
     """Return the 95 % interval of a proportion (Wilson 1927); (0, 1) when `total` is 0.
 
+    Its ends are exactly 0 and 1 where the proportion is: rounding must not exclude it.
+
     Numbers that are not whole are effective ones, of `clusters.cluster_rate`.
     """
     if not total:
@@ -39,4 +41,5 @@ def wilson_interval(hits: float, total: float, z: float = 1.96) -> tuple[float, 
     centre = share + z * z / (2 * total)
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    low = 0.0 if share <= 0 else max(0.0, (centre - spread) / scale)
+    return low, 1.0 if share >= 1 else min(1.0, (centre + spread) / scale)

@@ -10,6 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.learning.evaluate.metrics.area_intervals import (
+    MIN_NORMAL_IMAGES,
+    auc_interval,
+    bootstrap_interval,
+    newcombe_interval,
+)
 from edgeinspect.learning.evaluate.metrics.rates import Rate, estimate_rate, wilson_interval
 
 FALSE_REJECT_RATES = (0.01, 0.05)
@@ -59,11 +65,12 @@ class RocAnalysis:
 
     auc: float
     auc_low: float
-    """95 %, after DeLong 1988."""
+    """95 %, after DeLong 1988; after Newcombe 2006 with fewer than 30 images of a kind."""
     auc_high: float
     average_precision: float
     average_precision_low: float
-    """95 %, from a bootstrap over the images, within the good and within the defective ones."""
+    """95 %, from a bootstrap over the images, within the good and within the defective ones; not
+    narrower than Wilson's over the defective ones that are all found first."""
     average_precision_high: float
     recall_at: tuple[RecallAtFalseRejectRate, ...]
     curve: tuple[RocPoint, ...]
@@ -81,7 +88,7 @@ class ClassifierScores:
     recall_interval: dict[float, tuple[float, float]]
     threshold: dict[float, float]
     auc_interval: tuple[float, float]
-    """95 %, after DeLong 1988."""
+    """95 %, after DeLong 1988; after Newcombe 2006 with fewer than 30 images of a kind."""
 
 
 def delong_placements(
@@ -112,7 +119,6 @@ def classifier_scores(
     bad, good = probs[defective], np.sort(probs[~defective])
     placements = delong_placements(probs, defective)
     auc = float(placements[0].mean()) if len(bad) and len(good) else 0.0
-    spread = 1.96 * math.sqrt(delong_variance(*placements))
     recall, recall_interval, threshold = {}, {}, {}
     for rate in false_reject_rates:
         allowed = int(rate * len(good))  # good images that may be rejected
@@ -121,8 +127,17 @@ def classifier_scores(
         recall[rate] = hits / max(1, len(bad))
         recall_interval[rate] = wilson_interval(hits, len(bad))
         threshold[rate] = limit
-    around = (max(0.0, auc - spread), min(1.0, auc + spread))
-    return ClassifierScores(auc, recall, recall_interval, threshold, around)
+    return ClassifierScores(auc, recall, recall_interval, threshold, _auc_interval(auc, placements))
+
+
+def _auc_interval(
+    auc: float, placements: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> tuple[float, float]:
+    """Return the 95 % interval of an AUC, whose variance few images do not tell."""
+    counts = len(placements[0]), len(placements[1])
+    if min(counts) < MIN_NORMAL_IMAGES:
+        return newcombe_interval(auc, *counts)
+    return auc_interval(auc, 1.96 * math.sqrt(delong_variance(*placements)), *counts)
 
 
 def analyse_roc(
@@ -144,12 +159,15 @@ def analyse_roc(
         return None
     summary = classifier_scores(scores, defective, false_reject_rates)
     points = roc_curve(scores, defective)
-    precision_low, precision_high = _bootstrap_average_precision(scores, defective, seed)
+    precision = average_precision(scores, defective)
+    precision_low, precision_high = bootstrap_interval(
+        precision, *_bootstrap_average_precision(scores, defective, seed), bad
+    )
     return RocAnalysis(
         auc=summary.auc,
         auc_low=summary.auc_interval[0],
         auc_high=summary.auc_interval[1],
-        average_precision=average_precision(scores, defective),
+        average_precision=precision,
         average_precision_low=precision_low,
         average_precision_high=precision_high,
         recall_at=tuple(
@@ -193,7 +211,7 @@ def _average_precisions(
 def _bootstrap_average_precision(
     scores: NDArray[np.float64], defective: NDArray[np.bool_], seed: int
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the average precision, from resampled images."""
+    """Return the 2.5 % and 97.5 % quantiles of the average precision of resampled images."""
     rng = np.random.default_rng(seed)
     order, last = _descending(scores)
     is_bad = defective[order]

@@ -402,9 +402,11 @@ def _glossary() -> Iterator[str]:
         "images that are rejected, of all good ones. Intervals of rates are Wilson's, 95 %; "
         "with no error seen in n images, claim no better than 3/n. Over groups, n is the effective "
         "number of images (Korn and Graubard), and the AUC's interval is Obuchowski's.",
-        "AUC: probability that a defective image ranks above a good one; interval after DeLong. "
+        "AUC: probability that a defective image ranks above a good one; interval after DeLong, "
+        "with fewer than 30 good or defective images after Newcombe. "
         "Average precision: mean precision at each defective image found; its interval is from a "
-        "bootstrap over the images.",
+        "bootstrap over the images. No interval of an area or an overlap is narrower than that of "
+        "as many images without an error.",
         "Balanced accuracy: mean of the classes' recalls; interval from draws of each recall's "
         "posterior (Jeffreys' prior).",
         "Found by area: a region counts as found if a predicted region that causes a rejection "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from edgeinspect.learning.train.anomaly.held_out import HeldOutScores
 from edgeinspect.learning.train.anomaly.images import AnomalyImages
 from edgeinspect.learning.train.encoders import PretrainedWeights
 from edgeinspect.learning.train.export import write_contract_graph
+from edgeinspect.learning.train.progress import StageProgress
 
 FLOAT_UNTIL = "float_until"
 """Key of the graph's metadata; see `learning.calibrate.qdq_placement`."""
@@ -62,7 +63,7 @@ class VersionInputs:
 def export_version(
     inputs: VersionInputs,
     images: AnomalyImages,
-    on_progress: Callable[[str, int, int, float], None],
+    on_progress: StageProgress,
 ) -> dict[str, Any]:
     """Write graph and manifest, and return the accuracy in it, measured with the written graph.
 
@@ -119,9 +120,7 @@ def _write(
     )
 
 
-def _measure(
-    folder: Path, test: ImageArrays, on_progress: Callable[[str, int, int, float], None]
-) -> dict[str, Any]:
+def _measure(folder: Path, test: ImageArrays, on_progress: StageProgress) -> dict[str, Any]:
     """Return scores of the written graph on the test split."""
     read_map = open_anomaly_map(folder / "model.onnx")
     assert read_map is not None

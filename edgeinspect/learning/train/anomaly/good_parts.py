@@ -9,7 +9,6 @@ RUN/<name>/1/        the exported model, for a store
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets import (
-    Dataset,
     ImageArrays,
     SkippedImage,
     file_digests,
@@ -48,7 +45,8 @@ from edgeinspect.learning.train.anomaly.images import (
     load_images,
 )
 from edgeinspect.learning.train.anomaly.orientation import TurnedDecision, decide_turned
-from edgeinspect.learning.train.checkpoint import RunFolder, TrainingState, write_file
+from edgeinspect.learning.train.checkpoint import GOOD_PARTS, RunFolder, TrainingState, write_file
+from edgeinspect.learning.train.data_record import brightness_statistics, dataset_digest
 from edgeinspect.learning.train.encoders import (
     NO_WEIGHTS,
     Encoder,
@@ -57,8 +55,8 @@ from edgeinspect.learning.train.encoders import (
     find_pretrained,
     load_encoder,
 )
+from edgeinspect.learning.train.progress import StageProgress, ignore_progress
 
-Progress = Callable[[str, int, int, float], None]
 MAX_BANK_IMAGES = 2000
 """More good images than this are sampled: the bank's candidates come from these."""
 
@@ -77,15 +75,17 @@ class TrainedBank:
 
 def train_good_parts(
     config: AnomalyConfig,
-    on_progress: Progress = lambda stage, done, total, loss: None,
+    on_progress: StageProgress = ignore_progress,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
+    on_notes: Callable[[Sequence[str]], None] = lambda notes: None,
 ) -> dict[str, Any]:
     """Train, export and measure one good-parts model.
 
     Args:
         config: What to train.
-        on_progress: Called with stage, done, total and 0.
+        on_progress: Called with each image of each stage.
         on_left_out: Called with the unusable images, before the features are computed.
+        on_notes: Called then with what was assumed of the images, and what is odd about them.
 
     Returns:
         The accuracy in its manifest: of the threshold, and of the test split if there is one.
@@ -103,6 +103,7 @@ def train_good_parts(
     encoder, weights = open_encoder(config)
     images = load_images(config, on_progress)
     on_left_out(images.left_out)
+    on_notes(images.data.notes)
     channels = int(images.good.images.shape[3])
     run = RunFolder(config.out)
     identity = _run_identity(config, images, weights)
@@ -131,7 +132,7 @@ def train_good_parts(
         "threads": config.threads,
         "torch": str(torch.__version__),
         "bits": images.data.bit_depth,
-        "statistics": _brightness_statistics(images.good),
+        "statistics": brightness_statistics(images.good),
     }
     return export_version(
         VersionInputs(
@@ -177,7 +178,7 @@ def open_encoder(config: AnomalyConfig) -> tuple[Encoder, PretrainedWeights | No
         raise UsageError(
             f"no package ships weights for '{config.encoder}', and random features tell nothing",
             where="--weights",
-            remedy="Name a .pth of this encoder, or leave --encoder out",
+            remedy="Name a .pth of this encoder, or leave --arch out",
         )
     if weights is not None:
         load_encoder(encoder, weights)
@@ -185,7 +186,7 @@ def open_encoder(config: AnomalyConfig) -> tuple[Encoder, PretrainedWeights | No
 
 
 def _train_bank(
-    config: AnomalyConfig, images: AnomalyImages, features: CellFeatures, on_progress: Progress
+    config: AnomalyConfig, images: AnomalyImages, features: CellFeatures, on_progress: StageProgress
 ) -> TrainedBank:
     good = images.good
     black = sum(not image.any() for image in good.images)
@@ -232,7 +233,7 @@ def _score_defective(
     runner: FeatureRunner,
     anomaly_map: AnomalyMap,
     validation: ImageArrays | None,
-    on_progress: Progress,
+    on_progress: StageProgress,
 ) -> list[float]:
     if validation is None:
         return []
@@ -262,25 +263,12 @@ def _save_bank(run: RunFolder, bank: TrainedBank, images: AnomalyImages) -> None
     run.save(TrainingState(net=bank.anomaly_map.state_dict(), done=True))
 
 
-def _brightness_statistics(images: ImageArrays) -> dict[str, Any]:
-    """Return deciles of brightness and contrast, which a calibration checks its frames against."""
-    values = np.array([(image.mean(), image.std()) for image in images.images])
-    deciles: NDArray[Any] = np.quantile(values, np.linspace(0.1, 0.9, 9), axis=0)
-    return {
-        "pictures": len(values),
-        **{
-            name: [round(float(value), 5) for value in deciles[:, column]]
-            for column, name in enumerate(("brightness", "contrast"))
-        },
-    }
-
-
 def _run_identity(
     config: AnomalyConfig, images: AnomalyImages, weights: PretrainedWeights | None
 ) -> dict[str, Any]:
     height, width, channels = images.good.images.shape[1:]
     return {
-        "kind": "good-parts",
+        "kind": GOOD_PARTS,
         "name": config.name,
         "architecture": config.encoder,
         "weights": weights.sha256 if weights else None,
@@ -289,18 +277,10 @@ def _run_identity(
         "turned": config.turned,
         "seed": config.seed,
         "frame": {"height_px": height, "width_px": width, "channels": channels},
-        "data_sha256": _dataset_digest(images.data),
+        "data_sha256": dataset_digest(images.data),
         "classes": [config.class_name],
         "left_out": [{"name": one.name, "why": one.reason} for one in images.left_out],
         "notes": list(images.data.notes),
         "threads": config.threads,
         "torch": str(torch.__version__),
     }
-
-
-def _dataset_digest(data: Dataset) -> str:
-    """Hash names, labels and splits, not pixels, which may be many gigabytes."""
-    digest = hashlib.sha256()
-    for sample in data.samples:
-        digest.update(f"{sample.name}\0{int(sample.is_defective)}\0{sample.split}\n".encode())
-    return digest.hexdigest()

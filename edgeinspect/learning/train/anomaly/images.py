@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import DECLARATION_FILE, is_image_name, load_declaration
 from edgeinspect.learning.datasets import (
@@ -31,6 +33,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     is_good_class,
 )
 from edgeinspect.learning.train.anomaly.config import AnomalyConfig
+from edgeinspect.learning.train.progress import StageProgress
 from edgeinspect.system import escape_name
 
 MIN_GOOD_IMAGES = 3
@@ -61,9 +64,7 @@ class AnomalyImages:
         return (*self.data.skipped, *(one for part in parts if part for one in part.skipped))
 
 
-def load_images(
-    config: AnomalyConfig, on_progress: Callable[[str, int, int, float], None]
-) -> AnomalyImages:
+def load_images(config: AnomalyConfig, on_progress: StageProgress) -> AnomalyImages:
     """Open the folder, split it, and decode the images into frames.
 
     Raises:
@@ -109,9 +110,25 @@ def load_images(
             where=str(config.data),
             remedy="List what is wrong with: edgeinspect data inspect",
         )
+    data = data.with_notes(*_copies_note(train))
     group_of = {sample.name: sample.group for sample in data.samples}
     groups = tuple(group_of[name] for name in train.names)
     return AnomalyImages(data, train, parts.get(VAL), parts.get(TEST), groups)
+
+
+def _copies_note(good: ImageArrays) -> list[str]:
+    """Return a warning if some good images have the same pixels.
+
+    A bank that holds an image finds nothing new in its copy: the threshold comes out too low.
+    """
+    different = len({hashlib.sha256(image.tobytes()).digest() for image in good.images})
+    if different == len(good):
+        return []
+    return [
+        f"{number_of(len(good), 'good image')} are copies of "
+        f"{number_of(different, 'different image')}: copies teach nothing, and set the threshold "
+        "too low. Give more images, each of another part"
+    ]
 
 
 def open_good(config: AnomalyConfig) -> Dataset:

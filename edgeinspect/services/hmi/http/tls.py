@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import ssl
 import stat
 from pathlib import Path
@@ -52,7 +53,7 @@ def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
         raise DataError(
             "is readable by all users",
             where=str(key),
-            remedy=f"chmod 600 {key}, or 640 with the HMI's group",
+            remedy=f"chmod 600 {shlex.quote(str(key))}, or 640 with the HMI's group",
         )
     has_asked = False
 
@@ -71,7 +72,7 @@ def load_tls_context(tls: TlsConfig) -> ssl.SSLContext:
             raise DataError(
                 "is protected by a password",
                 where=str(key),
-                remedy=f"openssl pkey -in {key} -out PLAIN.key, mode 0600",
+                remedy=f"openssl pkey -in {shlex.quote(str(key))} -out PLAIN.key, mode 0600",
             ) from error
         if "MISMATCH" in (error.reason or ""):
             raise DataError(f"is not the key of {certificate}", where=str(key)) from error

@@ -159,7 +159,38 @@ def test_a_constant_output_is_refused(value: float) -> None:
 def test_a_gate_that_finds_no_defect_is_refused_although_both_agree() -> None:
     blind = gate(lambda value: 0.1 * value)
     result = evaluate_acceptance(blind, blind, frames("test", 2), AcceptanceLimits())
-    assert "0 of 40 by FP32, 0 by INT8; a model that finds nothing" in result.reason
+    assert result.reason.startswith("defective frames in which anything is found: 0 of 40")
+    assert "0 by INT8, at their thresholds; a model that finds nothing" in result.reason
+    assert "lower its thresholds" in result.remedy
+    rates = {check.name: check for check in result.checks if check.name.startswith("escape")}
+    assert len(rates) == 2
+    assert all((rate.int8, rate.passed) == (1.0, True) for rate in rates.values())
+
+
+def test_a_segmenter_whose_regions_are_below_its_thresholds_finds_nothing() -> None:
+    """Its class map has regions, and rejects nothing: no reason to accept, nor to blame INT8."""
+
+    def segmenter(score: float) -> ScriptedEngine:
+        spec = replace(
+            model_spec(ModelKind.SEGMENTER, SHAPE, ("pit",)),
+            thresholds=MappingProxyType({"pit": {"score": score, "area_px": 4.0}}),
+        )
+
+        def outputs(image: Pixels) -> tuple[NDArray[np.generic], ...]:
+            level = np.float32(image.flat[0] / 255)
+            cells = np.full((1, 4, 4), level >= 0.5, np.uint8)
+            return cells, np.array([[cells.sum()]], np.float32), level * (cells[:, 0, :1] > 0)
+
+        return ScriptedEngine(spec, outputs, lambda: None)
+
+    blind, seeing = segmenter(0.99), segmenter(0.5)
+    result = evaluate_acceptance(blind, blind, frames("test", 2), AcceptanceLimits())
+    assert not result.is_accepted
+    assert result.reason.startswith("defective frames in which anything is found: 0 of")
+    assert "escape rate" not in result.reason
+    assert result.remedy
+    result = evaluate_acceptance(seeing, seeing, frames("test", 2), AcceptanceLimits())
+    assert result.is_accepted, result.reason
 
 
 def test_on_few_images_the_thresholds_stay() -> None:

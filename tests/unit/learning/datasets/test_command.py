@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ def test_inspect_shows_a_table_and_what_is_wrong(
     assert "1 pit" in out
     assert "1 defective image has no defect pixel: t1.jpg" in out
     assert sheet.stat().st_size > 1000
+
+
+def test_a_command_that_inspect_prints_can_be_pasted(
+    make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "it's a set"
+    make.class_folder().rename(root)
+    assert main(["data", "inspect", str(root), "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    remedy = next(each["remedy"] for each in findings if "no split" in each["what"])
+    command = shlex.split(remedy.partition(": ")[2])
+    assert command == ["edgeinspect", "data", "split", str(root), "--out", "split.json"]
 
 
 def test_inspect_as_json(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +90,7 @@ def test_strict_ends_with_65_on_warnings(make: Any) -> None:
         (["inspect"], 64, "DATASET"),
         (["split", "{set}"], 64, "--out"),
         (["split", "{set}", "--out", "{set}/no/s.json"], 73, "cannot be written"),
-        (["split", "{set}", "--out", "{set}/s.json", "--shares", "0", "1", "1"], 64, "shares"),
+        (["split", "{set}", "--out", "{set}.json", "--shares", "0", "1", "1"], 64, "shares"),
     ],
 )
 def test_wrong_use_ends_with_one_message(

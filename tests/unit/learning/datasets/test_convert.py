@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,27 @@ def test_equal_names_are_made_different(make: Any, tmp_path: Path) -> None:
     done = convert_dataset(data, tmp_path / "out", "edgeinspect")
     assert any("6 images were renamed" in note for note in done.notes)
     assert known(open_dataset(tmp_path / "out")) == known(data)
+
+
+@pytest.mark.parametrize("target", FORMATS)
+def test_names_that_are_no_text_are_escaped_and_nothing_is_lost(
+    make: Any, tmp_path: Path, target: str
+) -> None:
+    """Two bytes of Latin-1, a line end, a backslash, and names that become one by escaping."""
+    for index, name in enumerate((b"bol\xe9", b"bol\xe8", b"bol_xE9", b"a\nb", b"a\\b", b"plain")):
+        for folder, image in (("images", make.pixels()), ("masks", make.mask(index % 3))):
+            make.write(f"{folder}/next.png", image)
+            os.rename(
+                make.root / folder / "next.png",
+                os.path.join(os.fsencode(make.root / folder), name + b".png"),
+            )
+    data = open_dataset(make.root)
+    assert len(data) == 6
+    again = convert(data, tmp_path / "out", target)
+    assert known(again) == known(data)
+    names = {sample.path.name for sample in again.samples}
+    assert {"bol_xE8.png", "a_x0Ab.png", "plain.png"} < names
+    assert all(name.isprintable() and "\\" not in name for name in names)
 
 
 @pytest.mark.parametrize("target", FORMATS)

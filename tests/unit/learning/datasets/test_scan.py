@@ -197,7 +197,7 @@ def test_all_planted_problems_are_found(make: Any) -> None:
     text = messages(found)
     for line in (
         "warning: 1 image cannot be read: cut.png",
-        "warning: 1 mask does not fit the image: turned.png",
+        "warning: 1 mask cannot be used: turned.png: ",
         "warning: 1 defective image has no defect pixel: empty.png",
         "warning: 1 mask contradicts its label: liar.png",
         "warning: 1 exact duplicate is in two splits, such as copy.png and t1.jpg",
@@ -233,6 +233,22 @@ def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
     assert "in 3 images most pixels are defects" in text
     assert "class 'scar' has no pixels" in text
     assert "every image is defective" in text
+
+
+def test_kinds_can_be_learned_from_a_set_without_good_images(make: Any) -> None:
+    make.class_folder("crack", "dent")
+    text = messages(scan_dataset(open_dataset(make.root)))
+    assert "every image is defective: a gate can tell their kinds apart, not whether" in text
+    assert "cannot be trained" not in text
+
+
+def test_a_mask_that_is_no_image_is_not_called_one_of_another_size(make: Any) -> None:
+    make.mask_folder(count=6)
+    broken = make.root / "masks/p1.png"
+    broken.write_bytes(b"")
+    text = messages(scan_dataset(open_dataset(make.root)))
+    assert "1 mask cannot be used: p1.jpg: " in text
+    assert "not fit" not in text
 
 
 def test_no_defect_at_all_is_an_error(make: Any) -> None:

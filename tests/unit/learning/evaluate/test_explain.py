@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeinspect.cli.main import main
+from edgeinspect.domain import FrameShape, ModelKind
 from edgeinspect.errors import DataError, EngineFault, MissingExtraError
 from edgeinspect.imaging import synthetic_strip
 from edgeinspect.learning.evaluate.explain.explanation import (
@@ -18,11 +19,13 @@ from edgeinspect.learning.evaluate.explain.explanation import (
     GRADCAM,
     OCCLUSION,
     choose_heatmap_method,
+    read_frames,
 )
 from edgeinspect.learning.evaluate.explain.grad_cam import grad_cam, split_graph
 from edgeinspect.learning.evaluate.explain.occlusion import occlusion_map
 from edgeinspect.learning.evaluate.open_model import build_inspector, load_engine
 from edgeinspect.storage.model_store import ModelStore
+from edgeinspect.testing.doubles import model_spec
 from tests import graphs, needs
 from tests.unit.learning.evaluate.small_datasets import make_image
 
@@ -166,3 +169,15 @@ def test_a_gate_is_explained_without_torch_and_without_onnx(
     with pytest.raises(MissingExtraError, match=r"edgeinspect\[onnx\]"):
         choose_heatmap_method(inspector, GRADCAM)
     engine.close()
+
+
+def test_a_folder_with_images_in_folders_below_is_told_which(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / name / "1.png"), np.zeros((8, 8), np.uint8))
+    spec = model_spec(ModelKind.GATE, FrameShape(8, 8, 1))
+    with pytest.raises(DataError, match=f"holds no image.*give one of {tmp_path}/set/a, "):
+        list(read_frames([tmp_path / "set"], spec))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no image.*Give image files"):
+        list(read_frames([tmp_path / "empty"], spec))

@@ -165,7 +165,7 @@ def test_the_folder_of_another_training_is_refused_at_once(
     assert _train("segmenter", parts, gate_run, "--resume") == 65
     assert "kind was 'gate', is 'segmenter'" in capsys.readouterr().err
     assert _train("gate", parts, parts / "run") == 73
-    assert "is in the data set" in capsys.readouterr().err
+    assert "would be read as data" in capsys.readouterr().err
     broken = tmp_path / "broken"
     shutil.copytree(gate_run, broken)
     RunFolder(broken).checkpoint.write_bytes(b"PK\x03\x04")
@@ -195,7 +195,9 @@ def test_a_wrong_pair_is_refused_before_an_image_is_read(
     other = tmp_path / "fewer"
     shutil.copytree(parts, other)
     (other / "images" / "good-0.png").unlink()
-    assert "splits other images" in refusal("segmenter", other)
+    err = refusal("segmenter", other)
+    assert f"--pair {gate_run}: was not trained on {other}: its split.json splits other" in err
+    assert "data split" not in err, "a new split would not mend the pair"
     split = tmp_path / "split.json"
     assert main(["data", "split", str(parts), "--out", str(split), "--seed", "9"]) == 0
     assert "another split" in refusal("segmenter", parts, "--split-file", split)
@@ -210,6 +212,51 @@ def test_a_wrong_pair_is_refused_before_an_image_is_read(
     assert "without an exported model" in capsys.readouterr().err
     (unfinished / "run.json").write_text(json.dumps({"kind": "gate"}))
     assert _train("segmenter", parts, tmp_path / "run", "--pair", unfinished) == 65
+
+
+def test_a_run_from_good_parts_is_no_pair(
+    parts: Path, tmp_path: Path, no_data_is_opened: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "unknown"
+    run.mkdir()
+    (run / "run.json").write_text(json.dumps({"kind": "good-parts", "name": "unknown"}))
+    assert _train("segmenter", parts, tmp_path / "run", "--pair", run) == 65
+    err = capsys.readouterr().err
+    assert "is a training from good parts, which is neither a gate nor a segmenter" in err
+    assert "enum" not in err
+
+
+def _kinds(root: Path) -> Path:
+    """Images of whole kinds, without masks."""
+    rng = np.random.default_rng(7)
+    for kind in ("good", "dent", "scratch"):
+        (root / kind).mkdir(parents=True)
+        for index in range(8):
+            image = rng.integers(90, 120, (48, 64), np.uint8)
+            cv2.imwrite(str(root / kind / f"{kind}-{index}.png"), image)
+    return root
+
+
+def test_labels_that_the_network_cannot_learn_are_refused_before_an_image_is_read(
+    tmp_path: Path, no_image_is_read: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = _kinds(tmp_path / "the kinds")
+    assert _train("gate", data, tmp_path / "run", "--arch", "small") == 64
+    assert "'small' does not tell kinds of defects apart" in capsys.readouterr().err
+    assert _train("segmenter", data, tmp_path / "run") == 65
+    err = capsys.readouterr().err
+    assert f"{data}: has no masks, which a segmenter is trained on" in err
+    assert f"edgeinspect train gate --data '{data}'" in err
+    _train("gate", data, tmp_path / "run", "--arch", "small", "--no-kinds")
+    assert "AssertionError: an image was read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["gate", "segmenter"])
+def test_a_folder_in_which_nothing_can_be_made_is_refused_at_once(
+    kind: str, parts: Path, no_data_is_opened: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(kind, parts, Path("/proc/x/y")) == 73
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_check_does_not_change_the_random_numbers_of_the_training() -> None:

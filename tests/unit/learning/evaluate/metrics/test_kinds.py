@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edgeinspect.domain import Decides
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
 from edgeinspect.learning.evaluate.metrics.kinds import Classification, measure_kinds
+from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import analyse_roc, average_precision
 
 KINDS = ("pit", "burr", "stain")
@@ -131,4 +132,5 @@ def test_the_interval_of_the_average_precision() -> None:
     assert roc.average_precision_high == pytest.approx(high, abs=0.03)
     perfect = analyse_roc(bad.astype(np.float64), bad)
     assert perfect is not None
-    assert (perfect.average_precision_low, perfect.average_precision_high) == (1.0, 1.0)
+    assert perfect.average_precision_low == wilson_interval(bad.sum(), bad.sum())[0]
+    assert perfect.average_precision_high == 1

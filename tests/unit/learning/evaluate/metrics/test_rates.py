@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeinspect.learning.evaluate.metrics.rates import estimate_rate
+from edgeinspect.learning.evaluate.metrics.rates import estimate_rate, wilson_interval
 
 
 def test_a_rate_without_a_hit_has_the_limit_three_over_n() -> None:
@@ -16,6 +16,12 @@ def test_a_rate_without_a_hit_has_the_limit_three_over_n() -> None:
     assert estimate_rate(1, 60).no_better_than is None
     assert estimate_rate(0, 0).value is None
     assert (estimate_rate(0, 0).low, estimate_rate(0, 0).high) == (0.0, 1.0)
+
+
+def test_all_and_none_are_in_their_own_interval() -> None:
+    for total in range(1, 300):
+        assert wilson_interval(total, total)[1] == 1
+        assert wilson_interval(0, total)[0] == 0
 
 
 @settings(deadline=None)

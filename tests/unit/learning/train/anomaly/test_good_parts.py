@@ -152,13 +152,19 @@ def test_a_proof_on_good_images_of_the_training_that_were_moved_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_tiny")
-def test_equal_images_give_a_model_that_passes_them(tmp_path: Path):
+def test_equal_images_give_a_model_that_passes_them_and_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     root = tmp_path / "same"
     root.mkdir()
     image = surface(np.random.default_rng(4))
     for index in range(4):
         cv2.imwrite(str(root / f"{index}.png"), image)
-    train_good_parts(config_for(root, tmp_path / "run"))
+    arguments = ["train", "anomaly", "--data", str(root), "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--name", "unknown", "--entries", "64", "--threads", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "note: the folder has no labels: every image is taken as good" in err
+    assert "note: 4 good images are copies of 1 different image" in err
     assert outputs_of(tmp_path / "run", image)["defect_prob"][0] < 0.5
     assert outputs_of(tmp_path / "run", damaged(np.random.default_rng(5))[0])["defect_prob"] > 0.5
 
@@ -185,6 +191,7 @@ def test_a_folder_of_images_is_good_and_one_with_labels_is_not_guessed(tmp_path:
     assert images.validation is None
     assert images.test is None
     assert any("every image is taken as good" in note for note in images.data.notes)
+    assert not any("copies" in note for note in images.data.notes)
     for below in ("nested/train/good", "named/scratches"):
         (tmp_path / below).parent.mkdir(parents=True)
         shutil.copytree(data, tmp_path / below)
