@@ -52,7 +52,7 @@ _CRITERIA = ("disagree", "uncertain", "unlike")
     required=True,
     metavar="MODEL",
     type=MODEL,
-    help="Gate or segmenter whose opinion counts, as for `evaluate`. Repeatable.",
+    help="Model whose opinion counts, as for `evaluate`. Repeatable.",
 )
 @click.option(
     "--count",

@@ -152,6 +152,34 @@ def test_a_proof_on_good_images_of_the_training_that_were_moved_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_tiny")
+def test_images_that_it_has_not_seen_the_like_of_are_selected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    train_good_parts(config_for(good_folder(tmp_path / "good"), tmp_path / "run"))
+    frames, rng = tmp_path / "frames", np.random.default_rng(8)
+    frames.mkdir()
+    shutil.copy(tmp_path / "good" / "03.png", frames / "learned.png")
+    for index in range(6):
+        cv2.imwrite(str(frames / f"good{index}.png"), surface(rng))
+    for index in range(2):
+        odd = cv2.circle(surface(rng), (20 + 20 * index, 30), 18, 250 * index, -1)
+        cv2.imwrite(str(frames / f"odd{index}.png"), odd)
+    command = ["data", "select", str(frames), "--model", str(tmp_path / "run"), "--quiet"]
+    sheet = ["--sheet", str(tmp_path / "sheet.png")]
+    assert main([*command, "--by", "unlike", "--count", "3", *sheet, "--json"]) == 0
+    unlike = json.loads(capsys.readouterr().out)
+    opinions = {one["name"]: one["opinions"][0] for one in unlike["selected"]}
+    assert {"odd0.png", "odd1.png"} <= opinions.keys()
+    assert opinions["odd0.png"].startswith("defect_prob 0.9")
+    assert unlike["labelled"] == {"unknown/1": 1}
+    assert main([*command, "--by", "uncertain", "--json"]) == 0
+    values = [one["value"] for one in json.loads(capsys.readouterr().out)["selected"]]
+    assert values == sorted(values, reverse=True)
+    assert all(value >= 0.05 for value in values)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
 def test_equal_images_give_a_model_that_passes_them(tmp_path: Path):
     root = tmp_path / "same"
     root.mkdir()
