@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, OutputError
-from edgeinspect.learning.datasets.dataset import SPLITS, Dataset
+from edgeinspect.learning.datasets.dataset import SPLITS, Dataset, Sample
 from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.learning.datasets.split import DEFAULT_SHARES
 from edgeinspect.system import (
@@ -62,8 +62,13 @@ def file_digest(path: Path) -> str:
 
 def file_digests(data: Dataset) -> dict[str, str]:
     """Return name to digest of a set's image files; those that cannot be read are left out."""
-    digests = map_in_threads(file_digest, [sample.path for sample in data.samples])
-    pairs = zip((sample.name for sample in data.samples), digests, strict=True)
+    return sample_digests(data.samples)
+
+
+def sample_digests(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return name to digest of some image files; those that cannot be read are left out."""
+    digests = map_in_threads(file_digest, [sample.path for sample in samples])
+    pairs = zip((sample.name for sample in samples), digests, strict=True)
     return {name: digest for name, digest in pairs if digest}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
     common_size,
+    exact_copies,
     file_digests,
     group_samples,
     has_class,
@@ -40,6 +41,7 @@ from edgeinspect.learning.datasets import (
     open_dataset,
     read_split,
     split_dataset,
+    without_copies_of_train,
     write_split,
 )
 from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
@@ -81,8 +83,10 @@ class PreparedTraining:
     """Data, network and recipe of a training."""
 
     data: Dataset
+    digests: Mapping[str, str]
+    """Of its image files, by name."""
     images: dict[str, ImageArrays]
-    """By split."""
+    """By split; `val` and `test` without copies of images in `train`."""
     recipe: TrainingRecipe
     net: nn.Module
     task: TrainingTask
@@ -92,7 +96,7 @@ class PreparedTraining:
     ignore_black: bool
     """Whether letterboxing adds black borders."""
     left_out: tuple[SkippedImage, ...] = ()
-    """Unusable images, and why."""
+    """Images that are not used, and why."""
     kinds: int = 0
     """Number of kinds of defects that a gate tells apart; 0: defective or good."""
 
@@ -159,10 +163,14 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         good_classes=config.good_classes,
         draws_boxes=config.draws_boxes,
     )
+    digests = file_digests(data)
     if config.split_file is not None:
         data = read_split(config.split_file, data)
     else:
-        data = split_dataset(group_samples(data, config.groups), config.seed)
+        data = split_dataset(
+            group_samples(data, config.groups), config.seed, groups=exact_copies(digests)
+        )
+    usable = without_copies_of_train(data, digests)
     check_pair_data(config, data, _dataset_digest(data))
     size = config.size or common_size(data)
     check_frame(config, size)
@@ -170,23 +178,24 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
     images = {
         name: load_arrays(
             data,
-            data.in_splits(name),
+            usable.in_splits(name),
             height_px=size[0],
             width_px=size[1],
             channels=channels,
             cache=config.out / "cache",
             progress=lambda done, name=name: on_progress(  # type: ignore[misc]
-                f"read {name}", done, len(data.in_splits(name))
+                f"read {name}", done, len(usable.in_splits(name))
             ),
         )
         for name in (TRAIN, VAL, TEST)
-        if data.in_splits(name)
+        if usable.in_splits(name)
     }
-    left_out = (*data.skipped, *(one for part in images.values() for one in part.skipped))
+    left_out = (*usable.skipped, *(one for part in images.values() for one in part.skipped))
     for name in (TRAIN, VAL):
         if name not in images or not len(images[name]):
+            copies = "" if not data.in_splits(name) else ": all are broken, or copies of `train`"
             raise DataError(
-                f"has no image in split '{name}'",
+                f"has no image in split '{name}'{copies}",
                 where=str(config.data),
                 remedy=_MORE_IMAGES_REMEDY,
             )
@@ -218,14 +227,14 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         )
         task: TrainingTask = GateTask(train, kinds)
         return PreparedTraining(
-            data, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
+            data, digests, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
         )
     stride = output_stride(config, size)
     task = SegmenterTask(train, stride, recipe.loss)
     net = architectures.build_segmenter(
         name, len(data.classes), channels=channels, stride=stride, weights=config.weights
     )
-    return PreparedTraining(data, images, recipe, net, task, name, stride, False, left_out)
+    return PreparedTraining(data, digests, images, recipe, net, task, name, stride, False, left_out)
 
 
 def _count_kinds(config: TrainingConfig, data: Dataset, images: dict[str, ImageArrays]) -> int:
@@ -294,7 +303,7 @@ def _fit_network(
             prepared.data,
             config.seed,
             replaces=True,
-            digests=file_digests(prepared.data),
+            digests=prepared.digests,
         )
     if distributed.process_count() > 1:
         torch.distributed.barrier()

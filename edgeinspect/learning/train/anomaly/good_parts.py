@@ -24,7 +24,6 @@ from edgeinspect.learning.datasets import (
     Dataset,
     ImageArrays,
     SkippedImage,
-    file_digests,
     write_split,
 )
 from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
@@ -112,7 +111,7 @@ def train_good_parts(
         images.data,
         config.seed,
         replaces=True,
-        digests=file_digests(images.data),
+        digests=images.digests,
     )
     cell_px = choose_cell_px(*images.good.images.shape[1:3])
     features = CellFeatures(encoder, channels, cell_px)

@@ -26,9 +26,9 @@ def surface(rng: np.random.Generator, height: int, width: int, channels: int = 1
     return rng.integers(90, 120, (height, width, channels), np.uint8).squeeze()
 
 
-def castings(root: Path, count: int = 24) -> Path:
+def castings(root: Path, count: int = 24, seed: int = 1) -> Path:
     """Class folders of small colour images, and two broken files."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     for name in ("ok_front", "def_front"):
         (root / name).mkdir(parents=True)
         for index in range(count):
@@ -109,8 +109,8 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_gate_needs_both_labels_in_every_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, missing: str, kind: str
 ) -> None:
-    for name in ("train", "val", "test"):
-        data = castings(tmp_path / "set" / name, 4)
+    for seed, name in enumerate(("train", "val", "test")):
+        data = castings(tmp_path / "set" / name, 4, seed)
     shutil.rmtree(tmp_path / "set" / split / missing)
     out = tmp_path / "run"
     assert run("gate", "--data", data.parent, "--out", out, "--steps", 2, "--threads", 1) == 65
@@ -301,3 +301,36 @@ def test_every_unusable_image_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
     for entry in left_out:
         assert f"skipped: {entry['name']}: {entry['why']}" in err
     assert run("gate", "--data", root, "--out", out, *options, "--resume") == 0
+
+
+@pytest.mark.slow
+def test_copies_of_training_images_in_test_are_named_and_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, rng = tmp_path / "set", tmp_path / "run", np.random.default_rng(5)
+    for split, count in (("train", 6), ("valid", 3), ("test", 4)):
+        for name in ("good", "hole"):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = surface(rng, 48, 48)
+                if name == "hole":
+                    image[10:20, 10:20] = 240
+                cv2.imwrite(str(root / split / name / f"{split}-{index}.png"), image)
+    for name in ("good", "hole"):
+        shutil.copy(root / f"train/{name}/train-0.png", root / f"test/{name}/test-3.png")
+    options = ("--arch", "cnn", "--steps", 2, "--set", "batch=4", "--threads", 1)
+    assert run("gate", "--data", root, "--out", out, *options, "--json") == 0
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)["skipped"]) == {
+        "test/good/test-3.png",
+        "test/hole/test-3.png",
+    }
+    assert "the same file as train/good/train-0.png in `train`: not measured on" in printed.err
+    evaluate = ["evaluate", str(out), "--data", str(root), "--json", "--quiet"]
+    assert main(evaluate) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["defective"], document["sound"], document["training_images"]) == (3, 3, 0)
+    assert "2 images of `val` and `test` are copies of training images" in str(document["notes"])
+    # The run's own split file says `test` of them, and hides nothing.
+    assert main([*evaluate, "--split-file", str(out / "split.json")]) == 65
+    assert "2 of 8 images are training images" in capsys.readouterr().err

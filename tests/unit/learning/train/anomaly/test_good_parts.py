@@ -273,3 +273,20 @@ def test_an_encoder_without_weights_is_refused_before_an_image_is_read(tmp_path:
     config = AnomalyConfig(tmp_path / "missing", tmp_path / "run", "unknown", encoder="lite9")
     with pytest.raises(UsageError, match="there is no encoder"):
         train_good_parts(config)
+
+
+def test_copies_of_good_images_are_neither_measured_on_nor_held_out_of_each_other(tmp_path: Path):
+    data = labelled_set(tmp_path / "set")
+    shutil.copy(data / "train/good/00.png", data / "train/good/01.png")
+    shutil.copy(data / "train/good/02.png", data / "test/good/03.png")
+    images = load_images(config_for(data, tmp_path / "run"), lambda *_: None)
+    assert images.test is not None
+    assert len(images.test) == 15
+    (copy,) = images.left_out
+    assert copy.name == "test/good/03.png"
+    assert "the same file as train/good/02.png in `train`" in copy.reason
+    assert "test/good/03.png" in {sample.name for sample in images.data.in_splits("test")}
+    names = [str(name) for name in images.good.names]
+    groups = dict(zip(names, images.groups, strict=True))
+    assert groups["train/good/00.png"] == groups["train/good/01.png"] != ""
+    assert groups["train/good/04.png"] != groups["train/good/00.png"]
