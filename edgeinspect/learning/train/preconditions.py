@@ -25,7 +25,7 @@ from edgeinspect.learning.train.plan import (
     output_stride,
 )
 from edgeinspect.learning.train.recipe import TrainingRecipe
-from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, check_unclaimed, decode_json_names, read_regular
 
 _NAME = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
 _ANY_SIZE = (512, 512)
@@ -37,7 +37,8 @@ def check_options(config: TrainingConfig) -> None:
 
     Raises:
         UsageError: A name, size, setting or network that does not exist, or nothing to resume.
-        OutputError: `out` holds a training already, or is in the data set.
+        OutputError: `out` holds a training already, another process trains into it, or it is in
+            the data set.
         DataError: The split file is none, or the training in `out` is another one.
         ModelError: The weights cannot be read, or are of another network.
         MissingExtraError: The network needs a package that is not installed.
@@ -147,6 +148,8 @@ def _check_folder(config: TrainingConfig) -> None:
         raise OutputError(
             "is a file; a training writes a folder", where=str(config.out), remedy="Give another"
         )
+    if distributed.rank() == 0:  # whose claim is that of the other processes of a training
+        check_unclaimed(config.out)
     folder = RunFolder(config.out)
     is_run = (config.out / "run.json").is_file()
     if not config.resume:

@@ -10,6 +10,7 @@ RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,7 @@ from edgeinspect.learning.train.write_version import (
     export_gate,
     export_segmenter,
 )
-from edgeinspect.system import TEXT_BYTES_MAX, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, claim_folder, read_regular
 
 _MORE_IMAGES_REMEDY = (
     "Give more images, or a split of your own with --split-file (see: edgeinspect data split)"
@@ -139,13 +140,17 @@ def train_model(
     Raises:
         UsageError, ModelError, MissingExtraError: As `check_options`, before an image is read.
         DataError: Unusable images, a loss that became NaN, or another run in the folder.
-        OutputError: The folder holds another training, or the disk is full.
+        OutputError: The folder holds another training, another process trains into it, or the
+            disk is full.
     """
     distributed.set_thread_count(config.threads)
     keep_freed_memory()
-    with distributed.process_group():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.process_group())
         check_options(config)
         config = with_pair(config)
+        if distributed.rank() == 0:  # for all processes of this training
+            stack.enter_context(claim_folder(config.out))
         prepared = prepare_training(config, on_progress)
         on_left_out(prepared.left_out)
         started = time.monotonic()

@@ -56,6 +56,7 @@ from edgeinspect.learning.train.encoders import (
     find_pretrained,
     load_encoder,
 )
+from edgeinspect.system import check_unclaimed, claim_folder
 
 Progress = Callable[[str, int, int, float], None]
 MAX_BANK_IMAGES = 2000
@@ -94,12 +95,24 @@ def train_good_parts(
         MissingExtraError: The package with the weights is not installed.
         ModelError: The weights are of another network.
         DataError: Too few good images, or unusable ones.
-        OutputError: There is a training in the folder, or the disk is full.
+        OutputError: There is a training in the folder, another process trains into it, or the
+            disk is full.
     """
     distributed.set_thread_count(config.threads)
-    started = time.monotonic()
     check_new_run(config)
     encoder, weights = open_encoder(config)
+    with claim_folder(config.out):
+        return _train_into_folder(config, encoder, weights, on_progress, on_left_out)
+
+
+def _train_into_folder(
+    config: AnomalyConfig,
+    encoder: Encoder,
+    weights: PretrainedWeights | None,
+    on_progress: Progress,
+    on_left_out: Callable[[Sequence[SkippedImage]], None],
+) -> dict[str, Any]:
+    started = time.monotonic()
     images = load_images(config, on_progress)
     on_left_out(images.left_out)
     channels = int(images.good.images.shape[3])
@@ -153,8 +166,9 @@ def check_new_run(config: AnomalyConfig) -> None:
     """Check that the run folder holds no training yet.
 
     Raises:
-        OutputError: It does.
+        OutputError: It does, or another process trains into it.
     """
+    check_unclaimed(config.out)
     if RunFolder(config.out).checkpoint.exists():
         raise OutputError(
             "holds a training already", where=str(config.out), remedy="Give another --out"
