@@ -136,7 +136,9 @@ def _method(inspector: OfflineInspector, model: str, wanted: str) -> HeatmapMeth
     from edgeinspect.registry import is_installed
 
     run = Path(model) if Path(model).name != CHECKPOINT_FILE else Path(model).parent
-    is_run = (run / CHECKPOINT_FILE).is_file() and inspector.mapper is None
+    # A model of the store may have the name of another run's folder here.
+    is_its_run = inspector.spec.path.resolve().is_relative_to(run.resolve())
+    is_run = is_its_run and (run / CHECKPOINT_FILE).is_file() and inspector.mapper is None
     if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or is_installed("torch")):
         from edgeinspect.learning.train.torch_grad_cam import load_grad_cam
 

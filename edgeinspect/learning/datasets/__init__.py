@@ -42,6 +42,7 @@ from edgeinspect.learning.datasets.split import join_groups, split_dataset
 from edgeinspect.learning.datasets.split_file import (
     SplitRecord,
     apply_record,
+    describe_change,
     file_digest,
     file_digests,
     load_split,
@@ -98,6 +99,7 @@ __all__ = [
     # splits
     "SplitRecord",
     "apply_record",
+    "describe_change",
     "file_digest",
     "file_digests",
     "load_split",

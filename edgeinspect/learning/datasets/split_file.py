@@ -26,6 +26,7 @@ from edgeinspect.system import (
 DIGEST_CHARS = 16
 """Of the SHA-256 of an image file: 64 bits, so that 100 000 images take 2 MB."""
 _SCHEMA = "edgeinspect.split/1"
+_SHOWN = 3
 _REMEDY = "Write it with: edgeinspect data split DATASET --out FILE"
 
 
@@ -201,6 +202,33 @@ def read_split(path: Path, data: Dataset) -> Dataset:
             remedy=_REMEDY,
         )
     return apply_record(record, data)
+
+
+def describe_change(record: SplitRecord, data: Dataset) -> str:
+    """Return how a set differs from the one that a split file was written for.
+
+    Args:
+        record: Of the file.
+        data: The set, split.
+    """
+    splits = {sample.name: sample.split for sample in data.samples}
+    gone = sorted(record.splits.keys() - splits.keys())
+    new = sorted(splits.keys() - record.splits.keys())
+    moved: list[str] = []
+    parts = []
+    if not (gone or new):  # other images are split in another way, which says nothing
+        moved = [name for name in splits if record.splits[name] != splits[name]]
+    else:
+        parts.append(f"there were {number_of(len(record.splits), 'image')}, now {len(splits)}")
+    for names, one, several in (
+        (gone, "is gone", "are gone"),
+        (new, "is new", "are new"),
+        (moved, "is in another split", "are in another split"),
+    ):
+        if names:
+            listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+            parts.append(f"{len(names)} {one if len(names) == 1 else several} ({listed})")
+    return "; ".join(parts) or "the label of at least one image changed, good or defective"
 
 
 def apply_record(record: SplitRecord, data: Dataset) -> Dataset:

@@ -16,7 +16,7 @@ import torch
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets import SPLITS
 from edgeinspect.learning.train import architectures, defaults, distributed
-from edgeinspect.learning.train.checkpoint import RunFolder, list_changes, read_run_identity
+from edgeinspect.learning.train.checkpoint import RunFolder, describe_changes, read_run_identity
 from edgeinspect.learning.train.encoders import is_encoder
 from edgeinspect.learning.train.plan import (
     TrainingConfig,
@@ -190,7 +190,7 @@ def _check_same_training(config: TrainingConfig, before: Mapping[str, Any]) -> N
         now["recipe"] = {**recipe, "seed": config.seed}
         if config.steps is not None:
             now["recipe"]["steps"] = config.steps
-    changed = list_changes({key: before.get(key) for key in now}, now)
+    changed = describe_changes({key: before.get(key) for key in now}, now)
     if changed:
         raise DataError(
             f"was started with other settings: {'; '.join(changed[:5])}",

@@ -33,12 +33,14 @@ from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
     common_size,
+    describe_change,
     exact_copies,
     file_digests,
     group_samples,
     has_class,
     infer_channels,
     load_arrays,
+    load_split,
     open_dataset,
     read_split,
     split_dataset,
@@ -302,7 +304,11 @@ def _fit_network(
     folder = RunFolder(config.out)
     state = None
     if distributed.rank() == 0:
-        state = folder.start_or_resume(_run_identity(config, prepared), resume=config.resume)
+        state = folder.start_or_resume(
+            _run_identity(config, prepared),
+            resume=config.resume,
+            describe_data_change=lambda: _describe_data_change(config.out, prepared),
+        )
         write_split(
             config.out / SPLIT_FILE_NAME,
             prepared.data,
@@ -327,6 +333,12 @@ def _fit_network(
         initialise=lambda: _prepare_head(prepared, config.seed, on_progress),
         progress=report,
     )
+
+
+def _describe_data_change(run: Path, prepared: PreparedTraining) -> str:
+    """Return how the data differs from that of the split file of a run; empty if it has none."""
+    file = run / SPLIT_FILE_NAME
+    return describe_change(load_split(file), prepared.data) if file.is_file() else ""
 
 
 def _prepare_head(prepared: PreparedTraining, seed: int, on_progress: StageProgress) -> None:

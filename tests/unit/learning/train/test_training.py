@@ -156,6 +156,9 @@ def check_damaged_runs_are_rejected(out: Path) -> None:
         with pytest.raises(DataError) as caught:
             load_run(out)
         assert str(checkpoint) in str(caught.value)
+    checkpoint.write_bytes(state[: len(state) // 2])
+    with pytest.raises(DataError, match=f"damaged, or was cut off after {len(state) // 2} bytes"):
+        load_run(out)
     checkpoint.write_bytes(state)
 
 
@@ -334,3 +337,38 @@ def test_copies_of_training_images_in_test_are_named_and_not_measured(
     # The run's own split file says `test` of them, and hides nothing.
     assert main([*evaluate, "--split-file", str(out / "split.json")]) == 65
     assert "2 of 8 images are training images" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_refused_resume_says_what_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = castings(tmp_path / "castings"), tmp_path / "run"
+    options = ("--data", data, "--out", out, "--arch", "cnn", "--steps", 2, "--threads", 1)
+    assert run("gate", *options) == 0
+    capsys.readouterr()
+    first, second = (data / "ok_front" / f"cast_{index}.jpeg" for index in (0, 1))
+    gone = first.read_bytes()
+    first.unlink()
+    assert run("gate", *options, "--resume") == 65
+    error = capsys.readouterr().err
+    assert "was started with other images: there were 50 images, now 49" in error
+    assert "1 is gone (ok_front/cast_0.jpeg)" in error
+    assert "Restore the data set" in error
+    first.write_bytes(gone)
+    second.rename(data / "ok_front" / "other.jpeg")
+    assert run("gate", *options, "--resume") == 65
+    assert "1 is new (ok_front/other.jpeg)" in capsys.readouterr().err
+    (data / "ok_front" / "other.jpeg").rename(second)
+    assert run("gate", *options, "--resume", "--set", "batch=3") == 65
+    assert "recipe.batch was" in capsys.readouterr().err
+    checkpoint = out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    for command in (
+        ["train", "gate", *map(str, options), "--resume"],
+        ["evaluate", str(checkpoint), "--data", str(data)],
+    ):
+        assert main(command) == 65
+        error = capsys.readouterr().err
+        assert f"{checkpoint}: cannot be read: it is damaged, or was cut off after 5000" in error
+        assert "Errno" not in error
