@@ -52,7 +52,7 @@ _CRITERIA = ("disagree", "uncertain", "unlike")
     required=True,
     metavar="MODEL",
     type=MODEL,
-    help="Gate or segmenter whose opinion counts, as for `evaluate`. Repeatable.",
+    help="Model whose opinion counts, as for `evaluate`. Repeatable.",
 )
 @click.option(
     "--count",
@@ -113,6 +113,7 @@ def select(
     from edgeinspect.cli._evaluation_options import load_inspector
     from edgeinspect.learning.evaluate import NOT_ASKED, training_knowledge
     from edgeinspect.learning.select import (
+        claim_selection,
         open_candidates,
         select_images,
         write_selection,
@@ -120,6 +121,7 @@ def select(
     )
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(claim_selection(out))
         inspectors = []
         for model in models:
             inspectors.append(load_inspector(model, None, None, backend, store))
@@ -132,7 +134,7 @@ def select(
             selection = select_images(candidates, inspectors, count, criteria, known, progress)
         if sheet is not None:
             write_selection_sheet(sheet, selection, candidates, inspectors)
-    copies = write_selection(selection, out, names) if out is not None else {}
+        copies = write_selection(selection, out, names) if out is not None else {}
     notes = [*candidates.notes]
     notes += [
         f"{format_number_of(left_out, 'image')} of the training of {model} left out"

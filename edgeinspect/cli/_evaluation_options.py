@@ -100,7 +100,7 @@ def load_inspector(
 
         folder = load_config(config).config.store
         store_folder = Path(folder) if folder else None
-    store = ModelStore(store_folder)
+    store = ModelStore(store_folder) if store_folder is not None else None
     engine: Engine
     if model.endswith(".pt"):
         from edgeinspect.learning.train.torch_engine import load_checkpoint_engine

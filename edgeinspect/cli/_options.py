@@ -30,6 +30,7 @@ def store_option(
         "--store",
         type=NEW_STORE_FOLDER if is_made else STORE_FOLDER,
         callback=callback,
+        is_eager=True,  # read before a MODEL, which may be one of its names
         metavar="FOLDER",
         help="Folder of the models; by default $EDGEINSPECT_STORE, or the one that "
         "`edgeinspect version` names.",

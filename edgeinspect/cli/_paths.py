@@ -30,6 +30,20 @@ class LedgerPath(InputPath):
         return path
 
 
+class ModelReference(Reference):
+    """A model: NAME or NAME/VERSION of the store, or a path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value; a folder here is not looked at if `--store` has a model of its name."""
+        text = str(value)
+        store = ctx.params.get("store") if ctx is not None else None
+        if not isinstance(store, Path) or not _STORE_REFERENCE.fullmatch(text):
+            return super().convert(value, param, ctx)
+        if path_exists(store / text.partition("/")[0]):
+            return text
+        return super().convert(value, param, ctx)
+
+
 class StoredModel(click.types.StringParamType):
     """A model of the store: NAME or NAME/VERSION."""
 
@@ -63,7 +77,8 @@ def _is_line_path(text: str) -> bool:
 
 
 def _is_model_path(text: str) -> bool:
-    return text.startswith(("/", "./", "../")) or path_exists(Path(text)) or text.endswith(".onnx")
+    is_name = _STORE_REFERENCE.fullmatch(text) is not None and not text.endswith(".onnx")
+    return not is_name or path_exists(Path(text))
 
 
 _CONFIG = (FileKind.YAML, FileKind.TEXT)
@@ -203,7 +218,7 @@ _MODEL_PATH = InputPath(
     error=ModelError,
     hint="Give NAME/VERSION of the store, a model's folder, or an ONNX file",
 )
-MODEL = Reference("model", _MODEL_PATH, _is_model_path)
+MODEL = ModelReference("model", _MODEL_PATH, _is_model_path)
 STORED_MODEL = StoredModel()
 DATA = Reference("data set", DATASET, lambda text: not text.startswith(_SYNTHETIC_PREFIX))
 FRAMES = Reference(

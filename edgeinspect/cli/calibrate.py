@@ -210,11 +210,11 @@ def calibrate(
         raise UsageError(f"'{backend}' cannot run an INT8 graph here", remedy="Give ov or ort")
     target_store = ModelStore(store)
     source = target_store if store is not None and target_store.names() else ModelStore()
-    model_store, model_ref = resolve_model(model, source)
+    model_store, model_ref = resolve_model(model, source, store_first=source is target_store)
     parent = model_store.resolve(model_ref)
     gate_spec = None
     if gate is not None:
-        gate_store, gate_ref = resolve_model(gate, source)
+        gate_store, gate_ref = resolve_model(gate, source, store_first=source is target_store)
         gate_spec = gate_store.resolve(gate_ref)
     config = CalibrationConfig(
         parent,

@@ -205,10 +205,13 @@ def split_(
     """Split DATASET into train, val and test, and write it to a file.
 
     Splits by group, balanced by class, reproducibly for a seed. Groups are those of the set, or
-    given by --group-pattern, --group-folder or --group-gap. A split that the set contains is
+    given by --group-pattern, --group-folder or --group-gap; files with the same content are in
+    one. A split that the set contains is
     kept, and only completed, without --resplit.
     """
     from edgeinspect.learning.datasets import (
+        exact_copies,
+        file_digests,
         group_samples,
         groups_across_splits,
         open_dataset,
@@ -219,10 +222,11 @@ def split_(
 
     dataset = open_dataset(path, layout, good_classes=good_classes, draws_boxes=draws_boxes)
     dataset = group_samples(dataset, group_rule(group_pattern, group_folder, group_gap))
-    groups: list[list[str]] = []
     if group_duplicates:
         with progress_bar("reading images", len(dataset)) as progress:
             groups = scan_dataset(dataset, progress=progress).duplicate_groups()
+    else:
+        groups = exact_copies(file_digests(dataset))  # as a training that splits the set itself
     split_data = split_dataset(dataset, seed, shares, ignore_existing=resplit, groups=groups)
     if across := groups_across_splits(split_data):
         split_data = split_data.with_notes(
@@ -240,7 +244,7 @@ def split_(
     print_table(_class_table(split_data, None))
     if grouped is not None:
         print_groups(grouped)
-    if group_duplicates:
+    if group_duplicates or groups:
         images = format_number_of(sum(map(len, groups)), "image")
         print_text(f"{images} in {format_number_of(len(groups), 'group')} of duplicates")
     for note in split_data.notes:

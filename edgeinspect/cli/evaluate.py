@@ -116,7 +116,8 @@ def evaluate(
     """Inspect the images of a data set as the line would, and report metrics.
 
     MODEL is a model of the store (NAME or NAME/VERSION), its folder, an ONNX file under the
-    model contract, a training run's folder, or a run's checkpoint.pt. Decisions are made by
+    model contract, a training run's folder, or a run's checkpoint.pt. A name in the store that
+    --store names goes before a folder of that name. Decisions are made by
     the line's code, with the thresholds of the manifest or of --line.
     """
     from edgeinspect.learning.evaluate import ErrorCosts, open_image_source, training_knowledge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from edgeinspect.cli._paths import IMAGES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._results.learning import ExplanationOutcome
 from edgeinspect.cli._tables import print_text
 from edgeinspect.errors import OutputError
+from edgeinspect.system import claim_folder, is_empty_but_for_claim
 
 if TYPE_CHECKING:
     from edgeinspect.learning.evaluate import HeatmapMethod, OfflineInspector
@@ -76,10 +78,12 @@ def explain(
     from edgeinspect.learning.evaluate import explain_frame as draw
     from edgeinspect.learning.evaluate import read_frames
 
-    inspector = _evaluation_options.load_inspector(model, gate, config, backend, store)
-    try:
+    with contextlib.ExitStack() as stack:
+        inspector = _evaluation_options.load_inspector(model, gate, config, backend, store)
+        stack.callback(inspector.close)
         heat_map_method = _method(inspector, model, method)
-        _make_folder(out)
+        stack.enter_context(claim_folder(out))
+        _check_folder(out)
         name_counts: dict[str, int] = {}
         drawn = []
         for name, frame in read_frames(images, inspector.spec):
@@ -87,8 +91,6 @@ def explain(
             count = name_counts[stem] = name_counts.get(stem, 0) + 1
             file = out / f"{stem if count == 1 else f'{stem}-{count}'}.png"
             drawn.append(draw(inspector, heat_map_method, name, frame, file))
-    finally:
-        inspector.close()
     description = (
         heat_map_method.description
         if heat_map_method
@@ -134,7 +136,9 @@ def _method(inspector: OfflineInspector, model: str, wanted: str) -> HeatmapMeth
     from edgeinspect.registry import is_installed
 
     run = Path(model) if Path(model).name != CHECKPOINT_FILE else Path(model).parent
-    is_run = (run / CHECKPOINT_FILE).is_file() and inspector.mapper is None
+    # A model of the store may have the name of another run's folder here.
+    is_its_run = inspector.spec.path.resolve().is_relative_to(run.resolve())
+    is_run = is_its_run and (run / CHECKPOINT_FILE).is_file() and inspector.mapper is None
     if is_run and wanted in (AUTO, GRADCAM) and (wanted == GRADCAM or is_installed("torch")):
         from edgeinspect.learning.train.torch_grad_cam import load_grad_cam
 
@@ -145,10 +149,10 @@ def _method(inspector: OfflineInspector, model: str, wanted: str) -> HeatmapMeth
     return choose_heatmap_method(inspector, wanted)
 
 
-def _make_folder(out: Path) -> None:
+def _check_folder(out: Path) -> None:
+    """Refuse a folder with other content than an earlier call's; its images are replaced."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (out / "explain.json").exists():
+        if not is_empty_but_for_claim(out) and not (out / "explain.json").exists():
             raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
     except OSError as error:
-        raise OutputError(f"cannot be created: {error.strerror}", where=str(out)) from error
+        raise OutputError(f"cannot be read: {error.strerror}", where=str(out)) from error

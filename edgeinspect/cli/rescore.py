@@ -115,10 +115,13 @@ def rescore(
     Writes results.csv and summary.json into the run's folder: exactly one result per frame. An
     interrupted run, even after `kill -9`, continues when it is called again.
     """
+    from edgeinspect.storage.model_store import ModelStore
     from edgeinspect.tools.rescore import LocalRunner, RayRunner, ScorerConfig, read_model_spec
     from edgeinspect.tools.rescore import rescore as run
 
-    model_ref = str(Path(model).absolute()) if Path(model).exists() else model
+    is_stored = store is not None and ModelStore(store).has_name(model)
+    is_path = not is_stored and Path(model).exists()
+    model_ref = str(Path(model).absolute()) if is_path else model
     config = ScorerConfig(
         str(source.absolute()), model_ref, backend, str(store.absolute()) if store else None
     )

@@ -26,6 +26,12 @@ from edgeinspect.system.files import (
     list_matching,
     write_atomic,
 )
+from edgeinspect.system.folder_claim import (
+    CLAIM_FILE,
+    check_unclaimed,
+    claim_folder,
+    is_empty_but_for_claim,
+)
 from edgeinspect.system.gpu_devices import gpu_names
 from edgeinspect.system.log import RateLimitedLogger, configure
 from edgeinspect.system.machine_info import describe_machine
@@ -93,6 +99,11 @@ __all__ = [
     "is_same_file",
     "list_matching",
     "write_atomic",
+    # folder claim
+    "CLAIM_FILE",
+    "check_unclaimed",
+    "claim_folder",
+    "is_empty_but_for_claim",
     # gpu devices
     "gpu_names",
     # log

@@ -70,6 +70,7 @@ from edgeinspect.learning.datasets import TEST, TRAIN, VAL
 from edgeinspect.learning.evaluate import TrainingKnowledge, training_knowledge, training_note
 from edgeinspect.learning.onnx_graphs.graph import fold_batch_norms, load_model, non_float32_type
 from edgeinspect.ports import Engine
+from edgeinspect.system import claim_folder
 
 PLACEMENT_RULES_VERSION = "1"
 """Version of the Q/DQ placement rules; part of the calibration id."""
@@ -146,9 +147,7 @@ class CalibrationResult:
 class _CalibrationRun:
     """The inputs of one calibration, and the steps that need several of them."""
 
-    def __init__(
-        self, config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
-    ) -> None:
+    def __init__(self, config: CalibrationConfig, work: Path, progress: ProgressCallback) -> None:
         self.config = config
         self.progress = progress
         self.backend = config.backend or default_backend()
@@ -169,7 +168,7 @@ class _CalibrationRun:
         self.validation = open_validation(config, proof, self.training)
         self._parent_scores: FrameScores | None = None
         self.training_images: int | None = None
-        self.checkpoint = CalibrationCheckpoint(work / self._key(), resume=resume)
+        self.checkpoint = CalibrationCheckpoint(work / self._key())
 
     def _own_proof(self) -> str | None:
         """Return the frames' own set for the verification if the parent was trained on it."""
@@ -326,6 +325,7 @@ def calibrate(
     Raises:
         ModelError: The model cannot be quantised.
         DataError: The frames cannot be used.
+        OutputError: Another process does the same calibration, or its state cannot be written.
     """
     try:
         return _run_calibration(config, work, resume, progress)
@@ -343,7 +343,15 @@ def calibrate(
 def _run_calibration(
     config: CalibrationConfig, work: Path, resume: bool, progress: ProgressCallback
 ) -> CalibrationResult:
-    run = _CalibrationRun(config, work, resume, progress)
+    run = _CalibrationRun(config, work, progress)
+    with claim_folder(run.checkpoint.folder):
+        if not resume:
+            run.checkpoint.clear()
+        return _calibrate_frames(run)
+
+
+def _calibrate_frames(run: _CalibrationRun) -> CalibrationResult:
+    config, progress = run.config, run.progress
     metrics = run.measure_frames(run.frames, sampling.STAGE)
     drift = run.describe_drift(metrics)
     selection = sampling.select_frames(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.errors import OutputError
 from edgeinspect.system import (
+    CLAIM_FILE,
     MODEL_BYTES_MAX,
     DecodeError,
     decode_arrays,
@@ -51,14 +52,11 @@ class CalibrationCheckpoint:
     """The state of one calibration, in a folder named after a hash of its inputs.
 
     Args:
-        folder: Created on the first `save`.
-        resume: False clears the state of an earlier run.
+        folder: Created on the first `save`, or by the claim of the only process that may use it.
     """
 
-    def __init__(self, folder: Path, *, resume: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not resume:
-            self.clear()
 
     def load(self, stage: str) -> dict[str, NDArray[Any]] | None:
         """Return the saved state of a stage; None if missing or damaged."""
@@ -81,6 +79,8 @@ class CalibrationCheckpoint:
         """Remove all saved state."""
         if self.folder.is_dir():
             for path in self.folder.iterdir():
+                if path.name == CLAIM_FILE:
+                    continue
                 if path.suffix in (".npz", ".onnx") or path.name.startswith("."):
                     path.unlink(missing_ok=True)
             if not any(self.folder.iterdir()):

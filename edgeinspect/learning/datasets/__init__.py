@@ -9,6 +9,7 @@ from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, 
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.contact_sheet import write_contact_sheet
 from edgeinspect.learning.datasets.convert import Conversion, convert_dataset
+from edgeinspect.learning.datasets.copies import exact_copies, without_copies_of_train
 from edgeinspect.learning.datasets.dataset import (
     SPLITS,
     TEST,
@@ -37,15 +38,17 @@ from edgeinspect.learning.datasets.groups import (
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.scan import DatasetScan, scan_dataset
-from edgeinspect.learning.datasets.split import split_dataset
+from edgeinspect.learning.datasets.split import join_groups, split_dataset
 from edgeinspect.learning.datasets.split_file import (
     SplitRecord,
     apply_record,
+    describe_change,
     file_digest,
     file_digests,
     load_split,
     names_hash,
     read_split,
+    sample_digests,
     split_document,
     write_split,
 )
@@ -82,21 +85,27 @@ __all__ = [
     "check_dataset",
     "scan_dataset",
     "write_contact_sheet",
+    # files with the same bytes
+    "exact_copies",
+    "without_copies_of_train",
     # groups
     "OWN_GROUPS",
     "GroupRule",
     "GroupSummary",
     "group_samples",
     "groups_across_splits",
+    "join_groups",
     "summarise_groups",
     # splits
     "SplitRecord",
     "apply_record",
+    "describe_change",
     "file_digest",
     "file_digests",
     "load_split",
     "names_hash",
     "read_split",
+    "sample_digests",
     "split_dataset",
     "split_document",
     "write_split",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeinspect.errors import DataError, OutputError
 from edgeinspect.imaging import ReadSettings, encode_runs, format_runs, read_image
 from edgeinspect.learning.datasets.dataset import VOID, ClassMap, Dataset, Sample, has_class
-from edgeinspect.system import TableWriter
+from edgeinspect.system import CLAIM_FILE, TableWriter, claim_folder
 
 Progress = Callable[[int], None]
 LABELS_FILE = "labels.csv"
@@ -69,24 +69,41 @@ def new_dataset_folder(out: Path, classes: Sequence[str]) -> Iterator[Path]:
         The temporary folder to write into.
 
     Raises:
-        OutputError: `out` is not empty, or cannot be written.
+        OutputError: `out` is not empty, another process makes it, or it cannot be written.
     """
     out = out.absolute()
     part = out.with_name(f".{out.name}.part")
+    folder = part / "set"
     try:
-        if out.exists() and any(out.iterdir()):
-            raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        yield part
-        (part / "classes.txt").write_text("".join(f"{name}\n" for name in classes), "utf-8")
-        if out.exists():
-            out.rmdir()
-        os.replace(part, out)
+        with claim_folder(part, where=out):
+            if out.exists() and any(out.iterdir()):
+                raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
+            _remove_leftovers(part)
+            try:
+                folder.mkdir()
+                yield folder
+                (folder / "classes.txt").write_text(
+                    "".join(f"{name}\n" for name in classes), "utf-8"
+                )
+                if out.exists():
+                    out.rmdir()
+                os.replace(folder, out)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"cannot be written: {error.strerror}", where=str(out)) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):  # of another process by now, or never made
+            part.rmdir()
+
+
+def _remove_leftovers(part: Path) -> None:
+    """Remove what a process that was killed has left in a claimed folder."""
+    for path in part.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != CLAIM_FILE:
+            path.unlink()
 
 
 def write_class_mask(

@@ -66,6 +66,16 @@ def split_dataset(
     return data
 
 
+def join_groups(data: Dataset, groups: Iterable[Sequence[str]]) -> Dataset:
+    """Return the set with one group for the samples that are connected by groups.
+
+    Args:
+        data: Any data set, with or without groups of its own.
+        groups: Names of samples that belong together.
+    """
+    return _with_joined_groups(data, _group_roots(data, groups))
+
+
 def _split_problem(data: Dataset) -> str:
     """Return why the set's own split cannot train a model; empty if it can."""
     train = data.in_splits(TRAIN)

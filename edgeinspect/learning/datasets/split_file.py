@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, OutputError
-from edgeinspect.learning.datasets.dataset import SPLITS, Dataset
+from edgeinspect.learning.datasets.dataset import SPLITS, Dataset, Sample
 from edgeinspect.learning.datasets.parallel import map_in_threads
 from edgeinspect.learning.datasets.split import DEFAULT_SHARES
 from edgeinspect.system import (
@@ -26,6 +26,7 @@ from edgeinspect.system import (
 DIGEST_CHARS = 16
 """Of the SHA-256 of an image file: 64 bits, so that 100 000 images take 2 MB."""
 _SCHEMA = "edgeinspect.split/1"
+_SHOWN = 3
 _REMEDY = "Write it with: edgeinspect data split DATASET --out FILE"
 
 
@@ -62,8 +63,13 @@ def file_digest(path: Path) -> str:
 
 def file_digests(data: Dataset) -> dict[str, str]:
     """Return name to digest of a set's image files; those that cannot be read are left out."""
-    digests = map_in_threads(file_digest, [sample.path for sample in data.samples])
-    pairs = zip((sample.name for sample in data.samples), digests, strict=True)
+    return sample_digests(data.samples)
+
+
+def sample_digests(samples: Sequence[Sample]) -> dict[str, str]:
+    """Return name to digest of some image files; those that cannot be read are left out."""
+    digests = map_in_threads(file_digest, [sample.path for sample in samples])
+    pairs = zip((sample.name for sample in samples), digests, strict=True)
     return {name: digest for name, digest in pairs if digest}
 
 
@@ -196,6 +202,33 @@ def read_split(path: Path, data: Dataset) -> Dataset:
             remedy=_REMEDY,
         )
     return apply_record(record, data)
+
+
+def describe_change(record: SplitRecord, data: Dataset) -> str:
+    """Return how a set differs from the one that a split file was written for.
+
+    Args:
+        record: Of the file.
+        data: The set, split.
+    """
+    splits = {sample.name: sample.split for sample in data.samples}
+    gone = sorted(record.splits.keys() - splits.keys())
+    new = sorted(splits.keys() - record.splits.keys())
+    moved: list[str] = []
+    parts = []
+    if not (gone or new):  # other images are split in another way, which says nothing
+        moved = [name for name in splits if record.splits[name] != splits[name]]
+    else:
+        parts.append(f"there were {number_of(len(record.splits), 'image')}, now {len(splits)}")
+    for names, one, several in (
+        (gone, "is gone", "are gone"),
+        (new, "is new", "are new"),
+        (moved, "is in another split", "are in another split"),
+    ):
+        if names:
+            listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+            parts.append(f"{len(names)} {one if len(names) == 1 else several} ({listed})")
+    return "; ".join(parts) or "the label of at least one image changed, good or defective"
 
 
 def apply_record(record: SplitRecord, data: Dataset) -> Dataset:

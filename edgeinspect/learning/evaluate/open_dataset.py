@@ -133,8 +133,9 @@ def _split_samples(dataset: Dataset, split: str) -> tuple[Sample, ...]:
         )
     samples = dataset.in_splits(split)
     if not samples:
+        why = f" ({'; '.join(dataset.notes)})" if dataset.notes else ""
         raise DataError(
-            f"has no image in split '{split}'",
+            f"has no image in split '{split}'{why}",
             where=str(dataset.root),
             remedy=f"It has: {', '.join(available)}; or give --split all",
         )

@@ -38,7 +38,7 @@ from edgeinspect.pipeline.inspection import (
 )
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_model
-from edgeinspect.system import decode_json, sha256_of
+from edgeinspect.system import decode_json, escape_name, sha256_of
 
 CHECKPOINT_FILE = "checkpoint.pt"
 """A folder with this file is a training run."""
@@ -65,7 +65,8 @@ def load_engine(model: str, backend: str, *, store: ModelStore | None = None) ->
         model: `NAME`, `NAME/VERSION` of the store; the folder of a manifest; an ONNX file
             under the model contract; a training run's folder (its newest export).
         backend: A plugin of kind `backend`, as `ort`, `ov`, `trt`.
-        store: Resolves names.
+        store: Resolves names, before a folder of the same name does. Without it the default
+            store does, after folders.
 
     Raises:
         ModelError: There is no such model, or it breaks the contract.
@@ -73,17 +74,26 @@ def load_engine(model: str, backend: str, *, store: ModelStore | None = None) ->
         MissingExtraError: The backend's library is not installed.
     """
     plugin = registry.load_plugin("backend", backend)
-    model_store, ref = resolve_model(model, store or ModelStore())
+    model_store, ref = resolve_model(model, store or ModelStore(), store_first=store is not None)
     engine: Engine = plugin.build(plugin.Options(model=ref), SystemClock(), store=model_store)
     return engine
 
 
-def resolve_model(model: str, store: ModelStore) -> tuple[ModelStore, str]:
+def resolve_model(
+    model: str, store: ModelStore, *, store_first: bool = False
+) -> tuple[ModelStore, str]:
     """Return the store that has the model, and the reference in it.
 
+    Args:
+        model: As `load_engine`.
+        store: Resolves names.
+        store_first: The user named the store: its model is meant, not a folder of its name.
+
     Raises:
-        ModelError: There is no such file, or a folder holds no model.
+        ModelError: There is no such file or folder, or a folder holds no model.
     """
+    if store_first and store.has_name(model):
+        return store, model
     path = Path(model)
     if path.is_file():
         if (path.parent / MANIFEST_FILE).is_file() and path.suffix == ".onnx":
@@ -93,11 +103,12 @@ def resolve_model(model: str, store: ModelStore) -> tuple[ModelStore, str]:
         return SingleModelStore(read_graph_metadata(path)), model
     if path.is_dir():
         return store, str(_find_model_folder(path).absolute())
-    if model.startswith(("/", "./", "../", "~")) or path.suffix == ".onnx":
+    if not store.is_reference(model) or path.suffix == ".onnx":
         raise ModelError(
-            "there is no such model",
-            where=model,
-            remedy="Give NAME/VERSION of the store, a folder or a file",
+            "there is no such file or folder, and it is no name of a model",
+            where=escape_name(model),
+            remedy="Give NAME or NAME/VERSION of the store, a training run's or a model's folder, "
+            "or an ONNX file",
         )
     return store, model
 

@@ -3,13 +3,14 @@
 A training writes its split, with a digest of every image file, into its run folder and beside
 the graph of the version (`split.json`). A version that is derived from another keeps it. So every
 later command uses the training's own split, and a proof on training images is noticed, whatever
-their names and folders are.
+their names and folders are: a file with the content of a training image is one, even if the
+training, or its name, has it in another split.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeinspect.domain import ModelSpec, number_of
@@ -17,14 +18,15 @@ from edgeinspect.errors import DataError, ModelError
 from edgeinspect.learning.datasets import (
     TEST,
     TRAIN,
+    VAL,
     Dataset,
     Sample,
     SplitRecord,
     file_digest,
-    file_digests,
     load_split,
     names_hash,
     read_split,
+    sample_digests,
 )
 from edgeinspect.learning.evaluate.open_model import CHECKPOINT_FILE
 from edgeinspect.storage.model_store import MANIFEST_FILE, read_manifest
@@ -32,7 +34,39 @@ from edgeinspect.system import TEXT_BYTES_MAX, read_regular, sha256_of
 
 SPLIT_FILE_NAME = "split.json"
 """In a training run's folder, and beside the graph of a version: the split of each image."""
+_SHOWN = 3
 _REMEDY = "Measure on images that it has not seen: --split test, or another set"
+
+
+class ImageDigests:
+    """The digests of image files, each file read once. For one thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, str] = {}
+
+    def of(self, samples: Sequence[Sample]) -> Mapping[str, str]:
+        """Return name to digest; empty for a file that cannot be read."""
+        new = [sample for sample in samples if sample.path not in self._known]
+        digests = sample_digests(new)
+        self._known.update((sample.path, digests.get(sample.name, "")) for sample in new)
+        return {sample.name: self._known[sample.path] for sample in samples}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImages:
+    """The images of a set that were part of a training."""
+
+    splits: Mapping[str, str]
+    """Name to the split that it counts as: `train` for the content of a training image."""
+    copies: tuple[str, ...] = ()
+    """Names that are in `train` for their content alone: the training, or else the set, has them
+    in `val` or `test`.
+    """
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """The names of training images."""
+        return frozenset(name for name, split in self.splits.items() if split == TRAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +78,30 @@ class TrainingImages:
     file: Path
     record: SplitRecord
 
-    def find_in(self, data: Dataset) -> Mapping[str, str]:
-        """Return the split in the training, by name, of the set's images that were part of it.
+    def find_in(self, data: Dataset, digests: ImageDigests) -> FoundImages:
+        """Return which of the set's images were part of the training.
 
-        If the names of the set are those of the training, names decide; else the files' content.
+        If the names of the set are those of the training, an image is in the split of its name,
+        unless it has the content of a training image; else its content alone decides.
         """
-        record = self.record
-        if record.names_sha256 == names_hash(data):
-            return record.splits
-        splits = self.split_by_digest()
-        if not splits:
-            return {}
-        return {
-            name: splits[digest] for name, digest in file_digests(data).items() if digest in splits
-        }
+        by_digest = self.split_by_digest()
+        splits: dict[str, str] = {}
+        unsure: Sequence[Sample] = data.samples
+        if self.record.names_sha256 == names_hash(data):
+            splits.update(self.record.splits)
+            unsure = [sample for sample in unsure if splits.get(sample.name) != TRAIN]
+        if not by_digest:
+            return FoundImages(splits)
+        copies = []
+        contents = digests.of(unsure)
+        for sample in unsure:
+            split = by_digest.get(contents[sample.name])
+            before = splits.get(sample.name, sample.split)
+            if split == TRAIN and before in (VAL, TEST):
+                copies.append(sample.name)
+            if split == TRAIN or (split is not None and sample.name not in splits):
+                splits[sample.name] = split
+        return FoundImages(splits, tuple(copies))
 
     def split_by_digest(self) -> dict[str, str]:
         """Return digest to split; of a file that is in two splits `train` counts."""
@@ -76,6 +120,8 @@ class TrainingKnowledge:
     known: tuple[TrainingImages, ...] = ()
     unknown: tuple[str, ...] = ()
     """Models of which nothing is known."""
+    digests: ImageDigests = field(default_factory=ImageDigests, compare=False, repr=False)
+    """Of the images that were looked for."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -88,18 +134,18 @@ class TrainingKnowledge:
         """Return the set with its split, and the names of its training images.
 
         The split is that of the file, else of the first training that had these images, else the
-        set's own. Images that are new since the training keep their own split, or are `test`.
+        set's own. Images that are new since the training keep their own split, or are `test`. With
+        the split of a training, a copy of a training image is in `train`, and a note says so; with
+        that of a file it is where the file has it, and `check` refuses it.
 
         Raises:
             DataError: `split_file` cannot be read, or lists other images.
         """
-        found = [(each, each.find_in(data)) for each in self.known]
-        trained = frozenset(
-            name for _each, splits in found for name, split in splits.items() if split == TRAIN
-        )
+        found = [(each, each.find_in(data, self.digests)) for each in self.known]
+        trained = frozenset(name for _each, images in found for name in images.trained)
         if split_file is not None:
             return read_split(split_file, data), trained
-        used = next(((each, splits) for each, splits in found if splits), None)
+        used = next(((each, images) for each, images in found if images.splits), None)
         if used is not None:
             return _with_training_split(data, *used), trained
         for each in self.known:
@@ -224,11 +270,9 @@ def _check_digest(folder: Path, file: Path) -> None:
         )
 
 
-def _with_training_split(
-    data: Dataset, images: TrainingImages, splits: Mapping[str, str]
-) -> Dataset:
-    """Return the set with the training's split, and a note that says so."""
-    record = images.record
+def _with_training_split(data: Dataset, images: TrainingImages, found: FoundImages) -> Dataset:
+    """Return the set with the training's split, and notes that say so."""
+    record, splits = images.record, found.splits
     is_same_set = record.names_sha256 == names_hash(data)
     own_split = any(sample.split for sample in data.samples)
     samples = [
@@ -240,8 +284,18 @@ def _with_training_split(
         for sample in data.samples
     ]
     note = f"split as in the training of {images.model}"
+    if not record.digests:
+        note += ", by name alone: it kept no digests, so copies of its images are not noticed"
     if new := len(data) - sum(sample.name in splits for sample in data.samples):
         note += f"; {number_of(new, 'image is', 'images are')} new since then, and " + (
             "keep their own split" if own_split else "in `test`"
         )
-    return data.with_samples(samples).with_notes(note)
+    notes = [note]
+    if found.copies:
+        names = ", ".join(found.copies[:_SHOWN]) + (", …" if found.copies[_SHOWN:] else "")
+        notes.append(
+            f"{number_of(len(found.copies), 'image')} of `val` and `test` "
+            f"{'is a copy' if len(found.copies) == 1 else 'are copies'} of training images, and "
+            f"in `train` here: {names}"
+        )
+    return data.with_samples(samples).with_notes(*notes)

@@ -9,7 +9,7 @@ from edgeinspect.learning.select.select_images import (
     select_images,
 )
 from edgeinspect.learning.select.sheet import write_selection_sheet
-from edgeinspect.learning.select.write_selection import write_selection
+from edgeinspect.learning.select.write_selection import claim_selection, write_selection
 
 __all__ = [
     # the images
@@ -24,6 +24,7 @@ __all__ = [
     "Selection",
     "select_images",
     # what is written
+    "claim_selection",
     "write_selection",
     "write_selection_sheet",
 ]

@@ -1,7 +1,8 @@
 """What models say of an image, and how near that is to the opposite decision.
 
-Everything is in units of the logit, so that gates and segmenters compare: the margin is the
-distance to the threshold, positive if the image is rejected.
+The margin is the distance to the threshold, positive if the image is rejected. It is in units of
+the logit, so that gates and segmenters compare; of a good-parts model in those of its own scale
+(`to_scale_units`), on which ordinary good parts are about as clear as a gate's.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import ModelKind
+from edgeinspect.imaging import find_blobs
 from edgeinspect.learning.evaluate import OfflineInspector
+from edgeinspect.pipeline.inspection import UnknownLimits
+from edgeinspect.ports import Engine
 
 MAX_MARGIN = 8.0
 """Larger margins say nothing more: a probability of 0.9997."""
@@ -28,7 +31,7 @@ class ModelOpinion:
     """What one model says of one image."""
 
     margin: float
-    """In logits, -`MAX_MARGIN` to `MAX_MARGIN`; positive if the image is rejected."""
+    """-`MAX_MARGIN` to `MAX_MARGIN`; positive if the image is rejected."""
     entropy: float
     """Of the classes' probabilities, 0 to 1; 0 if the model gives none."""
     words: str
@@ -68,19 +71,21 @@ def ask_model(inspector: OfflineInspector, frame: NDArray[np.uint8]) -> ModelOpi
     """Run one model on a frame.
 
     Args:
-        inspector: With a gate or a segmenter alone, and its thresholds.
+        inspector: With a gate, a segmenter or a good-parts model alone, and its thresholds.
         frame: uint8 (H, W, C) of the model's size.
 
     Raises:
         EngineFault: An inference failed.
     """
-    engine = inspector.gate or inspector.segmenter
-    assert engine is not None
-    if engine.spec.kind is ModelKind.GATE:
-        outputs: Any = engine.infer(frame)
+    if inspector.gate is not None:
+        outputs: Any = inspector.gate.infer(frame)
         return gate_opinion(
             outputs, inspector.rules.gate.reject_at if inspector.rules.gate else 0.5
         )
+    if inspector.segmenter is None:
+        assert inspector.unknown is not None
+        assert inspector.rules.unknown is not None
+        return _ask_good_parts(inspector.unknown, inspector.rules.unknown, frame)
     inspection = inspector.inspect(frame)
     assert inspection.class_scores is not None
     assert inspection.largest_region_px is not None
@@ -90,6 +95,15 @@ def ask_model(inspector: OfflineInspector, frame: NDArray[np.uint8]) -> ModelOpi
         inspection.largest_region_px,
         [(limit.name, limit.score, limit.area_px) for limit in limits],
     )
+
+
+def _ask_good_parts(
+    engine: Engine, limits: UnknownLimits, frame: NDArray[np.uint8]
+) -> ModelOpinion:
+    outputs: Any = engine.infer(frame)
+    blobs = find_blobs(outputs[0][0], outputs[1][0], outputs[2][0])
+    cells = max((each.largest_px for each in blobs), default=0)
+    return unknown_opinion(float(outputs[3][0]), float(cells * limits.stride**2), limits)
 
 
 def gate_opinion(outputs: Sequence[NDArray[Any]], threshold: float) -> ModelOpinion:
@@ -130,6 +144,34 @@ def region_opinion(
                 f"{name} {score:.2f} in {area_px:.0f} px, limits {least:.2g} and {least_px:.0f} px"
             )
     return ModelOpinion(_clip(best), 0.0, words)
+
+
+def unknown_opinion(prob: float, largest_px: float, limits: UnknownLimits) -> ModelOpinion:
+    """Return a good-parts model's opinion: it rejects if score and area both pass its limits.
+
+    Args:
+        prob: Its score of the whole image, `defect_prob`.
+        largest_px: Area of its largest region; 0 without one.
+        limits: Its threshold, and perhaps an area.
+    """
+    margin = to_scale_units(prob) - to_scale_units(limits.reject_at)
+    words = f"defect_prob {_prob_text(prob)}, threshold {_prob_text(limits.reject_at)}"
+    if limits.area_px:
+        margin = min(margin, math.log(max(1.0, largest_px) / limits.area_px))
+        words += f", largest region {largest_px:.0f} px, limit {limits.area_px:.0f} px"
+    return ModelOpinion(_clip(margin), 0.0, words)
+
+
+def to_scale_units(prob: float) -> float:
+    """Return how many units a good-parts model's score lies above a `defect_prob` of 0.5.
+
+    Its scale is p = (1 + u / (1 + |u|)) / 2, with the median good image at u = -4. The logit of p
+    would be -2.2 there, and call every good part uncertain.
+    """
+    if math.isnan(prob):
+        return 0.0
+    signed = 2 * min(1 - _MIN_PROB, max(_MIN_PROB, prob)) - 1
+    return signed / (1 - abs(signed))
 
 
 def _prob_text(prob: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinspect.domain import number_of
-from edgeinspect.errors import DataError, OutputError
+from edgeinspect.errors import DataError, ModelError, OutputError
 from edgeinspect.imaging import to_channels, upsample_class_map
 from edgeinspect.learning.datasets.contact_sheet import (
     BACKGROUND_COLOR,
@@ -50,7 +50,7 @@ def write_selection_sheet(
 ) -> None:
     """Draw the selected images in their order and write them as PNG.
 
-    A segmenter's regions are outlined. Contrast is raised for display.
+    The regions of a segmenter or a good-parts model are outlined. Contrast is raised for display.
 
     Raises:
         OutputError: The file cannot be written.
@@ -67,8 +67,10 @@ def draw_selection_sheet(
     selection: Selection, candidates: CandidateSet, inspectors: Sequence[OfflineInspector]
 ) -> NDArray[np.uint8]:
     """Return the sheet, uint8 (h, 1800, 3)."""
-    segmenter = next((one for one in inspectors if one.segmenter is not None), None)
-    drawn = [_draw_image(one, candidates, segmenter) for one in selection.selected]
+    with_map = [one for one in inspectors if one.mapper is not None]
+    with_map.sort(key=lambda one: one.segmenter is None)  # a segmenter's classes say more
+    mapper = with_map[0] if with_map else None
+    drawn = [_draw_image(one, candidates, mapper) for one in selection.selected]
     ratios = [image.shape[1] / image.shape[0] for image in drawn] or [1.0]
     width = _cell_width(float(np.median(ratios)))
     height = int(np.clip(width / float(np.median(ratios)), 90, 420))
@@ -86,20 +88,24 @@ def draw_selection_sheet(
 
 
 def _draw_image(
-    one: SelectedImage, candidates: CandidateSet, segmenter: OfflineInspector | None
+    one: SelectedImage, candidates: CandidateSet, mapper: OfflineInspector | None
 ) -> NDArray[np.uint8]:
-    """Return an image for display, with the outlines of a segmenter's regions."""
+    """Return an image for display, with the outlines of the regions of a model with a map."""
     try:
         pixels = candidates.read(one.image)
     except DataError:  # changed since it was selected
         return np.full((100, 100, 3), (45, 42, 60), np.uint8)
-    if segmenter is None:
-        return to_display_size(pixels, min(pixels.shape[1], 560))
-    frame = to_frame(pixels, segmenter.spec)
-    inspection = segmenter.inspect(frame)
+    plain = to_display_size(pixels, min(pixels.shape[1], 560))
+    if mapper is None:
+        return plain
+    frame = to_frame(pixels, mapper.spec)
+    try:
+        inspection = mapper.inspect(frame)
+    except ModelError:  # its score is no number, which may be why the image was selected
+        return plain
     assert inspection.class_map is not None
-    mask = upsample_class_map(inspection.class_map, segmenter.stride, *frame.shape[:2])
-    shown = frame[..., ::-1] if segmenter.spec.color == "rgb" else frame
+    mask = upsample_class_map(inspection.class_map, mapper.stride, *frame.shape[:2])
+    shown = frame[..., ::-1] if mapper.spec.color == "rgb" else frame
     return overlay_class_map(np.ascontiguousarray(shown), mask, min(frame.shape[1], 560))
 
 

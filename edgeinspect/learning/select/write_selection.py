@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgeinspect.errors import OutputError
 from edgeinspect.learning.select.select_images import SelectedImage, Selection
-from edgeinspect.system import TableWriter, write_atomic
+from edgeinspect.system import TableWriter, claim_folder, is_empty_but_for_claim, write_atomic
 
 TABLE_FILE = "selection.csv"
 TABLE_SUFFIX = ".csv"
+
+
+@contextmanager
+def claim_selection(out: Path | None) -> Iterator[None]:
+    """Keep the folder of a selection to this process, before hours of inspection.
+
+    Args:
+        out: As of `write_selection`; for a table, or None, nothing is claimed.
+
+    Raises:
+        OutputError: Another process writes into it, or it is not empty.
+    """
+    if out is None or out.suffix.lower() == TABLE_SUFFIX:
+        yield
+        return
+    with claim_folder(out):
+        _check_empty(out)
+        yield
+
+
+def _check_empty(out: Path) -> None:
+    if not is_empty_but_for_claim(out):
+        raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
 
 
 def write_selection(selection: Selection, out: Path, models: Sequence[str]) -> dict[str, str]:
@@ -35,8 +59,7 @@ def write_selection(selection: Selection, out: Path, models: Sequence[str]) -> d
             write_atomic(out, selection_table(selection, models, {}))
             return {}
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise OutputError("is not empty", where=str(out), remedy="Give a new folder")
+        _check_empty(out)
         copies = _copy_names(selection.selected)
         for one in selection.selected:
             shutil.copyfile(one.image.path, out / copies[one.image.name])

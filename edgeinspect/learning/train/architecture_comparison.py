@@ -28,6 +28,7 @@ from edgeinspect.learning.train.progress import PrefixedProgress, StageProgress
 from edgeinspect.learning.train.training import prepare_training, train_model
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
+from edgeinspect.system import claim_folder
 
 TrainFunction = Callable[[str], Path]
 """Trains the network of that name and exports it; returns its version's folder."""
@@ -156,11 +157,19 @@ def train_and_compare_gates(
     Raises:
         UsageError: No name, or an unknown network.
         MissingExtraError: A network needs the extra `zoo`, which is not installed.
+        OutputError: Another process writes into `out`.
     """
     if config.pair is not None:
         raise UsageError("--pair goes with one network", where="--compare")
     for name in names:  # fail before hours of training
         check_options(replace(config, architecture=name, name=name, out=config.out / name))
+    with claim_folder(config.out):
+        return _train_and_compare(config, names, on_progress)
+
+
+def _train_and_compare(
+    config: TrainingConfig, names: Sequence[str], on_progress: StageProgress
+) -> ArchitectureComparison:
     first = replace(config, architecture=names[0] if names else None)
     images = prepare_training(first, on_progress).images
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +31,8 @@ _MAX_SIDE_PX = 65_535
 _MAX_CLASSES = 4096
 GOOD_PARTS = "good-parts"
 """The `kind` in the `run.json` of a training from good parts."""
+_IN_WORDS = ("weights", "left_out")
+"""Of an identity: hashes and lists, whose values say nothing to a reader."""
 
 
 class RunFrame(msgspec.Struct, frozen=True):
@@ -134,12 +137,19 @@ class RunFolder:
         """The file of the state."""
         return self.path / "checkpoint.pt"
 
-    def start_or_resume(self, identity: Mapping[str, Any], *, resume: bool) -> TrainingState:
+    def start_or_resume(
+        self,
+        identity: Mapping[str, Any],
+        *,
+        resume: bool,
+        describe_data_change: Callable[[], str] = lambda: "",
+    ) -> TrainingState:
         """Create the folder, or load the state in it.
 
         Args:
             identity: Recipe, data and versions; a run resumes only with the same.
             resume: Whether an existing training may be resumed.
+            describe_data_change: Called if the data is another; returns what changed in it.
 
         Raises:
             OutputError: There is a training already (without `resume`).
@@ -157,8 +167,16 @@ class RunFolder:
                 )
             before = _read_identity(file)
             before.setdefault("left_out", identity.get("left_out"))  # absent in older runs
-            changed = list_changes(before, decode_json(text, dict[str, Any]))
-            if changed:
+            now = decode_json(text, dict[str, Any])
+            if before.get("data_sha256") != now.get("data_sha256"):
+                what = describe_data_change() or "their names, labels or splits are not the same"
+                raise DataError(
+                    f"was started with other images: {what}",
+                    where=str(self.path),
+                    remedy="Restore the data set and the options that choose its images, labels "
+                    "and split, or give another --out",
+                )
+            if changed := describe_changes(before, now):
                 raise DataError(
                     f"was started with other settings: {'; '.join(changed[:5])}",
                     where=str(self.path),
@@ -180,11 +198,10 @@ class RunFolder:
             )
             return _validated(TrainingState(**loaded))
         except Exception as error:  # torch raises many kinds for a file that is not its own
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise DataError(
-                f"cannot be read: {reason}",
+                _why_unreadable(self.checkpoint, error),
                 where=str(self.checkpoint),
-                remedy="Train again into another folder",
+                remedy="Restore it from a copy, or train again into another folder",
             ) from error
 
     def _resume(self) -> TrainingState:
@@ -218,6 +235,17 @@ class RunFolder:
             for step, loss, rate, score in state.curve
         )
         write_atomic(self.path / "curve.csv", table.getvalue().encode())
+
+
+def _why_unreadable(checkpoint: Path, error: Exception) -> str:
+    """Return what is wrong with a checkpoint; torch says "Invalid argument" if it was cut off."""
+    try:
+        size, is_archive = checkpoint.stat().st_size, zipfile.is_zipfile(checkpoint)
+    except OSError:
+        is_archive = True
+    if not is_archive:
+        return f"cannot be read: it is damaged, or was cut off after {size} bytes"
+    return f"cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}"
 
 
 def _cell(value: float) -> str:
@@ -273,6 +301,29 @@ def _read_identity(file: Path) -> dict[str, Any]:
         raise DataError(
             f"cannot be read: {error}", where=str(file), remedy="Train into another folder"
         ) from error
+
+
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the differences of two identities of a training in words, without bare hashes."""
+    changed = []
+    if before.get("weights") != now.get("weights"):
+        kinds = [
+            "with pretrained weights" if each.get("weights") else "without"
+            for each in (before, now)
+        ]
+        changed.append(
+            f"it was started {kinds[0]}, and this is {kinds[1]}"
+            if kinds[0] != kinds[1]
+            else "the pretrained weights are another file"
+        )
+    if before.get("left_out") != now.get("left_out"):
+        counts = [len(each.get("left_out") or ()) for each in (before, now)]
+        changed.append(f"{counts[0]} images were left out, now {counts[1]}; run.json lists them")
+    return [*changed, *list_changes(_without_words(before), _without_words(now))]
+
+
+def _without_words(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in identity.items() if key not in _IN_WORDS}
 
 
 def list_changes(before: Any, now: Any, path: str = "") -> list[str]:

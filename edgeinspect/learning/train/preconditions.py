@@ -17,7 +17,7 @@ import torch
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets import SPLITS, TRAIN, Dataset
 from edgeinspect.learning.train import architectures, defaults, distributed
-from edgeinspect.learning.train.checkpoint import RunFolder, list_changes, read_run_identity
+from edgeinspect.learning.train.checkpoint import RunFolder, describe_changes, read_run_identity
 from edgeinspect.learning.train.encoders import is_encoder
 from edgeinspect.learning.train.plan import (
     TrainingConfig,
@@ -26,7 +26,7 @@ from edgeinspect.learning.train.plan import (
     output_stride,
 )
 from edgeinspect.learning.train.recipe import TrainingRecipe
-from edgeinspect.system import TEXT_BYTES_MAX, decode_json_names, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, check_unclaimed, decode_json_names, read_regular
 
 _NAME = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
 _ANY_SIZE = (512, 512)
@@ -38,7 +38,8 @@ def check_options(config: TrainingConfig) -> None:
 
     Raises:
         UsageError: A name, size, setting or network that does not exist, or nothing to resume.
-        OutputError: `out` holds a training already, or is a file.
+        OutputError: `out` holds a training already, another process trains into it, or it is a
+            file.
         DataError: The split file is none, or the training in `out` is another one.
         ModelError: The weights cannot be read, or are of another network.
         MissingExtraError: The network needs a package that is not installed.
@@ -171,6 +172,8 @@ def _check_folder(config: TrainingConfig) -> None:
         raise OutputError(
             "is a file; a training writes a folder", where=str(config.out), remedy="Give another"
         )
+    if distributed.rank() == 0:  # whose claim is that of the other processes of a training
+        check_unclaimed(config.out)
     folder = RunFolder(config.out)
     is_run = (config.out / "run.json").is_file()
     if not config.resume:
@@ -211,7 +214,7 @@ def _check_same_training(config: TrainingConfig, before: Mapping[str, Any]) -> N
         now["recipe"] = {**recipe, "seed": config.seed}
         if config.steps is not None:
             now["recipe"]["steps"] = config.steps
-    changed = list_changes({key: before.get(key) for key in now}, now)
+    changed = describe_changes({key: before.get(key) for key in now}, now)
     if changed:
         raise DataError(
             f"was started with other settings: {'; '.join(changed[:5])}",

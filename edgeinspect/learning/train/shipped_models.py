@@ -27,6 +27,7 @@ from edgeinspect.learning.train.write_version import (
     describe_fit,
     gate_manifest_scores,
 )
+from edgeinspect.system import claim_folder
 
 TRAIN_SEED, VALIDATION_SEED, TEST_SEED = 11, 12, 14
 
@@ -56,7 +57,26 @@ def train_shipped_models(
 
     Returns:
         The accuracy of gate, segmenter and both together.
+
+    Raises:
+        OutputError: Another process trains this version, or it cannot be written.
     """
+    with claim_folder(out / "strip-gate" / str(version)):
+        return _train_into_store(
+            out, steps, pictures, test_pictures, seed, version, threads, on_progress
+        )
+
+
+def _train_into_store(
+    out: Path,
+    steps: int,
+    pictures: int,
+    test_pictures: int,
+    seed: int,
+    version: int,
+    threads: int,
+    on_progress: StageProgress,
+) -> dict[str, Any]:
     distributed.set_thread_count(threads)
     train = _render_images(TRAIN_SEED, pictures, on_progress)
     validation = _render_images(VALIDATION_SEED, max(8, pictures // 2), on_progress)

@@ -10,9 +10,10 @@ RUN/line.yaml        a line with this model, and the pair's: see `line_file`
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,17 @@ from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
     common_size,
+    describe_change,
+    exact_copies,
     file_digests,
     group_samples,
     has_class,
     infer_channels,
     load_arrays,
+    load_split,
     open_dataset,
     split_dataset,
+    without_copies_of_train,
     write_split,
 )
 from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
@@ -69,7 +74,7 @@ from edgeinspect.learning.train.write_version import (
     export_gate,
     export_segmenter,
 )
-from edgeinspect.system import TEXT_BYTES_MAX, read_regular
+from edgeinspect.system import TEXT_BYTES_MAX, claim_folder, read_regular
 
 _MORE_IMAGES_REMEDY = (
     "Give more images, or a split of your own with --split-file (see: edgeinspect data split)"
@@ -81,8 +86,10 @@ class PreparedTraining:
     """Data, network and recipe of a training."""
 
     data: Dataset
+    digests: Mapping[str, str]
+    """Of its image files, by name."""
     images: dict[str, ImageArrays]
-    """By split."""
+    """By split; `val` and `test` without copies of images in `train`."""
     recipe: TrainingRecipe
     net: nn.Module
     task: TrainingTask
@@ -92,7 +99,7 @@ class PreparedTraining:
     ignore_black: bool
     """Whether letterboxing adds black borders."""
     left_out: tuple[SkippedImage, ...] = ()
-    """Unusable images, and why."""
+    """Images that are not used, and why."""
     kinds: int = 0
     """Number of kinds of defects that a gate tells apart; 0: defective or good."""
 
@@ -135,13 +142,17 @@ def train_model(
     Raises:
         UsageError, ModelError, MissingExtraError: As `check_options`, before an image is read.
         DataError: Unusable images, a loss that became NaN, or another run in the folder.
-        OutputError: The folder holds another training, or the disk is full.
+        OutputError: The folder holds another training, another process trains into it, or the
+            disk is full.
     """
     distributed.set_thread_count(config.threads)
     keep_freed_memory()
-    with distributed.process_group():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(distributed.process_group())
         check_options(config)
         config = with_pair(config)
+        if distributed.rank() == 0:  # for all processes of this training
+            stack.enter_context(claim_folder(config.out))
         prepared = prepare_training(config, on_progress)
         on_left_out(prepared.left_out)
         started = time.monotonic()
@@ -159,10 +170,14 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         good_classes=config.good_classes,
         draws_boxes=config.draws_boxes,
     )
+    digests = file_digests(data)
     if config.split_file is not None:
         data = read_pair_split(config, config.split_file, data)
     else:
-        data = split_dataset(group_samples(data, config.groups), config.seed)
+        data = split_dataset(
+            group_samples(data, config.groups), config.seed, groups=exact_copies(digests)
+        )
+    usable = without_copies_of_train(data, digests)
     check_pair_data(config, data, dataset_digest(data))
     check_labels(config, data)
     size = config.size or common_size(data)
@@ -171,23 +186,24 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
     images = {
         name: load_arrays(
             data,
-            data.in_splits(name),
+            usable.in_splits(name),
             height_px=size[0],
             width_px=size[1],
             channels=channels,
             cache=config.out / "cache",
             progress=lambda done, name=name: on_progress(  # type: ignore[misc]
-                f"read {name}", done, len(data.in_splits(name))
+                f"read {name}", done, len(usable.in_splits(name))
             ),
         )
         for name in (TRAIN, VAL, TEST)
-        if data.in_splits(name)
+        if usable.in_splits(name)
     }
-    left_out = (*data.skipped, *(one for part in images.values() for one in part.skipped))
+    left_out = (*usable.skipped, *(one for part in images.values() for one in part.skipped))
     for name in (TRAIN, VAL):
         if name not in images or not len(images[name]):
+            copies = "" if not data.in_splits(name) else ": all are broken, or copies of `train`"
             raise DataError(
-                f"has no image in split '{name}'",
+                f"has no image in split '{name}'{copies}",
                 where=str(config.data),
                 remedy=_MORE_IMAGES_REMEDY,
             )
@@ -219,7 +235,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
         )
         task: TrainingTask = GateTask(train, kinds)
         return PreparedTraining(
-            data, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
+            data, digests, images, recipe, net, task, name, 1, ignore_black, left_out, kinds
         )
     _check_masks(config, train)
     stride = output_stride(config, size)
@@ -227,7 +243,7 @@ def prepare_training(config: TrainingConfig, on_progress: StageProgress) -> Prep
     net = architectures.build_segmenter(
         name, len(data.classes), channels=channels, stride=stride, weights=config.weights
     )
-    return PreparedTraining(data, images, recipe, net, task, name, stride, False, left_out)
+    return PreparedTraining(data, digests, images, recipe, net, task, name, stride, False, left_out)
 
 
 def _count_kinds(config: TrainingConfig, data: Dataset, images: dict[str, ImageArrays]) -> int:
@@ -305,13 +321,17 @@ def _fit_network(
     folder = RunFolder(config.out)
     state = None
     if distributed.rank() == 0:
-        state = folder.start_or_resume(_run_identity(config, prepared), resume=config.resume)
+        state = folder.start_or_resume(
+            _run_identity(config, prepared),
+            resume=config.resume,
+            describe_data_change=lambda: _describe_data_change(config.out, prepared),
+        )
         write_split(
             config.out / SPLIT_FILE_NAME,
             prepared.data,
             config.seed,
             replaces=True,
-            digests=file_digests(prepared.data),
+            digests=prepared.digests,
         )
     if distributed.process_count() > 1:
         torch.distributed.barrier()
@@ -330,6 +350,12 @@ def _fit_network(
         initialise=lambda: _prepare_head(prepared, config.seed, on_progress),
         progress=report,
     )
+
+
+def _describe_data_change(run: Path, prepared: PreparedTraining) -> str:
+    """Return how the data differs from that of the split file of a run; empty if it has none."""
+    file = run / SPLIT_FILE_NAME
+    return describe_change(load_split(file), prepared.data) if file.is_file() else ""
 
 
 def _prepare_head(prepared: PreparedTraining, seed: int, on_progress: StageProgress) -> None:

@@ -65,6 +65,16 @@ class ModelStore:
         """What one version may do; raises as `ModelVersions.read_state`."""
         return self.model_versions(name).read_state().stage_of(version)
 
+    @staticmethod
+    def is_reference(text: str) -> bool:
+        """Return whether a text has the form NAME or NAME/VERSION."""
+        return _REFERENCE.fullmatch(text) is not None
+
+    def has_name(self, ref: str) -> bool:
+        """Return whether `NAME` or `NAME/VERSION` names one of its models, of any version."""
+        match = _REFERENCE.fullmatch(ref)
+        return match is not None and bool(self.versions(match["name"]))
+
     def parse_reference(self, ref: str) -> tuple[str, int]:
         """Return name and version of `NAME` (its live version) or `NAME/VERSION`.
 

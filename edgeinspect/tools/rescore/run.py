@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 
 from edgeinspect.domain import ModelSpec
-from edgeinspect.errors import DataError, DeviceLostError, OutputError
+from edgeinspect.errors import DataError, OutputError
 from edgeinspect.system import (
     MODEL_BYTES_MAX,
     DecodeError,
-    FileLock,
     TableWriter,
     atomic_file,
+    claim_folder,
     decode_json,
     read_regular,
     write_atomic,
@@ -75,12 +75,11 @@ def rescore(
 
     Raises:
         DataError: There is no frame, `out` contains another run, or a result file is damaged.
-        OutputError: `out` cannot be written; resume when it can.
-        DeviceLostError: Another process does this run, or the runner is lost.
+        OutputError: `out` cannot be written; resume when it can. Or another process does this run.
+        DeviceLostError: The runner is lost.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with _lock_run(out):
+        with claim_folder(out):
             plan = open_plan(
                 out,
                 source,
@@ -227,10 +226,3 @@ class _RunStatistics:
 
 def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def _lock_run(out: Path) -> FileLock:
-    try:
-        return FileLock(out / ".lock", mode=0o644)
-    except BlockingIOError as error:
-        raise DeviceLostError("another process does this run", where=str(out)) from error

@@ -21,7 +21,6 @@ from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.datasets import (
     ImageArrays,
     SkippedImage,
-    file_digests,
     write_split,
 )
 from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
@@ -56,6 +55,7 @@ from edgeinspect.learning.train.encoders import (
     load_encoder,
 )
 from edgeinspect.learning.train.progress import StageProgress, ignore_progress
+from edgeinspect.system import check_unclaimed, claim_folder
 
 MAX_BANK_IMAGES = 2000
 """More good images than this are sampled: the bank's candidates come from these."""
@@ -95,15 +95,28 @@ def train_good_parts(
         MissingExtraError: The package with the weights is not installed.
         ModelError: The weights are of another network.
         DataError: Too few good images, or unusable ones.
-        OutputError: There is a training in the folder, or the disk is full.
+        OutputError: There is a training in the folder, another process trains into it, or the
+            disk is full.
     """
-    distributed.set_thread_count(config.threads)
     started = time.monotonic()
+    distributed.set_thread_count(config.threads)
     check_new_run(config)
     encoder, weights = open_encoder(config)
-    images = load_images(config, on_progress)
-    on_left_out(images.left_out)
-    on_notes(images.data.notes)
+    with claim_folder(config.out):
+        images = load_images(config, on_progress)
+        on_left_out(images.left_out)
+        on_notes(images.data.notes)
+        return _train_into_folder(config, images, encoder, weights, on_progress, started)
+
+
+def _train_into_folder(
+    config: AnomalyConfig,
+    images: AnomalyImages,
+    encoder: Encoder,
+    weights: PretrainedWeights | None,
+    on_progress: StageProgress,
+    started: float,
+) -> dict[str, Any]:
     channels = int(images.good.images.shape[3])
     run = RunFolder(config.out)
     identity = _run_identity(config, images, weights)
@@ -113,7 +126,7 @@ def train_good_parts(
         images.data,
         config.seed,
         replaces=True,
-        digests=file_digests(images.data),
+        digests=images.digests,
     )
     cell_px = choose_cell_px(*images.good.images.shape[1:3])
     features = CellFeatures(encoder, channels, cell_px)
@@ -155,8 +168,9 @@ def check_new_run(config: AnomalyConfig) -> None:
     """Check that the run folder holds no training yet.
 
     Raises:
-        OutputError: It does.
+        OutputError: It does, or another process trains into it.
     """
+    check_unclaimed(config.out)
     if RunFolder(config.out).checkpoint.exists():
         raise OutputError(
             "holds a training already", where=str(config.out), remedy="Give another --out"

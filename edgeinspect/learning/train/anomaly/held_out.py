@@ -32,6 +32,8 @@ class HeldOutScores:
 def assign_folds(groups: list[str], seed: int) -> list[list[int]]:
     """Return the numbers of the images of each fold; images of one group stay in one.
 
+    If all are of one group, each counts as its own: without them there would be no bank.
+
     Args:
         groups: Of each image; empty for an image of its own.
         seed: Of the order.
@@ -39,6 +41,8 @@ def assign_folds(groups: list[str], seed: int) -> list[list[int]]:
     members: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         members.setdefault(f"group {group}" if group else f"image {number}", []).append(number)
+    if len(members) == 1:
+        members = {f"image {number}": [number] for number in range(len(groups))}
     families = sorted(members.values())
     order = np.random.default_rng(seed).permutation(len(families))
     count = len(families) if len(families) <= LEAVE_ONE_OUT_IMAGES else FOLDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,16 @@ from edgeinspect.learning.datasets import (
     Sample,
     SkippedImage,
     common_size,
+    exact_copies,
+    file_digests,
     find_bit_depth,
     infer_channels,
+    join_groups,
     load_arrays,
     open_dataset,
     read_split,
     split_dataset,
+    without_copies_of_train,
 )
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
@@ -49,17 +53,20 @@ class AnomalyImages:
 
     data: Dataset
     """With a split for every sample; no defective one in `train`."""
+    digests: Mapping[str, str]
+    """Of its image files, by name."""
     good: ImageArrays
     """Of `train`: the bank is built from these."""
     validation: ImageArrays | None
-    """Of `val`: they set the threshold if some are defective."""
+    """Of `val`: they set the threshold if some are defective. Without copies of `good`, as
+    `test`."""
     test: ImageArrays | None
     groups: tuple[str, ...]
     """Of each image of `good`."""
 
     @property
     def left_out(self) -> tuple[SkippedImage, ...]:
-        """Unusable images, and why."""
+        """Images that are not used, and why."""
         parts = (self.good, self.validation, self.test)
         return (*self.data.skipped, *(one for part in parts if part for one in part.skipped))
 
@@ -70,7 +77,12 @@ def load_images(config: AnomalyConfig, on_progress: StageProgress) -> AnomalyIma
     Raises:
         DataError: No folder, too few good images, or images that cannot be used.
     """
-    data = split_good(open_good(config), config)
+    data = open_good(config)
+    digests = file_digests(data)
+    # Copies in two folds would score each other as if the bank had seen them.
+    data = split_good(join_groups(data, exact_copies(digests)), config)
+    usable = without_copies_of_train(data, digests)
+    data = usable.with_samples(data.samples)
     good = [sample for sample in data.in_splits(TRAIN) if not sample.is_defective]
     if len(good) < MIN_GOOD_IMAGES:
         raise DataError(
@@ -83,7 +95,7 @@ def load_images(config: AnomalyConfig, on_progress: StageProgress) -> AnomalyIma
     channels = config.channels or infer_channels(data.with_samples(good))
     parts = {}
     for name in (TRAIN, VAL, TEST):
-        samples = data.in_splits(name)
+        samples = usable.in_splits(name)
         if samples:
             parts[name] = load_arrays(
                 data,
@@ -113,7 +125,7 @@ def load_images(config: AnomalyConfig, on_progress: StageProgress) -> AnomalyIma
     data = data.with_notes(*_copies_note(train))
     group_of = {sample.name: sample.group for sample in data.samples}
     groups = tuple(group_of[name] for name in train.names)
-    return AnomalyImages(data, train, parts.get(VAL), parts.get(TEST), groups)
+    return AnomalyImages(data, digests, train, parts.get(VAL), parts.get(TEST), groups)
 
 
 def _copies_note(good: ImageArrays) -> list[str]:

@@ -244,6 +244,12 @@ def test_resuming_after_kill_9_gives_the_same_bytes(workspace: Path, tmp_path: P
             assert child.poll() is None
             assert time.monotonic() < give_up_at
             time.sleep(0.02)
+        second = subprocess.run(
+            command("killed", "fast"), env=env, cwd=ROOT, check=False, capture_output=True
+        )
+        assert second.returncode == 73, second.stderr.decode()
+        assert b"another process is writing into this folder" in second.stderr
+        assert child.poll() is None
         child.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / "store").exists()
     again = subprocess.run(
@@ -251,6 +257,7 @@ def test_resuming_after_kill_9_gives_the_same_bytes(workspace: Path, tmp_path: P
     )
     assert again.returncode == 0, again.stderr.decode()
     assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
+    assert not any((tmp_path / "killed" / "work").iterdir()), "neither state nor lock file"
 
 
 def test_openvino_runs_the_convolutions_in_int8(workspace: Path, tmp_path: Path) -> None:

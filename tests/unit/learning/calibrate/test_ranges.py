@@ -132,7 +132,7 @@ def test_collecting_ranges_resumes_from_the_checkpoint(tmp_path: Path) -> None:
         model,
         tensors,
         frames_of(30),
-        CalibrationCheckpoint(tmp_path / "a", resume=False),
+        CalibrationCheckpoint(tmp_path / "a"),
         checkpoint_interval=4,
     )
 
@@ -143,7 +143,7 @@ def test_collecting_ranges_resumes_from_the_checkpoint(tmp_path: Path) -> None:
         if done == 17:
             raise Killed
 
-    begun = CalibrationCheckpoint(tmp_path / "b", resume=False)
+    begun = CalibrationCheckpoint(tmp_path / "b")
     with pytest.raises(Killed):
         collect_histograms(model, tensors, frames_of(30), begun, dies, checkpoint_interval=4)
     seen: list[int] = []
@@ -151,7 +151,7 @@ def test_collecting_ranges_resumes_from_the_checkpoint(tmp_path: Path) -> None:
         model,
         tensors,
         frames_of(30),
-        CalibrationCheckpoint(tmp_path / "b", resume=True),
+        CalibrationCheckpoint(tmp_path / "b"),
         lambda stage, done, total: seen.append(done),
         checkpoint_interval=4,
     )
@@ -162,7 +162,7 @@ def test_collecting_ranges_resumes_from_the_checkpoint(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_is_ignored(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
-    notebook = CalibrationCheckpoint(tmp_path, resume=False)
+    notebook = CalibrationCheckpoint(tmp_path)
     whole = collect_histograms(model, tensors, frames_of(6), notebook)
     (tmp_path / "ranges.npz").write_bytes((tmp_path / "ranges.npz").read_bytes()[:999])
     assert ranges_csv(
@@ -174,7 +174,7 @@ def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
     model, tensors = model_and_tensors()
 
     def size(count: int) -> int:
-        notebook = CalibrationCheckpoint(tmp_path / str(count), resume=False)
+        notebook = CalibrationCheckpoint(tmp_path / str(count))
         collect_histograms(model, tensors, frames_of(count), notebook)
         return (tmp_path / str(count) / "ranges.npz").stat().st_size
 
@@ -189,9 +189,7 @@ def test_an_error_for_non_finite_activations_names_tensor_and_frame(tmp_path: Pa
             bad = np.full(networks.CHANNELS, np.inf, np.float32)
             tensor.raw_data = bad.tobytes()
     with pytest.raises(ModelError, match=r"f0.*second_relu"):
-        collect_histograms(
-            model, tensors, frames_of(3), CalibrationCheckpoint(tmp_path, resume=False)
-        )
+        collect_histograms(model, tensors, frames_of(3), CalibrationCheckpoint(tmp_path))
 
 
 # -- frame selection -----------------------------------------------------------------------------
@@ -233,11 +231,7 @@ def test_too_many_broken_images_are_an_error(tmp_path: Path) -> None:
 
         return FrameSet("made", frames.names, read, frames.digest)
 
-    found = measure_frames(
-        reads(2), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "a", resume=False)
-    )
+    found = measure_frames(reads(2), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "a"))
     assert found.digests.count(UNREADABLE) == 2
     with pytest.raises(DataError, match="3 of 10"):
-        measure_frames(
-            reads(3), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "b", resume=False)
-        )
+        measure_frames(reads(3), lambda image: 0.5, CalibrationCheckpoint(tmp_path / "b"))

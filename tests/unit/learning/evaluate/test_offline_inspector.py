@@ -150,7 +150,7 @@ def test_every_reference_to_a_model(store: ModelStore, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path / "gone", "no such model"),
+        (lambda path: path / "gone", "no such file or folder"),
         (lambda path: (path / "empty").mkdir() or path / "empty", "holds no manifest"),
         (lambda path: (path / "x.onnx").write_bytes(b"rubbish") and path / "x.onnx", "no ONNX"),
     ],

@@ -19,7 +19,12 @@ from edgeinspect.learning.calibrate.frames import count_training_images, open_fr
 from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.open import open_dataset
 from edgeinspect.learning.datasets.split import split_dataset
-from edgeinspect.learning.datasets.split_file import file_digests, split_document, write_split
+from edgeinspect.learning.datasets.split_file import (
+    file_digest,
+    file_digests,
+    split_document,
+    write_split,
+)
 from edgeinspect.learning.evaluate.open_dataset import open_image_source
 from edgeinspect.learning.evaluate.open_model import load_engine
 from edgeinspect.learning.evaluate.training_images import (
@@ -152,6 +157,66 @@ def test_a_split_file_decides_but_hides_no_training_image(
         )
 
 
+def test_a_copy_that_the_training_had_in_test_counts_as_train(
+    trained: Dataset, spec_of: Callable[[], ModelSpec], version: Path
+) -> None:
+    learned, tested = trained.in_splits("train")[0], trained.in_splits("test")[0]
+    shutil.copy(learned.path, tested.path)
+    (version / "split.json").write_bytes(split_document(trained, 3, digests=file_digests(trained)))
+    spec = spec_of()
+    source = open_image_source(str(trained.root), spec, training=training_knowledge([spec]))
+    assert source.image_count == len(trained.in_splits("test")) - 1
+    assert source.training_images == 0
+    assert (
+        "1 image of `val` and `test` is a copy of training images, and in `train` here: "
+        f"{tested.name}" in source.notes
+    )
+
+
+def test_a_test_image_that_was_overwritten_with_a_training_image_is_no_proof(
+    trained: Dataset, spec_of: Callable[[], ModelSpec], tmp_path: Path
+) -> None:
+    spec = spec_of()
+    write_split(tmp_path / "split.json", trained, 3)
+    for number, sample in enumerate(trained.in_splits("test")):
+        shutil.copy(trained.in_splits("train")[number].path, sample.path)
+    with pytest.raises(DataError, match=r"no image in split 'test' .* are copies of training"):
+        open_image_source(str(trained.root), spec, training=training_knowledge([spec]))
+    count = len(trained.in_splits("test"))
+    with pytest.raises(DataError, match=f"{count} of {count} images are training images of tiny"):
+        open_image_source(
+            str(trained.root),
+            spec,
+            split_file=tmp_path / "split.json",
+            training=training_knowledge([spec]),
+        )
+    frames = open_frames(
+        f"{trained.root}#test",
+        spec,
+        split_file=tmp_path / "split.json",
+        training=(knowledge := training_knowledge([spec])),
+    )
+    assert count_training_images(frames, knowledge) == count
+
+
+def test_each_file_is_read_once_for_its_content(
+    trained: Dataset, spec_of: Callable[[], ModelSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return file_digest(path)
+
+    monkeypatch.setattr("edgeinspect.learning.datasets.split_file.file_digest", counted)
+    spec = spec_of()
+    knowledge = training_knowledge([spec, spec])
+    for _ in range(2):
+        knowledge.split(trained, None)
+    # By name alone, the others are training images already.
+    assert sorted(read) == sorted(sample.path for sample in trained.in_splits("val", "test"))
+
+
 def test_nothing_is_known_of_a_foreign_model(
     trained: Dataset, spec_of: Callable[[], ModelSpec], version: Path
 ) -> None:
@@ -193,6 +258,7 @@ def test_a_split_file_of_an_older_run_is_known_by_names_only(
     assert images is not None
     assert images.file == run / "split.json"
     knowledge = training_knowledge([engine.spec])
+    assert "copies of its images are not noticed" in knowledge.split(trained, None)[0].notes[-1]
     copy = open_dataset(renamed_copy(trained, tmp_path / "copy"))
     assert "some of these may have been trained on" in knowledge.split(copy, None)[0].notes[-1]
     assert knowledge.count_files([sample.path for sample in copy.samples]) is None

@@ -32,9 +32,12 @@ from edgeinspect.learning.select.reasons import (
     MAX_MARGIN,
     ImageMeasurement,
     ModelOpinion,
+    ask_model,
     gate_opinion,
     region_opinion,
+    unknown_opinion,
 )
+from edgeinspect.pipeline.inspection import UnknownLimits
 from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, needs
 from tests.unit.learning.evaluate.small_datasets import make_image, write_dataset
@@ -85,6 +88,28 @@ def test_a_region_counts_by_the_limit_that_it_misses() -> None:
     assert opinion([0.99, 0.9], [1000, 500]).margin > 2
 
 
+def good_parts_limits(reject_at: float = 0.5, area_px: float = 0) -> UnknownLimits:
+    return UnknownLimits("unknown", 1, reject_at, area_px, 5, 1, True, False, 8)
+
+
+def test_a_good_parts_model_is_uncertain_at_its_threshold_and_sure_of_ordinary_parts() -> None:
+    values = [unknown_opinion(p, 0, good_parts_limits()).uncertainty for p in (0.1, 0.3, 0.5, 0.6)]
+    assert values[2] == pytest.approx(1)
+    assert values[0] < 0.05 < values[1] < values[2] > values[3]
+    above, below = (unknown_opinion(p, 0, good_parts_limits(0.8)).margin for p in (0.81, 0.79))
+    assert above > 0 > below
+    assert unknown_opinion(1.0, 0, good_parts_limits()).margin == MAX_MARGIN
+    assert unknown_opinion(float("nan"), 0, good_parts_limits()).uncertainty == 1
+
+
+def test_a_good_parts_model_counts_by_the_limit_that_it_misses() -> None:
+    small = unknown_opinion(0.99, 10, good_parts_limits(area_px=100))
+    assert small.margin == pytest.approx(np.log(0.1))
+    assert small.words == ("defect_prob 0.990, threshold 0.500, largest region 10 px, limit 100 px")
+    assert unknown_opinion(0.99, 0, good_parts_limits(area_px=100)).margin < 0
+    assert unknown_opinion(0.99, 200, good_parts_limits(area_px=100)).margin > 0
+
+
 def test_models_disagree_most_if_their_decisions_differ() -> None:
     def measured(*margins: float) -> ImageMeasurement:
         opinions = tuple(ModelOpinion(margin, 0.0, "") for margin in margins)
@@ -116,6 +141,7 @@ def store(tmp_path: Path) -> Path:
     graphs.install(root, graphs.gate(), thresholds={"suspect": 0.3, "reject": 0.9, "degraded": 0.5})
     limits = {name: {"score": 0.01, "area_px": 40} for name in graphs.CLASSES}
     graphs.install(root, graphs.segmenter(), name="tiny-seg", kind="segmenter", thresholds=limits)
+    graphs.install_good_parts(root, thresholds={"reject": 0.9, "area_px": 40})
     return root
 
 
@@ -129,6 +155,13 @@ def gate(store: Path) -> Iterator[OfflineInspector]:
 @pytest.fixture
 def segmenter(store: Path) -> Iterator[OfflineInspector]:
     built = build_inspector(load_engine("tiny-seg", "ort", store=ModelStore(store)))
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def good_parts(store: Path) -> Iterator[OfflineInspector]:
+    built = build_inspector(load_engine("tiny-unknown", "ort", store=ModelStore(store)))
     yield built
     built.close()
 
@@ -223,6 +256,26 @@ def test_models_that_disagree(
     assert len(done.selected[0].opinions) == 2
     with pytest.raises(UsageError, match="cannot disagree"):
         select_images(candidates, [gate], 2, ["disagree"])
+
+
+def test_a_good_parts_model_selects_and_disagrees_as_it_decides(
+    gate: OfflineInspector, good_parts: OfflineInspector, folder: Path, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(folder / "bright.png"), make_image("bright", 30)[0])
+    candidates = open_candidates(folder, NOT_ASKED)
+    done = select_images(candidates, [good_parts], 40, ["unlike"])
+    assert {"bright.png", "dark0.png", "dark1.png"} <= {one.image.name for one in done.selected}
+    for one in done.selected:
+        frame = cv2.imread(str(one.image.path), cv2.IMREAD_GRAYSCALE)[..., None]
+        opinion = ask_model(good_parts, frame)
+        assert (opinion.margin > 0) is good_parts.inspect(frame).is_rejected
+        assert opinion.words == one.opinions[0]
+    blind = replace(gate.rules, gate=replace(gate.rules.gate, reject_at=1 - 1e-6))
+    passing = OfflineInspector(gate=gate.gate, segmenter=None, rules=blind, label="passing")
+    disputed = select_images(candidates, [passing, good_parts], 1, ["disagree"])
+    assert disputed.selected[0].image.name == "bright.png"
+    write_selection_sheet(tmp_path / "sheet.png", done, candidates, [good_parts])
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[1] == 1800
 
 
 def test_images_of_the_training_are_left_out(

@@ -26,9 +26,9 @@ def surface(rng: np.random.Generator, height: int, width: int, channels: int = 1
     return rng.integers(90, 120, (height, width, channels), np.uint8).squeeze()
 
 
-def castings(root: Path, count: int = 24) -> Path:
+def castings(root: Path, count: int = 24, seed: int = 1) -> Path:
     """Class folders of small colour images, and two broken files."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     for name in ("ok_front", "def_front"):
         (root / name).mkdir(parents=True)
         for index in range(count):
@@ -109,8 +109,8 @@ def test_a_gate_from_class_folders(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_gate_needs_both_labels_in_every_split(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, missing: str, kind: str
 ) -> None:
-    for name in ("train", "val", "test"):
-        data = castings(tmp_path / "set" / name, 4)
+    for seed, name in enumerate(("train", "val", "test")):
+        data = castings(tmp_path / "set" / name, 4, seed)
     shutil.rmtree(tmp_path / "set" / split / missing)
     out = tmp_path / "run"
     assert run("gate", "--data", data.parent, "--out", out, "--steps", 2, "--threads", 1) == 65
@@ -156,6 +156,9 @@ def check_damaged_runs_are_rejected(out: Path) -> None:
         with pytest.raises(DataError) as caught:
             load_run(out)
         assert str(checkpoint) in str(caught.value)
+    checkpoint.write_bytes(state[: len(state) // 2])
+    with pytest.raises(DataError, match=f"damaged, or was cut off after {len(state) // 2} bytes"):
+        load_run(out)
     checkpoint.write_bytes(state)
 
 
@@ -301,3 +304,71 @@ def test_every_unusable_image_is_listed(tmp_path: Path, capsys: pytest.CaptureFi
     for entry in left_out:
         assert f"skipped: {entry['name']}: {entry['why']}" in err
     assert run("gate", "--data", root, "--out", out, *options, "--resume") == 0
+
+
+@pytest.mark.slow
+def test_copies_of_training_images_in_test_are_named_and_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, rng = tmp_path / "set", tmp_path / "run", np.random.default_rng(5)
+    for split, count in (("train", 6), ("valid", 3), ("test", 4)):
+        for name in ("good", "hole"):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = surface(rng, 48, 48)
+                if name == "hole":
+                    image[10:20, 10:20] = 240
+                cv2.imwrite(str(root / split / name / f"{split}-{index}.png"), image)
+    for name in ("good", "hole"):
+        shutil.copy(root / f"train/{name}/train-0.png", root / f"test/{name}/test-3.png")
+    options = ("--arch", "cnn", "--steps", 2, "--set", "batch=4", "--threads", 1)
+    assert run("gate", "--data", root, "--out", out, *options, "--json") == 0
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)["skipped"]) == {
+        "test/good/test-3.png",
+        "test/hole/test-3.png",
+    }
+    assert "the same file as train/good/train-0.png in `train`: not measured on" in printed.err
+    evaluate = ["evaluate", str(out), "--data", str(root), "--json", "--quiet"]
+    assert main(evaluate) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["defective"], document["sound"], document["training_images"]) == (3, 3, 0)
+    assert "2 images of `val` and `test` are copies of training images" in str(document["notes"])
+    # The run's own split file says `test` of them, and hides nothing.
+    assert main([*evaluate, "--split-file", str(out / "split.json")]) == 65
+    assert "2 of 8 images are training images" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_refused_resume_says_what_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = castings(tmp_path / "castings"), tmp_path / "run"
+    options = ("--data", data, "--out", out, "--arch", "cnn", "--steps", 2, "--threads", 1)
+    assert run("gate", *options) == 0
+    capsys.readouterr()
+    first, second = (data / "ok_front" / f"cast_{index}.jpeg" for index in (0, 1))
+    gone = first.read_bytes()
+    first.unlink()
+    assert run("gate", *options, "--resume") == 65
+    error = capsys.readouterr().err
+    assert "was started with other images: there were 50 images, now 49" in error
+    assert "1 is gone (ok_front/cast_0.jpeg)" in error
+    assert "Restore the data set" in error
+    first.write_bytes(gone)
+    second.rename(data / "ok_front" / "other.jpeg")
+    assert run("gate", *options, "--resume") == 65
+    assert "1 is new (ok_front/other.jpeg)" in capsys.readouterr().err
+    (data / "ok_front" / "other.jpeg").rename(second)
+    assert run("gate", *options, "--resume", "--set", "batch=3") == 65
+    assert "recipe.batch was" in capsys.readouterr().err
+    checkpoint = out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    for command in (
+        ["train", "gate", *map(str, options), "--resume"],
+        ["evaluate", str(checkpoint), "--data", str(data)],
+    ):
+        assert main(command) == 65
+        error = capsys.readouterr().err
+        assert f"{checkpoint}: cannot be read: it is damaged, or was cut off after 5000" in error
+        assert "Errno" not in error

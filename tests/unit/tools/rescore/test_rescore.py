@@ -235,7 +235,7 @@ def test_a_folder_belongs_to_one_run_and_one_process(archive: Path, tmp_path: Pa
             run(archive, tmp_path / "b")
             yield from ()
 
-    with pytest.raises(DeviceLostError, match="another process"):
+    with pytest.raises(OutputError, match="another process is writing into this folder"):
         run(archive, tmp_path / "b", Nested())
 
 

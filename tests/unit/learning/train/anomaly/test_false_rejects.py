@@ -114,3 +114,4 @@ def test_folds_hold_every_image_once_and_whole_groups():
     for fold in folds:
         assert all(number // 3 * 3 + one in fold for number in fold for one in range(3))
     assert len(assign_folds([""] * 4, seed=1)) == 4
+    assert len(assign_folds(["one part"] * 4, seed=1)) == 4, "a bank of no image at all"

@@ -152,6 +152,34 @@ def test_a_proof_on_good_images_of_the_training_that_were_moved_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_tiny")
+def test_images_that_it_has_not_seen_the_like_of_are_selected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    train_good_parts(config_for(good_folder(tmp_path / "good"), tmp_path / "run"))
+    frames, rng = tmp_path / "frames", np.random.default_rng(8)
+    frames.mkdir()
+    shutil.copy(tmp_path / "good" / "03.png", frames / "learned.png")
+    for index in range(6):
+        cv2.imwrite(str(frames / f"good{index}.png"), surface(rng))
+    for index in range(2):
+        odd = cv2.circle(surface(rng), (20 + 20 * index, 30), 18, 250 * index, -1)
+        cv2.imwrite(str(frames / f"odd{index}.png"), odd)
+    command = ["data", "select", str(frames), "--model", str(tmp_path / "run"), "--quiet"]
+    sheet = ["--sheet", str(tmp_path / "sheet.png")]
+    assert main([*command, "--by", "unlike", "--count", "3", *sheet, "--json"]) == 0
+    unlike = json.loads(capsys.readouterr().out)
+    opinions = {one["name"]: one["opinions"][0] for one in unlike["selected"]}
+    assert {"odd0.png", "odd1.png"} <= opinions.keys()
+    assert opinions["odd0.png"].startswith("defect_prob 0.9")
+    assert unlike["labelled"] == {"unknown/1": 1}
+    assert main([*command, "--by", "uncertain", "--json"]) == 0
+    values = [one["value"] for one in json.loads(capsys.readouterr().out)["selected"]]
+    assert values == sorted(values, reverse=True)
+    assert all(value >= 0.05 for value in values)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
 def test_equal_images_give_a_model_that_passes_them_and_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -252,3 +280,20 @@ def test_an_encoder_without_weights_is_refused_before_an_image_is_read(tmp_path:
     config = AnomalyConfig(tmp_path / "missing", tmp_path / "run", "unknown", encoder="lite9")
     with pytest.raises(UsageError, match="there is no encoder"):
         train_good_parts(config)
+
+
+def test_copies_of_good_images_are_neither_measured_on_nor_held_out_of_each_other(tmp_path: Path):
+    data = labelled_set(tmp_path / "set")
+    shutil.copy(data / "train/good/00.png", data / "train/good/01.png")
+    shutil.copy(data / "train/good/02.png", data / "test/good/03.png")
+    images = load_images(config_for(data, tmp_path / "run"), lambda *_: None)
+    assert images.test is not None
+    assert len(images.test) == 15
+    (copy,) = images.left_out
+    assert copy.name == "test/good/03.png"
+    assert "the same file as train/good/02.png in `train`" in copy.reason
+    assert "test/good/03.png" in {sample.name for sample in images.data.in_splits("test")}
+    names = [str(name) for name in images.good.names]
+    groups = dict(zip(names, images.groups, strict=True))
+    assert groups["train/good/00.png"] == groups["train/good/01.png"] != ""
+    assert groups["train/good/04.png"] != groups["train/good/00.png"]
