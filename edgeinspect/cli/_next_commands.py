@@ -59,13 +59,14 @@ def after_training(
     yield _command(f"run that line over the {images} images", "run", line)
 
 
-def after_good_parts(config: Any, accuracy: Mapping[str, Any]) -> Iterator[NextCommand]:
+def after_good_parts(config: Any, line: Path, accuracy: Mapping[str, Any]) -> Iterator[NextCommand]:
     """Yield the commands that follow a training from good parts.
 
     A calibration is named only if the test split can verify it: images of the training cannot.
 
     Args:
         config: Its `AnomalyConfig`.
+        line: Its line file.
         accuracy: In the manifest.
     """
     out, data = config.out, config.data
@@ -78,6 +79,8 @@ def after_good_parts(config: Any, accuracy: Mapping[str, Any]) -> Iterator[NextC
     yield _add_to_store(out)
     if has_test and test["good"] >= GOOD_TO_VERIFY and test["found"]:
         yield _calibrate(_SMALLER, out, data, "test")
+    yield _command("check a line with it, on this PC", "check", line)
+    yield _command(f"run that line over {'the test' if test else 'known'} images", "run", line)
 
 
 def _reading_options(config: Any) -> list[str]:

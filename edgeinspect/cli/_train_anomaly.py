@@ -174,7 +174,7 @@ def anomaly(as_json: bool, **options: Any) -> None:
     notes: list[str] = []
     try:
         with stage_bars() as report:
-            accuracy = train_good_parts(config, report, skipped.extend, notes.extend)
+            trained = train_good_parts(config, report, skipped.extend, notes.extend)
     finally:  # notes and skipped images are listed on errors too
         for note in notes:
             echo(f"note: {note}", err=True)
@@ -184,11 +184,14 @@ def anomaly(as_json: bool, **options: Any) -> None:
     outcome = TrainingOutcome(
         models=[
             TrainedModel(
-                name=config.name, folder=str(config.out / config.name / "1"), accuracy=accuracy
+                name=config.name,
+                folder=str(config.out / config.name / "1"),
+                accuracy=trained.accuracy,
             )
         ],
         skipped={image.name: image.reason for image in skipped},
-        next=list(after_good_parts(config, accuracy)),
+        line=str(trained.line),
+        next=list(after_good_parts(config, trained.line, trained.accuracy)),
     )
     print_result(outcome, as_json, _show)
 
@@ -221,6 +224,7 @@ def _show(outcome: TrainingOutcome) -> None:
         print_text(Text("on the test split", style="bold"))
         print_facts(accuracy_facts(model.accuracy["test"]))
     print_text(f"model: {model.folder}")
+    print_text(f"line: {outcome.line}")
     print_commands(outcome.next)
 
 

@@ -25,7 +25,7 @@ from edgeinspect.learning.datasets.dataset import (
 )
 from edgeinspect.learning.datasets.example_set import write_example_set
 from edgeinspect.learning.datasets.export import LABELS_FILE, write_dataset
-from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.files import images_below, printable_file_name
 from edgeinspect.learning.datasets.findings import DatasetFinding, check_dataset
 from edgeinspect.learning.datasets.groups import (
     OWN_GROUPS,
@@ -70,6 +70,7 @@ __all__ = [
     # reading a folder
     "find_bit_depth",
     "images_below",
+    "printable_file_name",
     "is_annotation_folder",
     "open_dataset",
     # samples as arrays

@@ -9,8 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgeinspect.errors import OutputError
+from edgeinspect.learning.datasets import printable_file_name
 from edgeinspect.learning.select.select_images import SelectedImage, Selection
-from edgeinspect.system import TableWriter, claim_folder, is_empty_but_for_claim, write_atomic
+from edgeinspect.system import (
+    TableWriter,
+    claim_folder,
+    escape_name,
+    is_empty_but_for_claim,
+    write_atomic,
+)
 
 TABLE_FILE = "selection.csv"
 TABLE_SUFFIX = ".csv"
@@ -77,11 +84,11 @@ def selection_table(
     rows = TableWriter(text)
     rows.writerow(["rank", "image", "file", "criterion", "value", "reason", *models])
     for rank, one in enumerate(selection.selected, 1):
-        file = copies.get(one.image.name, str(one.image.path))
+        file = copies.get(one.image.name, escape_name(one.image.path))
         rows.writerow(
             [rank, one.image.name, file, one.criterion, one.value, one.reason, *one.opinions]
         )
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    return text.getvalue().encode()
 
 
 def _copy_names(selected: Sequence[SelectedImage]) -> dict[str, str]:
@@ -89,10 +96,11 @@ def _copy_names(selected: Sequence[SelectedImage]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = {TABLE_FILE}
     for one in selected:
-        name, number = one.image.path.name, 1
+        plain = Path(printable_file_name(one.image.path))
+        name, number = plain.name, 1
         while name.casefold() in taken:
             number += 1
-            name = f"{one.image.path.stem}-{number}{one.image.path.suffix}"
+            name = f"{plain.stem}-{number}{plain.suffix}"
         taken.add(name.casefold())
         names[one.image.name] = name
     return names

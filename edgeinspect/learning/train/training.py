@@ -55,8 +55,8 @@ from edgeinspect.learning.train.encoder_networks import EncoderGate
 from edgeinspect.learning.train.encoders import NO_WEIGHTS, is_encoder
 from edgeinspect.learning.train.fit import fit
 from edgeinspect.learning.train.frozen_head import fit_frozen_head
+from edgeinspect.learning.train.labelled_line import write_labelled_line
 from edgeinspect.learning.train.learning_curve import draw_learning_curve
-from edgeinspect.learning.train.line_file import write_line_file
 from edgeinspect.learning.train.pairing import check_pair_data, read_pair_split, with_pair
 from edgeinspect.learning.train.plan import (
     TrainingConfig,
@@ -410,7 +410,7 @@ def _export_and_measure(
     accuracy = export(writer, images[VAL], images.get(TEST), on_progress)
     if prepared.decides is Decides.KINDS:  # no line can run it: it rejects everything
         return TrainingResult(accuracy, None, has_masks=False, has_test=TEST in images)
-    line = write_line_file(
+    line = write_labelled_line(
         config, writer.folder, prepared.data, images, prepared.stride, on_progress
     )
     return TrainingResult(

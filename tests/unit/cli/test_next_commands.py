@@ -38,13 +38,15 @@ def config(**values: object) -> SimpleNamespace:
 
 def after_good_parts(**test: int) -> list[str]:
     accuracy = {"test": test} if test else {}
-    return [one.command for one in next_commands.after_good_parts(config(), accuracy)]
+    line = Path("runs/a b/line.yaml")
+    return [one.command for one in next_commands.after_good_parts(config(), line, accuracy)]
 
 
 def test_after_good_parts() -> None:
     commands = after_good_parts(good=8, defective=5, found=1)
-    assert [parse(one) for one in commands] == ["evaluate", "models add", "calibrate"]
-    assert commands[-1].endswith("--images 'parts#train' --data 'parts#test'")
+    names = ["evaluate", "models add", "calibrate", "check", "run"]
+    assert [parse(one) for one in commands] == names
+    assert commands[2].endswith("--images 'parts#train' --data 'parts#test'")
 
 
 @pytest.mark.parametrize(

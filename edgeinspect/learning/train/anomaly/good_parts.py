@@ -5,6 +5,7 @@ RUN/split.json       the split of each image
 RUN/checkpoint.pt    the memory bank
 RUN/held_out.csv     the score of each good image by a bank that had not seen it
 RUN/<name>/1/        the exported model, for a store
+RUN/line.yaml        a line with the model
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,7 @@ from edgeinspect.learning.train.anomaly.images import (
     AnomalyImages,
     load_images,
 )
+from edgeinspect.learning.train.anomaly.line import write_good_parts_line
 from edgeinspect.learning.train.anomaly.orientation import TurnedDecision, decide_turned
 from edgeinspect.learning.train.checkpoint import GOOD_PARTS, RunFolder, TrainingState, write_file
 from edgeinspect.learning.train.data_record import brightness_statistics, dataset_digest
@@ -73,12 +76,21 @@ class TrainedBank:
     choice: ThresholdChoice
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedGoodParts:
+    """What a training has written."""
+
+    accuracy: dict[str, Any]
+    """In the manifest: of the threshold, and of the test split if there is one."""
+    line: Path
+
+
 def train_good_parts(
     config: AnomalyConfig,
     on_progress: StageProgress = ignore_progress,
     on_left_out: Callable[[Sequence[SkippedImage]], None] = lambda left_out: None,
     on_notes: Callable[[Sequence[str]], None] = lambda notes: None,
-) -> dict[str, Any]:
+) -> TrainedGoodParts:
     """Train, export and measure one good-parts model.
 
     Args:
@@ -88,7 +100,7 @@ def train_good_parts(
         on_notes: Called then with what was assumed of the images, and what is odd about them.
 
     Returns:
-        The accuracy in its manifest: of the threshold, and of the test split if there is one.
+        The accuracy in its manifest, and the file of a line with it.
 
     Raises:
         UsageError: There is no such encoder, or it has no pretrained weights.
@@ -116,7 +128,7 @@ def _train_into_folder(
     weights: PretrainedWeights | None,
     on_progress: StageProgress,
     started: float,
-) -> dict[str, Any]:
+) -> TrainedGoodParts:
     channels = int(images.good.images.shape[3])
     run = RunFolder(config.out)
     identity = _run_identity(config, images, weights)
@@ -147,7 +159,7 @@ def _train_into_folder(
         "bits": images.data.bit_depth,
         "statistics": brightness_statistics(images.good),
     }
-    return export_version(
+    accuracy = export_version(
         VersionInputs(
             features=bank.features,
             anomaly_map=bank.anomaly_map,
@@ -162,6 +174,7 @@ def _train_into_folder(
         images,
         on_progress,
     )
+    return TrainedGoodParts(accuracy, write_good_parts_line(config, images, bank.choice))
 
 
 def check_new_run(config: AnomalyConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -361,3 +362,20 @@ def test_the_command(
     shown = capsys.readouterr().out
     assert "5 images to label, of 16" in shown
     assert "broken.png" in shown
+
+
+def test_a_name_that_is_no_text_is_copied_under_a_printable_one(
+    gate: OfflineInspector, tmp_path: Path
+) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for index, name in enumerate((b"caf\xe9.png", b"plain.png")):
+        (folder / os.fsdecode(name)).write_bytes(
+            cv2.imencode(".png", make_image("dark", index)[0])[1].tobytes()
+        )
+    done = select_images(open_candidates(folder, NOT_ASKED), [gate], 2, ["unlike"])
+    write_selection(done, tmp_path / "out", [])
+    with (tmp_path / "out/selection.csv").open(encoding="utf-8", newline="") as table:
+        files = {row["file"] for row in csv.DictReader(table)}
+    assert files == {"caf_xE9.png", "plain.png"}
+    assert files == {path.name for path in (tmp_path / "out").iterdir()} - {"selection.csv"}

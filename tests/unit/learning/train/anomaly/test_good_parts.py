@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ onnxruntime = needs.library("onnxruntime")
 needs.library("onnxscript")
 
 from edgeinspect.cli.main import main
+from edgeinspect.domain import GOOD_PARTS_CONTRACT, ModelKind, model_outputs
 from edgeinspect.errors import DataError, OutputError, UsageError
 from edgeinspect.learning.evaluate import open_anomaly_map
 from edgeinspect.learning.train.anomaly import AnomalyConfig, good_parts, train_good_parts
@@ -86,7 +89,7 @@ def outputs_of(out: Path, image: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.usefixtures("_tiny")
 def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     data = labelled_set(tmp_path / "set")
-    accuracy = train_good_parts(config_for(data, tmp_path / "run"))
+    accuracy = train_good_parts(config_for(data, tmp_path / "run")).accuracy
     test = accuracy["test"]
     assert (test["good"], test["defective"]) == (8, 8)
     assert test["auc"] >= 0.95
@@ -94,7 +97,7 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     assert 0.5 < test["region_overlap"] <= 1.0
     manifest = yaml.safe_load((tmp_path / "run/unknown/1/manifest.yaml").read_text())
     assert manifest["learned_from"] == "good"
-    assert str(manifest["contract"]) == "2"
+    assert str(manifest["contract"]) == "3"
     assert manifest["thresholds"]["reject"] == 0.5
     assert manifest["accuracy"]["false_rejects"]["held_out_good"] == 16
     assert json.loads((tmp_path / "run/split.json").read_text())["splits"]["test"]
@@ -102,7 +105,7 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     rng = np.random.default_rng(9)
     image, mask = damaged(rng)
     outputs = outputs_of(tmp_path / "run", image)
-    assert list(outputs) == ["class_map", "class_area_px", "class_score", "defect_prob"]
+    assert tuple(outputs) == model_outputs(ModelKind.SEGMENTER, GOOD_PARTS_CONTRACT)
     cells = int(outputs["class_map"].sum())
     assert outputs["class_map"].shape == (1, SIDE // 8, SIDE // 8)
     assert outputs["class_area_px"][0, 0] == cells * 64
@@ -116,6 +119,13 @@ def test_a_labelled_set_is_measured_and_never_learned(tmp_path: Path):
     peak = np.unravel_index(values.argmax(), values.shape)
     assert abs(peak[0] * 8 + 4 - rows.mean()) < 20
     assert abs(peak[1] * 8 + 4 - columns.mean()) < 20
+    heat = outputs["heat_map"][0]
+    assert (heat.shape, heat.dtype) == ((SIDE // 16, SIDE // 16), np.uint8)
+    assert int(heat.max()) >= 128
+    assert (
+        np.abs(np.array(np.unravel_index(heat.argmax(), heat.shape)) - np.array(peak) // 2).max()
+        <= 1
+    )
 
 
 @pytest.mark.slow
@@ -126,11 +136,38 @@ def test_the_same_images_and_seed_give_the_same_bytes_and_colour_works(tmp_path:
     second = train_good_parts(config_for(data, tmp_path / "b"))
     graphs = [(tmp_path / run / "unknown/1/model.onnx").read_bytes() for run in ("a", "b")]
     assert graphs[0] == graphs[1]
-    assert first == second
-    assert first["folds"] == 5
-    assert first["false_rejects"]["extrapolated"]
+    assert first.accuracy == second.accuracy
+    assert first.accuracy["folds"] == 5
+    assert first.accuracy["false_rejects"]["extrapolated"]
     frame = cv2.imread(str(data / "00.png"))
     assert outputs_of(tmp_path / "a", frame)["defect_prob"][0] < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_tiny")
+@pytest.mark.parametrize("has_defective", [True, False])
+def test_its_line_runs_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_defective: bool
+):
+    make = labelled_set if has_defective else good_folder
+    trained = train_good_parts(config_for(make(tmp_path / "a set"), tmp_path / "run"))
+    assert trained.line == tmp_path / "run/line.yaml"
+    assert main(["check", str(trained.line)]) == 0
+    assert "this line can run" in capsys.readouterr().out
+    run = ["run", str(trained.line), "--set", f"spool.folder={tmp_path}"]
+    done = subprocess.run([sys.executable, "-m", "edgeinspect", *run], timeout=120, check=False)
+    assert done.returncode == 0
+    assert main(["ledger", "query", str(trained.line), "--json"]) == 0
+    rows = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    splits = json.loads((tmp_path / "run/split.json").read_text())["splits"]
+    names = splits["test" if has_defective else "train"]
+    assert {row["label"].rpartition("/")[2] for row in rows} == {Path(name).name for name in names}
+    rejected = sum(row["decision"] == "REJECT" for row in rows)
+    if has_defective:
+        test = trained.accuracy["test"]
+        assert rejected == test["found"] + test["false_rejects"]
+    else:
+        assert rejected == 0
 
 
 @pytest.mark.slow
