@@ -246,14 +246,14 @@ def metadata(data: bytes, folder: Path) -> None:
 
 def _npz_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
-        book = CalibrationCheckpoint(Path(name), resume=True)
+        book = CalibrationCheckpoint(Path(name))
         book.save("s", {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 2), np.uint8)})
         return (Path(name) / "s.npz").read_bytes()
 
 
 def notebook(data: bytes, folder: Path) -> None:
     _write(folder, "s.npz", data)
-    CalibrationCheckpoint(folder, resume=True).load("s")
+    CalibrationCheckpoint(folder).load("s")
 
 
 # -- images and tables ----------------------------------------------------------------------

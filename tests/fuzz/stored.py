@@ -103,7 +103,7 @@ def golden(data: bytes, folder: Path) -> None:
 def _golden_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as name:
         images = np.zeros((2, 4, 6, 1), np.uint8)
-        CalibrationCheckpoint(Path(name), resume=True).save(
+        CalibrationCheckpoint(Path(name)).save(
             "s", {"images": images, "output_0": np.zeros((2, 1), np.float32)}
         )
         return (Path(name) / "s.npz").read_bytes()
