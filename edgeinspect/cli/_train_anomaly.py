@@ -217,6 +217,12 @@ def _show(outcome: TrainingOutcome) -> None:
             f"* beyond all {rates['held_out_good']} images: so few show no rate below "
             f"{_percent(rates['lowest_rate_shown'])}"
         )
+    method = model.accuracy.get("method", {})
+    if "auc" in method:
+        print_text(
+            f"method: {method['used']}, the best on {method['defective']} defective images: AUC "
+            + ", ".join(f"{name} {auc:.3f}" for name, auc in method["auc"].items())
+        )
     print_text(f"threshold: defect_prob 0.5, for {_percent(rates['wanted_rate'])}")
     if rates["raised_by_defective"]:
         print_text(f"raised by {rates['raised_by_defective']} defective images, none of them lost")

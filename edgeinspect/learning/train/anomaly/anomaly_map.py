@@ -18,7 +18,7 @@ from edgeinspect.domain import (
 from edgeinspect.learning.train.anomaly.cell_features import (
     FINE_CELL_PX,
     CellFeatures,
-    Standardise,
+    Descriptors,
     cells_inside,
 )
 from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
@@ -37,14 +37,14 @@ class AnomalyMap(nn.Module):
     """Maps descriptors to how far each cell is from all good ones, smoothed.
 
     Args:
-        standardise: Of the descriptors.
+        descriptors: Of the features.
         bank: The good ones.
         cell_px: Frame pixels per cell, each way.
     """
 
-    def __init__(self, standardise: Standardise, bank: MemoryBank, cell_px: int) -> None:
+    def __init__(self, descriptors: Descriptors, bank: MemoryBank, cell_px: int) -> None:
         super().__init__()
-        self.standardise = standardise
+        self.descriptors = descriptors
         self.bank = bank
         deviation = SMOOTHING_PX / cell_px
         reach = math.ceil(3 * deviation)
@@ -60,8 +60,7 @@ class AnomalyMap(nn.Module):
             inside: float32 (1, 1, h, w), 0 or 1.
         """
         height, width = features.shape[2:]
-        cells = features.flatten(2)[0].transpose(0, 1)
-        squared = self.bank(self.standardise(cells))
+        squared = self.bank(self.descriptors(features))
         # The root of a small difference of large numbers is mostly rounding: it begins at 1.
         distance = ((squared.clamp(min=0.0) + 1.0).sqrt() - 1.0).reshape(1, 1, height, width)
         # Cells outside count for nothing: the mean is over those inside.

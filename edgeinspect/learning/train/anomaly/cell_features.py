@@ -5,6 +5,7 @@ Source: Roth et al. 2022, "Towards total recall in industrial anomaly detection"
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,9 +19,27 @@ LEVELS = (2, 3)
 FINE_CELL_PX, COARSE_CELL_PX = (STRIDES[level] for level in LEVELS)
 _SMALL_FRAME_PX = 384 * 384
 _CONTEXT_CELLS = 3
-_MAX_DEVIATIONS = 3.0
-"""Standardised values are limited to this: a few extreme channels of good structure do not hide
-many that differ a little, and do not set an INT8 scale."""
+_POSITION_CHANNELS = 4
+"""Of each direction. Several, so that none is larger than a limited feature, which would set the
+scale of all in INT8."""
+_POSITION_WEIGHT = 2.45
+"""Of a channel: a distance of half the frame counts as a squared distance of 24."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellMethod:
+    """How cells are compared."""
+
+    limit: float = 3.0
+    """Standardised values are limited to it: a few extreme channels of good structure do not hide
+    many that differ a little, and do not set an INT8 scale."""
+    has_position: bool = False
+    """A cell is compared with those of about its place: good parts lie alike."""
+
+    @property
+    def name(self) -> str:
+        """For the manifest and the screen: `limit 2, position`."""
+        return f"limit {self.limit:g}" + (", position" if self.has_position else "")
 
 
 class CellFeatures(nn.Module):
@@ -88,22 +107,42 @@ def choose_cell_px(height_px: int, width_px: int) -> int:
     return FINE_CELL_PX if height_px * width_px < _SMALL_FRAME_PX else COARSE_CELL_PX
 
 
-class Standardise(nn.Module):
-    """Standardises each channel of descriptors (K, D), and limits it.
+class Descriptors(nn.Module):
+    """Makes descriptors of features: each channel standardised and limited, maybe with the place.
 
     Args:
         center: float32 (D,).
         spread: float32 (D,), above 0.
+        method: Of the comparison.
     """
 
-    def __init__(self, center: Tensor, spread: Tensor) -> None:
+    def __init__(self, center: Tensor, spread: Tensor, method: CellMethod) -> None:
         super().__init__()
         self.register_buffer("center", center)
         self.register_buffer("spread", spread)
+        self.method = method
 
-    def forward(self, cells: Tensor) -> Tensor:
-        values = (cells - self.center) / self.spread
-        return values.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
+    @property
+    def width(self) -> int:
+        """Values of a descriptor."""
+        return len(self.center) + 2 * _POSITION_CHANNELS * self.method.has_position
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return float32 (h * w, width) of features float32 (1, D, h, w)."""
+        cells = features.flatten(2)[0].transpose(0, 1)
+        limit = self.method.limit
+        values = ((cells - self.center) / self.spread).clamp(-limit, limit)
+        if not self.method.has_position:
+            return values
+        return torch.cat([values, _positions(*features.shape[2:])], dim=1)
+
+
+def _positions(height: int, width: int) -> Tensor:
+    """Return float32 (height * width, 2 * channels) of the place of each cell, from -1 to 1."""
+    down = torch.linspace(-1, 1, height)[:, None].expand(height, width)
+    right = torch.linspace(-1, 1, width)[None, :].expand(height, width)
+    places = torch.stack([down, right], dim=2).reshape(-1, 2) * _POSITION_WEIGHT
+    return places.repeat(1, _POSITION_CHANNELS)
 
 
 def cells_inside(image: Tensor, cell_px: int) -> Tensor:

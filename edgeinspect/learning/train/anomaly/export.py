@@ -28,6 +28,7 @@ from edgeinspect.learning.train.anomaly.anomaly_map import (
     output_stride,
 )
 from edgeinspect.learning.train.anomaly.cell_features import CellFeatures
+from edgeinspect.learning.train.anomaly.cell_method import MethodDecision
 from edgeinspect.learning.train.anomaly.false_rejects import ThresholdChoice
 from edgeinspect.learning.train.anomaly.held_out import HeldOutScores
 from edgeinspect.learning.train.anomaly.images import AnomalyImages
@@ -51,6 +52,7 @@ class VersionInputs:
     anomaly_map: AnomalyMap
     choice: ThresholdChoice
     held_out: HeldOutScores
+    method: MethodDecision
     name: str
     root: Path
     """A model store's folder."""
@@ -82,6 +84,8 @@ def export_version(
         "false_rejects": inputs.choice.to_document(inputs.held_out.scores),
         "folds": inputs.held_out.folds,
     }
+    if inputs.method.aucs:
+        accuracy["method"] = inputs.method.to_document()
     folder = _write(graph, inputs, accuracy, stride, checked)
     if images.test is not None:
         accuracy["test"] = _measure(folder, images.test, on_progress)

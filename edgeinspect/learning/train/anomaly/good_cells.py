@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap
-from edgeinspect.learning.train.anomaly.cell_features import Standardise
+from edgeinspect.learning.train.anomaly.cell_features import CellMethod, Descriptors
 from edgeinspect.learning.train.anomaly.coreset import farthest_points, random_projection
 from edgeinspect.learning.train.anomaly.feature_runner import FeatureRunner
 from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
@@ -23,9 +23,9 @@ _STATISTICS_IMAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class GoodCells:
-    """Standardised descriptors of good images, each with the number of its image."""
+    """Descriptors of good images, each with the number of its image."""
 
-    standardise: Standardise
+    descriptors: Descriptors
     cell_px: int
     """Frame pixels per cell, each way."""
     candidates: Tensor
@@ -44,7 +44,7 @@ class GoodCells:
         candidates = self.candidates[~torch.isin(self.candidate_image, left_out)]
         projection = random_projection(candidates.shape[1], seed=0)
         chosen = candidates[farthest_points(candidates @ projection, entries)]
-        return AnomalyMap(self.standardise, MemoryBank(chosen), self.cell_px)
+        return AnomalyMap(self.descriptors, MemoryBank(chosen), self.cell_px)
 
 
 def collect_good_cells(
@@ -52,6 +52,7 @@ def collect_good_cells(
     images: list[int],
     *,
     turned: bool,
+    method: CellMethod = CellMethod(),  # noqa: B008 - frozen
     on_image: Callable[[int], None] = lambda done: None,
 ) -> GoodCells:
     """Reduce good images to the descriptors that banks are built from.
@@ -60,19 +61,20 @@ def collect_good_cells(
         runner: Of the images.
         images: Numbers of the images to use.
         turned: Take each image in its other orientations too.
+        method: Of the comparison.
         on_image: Called with the number of images done.
 
     Raises:
         DataError: All are black.
     """
-    standardise = measure_statistics(runner, images)
-    projection = random_projection(len(standardise.center), seed=0)
+    descriptors = measure_statistics(runner, images, method)
+    projection = random_projection(descriptors.width, seed=0)
     per_image = max(MIN_CELLS_PER_IMAGE, MAX_CANDIDATES // len(images))
     candidates, owners = [], []
     for done, number in enumerate(images, 1):
         views = [runner.of_image(number), *(runner.turned(number) if turned else ())]
         for features, inside in views:
-            cells = standardise(cells_of(features, inside))
+            cells = descriptors(features)[inside.flatten() > 0.5]
             if not len(cells):
                 continue
             chosen = cells
@@ -86,15 +88,15 @@ def collect_good_cells(
             "has good images that are all black", remedy="Check exposure and trigger of the camera"
         )
     return GoodCells(
-        standardise,
+        descriptors,
         runner.cell_px,
         torch.cat(candidates),
         torch.cat(owners),
     )
 
 
-def measure_statistics(runner: FeatureRunner, images: list[int]) -> Standardise:
-    """Return the standardisation by mean and deviation of each channel over some of the images."""
+def measure_statistics(runner: FeatureRunner, images: list[int], method: CellMethod) -> Descriptors:
+    """Return descriptors by mean and deviation of each channel over some of the images."""
     step = max(1, len(images) // _STATISTICS_IMAGES)
     count, total, squares = 0, torch.zeros(1), torch.zeros(1)
     for number in images[::step][:_STATISTICS_IMAGES]:
@@ -106,7 +108,8 @@ def measure_statistics(runner: FeatureRunner, images: list[int]) -> Standardise:
     deviation = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt()
     # A channel that never changes says nothing: it must not divide by zero, nor dominate.
     floor = 1e-3 * deviation.max().clamp(min=1e-3)
-    return Standardise(mean.to(torch.float32), deviation.clamp(min=floor).to(torch.float32))
+    spread = deviation.clamp(min=floor).to(torch.float32)
+    return Descriptors(mean.to(torch.float32), spread, method)
 
 
 def cells_of(features: Tensor, inside: Tensor) -> Tensor:

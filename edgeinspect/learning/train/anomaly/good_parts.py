@@ -29,6 +29,7 @@ from edgeinspect.learning.evaluate import SPLIT_FILE_NAME
 from edgeinspect.learning.train import distributed
 from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap, image_score
 from edgeinspect.learning.train.anomaly.cell_features import CellFeatures, choose_cell_px
+from edgeinspect.learning.train.anomaly.cell_method import MethodDecision, decide_method
 from edgeinspect.learning.train.anomaly.config import AnomalyConfig
 from edgeinspect.learning.train.anomaly.export import VersionInputs, export_version
 from edgeinspect.learning.train.anomaly.false_rejects import ThresholdChoice, choose_threshold
@@ -72,6 +73,7 @@ class TrainedBank:
     anomaly_map: AnomalyMap
     entries: int
     turned: TurnedDecision
+    method: MethodDecision
     held_out: HeldOutScores
     choice: ThresholdChoice
 
@@ -152,6 +154,7 @@ def _train_into_folder(
         "entries": bank.entries,
         "cell_px": cell_px,
         "turned": bank.turned.to_document(),
+        "method": bank.method.method.name,
         "seed": config.seed,
         "minutes": round((time.monotonic() - started) / 60, 1),
         "threads": config.threads,
@@ -165,6 +168,7 @@ def _train_into_folder(
             anomaly_map=bank.anomaly_map,
             choice=bank.choice,
             held_out=bank.held_out,
+            method=bank.method,
             name=config.name,
             root=config.out,
             class_name=config.class_name,
@@ -233,10 +237,21 @@ def _train_bank(
         config.turned,
         lambda done, total: on_progress("orientations", done, total, 0.0),
     )
+    validation = images.validation
+    defective = [] if validation is None else list(validation.images[validation.defective])
+    method = decide_method(
+        runner,
+        numbers,
+        defective,
+        config.entries,
+        turned=turned.is_turned,
+        on_progress=lambda done, total: on_progress("method", done, total, 0.0),
+    )
     cells = collect_good_cells(
         runner,
         numbers,
         turned=turned.is_turned,
+        method=method.method,
         on_image=lambda done: on_progress("features", done, len(numbers), 0.0),
     )
     scored = _sample_numbers(len(numbers), MAX_SCORED, config.seed + 1)
@@ -253,7 +268,7 @@ def _train_bank(
     defective = _score_defective(runner, anomaly_map, images.validation, on_progress)
     choice = choose_threshold(held_out.scores, config.false_rejects, defective)
     entries = sum(len(chunk.weight) for chunk in anomaly_map.bank.chunks)
-    return TrainedBank(features, anomaly_map, entries, turned, held_out, choice)
+    return TrainedBank(features, anomaly_map, entries, turned, method, held_out, choice)
 
 
 def _score_defective(

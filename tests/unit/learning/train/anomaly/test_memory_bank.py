@@ -10,7 +10,8 @@ torch = needs.library("torch")
 
 from edgeinspect.learning.train.anomaly.cell_features import (
     CellFeatures,
-    Standardise,
+    CellMethod,
+    Descriptors,
     cells_inside,
     choose_cell_px,
     local_mean,
@@ -84,9 +85,20 @@ def test_small_frames_have_finer_cells():
 
 
 def test_standardised_values_are_limited():
-    standardise = Standardise(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0]))
-    values = standardise(torch.tensor([[3.0, 2.0], [1e6, -1e6]]))
+    center, spread = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])
+    features = torch.tensor([[3.0, 1e6], [2.0, -1e6]]).reshape(1, 2, 1, 2)
+    values = Descriptors(center, spread, CellMethod())(features)
     assert values.tolist() == [[1.0, 0.0], [3.0, -3.0]]
+    assert Descriptors(center, spread, CellMethod(limit=2.0))(features).abs().max() == 2.0
+
+
+def test_the_place_of_a_cell_is_part_of_its_descriptor():
+    describe = Descriptors(torch.zeros(3), torch.ones(3), CellMethod(has_position=True))
+    values = describe(random(1, 3, 2, 5))
+    assert values.shape == (10, describe.width) == (10, 11)
+    assert values[0, 3:].tolist() == [pytest.approx(-2.45)] * 8
+    assert values[-1, 3:].tolist() == [pytest.approx(2.45)] * 8
+    assert values[4, 3:5].tolist() == [pytest.approx(-2.45), pytest.approx(2.45)]
 
 
 def test_the_local_mean_leaves_out_what_is_beyond_the_edge():
