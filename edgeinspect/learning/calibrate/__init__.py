@@ -9,11 +9,8 @@ from edgeinspect.learning.calibrate.acceptance import (
     AcceptanceResult,
     evaluate_acceptance,
 )
-from edgeinspect.learning.calibrate.calibration import (
-    CalibrationConfig,
-    CalibrationResult,
-    calibrate,
-)
+from edgeinspect.learning.calibrate.calibration import CalibrationResult, calibrate
+from edgeinspect.learning.calibrate.config import CalibrationConfig
 from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
 from edgeinspect.learning.calibrate.report import render_report
 from edgeinspect.learning.calibrate.sampling import UNREADABLE
