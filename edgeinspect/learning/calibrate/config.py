@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeinspect.domain import ModelSpec
-from edgeinspect.learning.calibrate.acceptance import AcceptanceLimits
+from edgeinspect.learning.calibrate.acceptance_checks import AcceptanceLimits
 
 BEST_METHOD = "best"
 DEFAULT_SENSITIVITY_FRAMES = 8
