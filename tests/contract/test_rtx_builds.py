@@ -17,7 +17,7 @@ import onnx
 import pytest
 
 from edgeinspect.learning.calibrate import qdq_placement
-from edgeinspect.learning.calibrate.calibration import prepare_graph
+from edgeinspect.learning.calibrate.parent_graph import prepare_graph
 from edgeinspect.learning.onnx_graphs import fp16
 from edgeinspect.storage.model_store import ModelStore
 from tests import graphs, nvidia, quantized

@@ -4,16 +4,10 @@ Needs the extras `onnx` and `cpu`; torch is not needed.
 Source: docs/howto/calibration.md, docs/explanation/decisions/0012-calibration.md
 """
 
-from edgeinspect.learning.calibrate.acceptance import (
-    AcceptanceLimits,
-    AcceptanceResult,
-    evaluate_acceptance,
-)
-from edgeinspect.learning.calibrate.calibration import (
-    CalibrationConfig,
-    CalibrationResult,
-    calibrate,
-)
+from edgeinspect.learning.calibrate.acceptance import AcceptanceResult, evaluate_acceptance
+from edgeinspect.learning.calibrate.acceptance_checks import AcceptanceLimits
+from edgeinspect.learning.calibrate.calibration import CalibrationResult, calibrate
+from edgeinspect.learning.calibrate.config import CalibrationConfig
 from edgeinspect.learning.calibrate.frames import FrameSet, open_frames
 from edgeinspect.learning.calibrate.report import render_report
 from edgeinspect.learning.calibrate.sampling import UNREADABLE

@@ -1,7 +1,7 @@
 """The distance of a model's outputs from a reference or from labels; 0 is best.
 
 Layer sensitivity and the choice of a range method need a value that responds to every frame,
-unlike the limits in `acceptance.py`.
+unlike the limits in `acceptance_checks.py`.
 """
 
 from __future__ import annotations

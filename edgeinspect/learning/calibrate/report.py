@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from edgeinspect.imaging import upsample_class_map
-from edgeinspect.learning.calibrate.acceptance import AcceptanceResult, ChangedFrame
+from edgeinspect.learning.calibrate.acceptance import AcceptanceResult
 from edgeinspect.learning.calibrate.calibration import CalibrationResult
+from edgeinspect.learning.calibrate.frame_recorder import ChangedFrame
 from edgeinspect.learning.calibrate.layer_sensitivity import SensitivityReport
 from edgeinspect.learning.evaluate import DetectionBySize
 from edgeinspect.learning.reporting import (

@@ -1,16 +1,16 @@
-"""Selects the frames to calibrate with: stratified, seeded, identified by hash."""
+"""Scores, measures and selects frames: to calibrate with, held out, and for layer sensitivity."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinspect.domain import Pixels
+from edgeinspect.domain import Decides, Pixels
 from edgeinspect.errors import DataError
 from edgeinspect.learning.calibrate.checkpoint import (
     CHECKPOINT_INTERVAL,
@@ -20,6 +20,7 @@ from edgeinspect.learning.calibrate.checkpoint import (
 )
 from edgeinspect.learning.calibrate.frame_statistics import MEASURES, Values
 from edgeinspect.learning.calibrate.frames import FrameSet
+from edgeinspect.ports import Engine
 from edgeinspect.system import TableWriter
 
 STAGE = "scan"
@@ -52,6 +53,19 @@ class FrameSelection:
     calibration: tuple[int, ...]
     held_out: tuple[int, ...]
     """Disjoint from `calibration`; range methods are compared on them."""
+
+
+def defect_score(engine: Engine, image: Pixels) -> float:
+    """Return the probability of a gate or a good-parts model, else the highest class score.
+
+    Of a gate that only tells kinds apart: that of its most probable kind.
+    """
+    spec, outputs = engine.spec, cast(Any, engine.infer(image))
+    if spec.decides is Decides.KINDS:
+        return float(np.max(outputs[1][0]))
+    if "defect_prob" in spec.outputs:
+        return float(outputs[spec.outputs.index("defect_prob")][0])
+    return float(np.max(outputs[2][0], initial=0.0))
 
 
 def measure_frames(
@@ -156,6 +170,27 @@ def _round_robin(
             if queue and len(order) < count:
                 order.append(queue.pop())
     return order
+
+
+def informative_frames(frames: FrameSet, count: int) -> FrameSet:
+    """Return evenly spaced frames; of a labelled set, two thirds are defective."""
+    numbers = list(range(len(frames)))
+    if frames.read_label is None:
+        return frames.subset(_evenly_spaced(numbers, count))
+    # A few hundred labels are enough to find some of each kind.
+    candidates = _evenly_spaced(numbers, min(len(numbers), 40 * count))
+    bad = [number for number in candidates if frames.read_label(number).is_defective]
+    good = [number for number in candidates if number not in set(bad)]
+    bad_count = min(len(bad), max(count - len(good), -(-2 * count // 3)))
+    chosen = [*_evenly_spaced(bad, bad_count), *_evenly_spaced(good, count - bad_count)]
+    return frames.subset(sorted(chosen))
+
+
+def _evenly_spaced(numbers: Sequence[int], count: int) -> list[int]:
+    """Return `count` evenly spaced numbers."""
+    if count >= len(numbers):
+        return list(numbers)
+    return [numbers[int((index + 0.5) * len(numbers) / count)] for index in range(count)]
 
 
 def selection_csv(frames: FrameSet, metrics: FrameMetrics, selection: FrameSelection) -> bytes:

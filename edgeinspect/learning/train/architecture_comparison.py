@@ -24,8 +24,9 @@ from edgeinspect.learning.onnx_graphs.flops import count_flops
 from edgeinspect.learning.train.checkpoint import write_file
 from edgeinspect.learning.train.plan import TrainingConfig
 from edgeinspect.learning.train.preconditions import check_options
+from edgeinspect.learning.train.preparation import prepare_training
 from edgeinspect.learning.train.progress import PrefixedProgress, StageProgress
-from edgeinspect.learning.train.training import prepare_training, train_model
+from edgeinspect.learning.train.training import train_model
 from edgeinspect.ports import Engine
 from edgeinspect.storage.model_store import MANIFEST_FILE, ModelStore, read_manifest
 from edgeinspect.system import claim_folder

@@ -26,7 +26,7 @@ from edgeinspect.domain import (
 from edgeinspect.errors import DataError, EngineFault, ModelError
 from edgeinspect.learning.evaluate import resolve_model
 from edgeinspect.learning.train.export import contract_graph
-from edgeinspect.learning.train.training import load_run
+from edgeinspect.learning.train.run_identity import load_run
 from edgeinspect.storage.model_store import ModelStore, read_model
 from edgeinspect.system import sha256_of
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.train.training import load_run
+from edgeinspect.learning.train.run_identity import load_run
 
 FEATURE_LAYER = "coarse"
 """The module of our gates whose input is the features shared by map and classifier."""

@@ -19,7 +19,7 @@ from edgeinspect.domain.model import ModelId, ModelKind, ModelSpec, Precision
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.learning.calibrate.frames import open_frames
 from edgeinspect.learning.evaluate.explain.explanation import read_frames
-from edgeinspect.learning.onnx_graphs.importer.importer import read_samples
+from edgeinspect.learning.onnx_graphs.importer.samples import read_samples
 from edgeinspect.pipeline.capture.commands import CommandHandler
 from edgeinspect.system.regular_file import escape_name
 from edgeinspect.tools.bench.memory_camera import folder_images

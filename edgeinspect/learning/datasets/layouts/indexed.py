@@ -9,21 +9,22 @@ file has an empty mask.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets.dataset import (
-    Dataset,
-    LayoutHints,
-    MaskReader,
-    Sample,
-    SkippedImage,
-)
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import images_below, natural_key
+from edgeinspect.learning.datasets.layouts._index_columns import (
+    check_label_columns,
+    classes_from_rows,
+    has_names_only,
+    normalize_columns,
+    note_unlabelled_rows,
+)
+from edgeinspect.learning.datasets.layouts._index_rows import Index, make_sample
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
 from edgeinspect.learning.datasets.masks.label_maps import (
@@ -34,11 +35,9 @@ from edgeinspect.learning.datasets.masks.label_maps import (
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
-    MAX_CLASSES,
     UNLABELLED,
     MaskEncoding,
     MaskFile,
-    MaskPerClass,
 )
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
@@ -48,29 +47,9 @@ from edgeinspect.learning.datasets.name_matching import (
     normalize_name,
 )
 from edgeinspect.learning.datasets.tables import NumberedRow, read_header, read_numbered_rows
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
 
 NEEDS = "an index.csv with a column `image`, and the folders images/ and (for masks) masks/"
 RANK = 10
-_LABEL_COLUMNS = frozenset(("class_name", "class_id", "class_ids", "defective"))
-_KNOWN_COLUMNS = _LABEL_COLUMNS | {"image", "group", "split"}
-_BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
-"""Names of id 0 besides words for good."""
-
-_SIZE_COLUMNS = ("height_px", "width_px", "defect_px", "area_px")
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    path: Path
-    rows: list[NumberedRow]
-    names: Mapping[int, str]
-    """Line number to file name in `images/`."""
-    classes: tuple[str, ...]
-    good: tuple[str, ...]
-
-    def class_id_of(self, name: str) -> int:
-        return self.classes.index(name) + 1 if name in self.classes else 0
 
 
 def recognise(path: Path) -> bool:
@@ -82,24 +61,24 @@ def recognise(path: Path) -> bool:
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """Read the samples of the index, sorted by name."""
     csv_path = path / "index.csv"
-    rows = [(line, _normalize_columns(row)) for line, row in read_numbered_rows(csv_path)]
+    rows = [(line, normalize_columns(row)) for line, row in read_numbered_rows(csv_path)]
     if not rows:
         raise DataError("has no rows", where=str(csv_path))
     names, missing = _match_rows(csv_path, rows, path / "images")
     masks, images = path / "masks", path / "images"
     files = _masks_by_stem(masks)
-    _check_label_columns(rows, csv_path, bool(files))
-    classes = hints.classes or _classes_from_rows(rows, csv_path, hints) or read_class_names(path)
-    by_name = not hints.classes and _has_names_only(rows[0][1])
+    check_label_columns(rows, csv_path, bool(files))
+    classes = hints.classes or classes_from_rows(rows, csv_path, hints) or read_class_names(path)
+    by_name = not hints.classes and has_names_only(rows[0][1])
     if by_name and set(listed_here := read_class_names(path)) >= set(classes):
         classes, by_name = listed_here, False
     rows = [(line, row) for line, row in rows if line in names]
     if files and not classes:
         data = _defective_from_masks(
-            _Index(csv_path, rows, names, (), hints.good_classes), files, hints
+            Index(csv_path, rows, names, (), hints.good_classes), files, hints
         )
         return data.with_skipped(*missing)
-    index = _Index(csv_path, rows, names, classes, hints.good_classes)
+    index = Index(csv_path, rows, names, classes, hints.good_classes)
     contents = read_mask_contents(list(files.values()))
     # With binary masks, the label gives the class of white pixels.
     white = (
@@ -117,7 +96,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             )
         encoding = _infer_encoding(contents, classes, csv_path)
     samples = [
-        _make_sample(index, row, line, files, None if white else encoding) for line, row in rows
+        make_sample(index, row, line, files, None if white else encoding) for line, row in rows
     ]
     _check_class_ids(samples, contents, encoding, csv_path)
     if not classes and any(sample.is_defective for sample in samples):
@@ -130,7 +109,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         *(SkippedImage(name, "is not in the index", True) for name in sorted(unlisted)),
     ]
     data = data.with_skipped(*skipped).with_notes(
-        *([] if files else _note_unlabelled_rows(rows, csv_path, hints))
+        *([] if files else note_unlabelled_rows(rows, csv_path, hints))
     )
     return (
         data.with_notes(f"{number_of(len(unlisted), 'image is', 'images are')} not in the index")
@@ -217,12 +196,12 @@ def _masks_by_stem(masks: Path) -> dict[str, Path]:
     return found
 
 
-def _defective_from_masks(index: _Index, files: dict[str, Path], hints: LayoutHints) -> Dataset:
+def _defective_from_masks(index: Index, files: dict[str, Path], hints: LayoutHints) -> Dataset:
     """Read an index without classes: images with mask pixels are defective."""
     root = index.path.parent
     pairs, rows = [], {}
     for line, row in index.rows:
-        sample = _make_sample(index, row, line, files, BINARY_ENCODING)
+        sample = make_sample(index, row, line, files, BINARY_ENCODING)
         mask = files.get(normalize_name(sample.path.stem))
         pairs.append(ImageMaskPair(sample.path, (("", mask),) if mask else ()))
         rows[sample.path] = sample
@@ -243,235 +222,5 @@ def _defective_from_masks(index: _Index, files: dict[str, Path], hints: LayoutHi
     return data.with_samples(_sorted_samples(samples))
 
 
-def _make_mask(
-    mask: Path | None, encoding: MaskEncoding | None, labelled: int
-) -> MaskReader | None:
-    if mask is None:
-        return None
-    if encoding is None:
-        return MaskPerClass(((labelled, mask),)) if labelled else MaskFile(mask, MaskEncoding({}))
-    return MaskFile(mask, encoding)
-
-
 def _sorted_samples(samples: list[Sample]) -> tuple[Sample, ...]:
     return tuple(sorted(samples, key=lambda sample: natural_key(Path(sample.name))))
-
-
-def _make_sample(
-    index: _Index,
-    row: dict[str, str],
-    line: int,
-    files: dict[str, Path],
-    encoding: MaskEncoding | None,
-) -> Sample:
-    where = f"{index.path}:{line}"
-    name = index.names[line]
-    mask = files.get(normalize_name(Path(name).stem))
-    ids = {
-        class_id
-        for class_id, class_name in enumerate(index.classes, 1)
-        if _parse_number(row.get(f"{class_name}_px", ""), where) > 0
-    }
-    class_name = row.get("class_name") or None
-    ids |= _listed_class_ids(index, row, where)
-    labelled = _labelled_class_id(index, row, where)
-    if labelled and labelled <= len(index.classes):
-        ids.add(labelled)
-        class_name = class_name or index.classes[labelled - 1]
-    elif len(ids) == 1 and class_name is None:
-        class_name = index.classes[min(ids) - 1]
-    if "defective" in row or "class_id" in row or class_name is not None:
-        defective = bool(labelled or ids)
-    else:
-        defective = bool(ids) or (mask is not None and not _has_area_columns(row))
-    return Sample(
-        name,
-        index.path.parent / "images" / name,
-        defective,
-        class_name,
-        row.get("group") or name,
-        _parse_split(row.get("split", ""), where),
-        _make_mask(mask, encoding, labelled),
-        tuple(sorted(ids)),
-    )
-
-
-def _listed_class_ids(index: _Index, row: dict[str, str], where: str) -> set[int]:
-    """Return the ids in the cell `class_ids`."""
-    ids = {_parse_integer(word, where) for word in row.get("class_ids", "").split()}
-    if unknown := ids - set(range(1, len(index.classes) + 1)):
-        raise DataError(
-            f"class_ids has {min(unknown)}, which is not a class",
-            where=where,
-            remedy=f"The set has {len(index.classes)} classes: list their names in classes.txt",
-        )
-    return ids
-
-
-def _labelled_class_id(index: _Index, row: dict[str, str], where: str) -> int:
-    """Return the image-level class id; K + 1 for a defect of unknown class."""
-    if row.get("class_id"):
-        return _parse_integer(row["class_id"], where)
-    name = row.get("class_name", "")
-    if name:
-        return 0 if is_good_class(name, index.good) else index.class_id_of(name)
-    if row.get("defective"):
-        value = _parse_integer(row["defective"], where)
-        if value > 1:
-            raise DataError(f"defective is {value}", where=where, remedy="Write 0 or 1")
-        return value and len(index.classes) + 1
-    return 0
-
-
-def _normalize_columns(row: dict[str, str]) -> dict[str, str]:
-    """Return the row with known columns in lower case: `Image`, `Pit_PX`."""
-    return {_normalize_column(key): value for key, value in row.items()}
-
-
-def _normalize_column(key: str) -> str:
-    low = key.casefold()
-    if low in _KNOWN_COLUMNS or low in _SIZE_COLUMNS:
-        return low
-    return key[: -len("_px")] + "_px" if low.endswith("_px") else key
-
-
-def _check_label_columns(rows: list[NumberedRow], path: Path, has_masks: bool) -> None:
-    """Check that there are label columns or masks; otherwise every image would be good."""
-    columns = rows[0][1]
-    if not has_masks and not _LABEL_COLUMNS & columns.keys() and not _area_classes(columns):
-        raise DataError(
-            f"has no label column: it has {', '.join(columns)[:80]}",
-            where=str(path),
-            remedy="Add class_name, class_id, defective or <class>_px, or put masks into masks/",
-        )
-
-
-def _note_unlabelled_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> list[str]:
-    """Return a note on rows without a label, which are good unless others are labelled good."""
-    if _area_classes(rows[0][1]) or not _LABEL_COLUMNS & rows[0][1].keys():
-        return []
-    empty = [line for line, row in rows if not any(row.get(key) for key in _LABEL_COLUMNS)]
-    good = [
-        line
-        for line, row in rows
-        if (row.get("class_name") and is_good_class(row["class_name"], hints.good_classes))
-        or any(
-            row.get(key) and not _parse_integer(row[key], f"{path}:{line}")
-            for key in ("class_id", "defective")
-        )
-    ]
-    if empty and good:
-        raise DataError(
-            f"{number_of(len(empty), 'row has', 'rows have')} no label, but others are "
-            f"labelled good (line {good[0]})",
-            where=f"{path}:{empty[0]}",
-            remedy="Are they good, or not labelled yet? Fill in the label, or remove the rows",
-        )
-    return [f"{len(empty)} of {len(rows)} rows have no label: taken as good"] if empty else []
-
-
-def _has_names_only(columns: Mapping[str, str]) -> bool:
-    """Return whether classes are given by names only, without an order."""
-    return "class_id" not in columns and not _area_classes(columns)
-
-
-def _area_classes(columns: Iterable[str]) -> list[str]:
-    return [
-        key[: -len("_px")] for key in columns if key.endswith("_px") and key not in _SIZE_COLUMNS
-    ]
-
-
-def _has_area_columns(row: dict[str, str]) -> bool:
-    """Return whether a row has columns with defect areas."""
-    return (
-        any(key.endswith("_px") and key not in _SIZE_COLUMNS for key in row) or "defect_px" in row
-    )
-
-
-def _classes_from_rows(rows: list[NumberedRow], path: Path, hints: LayoutHints) -> tuple[str, ...]:
-    """Return the names of classes 1..K: by id and name, by `<class>_px` columns, or by name."""
-    first = rows[0][1]
-    if "class_id" in first:
-        named: dict[int, str] = {}
-        for line, row in rows:
-            class_id = _parse_integer(row["class_id"] or "0", f"{path}:{line}")
-            if class_id > MAX_CLASSES:
-                raise DataError(
-                    f"class_id is {class_id}",
-                    where=f"{path}:{line}",
-                    remedy=f"Classes are 1 to {MAX_CLASSES}",
-                )
-            name = row.get("class_name") or f"class_{class_id}"
-            _check_class_id_zero(class_id, row.get("class_name", ""), f"{path}:{line}", hints)
-            if class_id and named.setdefault(class_id, name) != name:
-                raise DataError(
-                    f"class {class_id} is '{name}' here and '{named[class_id]}' above",
-                    where=f"{path}:{line}",
-                )
-        top = max(named, default=0)
-        return tuple(named.get(class_id, f"class_{class_id}") for class_id in range(1, top + 1))
-    if areas := _area_classes(first):
-        return tuple(areas)
-    names = {row.get("class_name", "") for _line, row in rows} - {""}
-    return tuple(sorted(name for name in names if not is_good_class(name, hints.good_classes)))
-
-
-def _check_class_id_zero(class_id: int, name: str, where: str, hints: LayoutHints) -> None:
-    """Check that id 0 is good: ids that start at 0 would make the first defect class good."""
-    good = is_good_class(name, hints.good_classes)
-    if name and (good if class_id else not good and name.casefold() not in _BACKGROUND_NAMES):
-        reason = "means good" if good else "does not mean good"
-        raise DataError(
-            f"class_id is {class_id}, but {name[:40]!r} {reason}",
-            where=where,
-            remedy="0 is good and defects start at 1: correct the ids, or name the good class "
-            "with --good-class",
-        )
-
-
-def _parse_integer(text: str, where: str) -> int:
-    """Return an integer, also one that a spreadsheet wrote as `2.0`.
-
-    Raises:
-        DataError: Anything else.
-    """
-    number = _parse_number(text, where)
-    if number != int(number):
-        raise DataError(
-            f"{text[:20]!r} is not a whole number",
-            where=where,
-            remedy="Classes and labels are whole numbers, not probabilities",
-        )
-    return int(number)
-
-
-def _parse_number(text: str, where: str) -> float:
-    """Return a non-negative number; 0 for an empty cell.
-
-    Raises:
-        DataError: Anything else.
-    """
-    try:
-        number = float(text or 0) if "_" not in text else math.nan
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{text[:20]!r} is not a number", where=where)
-    if number < 0:
-        raise DataError(f"{text[:20]} is below 0", where=where)
-    return number
-
-
-def _parse_split(text: str, where: str) -> str | None:
-    """Return the split that a cell names; None for an empty cell.
-
-    Raises:
-        DataError: It names no split.
-    """
-    if not text:
-        return None
-    if text.lower() not in SPLIT_NAMES:
-        raise DataError(
-            f"{text[:20]!r} is not a split", where=where, remedy="Write train, val or test"
-        )
-    return SPLIT_NAMES[text.lower()]

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeinspect.domain import Decides, FrameShape, LearnedFrom, ModelKind, ModelSpec
-from edgeinspect.learning.calibrate.acceptance import AcceptanceLimits, evaluate_acceptance
-from edgeinspect.learning.calibrate.calibration import defect_score
+from edgeinspect.learning.calibrate.acceptance import evaluate_acceptance
+from edgeinspect.learning.calibrate.acceptance_checks import AcceptanceLimits
 from edgeinspect.learning.calibrate.distance import distance_from_labels, distance_from_reference
 from edgeinspect.learning.calibrate.frames import FrameLabel, FrameSet
+from edgeinspect.learning.calibrate.sampling import defect_score
 from edgeinspect.learning.evaluate import ImageTruth
 from edgeinspect.testing import ScriptedEngine
 from edgeinspect.testing.doubles import model_spec

@@ -21,7 +21,7 @@ needs.library("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeinspect.cli.main import main
-from edgeinspect.learning.onnx_graphs.importer.importer import _precision
+from edgeinspect.learning.onnx_graphs.importer.installation import graph_precision
 
 SIZE = 64
 
@@ -316,7 +316,7 @@ def test_int8_of_a_float16_graph_is_rejected_with_a_remedy(
 def test_dynamic_quantization_is_int8() -> None:
     model = segmenter()
     model.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]))
-    assert _precision(model) == "int8"
+    assert graph_precision(model) == "int8"
 
 
 HOSTILE = """

@@ -20,9 +20,9 @@ from edgeinspect.learning.onnx_graphs.session import run_graph
 from edgeinspect.learning.train import architectures
 from edgeinspect.learning.train.frozen_head import fit_frozen_head, gate_targets
 from edgeinspect.learning.train.losses import kinds_loss
+from edgeinspect.learning.train.run_identity import load_run
 from edgeinspect.learning.train.tasks import GateTask
 from edgeinspect.learning.train.torch_engine import load_checkpoint_engine
-from edgeinspect.learning.train.training import load_run
 
 
 def draw(rng: np.random.Generator, kind: str, side: int = 64) -> np.ndarray:

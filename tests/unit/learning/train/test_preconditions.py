@@ -16,7 +16,7 @@ from tests import needs
 torch = needs.library("torch")
 
 from edgeinspect.cli.main import main
-from edgeinspect.learning.train import architectures, training
+from edgeinspect.learning.train import architectures, preparation
 from edgeinspect.learning.train.checkpoint import RunFolder
 
 
@@ -60,7 +60,7 @@ def no_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("an image was read")
 
     for name in ("load_arrays", "common_size", "infer_channels"):
-        monkeypatch.setattr(training, name, refuse)
+        monkeypatch.setattr(preparation, name, refuse)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def no_data_is_opened(monkeypatch: pytest.MonkeyPatch, no_image_is_read: None) -
     def refuse(*_arguments: object, **_options: object) -> None:
         raise AssertionError("the data set was opened")
 
-    monkeypatch.setattr(training, "open_dataset", refuse)
+    monkeypatch.setattr(preparation, "open_dataset", refuse)
 
 
 def _text(content: str) -> Callable[[Path], Path]:

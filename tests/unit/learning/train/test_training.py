@@ -18,7 +18,7 @@ from edgeinspect.cli.main import main
 from edgeinspect.domain.model import ModelKind
 from edgeinspect.errors import DataError
 from edgeinspect.learning.onnx_graphs.session import run_graph
-from edgeinspect.learning.train.training import load_run
+from edgeinspect.learning.train.run_identity import load_run
 from edgeinspect.storage.model_store import ModelStore
 
 
