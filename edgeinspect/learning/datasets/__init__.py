@@ -36,7 +36,8 @@ from edgeinspect.learning.datasets.groups import (
     summarise_groups,
 )
 from edgeinspect.learning.datasets.load import common_size, infer_channels, load_arrays
-from edgeinspect.learning.datasets.open import open_dataset
+from edgeinspect.learning.datasets.open import NoLayoutError, open_dataset
+from edgeinspect.learning.datasets.plain_folder import read_plain_folder
 from edgeinspect.learning.datasets.scan import DatasetScan, scan_dataset
 from edgeinspect.learning.datasets.split import join_groups, split_dataset
 from edgeinspect.learning.datasets.split_file import (
@@ -71,7 +72,9 @@ __all__ = [
     "find_bit_depth",
     "images_below",
     "printable_file_name",
+    "read_plain_folder",
     "is_annotation_folder",
+    "NoLayoutError",
     "open_dataset",
     # samples as arrays
     "ImageArrays",

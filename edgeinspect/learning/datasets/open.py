@@ -52,6 +52,10 @@ _MAX_FOLDERS = 64
 _MAX_DEPTH = 2
 
 
+class NoLayoutError(DataError):
+    """No layout recognises a folder: nothing in it says how it is labelled."""
+
+
 @runtime_checkable
 class LayoutModule(Protocol):
     """What the module of a layout exposes."""
@@ -223,9 +227,10 @@ def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str,
         raise DataError(
             f"has {foreign.name}: not a supported format", where=str(root), remedy=foreign.remedy
         )
-    if broken := broken_files(root):
+    broken = broken_files(root)
+    if broken:
         raise broken_file_error(root, broken, "Restore it: no data set was recognised without it")
-    raise DataError(
+    raise NoLayoutError(
         f"does not match any data set layout{_describe_unsupported(root)}",
         where=str(root),
         remedy=_all_requirements(),

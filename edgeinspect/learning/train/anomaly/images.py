@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import DECLARATION_FILE, is_image_name, load_declaration
 from edgeinspect.learning.datasets import (
     TEST,
     TRAIN,
     VAL,
     Dataset,
     ImageArrays,
+    NoLayoutError,
     Sample,
     SkippedImage,
     common_size,
     exact_copies,
     file_digests,
-    find_bit_depth,
     infer_channels,
     join_groups,
     load_arrays,
     open_dataset,
+    read_plain_folder,
     read_split,
     split_dataset,
     without_copies_of_train,
 )
-from edgeinspect.learning.datasets.vocabulary import (
-    IMAGE_FOLDER_NAMES,
-    SPLIT_NAMES,
-    is_good_class,
-)
 from edgeinspect.learning.train.anomaly.config import AnomalyConfig
 from edgeinspect.learning.train.progress import StageProgress
-from edgeinspect.system import escape_name
 
 MIN_GOOD_IMAGES = 3
 MAX_FRAME_PX = 800 * 800
@@ -147,55 +139,14 @@ def open_good(config: AnomalyConfig) -> Dataset:
     """Open a data set of any layout, or a folder of images without labels: all good.
 
     Raises:
-        DataError: No such folder, or no image in it.
+        DataError: No such folder, no image in it, or it is a data set that is refused.
     """
-    if config.layout is None and config.data.is_dir():
-        with contextlib.suppress(DataError):
-            return open_dataset(config.data, good_classes=config.good_classes)
-        if plain := _plain_folder(config.data, config.good_classes):
-            return plain
-    return open_dataset(config.data, config.layout, good_classes=config.good_classes)
-
-
-def _plain_folder(path: Path, good_names: Sequence[str]) -> Dataset | None:
-    """Return the images of a folder as good ones; None if anything in it may say otherwise.
-
-    That is a file that is no image, which may hold labels that were not understood, or a folder
-    whose name does not say that its images are good.
-    """
-    files = []
-    for file in sorted(path.rglob("*")):
-        parts = file.relative_to(path).parts
-        if any(part.startswith(".") for part in parts) or file.name == DECLARATION_FILE:
-            continue
-        if file.is_dir():
-            if not _says_good(file.name, good_names):
-                return None
-        elif not is_image_name(file.name):
-            return None
-        else:
-            files.append(file)
-    if not files:
-        return None
-    declaration = load_declaration(path)
-    depth = find_bit_depth(files, declaration, escape_name(path))
-    samples = [Sample(escape_name(file.relative_to(path)), file, False) for file in files]
-    return Dataset(
-        path,
-        "plain folder",
-        (),
-        tuple(samples),
-        False,
-        depth.bits,
-        depth.flat_end,
-        ("the folder has no labels: every image is taken as good",),
-    )
-
-
-def _says_good(folder: str, good_names: Sequence[str]) -> bool:
-    name = folder.casefold()
-    is_neutral = name in IMAGE_FOLDER_NAMES or SPLIT_NAMES.get(name) == TRAIN
-    return is_neutral or is_good_class(folder, tuple(good_names))
+    try:
+        return open_dataset(config.data, config.layout, good_classes=config.good_classes)
+    except NoLayoutError:
+        if not config.data.is_dir():
+            raise
+        return read_plain_folder(config.data, config.good_classes)
 
 
 def split_good(data: Dataset, config: AnomalyConfig) -> Dataset:

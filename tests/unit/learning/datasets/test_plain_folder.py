@@ -1,0 +1,88 @@
+"""A folder of good images: what else is in it may say that they are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets import NoLayoutError, open_dataset, read_plain_folder
+
+
+@pytest.fixture
+def good(make: Any) -> Any:
+    for index in range(6):
+        make.write(f"p{index}.png")
+    return make
+
+
+def test_every_image_is_good(good: Any) -> None:
+    with pytest.raises(NoLayoutError):
+        open_dataset(good.root)
+    data = read_plain_folder(good.root)
+    assert len(data) == 6
+    assert not any(sample.is_defective for sample in data.samples)
+    assert data.notes == ("the folder has no labels: every image is taken as good",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["README.txt", "LICENSE", "license.txt", "report.pdf", "cam.log"],
+)
+def test_files_that_hold_no_labels_are_passed_over(good: Any, name: str) -> None:
+    good.text(name, "good castings")
+    data = read_plain_folder(good.root)
+    assert len(data) == 6
+    assert data.notes[-1] == f"1 other file is not read, such as {name}"
+    good.text("Thumbs.db", "of the desktop, as all hidden files")
+    assert read_plain_folder(good.root).notes == data.notes
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["camera.json", "p0.txt", "labels.csv", "a.yaml", "train/x.xml", "p0.npy", "d.txt"],
+)
+def test_a_file_that_may_hold_labels_is_named(good: Any, name: str) -> None:
+    good.text(name, "{}")
+    with pytest.raises(DataError, match=rf"{name}: may hold labels"):
+        read_plain_folder(good.root)
+
+
+@pytest.mark.parametrize("name", ["2026-11-29", "images", "train", "good", "ok_parts"])
+def test_folders_of_good_images_are_read(good: Any, name: str) -> None:
+    good.write(f"{name}/x.png")
+    assert len(read_plain_folder(good.root)) == 7
+
+
+@pytest.mark.parametrize("name", ["crack", "test", "masks", "line 3", "not ok"])
+def test_another_folder_may_say_that_its_images_are_not(good: Any, name: str) -> None:
+    good.write(f"{name}/x.png")
+    with pytest.raises(DataError, match=rf"{name}: is in a folder of good images"):
+        read_plain_folder(good.root)
+    assert len(read_plain_folder(good.root, [name])) == 7
+
+
+def test_masks_are_not_images_of_good_parts(good: Any) -> None:
+    for index in range(6):
+        good.write(f"p{index}_lab.png", good.mask(1, value=255))
+    with pytest.raises(DataError, match="masks among its images"):
+        read_plain_folder(good.root)
+
+
+def test_an_image_in_an_unsupported_format_is_named(good: Any) -> None:
+    good.text("x.webp", "no image")
+    with pytest.raises(DataError, match=r"x\.webp: is in a format that is not supported"):
+        read_plain_folder(good.root)
+
+
+def test_a_refused_set_is_no_folder_of_good_images(make: Any) -> None:
+    """Masks in two encodings: the set is recognised, and refused."""
+    for index in range(8):
+        make.write(f"p{index}.png")
+        mask = make.mask(1, 2) if index % 4 else np.where(make.mask(1), 1, 0).astype(np.uint8) * 255
+        make.write(f"p{index}_mask.png", mask)
+    with pytest.raises(DataError) as refused:
+        open_dataset(make.root)
+    assert type(refused.value) is DataError
