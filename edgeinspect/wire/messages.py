@@ -108,7 +108,9 @@ class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
     width: ImageSidePx
     """Size in cells; the last row and column may reach beyond the frame."""
     levels: bytes
-    """`height` rows of `width` bytes, in base64: 0 to 255, 128 at the model's threshold."""
+    """`height` rows of `width` bytes, in base64: 0 to 255, 128 at the model's own threshold."""
+    reject_level: Int64 = 128
+    """The level of the line's `reject_at`."""
 
 
 class Mask(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag=MASK_SCHEMA):

@@ -144,6 +144,7 @@ def test_its_heat_map_goes_with_the_mask(root: Path) -> None:
     mask = decode_mask(sent[1] or b"")
     assert isinstance(mask.heat, HeatMap)
     assert (mask.heat.height, mask.heat.width) == (2, 3)
+    assert mask.heat.reject_level == round(255 * 0.9)
     assert list(mask.heat.levels) == [240, 20, 20, 20, 20, 20]
     for each in engines:
         each.close()

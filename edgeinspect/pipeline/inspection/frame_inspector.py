@@ -365,18 +365,23 @@ class FrameInspector:
                 width_px=width,
                 stride=stride or self.rules.stride,
                 runs={class_id + first_id - 1: code for class_id, code in runs.items()},
-                heat=_heat_map(outputs),
+                heat=_heat_map(outputs, self.rules),
             )
         )
 
 
-def _heat_map(outputs: Outputs) -> HeatMap | UnsetType:
+def _heat_map(outputs: Outputs, rules: DecisionRules) -> HeatMap | UnsetType:
     """Return the heat map of a good-parts model; UNSET if it has none."""
-    if len(outputs) <= _HEAT_MAP:
+    if len(outputs) <= _HEAT_MAP or rules.unknown is None:
         return UNSET
     cells = cast(NDArray[np.uint8], outputs[_HEAT_MAP][0])
     height, width = cells.shape
-    return HeatMap(height=height, width=width, levels=cells.tobytes())
+    return HeatMap(
+        height=height,
+        width=width,
+        levels=cells.tobytes(),
+        reject_level=round(255 * rules.unknown.reject_at),
+    )
 
 
 def _find_blobs(outputs: Outputs) -> Sequence[Blobs]:

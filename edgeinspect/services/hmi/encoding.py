@@ -19,8 +19,8 @@ _JPEG_QUALITY = 82
 _THUMBNAIL_SIZE_PX = (240, 144)
 _MASK_ALPHA = 150
 _MAX_MASK_PX = 1 << 24
-_HEAT_BEGIN, _HEAT_THRESHOLD = 32, 128
-"""Levels: a good part's median is 26, the model's threshold 128."""
+_HEAT_BEGIN = 0.25
+"""Share of the level of rejects from which colour begins: a good part's median is at 0.2 of it."""
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
@@ -35,7 +35,7 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
 def encode_mask_png(mask: Mask) -> bytes:
     """Encode a class map: one colour per class, transparent elsewhere.
 
-    A heat map is drawn instead of the class map, if there is one: it has the same regions.
+    A heat map is drawn instead of the class map, if there is one.
 
     Raises:
         DataError: Its runs or levels contradict its size, or it is too large.
@@ -66,14 +66,16 @@ def _draw_heat(heat: HeatMap, mask: Mask) -> NDArray[np.uint8]:
     levels = levels[: mask.height_px, : mask.width_px]
     if levels.shape != (mask.height_px, mask.width_px):
         raise DataError(f"a heat map of {heat.height} x {heat.width} does not fit its class map")
-    return np.asarray(_HEAT_TABLE[levels], np.uint8)
+    return np.asarray(_heat_table(heat.reject_level)[levels], np.uint8)
 
 
-def _make_heat_table() -> NDArray[np.uint8]:
-    """Return BGRA of each level: clear to yellow, red at the threshold, then darker."""
+def _heat_table(reject_level: int) -> NDArray[np.uint8]:
+    """Return BGRA of each level: clear to yellow, red from the level of rejects on, then darker."""
+    red_from = min(max(reject_level, 1), 254)
+    begin = red_from * _HEAT_BEGIN
     level = np.arange(256, dtype=np.float32)
-    rise = np.clip((level - _HEAT_BEGIN) / (_HEAT_THRESHOLD - _HEAT_BEGIN), 0, 1)
-    beyond = np.clip((level - _HEAT_THRESHOLD) / (255 - _HEAT_THRESHOLD), 0, 1)
+    rise = np.clip((level - begin) / (red_from - begin), 0, 1)
+    beyond = np.clip((level - red_from) / (255 - red_from), 0, 1)
     green, red = 230 * (1 - rise), 255 - 75 * beyond
     alpha = 30 * (rise > 0) + 90 * rise + 40 * beyond
     return np.stack([0 * level, green, red, alpha], axis=1).round().astype(np.uint8)
@@ -121,6 +123,3 @@ def _encode(suffix: str, image: NDArray[Any], options: Sequence[int]) -> bytes:
     if not is_encoded:
         raise DataError(f"an image cannot be encoded as {suffix}")
     return data.tobytes()
-
-
-_HEAT_TABLE = _make_heat_table()

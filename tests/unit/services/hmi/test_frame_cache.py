@@ -147,9 +147,11 @@ def test_refuses_a_mask_that_contradicts_its_size() -> None:
         encode_mask_png(Mask(seq=1, height_px=2, width_px=2, stride=1, runs={1: [4, 9]}))
 
 
-def heat_mask(levels: bytes, height: int = 2, width: int = 3, stride: int = 2) -> Mask:
+def heat_mask(
+    levels: bytes, height: int = 2, width: int = 3, stride: int = 2, reject_level: int = 128
+) -> Mask:
     """A class map of a frame of 32 x 48 px with one region, and a heat map."""
-    heat = HeatMap(height=height, width=width, levels=levels)
+    heat = HeatMap(height=height, width=width, levels=levels, reject_level=reject_level)
     return Mask(seq=1, height_px=16, width_px=24, stride=stride, runs={1: [1, 4]}, heat=heat)
 
 
@@ -165,6 +167,17 @@ def test_a_heat_map_is_clear_where_the_part_is_good_and_red_beyond_the_threshold
     alphas = drawn[-1, 12:, 3].astype(int)
     assert (np.diff(alphas) >= 0).all()
     assert len(set(alphas)) > 3  # graded
+
+
+@pytest.mark.parametrize("reject_level", [-5, 0, 51, 128, 200, 255, 1 << 40])
+def test_it_is_red_where_the_line_rejects(reject_level: int) -> None:
+    level = min(max(reject_level, 1), 254)
+    png = encode_mask_png(heat_mask(bytes([level] * 6), reject_level=reject_level))
+    drawn = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert drawn[5, 5].tolist()[:3] == [0, 0, 255]
+    assert drawn[5, 5, 3] >= 120
+    below = encode_mask_png(heat_mask(bytes([level // 4] * 6), reject_level=reject_level))
+    assert not cv2.imdecode(np.frombuffer(below, np.uint8), cv2.IMREAD_UNCHANGED)[..., 3].any()
 
 
 def test_a_stride_that_is_none_is_no_error() -> None:
