@@ -191,8 +191,8 @@ def calibrate(
     """Make an INT8 version of MODEL and verify it against MODEL on the same frames.
 
     MODEL is NAME/VERSION of the store or a folder with a manifest. The new version is a
-    candidate: `edgeinspect models promote` makes it live. Exit code 65 if a limit is
-    exceeded; a report is written either way.
+    candidate, or live if it is the first of its name: `edgeinspect models promote` makes a
+    candidate live. Exit code 65 if a limit is exceeded; a report is written either way.
     """
     from edgeinspect.learning.calibrate import (
         REPORTS_DIR,
@@ -401,5 +401,15 @@ def _show(outcome: CalibrationOutcome) -> None:
     if outcome.float_layers:
         print_text(f"kept in float: {', '.join(outcome.float_layers)}")
     if outcome.model is not None:
-        print_text(f"{outcome.model} is a candidate in {outcome.folder}")
+        print_text(f"{outcome.model} {_state_of(Path(str(outcome.folder)))} in {outcome.folder}")
         print_text(f"report: {outcome.report}")
+
+
+def _state_of(version: Path) -> str:
+    """Return what a new version in a store is: live if it is the first of its name."""
+    from edgeinspect.storage.model_store import ModelStore
+
+    versions = ModelStore(version.parents[1]).model_versions(version.parent.name)
+    if versions.read_state().live == int(version.name):
+        return "is live, as the first version of its name,"
+    return "is a candidate"

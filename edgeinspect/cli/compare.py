@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -112,7 +112,8 @@ def compare(
         )
         try:
             if (first.mapper is None) != (second.mapper is None):
-                raise UsageError("a gate cannot be compared with a segmenter")
+                kinds = " with a ".join(_kind_of(one.spec) for one in (first, second))
+                raise UsageError(f"a {kinds} cannot be compared")
             source = open_image_source(
                 data,
                 first.spec,
@@ -195,3 +196,7 @@ def _print_comparison(paired: ComparisonDocument) -> None:
         print_text(f"largest change of the probability {paired.largest_prob_difference:.5f}")
     for text in paired.notes:
         print_text(f"note: {text}")
+
+
+def _kind_of(spec: Any) -> str:
+    return "good-parts model" if spec.is_good_parts else str(spec.kind.value)

@@ -182,7 +182,7 @@ train.add_command(anomaly)
 @json_option("edgeinspect.cli._results.learning:TrainingOutcome")
 def gate(compare: str | None, as_json: bool, **options: Any) -> None:
     """Train a gate: a classifier of whole frames, good or suspect."""
-    if compare:
+    if compare is not None:
         _compare([name.strip() for name in compare.split(",") if name.strip()], options, as_json)
     else:
         _run("gate", options, as_json)
@@ -339,6 +339,8 @@ def _show(outcome: TrainingOutcome) -> None:
 
 
 def _compare(names: list[str], options: dict[str, Any], as_json: bool) -> None:
+    if not names:
+        raise UsageError("names no architecture", where="--compare", remedy="As in small,lite0")
     config = _plan("gate", options)
     _require_packages(*names)
     from edgeinspect.learning.train.architecture_comparison import train_and_compare_gates

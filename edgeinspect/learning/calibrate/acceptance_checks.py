@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeinspect.domain import Decides, ModelKind, ModelSpec
 from edgeinspect.learning.calibrate.frame_recorder import FrameRecorder
-from edgeinspect.learning.calibrate.good_parts import good_parts_checks
+from edgeinspect.learning.calibrate.good_parts import MORE_GOOD_FRAMES, good_parts_checks
 from edgeinspect.learning.calibrate.thresholds import gate_threshold
 from edgeinspect.learning.evaluate import (
     DiscordantPairs,
@@ -113,7 +113,10 @@ def check_ranking(recorder: FrameRecorder, *, labelled: bool) -> list[Acceptance
     before, after = (np.array([one.score for one in side]) for side in sides)
     defective = np.array([one.is_defective for one in sides[0]], np.bool_)
     rows = good_parts_checks(before, after, defective if labelled else None)
-    return [AcceptanceCheck(*row) for row in rows]
+    checks = [AcceptanceCheck(*row) for row in rows]
+    if not checks[0].passed:
+        checks[0] = replace(checks[0], remedy=MORE_GOOD_FRAMES)
+    return checks
 
 
 def dice_checks(comparison: PairedComparison, limits: AcceptanceLimits) -> list[AcceptanceCheck]:

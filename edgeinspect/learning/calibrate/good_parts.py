@@ -94,6 +94,12 @@ def good_parts_checks(
     return rows
 
 
+MORE_GOOD_FRAMES = (
+    "Give more images of good parts that the training has not seen, 40 or more: a fifth of "
+    "--images is compared, or all of --data"
+)
+
+
 def _frames_check(count: int) -> CheckRow:
     return (
         "good frames to compare",

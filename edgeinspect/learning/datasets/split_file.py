@@ -164,7 +164,11 @@ def load_split(path: Path) -> SplitRecord:
             _texts(document, "groups"),
             _texts(document, "digests"),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise DataError(
+            f"is not a split file: it has no key {error}", where=str(path), remedy=_REMEDY
+        ) from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"is not a split file: {error}", where=str(path), remedy=_REMEDY) from error
     if len(record.splits) < len(pairs):
         count = Counter(name for name, _split in pairs)

@@ -42,6 +42,8 @@ from edgeinspect.system import decode_json, escape_name, sha256_of
 
 CHECKPOINT_FILE = "checkpoint.pt"
 """A folder with this file is a training run."""
+RUN_FILE = "run.json"
+"""Of one that was killed before its first checkpoint, this alone."""
 DEFAULT_BACKEND = "ort"
 _DEFAULT_THRESHOLD = 0.5
 _MAX_REGIONS = 16
@@ -127,13 +129,14 @@ def _find_model_folder(path: Path) -> Path:
         listing = ", ".join(sorted(str(name) for name in names))
         raise ModelError("holds several models", where=str(path), remedy=f"Name one: {listing}")
     if not versions:
-        is_run = (path / CHECKPOINT_FILE).is_file()
+        is_run = (path / CHECKPOINT_FILE).is_file() or (path / RUN_FILE).is_file()
+        finish = "Finish it: the same `edgeinspect train` command, with --resume for a gate or a "
         raise ModelError(
             "is a training run without an exported model"
             if is_run
             else f"holds no {MANIFEST_FILE}",
             where=str(path),
-            remedy="Finish it: the same `edgeinspect train` command with --resume exports the model"
+            remedy=finish + "segmenter, exports the model"
             if is_run
             else "Give a model's folder, an ONNX file, or NAME/VERSION of the store",
         )

@@ -152,7 +152,7 @@ class TrainingKnowledge:
             words = "none of these images is one of the training's"
             if not each.record.digests:
                 words = "splits other images than these: some of these may have been trained on"
-            data = data.with_notes(f"{each.file} {words}")
+            data = data.with_notes(f"{each.file}: {words}")
         return data, trained
 
     def count(self, samples: Sequence[Sample], trained: frozenset[str]) -> int | None:

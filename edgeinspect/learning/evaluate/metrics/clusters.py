@@ -75,7 +75,7 @@ def cluster_rate(hits: NDArray[np.bool_], clusters: Clusters) -> Rate:
         return Rate(0, 0, None, 0.0, 1.0, None)
     share = found / total
     count = count_clusters(clusters)
-    limit = min(1.0, 3 / count) if not found else None
+    limit = 3 / count if count > 3 and not found else None
     if count < 2:
         return Rate(found, total, share, 0.0, 1.0, limit)
     effective = float(count)

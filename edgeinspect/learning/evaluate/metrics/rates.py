@@ -18,13 +18,14 @@ class Rate:
     """95 % interval, after Wilson 1927; (0, 1) when `total` is 0."""
     high: float
     no_better_than: float | None
-    """With 0 hits in n: 3/n, the one-sided 95 % limit of the true rate (rule of three)."""
+    """With 0 hits in n: 3/n, the one-sided 95 % limit of the true rate (rule of three). None if
+    that says nothing, with up to 3 images."""
 
 
 def estimate_rate(hits: int, total: int) -> Rate:
     """Return the rate of `hits` in `total` with its interval."""
     low, high = wilson_interval(hits, total)
-    limit = min(1.0, 3 / total) if total and not hits else None
+    limit = 3 / total if total > 3 and not hits else None
     return Rate(hits, total, hits / total if total else None, low, high, limit)
 
 

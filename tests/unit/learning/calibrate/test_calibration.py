@@ -72,7 +72,7 @@ def test_a_good_model_is_accepted_and_the_line_can_load_it(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(workspace, "patches", tmp_path, *label_arguments(workspace))) == 0
-    assert "patches/1 is a candidate" in capsys.readouterr().out
+    assert "patches/1 is live, as the first version of its name, in" in capsys.readouterr().out
     spec = ModelStore(tmp_path / "store").resolve("patches/1")
     assert spec.precision.value == "int8"
     assert spec.id.calibration is not None

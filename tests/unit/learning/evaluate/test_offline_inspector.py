@@ -162,7 +162,7 @@ def test_other_files_are_rejected(tmp_path: Path, make, message: str) -> None:  
 
 def test_a_run_without_an_export_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").touch()
-    with pytest.raises(ModelError, match="--resume exports the model"):
+    with pytest.raises(ModelError, match="--resume for a gate or a segmenter, exports"):
         resolve_model(str(tmp_path), ModelStore(tmp_path))
 
 
