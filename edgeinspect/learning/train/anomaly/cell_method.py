@@ -1,7 +1,7 @@
 """Decides by measurement how cells are compared, once there are defective images to measure with.
 
-No one way is best for all parts: on magnetic tiles a lower limit of the features gains 0.04 AUC, on
-turned screws it costs 0.01. From good images alone this cannot be known, so that those have
+No one way is best for all parts: on magnetic tiles a lower limit of the features gains 0.04 AUC,
+on turned screws it costs 0.01. From good images alone this cannot be known, so that those have
 the default.
 """
 
@@ -27,6 +27,7 @@ METHODS = (
     CellMethod(limit=2.0),
     CellMethod(has_position=True),
     CellMethod(limit=2.0, has_position=True),
+    CellMethod(limit=1.5, has_position=True),
 )
 """The default first."""
 MIN_DEFECTIVE = 8
