@@ -9,6 +9,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
@@ -18,6 +19,7 @@ from edgeinspect.learning.datasets.files import (
     images_below,
     unsupported_below,
 )
+from edgeinspect.learning.datasets.masks.content import is_plain, looks_like_mask
 from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
@@ -25,10 +27,14 @@ from edgeinspect.learning.datasets.name_matching import (
     mask_stems,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
+from edgeinspect.learning.datasets.parallel import map_in_threads
+from edgeinspect.learning.datasets.vocabulary import has_mask_word, is_annotation_folder
 from edgeinspect.system import escape_name
 
 _MAX_NAMES = 4
+_SAMPLE_COUNT = 5
+_SMALL_FILE_RATIO = 0.5
+"""A file of less than this part of the bytes of an image may be a mask: masks compress well."""
 _SUFFIX_PREFERENCE = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".webp", ".gif")
 """Preferred suffixes first; lossy formats come last."""
 
@@ -100,7 +106,7 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
 
     Raises:
         DataError: An image is also a mask file, or is in a folder named as masks and has no
-            mask itself.
+            mask itself, or has the name or the size of a mask and looks like one.
     """
     masks = {_file_id(path) for sample in data.samples for path in _mask_paths(sample)} - {None}
     found = [sample for sample in data.samples if masks and _file_id(sample.path) in masks]
@@ -124,6 +130,56 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
             remedy="Move that folder out of the set. If it holds images of parts, rename it or "
             f"name the layout (--layout {data.layout})",
         )
+    if data.has_masks or not is_layout_given:
+        _check_stray_masks(data, by_name_only=is_layout_given)
+
+
+def _check_stray_masks(data: Dataset, *, by_name_only: bool) -> None:
+    """Check that no mask whose name belongs to no image was read as an image.
+
+    Copies of masks are such files (`p1_mask (1).png`, `p1_gt2.png`). Only files with a word for
+    masks in their names are decoded and, in a set with masks, those that take up much less room
+    than the images with a mask.
+
+    Raises:
+        DataError: There is one.
+    """
+    bare = [sample for sample in data.samples if sample.mask is None]
+    masked = [sample for sample in data.samples if sample.mask is not None]
+    sizes = [_file_bytes(sample.path) for sample in masked]
+    small = median(sizes) * _SMALL_FILE_RATIO if sizes and not by_name_only else 0.0
+    chosen = [
+        sample
+        for sample in bare
+        if has_mask_word(sample.path.stem) or 0 < _file_bytes(sample.path) < small
+    ]
+    left_out = {sample.name for sample in chosen}
+    others = [sample for sample in data.samples if sample.name not in left_out]
+    some = others[:: max(1, len(others) // _SAMPLE_COUNT)][:_SAMPLE_COUNT]
+    if not chosen or not some or any(looks_like_mask(sample.path) for sample in some):
+        return
+    alike = map_in_threads(lambda sample: looks_like_mask(sample.path), chosen)
+    found = [
+        sample
+        for sample, is_alike in zip(chosen, alike, strict=True)
+        if is_alike and (has_mask_word(sample.path.stem) or not is_plain(sample.path))
+    ]
+    if found:
+        names = ", ".join(sample.name for sample in found[:_MAX_NAMES])
+        raise DataError(
+            f"{number_of(len(found), 'file looks', 'files look')} like masks but would count as "
+            f"images: {names}{' …' if found[_MAX_NAMES:] else ''}",
+            where=str(data.root),
+            remedy="Name each after its image (NAME_mask.png for NAME.png), or move it out of "
+            "the set",
+        )
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
