@@ -38,6 +38,7 @@ from edgeinspect.learning.datasets.completeness import (
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
 from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.unread_labels import with_unread_labels
 from edgeinspect.learning.datasets.unsupported_formats import (
     detect_unsupported_format,
     note_unsupported_labels,
@@ -132,6 +133,7 @@ def open_dataset(
         data = with_unread_skipped(
             data, root, is_layout_given=layout is not None, other_layouts=others
         )
+    data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     data = without_same_stem(data)
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
