@@ -97,6 +97,24 @@ def with_unread_skipped(
     return data.with_skipped(*skipped)
 
 
+def check_unlisted(data: Dataset) -> None:
+    """Check that the file with the labels names the images of the set, but for a few.
+
+    Raises:
+        DataError: It names too few: rows or a file are missing.
+    """
+    found = [one for one in data.skipped if one.is_unlisted]
+    if len(found) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(data)):
+        names = ", ".join(one.name for one in found[:_MAX_NAMES])
+        raise DataError(
+            f"{len(found)} of {len(data) + len(found)} images are not labelled: {names}"
+            f"{' …' if found[_MAX_NAMES:] else ''} ({found[0].reason})",
+            where=str(data.root),
+            remedy="Add them to the file with the labels, restore a file that is missing, or move "
+            f"them out of the set; --layout {data.layout} reads the set without them",
+        )
+
+
 def check_images(data: Dataset, *, is_layout_given: bool) -> None:
     """Check that no mask or visualisation was read as an image: it would count as good.
 

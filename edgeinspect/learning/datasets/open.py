@@ -32,6 +32,7 @@ from edgeinspect.learning.datasets.annotations.broken_files import (
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.completeness import (
     check_images,
+    check_unlisted,
     with_unread_skipped,
     without_same_stem,
 )
@@ -128,6 +129,8 @@ def open_dataset(
     if not data.samples:
         raise DataError("has no images", where=str(found), remedy=_all_requirements())
     data = _with_broken_files(data, root, name, is_layout_given=layout is not None)
+    if layout is None and root.is_dir():
+        check_unlisted(data)
     check_images(data, is_layout_given=layout is not None)
     if load_layout(name).RANK > _MAX_TABLE_RANK:
         data = with_unread_skipped(
