@@ -11,14 +11,34 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 """Suffixes of image file names, in lower case. The format is decided by the content."""
 LABEL_BYTES = 96
 """Longest label in UTF-8, as the spool stores it."""
-_SYSTEM_NAMES = frozenset(("__macosx", "thumbs.db", "desktop.ini", "lost+found"))
+_SYSTEM_NAMES = frozenset(
+    (
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "lost+found",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "#recycle",
+        "#snapshot",
+        "@eadir",
+        "@recycle",
+        "@recently-snapshot",
+        "thumbnails",
+        "thumbs",
+    )
+)
+"""In lower case. Folders of thumbnails hold each image again, without its label."""
 _DIGEST_CHARACTERS = 10
 
 
 def is_hidden(name: str) -> bool:
     """Return True for files and folders that systems and programs create for themselves.
 
-    Examples: `.DS_Store`, macOS `._` files, partial files of rsync, `~$` locks, `Thumbs.db`.
+    Examples: `.DS_Store`, macOS `._` files, partial files of rsync, `~$` locks, `Thumbs.db`, the
+    thumbnails of a NAS in `@eaDir`, recycle bins.
     """
     return name.startswith((".", "~")) or name.lower() in _SYSTEM_NAMES
 

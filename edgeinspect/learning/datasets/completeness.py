@@ -9,6 +9,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
@@ -18,6 +19,7 @@ from edgeinspect.learning.datasets.files import (
     images_below,
     unsupported_below,
 )
+from edgeinspect.learning.datasets.masks.content import is_plain, looks_like_mask
 from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
@@ -25,10 +27,14 @@ from edgeinspect.learning.datasets.name_matching import (
     mask_stems,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
+from edgeinspect.learning.datasets.parallel import map_in_threads
+from edgeinspect.learning.datasets.vocabulary import has_mask_word, is_annotation_folder
 from edgeinspect.system import escape_name
 
 _MAX_NAMES = 4
+_SAMPLE_COUNT = 5
+_SMALL_FILE_RATIO = 0.5
+"""A file of less than this part of the bytes of an image may be a mask: masks compress well."""
 _SUFFIX_PREFERENCE = (".png", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".webp", ".gif")
 """Preferred suffixes first; lossy formats come last."""
 
@@ -91,6 +97,24 @@ def with_unread_skipped(
     return data.with_skipped(*skipped)
 
 
+def check_unlisted(data: Dataset) -> None:
+    """Check that the file with the labels names the images of the set, but for a few.
+
+    Raises:
+        DataError: It names too few: rows or a file are missing.
+    """
+    found = [one for one in data.skipped if one.is_unlisted]
+    if len(found) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(data)):
+        names = ", ".join(one.name for one in found[:_MAX_NAMES])
+        raise DataError(
+            f"{len(found)} of {len(data) + len(found)} images are not labelled: {names}"
+            f"{' …' if found[_MAX_NAMES:] else ''} ({found[0].reason})",
+            where=str(data.root),
+            remedy="Add them to the file with the labels, restore a file that is missing, or move "
+            f"them out of the set; --layout {data.layout} reads the set without them",
+        )
+
+
 def check_images(data: Dataset, *, is_layout_given: bool) -> None:
     """Check that no mask or visualisation was read as an image: it would count as good.
 
@@ -100,7 +124,7 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
 
     Raises:
         DataError: An image is also a mask file, or is in a folder named as masks and has no
-            mask itself.
+            mask itself, or has the name or the size of a mask and looks like one.
     """
     masks = {_file_id(path) for sample in data.samples for path in _mask_paths(sample)} - {None}
     found = [sample for sample in data.samples if masks and _file_id(sample.path) in masks]
@@ -124,6 +148,56 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
             remedy="Move that folder out of the set. If it holds images of parts, rename it or "
             f"name the layout (--layout {data.layout})",
         )
+    if data.has_masks or not is_layout_given:
+        _check_stray_masks(data, by_name_only=is_layout_given)
+
+
+def _check_stray_masks(data: Dataset, *, by_name_only: bool) -> None:
+    """Check that no mask whose name belongs to no image was read as an image.
+
+    Copies of masks are such files (`p1_mask (1).png`, `p1_gt2.png`). Only files with a word for
+    masks in their names are decoded and, in a set with masks, those that take up much less room
+    than the images with a mask.
+
+    Raises:
+        DataError: There is one.
+    """
+    bare = [sample for sample in data.samples if sample.mask is None]
+    masked = [sample for sample in data.samples if sample.mask is not None]
+    sizes = [_file_bytes(sample.path) for sample in masked]
+    small = median(sizes) * _SMALL_FILE_RATIO if sizes and not by_name_only else 0.0
+    chosen = [
+        sample
+        for sample in bare
+        if has_mask_word(sample.path.stem) or 0 < _file_bytes(sample.path) < small
+    ]
+    left_out = {sample.name for sample in chosen}
+    others = [sample for sample in data.samples if sample.name not in left_out]
+    some = others[:: max(1, len(others) // _SAMPLE_COUNT)][:_SAMPLE_COUNT]
+    if not chosen or not some or any(looks_like_mask(sample.path) for sample in some):
+        return
+    alike = map_in_threads(lambda sample: looks_like_mask(sample.path), chosen)
+    found = [
+        sample
+        for sample, is_alike in zip(chosen, alike, strict=True)
+        if is_alike and (has_mask_word(sample.path.stem) or not is_plain(sample.path))
+    ]
+    if found:
+        names = ", ".join(sample.name for sample in found[:_MAX_NAMES])
+        raise DataError(
+            f"{number_of(len(found), 'file looks', 'files look')} like masks but would count as "
+            f"images: {names}{' …' if found[_MAX_NAMES:] else ''}",
+            where=str(data.root),
+            remedy="Name each after its image (NAME_mask.png for NAME.png), or move it out of "
+            "the set",
+        )
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:

@@ -30,6 +30,8 @@ class SkippedImage:
     reason: str
     is_intentional: bool = False
     """The set or the user excludes it: not a problem."""
+    is_unlisted: bool = False
+    """The file that labels the set does not name it, nor an image that it is a copy or mask of."""
 
 
 def has_class(mask: ClassMap) -> bool:

@@ -27,7 +27,9 @@ ARRAY_SUFFIXES = frozenset((".npy", ".npz", ".mat"))
 def images_below(folder: Path) -> list[Path]:
     """Return every image below a folder in natural order: 2 before 10.
 
-    Links are followed; each real folder is visited once, so loops end.
+    Links are followed; each real folder is visited once, so loops end. A folder with the name of
+    an image and no image in it is returned as well, so that reading it says why: an image whose
+    mask is a folder is not good.
     """
     return _files_below(folder, is_image_name)
 
@@ -54,6 +56,11 @@ def _files_below(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
         seen.add(key)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         found.extend(Path(base, name) for name in files if is_wanted(name) and not is_hidden(name))
+        found.extend(
+            Path(base, name)
+            for name in folders
+            if is_wanted(name) and not contains_images(Path(base, name))
+        )
     return sorted(found, key=natural_key)
 
 

@@ -32,12 +32,14 @@ from edgeinspect.learning.datasets.annotations.broken_files import (
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.completeness import (
     check_images,
+    check_unlisted,
     with_unread_skipped,
     without_same_stem,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
 from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.unread_labels import with_unread_labels
 from edgeinspect.learning.datasets.unsupported_formats import (
     detect_unsupported_format,
     note_unsupported_labels,
@@ -131,11 +133,14 @@ def open_dataset(
     if not data.samples:
         raise DataError("has no images", where=str(found), remedy=_all_requirements())
     data = _with_broken_files(data, root, name, is_layout_given=layout is not None)
+    if layout is None and root.is_dir():
+        check_unlisted(data)
     check_images(data, is_layout_given=layout is not None)
     if load_layout(name).RANK > _MAX_TABLE_RANK:
         data = with_unread_skipped(
             data, root, is_layout_given=layout is not None, other_layouts=others
         )
+    data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     data = without_same_stem(data)
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []

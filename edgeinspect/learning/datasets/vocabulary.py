@@ -43,6 +43,7 @@ _MASK_WORDS = word_set(
     segmentation segmentations seg segm segmap segmaps segmentationclass
     """
 )
+_SHORT_MASK_WORDS = word_set("lab lbl msk")
 _VISUALIZATION_WORDS = word_set(
     """
     visualization visualisation visualized viz vis overlay overlays preview previews instance
@@ -104,6 +105,11 @@ def is_mask_folder(name: str) -> bool:
     """
     informative = set(split_words(name)) - _NEUTRAL_WORDS
     return bool(informative & _MASK_WORDS) and informative <= _MASK_WORDS | _VISUALIZATION_WORDS
+
+
+def has_mask_word(name: str) -> bool:
+    """Return whether a word of a file name means a mask: `p1_mask (1)`, `p1_gt2`, `mask_p1`."""
+    return not (_MASK_WORDS | _SHORT_MASK_WORDS).isdisjoint(split_words(name))
 
 
 def is_visualization_folder(name: str) -> bool:

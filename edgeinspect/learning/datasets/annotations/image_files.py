@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgeinspect.domain import number_of
@@ -13,6 +13,8 @@ from edgeinspect.learning.datasets.dataset import SkippedImage
 from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.name_matching import (
     FileNameIndex,
+    mask_stems,
+    normalize_name,
 )
 from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 
@@ -101,18 +103,37 @@ class ImageFiles:
 
     def unlisted(self, used: Iterable[Path], where: Path) -> tuple[list[SkippedImage], list[str]]:
         """Return the images that no annotation file names, as skipped, and a note on them."""
-        known = set(used)
-        names = [
-            name
-            for name, path in self._by_name.items()
-            if path not in known and not self._is_drawn(path)
-        ]
-        if not names:
+        labelled = {name: path for name, path in self._by_name.items() if not self._is_drawn(path)}
+        skipped = skip_unlisted(labelled, used, f"is not in {where.name}")
+        if not skipped:
             return [], []
-        count = number_of(len(names), "image is", "images are")
-        skipped = [SkippedImage(name, f"is not in {where.name}", True) for name in names]
+        count = number_of(len(skipped), "image is", "images are")
         return skipped, [f"{count} not in {where.name}, so not labelled: skipped"]
 
     def _is_drawn(self, path: Path) -> bool:
         """Return whether a file is in a folder of masks or visualizations."""
         return any(map(is_annotation_folder, path.relative_to(self.root).parts[:-1]))
+
+
+def skip_unlisted(
+    names: Mapping[str, Path], used: Iterable[Path], reason: str
+) -> list[SkippedImage]:
+    """Return the images that a file with labels does not name, as skipped.
+
+    Args:
+        names: Every image of the set, by name.
+        used: Those that the file names.
+        reason: Why the others are skipped.
+    """
+    known = set(used)
+    stems = {(path.parent, normalize_name(path.stem)) for path in known}
+    return [
+        SkippedImage(
+            name,
+            reason,
+            is_intentional=True,
+            is_unlisted=not any((path.parent, stem) in stems for stem in mask_stems(path)),
+        )
+        for name, path in names.items()
+        if path not in known
+    ]

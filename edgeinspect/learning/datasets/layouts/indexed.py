@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.annotations.image_files import skip_unlisted
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import images_below, natural_key
 from edgeinspect.learning.datasets.layouts._index_columns import (
@@ -77,7 +78,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         data = _defective_from_masks(
             Index(csv_path, rows, names, (), hints.good_classes), files, hints
         )
-        return data.with_skipped(*missing)
+        return _with_unlisted(data.with_skipped(*missing), images)
     index = Index(csv_path, rows, names, classes, hints.good_classes)
     contents = read_mask_contents(list(files.values()))
     # With binary masks, the label gives the class of white pixels.
@@ -102,20 +103,21 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     if not classes and any(sample.is_defective for sample in samples):
         classes = ("defect",)
     data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(files))
-    existing = {str(file.relative_to(images)) for file in images_below(images)}
-    unlisted = existing - {str(sample.path.relative_to(images)) for sample in samples}
-    skipped = [
-        *missing,
-        *(SkippedImage(name, "is not in the index", True) for name in sorted(unlisted)),
-    ]
-    data = data.with_skipped(*skipped).with_notes(
+    data = data.with_skipped(*missing).with_notes(
         *([] if files else note_unlabelled_rows(rows, csv_path, hints))
     )
-    return (
-        data.with_notes(f"{number_of(len(unlisted), 'image is', 'images are')} not in the index")
-        if unlisted
-        else data
-    )
+    return _with_unlisted(data, images)
+
+
+def _with_unlisted(data: Dataset, images: Path) -> Dataset:
+    """Return the set with the images that its index does not name listed as skipped."""
+    existing = {str(file.relative_to(images)): file for file in images_below(images)}
+    used = [sample.path for sample in data.samples]
+    skipped = skip_unlisted(existing, used, "is not in the index")
+    if not skipped:
+        return data
+    count = number_of(len(skipped), "image is", "images are")
+    return data.with_skipped(*skipped).with_notes(f"{count} not in the index")
 
 
 def _check_class_ids(

@@ -31,6 +31,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
     find_split_name,
+    is_annotation_folder,
     is_mask_folder,
     is_visualization_folder,
     split_words,
@@ -106,8 +107,8 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
             kind, which = _folder_kind(folder.name)
             if kind and contains_images(folder):
                 kinds[kind].setdefault(which, []).append(folder)
-        direct = not kinds["image"] and any(is_image_name(file.name) for file in files_in(base))
-        if direct and "" in kinds["mask"]:
+        direct = not kinds["image"] and _holds_images(base, kinds["mask"].get("", []))
+        if direct:
             kinds["image"][""] = [base]
         for which, images in kinds["image"].items():
             if masks := kinds["mask"].get(which):
@@ -115,6 +116,25 @@ def _folder_pairs(path: Path) -> list[tuple[Path, Path, bool]]:
                     (_single_folder(images, "image"), _single_folder(masks, "mask"), direct)
                 )
     return pairs
+
+
+def _holds_images(base: Path, masks: list[Path]) -> bool:
+    """Return whether images beside mask folders are those of the masks.
+
+    If there are other folders of images, half of the masks must have an image here: a single one,
+    such as a preview, says nothing.
+    """
+    stems = {normalize_name(file.stem) for file in files_in(base) if is_image_name(file.name)}
+    if not stems or not masks:
+        return False
+    if not any(
+        contains_images(folder)
+        for folder in subfolders(base)
+        if not is_annotation_folder(folder.name)
+    ):
+        return True
+    files = [file for folder in masks for file in images_below(folder)]
+    return 2 * sum(not stems.isdisjoint(mask_stems(file)) for file in files) >= len(files)
 
 
 def _single_folder(folders: list[Path], kind: str) -> Path:

@@ -262,3 +262,12 @@ def looks_like_mask(path: Path) -> bool:
     ends = int(count[:NEAR_LEVELS].sum() + count[256 - NEAR_LEVELS : 256].sum())
     white = int(count[256 - NEAR_LEVELS : 256].sum())
     return bool(0 < white < ends) and ends >= _MIN_BIMODAL_RATIO * grey.size
+
+
+def is_plain(path: Path) -> bool:
+    """Return whether all pixels of an image are alike, as of a camera without light."""
+    try:
+        image = read_native(path)
+    except DataError:
+        return True
+    return bool((image == image[:1, :1]).all())

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeinspect.domain import Pixels
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import IMAGE_SUFFIXES, letterbox_image, load_declaration, read_image
-from edgeinspect.learning.datasets import find_bit_depth
+from edgeinspect.imaging import letterbox_image, load_declaration, read_image
+from edgeinspect.learning.datasets import find_bit_depth, images_below
 from edgeinspect.learning.onnx_graphs.importer.request import ImportRequest
 from edgeinspect.system import escape_name
 
@@ -28,7 +28,7 @@ def read_samples(
             where=str(folder),
             remedy="Name a folder of images with --samples",
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(images_below(folder))
     depth = find_bit_depth(files, load_declaration(folder), escape_name(folder))
     if len(files) > max_samples:
         files = [

@@ -58,3 +58,39 @@ def test_a_folder_that_cannot_be_listed_is_an_error(
             ask(folder)
         assert caught.value.where == str(folder / "crack")
         assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "@eaDir/1.png/SYNOPHOTO_THUMB_SM.jpg",
+        "thumbnails/1.png",
+        "Thumbs/1.png",
+        ".thumbnails/1.png",
+        "#recycle/9.png",
+        "$RECYCLE.BIN/9.png",
+        "@Recycle/9.png",
+        "System Volume Information/9.png",
+        "__MACOSX/1.png",
+        "lost+found/9.png",
+    ],
+)
+def test_folders_that_systems_make_are_ignored(folder: Path, place: str) -> None:
+    """A thumbnail of a defect would count as good, and each class twice."""
+    for above in ("", "good/", "crack/"):
+        path = folder / above / place
+        path.parent.mkdir(parents=True)
+        path.write_bytes((folder / "crack" / "1.png").read_bytes())
+    data = open_dataset(folder)
+    assert (data.layout, data.classes, data.skipped) == ("class_folder", ("crack",), ())
+    assert {sample.path.parent.name for sample in data.samples} == {"good", "crack"}
+    assert len(data) == 4
+
+
+def test_thumbnails_beside_masks_are_no_good_images(make: Any) -> None:
+    root = make.mask_folder()
+    for name in ("p0.jpg", "p1.jpg"):
+        make.write(f"images/@eaDir/{name}/SYNOPHOTO_THUMB_XL.jpg")
+        make.write(f"masks/@eaDir/{name}/SYNOPHOTO_THUMB_XL.jpg")
+    data = open_dataset(root)
+    assert (len(data), sum(sample.is_defective for sample in data.samples)) == (4, 2)

@@ -592,3 +592,26 @@ def test_per_class_masks_may_hold_the_class_id(make: Any) -> None:
     data = open_dataset(make.root)
     assert [sample.class_ids for sample in data.samples] == [(), (1,)]
     assert mask_of(data.samples[1]).sum() == 96
+
+
+@pytest.mark.parametrize("stray", ["preview.png", "logo.jpg", "0.png"])
+def test_one_loose_image_does_not_change_the_layout(make: Any, stray: str) -> None:
+    for index in range(6):
+        make.write(f"good/g{index}.png")
+        make.write(f"crack/{index}.png")
+        make.write(f"masks/crack/{index}.png", make.mask(1, value=255))
+    make.write(stray)
+    data = open_dataset(make.root)
+    assert (data.layout, len(data)) == ("class_masks", 12)
+    assert [one.name for one in data.skipped] == [stray]
+    assert sum(sample.is_defective for sample in data.samples) == 6
+
+
+def test_images_beside_their_masks_may_have_a_folder_of_others_beside_them(make: Any) -> None:
+    for index in range(12):
+        make.write(f"{index:04}.png")
+        make.write(f"Label/{index:04}_label.png", make.mask(1, value=255))
+    make.write("rejects_of_the_camera/a.png")
+    data = open_dataset(make.root)
+    assert (data.layout, len(data)) == ("mask_folder", 12)
+    assert [one.name for one in data.skipped] == ["rejects_of_the_camera/a.png"]

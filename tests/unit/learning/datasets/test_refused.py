@@ -435,3 +435,65 @@ def test_a_truncated_table_of_codes_is_refused(make: Any) -> None:
             open_dataset(make.root)
     table.write_bytes(whole)
     assert open_dataset(make.root).layout == "severstal"
+
+
+# -- masks that belong to no image ------------------------------------------------------------
+
+
+def set_beside(make: Any, count: int = 24) -> list[Path]:
+    masks = []
+    for index in range(count):
+        make.write(f"p{index}.png")
+        masks.append(make.write(f"p{index}_mask.png", make.mask(1, value=255)))
+    for index in range(4):
+        make.write(f"g{index}.png")
+    return masks
+
+
+@pytest.mark.parametrize(
+    "ending", ["_mask (1)", "_mask-1", "_gt2", "_mask copy", "_mask - Kopie", "m"]
+)
+@pytest.mark.parametrize("count", [1, 6])
+def test_copies_of_masks_are_not_good_images(make: Any, ending: str, count: int) -> None:
+    for index, mask in enumerate(set_beside(make)[:count]):
+        mask.rename(mask.with_name(f"p{index}{ending}.png"))
+    refused(make.root, f"{count} files? looks? like masks but would count as images: p0{ending[0]}")
+    if ending != "m":
+        with pytest.raises(DataError, match="look") as caught:
+            open_dataset(make.root, "mask_beside")
+        assert "NAME_mask.png" in str(caught.value.remedy)
+
+
+def test_a_mask_without_its_image_is_no_good_image(make: Any) -> None:
+    set_beside(make)
+    (make.root / "p0.png").unlink()
+    refused(make.root, "1 file looks like masks but would count as images: p0_mask.png")
+
+
+def test_an_image_without_light_and_names_with_a_mask_word_are_images(make: Any) -> None:
+    set_beside(make)
+    make.write("dark.png", np.zeros_like(make.pixels()))
+    make.write("label_on_a_bottle.png")
+    assert len(open_dataset(make.root)) == 30
+
+
+@pytest.mark.parametrize("layout", ["mask_beside", "mask_folder", "class_masks"])
+def test_a_mask_that_is_a_folder_does_not_make_its_image_good(make: Any, layout: str) -> None:
+    for index in range(6):
+        images = {"mask_beside": "", "mask_folder": "images/", "class_masks": "crack/"}[layout]
+        masks = {"mask_beside": "", "mask_folder": "masks/", "class_masks": "masks/crack/"}[layout]
+        make.write(f"{images}p{index}.png")
+        if layout == "class_masks":
+            make.write(f"good/p{index}.png")
+        name = f"{masks}p{index}{'' if masks else '_mask'}.png"
+        if index:
+            make.write(name, make.mask(1, value=255))
+        else:
+            (make.root / name).mkdir(parents=True)
+    data = open_dataset(make.root)
+    assert data.layout == layout
+    scan = scan_dataset(data, with_duplicates=False)
+    (broken,) = scan.broken
+    assert broken.sample.path == make.root / images / "p0.png"
+    assert broken.sample.is_defective
+    assert "not a regular file" in broken.problem or "folder" in broken.problem

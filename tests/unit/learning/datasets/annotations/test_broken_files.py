@@ -204,9 +204,10 @@ def one_coco_file(make: Any) -> str:
 
 def coco_in_class_folders(make: Any) -> str:
     make.class_folder()
-    content = coco.document({"bbox": [1, 1, 4, 4]}, {"bbox": [1, 1, 4, 4]})
+    content = coco.document(*[{"bbox": [1, 1, 4, 4]}] * 6, *[None] * 6)
     for index, image in enumerate(content["images"]):
-        image["file_name"] = f"def_front/def_front_{index}.jpeg"
+        name = "ok_front" if index >= 6 else "def_front"
+        image["file_name"] = f"{name}/{name}_{index % 6}.jpeg"
     make.text("annotations/labels.json", json.dumps(content))
     return "annotations/labels.json"
 
