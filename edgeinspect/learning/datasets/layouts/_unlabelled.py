@@ -138,6 +138,28 @@ def skip_unread(root: Path, labels: Mapping[Path, Path | None]) -> list[SkippedI
     return [SkippedImage(str(image.relative_to(root)), why) for image, why in unread.items()]
 
 
+def skip_unlabelled(root: Path, reasons: Mapping[Path, str], total: int) -> list[SkippedImage]:
+    """Return images that a set has without saying what is on them, as skipped.
+
+    Args:
+        root: Folder of the set.
+        reasons: Each such image, and why it counts as not labelled.
+        total: Number of images of the set, with these.
+
+    Raises:
+        DataError: They are more than a few, or all.
+    """
+    if reasons and len(reasons) > min(max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total), total - 1):
+        some, reason = next(iter(reasons.items()))
+        raise DataError(
+            f"{len(reasons)} of {total} images are not labelled, such as {some.relative_to(root)}: "
+            f"{reason}",
+            where=str(root),
+            remedy="Label them, or remove unlabelled images",
+        )
+    return [SkippedImage(str(path.relative_to(root)), why) for path, why in reasons.items()]
+
+
 def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> None:
     if len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         some, reason = next(iter(unread.items()))
