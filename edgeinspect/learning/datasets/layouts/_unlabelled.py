@@ -71,7 +71,7 @@ def with_unlabelled(
     _check_few_unread(unread, total, root)
     bare = [each for each in bare if each not in unread]
     empty = sum(not image.shapes for image in found.images)
-    unlabelled, notes = _skip_unlabelled(root, bare, empty, total, labels.what, hints)
+    unlabelled, notes = skip_without_label(root, bare, empty, total, labels.what, hints)
     left_out = {one.name for one in unlabelled}
 
     def split_by_folder(path: Path) -> str | None:
@@ -171,10 +171,18 @@ def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> Non
         )
 
 
-def _skip_unlabelled(
+def skip_without_label(
     root: Path, bare: Sequence[Path], empty_count: int, total: int, what: str, hints: LayoutHints
 ) -> tuple[list[SkippedImage], list[str]]:
     """Return which images without a label file are unlabelled, and notes.
+
+    Args:
+        root: Folder of the set.
+        bare: The images without a label file.
+        empty_count: Number of good images with an empty one.
+        total: Number of images of the set.
+        what: What the images lack: `XML file`.
+        hints: What the user stated.
 
     Raises:
         DataError: Those are more than a few, or the folders of images that would count as good
