@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.annotated_set import AnnotatedImage, AnnotatedImages
@@ -45,6 +46,7 @@ def with_unlabelled(
     labels: LabelFiles,
     hints: LayoutHints,
     split_of: Callable[[Path], str | None] | None = None,
+    unread: Mapping[Path, str] = MappingProxyType({}),
 ) -> AnnotatedImages:
     """Return the set with its images without a label: good, or skipped as unlabelled.
 
@@ -58,6 +60,7 @@ def with_unlabelled(
         labels: The label files.
         hints: What the user stated.
         split_of: Returns the split of an image; by its folders when absent.
+        unread: Images whose label file was read, but is no label, and why.
 
     Raises:
         DataError: Skipped images are more than a few, or the folders of images that would count
@@ -67,7 +70,8 @@ def with_unlabelled(
     bare = [each for each in found.files.drawable_paths if each not in known]
     bare = bare if labels.folder == root else []
     total = len(bare) + len(found.images)
-    unread, orphans = _unread_labels(labels, bare)
+    unread_files, orphans = _unread_labels(labels, bare)
+    unread = {**unread_files, **unread}
     _check_few_unread(unread, total, root)
     bare = [each for each in bare if each not in unread]
     empty = sum(not image.shapes for image in found.images)
