@@ -155,6 +155,12 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 split=splits[image],
             )
         )
+    if used_ids and declared.source and not declared.names:
+        raise DataError(
+            f"names no class, but labels have class {min(used_ids)}",
+            where=declared.source,
+            remedy="Write the names of the classes, from id 0",
+        )
     names = dict(declared.names) or {
         index: _unnamed(index) for index in range(max(used_ids, default=-1) + 1)
     }

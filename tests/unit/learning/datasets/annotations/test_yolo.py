@@ -318,3 +318,60 @@ def test_a_label_without_an_image_is_named_in_darknet_too(make: Any) -> None:
     make.text("obj_train_data/gone.txt", BOX)
     data = open_dataset(make.root)
     assert [one.reason for one in data.skipped] == ["is a label file without an image"]
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("obj.names", "", "names no class, but labels have class 1"),
+        ("classes.txt", "", "names no class"),
+        ("obj.names", POINTER, "is a Git LFS pointer, not the file"),
+        ("classes.txt", POINTER, "is a Git LFS pointer, not the file"),
+        ("data.yaml", POINTER, "is a Git LFS pointer, not the file"),
+        ("data.yaml", "<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page"),
+        ("data.yaml", "train: images\nval: images", "names no classes"),
+        ("data.yaml", "path: .\ntrain: images\nnames: []", "names no class"),
+        ("data.yaml", "train: images\nnc: 3\nnames: [pit, scar]", "has 2 names, but `nc` is 3"),
+        ("labels/a0.txt", POINTER, "is a Git LFS pointer, not the file"),
+    ],
+)
+def test_broken_names_are_refused(make: Any, name: str, text: str, message: str) -> None:
+    tree(make, "a", images="images", labels="labels")
+    if name.startswith("labels/"):
+        for index in range(3):
+            make.write(f"images/b{index}.png")
+            make.text(f"labels/b{index}.txt", POINTER)
+        make.text("labels/a1.txt", BOX)
+    make.text(name, text)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(make.root)
+    assert Path(name).name in str(caught.value)
+
+
+def test_lists_of_names_that_differ_are_refused(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    make.text("data.yaml", "train: images", "names: [pit, scar]")
+    make.text("classes.txt", "pit", "scar")
+    make.text("predefined_classes.txt", "dog", "cat")
+    check(open_dataset(make.root), "train")
+    make.text("classes.txt", "scar", "pit")
+    with pytest.raises(DataError, match=r"names other classes than data.yaml: scar, pit instead"):
+        open_dataset(make.root)
+
+
+def test_a_declaration_in_utf_16_is_read(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    text = "train: images\nnames: [pit, scar]\n"
+    (make.root / "data.yaml").write_bytes(text.encode("utf-16"))
+    check(open_dataset(make.root), "train")
+
+
+def test_an_empty_list_of_names_may_be_beside_good_images(make: Any) -> None:
+    make.write("images/p0.png")
+    make.text("labels/p0.txt", "")
+    for name in ("obj.names", "classes.txt"):
+        make.text(name, "")
+    assert not open_dataset(make.root).samples[0].is_defective
