@@ -113,8 +113,9 @@ def _read_name_lists(root: Path) -> Iterator[tuple[Path, Mapping[int, str]]]:
     Raises:
         DataError: A list cannot be read, or has a name twice or a line without one.
     """
-    paths = [root / name for name in NAME_LISTS if os.path.lexists(root / name)]
-    for path in paths[:1] + [path for path in paths[1:] if path.name != _EXAMPLE_LIST]:
+    entries = entries_in(root)
+    paths = [entry for name in NAME_LISTS for entry in entries if entry.name.lower() == name]
+    for path in paths[:1] + [path for path in paths[1:] if path.name.lower() != _EXAMPLE_LIST]:
         if problem := find_problem(path):
             raise DataError(problem, where=str(path), remedy="Restore or remove it")
         lines = read_table_text(path).splitlines()

@@ -281,16 +281,18 @@ def _without_label_folder(
 ) -> dict[Path, str]:
     """Return images whose labels are missing as a whole, and why.
 
-    No image of their split has a label file while other splits have some, or what should be the
-    folder of their labels is none, or is empty.
+    No image of their split has a label file while other splits have some; or no image of their
+    folder has one, and what should be the folder of their labels is none, or is empty.
     """
+    labelled_folders = {image.parent for image, label in labels.items() if label is not None}
     labelled = {splits[image] for image, label in labels.items() if label is not None}
     reasons: dict[Path, str] = {}
     problems: dict[Path, str] = {}
     for image, label in labels.items():
         if label is None:
             if image.parent not in problems:
-                problems[image.parent] = _folder_problem(image.parent, root)
+                is_labelled = image.parent in labelled_folders
+                problems[image.parent] = "" if is_labelled else _folder_problem(image.parent, root)
             split = splits[image]
             if problem := problems[image.parent]:
                 reasons[image] = problem
@@ -395,7 +397,7 @@ def _skip_orphans(root: Path, used: Sequence[Path]) -> list[SkippedImage]:
         for file in files_below(root, ".txt", depth=4)
         if file not in known
         and file.parent in folders
-        and file.name not in NAME_LISTS
+        and file.name.lower() not in NAME_LISTS
         and _has_label_lines(file)
     ]
     if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * (len(orphans) + len(used))):

@@ -375,3 +375,15 @@ def test_an_empty_list_of_names_may_be_beside_good_images(make: Any) -> None:
     for name in ("obj.names", "classes.txt"):
         make.text(name, "")
     assert not open_dataset(make.root).samples[0].is_defective
+
+
+def test_an_empty_folder_of_labels_says_nothing_if_labels_are_beside(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.png")
+    make.text("images/p0.txt", BOX)
+    (make.root / "labels").mkdir()
+    make.text("CLASSES.TXT", "pit", "scar")
+    data = open_dataset(make.root)
+    assert data.classes == ("pit", "scar")
+    assert [sample.is_defective for sample in data.samples] == [True, False, False, False]
+    assert not data.skipped
