@@ -211,7 +211,7 @@ def _class_ids(
     """
     used = Counter(one.class_name for image in found.images for one in image.shapes)
     tags = Counter(tag for image in found.images for tag in image.tags)
-    listed = found.classes or read_class_names(found.root)
+    listed = found.classes or read_class_names(found.root, may_be_empty=not used and not tags)
     ordered = list(
         dict.fromkeys((*listed, *sorted(used, key=lambda name: natural_key(Path(name)))))
     )

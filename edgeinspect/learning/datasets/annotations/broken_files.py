@@ -1,7 +1,8 @@
 """Finds label files that exist but cannot be read.
 
-A reader that looks for files it knows passes over an empty one, one that was cut short, a pipe or
-a link to nothing, and the images that it labels would count as good.
+A reader that looks for files it knows passes over an empty one, one that was cut short, a pipe, a
+link to nothing, a pointer of Git LFS or a web page, and the images that it labels would count as
+good.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.documents import check_json, read_xml
-from edgeinspect.learning.datasets.annotations.label_files import read_ends
+from edgeinspect.learning.datasets.annotations.label_files import read_ends, read_start
 from edgeinspect.learning.datasets.files import entries_in, subfolders
+from edgeinspect.learning.datasets.foreign_content import (
+    START_BYTES,
+    describe_foreign_content,
+)
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.system import DecodeError, check_regular, decode_yaml_text, escape_name
 
@@ -46,7 +51,7 @@ def describe_unread(path: Path, what: str) -> str:
         path: A file that it did not take.
         what: Name of the format.
     """
-    return _kind_problem(path) or f"is not {what}, or was cut short"
+    return _kind_problem(path) or _foreign_content(path) or f"is not {what}, or was cut short"
 
 
 def _kind_problem(path: Path, *, may_be_empty: bool = False) -> str:
@@ -70,16 +75,21 @@ def _kind_problem(path: Path, *, may_be_empty: bool = False) -> str:
     return ""
 
 
+def _foreign_content(path: Path) -> str:
+    return describe_foreign_content(read_start(path, START_BYTES))
+
+
 def find_problem(path: Path, *, is_parsed: bool = True) -> str:
     """Return why a file that may hold labels cannot be read; empty if it can.
 
     Args:
         path: Any entry with one of `SET_SUFFIXES`.
         is_parsed: Parse JSON, XML and YAML up to 16 MiB, and look for NUL bytes in others;
-            otherwise only the kind of the entry and its size are checked.
+            otherwise only the kind of the entry, its size and its start are checked.
     """
     suffix = path.suffix.lower()
     problem = _kind_problem(path, may_be_empty=suffix in _MAY_BE_EMPTY)
+    problem = problem or _foreign_content(path)
     if problem or not is_parsed or path.stat().st_size > _PARSED_BYTES_MAX:
         return problem
     try:

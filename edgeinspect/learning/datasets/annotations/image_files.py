@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgeinspect.domain import number_of
+from edgeinspect.errors import DataError
 from edgeinspect.imaging import read_displayed_size
 from edgeinspect.learning.datasets.dataset import SkippedImage
 from edgeinspect.learning.datasets.files import images_below
@@ -37,6 +38,8 @@ class ImageFiles:
         self._index = FileNameIndex(
             (name for name, path in self._by_name.items() if not self._is_drawn(path)), str(where)
         )
+        self._where = str(where)
+        self._by_normal: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
         for path in self._by_name.values():
             self._by_stem.setdefault(path.stem, []).append(path)
@@ -80,6 +83,33 @@ class ImageFiles:
                 base = folder.relative_to(self.root).as_posix()
                 if path := self._by_name.get(posixpath.normpath(posixpath.join(base, plain))):
                     return path
+        return None
+
+    def find_alike(self, name: str, folders: Sequence[Path]) -> Path | None:
+        """Return the file of a name in one of some folders; None if there is none.
+
+        Unlike `find_exact`, names may differ in case and Unicode form, also those of the folders.
+
+        Raises:
+            DataError: Several files of a folder match.
+        """
+        if (exact := self.find_exact(name, folders)) is not None:
+            return exact
+        if not self._by_normal:
+            for place, path in self._by_name.items():
+                self._by_normal.setdefault(normalize_name(place), []).append(path)
+        for folder in folders:
+            if folder.is_relative_to(self.root):
+                base = folder.relative_to(self.root).as_posix()
+                found = self._by_normal.get(normalize_name(posixpath.join(base, name)), [])
+                if len(found) > 1:
+                    raise DataError(
+                        f"{name!r} matches {' and '.join(path.name for path in found[:3])}",
+                        where=self._where,
+                        remedy="Write the name exactly as the file is named",
+                    )
+                if found:
+                    return found[0]
         return None
 
     def find_stem(self, label: Path, name: str = "") -> Path | None:

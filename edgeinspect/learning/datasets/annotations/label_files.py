@@ -16,6 +16,17 @@ _CHUNK_BYTES = 1 << 22
 _FOLDERS = 64
 
 
+def read_start(file: Path, size_bytes: int) -> bytes:
+    """Return the start of a regular file; empty for any other."""
+    try:
+        if not is_regular(file):
+            return b""
+        with open_regular(file) as opened:
+            return opened.read(size_bytes)
+    except OSError:
+        return b""
+
+
 def read_ends(file: Path) -> bytes:
     """Return the start and the end of a regular file; empty for any other."""
     try:

@@ -11,8 +11,8 @@ Source: "Datasets" in the documentation of Ultralytics; "YOLO" in that of CVAT
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,6 +35,8 @@ NAME_LISTS = (
     "classes.txt",
     "predefined_classes.txt",
 )
+_EXAMPLE_LIST = "predefined_classes.txt"
+_YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _YAML_KEYS = (b"names", b"nc", b"train", b"val", b"test", b"path")
 _MAX_ID_DIGITS = 5
 _YAML_BYTES_MAX = 1 << 20
@@ -47,7 +49,7 @@ class YoloFiles:
     names: Mapping[int, str] = field(default_factory=dict)
     """Empty if there is no list."""
     source: str = ""
-    """The file that has the names."""
+    """The file that has the names, or should; empty if there is none."""
     splits: Mapping[Path, str | None] = field(default_factory=dict)
     """Every image; empty if no file lists them."""
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -60,11 +62,18 @@ class YoloFiles:
 def find_yaml(root: Path) -> Path | None:
     """Return the YAML file of a folder that declares a YOLO set."""
     for file in files_with_suffix(root, ".yaml", ".yml"):
-        text = b"\n" + read_ends(file)
+        text = b"\n" + _as_utf8(read_ends(file))
         keys = [word for word in _YAML_KEYS if b"\n" + word in text]
         if {b"names", b"nc"} & set(keys) and len(keys) > 1:
             return file
     return None
+
+
+def _as_utf8(data: bytes) -> bytes:
+    """Return a text as UTF-8; Notepad of Windows may write UTF-16."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def read_yolo_files(root: Path, declaration: Path | None, files: ImageFiles) -> YoloFiles:
@@ -73,21 +82,65 @@ def read_yolo_files(root: Path, declaration: Path | None, files: ImageFiles) -> 
     Raises:
         DataError: A file is malformed, or lists images or folders that are not there.
     """
+    lists = list(_read_name_lists(root))
     if declaration is not None:
-        return _read_yaml(root, declaration, files)
-    names: dict[int, str] = {}
-    source = ""
-    for list_name in NAME_LISTS:
-        path = root / list_name
-        if os.path.lexists(path):
-            lines = read_table_text(path).splitlines()
-            while lines and not lines[-1].strip():
-                lines.pop()
-            names = {index: line.strip() for index, line in enumerate(lines)}
-            source = str(path)
-            break
+        declared = _read_yaml(root, declaration, files)
+        _check_alike([(declaration, declared.names), *lists])
+        if declared.names or not lists:
+            return declared
+        return replace(declared, names=lists[0][1], source=str(lists[0][0]))
+    for name in _YAML_NAMES:
+        if os.path.lexists(root / name):
+            problem = find_problem(root / name)
+            raise DataError(
+                problem or "names no classes: it has neither `names` nor `nc`",
+                where=str(root / name),
+                remedy="Restore it, or write names: [pit, scratch]",
+            )
+    _check_alike(lists)
     splits, missing = _read_lists(root, files)
-    return YoloFiles(_checked(names, source), source, splits, missing)
+    if not lists:
+        return YoloFiles(splits=splits, missing=missing)
+    path, names = lists[0]
+    return YoloFiles(names, str(path), splits, missing)
+
+
+def _read_name_lists(root: Path) -> Iterator[tuple[Path, Mapping[int, str]]]:
+    """Yield each list of names, and its name of each id.
+
+    LabelImg's own list of examples counts only if there is no other.
+
+    Raises:
+        DataError: A list cannot be read, or has a name twice or a line without one.
+    """
+    entries = entries_in(root)
+    paths = [entry for name in NAME_LISTS for entry in entries if entry.name.lower() == name]
+    for path in paths[:1] + [path for path in paths[1:] if path.name.lower() != _EXAMPLE_LIST]:
+        if problem := find_problem(path):
+            raise DataError(problem, where=str(path), remedy="Restore or remove it")
+        lines = read_table_text(path).splitlines()
+        while lines and not lines[-1].strip():
+            lines.pop()
+        names = {index: line.strip() for index, line in enumerate(lines)}
+        yield path, _checked(names, str(path))
+
+
+def _check_alike(lists: Sequence[tuple[Path, Mapping[int, str]]]) -> None:
+    """Check that all lists that name a class name the same ones.
+
+    Raises:
+        DataError: Two differ.
+    """
+    named = [(path, names) for path, names in lists if names]
+    for path, names in named[1:]:
+        first, expected = named[0]
+        if names != expected:
+            raise DataError(
+                f"names other classes than {first.name}: {', '.join(list(names.values())[:5])} "
+                f"instead of {', '.join(list(expected.values())[:5])}",
+                where=str(path),
+                remedy="Keep the correct one",
+            )
 
 
 def _checked(names: Mapping[int, str], source: str) -> Mapping[int, str]:
@@ -107,6 +160,13 @@ def _checked(names: Mapping[int, str], source: str) -> Mapping[int, str]:
 def _read_yaml(root: Path, path: Path, files: ImageFiles) -> YoloFiles:
     document = _load_yaml(path)
     names = _checked(_names_of(document, path), str(path))
+    count = str(document.get("nc", ""))
+    if names and count.isdecimal() and len(count) <= _MAX_ID_DIGITS and int(count) != len(names):
+        raise DataError(
+            f"has {len(names)} names, but `nc` is {count}",
+            where=str(path),
+            remedy="Name every class, and write their number as `nc`",
+        )
     splits: dict[Path, str | None] = {}
     missing: dict[str, str] = {}
     notes = []
@@ -120,7 +180,12 @@ def _read_yaml(root: Path, path: Path, files: ImageFiles) -> YoloFiles:
             notes.append(f"{key} lists {repeated} images of another split again: they stay there")
     check_missing_images(missing, len(splits) + len(missing), path, root)
     return YoloFiles(
-        names, str(path), splits, missing, tuple(notes), document.get("kpt_shape") is not None
+        names,
+        "" if document.get("names") is None else str(path),
+        splits,
+        missing,
+        tuple(notes),
+        document.get("kpt_shape") is not None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.annotated_set import AnnotatedImage, AnnotatedImages
@@ -45,6 +46,7 @@ def with_unlabelled(
     labels: LabelFiles,
     hints: LayoutHints,
     split_of: Callable[[Path], str | None] | None = None,
+    unread: Mapping[Path, str] = MappingProxyType({}),
 ) -> AnnotatedImages:
     """Return the set with its images without a label: good, or skipped as unlabelled.
 
@@ -58,6 +60,7 @@ def with_unlabelled(
         labels: The label files.
         hints: What the user stated.
         split_of: Returns the split of an image; by its folders when absent.
+        unread: Images whose label file was read, but is no label, and why.
 
     Raises:
         DataError: Skipped images are more than a few, or the folders of images that would count
@@ -67,11 +70,12 @@ def with_unlabelled(
     bare = [each for each in found.files.drawable_paths if each not in known]
     bare = bare if labels.folder == root else []
     total = len(bare) + len(found.images)
-    unread, orphans = _unread_labels(labels, bare)
+    unread_files, orphans = _unread_labels(labels, bare)
+    unread = {**unread_files, **unread}
     _check_few_unread(unread, total, root)
     bare = [each for each in bare if each not in unread]
     empty = sum(not image.shapes for image in found.images)
-    unlabelled, notes = _skip_unlabelled(root, bare, empty, total, labels.what, hints)
+    unlabelled, notes = skip_without_label(root, bare, empty, total, labels.what, hints)
     left_out = {one.name for one in unlabelled}
 
     def split_by_folder(path: Path) -> str | None:
@@ -138,6 +142,28 @@ def skip_unread(root: Path, labels: Mapping[Path, Path | None]) -> list[SkippedI
     return [SkippedImage(str(image.relative_to(root)), why) for image, why in unread.items()]
 
 
+def skip_unlabelled(root: Path, reasons: Mapping[Path, str], total: int) -> list[SkippedImage]:
+    """Return images that a set has without saying what is on them, as skipped.
+
+    Args:
+        root: Folder of the set.
+        reasons: Each such image, and why it counts as not labelled.
+        total: Number of images of the set, with these.
+
+    Raises:
+        DataError: They are more than a few, or all.
+    """
+    if reasons and len(reasons) > min(max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total), total - 1):
+        some, reason = next(iter(reasons.items()))
+        raise DataError(
+            f"{len(reasons)} of {total} images are not labelled, such as {some.relative_to(root)}: "
+            f"{reason}",
+            where=str(root),
+            remedy="Label them, or remove unlabelled images",
+        )
+    return [SkippedImage(str(path.relative_to(root)), why) for path, why in reasons.items()]
+
+
 def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> None:
     if len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
         some, reason = next(iter(unread.items()))
@@ -149,10 +175,18 @@ def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> Non
         )
 
 
-def _skip_unlabelled(
+def skip_without_label(
     root: Path, bare: Sequence[Path], empty_count: int, total: int, what: str, hints: LayoutHints
 ) -> tuple[list[SkippedImage], list[str]]:
     """Return which images without a label file are unlabelled, and notes.
+
+    Args:
+        root: Folder of the set.
+        bare: The images without a label file.
+        empty_count: Number of good images with an empty one.
+        total: Number of images of the set.
+        what: What the images lack: `XML file`.
+        hints: What the user stated.
 
     Raises:
         DataError: Those are more than a few, or the folders of images that would count as good

@@ -4,7 +4,8 @@
 `<split>/_annotations.coco.json` beside its images (Roboflow), `result.json` and `images/`
 (Label Studio), or any such file beside its images or in the folder above.
 
-Classes follow the ids of the categories. An image without annotations is good. The polygons of
+Classes follow the ids of the categories. An image without annotations is good, unless its file
+has no list `annotations` at all: it lists images that are not labelled. The polygons of
 an annotation are united, a crowd (`iscrowd`) is an area like others, and the box counts only if
 there is no segmentation.
 
@@ -44,6 +45,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     as_points,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
 
@@ -89,7 +91,8 @@ class _Annotation(msgspec.Struct):
 class _Document(msgspec.Struct):
     images: list[_Image]
     categories: list[_Category]
-    annotations: list[_Annotation] = []
+    annotations: list[_Annotation] | msgspec.UnsetType = msgspec.UNSET
+    """Unset in a file of unlabelled images; an empty list is of good ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,16 @@ class _File:
     path: Path
     document: _Document
     split: str | None
+
+    @property
+    def annotations(self) -> list[_Annotation]:
+        found = self.document.annotations
+        return [] if isinstance(found, msgspec.UnsetType) else found
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether an image without annotations is good."""
+        return not isinstance(self.document.annotations, msgspec.UnsetType)
 
     @property
     def folders(self) -> list[Path]:
@@ -135,14 +148,31 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         for each in paths
     ]
     places, missing = _find_images(opened, files)
-    images = [image for file in opened for image in _read_file(file, places[file.path], files)]
+    images = [
+        image
+        for file in opened
+        if file.is_labelled
+        for image in _read_file(file, places[file.path], files)
+    ]
+    known = {image.path for image in images}
+    unlabelled = {
+        place: f"{file.path.name} lists it, but has no annotations"
+        for file in opened
+        if not file.is_labelled
+        for place in places[file.path].values()
+        if place not in known
+    }
+    skipped = skip_unlabelled(root, unlabelled, len(known) + len(unlabelled))
     _check_several(images, opened)
-    unlisted, notes = files.unlisted((image.path for image in images), paths[0])
-    classes, dropped = _class_names([file.document for file in opened])
+    unlisted, notes = files.unlisted(known | unlabelled.keys(), paths[0])
+    classes, dropped = _class_names(opened)
     if dropped:
         notes.append(f"category {dropped} only groups the others, and is not a class")
     return dataset_from_annotations(
-        AnnotatedImages(root, "coco", files, images, classes, notes, [*missing, *unlisted]), hints
+        AnnotatedImages(
+            root, "coco", files, images, classes, notes, [*missing, *skipped, *unlisted]
+        ),
+        hints,
     )
 
 
@@ -219,16 +249,17 @@ def _find_images(
     ]
 
 
-def _class_names(documents: Sequence[_Document]) -> tuple[tuple[str, ...], str]:
+def _class_names(opened: Sequence[_File]) -> tuple[tuple[str, ...], str]:
     """Return the names of the categories in the order of ids, and one that is only a group.
 
     Roboflow lists the group of its categories as a category with id 0.
     """
     used = {
         (index, annotation.category_id)
-        for index, document in enumerate(documents)
-        for annotation in document.annotations
+        for index, file in enumerate(opened)
+        for annotation in file.annotations
     }
+    documents = [file.document for file in opened]
     parents = {category.supercategory for document in documents for category in document.categories}
     ranked: dict[str, int] = {}
     in_use: set[str] = set()
@@ -258,7 +289,7 @@ def _read_file(
         sizes[image.id] = stated if all(stated) else None
     shapes: dict[int | str, list[LabelledShape]] = {image.id: [] for image in document.images}
     tags: dict[int | str, list[str]] = {}
-    for index, annotation in enumerate(document.annotations):
+    for index, annotation in enumerate(file.annotations):
         at = f"id {annotation.id}" if annotation.id is not None else f"number {index + 1}"
         where = f"{file.path}, annotation {at}"
         if annotation.image_id not in shapes:

@@ -1,8 +1,10 @@
 """Label Studio's JSON and JSON-MIN: a list of tasks, beside the images or above them.
 
 Of several annotations of a task, the one marked as ground truth counts, else the last that was
-not cancelled. A task without one is not labelled; one with an empty annotation is good. Uploaded
-images are found with and without the prefix that Label Studio gives them.
+not cancelled. A task without one is not labelled; one with an empty annotation is good. Not
+labelled either is a task whose results are all of types that are not read, or whose annotations
+contradict each other on whether the part is good. Uploaded images are found with and without the
+prefix that Label Studio gives them.
 
 Source: "Export annotations" in the documentation of Label Studio
 """
@@ -10,6 +12,7 @@ Source: "Export annotations" in the documentation of Label Studio
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -38,8 +41,13 @@ from edgeinspect.learning.datasets.annotations.label_studio_regions import (
 )
 from edgeinspect.learning.datasets.annotations.shapes import LabelledShape
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
+from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
-from edgeinspect.learning.datasets.vocabulary import find_split_name
+from edgeinspect.learning.datasets.vocabulary import (
+    find_split_name,
+    is_defect_class,
+    is_good_class,
+)
 
 NEEDS = "Label Studio's JSON or JSON-MIN, and the images that it names"
 RANK = 15
@@ -51,6 +59,8 @@ _WORDS = (
 _CHOICE_KEYS = ("choice", "choices", "class", "label")
 _IGNORED_TYPES = frozenset(("relation", "textarea", "rating", "number", "datetime", "pairwise"))
 """Results that say nothing of the pixels or the kind of a defect."""
+_MIN_KEYS = frozenset(("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"))
+"""Keys of a task of JSON-MIN that Label Studio itself writes."""
 
 _Task = dict[str, Any]
 _Found = tuple[list[LabelledShape], list[str], tuple[int, int] | None]
@@ -91,6 +101,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     images: list[AnnotatedImage] = []
     skipped: list[SkippedImage] = []
     unlabelled: list[Path] = []
+    unread: dict[Path, str] = {}
     several = 0
     for file in labels:
         tasks = read_json(file, list[_Task], "Label Studio's JSON")
@@ -102,12 +113,15 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             if found is None:
                 missing[name] = where.rpartition(", ")[2]
                 continue
-            regions = _choose_results(task, where)
-            if regions is None:
+            readings = _read_annotations(task, where)
+            if not readings:
                 unlabelled.append(found)
                 continue
+            if problem := _why_unlabelled(readings, hints):
+                unread[found] = f"{where.removeprefix(f'{file}, ')} of {file.name} {problem}"
+                continue
             several += len(task.get("annotations") or ()) > 1
-            shapes, tags, size = _read_results(regions, where)
+            shapes, tags, size = readings[-1].found
             split = find_split_name(found.relative_to(root).parts[:-1])
             images.append(AnnotatedImage(found, where, tuple(shapes), tuple(tags), size, split))
         check_missing_images(missing, len(tasks), file, root)
@@ -115,7 +129,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             SkippedImage(name, f"{file.name} names it, but the image does not exist")
             for name in missing
         ]
-    named = [*(image.path for image in images), *unlabelled]
+    skipped += skip_unlabelled(root, unread, len(images) + len(unread))
+    named = [*(image.path for image in images), *unlabelled, *unread]
     unlisted, notes = files.unlisted(named, labels[0])
     skipped += [
         SkippedImage(each.relative_to(root).as_posix(), "has no annotation in Label Studio", True)
@@ -167,21 +182,50 @@ def _path_of(address: str) -> str:
     return local[0] if local else unquote(parts.path or address)
 
 
-def _choose_results(task: _Task, where: str) -> Sequence[Mapping[str, Any]] | None:
-    """Return the results that count; None if the task was not labelled."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What one annotation of a task says."""
+
+    found: _Found
+    unread: str = ""
+    """Results that were not read, if no other was; empty if the annotation is a label."""
+
+    def is_defective(self, hints: LayoutHints) -> bool:
+        shapes, tags, _size = self.found
+        names = (*(shape.class_name for shape in shapes), *tags)
+        return any(not is_good_class(name, hints.good_classes) for name in names)
+
+
+def _read_annotations(task: _Task, where: str) -> list[_Reading]:
+    """Return what counts: the ground truth, or all annotations; empty if there is none."""
     if "annotations" not in task and "completions" not in task:
-        return list(_results_of_min(task))
+        results = list(_results_of_min(task))
+        unread = "" if results else _unread_of_min(task, where)
+        return [_Reading(_read_results(results, where), unread)]
     annotations = task.get("annotations") or task.get("completions") or []
     if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
         raise DataError("has annotations that are not a list of mappings", where=where)
     done = [one for one in annotations if not one.get("was_cancelled")]
-    chosen = [one for one in done if one.get("ground_truth")] or done[-1:]
-    if not chosen:
-        return None
-    results = chosen[0].get("result") or []
-    if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
-        raise DataError("has a result that is not a list of mappings", where=where)
-    return results
+    chosen = [one for one in done if one.get("ground_truth")][:1] or done
+    readings = []
+    for each in chosen:
+        results = each.get("result") or []
+        if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+            raise DataError("has a result that is not a list of mappings", where=where)
+        kinds = [str(one.get("type")) for one in results]
+        is_unread = bool(kinds) and _IGNORED_TYPES.issuperset(kinds)
+        unread = ", ".join(dict.fromkeys(kinds)) if is_unread else ""
+        readings.append(_Reading(_read_results(results, where), unread))
+    return [one for one in readings if not one.unread] or readings[-1:]
+
+
+def _why_unlabelled(readings: Sequence[_Reading], hints: LayoutHints) -> str:
+    """Return why a task says nothing of its image; empty if it does."""
+    if unread := readings[-1].unread:
+        return f"has only results that are not read ({unread})"
+    if len({one.is_defective(hints) for one in readings}) > 1:
+        return "has annotations of which one has a defect, another none, and no ground truth"
+    return ""
 
 
 def _results_of_min(task: _Task) -> Iterator[Mapping[str, Any]]:
@@ -196,6 +240,36 @@ def _results_of_min(task: _Task) -> Iterator[Mapping[str, Any]]:
             yield {"type": "choices", "value": value}
         elif key in _CHOICE_KEYS and isinstance(value, str):
             yield {"type": "choices", "value": {"choices": [value]}}
+
+
+def _unread_of_min(task: _Task, where: str) -> str:
+    """Return the keys of a task of JSON-MIN that look like results which are not read.
+
+    Its other keys are data of the task, such as the number of a camera.
+
+    Raises:
+        DataError: A value is a list of lists of names, as a taxonomy has it.
+    """
+    found = []
+    for key, value in task.items():
+        if key in _MIN_KEYS or not value:
+            continue
+        is_list = isinstance(value, list)
+        if is_list and any(isinstance(each, list) and _has_text(each) for each in value):
+            raise DataError(
+                f"has {key[:40]!r}: {str(value)[:60]}, a taxonomy, which is not supported",
+                where=where,
+                remedy="Label with choices or regions, or remove it from the export",
+            )
+        is_word = isinstance(value, str) and (is_good_class(value) or is_defect_class(value))
+        is_ignored = key.lower() in _IGNORED_TYPES
+        if is_word or is_ignored or (is_list and any(isinstance(one, str | dict) for one in value)):
+            found.append(key[:40])
+    return ", ".join(found)
+
+
+def _has_text(values: Sequence[Any]) -> bool:
+    return any(isinstance(each, str) for each in values)
 
 
 def _read_results(results: Sequence[Mapping[str, Any]], where: str) -> _Found:

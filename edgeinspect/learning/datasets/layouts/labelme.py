@@ -158,6 +158,8 @@ def _read_document(
 def _read_shape(shape: _Shape, where: str) -> Iterator[Shape]:
     """Yield the shapes of one entry: `points` are several."""
     kind = shape.shape_type or "polygon"
+    if not shape.label.strip():
+        raise DataError("has no label", where=where, remedy="Name its class, or remove it")
     if any(len(point) != 2 for point in shape.points):
         raise DataError("has a point that is not [x, y]", where=where)
     points = _as_array(shape.points)

@@ -2,14 +2,16 @@
 
 Classes follow `meta.json`. Objects are polygons (with holes), bitmaps, rectangles, lines and
 points, drawn in their order. The tags `train`, `val` and `test` of an image are its split, else
-the name of its data set; other tags are not read.
+the name of its data set; its other tags are classes of the whole image (a tag that is one of
+several words: the word). Tags of free text or numbers are not read. A file without `objects` is
+no label.
 
 Source: "Supervisely annotation format" in its documentation
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -57,12 +59,21 @@ class _Class(msgspec.Struct):
     title: str
 
 
+class _MetaTag(msgspec.Struct):
+    name: str
+    value_type: str = "none"
+    applicable_type: str = "all"
+
+
 class _Meta(msgspec.Struct):
     classes: list[_Class]
+    tags: list[_MetaTag | str] = []
+    """Older projects list names alone."""
 
 
 class _Tag(msgspec.Struct):
     name: str = ""
+    value: str | float | bool | None = None
 
 
 class _Size(msgspec.Struct):
@@ -89,7 +100,7 @@ class _Object(msgspec.Struct, rename="camel"):
 
 class _Document(msgspec.Struct):
     size: _Size
-    objects: list[_Object] = []
+    objects: list[_Object] | msgspec.UnsetType = msgspec.UNSET
     tags: list[_Tag] = []
 
 
@@ -103,7 +114,12 @@ def recognise(path: Path) -> bool:
 
 
 def _label_folders(path: Path) -> list[Path]:
-    return [folder / "ann" for folder in (path, *subfolders(path)) if (folder / "ann").is_dir()]
+    return [
+        each
+        for folder in (path, *subfolders(path))
+        for each in subfolders(folder)
+        if each.name.lower() == "ann"
+    ]
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
@@ -113,23 +129,28 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         DataError: A file is malformed, has an unknown class or shape, or another size than its
             image; or more than a few files have no image.
     """
-    classes = tuple(
-        each.title for each in read_json(path / _META, _Meta, "Supervisely's meta.json").classes
-    )
+    meta = read_json(path / _META, _Meta, "Supervisely's meta.json")
+    classes = tuple(each.title for each in meta.classes)
+    tags = {each.name: each for each in map(_as_meta_tag, meta.tags)}
     files = ImageFiles(path, path / _META)
     images: list[AnnotatedImage] = []
     missing: dict[str, str] = {}
+    unread: dict[Path, str] = {}
     labels = [
         file for folder in _label_folders(path) for file in files_with_suffix(folder, ".json")
     ]
     for file in labels:
         name = file.name[: -len(".json")]
-        found = files.find_exact(name, (file.parent.parent / "img", file.parent.parent))
+        found = files.find_alike(name, (file.parent.parent / "img", file.parent.parent))
         if found is None:
             missing[f"{file.parent.parent.name}/{name}"] = file.name
             continue
         document = read_json(file, _Document, "Supervisely's JSON", _FILE_BYTES_MAX)
-        images.append(_read_document(file, document, found, classes))
+        if isinstance(document.objects, msgspec.UnsetType):
+            unread[found] = f"{file.relative_to(path)} has no list of objects"
+            continue
+        shapes = _read_objects(file, document.objects, classes)
+        images.append(_annotated_image(file, document, found, shapes, tags))
     check_missing_images(missing, len(labels), path, path)
     skipped = [
         SkippedImage(name, f"{label} is of this image, which does not exist")
@@ -139,15 +160,20 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         AnnotatedImages(path, "supervisely", files, images, classes, (), skipped),
         LabelFiles(path, labels, LABEL_SUFFIX, "JSON file", "Supervisely's JSON"),
         hints,
+        unread=unread,
     )
     return dataset_from_annotations(found_set, hints)
 
 
-def _read_document(
-    file: Path, document: _Document, image: Path, classes: tuple[str, ...]
-) -> AnnotatedImage:
-    shapes = []
-    for number, each in enumerate(document.objects, 1):
+def _as_meta_tag(tag: _MetaTag | str) -> _MetaTag:
+    return _MetaTag(tag) if isinstance(tag, str) else tag
+
+
+def _read_objects(
+    file: Path, objects: list[_Object], classes: tuple[str, ...]
+) -> Iterator[LabelledShape]:
+    """Yield the shapes of a document."""
+    for number, each in enumerate(objects, 1):
         where = f"{file}, object {number}"
         if each.class_title not in classes:
             raise DataError(
@@ -155,21 +181,51 @@ def _read_document(
                 where=where,
                 remedy=f"It lists {', '.join(classes[:10])}",
             )
-        shapes += [
-            LabelledShape(each.class_title, shape, where) for shape in _read_object(each, where)
-        ]
-    split = next(
-        (SPLIT_NAMES[tag.name.lower()] for tag in document.tags if tag.name.lower() in SPLIT_NAMES),
-        None,
-    )
+        for shape in _read_object(each, where):
+            yield LabelledShape(each.class_title, shape, where)
+
+
+def _annotated_image(
+    file: Path,
+    document: _Document,
+    image: Path,
+    shapes: Iterator[LabelledShape],
+    tags: Mapping[str, _MetaTag],
+) -> AnnotatedImage:
+    splits = [tag for tag in document.tags if tag.name.lower() in SPLIT_NAMES]
+    names = [
+        name
+        for tag in document.tags
+        if tag not in splits and (name := _class_of_tag(tag, tags, file))
+    ]
     return AnnotatedImage(
         image,
         str(file),
         tuple(shapes),
-        (),
+        tuple(dict.fromkeys(names)),
         (document.size.height, document.size.width),
-        split or find_split_name((file.parent.parent.name,)),
+        SPLIT_NAMES[splits[0].name.lower()]
+        if splits
+        else find_split_name((file.parent.parent.name,)),
     )
+
+
+def _class_of_tag(tag: _Tag, tags: Mapping[str, _MetaTag], file: Path) -> str:
+    """Return the class that a tag gives an image; empty if it is free text or a number.
+
+    Raises:
+        DataError: `meta.json` does not list it, or lists it as a tag of objects alone.
+    """
+    known = tags.get(tag.name)
+    if known is None or known.applicable_type == "objectsOnly":
+        raise DataError(
+            f"has the tag {tag.name[:60]!r}, which {_META} does not list for images",
+            where=str(file),
+            remedy=f"Add it to the tags of {_META}, or remove it from the image",
+        )
+    if known.value_type == "none":
+        return tag.name
+    return str(tag.value or tag.name) if known.value_type == "oneof_string" else ""
 
 
 def _read_object(each: _Object, where: str) -> Iterator[Shape]:

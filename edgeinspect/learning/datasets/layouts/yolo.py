@@ -2,7 +2,9 @@
 
 `images/a.jpg` and `labels/a.txt` (also below `train/`, `val/`, or `images/train/`), or `a.txt`
 beside `a.jpg`; names and splits as in `annotations/yolo_files.py`. Coordinates are relative to
-the size of the image. An image without a label file, or with an empty one, is good.
+the size of the image. An image with an empty label file is good, and so is one without a label
+file, unless the good images of the set have one, or no image of its split has one. Names are
+compared exactly, then without case and Unicode form; `a.jpg.txt` is a label of `a.jpg` too.
 
 Source: "Object Detection Datasets" and "Instance Segmentation Datasets" in the documentation of
 Ultralytics
@@ -25,6 +27,7 @@ from edgeinspect.learning.datasets.annotations.annotated_set import (
     AnnotatedImages,
     dataset_from_annotations,
 )
+from edgeinspect.learning.datasets.annotations.broken_files import entries_below
 from edgeinspect.learning.datasets.annotations.documents import parse_floats, parse_whole
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import (
@@ -41,12 +44,17 @@ from edgeinspect.learning.datasets.annotations.yolo_files import (
     read_yolo_files,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.files import files_in, subfolders
+from edgeinspect.learning.datasets.files import entries_in, files_in, subfolders
 from edgeinspect.learning.datasets.layouts._unlabelled import (
-    check_not_in_class_folders,
+    skip_unlabelled,
     skip_unread,
+    skip_without_label,
 )
-from edgeinspect.learning.datasets.name_matching import MAX_MISSING_COUNT, MAX_MISSING_RATIO
+from edgeinspect.learning.datasets.name_matching import (
+    MAX_MISSING_COUNT,
+    MAX_MISSING_RATIO,
+    normalize_name,
+)
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
 
@@ -61,6 +69,8 @@ _CORNERS_OF_BOX = 4
 _MIN_POLYGON_VALUES = 6
 _BEYOND = 0.01
 """Relative coordinates may exceed 0 to 1 by this much: they were rounded or clipped."""
+_IMAGE_FOLDERS = ("images", "image", "jpegimages")
+_LABEL_DEPTH = 4
 _UNREADABLE_SIZE = (1000, 1000)
 """Assumed of an image that cannot be read, so that its label is still known."""
 _MAX_NAMES = 3
@@ -86,9 +96,21 @@ def recognise(path: Path) -> bool:
 
 def _is_label(file: Path) -> bool:
     """Return whether a file has lines of YOLO and is where labels are."""
+    if not _has_label_lines(file):
+        return False
+    if "labels" in (part.lower() for part in file.parts[-4:-1]):
+        return True
+    stem = normalize_name(file.stem)
+    return any(
+        is_image_name(each.name) and stem in (normalize_name(each.stem), normalize_name(each.name))
+        for each in files_in(file.parent)
+    )
+
+
+def _has_label_lines(file: Path) -> bool:
     lines = [line.split() for line in read_ends(file).splitlines()[:4] if line.strip()]
     try:
-        is_text = bool(lines) and all(
+        return bool(lines) and all(
             len(line) > _BOX_VALUES
             and int(line[0][:8]) >= 0
             and all(0 <= float(word[:32]) <= 1 for word in line[1:5])
@@ -96,13 +118,6 @@ def _is_label(file: Path) -> bool:
         )
     except ValueError:
         return False
-    if not is_text:
-        return False
-    if "labels" in (part.lower() for part in file.parts[-4:-1]):
-        return True
-    return any(
-        each.stem == file.stem and is_image_name(each.name) for each in files_in(file.parent)
-    )
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
@@ -119,10 +134,14 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     splits: Mapping[Path, str | None] = declared.splits or {
         image: _split_of(image, root) for image in files.drawable_paths
     }
-    labels = {image: _label_of(image, root) for image in splits}
+    labels = _find_labels(list(splits), root)
     skipped = skip_unread(root, labels)
     for one in skipped:
         labels.pop(root / one.name)
+    unlabelled = _without_label_folder(labels, splits, root)
+    skipped += skip_unlabelled(root, unlabelled, len(labels))
+    for image in unlabelled:
+        labels.pop(image)
     images, used_ids = [], set[int]()
     for image, label in labels.items():
         size = files.size_of(image) or _UNREADABLE_SIZE
@@ -136,6 +155,12 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 split=splits[image],
             )
         )
+    if used_ids and declared.source and not declared.names:
+        raise DataError(
+            f"names no class, but labels have class {min(used_ids)}",
+            where=declared.source,
+            remedy="Write the names of the classes, from id 0",
+        )
     names = dict(declared.names) or {
         index: _unnamed(index) for index in range(max(used_ids, default=-1) + 1)
     }
@@ -144,7 +169,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         SkippedImage(name, f"{line} names it, but the image does not exist")
         for name, line in declared.missing.items()
     ]
-    notes = [*declared.notes, *_label_notes(root, labels, images, hints)]
+    bare, notes = _account_for_bare(root, labels, images, hints)
+    skipped += bare
+    left_out = {one.name for one in bare}
+    images = [each for each in images if str(each.path.relative_to(root)) not in left_out]
+    notes = [*declared.notes, *notes]
     if not declared.names and names:
         notes.append(
             "no file names the classes (data.yaml, obj.names, classes.txt): they are called "
@@ -180,23 +209,113 @@ def _split_of(image: Path, root: Path) -> str | None:
     return split
 
 
-def _label_of(image: Path, root: Path) -> Path | None:
-    """Return the label file of an image: in `labels/` for `images/`, or beside it.
+def _find_labels(images: Sequence[Path], root: Path) -> dict[Path, Path | None]:
+    """Return the label file of each image; None if it has none.
 
     It may be anything of that name, such as a link to nothing, which says that there is a label.
+
+    Raises:
+        DataError: Several label files match an image, or one matches several images, by names
+            that are not exactly theirs.
     """
-    parts = list(image.relative_to(root).parts)
-    for at in range(len(parts) - 2, -1, -1):
-        if parts[at].lower() in ("images", "image", "jpegimages"):
+    labels = {image: _exact_label(image, root) for image in images}
+    if None not in labels.values():
+        return labels
+    used = {label for label in labels.values() if label is not None}
+    by_name: dict[str, list[Path]] = {}
+    for entry in entries_below(root, (LABEL_SUFFIX,), _LABEL_DEPTH):
+        if entry not in used:
+            name = entry.relative_to(root).as_posix()[: -len(LABEL_SUFFIX)]
+            by_name.setdefault(normalize_name(name), []).append(entry)
+    owners: dict[Path, Path] = {}
+    for image, exact in labels.items():
+        if exact is not None:
+            continue
+        parts = image.relative_to(root).parts[:-1]
+        names = [
+            normalize_name("/".join((*folder, name)))
+            for name in (image.stem, image.name)
+            for folder in (*_label_places(parts), parts, ("labels", *parts))
+        ]
+        found = next((by_name[name] for name in names if name in by_name), [])
+        if len(found) > 1:
+            some = " and ".join(str(each.relative_to(root)) for each in found[:_MAX_NAMES])
+            raise DataError(
+                f"{image.relative_to(root)} has the label files {some}",
+                where=str(root),
+                remedy="Keep the correct one, named like the image",
+            )
+        for label in found:
+            owner = owners.setdefault(label, image)
+            if owner.with_suffix("") != image.with_suffix(""):
+                raise DataError(
+                    f"is the label file of {owner.relative_to(root)} and of "
+                    f"{image.relative_to(root)}, by their names",
+                    where=str(label),
+                    remedy="Name it exactly like its image",
+                )
+            labels[image] = label
+    return labels
+
+
+def _exact_label(image: Path, root: Path) -> Path | None:
+    """Return the label file of an image: in `labels/` for `images/`, or beside it."""
+    parts = image.relative_to(root).parts[:-1]
+    for folder in (*_label_places(parts), parts, ("labels", *parts)):
+        label = root.joinpath(*folder, image.stem + LABEL_SUFFIX)
+        if os.path.lexists(label):
+            return label
+    return None
+
+
+def _label_places(parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the folders of labels for a folder of images below `images/`."""
+    for at in range(len(parts) - 1, -1, -1):
+        if parts[at].lower() in _IMAGE_FOLDERS:
             for name in ("labels", "label", "Labels"):
-                twin = root.joinpath(*parts[:at], name, *parts[at + 1 :]).with_suffix(".txt")
-                if os.path.lexists(twin):
-                    return twin
-    beside = image.with_suffix(".txt")
-    if os.path.lexists(beside):
-        return beside
-    inner = root.joinpath("labels", *parts).with_suffix(".txt")
-    return inner if os.path.lexists(inner) else None
+                yield (*parts[:at], name, *parts[at + 1 :])
+
+
+def _without_label_folder(
+    labels: Mapping[Path, Path | None], splits: Mapping[Path, str | None], root: Path
+) -> dict[Path, str]:
+    """Return images whose labels are missing as a whole, and why.
+
+    No image of their split has a label file while other splits have some; or no image of their
+    folder has one, and what should be the folder of their labels is none, or is empty.
+    """
+    labelled_folders = {image.parent for image, label in labels.items() if label is not None}
+    labelled = {splits[image] for image, label in labels.items() if label is not None}
+    reasons: dict[Path, str] = {}
+    problems: dict[Path, str] = {}
+    for image, label in labels.items():
+        if label is None:
+            if image.parent not in problems:
+                is_labelled = image.parent in labelled_folders
+                problems[image.parent] = "" if is_labelled else _folder_problem(image.parent, root)
+            split = splits[image]
+            if problem := problems[image.parent]:
+                reasons[image] = problem
+            elif labelled and split is not None and split not in labelled:
+                places = list(_label_places(image.parent.relative_to(root).parts))
+                place = root.joinpath(*places[0]) if places else image.parent
+                reasons[image] = (
+                    f"no image of the split {split} has a label file in {place.relative_to(root)}/"
+                )
+    return reasons
+
+
+def _folder_problem(images: Path, root: Path) -> str:
+    """Return why the folder of the labels of a folder of images has none; empty if it may."""
+    for place in (
+        root.joinpath(*folder) for folder in _label_places(images.relative_to(root).parts)
+    ):
+        here = place.relative_to(root)
+        if place.is_dir():
+            return "" if entries_in(place) else f"the folder of its labels, {here}/, is empty"
+        if os.path.lexists(place):
+            return f"{here} is not a folder, so its labels are missing"
+    return ""
 
 
 def _read_label(
@@ -276,7 +395,10 @@ def _skip_orphans(root: Path, used: Sequence[Path]) -> list[SkippedImage]:
     orphans = [
         file
         for file in files_below(root, ".txt", depth=4)
-        if file not in known and file.parent in folders and _is_label(file)
+        if file not in known
+        and file.parent in folders
+        and file.name.lower() not in NAME_LISTS
+        and _has_label_lines(file)
     ]
     if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * (len(orphans) + len(used))):
         some = ", ".join(str(file.relative_to(root)) for file in orphans[:_MAX_NAMES])
@@ -291,12 +413,17 @@ def _skip_orphans(root: Path, used: Sequence[Path]) -> list[SkippedImage]:
     ]
 
 
-def _label_notes(
+def _account_for_bare(
     root: Path,
     labels: Mapping[Path, Path | None],
     images: Sequence[AnnotatedImage],
     hints: LayoutHints,
-) -> list[str]:
+) -> tuple[list[SkippedImage], list[str]]:
+    """Return the images without a label file that are not labelled, and notes.
+
+    Raises:
+        DataError: These are more than a few, or no image has a label file.
+    """
     bare = [image for image, label in labels.items() if label is None]
     if labels and len(bare) == len(labels):
         raise DataError(
@@ -304,14 +431,9 @@ def _label_notes(
             where=str(root),
             remedy="The label of images/a.jpg is labels/a.txt, or a.txt beside it",
         )
-    check_not_in_class_folders(root, bare, "no label file", hints)
-    notes = []
-    if bare:
-        some = ", ".join(str(image.relative_to(root)) for image in bare[:_MAX_NAMES])
-        count = f"{len(bare)} of {len(labels)}"
-        notes.append(f"{count} images have no label file: taken as good ({some})")
     empty = sum(not image.shapes and labels[image.path] is not None for image in images)
+    skipped, notes = skip_without_label(root, bare, empty, len(labels), "label file", hints)
     if empty:
         count = number_of(empty, "label file is", "label files are")
         notes.append(f"{count} empty: these images are good")
-    return notes
+    return skipped, notes

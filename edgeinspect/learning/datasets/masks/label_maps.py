@@ -19,6 +19,7 @@ from pathlib import Path
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import COLOR_FLAG
 from edgeinspect.learning.datasets.files import subfolders
+from edgeinspect.learning.datasets.foreign_content import START_BYTES, describe_foreign_content
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, UNLABELLED, describe_value
 from edgeinspect.learning.datasets.tables import parse_rows, read_table_text
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
@@ -66,13 +67,20 @@ def label_map_in_order(
     return LabelMap(names, {i: i for i in range(1, len(names) + 1)}, source, void)
 
 
-def read_label_map(root: Path) -> LabelMap | None:
+def read_label_map(root: Path, *, may_be_empty: bool = False) -> LabelMap | None:
     """Read the label map of a data set; None if it has none.
 
+    Args:
+        root: Folder of the set.
+        may_be_empty: The set has no label at all, so a list without a name is no contradiction.
+
     Raises:
-        DataError: A file is malformed, names a class twice or more than 64 classes, or two files
-            of one kind differ.
+        DataError: A file is malformed or empty, names a class twice or more than 64 classes, or
+            two files of one kind differ.
     """
+    for path in (root / LABELMAP, *(root / name for name in CLASS_LISTS)):
+        if path.exists():
+            _check_not_empty(path, may_be_empty=may_be_empty)
     if (root / LABELMAP).exists():
         return parse_labelmap(read_table_text(root / LABELMAP, _MAX_BYTES), str(root / LABELMAP))
     splits = [folder for folder in subfolders(root) if folder.name.lower() in SPLIT_NAMES]
@@ -95,9 +103,20 @@ def read_label_map(root: Path) -> LabelMap | None:
     return label_maps[0] if label_maps else None
 
 
-def read_class_names(root: Path) -> tuple[str, ...]:
-    """Return the names of classes 1..K that a set declares; empty if it declares none."""
-    label_map = read_label_map(root)
+def _check_not_empty(path: Path, *, may_be_empty: bool) -> None:
+    text = read_table_text(path, _MAX_BYTES)
+    lines = [line.strip() for line in text.splitlines()]
+    names = [line for line in lines if line and not (path.name == LABELMAP and line[0] == "#")]
+    problem = describe_foreign_content(text[:START_BYTES].encode())
+    if not problem and not names and not may_be_empty:
+        problem = "names no class"
+    if problem:
+        raise DataError(problem, where=str(path), remedy="Restore or remove it")
+
+
+def read_class_names(root: Path, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    """Return the names of classes 1..K that a set declares; see `read_label_map`."""
+    label_map = read_label_map(root, may_be_empty=may_be_empty)
     return label_map.names if label_map else ()
 
 

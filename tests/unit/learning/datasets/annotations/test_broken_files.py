@@ -52,7 +52,24 @@ def replace_by_folder(file: Path) -> None:
     file.mkdir()
 
 
-BREAK = (make_empty, cut_short, make_zeros, replace_by_link, replace_by_pipe, replace_by_folder)
+def leave_in_git_lfs(file: Path) -> None:
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
+
+
+def replace_by_web_page(file: Path) -> None:
+    file.write_text("<!DOCTYPE html>\n<html><body>Sign in</body></html>\n")
+
+
+BREAK = (
+    make_empty,
+    cut_short,
+    make_zeros,
+    replace_by_link,
+    replace_by_pipe,
+    replace_by_folder,
+    leave_in_git_lfs,
+    replace_by_web_page,
+)
 
 
 # -- a label file per image ---------------------------------------------------------------

@@ -249,3 +249,23 @@ def test_nothing_outside_of_the_set_is_read(make: Any, write: Any, tmp_path: Pat
     content["images"][0]["file_name"] = "../../secret.png"
     make.text("annotations/instances_default.json", json.dumps(content))
     assert all(sample.path.is_relative_to(make.root) for sample in open_dataset(make.root).samples)
+
+
+def test_a_file_without_annotations_lists_unlabelled_images(make: Any, write: Any) -> None:
+    box = {"bbox": [4, 8, 20, 10]}
+    write(document(box, box, None, name="t{}.png"), "annotations/instances_train.json")
+    bare = document(None, None, name="v{}.png")
+    write({**bare, "annotations": []}, "annotations/instances_val.json")
+    assert [sample.is_defective for sample in open_dataset(make.root).samples].count(False) == 3
+    del bare["annotations"]
+    write(bare, "annotations/instances_val.json")
+    data = open_dataset(make.root)
+    assert [sample.name for sample in data.samples] == ["t0.png", "t1.png", "t2.png"]
+    reason = "instances_val.json lists it, but has no annotations"
+    assert [(one.name, one.reason, one.is_intentional) for one in data.skipped] == [
+        (f"images/v{index}.png", reason, False) for index in range(2)
+    ]
+    bare["images"] += [{"id": i, "file_name": f"v{i}.png"} for i in range(2, 6)]
+    write(bare, "annotations/instances_val.json")
+    with pytest.raises(DataError, match=r"6 of 9 images are not labelled.*has no annotations"):
+        open_dataset(make.root)

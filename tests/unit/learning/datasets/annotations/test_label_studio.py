@@ -186,3 +186,93 @@ def test_numbers_of_any_length_are_refused(make: Any) -> None:
     make.text("project-1.json", text.replace("6.25", "9" * 400))
     with pytest.raises(DataError, match=r"points are not \[x, y\]"):
         open_dataset(make.root)
+
+
+def pit(label: str = "pit") -> dict[str, Any]:
+    return region("rectangle", label, **block(1, 1, 5, 5))
+
+
+@pytest.mark.parametrize("kind", ["textarea", "rating", "number", "pairwise"])
+def test_results_that_are_not_read_are_no_label(make: Any, kind: str) -> None:
+    other = {"id": "r2", "type": kind, "value": {kind: "crack"}}
+    write(
+        make,
+        task("p0.png", pit(), other),
+        task("p1.png"),
+        task("p2.png", choice("ok"), other),
+        task("p3.png", other),
+    )
+    data = open_dataset(make.root)
+    assert [sample.is_defective for sample in data.samples] == [True, False, False]
+    (skipped,) = data.skipped
+    assert (skipped.name, skipped.is_intentional) == ("images/p3.png", False)
+    assert f"has only results that are not read ({kind})" in skipped.reason
+    write(make, *(task(f"p{index}.png", other) for index in range(4)))
+    with pytest.raises(DataError, match="4 of 4 images are not labelled"):
+        open_dataset(make.root)
+
+
+def minimal(name: str, **more: Any) -> dict[str, Any]:
+    return {"image": name, "id": 1, "annotator": 1, "annotation_id": 1, **more}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"quality": "crack"},
+        {"defects": ["crack", "pit"]},
+        {"boxes": [{"x": 1, "y": 2, "width": 3, "height": 4}]},
+        {"rating": 2},
+    ],
+)
+def test_unknown_keys_of_json_min_that_look_like_labels(make: Any, more: dict[str, Any]) -> None:
+    write(
+        make,
+        minimal("p0.png", choice="crack"),
+        minimal("p1.png", choice="ok", **more),
+        minimal("p2.png", camera="north 3", line=4),
+        minimal("p3.png", **more),
+    )
+    data = open_dataset(make.root)
+    assert [sample.is_defective for sample in data.samples] == [True, False, False]
+    assert [one.name for one in data.skipped] == ["images/p3.png"]
+    assert next(iter(more)) in data.skipped[0].reason
+
+
+def test_a_taxonomy_of_json_min_is_refused(make: Any) -> None:
+    write(make, minimal("p0.png", choice="ok"), minimal("p1.png", tax=[["defect", "crack"]]))
+    with pytest.raises(DataError, match=r"has 'tax': .*, a taxonomy, which is not supported"):
+        open_dataset(make.root)
+
+
+def test_annotators_who_contradict_each_other(make: Any) -> None:
+    def annotation(*results: Any, **more: Any) -> dict[str, Any]:
+        return {"result": list(results), **more}
+
+    note = {"id": "r2", "type": "textarea", "value": {"text": ["fine"]}}
+    tasks = [
+        [annotation(pit()), annotation()],
+        [annotation(pit(), ground_truth=True), annotation()],
+        [annotation(pit()), annotation(pit("scar"))],
+        [annotation(pit()), annotation(note)],
+        [annotation(pit(), was_cancelled=True), annotation()],
+        [annotation(choice("ok")), annotation()],
+        [annotation(choice("ok")), annotation(choice("crack"))],
+    ]
+    write(
+        make,
+        *(
+            {"id": number, "data": {"image": f"p{number}.png"}, "annotations": annotations}
+            for number, annotations in enumerate(tasks)
+        ),
+    )
+    data = open_dataset(make.root)
+    assert {sample.name: sample.is_defective for sample in data.samples} == {
+        "p1.png": True,
+        "p2.png": True,
+        "p3.png": True,
+        "p4.png": False,
+        "p5.png": False,
+    }
+    assert [one.name for one in data.skipped] == ["images/p0.png", "images/p6.png"]
+    assert all("no ground truth" in one.reason for one in data.skipped)

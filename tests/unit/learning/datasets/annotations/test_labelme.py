@@ -221,3 +221,29 @@ def test_a_circle_may_be_cut_by_the_border(make: Any) -> None:
     make.write("a.png")
     make.text("a.json", document("a.png", shape("circle", [[2, 2], [2, 22]])))
     assert open_dataset(make.root).samples[0].read_mask(40, 64)[:20, :20].sum() > 300
+
+
+def test_a_shape_without_a_label_is_refused(make: Any) -> None:
+    make.write("a.png")
+    triangle = [[1, 1], [1, 9], [9, 9]]
+    shapes = (shape("polygon", triangle), shape("polygon", triangle, " "))
+    make.text("a.json", document("a.png", *shapes))
+    with pytest.raises(DataError, match=r"a.json, shape 2 .*: has no label"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no class"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
+        ("<html></html>", "is a web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["labels.txt", "labelmap.txt"])
+def test_a_broken_list_of_names_is_refused(make: Any, name: str, text: str, message: str) -> None:
+    make.write("a.png")
+    make.text("a.json", document("a.png", shape("polygon", [[1, 1], [1, 9], [9, 9]])))
+    make.text(name, text)
+    with pytest.raises(DataError, match=rf"{name}: {message}|{name} {message}"):
+        open_dataset(make.root)

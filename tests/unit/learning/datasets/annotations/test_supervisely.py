@@ -103,3 +103,75 @@ def test_another_size_is_refused(make: Any) -> None:
     project(make, {}, size={"height": 400, "width": 640})
     with pytest.raises(DataError, match="states an image of 400 x 640 px"):
         open_dataset(make.root)
+
+
+TAGS = [
+    {"name": "crack", "value_type": "none", "applicable_type": "imagesOnly"},
+    {"name": "ok", "value_type": "none"},
+    {"name": "state", "value_type": "oneof_string", "values": ["good", "bent"]},
+    {"name": "operator", "value_type": "any_string"},
+    {"name": "deep", "value_type": "none", "applicable_type": "objectsOnly"},
+]
+
+
+def tagged(make: Any, *tags: dict[str, Any]) -> None:
+    project(make, *({} for _ in tags))
+    make.text("meta.json", json.dumps({**META, "tags": TAGS}))
+    for index, tag in enumerate(tags):
+        path = make.root / f"ds/ann/p{index}.png.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "tags": [tag]}))
+
+
+def test_tags_are_classes_of_the_whole_image(make: Any) -> None:
+    tagged(
+        make,
+        {"name": "crack", "value": None},
+        {"name": "ok"},
+        {"name": "state", "value": "bent"},
+        {"name": "state", "value": "good"},
+        {"name": "operator", "value": "defect"},
+        {"name": "test"},
+    )
+    data = open_dataset(make.root)
+    assert [each.is_defective for each in data.samples] == [True, False, True, False, False, False]
+    assert data.samples[5].split == "test"
+
+
+@pytest.mark.parametrize("name", ["dent", "deep"])
+def test_a_tag_that_meta_does_not_list_for_images_is_refused(make: Any, name: str) -> None:
+    tagged(make, {"name": "ok"}, {"name": name})
+    with pytest.raises(DataError, match=f"has the tag '{name}', which meta.json does not list"):
+        open_dataset(make.root)
+
+
+def test_a_file_without_objects_is_no_label(make: Any) -> None:
+    project(make, *({} for _ in range(4)))
+    path = make.root / "ds/ann/p1.png.json"
+    content = json.loads(path.read_text())
+    del content["objects"]
+    path.write_text(json.dumps(content))
+    data = open_dataset(make.root)
+    assert [sample.name for sample in data.samples] == ["p0.png", "p2.png", "p3.png"]
+    assert [(one.name, one.is_intentional) for one in data.skipped] == [("ds/img/p1.png", False)]
+    assert "has no list of objects" in data.skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("ds/img/P0.PNG", "ds/ann/p0.png.json"),
+        ("DS/IMG/P0.PNG", "DS/ANN/P0.PNG.JSON"),
+        ("ds/img/Gu\u0308te.png", "ds/ann/G\u00fcte.png.json"),
+    ],
+)
+def test_names_match_without_case_and_unicode_form(make: Any, image: str, label: str) -> None:
+    project(make, shape("rectangle", [[1, 1], [5, 5]]))
+    content = (make.root / "ds/ann/p0.png.json").read_text()
+    (make.root / "ds/ann/p0.png.json").unlink()
+    (make.root / "ds/img/p0.png").unlink()
+    make.write(image)
+    make.text(label, content)
+    data = open_dataset(make.root)
+    assert [sample.is_defective for sample in data.samples] == [True]
+    assert not data.skipped

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -218,3 +220,170 @@ def test_a_class_of_any_length_is_refused(make: Any) -> None:
     make.text("labels/a0.txt", "18446744073709551616 0.5 0.5 0.25 0.25")
     with pytest.raises(DataError, match="which YOLO does not have"):
         open_dataset(make.root)
+
+
+def test_empty_label_files_say_that_images_without_one_are_unlabelled(make: Any) -> None:
+    for index in range(8):
+        make.write(f"images/p{index}.png")
+        if index != 6:
+            make.text(f"labels/p{index}.txt", "" if index else BOX)
+    data = open_dataset(make.root)
+    assert [sample.name for sample in data.samples if sample.is_defective] == ["p0.png"]
+    assert [(one.name, one.is_intentional) for one in data.skipped] == [("images/p6.png", False)]
+    assert "has no label file, while good images have an empty one" in data.skipped[0].reason
+    for index in range(8, 28):
+        make.write(f"images/p{index}.png")
+        make.text(f"labels/p{index}.txt", "")
+    for index in range(1, 6):
+        (make.root / f"labels/p{index}.txt").unlink()
+    with pytest.raises(DataError, match="6 of 28 images have no label file"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "fifo", "file"])
+def test_a_split_without_labels_is_not_good(make: Any, kind: str) -> None:
+    tree(make, "train", images="{}/images", labels="{}/labels")
+    for index in range(2, 12):
+        make.write(f"train/images/train{index}.png")
+    for index in range(2):
+        make.write(f"valid/images/v{index}.png")
+    place = make.root / "valid" / "labels"
+    if kind == "empty":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "file":
+        place.write_text("")
+    data = open_dataset(make.root)
+    assert [sample.split for sample in data.samples] == ["train"] * 12
+    assert [one.name for one in data.skipped] == [
+        f"valid/images/v{index}.png" for index in range(2)
+    ]
+    assert all("valid/labels" in one.reason for one in data.skipped)
+    for index in range(2, 9):
+        make.write(f"valid/images/v{index}.png")
+    with pytest.raises(DataError, match=r"9 of 21 images are not labelled.*valid/labels"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/P000.JPG", "labels/p000.txt"),
+        ("images/p000.jpg", "labels/p000.jpg.txt"),
+        ("IMAGES/P000.PNG", "LABELS/P000.TXT"),
+        ("images/train/p000.jpg", "labels/Train/P000.txt"),
+        ("images/Gu\u0308te.png", "labels/G\u00fcte.txt"),
+        ("obj_train_data/P000.JPG", "obj_train_data/p000.txt"),
+    ],
+)
+@pytest.mark.parametrize("others", [0, 2])
+def test_names_match_without_case_and_unicode_form(
+    make: Any, image: str, label: str, others: int
+) -> None:
+    make.write(image)
+    make.text(label, BOX)
+    for index in range(others):
+        make.write(str(Path(image).with_name(f"other{index}.png")))
+    data = open_dataset(make.root)
+    assert data.layout == "yolo"
+    assert [sample.is_defective for sample in data.samples].count(True) == 1
+    assert not data.skipped
+
+
+def test_exact_names_come_first(make: Any) -> None:
+    for name in ("p0", "P0"):
+        make.write(f"images/{name}.png")
+    make.text("labels/p0.txt", BOX)
+    data = open_dataset(make.root)
+    assert [sample.name for sample in data.samples if sample.is_defective] == ["p0.png"]
+
+
+def test_names_that_match_twice_are_refused(make: Any) -> None:
+    make.write("images/p0.png")
+    make.text("labels/P0.txt", BOX)
+    make.text("labels/P0.TXT", BOX)
+    with pytest.raises(DataError, match=r"p0.png has the label files labels/P0.TXT and labels/P0"):
+        open_dataset(make.root)
+    (make.root / "labels/P0.TXT").unlink()
+    make.write("images/pP0.png").rename(make.root / "images/P0.jpg")
+    (make.root / "labels/P0.txt").rename(make.root / "labels/P0.Txt")
+    with pytest.raises(DataError, match=r"is the label file of .* and of .*, by their names"):
+        open_dataset(make.root)
+
+
+def test_a_label_without_an_image_is_named_in_darknet_too(make: Any) -> None:
+    tree(make, "train", images="obj_{}_data", labels="obj_{}_data")
+    make.text("obj.names", "pit", "scar")
+    make.text("obj_train_data/gone.txt", BOX)
+    data = open_dataset(make.root)
+    assert [one.reason for one in data.skipped] == ["is a label file without an image"]
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("obj.names", "", "names no class, but labels have class 1"),
+        ("classes.txt", "", "names no class"),
+        ("obj.names", POINTER, "is a Git LFS pointer, not the file"),
+        ("classes.txt", POINTER, "is a Git LFS pointer, not the file"),
+        ("data.yaml", POINTER, "is a Git LFS pointer, not the file"),
+        ("data.yaml", "<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page"),
+        ("data.yaml", "train: images\nval: images", "names no classes"),
+        ("data.yaml", "path: .\ntrain: images\nnames: []", "names no class"),
+        ("data.yaml", "train: images\nnc: 3\nnames: [pit, scar]", "has 2 names, but `nc` is 3"),
+        ("labels/a0.txt", POINTER, "is a Git LFS pointer, not the file"),
+    ],
+)
+def test_broken_names_are_refused(make: Any, name: str, text: str, message: str) -> None:
+    tree(make, "a", images="images", labels="labels")
+    if name.startswith("labels/"):
+        for index in range(3):
+            make.write(f"images/b{index}.png")
+            make.text(f"labels/b{index}.txt", POINTER)
+        make.text("labels/a1.txt", BOX)
+    make.text(name, text)
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(make.root)
+    assert Path(name).name in str(caught.value)
+
+
+def test_lists_of_names_that_differ_are_refused(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    make.text("data.yaml", "train: images", "names: [pit, scar]")
+    make.text("classes.txt", "pit", "scar")
+    make.text("predefined_classes.txt", "dog", "cat")
+    check(open_dataset(make.root), "train")
+    make.text("classes.txt", "scar", "pit")
+    with pytest.raises(DataError, match=r"names other classes than data.yaml: scar, pit instead"):
+        open_dataset(make.root)
+
+
+def test_a_declaration_in_utf_16_is_read(make: Any) -> None:
+    tree(make, "a", images="images", labels="labels")
+    text = "train: images\nnames: [pit, scar]\n"
+    (make.root / "data.yaml").write_bytes(text.encode("utf-16"))
+    check(open_dataset(make.root), "train")
+
+
+def test_an_empty_list_of_names_may_be_beside_good_images(make: Any) -> None:
+    make.write("images/p0.png")
+    make.text("labels/p0.txt", "")
+    for name in ("obj.names", "classes.txt"):
+        make.text(name, "")
+    assert not open_dataset(make.root).samples[0].is_defective
+
+
+def test_an_empty_folder_of_labels_says_nothing_if_labels_are_beside(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.png")
+    make.text("images/p0.txt", BOX)
+    (make.root / "labels").mkdir()
+    make.text("CLASSES.TXT", "pit", "scar")
+    data = open_dataset(make.root)
+    assert data.classes == ("pit", "scar")
+    assert [sample.is_defective for sample in data.samples] == [True, False, False, False]
+    assert not data.skipped
