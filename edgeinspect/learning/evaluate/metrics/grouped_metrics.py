@@ -28,7 +28,7 @@ _ROUNDS_PER_BATCH = 100
 class OverlapInterval:
     """95 % intervals of mean IoU and mean Dice: a bootstrap over images, or over groups.
 
-    Not narrower than Wilson's over the images, or groups, that are all right.
+    Not narrower than Wilson's over as many faultless images, or groups, with a pixel of a class.
     """
 
     miou_low: float
@@ -115,7 +115,8 @@ def overlap_interval(
     drawn = either > 0  # a class may be in no drawn group
     iou = _row_means(hit / np.maximum(1, either - hit), drawn)
     dice = _row_means(2 * hit / np.maximum(1, either), drawn & (np.flatnonzero(shown) > 0))
-    count = count_clusters(groups)
+    # An image without a pixel of a class, true or found, says nothing of the classes' overlap.
+    count = count_clusters(groups[counts[:, 1:, 1:].any(axis=(1, 2))])
     ends: list[float] = []
     for values in (iou, dice):
         low, high = np.quantile(values[1:], (0.025, 0.975)).tolist()

@@ -207,3 +207,17 @@ def test_a_comparison_says_how_many_groups_it_has() -> None:
     done = compare_results(many, many, [None] * len(many), classes=("defect",), groups=groups)
     assert done.groups == 40
     assert compare_results(many, many, [None] * len(many), classes=("defect",)).groups is None
+
+
+def test_good_images_do_not_narrow_the_interval_of_the_overlap() -> None:
+    """Three missed defects prove as little beside three good images as beside a hundred."""
+    missed, good = np.array([[900, 0], [100, 0]]), np.array([[1000, 0], [0, 0]])
+    expected = wilson_interval(0, 3)[1]
+    for count in (3, 100):
+        frames = [
+            make_result(f"p{index}", is_defective=index < 3, is_rejected=False, confusion=pixels)
+            for index, pixels in enumerate((*[missed] * 3, *[good] * count))
+        ]
+        found = overlap_interval(frames, None, 1)
+        assert found is not None
+        assert found.mean_dice_high == pytest.approx(expected)
