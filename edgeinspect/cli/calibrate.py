@@ -407,9 +407,9 @@ def _show(outcome: CalibrationOutcome) -> None:
 
 def _state_of(version: Path) -> str:
     """Return what a new version in a store is: live if it is the first of its name."""
-    from edgeinspect.storage.model_store import ModelStore
+    from edgeinspect.storage.model_store import ModelStage, ModelStore
 
-    versions = ModelStore(version.parents[1]).model_versions(version.parent.name)
-    if versions.read_state().live == int(version.name):
+    stage = ModelStore(version.parents[1]).stage_of(version.parent.name, int(version.name))
+    if stage is ModelStage.LIVE:
         return "is live, as the first version of its name,"
     return "is a candidate"

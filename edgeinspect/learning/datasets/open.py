@@ -232,8 +232,7 @@ def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str,
         raise DataError(
             f"has {foreign.name}: not a supported format", where=str(root), remedy=foreign.remedy
         )
-    broken = broken_files(root)
-    if broken:
+    if broken := broken_files(root):
         raise broken_file_error(root, broken, "Restore it: no data set was recognised without it")
     raise NoLayoutError(
         f"does not match any data set layout{_describe_unsupported(root)}",
