@@ -29,6 +29,8 @@ MASK_NAME = re.compile(
     r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
 )
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
+_LABEL_STUDIO_NAME = re.compile(r"[0-9a-f]{8}(?:-|__)(?P<name>.+)")
+"""`19d7df64-NAME` of uploaded images, `19d7df64__NAME` of its exports."""
 
 
 def normalize_name(name: str) -> str:
@@ -46,6 +48,15 @@ def split_suffix(name: str) -> tuple[str, str]:
         if dot and dot + suffix in IMAGE_SUFFIXES
         else (normalize_name(name), "")
     )
+
+
+def name_before_label_studio(name: str) -> str | None:
+    """Return the name of an image before Label Studio put a number in front of it.
+
+    None if there is no such number.
+    """
+    found = _LABEL_STUDIO_NAME.fullmatch(name)
+    return found["name"] if found else None
 
 
 def mask_stems(path: Path) -> list[str]:

@@ -12,8 +12,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
@@ -48,6 +50,8 @@ from edgeinspect.learning.datasets.vocabulary import is_good_class
 _OUTSIDE_PX = 1.0
 _OUTSIDE_RATIO = 0.005
 """Coordinates may lie outside of the image by this much: tools round, and clip to its border."""
+_SAME_EDGE_PX = 1.0
+"""A box whose edges are this near to those of an area belongs to it."""
 _MAX_NAMES = 3
 _ROBOFLOW_COPY = re.compile(r"(?P<source>.+)\.rf\.[0-9A-Za-z]{16,64}")
 """Roboflow names the augmented copies of `a.jpg`: `a_jpg.rf.<hash>.jpg`."""
@@ -92,6 +96,7 @@ def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Data
             outside of it, or there are too many classes.
     """
     _check_images(found)
+    found = replace(found, images=[_without_boxes_of_areas(image) for image in found.images])
     ids, classes = _class_ids(found, hints)
     shapes = [one for image in found.images for one in image.shapes if ids[one.class_name] > 0]
     boxes = sum(is_box(one.shape) for one in shapes if ids[one.class_name] != VOID)
@@ -118,6 +123,28 @@ def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Data
         notes=(*found.notes, *_shape_notes(boxes, areas, (one.shape for one in shapes), hints)),
         skipped=tuple(found.skipped),
     )
+
+
+def _without_boxes_of_areas(image: AnnotatedImage) -> AnnotatedImage:
+    """Return an image without boxes that only enclose an area of their class.
+
+    Label Studio's import of COCO writes the box and the polygon of one object as two regions.
+    """
+    areas: dict[str, list[tuple[float, float, float, float]]] = {}
+    for one in image.shapes:
+        if not is_box(one.shape):
+            areas.setdefault(one.class_name, []).append(extent(one.shape))
+    edges = {name: np.array(extents) for name, extents in areas.items()}
+
+    def encloses_area(one: LabelledShape) -> bool:
+        if not is_box(one.shape) or one.class_name not in edges:
+            return False
+        distance = np.abs(edges[one.class_name] - extent(one.shape)).max(axis=1)
+        return bool((distance <= _SAME_EDGE_PX).any())
+
+    if not edges:
+        return image
+    return replace(image, shapes=tuple(one for one in image.shapes if not encloses_area(one)))
 
 
 def _shape_notes(

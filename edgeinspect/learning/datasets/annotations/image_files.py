@@ -15,12 +15,11 @@ from edgeinspect.learning.datasets.files import images_below
 from edgeinspect.learning.datasets.name_matching import (
     FileNameIndex,
     mask_stems,
+    name_before_label_studio,
     normalize_name,
 )
 from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
 
-_UPLOAD = re.compile(r"[0-9a-f]{8}-(?P<name>.+)")
-"""Label Studio puts a random number before the names of uploaded images."""
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -67,8 +66,8 @@ class ImageFiles:
         """
         plain = _DRIVE.sub("", name.replace("\\", "/"))
         base = posixpath.basename(plain)
-        upload = _UPLOAD.fullmatch(base)
-        for each in (plain, base, *([upload["name"]] if upload else [])):
+        original = name_before_label_studio(base)
+        for each in (plain, base, *([original] if original else [])):
             if (found := self.find_exact(each, folders)) is not None:
                 return found
             if (similar := self._index.find(each)) is not None:

@@ -2,9 +2,10 @@
 
 The lists in `ImageSets/Main/` (`train.txt`, `val.txt`, `test.txt`) are the split. An image
 without an XML file is good, unless the good images of the set have one. Boxes are corners,
-counted from 1, and both belong to the box.
+counted from 1, and both belong to the box. A polygon beside a box is what counts.
 
-Source: the VOC2012 development kit, `VOCdevkit/devkit_doc`, section 4
+Source: the VOC2012 development kit, `VOCdevkit/devkit_doc`, section 4; for polygons
+`supervision/dataset/formats/pascal_voc.py`
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
+
+import numpy as np
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
@@ -33,7 +36,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     read_ends,
     set_folders,
 )
-from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape
+from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images
 from edgeinspect.learning.datasets.image_sets import read_image_sets
@@ -49,6 +52,7 @@ _FILE_BYTES_MAX = 1 << 24
 _MAX_PEEKED = 64
 _LABEL_FOLDERS = ("annotations", "annotation", "labels", "jpegimages", "images", "xml", "xmls")
 _MASK_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassRaw")
+_MIN_CORNERS = 3
 _END = b"</annotation>"
 _OTHER_FORMAT = b"<imagesize>"
 """LabelMe's XML has the same elements otherwise."""
@@ -165,4 +169,27 @@ def _read_objects(file: Path, element: ElementTree.Element) -> Iterator[Labelled
                 where=where,
                 remedy="xmin and ymin must be the smaller ones",
             )
-        yield LabelledShape(name, Box(max(left - 1, 0.0), max(top - 1, 0.0), right, bottom), where)
+        outline = item.find("polygon")
+        yield LabelledShape(
+            name,
+            Box(max(left - 1, 0.0), max(top - 1, 0.0), right, bottom)
+            if outline is None or not len(outline)
+            else _read_polygon(outline, where),
+            where,
+        )
+
+
+def _read_polygon(element: ElementTree.Element, where: str) -> Polygon:
+    """Return the polygon that Roboflow writes beside a box: x1, y1, x2, y2 …, from 1."""
+    count = len(element) // 2
+    values = [
+        parse_float(child_text(element, f"{axis}{number}"), f"{axis}{number}", where)
+        for number in range(1, count + 1)
+        for axis in "xy"
+    ]
+    if count < _MIN_CORNERS or len(element) % 2:
+        raise DataError(
+            f"has a polygon of {len(element)} numbers; x and y of three corners are the least",
+            where=where,
+        )
+    return Polygon((np.array(values).reshape(-1, 2) - 1,))

@@ -3,8 +3,7 @@
 `images/a.jpg` and `labels/a.txt` (also below `train/`, `val/`, or `images/train/`), or `a.txt`
 beside `a.jpg`; names and splits as in `annotations/yolo_files.py`. Coordinates are relative to
 the size of the image. An image with an empty label file is good, and so is one without a label
-file, unless the good images of the set have one, or no image of its split has one. Names are
-compared exactly, then without case and Unicode form; `a.jpg.txt` is a label of `a.jpg` too.
+file, unless the good images of the set have one, or no image of its split has one.
 
 Source: "Object Detection Datasets" and "Instance Segmentation Datasets" in the documentation of
 Ultralytics
@@ -12,7 +11,6 @@ Ultralytics
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,6 @@ from edgeinspect.learning.datasets.annotations.annotated_set import (
     AnnotatedImages,
     dataset_from_annotations,
 )
-from edgeinspect.learning.datasets.annotations.broken_files import entries_below
 from edgeinspect.learning.datasets.annotations.documents import parse_floats, parse_whole
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import (
@@ -43,8 +40,14 @@ from edgeinspect.learning.datasets.annotations.yolo_files import (
     find_yaml,
     read_yolo_files,
 )
+from edgeinspect.learning.datasets.annotations.yolo_label_files import (
+    LABEL_DEPTH,
+    LABEL_SUFFIX,
+    find_labels,
+    without_label_folder,
+)
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.files import entries_in, files_in, subfolders
+from edgeinspect.learning.datasets.files import files_in, subfolders
 from edgeinspect.learning.datasets.layouts._unlabelled import (
     skip_unlabelled,
     skip_unread,
@@ -60,7 +63,6 @@ from edgeinspect.learning.datasets.vocabulary import find_split_name, split_word
 
 NEEDS = "YOLO's labels (labels/a.txt for images/a.jpg, or beside it); data.yaml or obj.names"
 RANK = 18
-LABEL_SUFFIX = ".txt"
 _MAX_PEEKED = 64
 _FILE_BYTES_MAX = 1 << 24
 _BOX_VALUES = 4
@@ -69,8 +71,6 @@ _CORNERS_OF_BOX = 4
 _MIN_POLYGON_VALUES = 6
 _BEYOND = 0.01
 """Relative coordinates may exceed 0 to 1 by this much: they were rounded or clipped."""
-_IMAGE_FOLDERS = ("images", "image", "jpegimages")
-_LABEL_DEPTH = 4
 _UNREADABLE_SIZE = (1000, 1000)
 """Assumed of an image that cannot be read, so that its label is still known."""
 _MAX_NAMES = 3
@@ -134,11 +134,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     splits: Mapping[Path, str | None] = declared.splits or {
         image: _split_of(image, root) for image in files.drawable_paths
     }
-    labels = _find_labels(list(splits), root)
+    labels = find_labels(list(splits), root)
     skipped = skip_unread(root, labels)
     for one in skipped:
         labels.pop(root / one.name)
-    unlabelled = _without_label_folder(labels, splits, root)
+    unlabelled = without_label_folder(labels, splits, root)
     skipped += skip_unlabelled(root, unlabelled, len(labels))
     for image in unlabelled:
         labels.pop(image)
@@ -207,115 +207,6 @@ def _split_of(image: Path, root: Path) -> str | None:
     if split is None:
         split = find_split_name(word for part in parts for word in split_words(part))
     return split
-
-
-def _find_labels(images: Sequence[Path], root: Path) -> dict[Path, Path | None]:
-    """Return the label file of each image; None if it has none.
-
-    It may be anything of that name, such as a link to nothing, which says that there is a label.
-
-    Raises:
-        DataError: Several label files match an image, or one matches several images, by names
-            that are not exactly theirs.
-    """
-    labels = {image: _exact_label(image, root) for image in images}
-    if None not in labels.values():
-        return labels
-    used = {label for label in labels.values() if label is not None}
-    by_name: dict[str, list[Path]] = {}
-    for entry in entries_below(root, (LABEL_SUFFIX,), _LABEL_DEPTH):
-        if entry not in used:
-            name = entry.relative_to(root).as_posix()[: -len(LABEL_SUFFIX)]
-            by_name.setdefault(normalize_name(name), []).append(entry)
-    owners: dict[Path, Path] = {}
-    for image, exact in labels.items():
-        if exact is not None:
-            continue
-        parts = image.relative_to(root).parts[:-1]
-        names = [
-            normalize_name("/".join((*folder, name)))
-            for name in (image.stem, image.name)
-            for folder in (*_label_places(parts), parts, ("labels", *parts))
-        ]
-        found = next((by_name[name] for name in names if name in by_name), [])
-        if len(found) > 1:
-            some = " and ".join(str(each.relative_to(root)) for each in found[:_MAX_NAMES])
-            raise DataError(
-                f"{image.relative_to(root)} has the label files {some}",
-                where=str(root),
-                remedy="Keep the correct one, named like the image",
-            )
-        for label in found:
-            owner = owners.setdefault(label, image)
-            if owner.with_suffix("") != image.with_suffix(""):
-                raise DataError(
-                    f"is the label file of {owner.relative_to(root)} and of "
-                    f"{image.relative_to(root)}, by their names",
-                    where=str(label),
-                    remedy="Name it exactly like its image",
-                )
-            labels[image] = label
-    return labels
-
-
-def _exact_label(image: Path, root: Path) -> Path | None:
-    """Return the label file of an image: in `labels/` for `images/`, or beside it."""
-    parts = image.relative_to(root).parts[:-1]
-    for folder in (*_label_places(parts), parts, ("labels", *parts)):
-        label = root.joinpath(*folder, image.stem + LABEL_SUFFIX)
-        if os.path.lexists(label):
-            return label
-    return None
-
-
-def _label_places(parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the folders of labels for a folder of images below `images/`."""
-    for at in range(len(parts) - 1, -1, -1):
-        if parts[at].lower() in _IMAGE_FOLDERS:
-            for name in ("labels", "label", "Labels"):
-                yield (*parts[:at], name, *parts[at + 1 :])
-
-
-def _without_label_folder(
-    labels: Mapping[Path, Path | None], splits: Mapping[Path, str | None], root: Path
-) -> dict[Path, str]:
-    """Return images whose labels are missing as a whole, and why.
-
-    No image of their split has a label file while other splits have some; or no image of their
-    folder has one, and what should be the folder of their labels is none, or is empty.
-    """
-    labelled_folders = {image.parent for image, label in labels.items() if label is not None}
-    labelled = {splits[image] for image, label in labels.items() if label is not None}
-    reasons: dict[Path, str] = {}
-    problems: dict[Path, str] = {}
-    for image, label in labels.items():
-        if label is None:
-            if image.parent not in problems:
-                is_labelled = image.parent in labelled_folders
-                problems[image.parent] = "" if is_labelled else _folder_problem(image.parent, root)
-            split = splits[image]
-            if problem := problems[image.parent]:
-                reasons[image] = problem
-            elif labelled and split is not None and split not in labelled:
-                places = list(_label_places(image.parent.relative_to(root).parts))
-                place = root.joinpath(*places[0]) if places else image.parent
-                reasons[image] = (
-                    f"no image of the split {split} has a label file in {place.relative_to(root)}/"
-                )
-    return reasons
-
-
-def _folder_problem(images: Path, root: Path) -> str:
-    """Return why the folder of the labels of a folder of images has none; empty if it may."""
-    for place in (
-        root.joinpath(*folder) for folder in _label_places(images.relative_to(root).parts)
-    ):
-        here = place.relative_to(root)
-        if place.is_dir():
-            return "" if entries_in(place) else f"the folder of its labels, {here}/, is empty"
-        if os.path.lexists(place):
-            return f"{here} is not a folder, so its labels are missing"
-    return ""
 
 
 def _read_label(
@@ -394,7 +285,7 @@ def _skip_orphans(root: Path, used: Sequence[Path]) -> list[SkippedImage]:
     folders = {label.parent for label in used}
     orphans = [
         file
-        for file in files_below(root, ".txt", depth=4)
+        for file in files_below(root, LABEL_SUFFIX, depth=LABEL_DEPTH)
         if file not in known
         and file.parent in folders
         and file.name.lower() not in NAME_LISTS

@@ -1,10 +1,14 @@
-"""Sets that Datumaro, pycocotools and labelme write: the masks are those that were drawn.
+"""Sets that other programs write: the masks are those that were drawn.
+
+Datumaro, Supervision (of Roboflow), Label Studio's converters, pycocotools and labelme.
 
 These programs are no part of the project's environments: the tests are skipped without them.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +118,146 @@ def test_datumaro(tmp_path: Path, kind: str, form: str, layout: str) -> None:
     data = open_dataset(write(tmp_path, kind, form, masks))
     assert data.layout == layout
     check(data, masks, boxes=kind == "box")
+
+
+def write_images(folder: Path, names: Sequence[str]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in names]
+    for index, path in enumerate(paths):
+        cv2.imwrite(str(path), np.random.default_rng(index).integers(0, 255, SIZE, np.uint8))
+    return paths
+
+
+def read_masks(folder: Path, layout: str) -> dict[str, np.ndarray]:
+    data = open_dataset(folder)
+    assert (data.layout, data.classes, data.has_masks) == (layout, tuple(NAMES), True)
+    return {sample.path.stem: sample.read_mask(*SIZE) for sample in data.samples}
+
+
+def assert_equal(found: dict[str, np.ndarray], masks: dict[str, np.ndarray]) -> None:
+    assert set(found) == set(masks)
+    for name, mask in masks.items():
+        assert (found[name] == mask).all(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc", "labelme"])
+def test_supervision(tmp_path: Path, form: str) -> None:
+    supervision = needs.writer("supervision")
+    masks = random_masks()
+    paths = write_images(tmp_path / "source", list(masks))
+    annotations = {}
+    for path, mask in zip(paths, masks.values(), strict=True):
+        parts, ids = [], []
+        for class_id in (1, 2):
+            count, labels = cv2.connectedComponents((mask == class_id).astype(np.uint8))
+            parts += [labels == index for index in range(1, count)]
+            ids += [class_id - 1] * (count - 1)
+        areas = np.array(parts)
+        annotations[str(path)] = (
+            supervision.Detections(
+                xyxy=supervision.mask_to_xyxy(areas).astype(float),
+                mask=areas,
+                class_id=np.array(ids),
+            )
+            if parts
+            else supervision.Detections.empty()
+        )
+    data = supervision.DetectionDataset(NAMES, list(map(str, paths)), annotations)
+    out = tmp_path / "out"
+    images, labels = str(out / "images"), str(out / "labels")
+    if form == "coco":
+        data.as_coco(str(out), str(out / "_annotations.coco.json"), approximation_percentage=0)
+    elif form == "yolo":
+        data.as_yolo(images, labels, str(out / "data.yaml"), approximation_percentage=0)
+    elif form == "voc":
+        data.as_pascal_voc(images, labels, approximation_percentage=0)
+    else:
+        data.as_labelme(str(out), str(out))
+    assert_equal(read_masks(out, form), masks)
+
+
+def label_studio_tasks(masks: dict[str, np.ndarray], kind: str) -> list[dict[str, Any]]:
+    """Return the tasks of an export with regions of Label Studio's brush, or polygons."""
+    brush = needs.writer("label_studio_sdk.converter.brush")
+    height, width = SIZE
+    tasks = []
+    for index, (name, mask) in enumerate(masks.items()):
+        values: list[dict[str, Any]] = []
+        for class_id, class_name in enumerate(NAMES, 1):
+            area = (mask == class_id).astype(np.uint8)
+            if kind == "brush" and area.any():
+                runs = brush.mask2rle(area * 255)
+                values.append({"format": "rle", "rle": runs, "brushlabels": [class_name]})
+            for outline in cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
+                if kind == "polygon":
+                    points = (outline.reshape(-1, 2) * 100 / (width, height)).tolist()
+                    values.append({"points": points, "polygonlabels": [class_name]})
+        results = [
+            {
+                "type": f"{kind}labels",
+                "from_name": "label",
+                "to_name": "image",
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "value": value,
+            }
+            for value in values
+        ]
+        tasks.append(
+            {
+                "id": index,
+                "data": {"image": f"/data/upload/1/19d7df64-{name}.png"},
+                "annotations": [{"id": index, "result": results, "was_cancelled": False}],
+            }
+        )
+    return tasks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["brush", "polygon"])
+def test_regions_of_label_studio(tmp_path: Path, kind: str) -> None:
+    masks = random_masks()
+    write_images(tmp_path, list(masks))
+    (tmp_path / "tasks.json").write_text(json.dumps(label_studio_tasks(masks, kind)))
+    assert_equal(read_masks(tmp_path, "label_studio"), masks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_converter_of_label_studio(tmp_path: Path, form: str) -> None:
+    """Its exports without images name them with a number in front."""
+    converter = needs.writer("label_studio_sdk.converter").Converter
+    masks = random_masks()
+    tasks = tmp_path / "tasks.json"
+    tasks.write_text(json.dumps(label_studio_tasks(masks, "polygon")))
+    labels = "".join(f'<Label value="{name}"/>' for name in NAMES)
+    config = (
+        '<View><Image name="image" value="$image"/>'
+        f'<PolygonLabels name="label" toName="image">{labels}</PolygonLabels></View>'
+    )
+    out = tmp_path / "out"
+    write_images(out / "images", list(masks))
+    made = converter(config, project_dir=str(tmp_path), download_resources=False)
+    convert = getattr(made, f"convert_to_{form}")
+    convert(str(tasks), str(out), output_image_dir=str(out / "images"), is_dir=False)
+    assert_equal(read_masks(out, form), masks)
+
+
+@pytest.mark.slow
+def test_import_of_coco_into_label_studio(tmp_path: Path) -> None:
+    """It writes the box and the polygon of each object as two regions."""
+    importer = needs.writer("label_studio_sdk.converter.imports.coco")
+    masks = random_masks()
+    source = write(tmp_path, "polygon", "coco_instances", masks)
+    (annotations,) = source.rglob("*train.json")
+    out = tmp_path / "label_studio"
+    names = [name for name in masks if int(name[1:]) % 3 == 0]
+    write_images(out, names)
+    importer.convert_coco_to_ls(str(annotations), str(out / "tasks.json"), out_type="annotations")
+    (out / "tasks.label_config.xml").unlink()
+    assert_equal(read_masks(out, "label_studio"), {name: masks[name] for name in names})
 
 
 def test_run_lengths_of_pycocotools() -> None:

@@ -276,3 +276,15 @@ def test_annotators_who_contradict_each_other(make: Any) -> None:
     }
     assert [one.name for one in data.skipped] == ["images/p0.png", "images/p6.png"]
     assert all("no ground truth" in one.reason for one in data.skipped)
+
+
+def test_the_box_of_a_polygon_is_not_another_object(make: Any) -> None:
+    """Label Studio's import of COCO writes both."""
+    write(
+        make,
+        task("p0.png", region("rectangle", **block(4, 8, 7, 11)), region("polygon", points=RING)),
+        task("p1.png", region("rectangle", **block(4, 8, 9, 11)), region("polygon", points=RING)),
+    )
+    one, two = open_dataset(make.root).samples
+    assert set(np.unique(one.read_mask(H, W))) == {0, 1}
+    assert set(np.unique(two.read_mask(H, W))) == {0, 1, 255}

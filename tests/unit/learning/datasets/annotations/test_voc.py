@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
@@ -116,3 +117,24 @@ def test_boxes_of_resized_images_are_refused() -> None:
     data = open_dataset(NEU_DET)
     assert (data.layout, len(data), len(data.classes)) == ("coco", 24, 6)
     assert sum(len(sample.boxes) for sample in data.samples) == 56
+
+
+def test_polygons_beside_boxes_give_masks(make: Any) -> None:
+    """As Roboflow writes them, counted from 1."""
+    text = xml("p0.jpg", ("pit", 5, 9, 12, 20))
+    corners = ((5, 9), (5, 20), (12, 20), (12, 9))
+    values = "".join(
+        f"<x{number}>{x}</x{number}><y{number}>{y}</y{number}>"
+        for number, (x, y) in enumerate(corners, 1)
+    )
+    make.write("p0.jpg")
+    make.text("p0.xml", text.replace("</object>", f"<polygon>{values}</polygon></object>"))
+    data = open_dataset(make.root)
+    assert (data.layout, data.has_masks) == ("voc", True)
+    mask = np.zeros((40, 64), np.uint8)
+    mask[8:20, 4:12] = 1
+    assert (data.samples[0].read_mask(40, 64) == mask).all()
+    for broken, message in (("<x1>5</x1><y1>9</y1>", "2 numbers"), ("<x1>a</x1><y1>1</y1>" * 3, "x1")):
+        make.text("p0.xml", text.replace("</object>", f"<polygon>{broken}</polygon></object>"))
+        with pytest.raises(DataError, match=message):
+            open_dataset(make.root)

@@ -387,3 +387,16 @@ def test_an_empty_folder_of_labels_says_nothing_if_labels_are_beside(make: Any) 
     assert data.classes == ("pit", "scar")
     assert [sample.is_defective for sample in data.samples] == [True, False, False, False]
     assert not data.skipped
+
+
+def test_labels_with_the_number_of_label_studio_belong_to_the_original_images(make: Any) -> None:
+    for index, number in enumerate(("19d7df64-", "0ff0a3d7__", "")):
+        make.write(f"images/p{index}.png")
+        make.text(f"labels/{number}p{index}.txt", BOX)
+    make.text("classes.txt", "pit", "scar")
+    data = open_dataset(make.root)
+    assert [sample.class_ids for sample in data.samples] == [(2,)] * 3
+    assert not data.skipped
+    make.text("labels/ad194cbe-p0.txt", BOX)
+    with pytest.raises(DataError, match=r"p0\.png has the label files .*19d7df64-p0\.txt"):
+        open_dataset(make.root)
