@@ -1,7 +1,8 @@
-"""Finds good images with a label file of another format than the one that was read.
+"""Finds images with a label file of another format than the one that was read.
 
 A set that was labelled with two tools has two formats. A layout reads one of them, and the images
-of the other would count as good.
+of the other would count as good. Where folders are read as classes, any such file may be the
+label instead: the folders can be days or parts, unless they are named as a defect.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     is_annotation_folder,
+    is_defect_class,
     is_good_class,
 )
 from edgeinspect.system import escape_name
@@ -80,7 +82,7 @@ _FORMATS = (
 def with_unread_labels(
     data: Dataset, root: Path, good_classes: tuple[str, ...], *, is_layout_given: bool
 ) -> Dataset:
-    """Return the set if no good image has a label that its layout does not read.
+    """Return the set if no image has a label that its layout does not read and contradicts it.
 
     Args:
         data: As read by its layout.
@@ -95,24 +97,37 @@ def with_unread_labels(
     if not root.is_dir():
         return data
     labels = _LabelIndex(data, root, good_classes)
+    by_folders = data.layout == "class_folder"
     found = [
         (sample, *label)
         for sample in data.samples
-        if not sample.is_defective and (label := labels.unread_of(sample)) is not None
+        if (
+            not sample.is_defective or (by_folders and not is_defect_class(sample.class_name or ""))
+        )
+        and (label := labels.unread_of(sample)) is not None
     ]
     if not found:
         return data
     sample, path, name = found[0]
+    defective = sum(each.is_defective for each, _path, _name in found)
+    kind = "image" if defective else "good image"
+    count = number_of(len(found), f"{kind} has", f"{kind}s have")
     what = (
-        f"{number_of(len(found), 'good image has', 'good images have')} a label in {name}, which "
-        f"layout {data.layout} does not read, such as {sample.name}: "
-        f"{escape_name(path.relative_to(root))}"
+        f"{count} a label in {name}, which layout {data.layout} does not read, such as "
+        f"{sample.name}: {escape_name(path.relative_to(root))}"
     )
     only_note = data.layout not in _FILE_PER_IMAGE
     if only_note and is_layout_given:
         return data.with_notes(what)
-    remedy = "Convert these labels to the format of the others, or move their images into a set"
-    remedy += " of their own" if not only_note else f"; --layout {data.layout} ignores them"
+    if by_folders:
+        remedy = f"--layout {labels.layout_of(path)} reads the labels"
+    else:
+        remedy = "Convert these labels to the format of the others, or move their images into a "
+        remedy += "set of their own"
+    if only_note:
+        remedy += f"; --layout {data.layout} " + (
+            "reads the folders" if by_folders else "ignores them"
+        )
     raise DataError(what, where=escape_name(root), remedy=remedy)
 
 
@@ -133,7 +148,8 @@ class _LabelIndex:
     def unread_of(self, sample: Sample) -> tuple[Path, str] | None:
         """Return a label of a defect that was not read, and its format; None if there is none.
 
-        There is none for an image with a label file in the format that was read.
+        There is none for an image with a label file in the format that was read, and a label
+        that names the class of its image says nothing else.
         """
         paths = [
             path
@@ -144,13 +160,20 @@ class _LabelIndex:
         if any(found is not None and found[0] == self._layout for found in formats.values()):
             return None
         for path, found in formats.items():
-            if found is not None and any(map(self._is_defect, found[2])):
+            if found is None:
+                continue
+            names = [self._name_of(one) if isinstance(one, int) else one for one in found[2]]
+            if any(self._is_defect(name) and name != sample.class_name for name in names):
                 return path, found[1]
         return None
 
-    def _is_defect(self, class_name: str | int) -> bool:
-        """Return whether an object of a class, or of YOLO's id of one, is a defect."""
-        name = self._name_of(class_name) if isinstance(class_name, int) else class_name
+    def layout_of(self, path: Path) -> str:
+        """Return the layout that reads a label file that `unread_of` returned."""
+        found = _read_classes(path)
+        return found[0] if found else ""
+
+    def _is_defect(self, name: str) -> bool:
+        """Return whether an object of a class is a defect."""
         return not is_good_class(name, self._good_classes) and (
             name.strip().casefold() not in BACKGROUND_NAMES | IGNORED_NAMES
         )

@@ -101,6 +101,13 @@ def set_folders(root: Path, *names: str) -> Iterator[Path]:
             yield from (each for each in label_folders(folder, *names) if each != folder)
 
 
+def own_label_files(root: Path, suffix: str, *names: str) -> Iterator[Path]:
+    """Yield the files of a suffix in `set_folders`, and anywhere below those of the names."""
+    for folder in set_folders(root, *names):
+        is_named = folder != root and folder.name.lower() in names
+        yield from files_below(folder, suffix) if is_named else files_with_suffix(folder, suffix)
+
+
 def files_below(root: Path, suffix: str, depth: int = 3) -> list[Path]:
     """Return the files of a suffix in a folder and some levels below, without link loops."""
     found = files_with_suffix(root, suffix)

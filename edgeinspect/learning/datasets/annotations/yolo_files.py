@@ -3,7 +3,7 @@
 - `data.yaml` of Ultralytics and Roboflow: `names` (a list, or a mapping from ids), `path`, and
   `train`, `val`, `test`: folders or lists, relative to `path`, to the file, or of another machine
 - `obj.data`, `obj.names`, `train.txt` of Darknet and CVAT; `_darknet.labels` of Roboflow
-- `classes.txt` of Label Studio and LabelImg: one name per line, from id 0
+- `classes.txt` of Label Studio and LabelImg, also beside the labels: one name per line, from id 0
 
 Source: "Datasets" in the documentation of Ultralytics; "YOLO" in that of CVAT
 """
@@ -20,7 +20,11 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.annotations.broken_files import find_problem
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
-from edgeinspect.learning.datasets.annotations.label_files import files_with_suffix, read_ends
+from edgeinspect.learning.datasets.annotations.label_files import (
+    files_with_suffix,
+    read_ends,
+    set_folders,
+)
 from edgeinspect.learning.datasets.dataset import SPLITS
 from edgeinspect.learning.datasets.files import entries_in, images_below
 from edgeinspect.learning.datasets.name_matching import check_missing_images
@@ -113,7 +117,11 @@ def _read_name_lists(root: Path) -> Iterator[tuple[Path, Mapping[int, str]]]:
     Raises:
         DataError: A list cannot be read, or has a name twice or a line without one.
     """
-    entries = entries_in(root)
+    entries = [
+        entry
+        for folder in dict.fromkeys((root, *set_folders(root, "labels", "label")))
+        for entry in entries_in(folder)
+    ]
     paths = [entry for name in NAME_LISTS for entry in entries if entry.name.lower() == name]
     for path in paths[:1] + [path for path in paths[1:] if path.name.lower() != _EXAMPLE_LIST]:
         if problem := find_problem(path):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.broken_files import entries_below
+from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.files import entries_in
 from edgeinspect.learning.datasets.name_matching import (
     name_before_label_studio,
     normalize_name,
 )
+from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 LABEL_SUFFIX = ".txt"
 LABEL_DEPTH = 4
@@ -96,13 +98,18 @@ def _label_places(parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def without_label_folder(
-    labels: Mapping[Path, Path | None], splits: Mapping[Path, str | None], root: Path
+    labels: Mapping[Path, Path | None],
+    splits: Mapping[Path, str | None],
+    root: Path,
+    hints: LayoutHints,
 ) -> dict[Path, str]:
     """Return images whose labels are missing as a whole, and why.
 
     No image of their split has a label file while other splits have some; or no image of their
-    folder has one, and what should be the folder of their labels is none, or is empty.
+    folder has one, and what should be the folder of their labels is none, is empty, or does not
+    exist while others do, unless the folder is named as one of good images.
     """
+    has_folders = any(label and label.parent != image.parent for image, label in labels.items())
     labelled_folders = {image.parent for image, label in labels.items() if label is not None}
     labelled = {splits[image] for image, label in labels.items() if label is not None}
     reasons: dict[Path, str] = {}
@@ -111,7 +118,9 @@ def without_label_folder(
         if label is None:
             if image.parent not in problems:
                 is_labelled = image.parent in labelled_folders
-                problems[image.parent] = "" if is_labelled else _folder_problem(image.parent, root)
+                problems[image.parent] = (
+                    "" if is_labelled else _folder_problem(image.parent, root, hints, has_folders)
+                )
             split = splits[image]
             if problem := problems[image.parent]:
                 reasons[image] = problem
@@ -124,14 +133,27 @@ def without_label_folder(
     return reasons
 
 
-def _folder_problem(images: Path, root: Path) -> str:
-    """Return why the folder of the labels of a folder of images has none; empty if it may."""
-    for place in (
-        root.joinpath(*folder) for folder in _label_places(images.relative_to(root).parts)
-    ):
+def _folder_problem(images: Path, root: Path, hints: LayoutHints, has_folders: bool) -> str:
+    """Return why the folder of the labels of a folder of images has none; empty if it may.
+
+    Args:
+        images: The folder.
+        root: Folder of the set.
+        hints: They name good classes.
+        has_folders: Whether labels of other images are in folders of their own.
+    """
+    parts = images.relative_to(root).parts
+    places = [root.joinpath(*folder) for folder in _label_places(parts)]
+    for place in places:
         here = place.relative_to(root)
         if place.is_dir():
             return "" if entries_in(place) else f"the folder of its labels, {here}/, is empty"
         if os.path.lexists(place):
             return f"{here} is not a folder, so its labels are missing"
+    if (
+        places
+        and has_folders
+        and not any(is_good_class(part, hints.good_classes) for part in parts)
+    ):
+        return f"the folder of its labels, {places[0].relative_to(root)}/, does not exist"
     return ""

@@ -11,6 +11,7 @@ Source: the VOC2012 development kit, `VOCdevkit/devkit_doc`, section 4; for poly
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,9 +33,8 @@ from edgeinspect.learning.datasets.annotations.documents import (
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import (
     files_below,
-    files_with_suffix,
+    own_label_files,
     read_ends,
-    set_folders,
 )
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
@@ -62,12 +62,8 @@ def recognise(path: Path) -> bool:
     """Return whether a folder has such files, and no masks beside them."""
     if not path.is_dir() or any(contains_images(path / name) for name in _MASK_FOLDERS):
         return False
-    folders = set_folders(path, *_LABEL_FOLDERS)
-    return any(
-        _is_voc(file)
-        for folder in folders
-        for file in files_with_suffix(folder, ".xml")[:_MAX_PEEKED]
-    )
+    files = own_label_files(path, LABEL_SUFFIX, *_LABEL_FOLDERS)
+    return any(map(_is_voc, islice(files, _MAX_PEEKED)))
 
 
 def accepts(path: Path) -> bool:

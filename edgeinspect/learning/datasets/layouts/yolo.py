@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,8 @@ from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import (
     files_below,
     files_with_suffix,
+    own_label_files,
     read_ends,
-    set_folders,
 )
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon, Shape
 from edgeinspect.learning.datasets.annotations.yolo_files import (
@@ -82,21 +83,27 @@ def recognise(path: Path) -> bool:
         return path.suffix.lower() in (".yaml", ".yml") and find_yaml(path.parent) is not None
     if find_yaml(path) or (path / "obj.names").is_file() or (path / "obj.data").is_file():
         return True
-    folders = [
-        *set_folders(path, "labels", "label", "images"),
-        *(each for each in subfolders(path) if each.name.lower().startswith("obj_")),
+    labels = [
+        own_label_files(path, LABEL_SUFFIX, "labels", "label", "images"),
+        *(
+            files_with_suffix(folder, LABEL_SUFFIX)
+            for folder in subfolders(path)
+            if folder.name.lower().startswith("obj_")
+        ),
     ]
-    return any(
-        _is_label(file)
-        for folder in folders
-        for file in files_with_suffix(folder, ".txt")[:_MAX_PEEKED]
-        if file.name not in NAME_LISTS
+    return any(any(map(_is_label, islice(each, _MAX_PEEKED))) for each in labels)
+
+
+def accepts(path: Path) -> bool:
+    """Return whether a folder has labels of YOLO anywhere, or `recognise` says so."""
+    return recognise(path) or (
+        path.is_dir() and any(map(_is_label, islice(files_below(path, LABEL_SUFFIX), _MAX_PEEKED)))
     )
 
 
 def _is_label(file: Path) -> bool:
     """Return whether a file has lines of YOLO and is where labels are."""
-    if not _has_label_lines(file):
+    if file.name in NAME_LISTS or not _has_label_lines(file):
         return False
     if "labels" in (part.lower() for part in file.parts[-4:-1]):
         return True
@@ -138,7 +145,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     skipped = skip_unread(root, labels)
     for one in skipped:
         labels.pop(root / one.name)
-    unlabelled = without_label_folder(labels, splits, root)
+    unlabelled = without_label_folder(labels, splits, root, hints)
     skipped += skip_unlabelled(root, unlabelled, len(labels))
     for image in unlabelled:
         labels.pop(image)

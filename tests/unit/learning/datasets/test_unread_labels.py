@@ -135,3 +135,50 @@ def test_yolo_boxes_of_an_image_without_a_mask_are_refused(make: Any) -> None:
     with pytest.raises(DataError, match="1 good image has a label in YOLO's format") as caught:
         open_dataset(make.root)
     assert "--layout mask_folder ignores them" in caught.value.remedy
+
+
+@pytest.mark.parametrize("write", [yolo, voc, labelme])
+@pytest.mark.parametrize(
+    ("pictures", "labels"),
+    [
+        ("{}/", "{}/"),
+        ("images/{}/", "labels/{}/"),
+        ("{}/images/", "{}/labels/"),
+        ("data/images/{}/", "data/labels/{}/"),
+        ("{}/img/", "{}/ann/"),
+    ],
+)
+@pytest.mark.parametrize("folders", [("day1", "day2"), ("day1", "day2", "good")])
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_days_are_not_classes(
+    make: Any, write: Write, pictures: str, labels: str, folders: tuple[str, ...], is_whole: bool
+) -> None:
+    """Where images have label files, folders are read as classes only if the user says so."""
+    if write is yolo:
+        make.text("classes.txt", "pit", "ok")
+    for folder in folders:
+        for index in range(3):
+            make.write(f"{pictures.format(folder)}{folder}_{index}.png")
+            if folder == "day1" or (is_whole and folder == "day2"):
+                write(make, f"{labels.format(folder)}{folder}_{index}")
+    try:
+        data = open_dataset(make.root)
+    except DataError as error:
+        assert "--layout" in str(error) or "Label them" in str(error)
+    else:
+        assert data.classes == ("pit",) or (data.layout, data.classes) == ("yolo", ("pit", "ok"))
+        assert sum(sample.is_defective for sample in data.samples) == 6
+        assert is_whole
+    as_classes = open_dataset(make.root, "class_folder")
+    assert as_classes.classes == ("day1", "day2")
+    assert any("which layout class_folder does not read" in note for note in as_classes.notes)
+
+
+def test_labels_that_name_the_folder_of_their_image_are_no_contradiction(make: Any) -> None:
+    for name in ("a3", "b5", "ok"):
+        images(make, f"{name}/images/{name}", count=3)
+        for index in range(3):
+            if name != "ok":
+                voc(make, f"{name}/labels/{name}p{index}", name)
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes) == ("class_folder", ("a3", "b5"))

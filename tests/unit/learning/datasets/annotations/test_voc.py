@@ -134,7 +134,10 @@ def test_polygons_beside_boxes_give_masks(make: Any) -> None:
     mask = np.zeros((40, 64), np.uint8)
     mask[8:20, 4:12] = 1
     assert (data.samples[0].read_mask(40, 64) == mask).all()
-    for broken, message in (("<x1>5</x1><y1>9</y1>", "2 numbers"), ("<x1>a</x1><y1>1</y1>" * 3, "x1")):
+    for broken, message in (
+        ("<x1>5</x1><y1>9</y1>", "2 numbers"),
+        ("<x1>a</x1><y1>1</y1>" * 3, "x1"),
+    ):
         make.text("p0.xml", text.replace("</object>", f"<polygon>{broken}</polygon></object>"))
         with pytest.raises(DataError, match=message):
             open_dataset(make.root)

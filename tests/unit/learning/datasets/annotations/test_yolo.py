@@ -400,3 +400,40 @@ def test_labels_with_the_number_of_label_studio_belong_to_the_original_images(ma
     make.text("labels/ad194cbe-p0.txt", BOX)
     with pytest.raises(DataError, match=r"p0\.png has the label files .*19d7df64-p0\.txt"):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize("place", ["labels", "labels/train"])
+def test_names_beside_the_labels(make: Any, place: str) -> None:
+    """As LabelImg writes them."""
+    tree(make)
+    make.text(f"{place}/classes.txt", "pit", "scar")
+    check(open_dataset(make.root), "train", "val")
+    make.text("labels/val/classes.txt", "scar", "pit")
+    with pytest.raises(DataError, match="names other classes than"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images/{}", "labels/{}"), ("{}/images", "{}/labels")]
+)
+def test_a_missing_folder_of_labels_makes_no_good_image(
+    make: Any, images: str, labels: str
+) -> None:
+    make.text("classes.txt", "pit", "scar")
+    for day in ("day1", "day2", "good"):
+        for index in range(3):
+            make.write(f"{images.format(day)}/{day}{index}.png")
+            if day == "day1":
+                make.text(f"{labels.format(day)}/{day}{index}.txt", BOX)
+    with pytest.raises(DataError, match=f"{labels.format('day2')}/, does not exist"):
+        open_dataset(make.root, "yolo")
+    make.text(f"{labels.format('day2')}/day20.txt", BOX)
+    data = open_dataset(make.root, "yolo")
+    assert sum(sample.is_defective for sample in data.samples) == 4
+    assert len(data.samples) == 9
+
+
+def test_subfolders_of_labels_are_recognised(make: Any) -> None:
+    tree(make, "day1", "day2")
+    make.text("classes.txt", "pit", "scar")
+    check(open_dataset(make.root), None, None)
