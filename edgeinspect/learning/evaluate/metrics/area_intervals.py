@@ -79,6 +79,22 @@ def bootstrap_interval(value: float, low: float, high: float, count: int) -> tup
     return min(low, wilson_interval(count, count)[0]), max(high, wilson_interval(0, count)[1])
 
 
+def difference_interval(low: float, high: float, unproved: float) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two scores from 0 to 1 on the same images.
+
+    That which was estimated, unless it vanishes, as with two scores of 1: three images cannot
+    prove that two models are equal.
+
+    Args:
+        low: Its estimated lower end.
+        high: Its estimated upper end.
+        unproved: How far a score of 1 on these images may be from the true one.
+    """
+    if high - low > 0:
+        return low, high
+    return max(-1.0, low - unproved), min(1.0, high + unproved)
+
+
 def _last_within(start: float, end: float, is_within: Callable[[float], bool]) -> float:
     """Return the last value on the way from `start`, which is within, to `end`."""
     if is_within(end):

@@ -9,6 +9,10 @@ from math import comb, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.learning.evaluate.metrics.area_intervals import (
+    difference_interval,
+    newcombe_interval,
+)
 from edgeinspect.learning.evaluate.metrics.clusters import (
     Clusters,
     auc_spread,
@@ -19,6 +23,7 @@ from edgeinspect.learning.evaluate.metrics.clusters import (
     t_quantile,
 )
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
+from edgeinspect.learning.evaluate.metrics.rates import wilson_interval
 from edgeinspect.learning.evaluate.metrics.roc import delong_placements, delong_variance
 
 _ROUNDS_PER_BATCH = 100
@@ -136,24 +141,32 @@ def compare_overlap(
         return (), ()
     shown = [0, *(1 + np.flatnonzero((true + predicted)[0, :, 1:].any(axis=0))).tolist()]
     names = ["background", *classes]
+    count = count_clusters(groups)
     return (
-        _bootstrap_differences(dice[:, :, shown[1:]], [names[column] for column in shown[1:]]),
-        _bootstrap_differences(iou[:, :, shown], [names[column] for column in shown]),
+        _bootstrap_differences(
+            dice[:, :, shown[1:]], [names[column] for column in shown[1:]], count
+        ),
+        _bootstrap_differences(iou[:, :, shown], [names[column] for column in shown], count),
     )
 
 
 def _bootstrap_differences(
-    values: NDArray[np.float64], names: Sequence[str]
+    values: NDArray[np.float64], names: Sequence[str], count: int
 ) -> tuple[PairedDifference, ...]:
-    """Differences of (R+1, 2, names); row 0 is the whole set, the others are resamplings."""
+    """Differences of (R+1, 2, names); row 0 is the whole set, the others are resamplings.
+
+    `count` is the number of images, or of groups.
+    """
     values = np.concatenate([values, values.mean(axis=2, keepdims=True)], axis=2)
     differences = values[:, 1] - values[:, 0]
-    low, high = np.quantile(differences[1:], (0.025, 0.975), axis=0)
-    columns = np.stack([*values[0], differences[0], low, high], axis=1).tolist()
-    return tuple(
-        PairedDifference(name, *column)
-        for name, column in zip([*names, "mean"], columns, strict=True)
-    )
+    ends = np.quantile(differences[1:], (0.025, 0.975), axis=0).T.tolist()
+    unproved = 1 - wilson_interval(count, count)[0]
+    columns = np.stack([*values[0], differences[0]], axis=1).tolist()
+    found = []
+    for name, (a, b, difference), (low, high) in zip([*names, "mean"], columns, ends, strict=True):
+        low, high = difference_interval(low, high, unproved)
+        found.append(PairedDifference(name, a, b, difference, low, high))
+    return tuple(found)
 
 
 def _pixel_counts(results: Sequence[FrameResult]) -> NDArray[np.int64] | None:
@@ -184,6 +197,12 @@ def compare_auc(
     spread = 1.96 * sqrt(delong_variance(bad_b - bad_a, good_b - good_a))
     if clusters is not None:
         spread = auc_spread((bad_b - bad_a, good_b - good_a), is_defective, clusters)
-    return PairedDifference(
-        "AUC", auc_a, auc_b, difference, difference - spread, difference + spread
+    groups = np.arange(len(is_defective)) if clusters is None else clusters
+    unproved = (
+        1
+        - newcombe_interval(
+            1.0, count_clusters(groups[is_defective]), count_clusters(groups[~is_defective])
+        )[0]
     )
+    low, high = difference_interval(difference - spread, difference + spread, unproved)
+    return PairedDifference("AUC", auc_a, auc_b, difference, low, high)

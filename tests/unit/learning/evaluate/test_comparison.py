@@ -61,7 +61,8 @@ def test_a_model_equals_itself(inspector: OfflineInspector) -> None:
     )
     assert [each.name for each in comparison.dice] == ["dark", "bright", "mean"]
     for each in (*comparison.dice, *comparison.iou):
-        assert (each.difference, each.low, each.high) == (0.0, 0.0, 0.0)
+        assert each.difference == 0.0
+        assert each.low < 0 < each.high  # so few images do not prove it
         assert each.a == 1.0  # the tiny segmenter finds these defects exactly
 
 

@@ -9,7 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinspect.learning.evaluate.metrics.frame_results import FrameResult
-from edgeinspect.learning.evaluate.metrics.paired_tests import compare_overlap, mcnemar_p_value
+from edgeinspect.learning.evaluate.metrics.paired_tests import (
+    compare_auc,
+    compare_overlap,
+    mcnemar_p_value,
+)
 
 
 @settings(deadline=None)
@@ -40,3 +44,18 @@ def test_overlap_is_compared_only_where_it_is_defined() -> None:
     assert dice[1].a == dice[0].a == pytest.approx(16 / 18)
     clean = _result([[90, 10, 0], [0, 0, 0], [0, 0, 0]])
     assert compare_overlap([clean] * 4, [clean] * 4, ("a", "b"), seed=1, rounds=100) == ((), ())
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_perfect_ranks_on_few_images_do_not_prove_that_models_are_equal(count: int) -> None:
+    is_defective = np.arange(2 * count) < count
+    scores = np.where(is_defective, 0.9, 0.1)
+    found = compare_auc(scores, scores**2, is_defective)
+    assert found is not None
+    assert (found.a, found.b, found.difference) == (1.0, 1.0, 0.0)
+    assert found.low == pytest.approx(-found.high)
+    assert found.high == pytest.approx({2: 0.65, 3: 0.5, 40: 0.06}[count], abs=0.06)
+    groups = np.arange(2 * count) // 2
+    grouped = compare_auc(scores, scores**2, is_defective, groups)
+    assert grouped is not None
+    assert grouped.high >= found.high
