@@ -88,4 +88,6 @@ def _show(outcome: DatasetConversion) -> None:
         echo(f"note  {note}")
     for name, reason in list(outcome.skipped.items())[:_MAX_SHOWN]:
         echo(f"skipped  {name}: {reason}")
+    if (more := len(outcome.skipped) - _MAX_SHOWN) > 0:
+        echo(f"skipped  {more} more, which --json lists")
     echo(f"{format_number_of(outcome.images, 'image')} in {outcome.folder}")

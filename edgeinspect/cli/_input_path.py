@@ -81,6 +81,10 @@ class InputPath(click.Path):
         except (FileNotFoundError, NotADirectoryError) as missing:
             if self.may_be_missing:
                 return
+            if path.is_symlink():
+                raise error(
+                    "is a link to something that does not exist", where=where, remedy=self.hint
+                ) from missing
             raise error(
                 "there is no such file or folder", where=where, remedy=_neighbour(path) or self.hint
             ) from missing

@@ -160,12 +160,14 @@ def open_frames(
             raise
         return _folder_frames(path, spec)
     trained: frozenset[str] = frozenset()
+    own_notes = len(data.notes)
     if split or training.known:
         data, trained = training.split(data, split_file if split else None)
     parts: Sequence[str] = [split] if split else []
     if not split and trained:
         parts = [part for part in training_parts if data.in_splits(part)]
-    frames = _dataset_frames(data, parts, spec, labelled=labelled)
+    why = data.notes[own_notes:]
+    frames = _dataset_frames(data, parts, spec, labelled=labelled, why=why)
     return replace(frames, trained=trained)
 
 
@@ -246,15 +248,18 @@ def read_letterboxed(path: Path, spec: ModelSpec, settings: ReadSettings) -> Pix
 
 
 def _dataset_frames(
-    data: Dataset, parts: Sequence[str], spec: ModelSpec, *, labelled: bool
+    data: Dataset, parts: Sequence[str], spec: ModelSpec, *, labelled: bool, why: Sequence[str]
 ) -> FrameSet:
-    """Return the frames of some splits, or all of a set."""
+    """Return the frames of some splits, or all of a set.
+
+    `why` says how the images got their splits.
+    """
     samples = data.in_splits(*parts) if parts else data.samples
     split = "+".join(parts)
     if not samples:
         held = ", ".join(sorted({each.split for each in data.samples if each.split}))
         raise DataError(
-            f"has no images in split '{split}'",
+            "; ".join((f"has no images in split '{split}'", *why)),
             where=str(data.root),
             remedy=f"Its splits are: {held}"
             if held

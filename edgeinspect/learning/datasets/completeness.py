@@ -54,7 +54,7 @@ def with_unread_skipped(
         DataError: More than a few images would be skipped; their folders are named.
     """
     used = {sample.path for sample in data.samples}
-    used.update(path for sample in data.samples for path in _mask_paths(sample))
+    used.update(path for sample in data.samples for path in mask_paths(sample))
     skipped_names = {escape_name(data.root / one.name) for one in data.skipped}
     unread = [
         path
@@ -126,7 +126,7 @@ def check_images(data: Dataset, *, is_layout_given: bool) -> None:
         DataError: An image is also a mask file, or is in a folder named as masks and has no
             mask itself, or has the name or the size of a mask and looks like one.
     """
-    masks = {_file_id(path) for sample in data.samples for path in _mask_paths(sample)} - {None}
+    masks = {_file_id(path) for sample in data.samples for path in mask_paths(sample)} - {None}
     found = [sample for sample in data.samples if masks and _file_id(sample.path) in masks]
     words, why = ("image is", "images are"), "also used as masks of the set"
     if not found and not is_layout_given:
@@ -296,7 +296,8 @@ def _preference(sample: Sample) -> tuple[int, str]:
     )
 
 
-def _mask_paths(sample: Sample) -> list[Path]:
+def mask_paths(sample: Sample) -> list[Path]:
+    """Return the mask files of a sample."""
     if isinstance(sample.mask, MaskFile):
         return [sample.mask.path]
     if isinstance(sample.mask, MaskPerClass):

@@ -40,7 +40,7 @@ class Conversion:
 
     images: int
     skipped: tuple[SkippedImage, ...]
-    """Images that could not be read."""
+    """Images that could not be read, and what the data set has left out itself."""
     notes: tuple[str, ...]
 
 
@@ -75,7 +75,9 @@ def convert_dataset(
             try:
                 mask = _read_mask(data, sample)
             except DataError as error:
-                skipped.append(SkippedImage(sample.name, error.what))
+                is_image = error.where == str(sample.path)
+                reason = error.what if is_image else f"{Path(error.where).name} {error.what}"
+                skipped.append(SkippedImage(sample.name, reason))
             else:
                 place = writer.image_path(sample, names[sample.name])
                 link_or_copy(sample.path, place)
@@ -103,7 +105,8 @@ def convert_dataset(
             f"{number_of(renamed, 'image was', 'images were')} renamed: names must differ, and be "
             "text without backslashes"
         )
-    return Conversion(len(data.samples) - len(skipped), tuple(skipped), tuple(notes))
+    count = len(data.samples) - len(skipped)
+    return Conversion(count, (*data.skipped, *skipped), tuple(notes))
 
 
 def link_or_copy(source: Path, target: Path) -> None:

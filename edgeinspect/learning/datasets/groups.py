@@ -34,6 +34,9 @@ class GroupRule:
         return bool(self.pattern) or self.by_folder or self.gap_minutes is not None
 
 
+_ROBOFLOW_COPY = re.compile(r"(?P<source>.+)\.rf\.[0-9A-Za-z]{16,64}")
+"""Roboflow names the augmented copies of `a.jpg`: `a_jpg.rf.<hash>.jpg`."""
+
 OWN_GROUPS = GroupRule()
 """The groups of the set itself."""
 
@@ -48,6 +51,18 @@ class GroupSummary:
     largest_images: int
     examples: tuple[tuple[str, tuple[str, ...]], ...]
     """Up to three groups, each with up to three names."""
+
+
+def with_copies_grouped(data: Dataset) -> Dataset:
+    """Return the set with Roboflow's augmented copies of an image as a group, in any layout."""
+    samples = [
+        replace(sample, group=copy["source"])
+        if sample.group == sample.name
+        and (copy := _ROBOFLOW_COPY.fullmatch(PurePath(sample.name).stem))
+        else sample
+        for sample in data.samples
+    ]
+    return data.with_samples(samples)
 
 
 def group_samples(data: Dataset, rule: GroupRule) -> Dataset:

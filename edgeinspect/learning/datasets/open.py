@@ -38,8 +38,10 @@ from edgeinspect.learning.datasets.completeness import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
+from edgeinspect.learning.datasets.groups import with_copies_grouped
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.unread_labels import with_unread_labels
+from edgeinspect.learning.datasets.unread_masks import check_partial_labels, with_unread_masks
 from edgeinspect.learning.datasets.unsupported_formats import (
     detect_unsupported_format,
     note_unsupported_labels,
@@ -140,8 +142,11 @@ def open_dataset(
         data = with_unread_skipped(
             data, root, is_layout_given=layout is not None, other_layouts=others
         )
+    else:
+        data = with_unread_masks(data, root, is_layout_given=layout is not None)
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
-    data = without_same_stem(data)
+    check_partial_labels(data, root)
+    data = with_copies_grouped(without_same_stem(data))
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
     notes += [f"layout {each} matches too: --layout {each}" for each in others]

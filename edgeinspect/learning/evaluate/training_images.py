@@ -149,7 +149,7 @@ class TrainingKnowledge:
         if used is not None:
             return _with_training_split(data, *used), trained
         for each in self.known:
-            words = "none of these images is one of the training's"
+            words = "none of these files is one of the training's, byte by byte"
             if not each.record.digests:
                 words = "splits other images than these: some of these may have been trained on"
             data = data.with_notes(f"{each.file}: {words}")

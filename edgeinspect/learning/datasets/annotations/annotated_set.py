@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     extent,
     is_box,
 )
+from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import (
     VOID,
     Dataset,
@@ -53,8 +53,6 @@ _OUTSIDE_RATIO = 0.005
 _SAME_EDGE_PX = 1.0
 """A box whose edges are this near to those of an area belongs to it."""
 _MAX_NAMES = 3
-_ROBOFLOW_COPY = re.compile(r"(?P<source>.+)\.rf\.[0-9A-Za-z]{16,64}")
-"""Roboflow names the augmented copies of `a.jpg`: `a_jpg.rf.<hash>.jpg`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,7 @@ def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Data
     _check_images(found)
     found = replace(found, images=[_without_boxes_of_areas(image) for image in found.images])
     ids, classes = _class_ids(found, hints)
+    found = _without_untagged(found, ids)
     shapes = [one for image in found.images for one in image.shapes if ids[one.class_name] > 0]
     boxes = sum(is_box(one.shape) for one in shapes if ids[one.class_name] != VOID)
     areas = sum(not is_box(one.shape) for one in shapes if ids[one.class_name] != VOID)
@@ -122,6 +121,26 @@ def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Data
         has_masks,
         notes=(*found.notes, *_shape_notes(boxes, areas, (one.shape for one in shapes), hints)),
         skipped=tuple(found.skipped),
+    )
+
+
+def _without_untagged(found: AnnotatedImages, ids: Mapping[str, int]) -> AnnotatedImages:
+    """Return the set without images that have no tag where good and defective images have one.
+
+    Raises:
+        DataError: They are more than a few.
+    """
+    good = next((tag for image in found.images for tag in image.tags if ids.get(tag) == -1), None)
+    bare = [image for image in found.images if not image.tags]
+    if good is None or not bare or any(image.shapes for image in found.images):
+        return found
+    reason = f"has no tag, while good images have the tag {good!r}"
+    reasons = {image.path: reason for image in bare}
+    skipped = skip_unlabelled(found.root, reasons, len(found.images))
+    return replace(
+        found,
+        images=[image for image in found.images if image.path not in reasons],
+        skipped=[*found.skipped, *skipped],
     )
 
 
@@ -307,7 +326,7 @@ class _SampleReader:
             image.path,
             is_defective,
             word if is_defective else good,
-            image.group or _source_name(name),
+            image.group or name,
             image.split,
             mask,
             class_ids,
@@ -322,9 +341,3 @@ def _boxes(annotations: Sequence[Annotation]) -> tuple[LabelledBox, ...]:
         for one in annotations
         if is_box(one.shape) and one.class_id not in (0, VOID)
     )
-
-
-def _source_name(name: str) -> str:
-    """Return the group of an image: augmented copies of one image stay in one split."""
-    copy = _ROBOFLOW_COPY.fullmatch(Path(name).stem)
-    return copy["source"] if copy else name

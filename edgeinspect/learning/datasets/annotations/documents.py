@@ -12,6 +12,7 @@ from xml.parsers import expat
 import msgspec
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.annotations.label_files import as_utf8
 from edgeinspect.system import DecodeError, json_decoder, read_regular
 
 T = TypeVar("T")
@@ -20,7 +21,6 @@ JSON_BYTES_MAX = 1 << 30
 """COCO's own file of 118 thousand images has 450 MB."""
 XML_BYTES_MAX = 1 << 28
 _MAX_DEPTH = 32
-_BOM = b"\xef\xbb\xbf"
 
 
 def read_json(path: Path, kind: type[T], what: str, bytes_max: int = JSON_BYTES_MAX) -> T:
@@ -38,12 +38,12 @@ def read_json(path: Path, kind: type[T], what: str, bytes_max: int = JSON_BYTES_
     """
     data = read_regular(path, bytes_max)
     try:
-        return json_decoder(kind)(data.removeprefix(_BOM))
+        return json_decoder(kind)(as_utf8(data))
     except DecodeError as error:
         raise DataError(
             f"is not {what}: {str(error)[:200]}",
             where=str(path),
-            remedy="Export it again, as UTF-8 and without NaN",
+            remedy="Export it again, as UTF-8 or UTF-16, and without NaN",
         ) from error
 
 

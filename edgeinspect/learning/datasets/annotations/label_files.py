@@ -14,6 +14,7 @@ _PEEK_BYTES = 1 << 16
 _SCAN_BYTES_MAX = 1 << 30
 _CHUNK_BYTES = 1 << 22
 _FOLDERS = 64
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_start(file: Path, size_bytes: int) -> bytes:
@@ -36,11 +37,20 @@ def read_ends(file: Path) -> bytes:
             head = opened.read(_PEEK_BYTES)
             size = os.fstat(opened.fileno()).st_size
             if size <= _PEEK_BYTES:
-                return head
-            opened.seek(max(_PEEK_BYTES, size - _PEEK_BYTES))
-            return head + b"\n" + opened.read(_PEEK_BYTES)
+                return as_utf8(head)
+            opened.seek(max(_PEEK_BYTES, (size - _PEEK_BYTES) // 2 * 2))
+            tail = opened.read(_PEEK_BYTES)
+            bom = head[:2] if head.startswith(_UTF16_BOMS) else b""
+            return as_utf8(head) + b"\n" + as_utf8(bom + tail)
     except OSError:
         return b""
+
+
+def as_utf8(text: bytes) -> bytes:
+    """Return a text as UTF-8 without a mark of its encoding; Windows' programs write UTF-16."""
+    if text.startswith(_UTF16_BOMS):
+        return text.decode("utf-16", "replace").encode("utf-8", "replace")
+    return text.removeprefix(b"\xef\xbb\xbf")
 
 
 def has_words(file: Path, words: Iterable[bytes], hints: Iterable[bytes] = ()) -> bool:

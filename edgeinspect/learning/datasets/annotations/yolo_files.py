@@ -66,18 +66,12 @@ class YoloFiles:
 def find_yaml(root: Path) -> Path | None:
     """Return the YAML file of a folder that declares a YOLO set."""
     for file in files_with_suffix(root, ".yaml", ".yml"):
-        text = b"\n" + _as_utf8(read_ends(file))
+        text = b"\n" + read_ends(file)
         keys = [word for word in _YAML_KEYS if b"\n" + word in text]
-        if {b"names", b"nc"} & set(keys) and len(keys) > 1:
+        is_named = b"names" in keys and file.name.lower() in _YAML_NAMES
+        if is_named or ({b"names", b"nc"} & set(keys) and len(keys) > 1):
             return file
     return None
-
-
-def _as_utf8(data: bytes) -> bytes:
-    """Return a text as UTF-8; Notepad of Windows may write UTF-16."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
-    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def read_yolo_files(root: Path, declaration: Path | None, files: ImageFiles) -> YoloFiles:

@@ -14,6 +14,7 @@ from edgeinspect.learning.datasets.annotations.broken_files import (
     entries_below,
     find_problem,
 )
+from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.layouts import class_folder
 from edgeinspect.learning.datasets.name_matching import (
@@ -39,6 +40,8 @@ class LabelFiles:
     """As messages count them: `XML file`."""
     format: str
     """`Pascal VOC's XML`."""
+    is_complete: bool = False
+    """The format has a file for every image: one without is not labelled."""
 
 
 def with_unlabelled(
@@ -74,6 +77,10 @@ def with_unlabelled(
     unread = {**unread_files, **unread}
     _check_few_unread(unread, total, root)
     bare = [each for each in bare if each not in unread]
+    if labels.is_complete:
+        why = f"has no {labels.what}, and {labels.format} has one for every image"
+        orphans += skip_unlabelled(root, dict.fromkeys(bare, why), total)
+        bare = []
     empty = sum(not image.shapes for image in found.images)
     unlabelled, notes = skip_without_label(root, bare, empty, total, labels.what, hints)
     left_out = {one.name for one in unlabelled}
@@ -140,28 +147,6 @@ def skip_unread(root: Path, labels: Mapping[Path, Path | None]) -> list[SkippedI
     }
     _check_few_unread(unread, len(labels), root)
     return [SkippedImage(str(image.relative_to(root)), why) for image, why in unread.items()]
-
-
-def skip_unlabelled(root: Path, reasons: Mapping[Path, str], total: int) -> list[SkippedImage]:
-    """Return images that a set has without saying what is on them, as skipped.
-
-    Args:
-        root: Folder of the set.
-        reasons: Each such image, and why it counts as not labelled.
-        total: Number of images of the set, with these.
-
-    Raises:
-        DataError: They are more than a few, or all.
-    """
-    if reasons and len(reasons) > min(max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total), total - 1):
-        some, reason = next(iter(reasons.items()))
-        raise DataError(
-            f"{len(reasons)} of {total} images are not labelled, such as {some.relative_to(root)}: "
-            f"{reason}",
-            where=str(root),
-            remedy="Label them, or remove unlabelled images",
-        )
-    return [SkippedImage(str(path.relative_to(root)), why) for path, why in reasons.items()]
 
 
 def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> None:

@@ -44,8 +44,8 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     Shape,
     as_points,
 )
+from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
 

@@ -40,8 +40,8 @@ from edgeinspect.learning.datasets.annotations.label_studio_regions import (
     region_shape,
 )
 from edgeinspect.learning.datasets.annotations.shapes import LabelledShape
+from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
-from edgeinspect.learning.datasets.layouts._unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.vocabulary import (
     find_split_name,

@@ -182,6 +182,14 @@ def _read_shape(shape: _Shape, where: str) -> Iterator[Shape]:
             yield Box(*map(float, (*low, *high)))
             return
         mask = decode_mask_png(decode_base64(shape.mask or "", where), where)
+        across, down = high - low + 1
+        if abs(mask.shape[1] - across) > 1 or abs(mask.shape[0] - down) > 1:
+            raise DataError(
+                f"has a mask of {mask.shape[1]} x {mask.shape[0]} px (width x height) in a box of "
+                f"{across:g} x {down:g} px",
+                where=where,
+                remedy="Draw it again: the two do not belong together",
+            )
         yield runs_from_mask(mask, where, round(float(low[0])), round(float(low[1])))
     elif kind == "circle":
         radius = float(((points[0] - points[1]) ** 2).sum() ** 0.5)

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import is_image_name
+from edgeinspect.imaging import is_image_name, read_mask_values
+from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
 from edgeinspect.learning.datasets.image_sets import with_listed_splits
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.sources import set_pixels
 from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
@@ -27,6 +29,7 @@ from edgeinspect.learning.datasets.name_matching import (
     normalize_name,
     split_suffix,
 )
+from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
@@ -40,6 +43,7 @@ from edgeinspect.learning.datasets.vocabulary import (
 NEEDS = "images/ and masks/ (or labels/, annotations/, ground_truth/) with files of the same stem"
 RANK = 40
 _MAX_NAMES = 3
+_DAGM = ("Label", "label")
 
 
 def recognise(path: Path) -> bool:
@@ -59,11 +63,13 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     """
     pairs: list[ImageMaskPair] = []
     orphans: list[Path] = []
+    skipped: list[SkippedImage] = []
     count = 0
     for images, masks, direct in _folder_pairs(path):
-        more, unused, seen = _pair_masks(path, images, masks, direct)
+        more, unused, seconds, seen = _pair_masks(path, images, masks, direct)
         pairs += more
         orphans += unused
+        skipped += _skip_second_masks(path, seconds)
         count += seen
     if not any(pair.masks for pair in pairs):
         raise DataError(
@@ -79,8 +85,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             where=str(path),
             remedy="Name masks after their images, or add the missing images",
         )
+    unlabelled = _unlabelled_by_table(path, pairs)
+    skipped += skip_unlabelled(path, unlabelled, len(pairs))
+    pairs = [pair for pair in pairs if pair.path not in unlabelled]
     data = with_listed_splits(dataset_from_pairs(path, "mask_folder", pairs, hints))
-    skipped = [
+    skipped += [
         SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in orphans
     ]
     data = data.with_skipped(*skipped)
@@ -163,8 +172,13 @@ def _folder_kind(name: str) -> tuple[str, str]:
 
 def _pair_masks(
     root: Path, images: Path, masks: Path, direct: bool
-) -> tuple[list[ImageMaskPair], list[Path], int]:
-    """Return the images of a folder with masks, the masks without an image, and the mask count."""
+) -> tuple[list[ImageMaskPair], list[Path], list[tuple[Path, Path]], int]:
+    """Return the images of a folder with masks, and what is not used.
+
+    Returns:
+        The images, the masks without an image, (mask, second mask) of each further file of an
+        image that has a mask of its name, and the number of mask files.
+    """
     image_files = images_below(images)
     if direct:
         image_files = [image for image in image_files if image.parent == images]
@@ -184,6 +198,7 @@ def _pair_masks(
             for image in at[0]:
                 found[image].append((at[1], mask))
     pairs = []
+    seconds: list[tuple[Path, Path]] = []
     for image in image_files:
         of = found[image]
         whole = [file for file in of if not file[0]]
@@ -193,6 +208,8 @@ def _pair_masks(
                 where=str(masks),
                 remedy="Remove the wrong one",
             )
+        if whole:
+            seconds += [(whole[0][1], mask) for class_name, mask in of if class_name]
         parts = image.relative_to(root).parts[:-1]
         inner = [
             p for p in Path(_relative_parent(image, images)).parts if p.lower() not in SPLIT_NAMES
@@ -202,7 +219,49 @@ def _pair_masks(
                 image, tuple(whole or of), "/".join(inner), find_split_name(_path_words(parts))
             )
         )
-    return pairs, unused, len(files)
+    return pairs, unused, seconds, len(files)
+
+
+def _unlabelled_by_table(root: Path, pairs: list[ImageMaskPair]) -> dict[Path, str]:
+    """Return images without a mask whose mask DAGM's `Labels.txt` names, and why.
+
+    A line has the image and its mask, `0` for none: `1  1  0001.PNG  1  0001_label.PNG`.
+    """
+    bare = {normalize_name(pair.path.name): pair.path for pair in pairs if not pair.masks}
+    reasons: dict[Path, str] = {}
+    for table in {pair.path.parent / name / "Labels.txt" for pair in pairs for name in _DAGM}:
+        if not table.is_file():
+            continue
+        for text in read_table_text(table).splitlines():
+            names = [word for word in text.split() if is_image_name(word)]
+            image = bare.get(normalize_name(names[0])) if len(names) > 1 else None
+            if image is not None and image.parent == table.parent.parent:
+                reasons[image] = f"{table.name} names its mask {names[1]}, which does not exist"
+    return reasons
+
+
+def _skip_second_masks(root: Path, seconds: list[tuple[Path, Path]]) -> list[SkippedImage]:
+    """Return the second masks of images as skipped: `a_2.png` where there is `a.png`.
+
+    Raises:
+        DataError: One has a defect that the first has not.
+    """
+    for first, second in seconds:
+        try:
+            ours, theirs = (set_pixels(read_mask_values(path)) for path in (first, second))
+        except DataError:
+            continue  # unreadable: reported with the image, or no mask
+        if theirs.any() and (ours.shape != theirs.shape or (theirs & ~ours).any()):
+            raise DataError(
+                f"{second.name} has a defect that {first.name} has not, and both are masks of one "
+                "image",
+                where=str(second.parent),
+                remedy="Unite the two, or name each NAME_<class>.png",
+            )
+    return [
+        SkippedImage(str(second.relative_to(root)), f"is a second mask: {first.name} is read", True)
+        for first, second in seconds
+    ]
 
 
 def _path_words(parts: tuple[str, ...]) -> list[str]:

@@ -14,6 +14,7 @@ Source: Bergmann et al., "MVTec AD", CVPR 2019; IJCV 2022 (LOCO); Heckler-Kram e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
@@ -33,7 +34,11 @@ from edgeinspect.learning.datasets.files import (
 from edgeinspect.learning.datasets.masks.content import read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks
 from edgeinspect.learning.datasets.masks.sources import MaskPerClass
-from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.name_matching import (
+    MAX_MISSING_COUNT,
+    MAX_MISSING_RATIO,
+    normalize_name,
+)
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, is_good_class
 
 NEEDS = "train/good/, test/<defect>/ and ground_truth/<defect>/NAME_mask.png (MVTec-AD)"
@@ -43,6 +48,7 @@ COVERS = ("class_folder", "class_masks", "mask_folder")
 _MASK_FOLDER = "ground_truth"
 _TEST_FOLDERS = ("test", "test_public")
 _PRIVATE_PREFIX = "test_private"
+_MAX_NAMES = 3
 
 
 def recognise(path: Path) -> bool:
@@ -116,8 +122,34 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         *(
             SkippedImage(str(file.relative_to(path)), "has no published label", True)
             for file in hidden
-        )
+        ),
+        *_skip_orphans(path, mask_root, masks, masked),
     )
+
+
+def _skip_orphans(
+    path: Path, mask_root: Path, used: Sequence[Path], masked: set[str]
+) -> list[SkippedImage]:
+    """Return the masks of defects that belong to no image of their folder.
+
+    Their image is missing, or was moved to the good ones.
+
+    Raises:
+        DataError: They are more than a few.
+    """
+    every = [mask for name in sorted(masked) for mask in images_below(mask_root / name)]
+    known = set(used)
+    orphans = [mask for mask in every if mask not in known]
+    some = [str(mask.relative_to(path)) for mask in orphans]
+    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(every)):
+        raise DataError(
+            f"{len(orphans)} of {len(every)} masks have no image: {', '.join(some[:_MAX_NAMES])}"
+            + (", …" if some[_MAX_NAMES:] else ""),
+            where=str(path),
+            remedy="Put their images into the folder of test images with the name of the masks' "
+            "folder: among the good images they would be learned as good",
+        )
+    return [SkippedImage(name, "is a mask without an image") for name in some]
 
 
 def _mask_paths(mask: MaskReader) -> list[Path]:
@@ -138,12 +170,20 @@ def _defect_folder(path: Path, file: Path) -> str:
 
 
 def _find_mask(folder: Path, file: Path, class_id: int) -> MaskReader:
+    """Return the mask of a defective image: `NAME_mask.png`, `NAME.png`, or all in `NAME/`.
+
+    Masks in the folder of another image are never its own, whatever they are called.
+    """
     stem = normalize_name(file.stem)
     inner = [each for each in subfolders(folder) if normalize_name(each.name) == stem]
     masks = images_below(inner[0]) if inner else []
     if not masks:
         stems = (f"{stem}_mask", stem)
-        beside = {normalize_name(mask.stem): mask for mask in images_below(folder)}
+        beside = {
+            normalize_name(mask.stem): mask
+            for mask in images_below(folder)
+            if mask.parent in (folder, folder / file.parent.name)
+        }
         masks = [beside[name] for name in stems if name in beside][:1]
     if not masks:
         remedy = f"Its mask should be {folder / file.stem}_mask.png"

@@ -35,6 +35,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     read_ends,
 )
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon, Shape
+from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.annotations.yolo_files import (
     NAME_LISTS,
     YoloFiles,
@@ -50,7 +51,6 @@ from edgeinspect.learning.datasets.annotations.yolo_label_files import (
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import files_in, subfolders
 from edgeinspect.learning.datasets.layouts._unlabelled import (
-    skip_unlabelled,
     skip_unread,
     skip_without_label,
 )
@@ -253,7 +253,15 @@ def _read_shape(values: Sequence[float], size: tuple[int, int], where: str) -> S
         x, y, across, down = values
         if across < 0 or down < 0:
             raise DataError("has a box of negative size", where=where)
-        clipped = np.clip(((x - across / 2, y - down / 2), (x + across / 2, y + down / 2)), 0, 1)
+        corners = np.array(((x - across / 2, y - down / 2), (x + across / 2, y + down / 2)))
+        clipped = np.clip(corners, 0, 1)
+        if np.abs(corners - clipped).max() > _BEYOND:
+            raise DataError(
+                f"has a box from {corners[0, 0]:g}, {corners[0, 1]:g} to {corners[1, 0]:g}, "
+                f"{corners[1, 1]:g}, which is outside of its image",
+                where=where,
+                remedy="A box is its centre, width and height, relative to the size of the image",
+            )
         return Box(*map(float, (clipped * (width, height)).ravel()))
     if len(values) < _MIN_POLYGON_VALUES or len(values) % 2:
         raise DataError(

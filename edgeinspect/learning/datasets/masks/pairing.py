@@ -173,9 +173,17 @@ class _PairReader:
                 files.append((self.classes.index(class_name) + 1, path))
                 if is_drawn:
                     ids.add(files[-1][0])
+            elif is_drawn and not class_name:
+                raise DataError(
+                    f"does not tell its class, as other masks do ({', '.join(self.classes[:3])})",
+                    where=str(path),
+                    remedy="Name it NAME_<class>.png, or move the masks of single classes away",
+                )
             elif is_drawn:
                 raise DataError(
-                    "has defect pixels, but its folder is a good class", where=str(path)
+                    "has defect pixels, but its folder is a good class",
+                    where=str(path),
+                    remedy="Move its image into the folder of a defect, or remove the mask",
                 )
             else:  # of a good image: read too, so that its size is checked
                 empty = MaskFile(path, MaskEncoding({}, is_soft=not void, void=void))

@@ -123,7 +123,7 @@ def test_new_images_keep_their_split_or_are_test(
     kept, names = knowledge.split(other, None)
     assert not names
     assert [sample.split for sample in kept.samples] == ["val"] * 3
-    assert "none of these images is one of the training's" in kept.notes[-1]
+    assert "none of these files is one of the training's, byte by byte" in kept.notes[-1]
 
 
 def test_a_set_that_has_grown_is_split_as_before(

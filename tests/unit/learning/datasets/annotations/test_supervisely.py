@@ -134,8 +134,17 @@ def test_tags_are_classes_of_the_whole_image(make: Any) -> None:
         {"name": "test"},
     )
     data = open_dataset(make.root)
-    assert [each.is_defective for each in data.samples] == [True, False, True, False, False, False]
-    assert data.samples[5].split == "test"
+    assert [each.is_defective for each in data.samples] == [True, False, True, False]
+    assert {one.reason for one in data.skipped} == {
+        "has no tag, while good images have the tag 'ok'"
+    }
+
+
+def test_a_tag_of_a_split_is_no_class(make: Any) -> None:
+    tagged(make, {"name": "crack"}, {"name": "test"}, {"name": "operator", "value": "defect"})
+    data = open_dataset(make.root)
+    assert [each.is_defective for each in data.samples] == [True, False, False]
+    assert data.samples[1].split == "test"
 
 
 @pytest.mark.parametrize("name", ["dent", "deep"])
