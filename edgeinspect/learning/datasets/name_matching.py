@@ -25,9 +25,8 @@ its good images, and an image without a label is unlabelled instead of good."""
 _MAX_NAMES = 3
 
 
-MASK_NAME = re.compile(
-    r"(?P<stem>.+?)[_\-. ]?(?:mask|gt|label|seg|annotation|ground_?truth)s?", re.IGNORECASE
-)
+MASK_WORDS = r"(?:mask|gt|label|seg|annotation|ground_?truth)s?"
+MASK_NAME = re.compile(rf"(?P<stem>.+?)[_\-. ]?{MASK_WORDS}", re.IGNORECASE)
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _LABEL_STUDIO_NAME = re.compile(r"[0-9a-f]{8}(?:-|__)(?P<name>.+)")
 """`19d7df64-NAME` of uploaded images, `19d7df64__NAME` of its exports."""

@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
+from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, InternalError, UsageError
 from edgeinspect.imaging import load_declaration
 from edgeinspect.learning.datasets import layouts as package
@@ -51,6 +52,8 @@ from edgeinspect.system import escape_name
 
 _MAX_TABLE_RANK = 20
 """Up to this rank, a file in the folder declares its layout."""
+_PER_IMAGE = "LABEL_SUFFIX"
+"""The constant of a layout with a label file for each image."""
 _MAX_SUGGESTIONS = 8
 _MAX_FOLDERS = 64
 _MAX_DEPTH = 2
@@ -142,10 +145,11 @@ def open_dataset(
         data = with_unread_skipped(
             data, root, is_layout_given=layout is not None, other_layouts=others
         )
-    else:
-        data = with_unread_masks(data, root, is_layout_given=layout is not None)
+        data = _with_declared_sets_below(data, root, is_layout_given=layout is not None)
+    data = with_unread_masks(data, root, is_layout_given=layout is not None)
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     check_partial_labels(data, root)
+    _check_other_layouts(data, found, others, hints)
     data = with_copies_grouped(without_same_stem(data))
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
@@ -182,7 +186,7 @@ def _with_broken_files(data: Dataset, root: Path, name: str, *, is_layout_given:
             a note.
     """
     module = load_layout(name)
-    broken = broken_files(root, without=(getattr(module, "LABEL_SUFFIX", ""),))
+    broken = broken_files(root, without=(getattr(module, _PER_IMAGE, ""),))
     if not broken:
         return data
     by_folders = module.RANK > _MAX_TABLE_RANK
@@ -193,6 +197,75 @@ def _with_broken_files(data: Dataset, root: Path, name: str, *, is_layout_given:
     if by_folders and is_layout_given:
         return data.with_notes(f"{error.what}: it is not read")
     raise error
+
+
+def _check_other_layouts(
+    data: Dataset, path: Path, others: Sequence[str], hints: LayoutHints
+) -> None:
+    """Check that other files with labels of the same images do not say the contrary.
+
+    Raises:
+        DataError: One calls an image defective that the set calls good.
+    """
+    for name in others:
+        try:
+            other = load_layout(name).read(path, hints)
+        except DataError:
+            continue  # a note names the layout
+        bad = {sample.path for sample in other.samples if sample.is_defective}
+        found = [each for each in data.samples if not each.is_defective and each.path in bad]
+        if found:
+            count = number_of(len(found), "image is", "images are")
+            raise DataError(
+                f"{count} good by layout {data.layout} and defective by layout {name}, such as "
+                f"{found[0].name}",
+                where=escape_name(path),
+                remedy=f"Choose with --layout {data.layout} or --layout {name}, or move the wrong "
+                "file with labels away",
+            )
+
+
+def _with_declared_sets_below(data: Dataset, root: Path, *, is_layout_given: bool) -> Dataset:
+    """Return a set read by its folders if no folder below has a file with labels of images.
+
+    Raises:
+        DataError: There is one, of COCO, CVAT, Label Studio …, so folder names are not the labels.
+            If the user named the layout, it is a note.
+    """
+    tables = [
+        (name, module)
+        for name in layout_names()
+        if (module := load_layout(name)).RANK <= _MAX_TABLE_RANK and not hasattr(module, _PER_IMAGE)
+    ]
+    found = next(
+        (
+            (folder, name)
+            for folder in _folders_below(root)
+            for name, module in tables
+            if module.recognise(folder)
+        ),
+        None,
+    )
+    if found is None:
+        return data
+    folder, name = found
+    place = escape_name(folder.relative_to(root))
+    what = f"{place}/ has labels of layout {name}, which layout {data.layout} does not read"
+    if is_layout_given:
+        return data.with_notes(what)
+    raise DataError(
+        what,
+        where=escape_name(root),
+        remedy=f"Give the folder of that set and its images, or move the file with the labels to "
+        f"{escape_name(root.name)}/; --layout {data.layout} ignores it",
+    )
+
+
+def _folders_below(root: Path, depth: int = 0) -> Iterator[Path]:
+    for folder in subfolders(root)[:_MAX_FOLDERS] if root.is_dir() else []:
+        yield folder
+        if depth < _MAX_DEPTH:
+            yield from _folders_below(folder, depth + 1)
 
 
 def _with_printable_names(data: Dataset) -> Dataset:

@@ -119,16 +119,18 @@ def with_unread_labels(
     only_note = data.layout not in _FILE_PER_IMAGE
     if only_note and is_layout_given:
         return data.with_notes(what)
-    if by_folders:
-        remedy = f"--layout {labels.layout_of(path)} reads the labels"
-    else:
-        remedy = "Convert these labels to the format of the others, or move their images into a "
-        remedy += "set of their own"
-    if only_note:
-        remedy += f"; --layout {data.layout} " + (
-            "reads the folders" if by_folders else "ignores them"
+    remedies = []
+    if not by_folders:
+        remedies.append(
+            "Convert these labels to the format of the others, or move their images into a set of "
+            "their own"
         )
-    raise DataError(what, where=escape_name(root), remedy=remedy)
+    if only_note:
+        remedies.append(
+            f"--layout {labels.layout_of(path)} reads the labels, --layout {data.layout} "
+            + ("the folders" if by_folders else "ignores them")
+        )
+    raise DataError(what, where=escape_name(root), remedy="; ".join(remedies))
 
 
 class _LabelIndex:
@@ -143,13 +145,14 @@ class _LabelIndex:
             for path in files_below(root, suffix, _DEPTH):
                 self._by_stem[_image_stem(path)].append(path)
         self._count = Counter(normalize_name(sample.path.stem) for sample in data.samples)
+        self._exact = {sample.path.stem for sample in data.samples}
         self._yolo_names: Mapping[int, str] | None = None
 
     def unread_of(self, sample: Sample) -> tuple[Path, str] | None:
         """Return a label of a defect that was not read, and its format; None if there is none.
 
-        There is none for an image with a label file in the format that was read, and a label
-        that names the class of its image says nothing else.
+        For an image with a label file in the format that was read, others of that format alone
+        count: they contradict it. A label that names the class of its image says nothing else.
         """
         paths = [
             path
@@ -157,10 +160,9 @@ class _LabelIndex:
             if self._is_label_of(path, sample.path)
         ]
         formats = {path: _read_classes(path) for path in paths}
-        if any(found is not None and found[0] == self._layout for found in formats.values()):
-            return None
+        own = {path for path, found in formats.items() if found and found[0] == self._layout}
         for path, found in formats.items():
-            if found is None:
+            if found is None or (own and path not in own):
                 continue
             names = [self._name_of(one) if isinstance(one, int) else one for one in found[2]]
             if any(self._is_defect(name) and name != sample.class_name for name in names):
@@ -189,9 +191,12 @@ class _LabelIndex:
 
     def _is_label_of(self, label: Path, image: Path) -> bool:
         """Return whether a file of the same stem belongs to an image: beside it, or its twin."""
+        stem = Path(label.stem).stem if is_image_name(label.stem) else label.stem
+        if stem != image.stem and stem in self._exact:
+            return False  # of an image whose name differs in case
         if label.parent == image.parent or self._count[normalize_name(image.stem)] == 1:
             return True
-        return image.is_relative_to(self._root) and _place(label, self._root) == _place(
+        return image.is_relative_to(self._root) and label_place(label, self._root) == label_place(
             image, self._root
         )
 
@@ -202,7 +207,7 @@ def _image_stem(label: Path) -> str:
     return normalize_name(stem.stem if is_image_name(label.stem) else label.stem)
 
 
-def _place(path: Path, root: Path) -> list[str]:
+def label_place(path: Path, root: Path) -> list[str]:
     """Return the folders of a file without those for images and labels."""
     return [
         part.lower()

@@ -26,7 +26,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     set_folders,
 )
 from edgeinspect.learning.datasets.dataset import SPLITS
-from edgeinspect.learning.datasets.files import entries_in, images_below
+from edgeinspect.learning.datasets.files import entries_in, images_below, subfolders
 from edgeinspect.learning.datasets.name_matching import check_missing_images
 from edgeinspect.learning.datasets.tables import read_table_text
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, split_words
@@ -113,7 +113,8 @@ def _read_name_lists(root: Path) -> Iterator[tuple[Path, Mapping[int, str]]]:
     """
     entries = [
         entry
-        for folder in dict.fromkeys((root, *set_folders(root, "labels", "label")))
+        for named in dict.fromkeys((root, *set_folders(root, "labels", "label")))
+        for folder in (named, *(subfolders(named) if named != root else []))
         for entry in entries_in(folder)
     ]
     paths = [entry for name in NAME_LISTS for entry in entries if entry.name.lower() == name]
@@ -176,6 +177,9 @@ def _read_yaml(root: Path, path: Path, files: ImageFiles) -> YoloFiles:
     for key, split in SPLIT_NAMES.items():
         repeated = 0
         for entry in _entries(document.get(key), key, path):
+            if split != SPLITS[0] and _resolve(entry, root, path, base) is None and splits:
+                notes.append(f"{path.name} names {entry} for {key}, which does not exist")
+                continue
             for image in _images_of(entry, root, path, base, files, missing):
                 repeated += splits.setdefault(image, split) != split
         if repeated:

@@ -24,7 +24,7 @@ from edgeinspect.learning.datasets.vocabulary import is_good_class
 LABEL_SUFFIX = ".txt"
 LABEL_DEPTH = 4
 """Folders below that of the set in which label files are looked for."""
-_IMAGE_FOLDERS = ("images", "image", "jpegimages")
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages")
 _MAX_NAMES = 3
 
 

@@ -40,8 +40,9 @@ class LabelFiles:
     """As messages count them: `XML file`."""
     format: str
     """`Pascal VOC's XML`."""
-    is_complete: bool = False
-    """The format has a file for every image: one without is not labelled."""
+    image_folder: str = ""
+    """The folders of images of a format that has a file for every one: one without is not
+    labelled, and other folders hold no images of parts."""
 
 
 def with_unlabelled(
@@ -77,7 +78,8 @@ def with_unlabelled(
     unread = {**unread_files, **unread}
     _check_few_unread(unread, total, root)
     bare = [each for each in bare if each not in unread]
-    if labels.is_complete:
+    if labels.image_folder:
+        bare = [each for each in bare if each.parent.name.lower() == labels.image_folder]
         why = f"has no {labels.what}, and {labels.format} has one for every image"
         orphans += skip_unlabelled(root, dict.fromkeys(bare, why), total)
         bare = []

@@ -23,6 +23,7 @@ from edgeinspect.learning.datasets.image_sets import with_listed_splits
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.masks.sources import set_pixels
 from edgeinspect.learning.datasets.name_matching import (
+    MASK_WORDS,
     MAX_MISSING_COUNT,
     MAX_MISSING_RATIO,
     mask_stems,
@@ -35,6 +36,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     SPLIT_NAMES,
     find_split_name,
     is_annotation_folder,
+    is_good_class,
     is_mask_folder,
     is_visualization_folder,
     split_words,
@@ -43,7 +45,8 @@ from edgeinspect.learning.datasets.vocabulary import (
 NEEDS = "images/ and masks/ (or labels/, annotations/, ground_truth/) with files of the same stem"
 RANK = 40
 _MAX_NAMES = 3
-_DAGM = ("Label", "label")
+_NUMBERED_MASK = re.compile(rf"[\d_\-. ]*\d[_\-. ]?{MASK_WORDS}", re.IGNORECASE)
+"""What follows `a` in `a_2_mask`: the mask of image `a_2`, not of `a`."""
 
 
 def recognise(path: Path) -> bool:
@@ -85,7 +88,10 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             where=str(path),
             remedy="Name masks after their images, or add the missing images",
         )
-    unlabelled = _unlabelled_by_table(path, pairs)
+    unlabelled = {
+        **_without_masks_of_folder(path, pairs, hints),
+        **_unlabelled_by_table(path, pairs),
+    }
     skipped += skip_unlabelled(path, unlabelled, len(pairs))
     pairs = [pair for pair in pairs if pair.path not in unlabelled]
     data = with_listed_splits(dataset_from_pairs(path, "mask_folder", pairs, hints))
@@ -222,6 +228,28 @@ def _pair_masks(
     return pairs, unused, seconds, len(files)
 
 
+def _without_masks_of_folder(
+    root: Path, pairs: list[ImageMaskPair], hints: LayoutHints
+) -> dict[Path, str]:
+    """Return images of a split, or of a folder, that has no mask at all while others have, and why.
+
+    Not of `train`, which has good images alone in many sets, and not of a folder named as good.
+    """
+    masked = {(pair.split, pair.folder) for pair in pairs if pair.masks}
+    splits = {split for split, _folder in masked}
+    folders = {folder for _split, folder in masked if folder}
+    reasons: dict[Path, str] = {}
+    for pair in pairs:
+        is_split = pair.split not in (None, "train") and pair.split not in splits
+        is_folder = bool(folders and pair.folder) and pair.folder not in folders
+        if (is_split or (is_folder and pair.split != "train")) and not any(
+            is_good_class(part, hints.good_classes) for part in pair.path.relative_to(root).parts
+        ):
+            what = f"the split {pair.split}" if is_split else f"{pair.folder}/"
+            reasons[pair.path] = f"no image of {what} has a mask"
+    return reasons
+
+
 def _unlabelled_by_table(root: Path, pairs: list[ImageMaskPair]) -> dict[Path, str]:
     """Return images without a mask whose mask DAGM's `Labels.txt` names, and why.
 
@@ -229,9 +257,15 @@ def _unlabelled_by_table(root: Path, pairs: list[ImageMaskPair]) -> dict[Path, s
     """
     bare = {normalize_name(pair.path.name): pair.path for pair in pairs if not pair.masks}
     reasons: dict[Path, str] = {}
-    for table in {pair.path.parent / name / "Labels.txt" for pair in pairs for name in _DAGM}:
-        if not table.is_file():
-            continue
+    tables = [
+        file
+        for folder in sorted({pair.path.parent for pair in pairs})
+        for inner in subfolders(folder)
+        if inner.name.lower() == "label"
+        for file in files_in(inner)
+        if file.name.lower() == "labels.txt"
+    ]
+    for table in tables:
         for text in read_table_text(table).splitlines():
             names = [word for word in text.split() if is_image_name(word)]
             image = bare.get(normalize_name(names[0])) if len(names) > 1 else None
@@ -284,6 +318,8 @@ def _find_images(
     for cut in reversed([match.start() for match in re.finditer(r"[_\-. ]", stem)]):
         for each in (stem[:cut], split_suffix(stem[:cut])[0]):
             if (parent, each) in images_by_key and cut + 1 < len(stem):
+                if _NUMBERED_MASK.fullmatch(stem[cut + 1 :]):
+                    return None  # of an image of that number, which is missing
                 raw = mask.stem.strip()
                 name = raw if len(raw) == len(stem) else stem  # keep the spelling
                 return images_by_key[parent, each], name[cut + 1 :]

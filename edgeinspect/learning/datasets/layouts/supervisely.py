@@ -158,7 +158,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     ]
     found_set = with_unlabelled(
         AnnotatedImages(path, "supervisely", files, images, classes, (), skipped),
-        LabelFiles(path, labels, LABEL_SUFFIX, "JSON file", "Supervisely's JSON", is_complete=True),
+        LabelFiles(
+            path, labels, LABEL_SUFFIX, "JSON file", "Supervisely's JSON", image_folder="img"
+        ),
         hints,
         unread=unread,
     )

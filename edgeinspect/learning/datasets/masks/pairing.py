@@ -34,9 +34,15 @@ from edgeinspect.learning.datasets.name_matching import (
     MAX_MISSING_RATIO,
     MIN_EMPTY_LABEL_FACTOR,
 )
-from edgeinspect.learning.datasets.vocabulary import is_good_class, is_mask_folder, split_words
+from edgeinspect.learning.datasets.vocabulary import (
+    is_good_class,
+    is_mask_folder,
+    split_words,
+    word_set,
+)
 
 _MASK_WORDS = frozenset(("lab", "lbl", "msk", "m", "bin", "binary", "bw"))
+_VIEW_WORDS = word_set("color colour colors colours rgb instance instances semantic panoptic")
 _MIN_UNIQUE_WORDS = 16
 """This many words that occur in one mask file name each are object numbers, not classes."""
 _MAX_NAMES = 3
@@ -85,6 +91,7 @@ def dataset_from_pairs(
             replace(pair, masks=tuple(("", path) for _n, path in pair.masks)) for pair in pairs
         ]
         by_class = []  # `NAME_lab.png` for all: a word for masks, not a class
+    _check_views(by_class, root)
     pairs, by_class = _resolve_mask_classes(pairs, by_class, root)
     notes = []
     encoding = BINARY_ENCODING
@@ -247,6 +254,26 @@ def _resolve_mask_classes(
             remedy="Name a file with one class NAME_<class>.png or <class>/NAME.png",
         )
     return pairs, by_class
+
+
+def _check_views(by_class: Sequence[str], root: Path) -> None:
+    """Check that words in the names of masks are not views of one labelling, as of Cityscapes.
+
+    Raises:
+        DataError: They are: `a_labelIds.png`, `a_color.png`, `a_instanceIds.png`.
+    """
+    views = [name for name in by_class if set(split_words(name)) & _VIEW_WORDS]
+    if (
+        len(by_class) > 1
+        and views
+        and all(name in views or _is_mask_word(name) for name in by_class)
+    ):
+        raise DataError(
+            f"images have several masks, named {', '.join(by_class[:_MAX_NAMES])}: these are no "
+            "classes",
+            where=str(root),
+            remedy="Keep one mask of each image, best that of class ids, and move the others away",
+        )
 
 
 def _is_mask_word(name: str) -> bool:

@@ -271,3 +271,191 @@ def test_a_brush_is_read_though_masks_of_good_images_are_empty(make: Any) -> Non
         )
     make.text("project.json", json.dumps(tasks))
     assert open_dataset(make.root).layout == "label_studio"
+
+
+def coco(make: Any, place: str, *names: str) -> None:
+    document = {
+        "images": [
+            {"id": i, "file_name": name, "height": HEIGHT_PX, "width": WIDTH_PX}
+            for i, name in enumerate(names)
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [4, 8, 8, 12], "area": 96}
+        ],
+        "categories": [{"id": 1, "name": "pit"}],
+    }
+    make.text(place, json.dumps(document))
+
+
+def cvat(make: Any, place: str, *names: str) -> None:
+    box = '<box label="pit" occluded="0" xtl="4" ytl="8" xbr="12" ybr="20" z_order="0"/>'
+    images = "".join(
+        f'<image id="{i}" name="{name}" width="{WIDTH_PX}" height="{HEIGHT_PX}">'
+        f"{'' if i else box}</image>"
+        for i, name in enumerate(names)
+    )
+    make.text(place, f"<annotations><version>1.1</version>{images}</annotations>")
+
+
+@pytest.mark.parametrize(
+    ("write", "place"),
+    [
+        (coco, "{}/annotations.json"),
+        (coco, "{}/annotations/instances_default.json"),
+        (cvat, "{}/annotations.xml"),
+    ],
+)
+@pytest.mark.parametrize("folders", [("day1", "day2"), ("good", "bad")])
+def test_sets_with_their_own_labels_are_no_classes(
+    make: Any, write: Any, place: str, folders: tuple[str, str]
+) -> None:
+    for folder in folders:
+        names = [f"{folder}_{index}.png" for index in range(4)]
+        for name in names:
+            make.write(f"{folder}/{name}")
+        write(make, place.format(folder), *names)
+    with pytest.raises(DataError, match=f"has labels of layout {write.__name__}, which layout"):
+        open_dataset(make.root)
+    data = open_dataset(make.root, "class_folder")
+    assert any("has labels of layout" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "place", ["new/masks/p8.png", "round2/ground_truth/p8.png", "train_masks/p8.png"]
+)
+def test_masks_in_another_folder(make: Any, place: str) -> None:
+    for index in range(12):
+        make.write(f"images/p{index}.jpg")
+        if index < 4:
+            make.write(f"masks/p{index}.png", make.mask(1, value=255))
+    make.write(place, make.mask(1, value=255))
+    with pytest.raises(DataError, match="1 good image has a mask"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize("name", ["masks/day2/5.png", "masks/day2/5.png.part"])
+def test_equal_names_in_the_folders_of_days(make: Any, name: str) -> None:
+    names = [f"day{day}/{index}.jpg" for day in (1, 2) for index in range(6)]
+    for each in names:
+        make.write(each)
+    coco(make, "annotations.json", *names)
+    make.write("masks/day2/5.png", make.mask(1, value=255)).rename(make.root / name)
+    with pytest.raises(DataError, match=r"day2/5\.jpg"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize("place", ["labels_new/p5.txt", "images/p5.txt"])
+def test_two_label_files_of_one_image(make: Any, place: str) -> None:
+    for index in range(12):
+        make.write(f"images/p{index}.png")
+        make.text(f"labels/p{index}.txt", "0 0.5 0.5 0.25 0.25" if index < 3 else "")
+    yolo(make, place.removesuffix(".txt"))
+    with pytest.raises(DataError, match=r"1 good image has a label in YOLO's format"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize("name", ["p5_pit", "p5_0", "p5/000", "mask_p5"])
+def test_masks_of_an_image_by_class_or_object(make: Any, name: str) -> None:
+    names = [f"p{index}.jpg" for index in range(12)]
+    for each in names:
+        make.write(f"images/{each}")
+    coco(make, "annotations.json", *names)
+    make.write(f"masks/{name}.png", make.mask(1, value=255))
+    with pytest.raises(DataError, match=r"1 good image has a mask.*p5\.jpg"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize("words", [("labelIds", "color"), ("gtFine_labelIds", "gtFine_color")])
+def test_views_of_one_labelling_are_no_classes(make: Any, words: tuple[str, str]) -> None:
+    for index in range(6):
+        make.write(f"images/p{index}.png")
+        for value, word in enumerate(words, 1):
+            make.write(f"masks/p{index}_{word}.png", make.mask(1, 2, value=value))
+    with pytest.raises(DataError, match="have several masks, named"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize("name", ["p5_2_mask", "p5_2_GT"])
+def test_a_numbered_mask_of_a_missing_image(make: Any, name: str) -> None:
+    make.mask_folder(count=12)
+    make.write(f"masks/{name}.png", make.mask(1, value=255))
+    data = open_dataset(make.root)
+    assert [(one.name, one.reason) for one in data.skipped] == [
+        (f"masks/{name}.png", "is a mask without an image")
+    ]
+
+
+@pytest.mark.parametrize("folders", [("train", "val"), ("train", "test"), ("day1", "day2")])
+def test_the_masks_of_a_split_or_a_day_are_missing(make: Any, folders: tuple[str, str]) -> None:
+    for folder in folders:
+        for index in range(6):
+            make.write(f"images/{folder}/{folder}{index}.jpg")
+            if folder == folders[0]:
+                mask = make.mask(1, value=255)
+                make.write(f"masks/{folder}/{folder}{index}.png", mask)
+    with pytest.raises(DataError, match=f"no image of .*{folders[1]}.* has a mask"):
+        open_dataset(make.root)
+
+
+def test_good_images_alone_in_train_or_in_a_good_folder_need_no_mask(make: Any) -> None:
+    for folder in ("train/ok", "test/ok", "test/pit"):
+        for index in range(4):
+            name = f"{folder.replace('/', '')}{index}"
+            make.write(f"images/{folder}/{name}.jpg")
+            if folder == "test/pit":
+                make.write(f"masks/{folder}/{name}.png", make.mask(1, value=255))
+    data = open_dataset(make.root)
+    assert sum(sample.is_defective for sample in data.samples) == 4
+    assert len(data) == 12
+
+
+def test_two_files_with_labels_that_contradict_each_other(make: Any) -> None:
+    names = [f"p{index}.jpg" for index in range(6)]
+    for each in names:
+        make.write(each)
+    coco(make, "annotations.json", *names)
+    cvat(make, "annotations.xml", *names)
+    assert open_dataset(make.root).layout == "coco"
+    cvat(make, "annotations.xml", *reversed(names))
+    with pytest.raises(DataError, match=r"good by layout coco and defective by layout cvat, .*p5"):
+        open_dataset(make.root)
+
+
+def test_sets_as_people_have_them(make: Any) -> None:
+    """None of these is refused."""
+    make.text("meta.json", json.dumps({"classes": [{"title": "pit", "shape": "rectangle"}]}))
+    content = {"size": {"height": HEIGHT_PX, "width": WIDTH_PX}, "objects": [], "tags": []}
+    for index in range(6):
+        for folder in ("img", "masks_machine", "masks_human"):
+            make.write(f"ds/{folder}/p{index}.png")
+        make.text(f"ds/ann/p{index}.png.json", json.dumps(content))
+    assert len(open_dataset(make.root)) == 6
+
+
+def test_roboflow_without_images_in_test(make: Any) -> None:
+    for split in ("train", "valid"):
+        for index in range(4):
+            make.write(f"{split}/images/{split}{index}.jpg")
+            make.text(f"{split}/labels/{split}{index}.txt", "0 0.5 0.5 0.25 0.25")
+    make.text(
+        "data.yaml",
+        "train: ../train/images",
+        "val: ../valid/images",
+        "test: ../test/images",
+        "nc: 1",
+        "names: ['pit']",
+    )
+    data = open_dataset(make.root)
+    assert len(data) == 8
+    assert "data.yaml names ../test/images for test, which does not exist" in data.notes
+
+
+def test_names_in_every_folder_of_labels(make: Any) -> None:
+    for day in ("day1", "day2"):
+        make.text(f"labels/{day}/classes.txt", "pit")
+        for index in range(3):
+            make.write(f"imgs/{day}/{day}{index}.png")
+            make.text(f"labels/{day}/{day}{index}.txt", "0 0.5 0.5 0.25 0.25")
+    data = open_dataset(make.root, "yolo")
+    assert data.classes == ("pit",)
+    assert all(sample.is_defective for sample in data.samples)
