@@ -263,11 +263,9 @@ def _check_views(by_class: Sequence[str], root: Path) -> None:
         DataError: They are: `a_labelIds.png`, `a_color.png`, `a_instanceIds.png`.
     """
     views = [name for name in by_class if set(split_words(name)) & _VIEW_WORDS]
-    if (
-        len(by_class) > 1
-        and views
-        and all(name in views or _is_mask_word(name) for name in by_class)
-    ):
+    plain = {name: re.sub("fine|coarse", "", name, flags=re.IGNORECASE) for name in by_class}
+    others = [name for name in by_class if name not in views and not _is_mask_word(plain[name])]
+    if len(by_class) > 1 and views and not others:
         raise DataError(
             f"images have several masks, named {', '.join(by_class[:_MAX_NAMES])}: these are no "
             "classes",
