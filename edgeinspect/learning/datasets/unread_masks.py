@@ -57,6 +57,8 @@ def with_unread_masks(data: Dataset, root: Path, *, is_layout_given: bool) -> Da
         if path not in known
         and _is_mask_name(path, root)
         and (sample := good.of_mask(path)) is not None
+        # labelme2voc writes each mask as PNG and as .npy.
+        and (sample.mask is None or path.suffix.lower() in IMAGE_SUFFIXES)
     }
     readable = [path for path in masks if path.suffix.lower() in IMAGE_SUFFIXES]
     contents = read_mask_contents(readable)

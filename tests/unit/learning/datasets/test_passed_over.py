@@ -459,3 +459,20 @@ def test_names_in_every_folder_of_labels(make: Any) -> None:
     data = open_dataset(make.root, "yolo")
     assert data.classes == ("pit",)
     assert all(sample.is_defective for sample in data.samples)
+
+
+@pytest.mark.parametrize(
+    ("png", "npy"),
+    [("SegmentationClassPNG", "SegmentationClass"), ("SegmentationClass", "SegmentationClassNpy")],
+)
+def test_masks_that_labelme2voc_writes_twice(make: Any, png: str, npy: str) -> None:
+    for index in range(12):
+        mask = make.mask(1) if index % 2 else make.mask()
+        make.write(f"JPEGImages/p{index}.jpg")
+        make.write(f"{png}/p{index}.png", mask)
+        (make.root / npy).mkdir(exist_ok=True)
+        np.save(make.root / npy / f"p{index}.npy", mask)
+    data = open_dataset(make.root)
+    assert (data.layout, sum(sample.is_defective for sample in data.samples)) == ("mask_folder", 6)
+    (make.root / png / "p1.png").unlink()
+    assert [Path(one.name).name for one in open_dataset(make.root).skipped] == ["p1.jpg"]
