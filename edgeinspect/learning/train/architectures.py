@@ -89,7 +89,7 @@ def build_gate(
         other = [*pretrained.TIMM_GATES, "timm/NAME"]
         raise _unknown_architecture("gate", name, GATE_NAMES, other)
     return pretrained.build_gate(
-        name, channels=channels, weights=weights, ignore_black=ignore_black
+        name, channels=channels, weights=_of_others(weights), ignore_black=ignore_black
     )
 
 
@@ -150,8 +150,13 @@ def build_segmenter(
         other = [f"{pretrained.UNET_PREFIX}ENCODER"]
         raise _unknown_architecture("segmenter", name, SEGMENTER_NAMES, other)
     return pretrained.build_segmenter(
-        name, classes, channels=channels, stride=stride, weights=weights
+        name, classes, channels=channels, stride=stride, weights=_of_others(weights)
     )
+
+
+def _of_others(weights: Path | None) -> Path | None:
+    """Return the weights of a network of another library, which has none by default."""
+    return None if weights == NO_WEIGHTS else weights
 
 
 def pretrained_weights(name: str, weights: Path | None) -> PretrainedWeights | None:

@@ -112,9 +112,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return calls
 
 
+@pytest.mark.parametrize("weights", [None, Path("none")])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_gate_of_timm(channels: int, fakes: dict[str, Any]) -> None:
-    net = architectures.build_gate("mobilenetv2", channels=channels).eval()
+def test_a_gate_of_timm(channels: int, weights: Path | None, fakes: dict[str, Any]) -> None:
+    net = architectures.build_gate("mobilenetv2", channels=channels, weights=weights).eval()
     assert fakes == {"name": "mobilenetv2_100", "features_only": True}
     logit, coarse = net(torch.rand(2, channels, 64, 96) * 255)
     assert logit.shape == (2,)
