@@ -22,8 +22,7 @@ from edgeinspect.learning.datasets.files import (
 from edgeinspect.learning.datasets.masks.content import is_plain, looks_like_mask
 from edgeinspect.learning.datasets.masks.sources import MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
+    are_few,
     mask_stems,
     normalize_name,
 )
@@ -76,7 +75,7 @@ def with_unread_skipped(
     unread += other_kinds
     if not unread:
         return data
-    if not is_layout_given and len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(data)):
+    if not is_layout_given and not are_few(len(unread), len(data)):
         read = _count_folders((sample.path for sample in data.samples), root)
         more = "".join(f"; --layout {name} reads it as that layout" for name in other_layouts)
         raise DataError(
@@ -104,7 +103,7 @@ def check_unlisted(data: Dataset) -> None:
         DataError: It names too few: rows or a file are missing.
     """
     found = [one for one in data.skipped if one.is_unlisted]
-    if len(found) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(data)):
+    if not are_few(len(found), len(data)):
         names = ", ".join(one.name for one in found[:_MAX_NAMES])
         raise DataError(
             f"{len(found)} of {len(data) + len(found)} images are not labelled: {names}"

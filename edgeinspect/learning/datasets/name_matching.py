@@ -26,6 +26,7 @@ _MAX_NAMES = 3
 
 
 MASK_WORDS = r"(?:mask|gt|label|seg|annotation|ground_?truth)s?"
+"""A regular expression for a word at the end of a mask's name."""
 MASK_NAME = re.compile(rf"(?P<stem>.+?)[_\-. ]?{MASK_WORDS}", re.IGNORECASE)
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _LABEL_STUDIO_NAME = re.compile(r"[0-9a-f]{8}(?:-|__)(?P<name>.+)")
@@ -133,6 +134,11 @@ def _is_same_path_end(file: str, parts: Sequence[str]) -> bool:
     return has[-count:] == list(parts[-count:])
 
 
+def are_few(count: int, total: int) -> bool:
+    """Return whether so many files or names of a set may be left out, with a word on each."""
+    return count <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total)
+
+
 def check_missing_images(missing: Mapping[str, str], total: int, where: Path, folder: Path) -> None:
     """Check that a table belongs to the images of a folder.
 
@@ -145,7 +151,7 @@ def check_missing_images(missing: Mapping[str, str], total: int, where: Path, fo
     Raises:
         DataError: More than a few names have no image.
     """
-    if len(missing) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
+    if are_few(len(missing), total):
         return
     some = ", ".join(f"{name[:60]} ({row})" for name, row in list(missing.items())[:_MAX_NAMES])
     raise DataError(

@@ -108,8 +108,8 @@ def with_unread_labels(
     ]
     if not found:
         return data
-    sample, path, name = found[0]
-    defective = sum(each.is_defective for each, _path, _name in found)
+    sample, path, layout, name = found[0]
+    defective = sum(each.is_defective for each, *_label in found)
     kind = "image" if defective else "good image"
     count = number_of(len(found), f"{kind} has", f"{kind}s have")
     what = (
@@ -127,7 +127,7 @@ def with_unread_labels(
         )
     if only_note:
         remedies.append(
-            f"--layout {labels.layout_of(path)} reads the labels, --layout {data.layout} "
+            f"--layout {layout} reads the labels, --layout {data.layout} "
             + ("the folders" if by_folders else "ignores them")
         )
     raise DataError(what, where=escape_name(root), remedy="; ".join(remedies))
@@ -148,8 +148,10 @@ class _LabelIndex:
         self._exact = {sample.path.stem for sample in data.samples}
         self._yolo_names: Mapping[int, str] | None = None
 
-    def unread_of(self, sample: Sample) -> tuple[Path, str] | None:
-        """Return a label of a defect that was not read, and its format; None if there is none.
+    def unread_of(self, sample: Sample) -> tuple[Path, str, str] | None:
+        """Return a label of a defect that was not read, its layout and the name of its format.
+
+        None if there is none.
 
         For an image with a label file in the format that was read, others of that format alone
         count: they contradict it. A label that names the class of its image says nothing else.
@@ -166,13 +168,8 @@ class _LabelIndex:
                 continue
             names = [self._name_of(one) if isinstance(one, int) else one for one in found[2]]
             if any(self._is_defect(name) and name != sample.class_name for name in names):
-                return path, found[1]
+                return path, found[0], found[1]
         return None
-
-    def layout_of(self, path: Path) -> str:
-        """Return the layout that reads a label file that `unread_of` returned."""
-        found = _read_classes(path)
-        return found[0] if found else ""
 
     def _is_defect(self, name: str) -> bool:
         """Return whether an object of a class is a defect."""

@@ -179,6 +179,15 @@ def test_a_missing_file_is_named_with_its_neighbour(
     )
 
 
+def test_a_link_to_nothing_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link = tmp_path / "set"
+    link.symlink_to(tmp_path / "gone")
+    assert main(["data", "inspect", str(link)]) == 65
+    err = capsys.readouterr().err
+    assert f"{link}: is a link to something that does not exist" in err
+    assert "Did you mean" not in err
+
+
 @pytest.mark.parametrize("wrong", ["net.onnx", "engines/strip-gate", "line.yaml", "pipe.yaml"])
 def test_a_path_is_no_name_of_the_store(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     for path, command in leaf_commands().items():

@@ -125,7 +125,7 @@ def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Data
 
 
 def _without_untagged(found: AnnotatedImages, ids: Mapping[str, int]) -> AnnotatedImages:
-    """Return the set without images that have no tag where good and defective images have one.
+    """Return the set without untagged images if all labels are tags and good images have one.
 
     Raises:
         DataError: They are more than a few.

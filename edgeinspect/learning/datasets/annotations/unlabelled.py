@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import SkippedImage
-from edgeinspect.learning.datasets.name_matching import MAX_MISSING_COUNT, MAX_MISSING_RATIO
+from edgeinspect.learning.datasets.name_matching import are_few
 
 
 def skip_unlabelled(root: Path, reasons: Mapping[Path, str], total: int) -> list[SkippedImage]:
@@ -21,7 +21,7 @@ def skip_unlabelled(root: Path, reasons: Mapping[Path, str], total: int) -> list
     Raises:
         DataError: They are more than a few, or all.
     """
-    if reasons and len(reasons) > min(max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total), total - 1):
+    if reasons and not (are_few(len(reasons), total) and len(reasons) < total):
         some, reason = next(iter(reasons.items()))
         raise DataError(
             f"{len(reasons)} of {total} images are not labelled, such as {some.relative_to(root)}: "

@@ -139,7 +139,7 @@ def _folder_problem(images: Path, root: Path, hints: LayoutHints, has_folders: b
     Args:
         images: The folder.
         root: Folder of the set.
-        hints: They name good classes.
+        hints: They name good classes, and so good folders.
         has_folders: Whether labels of other images are in folders of their own.
     """
     parts = images.relative_to(root).parts
@@ -150,10 +150,10 @@ def _folder_problem(images: Path, root: Path, hints: LayoutHints, has_folders: b
             return "" if entries_in(place) else f"the folder of its labels, {here}/, is empty"
         if os.path.lexists(place):
             return f"{here} is not a folder, so its labels are missing"
-    if (
-        places
-        and has_folders
-        and not any(is_good_class(part, hints.good_classes) for part in parts)
-    ):
-        return f"the folder of its labels, {places[0].relative_to(root)}/, does not exist"
+    is_good = any(is_good_class(part, hints.good_classes) for part in parts)
+    if places and has_folders and not is_good:
+        return (
+            f"the folder of its labels, {places[0].relative_to(root)}/, does not exist "
+            "(--good-class NAME names a folder of good images)"
+        )
     return ""

@@ -18,12 +18,11 @@ from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.layouts import class_folder
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
     MIN_EMPTY_LABEL_FACTOR,
+    are_few,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import find_split_name, is_defect_class
+from edgeinspect.learning.datasets.vocabulary import find_split_name, is_defect_class, is_good_class
 
 _MAX_NAMES = 3
 
@@ -152,7 +151,7 @@ def skip_unread(root: Path, labels: Mapping[Path, Path | None]) -> list[SkippedI
 
 
 def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> None:
-    if len(unread) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
+    if not are_few(len(unread), total):
         some, reason = next(iter(unread.items()))
         raise DataError(
             f"{len(unread)} of {total} images have a label that cannot be read, such as "
@@ -184,7 +183,7 @@ def skip_without_label(
     some = ", ".join(str(path.relative_to(root)) for path in bare[:_MAX_NAMES])
     some += ", …" if bare[_MAX_NAMES:] else ""
     if empty_count >= MIN_EMPTY_LABEL_FACTOR * len(bare):
-        if len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
+        if not are_few(len(bare), total):
             raise DataError(
                 f"{len(bare)} of {total} images have no {what} ({some}), while {empty_count} "
                 "others have an empty one",
@@ -206,13 +205,18 @@ def check_not_in_class_folders(
         root: Folder of the set.
         paths: Images without a label.
         what: What they lack: `no JSON file`.
-        hints: If they name the layout, folders are no classes.
+        hints: If they name the layout, folders are no classes; folders that they name as good are
+            not questioned.
 
     Raises:
         DataError: The folders are classes by their names or number.
     """
     if not paths or hints.layout is not None:
         return
+    if hints.good_classes:
+        paths = [path for path in paths if not _is_named_good(path.relative_to(root), hints)]
+        if not paths:
+            return
     found = [path for path in paths if any(map(is_defect_class, path.relative_to(root).parts[:-1]))]
     if found or class_folder.recognise(root):
         path = (found or paths)[0].relative_to(root)
@@ -223,3 +227,7 @@ def check_not_in_class_folders(
             remedy="--layout class_folder reads folders as classes; if they are not, name the "
             "layout of the annotations",
         )
+
+
+def _is_named_good(place: Path, hints: LayoutHints) -> bool:
+    return any(is_good_class(part, hints.good_classes) for part in place.parts[:-1])

@@ -17,8 +17,7 @@ from edgeinspect.learning.datasets.layouts.class_folder import class_folders, cl
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
+    are_few,
     mask_stems,
     normalize_name,
 )
@@ -87,7 +86,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             mask_of[image] = mask
         orphans += [] if images else [mask]
     some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
-    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(files)):
+    if not are_few(len(orphans), len(files)):
         raise DataError(
             f"{len(orphans)} of {len(files)} masks have no image: {some}",
             where=str(path),

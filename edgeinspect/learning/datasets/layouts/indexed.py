@@ -41,9 +41,8 @@ from edgeinspect.learning.datasets.masks.sources import (
     MaskFile,
 )
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
     FileNameIndex,
+    are_few,
     check_missing_images,
     normalize_name,
 )
@@ -135,7 +134,7 @@ def _check_class_ids(
         )
     ]
     against = [sample for sample, ids in both if not ids & set(sample.class_ids)]
-    if len(against) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(both)):
+    if not are_few(len(against), len(both)):
         some = ", ".join(sample.name for sample in against[:3])
         raise DataError(
             f"{len(against)} of {len(both)} masks have none of the classes that their rows name "
@@ -149,7 +148,7 @@ def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path
     """Infer the encoding for the index's classes; a few masks of other values are broken."""
     known = {*range(1, len(classes) + 1), UNLABELLED}
     odd = [file for file, one in contents.items() if not one.values <= known]
-    if len(odd) <= max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(contents)) < len(contents):
+    if are_few(len(odd), len(contents)) and not are_few(len(contents), len(contents)):
         contents = {file: one for file, one in contents.items() if file not in odd}
     label_map = read_label_map(path.parent)
     if label_map is None or label_map.names != classes:

@@ -20,12 +20,15 @@ from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
 from edgeinspect.learning.datasets.image_sets import with_listed_splits
-from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.pairing import (
+    ImageMaskPair,
+    dataset_from_pairs,
+    folders_are_groups,
+)
 from edgeinspect.learning.datasets.masks.sources import set_pixels
 from edgeinspect.learning.datasets.name_matching import (
     MASK_WORDS,
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
+    are_few,
     mask_stems,
     normalize_name,
     split_suffix,
@@ -82,7 +85,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         )
     some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
     some += ", …" if orphans[_MAX_NAMES:] else ""
-    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * count):
+    if not are_few(len(orphans), count):
         raise DataError(
             f"{len(orphans)} of {count} masks have no image: {some}",
             where=str(path),
@@ -231,22 +234,27 @@ def _pair_masks(
 def _without_masks_of_folder(
     root: Path, pairs: list[ImageMaskPair], hints: LayoutHints
 ) -> dict[Path, str]:
-    """Return images of a split, or of a folder, that has no mask at all while others have, and why.
+    """Return images that would be good though their whole split or folder has no mask, and why.
 
     Not of `train`, which has good images alone in many sets, and not of a folder named as good.
     """
+    are_groups = folders_are_groups(pairs)
     masked = {(pair.split, pair.folder) for pair in pairs if pair.masks}
     splits = {split for split, _folder in masked}
     folders = {folder for _split, folder in masked if folder}
     reasons: dict[Path, str] = {}
     for pair in pairs:
+        if pair.folder and not are_groups:
+            continue  # its folder is its class
         is_split = pair.split not in (None, "train") and pair.split not in splits
         is_folder = bool(folders and pair.folder) and pair.folder not in folders
         if (is_split or (is_folder and pair.split != "train")) and not any(
             is_good_class(part, hints.good_classes) for part in pair.path.relative_to(root).parts
         ):
             what = f"the split {pair.split}" if is_split else f"{pair.folder}/"
-            reasons[pair.path] = f"no image of {what} has a mask"
+            reasons[pair.path] = (
+                f"no image of {what} has a mask (--good-class NAME names a folder of good images)"
+            )
     return reasons
 
 
@@ -278,13 +286,10 @@ def _skip_second_masks(root: Path, seconds: list[tuple[Path, Path]]) -> list[Ski
     """Return the second masks of images as skipped: `a_2.png` where there is `a.png`.
 
     Raises:
-        DataError: One has a defect that the first has not.
+        DataError: One has a defect that the first has not, or either cannot be read.
     """
     for first, second in seconds:
-        try:
-            ours, theirs = (set_pixels(read_mask_values(path)) for path in (first, second))
-        except DataError:
-            continue  # unreadable: reported with the image, or no mask
+        ours, theirs = (set_pixels(read_mask_values(path)) for path in (first, second))
         if theirs.any() and (ours.shape != theirs.shape or (theirs & ~ours).any()):
             raise DataError(
                 f"{second.name} has a defect that {first.name} has not, and both are masks of one "

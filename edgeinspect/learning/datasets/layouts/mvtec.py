@@ -35,8 +35,7 @@ from edgeinspect.learning.datasets.masks.content import read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks
 from edgeinspect.learning.datasets.masks.sources import MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
+    are_few,
     normalize_name,
 )
 from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, is_good_class
@@ -141,7 +140,7 @@ def _skip_orphans(
     known = set(used)
     orphans = [mask for mask in every if mask not in known]
     some = [str(mask.relative_to(path)) for mask in orphans]
-    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(every)):
+    if not are_few(len(orphans), len(every)):
         raise DataError(
             f"{len(orphans)} of {len(every)} masks have no image: {', '.join(some[:_MAX_NAMES])}"
             + (", …" if some[_MAX_NAMES:] else ""),

@@ -28,10 +28,9 @@ from edgeinspect.learning.datasets.files import (
 from edgeinspect.learning.datasets.masks.label_maps import read_class_names
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, MaskRuns
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
     MIN_EMPTY_LABEL_FACTOR,
     FileNameIndex,
+    are_few,
     check_missing_images,
 )
 from edgeinspect.learning.datasets.tables import read_header, read_numbered_rows, read_table_text
@@ -207,7 +206,7 @@ def _do_good_images_have_rows(
         DataError: More than a few are without a row.
     """
     empty = [name for name, each in labels.items() if not any(at[0] for at in each.codes.values())]
-    if empty and len(unlisted) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * total):
+    if empty and not are_few(len(unlisted), total):
         raise DataError(
             f"has empty codes for good images, such as {empty[0]}, but no row for {len(unlisted)} "
             f"others: {', '.join(unlisted[:3])}, …",

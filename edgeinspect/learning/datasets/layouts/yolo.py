@@ -55,8 +55,7 @@ from edgeinspect.learning.datasets.layouts._unlabelled import (
     skip_without_label,
 )
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
+    are_few,
     normalize_name,
 )
 from edgeinspect.learning.datasets.tables import read_table_text
@@ -306,7 +305,7 @@ def _skip_orphans(root: Path, used: Sequence[Path]) -> list[SkippedImage]:
         and file.name.lower() not in NAME_LISTS
         and _has_label_lines(file)
     ]
-    if len(orphans) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * (len(orphans) + len(used))):
+    if not are_few(len(orphans), len(orphans) + len(used)):
         some = ", ".join(str(file.relative_to(root)) for file in orphans[:_MAX_NAMES])
         raise DataError(
             f"{len(orphans)} of {len(orphans) + len(used)} label files have no image: {some}, …",

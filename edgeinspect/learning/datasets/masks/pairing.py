@@ -30,9 +30,8 @@ from edgeinspect.learning.datasets.masks.sources import (
     MaskPerClass,
 )
 from edgeinspect.learning.datasets.name_matching import (
-    MAX_MISSING_COUNT,
-    MAX_MISSING_RATIO,
     MIN_EMPTY_LABEL_FACTOR,
+    are_few,
 )
 from edgeinspect.learning.datasets.vocabulary import (
     is_good_class,
@@ -80,7 +79,7 @@ def dataset_from_pairs(
     )
     contents = read_mask_contents(files, colors=label_map is not None and label_map.uses_colors)
     folders = {pair.folder for pair in pairs} - {""}
-    grouped = len({re.sub(r"\d+", "#", name) for name in folders}) <= 1
+    grouped = folders_are_groups(pairs)
     named = label_map.names if label_map else ()
     by_class = sorted({name for pair in pairs for name, _path in pair.masks if name})
     if len(by_class) == 1 and (
@@ -118,6 +117,11 @@ def dataset_from_pairs(
     samples.sort(key=lambda sample: natural_key(Path(sample.name)))
     data = Dataset(root, layout, classes, tuple(samples), has_masks=True, notes=tuple(notes))
     return data.with_skipped(*skipped)
+
+
+def folders_are_groups(pairs: Sequence[ImageMaskPair]) -> bool:
+    """Return whether the folders of images differ in a number only: `kos01`, `kos02`."""
+    return len({re.sub(r"\d+", "#", pair.folder) for pair in pairs} - {""}) <= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,7 @@ def _unlabelled_pairs(
     ]
     if not bare or len(empty) < MIN_EMPTY_LABEL_FACTOR * len(bare):
         return []
-    if len(bare) > max(MAX_MISSING_COUNT, MAX_MISSING_RATIO * len(pairs)):
+    if not are_few(len(bare), len(pairs)):
         some = ", ".join(str(pair.path.relative_to(root)) for pair in bare[:_MAX_NAMES])
         raise DataError(
             f"{len(bare)} of {len(pairs)} images have no mask file ({some}, …), while "

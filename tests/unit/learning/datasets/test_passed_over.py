@@ -64,7 +64,7 @@ def test_annotations_of_some_images_do_not_hide_the_masks(
     try:
         data = open_dataset(make.root)
     except DataError as error:
-        assert "mask" in str(error)
+        assert "have a mask, which layout" in error.what or "a label in YOLO" in error.what
     else:  # they are not recognised as annotations: the masks are read
         assert data.layout == "mask_folder"
         assert sum(sample.is_defective for sample in data.samples) == 6
@@ -150,6 +150,31 @@ def test_a_label_that_was_copied_in_part(make: Any, write: Write) -> None:
     label.rename(label.with_name(f"{label.name}.part"))
     with pytest.raises(DataError, match="may be the label of p3"):
         open_dataset(make.root)
+
+
+def test_a_second_mask_that_cannot_be_read_is_refused(make: Any) -> None:
+    make.mask_folder(count=12)
+    (make.root / "masks/p0_2.png").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"p0_2\.png"):
+        open_dataset(make.root)
+
+
+def test_a_mask_without_a_class_where_others_have_one(make: Any) -> None:
+    for index in range(4):
+        make.write(f"images/p{index}.jpg")
+    make.write("masks/old/p0.png", make.mask(1, value=255))
+    make.write("masks/p1.png", make.mask(1, value=255))
+    with pytest.raises(DataError, match=r"p1\.png: does not tell its class, .* \(old\)"):
+        open_dataset(make.root)
+
+
+def test_a_conversion_names_the_mask_that_cannot_be_read(make: Any, tmp_path: Path) -> None:
+    make.mask_folder(count=12)
+    (make.root / "masks/p1.png").write_bytes(b"")
+    done = convert_dataset(open_dataset(make.root), tmp_path / "out", "edgeinspect")
+    (one,) = done.skipped
+    assert one.name == "p1.jpg"
+    assert one.reason.startswith("p1.png ")
 
 
 @pytest.mark.parametrize("target", ["edgeinspect", "coco"])
@@ -395,6 +420,37 @@ def test_the_masks_of_a_split_or_a_day_are_missing(make: Any, folders: tuple[str
                 make.write(f"masks/{folder}/{folder}{index}.png", mask)
     with pytest.raises(DataError, match=f"no image of .*{folders[1]}.* has a mask"):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize("layout", ["mask_folder", "yolo"])
+def test_whole_folders_of_good_parts_are_named(make: Any, layout: str) -> None:
+    """Of 12 coils two have a defect, and labels were written for these alone."""
+    for coil in range(12):
+        for index in range(2):
+            name = f"coil_{coil:02}/c{coil}_{index}"
+            make.write(f"images/{name}.jpg")
+            if coil < 2 and layout == "yolo":
+                yolo(make, f"labels/{name}")
+            elif coil < 2:
+                make.write(f"masks/{name}.png", make.mask(1, value=255))
+    if layout == "yolo":
+        make.text("obj.names", "pit")
+    with pytest.raises(DataError, match="--good-class NAME"):
+        open_dataset(make.root)
+    data = open_dataset(make.root, good_classes=[f"coil_{coil:02}" for coil in range(2, 12)])
+    assert data.layout == layout
+    assert (len(data), sum(sample.is_defective for sample in data.samples)) == (24, 4)
+    assert any("taken as good" in note for note in data.notes)
+
+
+def test_folders_of_defects_without_masks_stay_defective(make: Any) -> None:
+    for kind in ("crack", "pit", "ok"):
+        for index in range(4):
+            make.write(f"images/{kind}/{kind}{index}.jpg")
+            if kind == "crack":
+                make.write(f"masks/{kind}/{kind}{index}.png", make.mask(1, value=255))
+    data = open_dataset(make.root)
+    assert sum(sample.is_defective for sample in data.samples) == 8
 
 
 def test_good_images_alone_in_train_or_in_a_good_folder_need_no_mask(make: Any) -> None:
