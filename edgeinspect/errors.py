@@ -97,7 +97,7 @@ def install_command(requirement: str) -> str:
 
 
 class MissingExtraError(EdgeInspectError):
-    """An optional dependency is not installed.
+    """An optional dependency is not installed, or is and cannot be imported (its cause says why).
 
     Args:
         extra: Name of the extra that installs it.
@@ -113,6 +113,18 @@ class MissingExtraError(EdgeInspectError):
             f"needs the package '{package}' of the extra '{extra}', which is not installed",
             where=where,
             remedy=f"Install it with: {install_command(f'edgeinspect[{extra}]')}",
+        )
+
+    def __str__(self) -> str:
+        cause = self.__cause__
+        if cause is None or isinstance(cause, ModuleNotFoundError):
+            return super().__str__()
+        # A shortage of memory, a missing system library, or a file that is damaged.
+        where = f"{self.where}: " if self.where else ""
+        reason = " ".join(str(cause).split())
+        return (
+            f"{where}the package '{self.package}' of the extra '{self.extra}' cannot be imported: "
+            f"{reason[:200]}. If this stays, install a version of it that fits, or install it again"
         )
 
 

@@ -28,6 +28,17 @@ def test_a_missing_extra_names_the_command() -> None:
     assert error.exit_code == 69
 
 
+def test_a_package_that_is_there_and_cannot_be_imported_is_not_called_missing() -> None:
+    error = MissingExtraError("cpu", "openvino", where="backend ov")
+    error.__cause__ = ImportError("libopenvino.so: failed to map segment: Cannot allocate memory")
+    text = str(error)
+    assert text.startswith("backend ov: the package 'openvino' of the extra 'cpu' cannot be ")
+    assert "Cannot allocate memory" in text
+    assert "not installed" not in text
+    error.__cause__ = ModuleNotFoundError("No module named 'openvino'")
+    assert "which is not installed" in str(error)
+
+
 def test_faults_are_listed() -> None:
     faults = [ConfigFault("line", "required"), ConfigFault("budget_ms", "must be above 0", "-1", 3)]
     text = str(ConfigError(faults, where="a.yaml"))

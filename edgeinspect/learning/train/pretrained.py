@@ -272,8 +272,7 @@ def _import_package(name: str) -> Any:
         missing = (error.name or name).partition(".")[0]
         raise MissingExtraError("zoo", missing) from error
     except (ImportError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        where = f"{name} found no torchvision that fits this torch ({reason})"
+        where = f"{name} found no torchvision that fits this torch"
         raise MissingExtraError("zoo", "torchvision", where=where) from error
 
 

@@ -72,7 +72,7 @@ class FrameRing:
             raise DeviceLostError(
                 f"{size >> 20} MiB of shared memory cannot be allocated: {error.strerror}",
                 where=str(path),
-                remedy="Lower capture.ring_slots, or enlarge /dev/shm",
+                remedy="Free some memory, lower capture.ring_slots, or enlarge /dev/shm",
             ) from error
         _HEADER.pack_into(self._map, 0, _MAGIC, slots, *shape.dims, color.encode()[:4], epoch)
         self._seqs = np.frombuffer(self._map, np.uint64, slots, _SEQ_AT)

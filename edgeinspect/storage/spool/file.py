@@ -152,5 +152,5 @@ def rewrite(
         raise SpoolError(
             f"cannot be created: {error.strerror}",
             where=str(path),
-            remedy="Free some space in its folder, or set spool.slots lower",
+            remedy="Free some memory or space in its folder, or set spool.slots lower",
         ) from error
