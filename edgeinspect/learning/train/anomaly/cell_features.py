@@ -157,18 +157,27 @@ def cells_inside(image: Tensor, cell_px: int) -> Tensor:
     Returns:
         float32 (N, 1, ceil(H / cell_px), ceil(W / cell_px)), 0 or 1.
     """
-    brightest = image.amax(dim=1, keepdim=True)
-    rows, columns = brightest.amax(dim=3), brightest.amax(dim=2)
-    inside = _between_ends(rows).unsqueeze(3) * _between_ends(columns).unsqueeze(2)
-    height, width = image.shape[2:]
-    # Pixels that the frame lacks for whole cells are padding, no border.
-    padded = F.pad(1.0 - inside, (0, -width % cell_px, 0, -height % cell_px))
-    return (F.avg_pool2d(padded, cell_px, cell_px) <= 0.5).to(torch.float32)
+    # A runtime copies a frame for the maximum of its one channel.
+    brightest = image if image.shape[1] == 1 else image.amax(dim=1, keepdim=True)
+    rows, columns = (_shares_inside(brightest.amax(dim=side), cell_px) for side in (3, 2))
+    # What lies inside is a rectangle, so the share of a cell is the product of those by axis.
+    return (rows.unsqueeze(3) * columns.unsqueeze(2) >= 0.5).to(torch.float32)
 
 
-def _between_ends(lines: Tensor) -> Tensor:
-    """Return 1 from the first to the last value above black, else 0; (N, 1, L) as the input."""
+def _shares_inside(lines: Tensor, cell_px: int) -> Tensor:
+    """Return the share of each cell between the first and the last line above black.
+
+    Args:
+        lines: float32 (N, 1, L), the brightest value of each row or column.
+        cell_px: Lines per cell.
+
+    Returns:
+        float32 (N, 1, ceil(L / cell_px)), 0 to 1.
+    """
     lit = (lines > 0.5).to(torch.float32)
     before = torch.cumsum(lit, dim=2)
     after = lit.sum(dim=2, keepdim=True) - before + lit
-    return ((before > 0.5) & (after > 0.5)).to(torch.float32)
+    inside = ((before > 0.5) & (after > 0.5)).to(torch.float32)
+    # Lines that the frame lacks for whole cells are padding, no border.
+    padded = F.pad(inside, (0, -lines.shape[2] % cell_px), value=1.0)
+    return padded.unflatten(2, (-1, cell_px)).mean(dim=3)
