@@ -41,6 +41,7 @@ from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
 from edgeinspect.learning.datasets.groups import with_copies_grouped
 from edgeinspect.learning.datasets.name_matching import normalize_name
+from edgeinspect.learning.datasets.split_lists import with_split_lists
 from edgeinspect.learning.datasets.unread_labels import with_unread_labels
 from edgeinspect.learning.datasets.unread_masks import check_partial_labels, with_unread_masks
 from edgeinspect.learning.datasets.unsupported_formats import (
@@ -150,7 +151,7 @@ def open_dataset(
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     check_partial_labels(data, root)
     _check_other_layouts(data, found, others, hints)
-    data = with_copies_grouped(without_same_stem(data))
+    data = with_split_lists(with_copies_grouped(without_same_stem(data)), root)
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
     notes += [f"layout {each} matches too: --layout {each}" for each in others]

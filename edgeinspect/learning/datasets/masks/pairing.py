@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from edgeinspect.learning.datasets.name_matching import (
     are_few,
 )
 from edgeinspect.learning.datasets.vocabulary import (
+    is_defect_class,
     is_good_class,
     is_mask_folder,
     split_words,
@@ -106,9 +107,14 @@ def dataset_from_pairs(
                 sorted(name for name in folders if not is_good_class(name, hints.good_classes))
             )
             by_class = list(classes)
-    unlabelled = _unlabelled_pairs(pairs, contents, grouped, root)
-    reason = "has no mask file, while good images have an empty one"
-    skipped = [SkippedImage(str(pair.path.relative_to(root)), reason) for pair in unlabelled]
+    own = [pair for pair in pairs if grouped or not pair.folder]  # whose folder is no class
+    bare = _unlabelled_pairs(pairs, contents, grouped, root)
+    unlabelled = dict.fromkeys(bare, "has no mask file, while good images have an empty one")
+    unlabelled |= _pairs_without_class(own, contents) | _named_as_defective(own, contents)
+    _check_few(unlabelled, len(pairs), root)
+    skipped = [
+        SkippedImage(str(pair.path.relative_to(root)), why) for pair, why in unlabelled.items()
+    ]
     names = unique_names(root, [pair.path for pair in pairs])
     pairs = [pair for pair in pairs if pair not in unlabelled]
     notes += _note_missing_masks([pair for pair in pairs if grouped or not pair.folder], root)
@@ -224,6 +230,65 @@ def _unlabelled_pairs(
             remedy="Add an empty mask for each good image, or remove unlabelled images",
         )
     return bare
+
+
+def _check_few(unlabelled: Mapping[ImageMaskPair, str], total: int, root: Path) -> None:
+    if not are_few(len(unlabelled), total):
+        pair, why = list(unlabelled.items())[-1]
+        raise DataError(
+            f"{len(unlabelled)} of {total} images are not labelled, such as "
+            f"{pair.path.relative_to(root)}: {why}",
+            where=str(root),
+            remedy="Add the masks that are missing, or remove unlabelled images",
+        )
+
+
+def _pairs_without_class(
+    pairs: Sequence[ImageMaskPair], contents: MaskContents
+) -> dict[ImageMaskPair, str]:
+    """Return images that lack the file of one class, in a set with a file per class, and why.
+
+    A set writes the files of a class that is not in an image too if more than a few of them are
+    empty and beside the file of another class. Images without any file are not questioned here.
+    """
+    names = {pair: {n for n, _path in pair.masks if not is_good_class(n)} for pair in pairs}
+    several = [pair for pair in pairs if len(names[pair]) > 1]
+    reasons: dict[ImageMaskPair, str] = {}
+    for word in sorted({name for pair in pairs for name in names[pair]} - {""}):
+        having = [pair for pair in pairs if word in names[pair]]
+        empty = [
+            pair
+            for pair in several
+            if word in names[pair]
+            and not any(contents[path].values for name, path in pair.masks if name == word)
+        ]
+        if are_few(len(empty), len(having)):
+            continue
+        why = f"has no mask file of {word}, while images without {word} have an empty one"
+        for pair in pairs:
+            if names[pair] - {word, ""} and not names[pair] & {word, ""}:
+                reasons.setdefault(pair, why)
+    return reasons
+
+
+def _named_as_defective(
+    pairs: Sequence[ImageMaskPair], contents: MaskContents
+) -> dict[ImageMaskPair, str]:
+    """Return images without a mask whose name says that they are defective, and why.
+
+    `ng_4.png`, in a set that names its images `ok_` and `ng_`: no image named as good has a
+    defect in its mask, and one named as defective has.
+    """
+    drawn = {
+        pair for pair in pairs if any(contents[path].has_set_pixels for _n, path in pair.masks)
+    }
+    words = {pair: re.split(r"\d", pair.path.stem)[0] for pair in pairs}
+    good = [pair for pair in pairs if is_good_class(words[pair])]
+    bad = [pair for pair in pairs if is_defect_class(words[pair])]
+    if not good or not drawn.isdisjoint(good) or drawn.isdisjoint(bad):
+        return {}
+    why = "has no mask, and its name says that it is defective"
+    return {pair: why for pair in bad if not pair.masks}
 
 
 def _resolve_mask_classes(

@@ -532,3 +532,92 @@ def test_masks_that_labelme2voc_writes_twice(make: Any, png: str, npy: str) -> N
     assert (data.layout, sum(sample.is_defective for sample in data.samples)) == ("mask_folder", 6)
     (make.root / png / "p1.png").unlink()
     assert [Path(one.name).name for one in open_dataset(make.root).skipped] == ["p1.jpg"]
+
+
+def write_mask_per_class(make: Any, place: str, *lost: int) -> None:
+    """Write 12 images with a file for each class, empty for the other class and for good images."""
+    for index in range(12):
+        make.write(f"images/{index}.png")
+        for number, word in enumerate(("scratch", "dent"), 1):
+            if word != "dent" or index not in lost:
+                drawn = [number] if index % 3 == number else []
+                make.write(place.format(word=word, index=index), make.mask(*drawn, value=255))
+
+
+@pytest.mark.parametrize("place", ["masks/{word}/{index}.png", "masks/{index}_{word}.png"])
+def test_an_image_without_the_file_of_one_class_is_not_good(make: Any, place: str) -> None:
+    write_mask_per_class(make, place, 5)
+    data = open_dataset(make.root)
+    assert "5.png" not in {sample.name for sample in data.samples}
+    assert [(one.name, one.reason) for one in data.skipped] == [
+        ("images/5.png", "has no mask file of dent, while images without dent have an empty one")
+    ]
+    write_mask_per_class(make, place)
+    assert len(open_dataset(make.root)) == 12
+
+
+@pytest.mark.parametrize("place", ["masks/{word}/{index}.png", "masks/{index}_{word}.png"])
+def test_half_of_the_files_of_one_class(make: Any, place: str) -> None:
+    write_mask_per_class(make, place, *range(6, 12))
+    with pytest.raises(DataError, match=r"6 of 12 images are not labelled, .*no mask file of dent"):
+        open_dataset(make.root)
+
+
+def test_files_only_of_the_classes_in_an_image(make: Any) -> None:
+    """Files are written of what is there, and an erased defect leaves a few empty ones."""
+    for index in range(12):
+        make.write(f"images/{index}.png")
+        for number, word in enumerate(("scratch", "dent", "pit")):
+            if index % 3 == number or index < 2:
+                drawn = make.mask(*([1] if index % 3 == number else []), value=255)
+                make.write(f"masks/{word}/{index}.png", drawn)
+    data = open_dataset(make.root)
+    assert (len(data), data.skipped) == (12, ())
+
+
+def test_files_of_a_class_of_good_images_lack_no_defect(make: Any) -> None:
+    for index in range(12):
+        make.write(f"images/{index}.png")
+        for number, word in enumerate(("scratch", "dent", "good")):
+            if (index % 3 == 2) == (word == "good"):
+                drawn = make.mask(*([1] if index % 3 == number != 2 else []), value=255)
+                make.write(f"masks/{word}/{index}.png", drawn)
+    data = open_dataset(make.root)
+    assert (len(data), data.skipped) == (12, ())
+    assert sum(sample.is_defective for sample in data.samples) == 8
+
+
+def write_named_images(make: Any, good: str, bad: str, *lost: int, drawn: str = "") -> None:
+    for index in range(16):
+        name = f"{bad if index % 2 else good}{index}"
+        make.write(f"images/{name}.png")
+        if (index % 2 and index not in lost) or (drawn and index == 0):
+            make.write(f"masks/{name}.png", make.mask(1, value=255))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [("ok_", "ng_"), ("good", "scratch"), ("part_pass-", "part_fail-")]
+)
+def test_an_image_named_as_defective_is_not_good(make: Any, good: str, bad: str) -> None:
+    write_named_images(make, good, bad, 5)
+    data = open_dataset(make.root)
+    assert [(one.name, one.reason) for one in data.skipped] == [
+        (f"images/{bad}5.png", "has no mask, and its name says that it is defective")
+    ]
+    assert len(data) == 15
+    for index in (1, 3, 7):
+        (make.root / f"masks/{bad}{index}.png").unlink()
+    with pytest.raises(DataError, match="4 of 16 images are not labelled"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "drawn"),
+    [("crack_", "crack_", ""), ("p", "crack_", ""), ("ok_", "p", ""), ("ok_", "ng_", "ok_0")],
+)
+def test_names_that_do_not_tell_good_from_defective(
+    make: Any, good: str, bad: str, drawn: str
+) -> None:
+    write_named_images(make, good, bad, 5, drawn=drawn)
+    data = open_dataset(make.root)
+    assert (len(data), data.skipped) == (16, ())
