@@ -1,19 +1,25 @@
 """A folder of images per class, and a folder of masks of the defective ones beside them.
 
 `good/`, `crack/`, `masks/crack/000.png`; or `normal_dir/`, `abnormal_dir/`, `mask_dir/000.png`
-(anomalib's Folder). A mask belongs to the image of the same stem in the class folder of the same
-name or, if masks are not in class folders, to the only defective image of the same stem.
+(anomalib's Folder). A mask belongs to the image of the same stem in folders of the same names
+(`test/crack/day1/0.png`, `masks/test/crack/day1/0.png`); folders that the masks do not have may
+be left out where names are unique. Without a class folder, it belongs to a defective image.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, images_below, subfolders
-from edgeinspect.learning.datasets.layouts.class_folder import class_folders, class_group_split
+from edgeinspect.learning.datasets.layouts.class_folder import (
+    class_folders,
+    class_group_split,
+    is_neutral_folder,
+)
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
@@ -23,9 +29,12 @@ from edgeinspect.learning.datasets.name_matching import (
 )
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
+    find_split_name,
+    is_annotation_folder,
     is_good_class,
     is_mask_folder,
     is_visualization_folder,
+    split_words,
 )
 
 NEEDS = (
@@ -56,45 +65,47 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     """Read the samples.
 
     Raises:
-        DataError: A mask matches two images, more than a few match none, or mask values cannot
-            be classes.
+        DataError: A mask matches two classes, an image two masks, more than a few masks match
+            no image, or mask values cannot be classes.
     """
     masks = next(folder for folder in subfolders(path) if _is_mask_folder(folder))
-    by_key: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    by_stem: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    placed = []
+    places: dict[Path, _Place] = {}
     for file in images_below(path):
-        place = class_group_split(file.relative_to(path).parts[:-1])
-        if place is None:
-            continue
-        placed.append((file, place))
-        by_key[normalize_name(place[0]), normalize_name(file.stem)].append(file)
-        by_stem[normalize_name(file.stem)].append((file, place[0]))
-    check_no_masks_as_images(path, [(file, place[0]) for file, place in placed], hints)
+        found = class_group_split(file.relative_to(path).parts[:-1])
+        if found is not None:
+            name, group, split = found
+            places[file] = _Place(name, frozenset(normalize_name(group or name).split("/")), split)
+    check_no_masks_as_images(path, [(file, place.name) for file, place in places.items()], hints)
+    images = _Images(path, places, hints.good_classes)
     mask_of: dict[Path, Path] = {}
     orphans = []
     files = images_below(masks)
     for mask in files:
-        images = _images_of_mask(mask, masks, by_key, by_stem, hints)
-        for image in images:
+        found_images = images.of_mask(mask)
+        for image in found_images:
             if image in mask_of:
+                both = (str(one.relative_to(path)) for one in (mask_of[image], mask))
                 raise DataError(
-                    f"could have two masks: {mask_of[image].name} and {mask.name}",
+                    f"could have two masks: {' and '.join(both)}",
                     where=str(image),
-                    remedy="Remove the wrong one",
+                    remedy="Give each mask the folders and the name of its image, or move the "
+                    "wrong one away",
                 )
             mask_of[image] = mask
-        orphans += [] if images else [mask]
+        orphans += [] if found_images else [mask]
     some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
     if not are_few(len(orphans), len(files)):
         raise DataError(
             f"{len(orphans)} of {len(files)} masks have no image: {some}",
             where=str(path),
-            remedy="Name masks after the images of the defective classes",
+            remedy="Name masks after the images of the defective classes, and their folders after "
+            "the images' folders",
         )
     pairs = [
-        ImageMaskPair(file, (("", mask_of[file]),) if file in mask_of else (), name, split)
-        for file, (name, _group, split) in placed
+        ImageMaskPair(
+            file, (("", mask_of[file]),) if file in mask_of else (), place.name, place.split
+        )
+        for file, place in places.items()
     ]
     data = dataset_from_pairs(path, "class_masks", pairs, hints)
     return data.with_skipped(
@@ -105,29 +116,77 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     )
 
 
-def _images_of_mask(
-    mask: Path,
-    masks: Path,
-    by_key: dict[tuple[str, str], list[Path]],
-    by_stem: dict[str, list[tuple[Path, str]]],
-    hints: LayoutHints,
-) -> list[Path]:
-    """Return the image of a mask under each of its suffixes; empty if there is none."""
-    parts = mask.relative_to(masks).parts[:-1]
-    for stem in mask_stems(mask):
-        for part in reversed(parts):
-            if images := by_key.get((normalize_name(part), stem)):
-                return images
-        some = [(file, name) for file, name in by_stem.get(stem, ()) if not parts]
-        bad = [
-            (file, name) for file, name in some if not is_good_class(name, hints.good_classes)
-        ] or some
-        if len({name for _file, name in bad}) > 1:
-            raise DataError(
-                f"could belong to {bad[0][0].name} in {bad[0][1]}/ or in {bad[1][1]}/",
-                where=str(mask),
-                remedy="Put the masks into folders named after the classes",
-            )
-        if bad:
-            return [file for file, _name in bad]
-    return []
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What the folders of an image or a mask say."""
+
+    name: str
+    """The class."""
+    folders: frozenset[str]
+    """Normalised, without splits and `images`."""
+    split: str | None
+
+
+class _Images:
+    """Finds the images of masks."""
+
+    def __init__(
+        self, path: Path, places: dict[Path, _Place], good_classes: tuple[str, ...]
+    ) -> None:
+        self._path = path
+        self._places = places
+        self._good_classes = good_classes
+        self._known = frozenset[str]().union(*(place.folders for place in places.values()))
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for file in places:
+            self._by_stem[normalize_name(file.stem)].append(file)
+
+    def of_mask(self, mask: Path) -> list[Path]:
+        """Return the images of a mask: several if its folders do not tell them apart.
+
+        Raises:
+            DataError: They are of two classes.
+        """
+        parts = mask.relative_to(self._path).parts[:-1]
+        split = find_split_name([word for part in parts for word in (part, *split_words(part))])
+        folders = {
+            normalize_name(part)
+            for part in parts
+            if not is_neutral_folder(part) and not is_annotation_folder(part)
+        }
+        for stem in mask_stems(mask):
+            found = {
+                file: place
+                for file in self._by_stem.get(stem, ())
+                if self._may_hold(place := self._places[file], folders, split)
+            }
+            found = {f: p for f, p in found.items() if p.folders == folders} or found
+            found = {f: p for f, p in found.items() if p.split == split} or found
+            if not any(normalize_name(place.name) in folders for place in found.values()):
+                found = {
+                    f: p for f, p in found.items() if not is_good_class(p.name, self._good_classes)
+                } or found
+            of_class = {place.name: file for file, place in found.items()}
+            if len(of_class) > 1:
+                (first, file), (second, _other) = sorted(of_class.items())[:2]
+                raise DataError(
+                    f"could belong to {file.name} in {first}/ or in {second}/",
+                    where=str(mask),
+                    remedy="Put the masks into folders named after the classes",
+                )
+            if found:
+                return list(found)
+        return []
+
+    def _may_hold(self, place: _Place, folders: set[str], split: str | None) -> bool:
+        """Return whether the folders of a mask do not speak against those of an image.
+
+        A mask has no folder of other images. One that no image has (`masks/crack/png/`) says
+        nothing if another names the class.
+        """
+        if split and place.split and split != place.split:
+            return False
+        others = folders - place.folders
+        return not others or (
+            normalize_name(place.name) in folders and self._known.isdisjoint(others)
+        )
