@@ -3,7 +3,8 @@
 `good/`, `crack/`, `masks/crack/000.png`; or `normal_dir/`, `abnormal_dir/`, `mask_dir/000.png`
 (anomalib's Folder). A mask belongs to the image of the same stem in folders of the same names
 (`test/crack/day1/0.png`, `masks/test/crack/day1/0.png`); folders that the masks do not have may
-be left out where names are unique. Without a class folder, it belongs to a defective image.
+be left out where names are unique. Without a class folder, it belongs to a defective image. Masks
+may also be in a folder of each class or split: `ok/`, `ng/`, `ng/masks/000.png`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, images_below, subfolders
 from edgeinspect.learning.datasets.layouts.class_folder import (
+    check_levels,
     class_folders,
     class_group_split,
     is_neutral_folder,
@@ -38,27 +40,50 @@ from edgeinspect.learning.datasets.vocabulary import (
 )
 
 NEEDS = (
-    "a folder of images per class (good/, crack/) and a folder of masks beside them (masks/), "
-    "with files of the same stem"
+    "a folder of images per class (good/, crack/) and a folder of masks beside or in them "
+    "(masks/, crack/masks/), with files of the same stem"
 )
 RANK = 45
 COVERS = ("class_folder",)
 _MAX_NAMES = 3
+_MAX_DEPTH = 3
 
 
 def recognise(path: Path) -> bool:
-    """Return whether a folder has class folders and one mask folder, but no image folder."""
+    """Return whether a folder has class folders and one mask folder, but no image folder.
+
+    Mask folders in the class folders are those of one set if a class is good by its name: else
+    `bottle/masks/` and `cable/masks/` are two sets.
+    """
+    return accepts(path) and (
+        any(folder.parent == path for folder in _mask_folders(path))
+        or any(is_good_class(folder.name) for folder in class_folders(path))
+    )
+
+
+def accepts(path: Path) -> bool:
+    """Return whether a folder has class folders and mask folders, whatever their classes mean."""
     if not path.is_dir():
         return False
-    inside = [folder for folder in subfolders(path) if contains_images(folder)]
-    if any(folder.name.lower() in IMAGE_FOLDER_NAMES for folder in inside):
-        return False
-    masks = [folder for folder in inside if _is_mask_folder(folder)]
-    return len(masks) == 1 and len({folder.name for folder in class_folders(path)}) > 1
+    places = [folder.parent for folder in _mask_folders(path)]
+    for base in (path, *(place for place in places if is_neutral_folder(place.name))):
+        inside = subfolders(base)
+        if any(f.name.lower() in IMAGE_FOLDER_NAMES and contains_images(f) for f in inside):
+            return False
+    return 0 < len(places) == len(set(places)) and len({f.name for f in class_folders(path)}) > 1
 
 
-def _is_mask_folder(folder: Path) -> bool:
-    return is_mask_folder(folder.name) and not is_visualization_folder(folder.name)
+def _mask_folders(path: Path, depth: int = 0) -> list[Path]:
+    """Return the folders of masks beside class folders, and in them and in splits."""
+    found = []
+    for folder in subfolders(path):
+        if is_visualization_folder(folder.name):
+            continue
+        if not is_mask_folder(folder.name):
+            found += _mask_folders(folder, depth + 1) if depth < _MAX_DEPTH else []
+        elif contains_images(folder):
+            found.append(folder)
+    return found
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
@@ -68,18 +93,20 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         DataError: A mask matches two classes, an image two masks, more than a few masks match
             no image, or mask values cannot be classes.
     """
-    masks = next(folder for folder in subfolders(path) if _is_mask_folder(folder))
     places: dict[Path, _Place] = {}
     for file in images_below(path):
         found = class_group_split(file.relative_to(path).parts[:-1])
         if found is not None:
             name, group, split = found
-            places[file] = _Place(name, frozenset(normalize_name(group or name).split("/")), split)
+            places[file] = _Place(name, group, split)
+    check_levels(
+        path, [(place.name, place.group) for place in places.values()], hints, "class_masks"
+    )
     check_no_masks_as_images(path, [(file, place.name) for file, place in places.items()], hints)
     images = _Images(path, places, hints.good_classes)
     mask_of: dict[Path, Path] = {}
     orphans = []
-    files = images_below(masks)
+    files = [mask for folder in _mask_folders(path) for mask in images_below(folder)]
     for mask in files:
         found_images = images.of_mask(mask)
         for image in found_images:
@@ -118,13 +145,18 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What the folders of an image or a mask say."""
+    """What the folders of an image say."""
 
     name: str
-    """The class."""
-    folders: frozenset[str]
-    """Normalised, without splits and `images`."""
+    """Its class."""
+    group: str
+    """The class and the folders below it, if there are any."""
     split: str | None
+
+    @property
+    def folders(self) -> set[str]:
+        """Its folders without splits and `images`, normalised."""
+        return set(normalize_name(self.group or self.name).split("/"))
 
 
 class _Images:
@@ -136,7 +168,7 @@ class _Images:
         self._path = path
         self._places = places
         self._good_classes = good_classes
-        self._known = frozenset[str]().union(*(place.folders for place in places.values()))
+        self._known = set[str]().union(*(place.folders for place in places.values()))
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for file in places:
             self._by_stem[normalize_name(file.stem)].append(file)

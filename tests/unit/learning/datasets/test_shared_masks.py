@@ -135,6 +135,14 @@ def test_one_image_under_two_suffixes_may_have_one_mask(make: Any) -> None:
         [("val/ok", ""), ("val/ng", "masks/valid/ng"), ("test/ng", "masks/test/ng")],
         [("train/ok", ""), ("train/ng", "masks/train"), ("test/ng", "masks/test")],
         [("ok/day1", ""), ("ng/day1", "masks/day1"), ("ng/day2", "masks/day2")],
+        # masks in the folders of classes or splits
+        [("ok/images", "ok/masks"), ("ng/images", "ng/masks")],
+        [("ok", "ok/mask"), ("ng", "ng/mask")],
+        [("ok", ""), ("ng", "ng/mask")],
+        [("ok/img", ""), ("ng/img", "ng/mask")],
+        [("train/ok", ""), ("train/ng", "train/ng/mask"), ("test/ng", "test/ng/mask")],
+        [("train/ok", ""), ("train/ng", "train/masks/ng"), ("test/ng", "test/masks/ng")],
+        [("ok/day1", ""), ("ng/day1", "ng/day1/mask"), ("ng/day2", "ng/day2/mask")],
         # a mask without a day is that of the image without one
         [("ok", ""), ("ng", "masks/ng"), ("ng/day1", "masks/ng/day1")],
     ],
@@ -145,7 +153,29 @@ def test_masks_in_folders_like_those_of_their_images(
     written = paired(
         make, *((f"{image}/{{}}.png", mask and f"{mask}/{{}}.png") for image, mask in pairs)
     )
+    for name in [name for name in written if name.startswith("ok/")]:
+        folder = "ok/masks" if "images" in name else "ok/mask"
+        make.write(f"{folder}/{name[-5:]}", written.pop(name) * 0)
     check_masks(make, written, "class_masks")
+
+
+def test_folders_of_masks_in_classes_of_unknown_meaning_are_of_two_sets(make: Any) -> None:
+    written = paired(
+        make,
+        ("bottle/images/{}.png", "bottle/masks/{}.png"),
+        ("cable/images/{}.png", "cable/masks/{}.png"),
+    )
+    with pytest.raises(DataError, match="holds several data sets"):
+        open_dataset(make.root)
+    data = open_dataset(make.root, "class_masks", good_classes=["none"])
+    assert {sample.name for sample in data.samples} == set(written), "a person's word"
+
+
+def test_classes_below_cameras_are_refused_with_masks_too(make: Any) -> None:
+    for cam in ("cam1", "cam2"):
+        paired(make, (f"{cam}/ok/{{}}.png", ""), (f"{cam}/ng/{{}}.png", f"masks/{cam}/ng/{{}}.png"))
+    with pytest.raises(DataError, match=r"both contain ng and ok.*--layout class_masks"):
+        open_dataset(make.root)
 
 
 @pytest.mark.parametrize(
