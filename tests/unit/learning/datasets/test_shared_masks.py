@@ -101,6 +101,33 @@ def test_a_mask_of_two_images_of_an_index_is_refused(make: Any) -> None:
         open_dataset(make.root)
 
 
+@pytest.mark.parametrize("columns", ["image,class_id", "image"])
+def test_masks_of_an_index_are_in_the_folders_of_their_images(make: Any, columns: str) -> None:
+    written = paired(
+        make,
+        ("images/{}.png", ""),
+        ("images/day1/{}.png", "masks/day1/{}.png"),
+        ("images/day2/{}.png", "masks/day2/{}.png"),
+        ("images/day3/{}.png", ""),
+    )
+    written = {name.removeprefix("images/"): mask for name, mask in written.items()}
+    rows = [
+        f"{name},{int(name in written)}"
+        for folder in ("", "day1/", "day2/", "day3/")
+        for name in (f"{folder}{index}.png" for index in range(4))
+    ]
+    make.text("index.csv", columns, *(row if "," in columns else row.split(",")[0] for row in rows))
+    check_masks(make, written, "indexed")
+
+
+def test_two_masks_of_an_image_of_an_index_are_named(make: Any) -> None:
+    paired(make, ("images/day1/{}.png", "masks/day1/{}.png"))
+    make.write("masks/day2/0.png", spot(9))
+    make.text("index.csv", "image,class_id", "day1/0.png,1", "day1/1.png,0")
+    with pytest.raises(DataError, match=r"one image: day1/0\.png and day2/0\.png"):
+        open_dataset(make.root)
+
+
 def test_good_images_may_share_an_empty_mask(make: Any) -> None:
     written = paired(make, ("train/crack/c{}.png", "masks/crack/c{}.png"))
     for folder in ("train", "test"):
