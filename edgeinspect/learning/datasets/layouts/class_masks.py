@@ -128,6 +128,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             remedy="Name masks after the images of the defective classes, and their folders after "
             "the images' folders",
         )
+    _check_views(path, places, mask_of)
     pairs = [
         ImageMaskPair(
             file, (("", mask_of[file]),) if file in mask_of else (), place.name, place.split
@@ -157,6 +158,35 @@ class _Place:
     def folders(self) -> set[str]:
         """Its folders without splits and `images`, normalised."""
         return set(normalize_name(self.group or self.name).split("/"))
+
+
+def _check_views(path: Path, places: dict[Path, _Place], mask_of: dict[Path, Path]) -> None:
+    """Check that no folder holds other views of the images with masks: `rgb/`, `depth/`, `gt/`.
+
+    Raises:
+        DataError: More than a few images have no mask, while that of their name above has one.
+    """
+    masked = defaultdict(list)
+    for image in mask_of:
+        place = places[image]
+        masked[normalize_name(image.stem), place.name, place.split].append(place.folders)
+    views = [
+        str(file.relative_to(path))
+        for file, place in places.items()
+        if file not in mask_of
+        and any(
+            folders < place.folders
+            for folders in masked[normalize_name(file.stem), place.name, place.split]
+        )
+    ]
+    if not are_few(len(views), len(mask_of)):
+        raise DataError(
+            f"{len(views)} images have no mask, while the image of the same name and class has "
+            f"one: {', '.join(views[:_MAX_NAMES])}",
+            where=str(path),
+            remedy="Move other views of a part (depth, another light) out of the set; give other "
+            "parts a mask each",
+        )
 
 
 class _Images:

@@ -186,6 +186,14 @@ def test_masks_in_folders_like_those_of_their_images(
     check_masks(make, written, "class_masks")
 
 
+@pytest.mark.parametrize("mask", ["crack/gt/{}.png", "masks/crack/{}.png"])
+def test_other_views_of_the_images_with_masks_are_refused(make: Any, mask: str) -> None:
+    paired(make, ("good/rgb/{}.png", ""), ("good/depth/{}.png", ""), ("crack/rgb/{}.png", mask))
+    paired(make, ("crack/depth/{}.png", ""))
+    with pytest.raises(DataError, match=r"4 images have no mask, .*: crack/depth/0\.png"):
+        open_dataset(make.root)
+
+
 def test_folders_of_masks_in_classes_of_unknown_meaning_are_of_two_sets(make: Any) -> None:
     written = paired(
         make,
