@@ -277,6 +277,34 @@ def without_same_stem(data: Dataset) -> Dataset:
     return data.with_samples(kept).with_skipped(*skipped)
 
 
+def check_shared_masks(data: Dataset) -> None:
+    """Check that no mask file is that of two images, which happens where names repeat.
+
+    Good images may share an empty one.
+
+    Raises:
+        DataError: One is.
+    """
+    first: dict[Path, Sample] = {}
+    for sample in data.samples:
+        for mask in mask_paths(sample):
+            other = first.setdefault(mask, sample)
+            if other is sample or not (
+                sample.is_defective
+                or other.is_defective
+                or None in (sample.class_name, other.class_name)
+            ):
+                continue
+            name = mask.relative_to(data.root) if mask.is_relative_to(data.root) else mask
+            raise DataError(
+                f"{escape_name(name)} would be the mask of two images: {other.name} and "
+                f"{sample.name}",
+                where=escape_name(data.root),
+                remedy="Give each image of the set a name that no other has, and a mask of that "
+                "name, or move the image that has no mask out of the set",
+            )
+
+
 def _describe_label(sample: Sample) -> str:
     return f"defective ({sample.class_name or 'by its label'})" if sample.is_defective else "good"
 

@@ -33,6 +33,7 @@ from edgeinspect.learning.datasets.annotations.broken_files import (
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
 from edgeinspect.learning.datasets.completeness import (
     check_images,
+    check_shared_masks,
     check_unlisted,
     with_unread_skipped,
     without_same_stem,
@@ -151,7 +152,9 @@ def open_dataset(
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     check_partial_labels(data, root)
     _check_other_layouts(data, found, others, hints)
-    data = with_split_lists(with_copies_grouped(without_same_stem(data)), root)
+    data = without_same_stem(data)
+    check_shared_masks(data)
+    data = with_split_lists(with_copies_grouped(data), root)
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
     notes += [f"layout {each} matches too: --layout {each}" for each in others]

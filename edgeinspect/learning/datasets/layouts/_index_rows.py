@@ -15,7 +15,6 @@ from edgeinspect.learning.datasets.layouts._index_cells import (
 )
 from edgeinspect.learning.datasets.layouts._index_columns import has_area_columns
 from edgeinspect.learning.datasets.masks.sources import MaskEncoding, MaskFile, MaskPerClass
-from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.tables import NumberedRow
 from edgeinspect.learning.datasets.vocabulary import is_good_class
 
@@ -60,7 +59,7 @@ def make_sample(
         index: The row's index.
         row: Its cells by column.
         line: Its line in the file.
-        files: Masks by the normalised stem of their image.
+        files: Masks by the name of their image.
         encoding: Of the masks.
 
     Raises:
@@ -68,7 +67,7 @@ def make_sample(
     """
     where = f"{index.path}:{line}"
     name = index.names[line]
-    mask = files.get(normalize_name(Path(name).stem))
+    mask = files.get(name)
     ids = {
         class_id
         for class_id, class_name in enumerate(index.classes, 1)

@@ -8,6 +8,7 @@ classes are good is decided by `vocabulary.py`, or `--good-class NAME`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgeinspect.errors import DataError
@@ -147,12 +148,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     check_no_masks_as_images(
         path, [(file, place[0]) for file, place in placed if place is not None], hints
     )
-    inside: dict[str, set[str]] = {name: set() for name in counts}
-    for _file, place in placed:
-        if place is not None and place[1]:
-            inside[place[0]].add(place[1])
-    _check_nesting(path, inside, hints)
-    _check_subfolders(path, inside, good, hints)
+    inside = check_levels(
+        path, [place[:2] for _file, place in placed if place is not None], hints, "class_folder"
+    )
     samples = []
     for file, place in placed:
         if place is None:
@@ -181,27 +179,52 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     )
 
 
-def _check_nesting(path: Path, groups_by_class: dict[str, set[str]], hints: LayoutHints) -> None:
+def check_levels(
+    path: Path, places: Iterable[tuple[str, str]], hints: LayoutHints, layout: str
+) -> dict[str, set[str]]:
+    """Check that the upper level of folders names the classes.
+
+    Args:
+        path: Folder of the set.
+        places: Class and group of each image.
+        hints: What the user said; a layout that they named uses the upper level.
+        layout: Name of the layout, for error messages.
+
+    Returns:
+        The groups in each class.
+
+    Raises:
+        DataError: The level below names classes too.
+    """
+    inside: dict[str, set[str]] = {}
+    for name, group in places:
+        inside.setdefault(name, set()).update({group} - {""})
+    if hints.layout is None:
+        _check_nesting(path, inside, layout)
+        good = {name for name in inside if is_good_class(name, hints.good_classes)}
+        _check_subfolders(path, inside, good, layout)
+    return inside
+
+
+def _check_nesting(path: Path, groups_by_class: dict[str, set[str]], layout: str) -> None:
     """Reject `cam1/ok`, `cam1/ng`, `cam2/ok`, `cam2/ng`: either level could be the classes."""
     below = [{group.partition("/")[2] for group in groups} for groups in groups_by_class.values()]
     shared = set.intersection(*below) if below else set()
-    if hints.layout is None and len(shared) > 1 and any(map(is_good_class, shared)):
+    if len(shared) > 1 and any(map(is_good_class, shared)):
         first, second = sorted(groups_by_class)[:2]
         raise DataError(
             f"{first}/ and {second}/ both contain {' and '.join(sorted(shared)[:3])}, so either "
             "level could be the classes",
             where=str(path),
             remedy=f"Give one of them, such as {path / first}, or swap the two levels of folders. "
-            "--layout class_folder uses the upper level",
+            f"--layout {layout} uses the upper level",
         )
 
 
 def _check_subfolders(
-    path: Path, groups_by_class: dict[str, set[str]], good: set[str], hints: LayoutHints
+    path: Path, groups_by_class: dict[str, set[str]], good: set[str], layout: str
 ) -> None:
     """Reject `good/rejected/`: a folder below a class whose name means the opposite."""
-    if hints.layout is not None:
-        return
     defects = groups_by_class.keys() - good
     for name, groups in sorted(groups_by_class.items()):
         for word in sorted({part for group in groups for part in group.split("/")[1:]}):
@@ -215,7 +238,7 @@ def _check_subfolders(
                     f"{'good' if name in good else 'defective'}, but its name means the opposite",
                     where=str(path),
                     remedy="Make it a class folder of its own, or rename it. "
-                    "--layout class_folder uses the upper level",
+                    f"--layout {layout} uses the upper level",
                 )
 
 

@@ -1,19 +1,27 @@
 """A folder of images per class, and a folder of masks of the defective ones beside them.
 
 `good/`, `crack/`, `masks/crack/000.png`; or `normal_dir/`, `abnormal_dir/`, `mask_dir/000.png`
-(anomalib's Folder). A mask belongs to the image of the same stem in the class folder of the same
-name or, if masks are not in class folders, to the only defective image of the same stem.
+(anomalib's Folder). A mask belongs to the image of the same stem in folders of the same names
+(`test/crack/day1/0.png`, `masks/test/crack/day1/0.png`); folders that the masks do not have may
+be left out where names are unique. Without a class folder, it belongs to a defective image. Masks
+may also be in a folder of each class or split: `ok/`, `ng/`, `ng/masks/000.png`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, images_below, subfolders
-from edgeinspect.learning.datasets.layouts.class_folder import class_folders, class_group_split
+from edgeinspect.learning.datasets.layouts.class_folder import (
+    check_levels,
+    class_folders,
+    class_group_split,
+    is_neutral_folder,
+)
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
@@ -23,78 +31,109 @@ from edgeinspect.learning.datasets.name_matching import (
 )
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
+    find_split_name,
+    is_annotation_folder,
     is_good_class,
     is_mask_folder,
     is_visualization_folder,
+    split_words,
 )
 
 NEEDS = (
-    "a folder of images per class (good/, crack/) and a folder of masks beside them (masks/), "
-    "with files of the same stem"
+    "a folder of images per class (good/, crack/) and a folder of masks beside or in them "
+    "(masks/, crack/masks/), with files of the same stem"
 )
 RANK = 45
 COVERS = ("class_folder",)
 _MAX_NAMES = 3
+_MAX_DEPTH = 3
 
 
 def recognise(path: Path) -> bool:
-    """Return whether a folder has class folders and one mask folder, but no image folder."""
+    """Return whether a folder has class folders and one mask folder, but no image folder.
+
+    Mask folders in the class folders are those of one set if a class is good by its name: else
+    `bottle/masks/` and `cable/masks/` are two sets.
+    """
+    return accepts(path) and (
+        any(folder.parent == path for folder in _mask_folders(path))
+        or any(is_good_class(folder.name) for folder in class_folders(path))
+    )
+
+
+def accepts(path: Path) -> bool:
+    """Return whether a folder has class folders and mask folders, whatever their classes mean."""
     if not path.is_dir():
         return False
-    inside = [folder for folder in subfolders(path) if contains_images(folder)]
-    if any(folder.name.lower() in IMAGE_FOLDER_NAMES for folder in inside):
-        return False
-    masks = [folder for folder in inside if _is_mask_folder(folder)]
-    return len(masks) == 1 and len({folder.name for folder in class_folders(path)}) > 1
+    places = [folder.parent for folder in _mask_folders(path)]
+    for base in (path, *(place for place in places if is_neutral_folder(place.name))):
+        inside = subfolders(base)
+        if any(f.name.lower() in IMAGE_FOLDER_NAMES and contains_images(f) for f in inside):
+            return False
+    return 0 < len(places) == len(set(places)) and len({f.name for f in class_folders(path)}) > 1
 
 
-def _is_mask_folder(folder: Path) -> bool:
-    return is_mask_folder(folder.name) and not is_visualization_folder(folder.name)
+def _mask_folders(path: Path, depth: int = 0) -> list[Path]:
+    """Return the folders of masks beside class folders, and in them and in splits."""
+    found = []
+    for folder in subfolders(path):
+        if is_visualization_folder(folder.name):
+            continue
+        if not is_mask_folder(folder.name):
+            found += _mask_folders(folder, depth + 1) if depth < _MAX_DEPTH else []
+        elif contains_images(folder):
+            found.append(folder)
+    return found
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
     """Read the samples.
 
     Raises:
-        DataError: A mask matches two images, more than a few match none, or mask values cannot
-            be classes.
+        DataError: A mask matches two classes, an image two masks, more than a few masks match
+            no image, or mask values cannot be classes.
     """
-    masks = next(folder for folder in subfolders(path) if _is_mask_folder(folder))
-    by_key: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    by_stem: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    placed = []
+    places: dict[Path, _Place] = {}
     for file in images_below(path):
-        place = class_group_split(file.relative_to(path).parts[:-1])
-        if place is None:
-            continue
-        placed.append((file, place))
-        by_key[normalize_name(place[0]), normalize_name(file.stem)].append(file)
-        by_stem[normalize_name(file.stem)].append((file, place[0]))
-    check_no_masks_as_images(path, [(file, place[0]) for file, place in placed], hints)
+        found = class_group_split(file.relative_to(path).parts[:-1])
+        if found is not None:
+            name, group, split = found
+            places[file] = _Place(name, group, split)
+    check_levels(
+        path, [(place.name, place.group) for place in places.values()], hints, "class_masks"
+    )
+    check_no_masks_as_images(path, [(file, place.name) for file, place in places.items()], hints)
+    images = _Images(path, places, hints.good_classes)
     mask_of: dict[Path, Path] = {}
     orphans = []
-    files = images_below(masks)
+    files = [mask for folder in _mask_folders(path) for mask in images_below(folder)]
     for mask in files:
-        images = _images_of_mask(mask, masks, by_key, by_stem, hints)
-        for image in images:
+        found_images = images.of_mask(mask)
+        for image in found_images:
             if image in mask_of:
+                both = (str(one.relative_to(path)) for one in (mask_of[image], mask))
                 raise DataError(
-                    f"could have two masks: {mask_of[image].name} and {mask.name}",
+                    f"could have two masks: {' and '.join(both)}",
                     where=str(image),
-                    remedy="Remove the wrong one",
+                    remedy="Give each mask the folders and the name of its image, or move the "
+                    "wrong one away",
                 )
             mask_of[image] = mask
-        orphans += [] if images else [mask]
+        orphans += [] if found_images else [mask]
     some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
     if not are_few(len(orphans), len(files)):
         raise DataError(
             f"{len(orphans)} of {len(files)} masks have no image: {some}",
             where=str(path),
-            remedy="Name masks after the images of the defective classes",
+            remedy="Name masks after the images of the defective classes, and their folders after "
+            "the images' folders",
         )
+    _check_views(path, places, mask_of)
     pairs = [
-        ImageMaskPair(file, (("", mask_of[file]),) if file in mask_of else (), name, split)
-        for file, (name, _group, split) in placed
+        ImageMaskPair(
+            file, (("", mask_of[file]),) if file in mask_of else (), place.name, place.split
+        )
+        for file, place in places.items()
     ]
     data = dataset_from_pairs(path, "class_masks", pairs, hints)
     return data.with_skipped(
@@ -105,29 +144,111 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     )
 
 
-def _images_of_mask(
-    mask: Path,
-    masks: Path,
-    by_key: dict[tuple[str, str], list[Path]],
-    by_stem: dict[str, list[tuple[Path, str]]],
-    hints: LayoutHints,
-) -> list[Path]:
-    """Return the image of a mask under each of its suffixes; empty if there is none."""
-    parts = mask.relative_to(masks).parts[:-1]
-    for stem in mask_stems(mask):
-        for part in reversed(parts):
-            if images := by_key.get((normalize_name(part), stem)):
-                return images
-        some = [(file, name) for file, name in by_stem.get(stem, ()) if not parts]
-        bad = [
-            (file, name) for file, name in some if not is_good_class(name, hints.good_classes)
-        ] or some
-        if len({name for _file, name in bad}) > 1:
-            raise DataError(
-                f"could belong to {bad[0][0].name} in {bad[0][1]}/ or in {bad[1][1]}/",
-                where=str(mask),
-                remedy="Put the masks into folders named after the classes",
-            )
-        if bad:
-            return [file for file, _name in bad]
-    return []
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What the folders of an image say."""
+
+    name: str
+    """Its class."""
+    group: str
+    """The class and the folders below it, if there are any."""
+    split: str | None
+
+    @property
+    def folders(self) -> set[str]:
+        """Its folders without splits and `images`, normalised."""
+        return set(normalize_name(self.group or self.name).split("/"))
+
+
+def _check_views(path: Path, places: dict[Path, _Place], mask_of: dict[Path, Path]) -> None:
+    """Check that no folder holds other views of the images with masks: `rgb/`, `depth/`, `gt/`.
+
+    Raises:
+        DataError: More than a few images have no mask, while that of their name above has one.
+    """
+    masked = defaultdict(list)
+    for image in mask_of:
+        place = places[image]
+        masked[normalize_name(image.stem), place.name, place.split].append(place.folders)
+    views = [
+        str(file.relative_to(path))
+        for file, place in places.items()
+        if file not in mask_of
+        and any(
+            folders < place.folders
+            for folders in masked[normalize_name(file.stem), place.name, place.split]
+        )
+    ]
+    if not are_few(len(views), len(mask_of)):
+        raise DataError(
+            f"{len(views)} images have no mask, while the image of the same name and class has "
+            f"one: {', '.join(views[:_MAX_NAMES])}",
+            where=str(path),
+            remedy="Move other views of a part (depth, another light) out of the set; give other "
+            "parts a mask each",
+        )
+
+
+class _Images:
+    """Finds the images of masks."""
+
+    def __init__(
+        self, path: Path, places: dict[Path, _Place], good_classes: tuple[str, ...]
+    ) -> None:
+        self._path = path
+        self._places = places
+        self._good_classes = good_classes
+        self._known = set[str]().union(*(place.folders for place in places.values()))
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for file in places:
+            self._by_stem[normalize_name(file.stem)].append(file)
+
+    def of_mask(self, mask: Path) -> list[Path]:
+        """Return the images of a mask: several if its folders do not tell them apart.
+
+        Raises:
+            DataError: They are of two classes.
+        """
+        parts = mask.relative_to(self._path).parts[:-1]
+        split = find_split_name([word for part in parts for word in (part, *split_words(part))])
+        folders = {
+            normalize_name(part)
+            for part in parts
+            if not is_neutral_folder(part) and not is_annotation_folder(part)
+        }
+        for stem in mask_stems(mask):
+            found = {
+                file: place
+                for file in self._by_stem.get(stem, ())
+                if self._may_hold(place := self._places[file], folders, split)
+            }
+            found = {f: p for f, p in found.items() if p.folders == folders} or found
+            found = {f: p for f, p in found.items() if p.split == split} or found
+            if not any(normalize_name(place.name) in folders for place in found.values()):
+                found = {
+                    f: p for f, p in found.items() if not is_good_class(p.name, self._good_classes)
+                } or found
+            of_class = {place.name: file for file, place in found.items()}
+            if len(of_class) > 1:
+                (first, file), (second, _other) = sorted(of_class.items())[:2]
+                raise DataError(
+                    f"could belong to {file.name} in {first}/ or in {second}/",
+                    where=str(mask),
+                    remedy="Put the masks into folders named after the classes",
+                )
+            if found:
+                return list(found)
+        return []
+
+    def _may_hold(self, place: _Place, folders: set[str], split: str | None) -> bool:
+        """Return whether the folders of a mask do not speak against those of an image.
+
+        A mask has no folder of other images. One that no image has (`masks/crack/png/`) says
+        nothing if another names the class.
+        """
+        if split and place.split and split != place.split:
+            return False
+        others = folders - place.folders
+        return not others or (
+            normalize_name(place.name) in folders and self._known.isdisjoint(others)
+        )

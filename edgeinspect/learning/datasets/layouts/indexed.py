@@ -2,9 +2,8 @@
 
 Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
 good), `class_ids` (several, as `1 3`), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels
-of a class). A pixel of
-`masks/STEM.png` is a class id, or white if `class_id` gives the class. An image without a mask
-file has an empty mask.
+of a class). A pixel of `masks/STEM.png` (`masks/DAY/STEM.png` of `images/DAY/STEM.png`) is a class
+id, or white if `class_id` gives the class. An image without a mask file has an empty mask.
 """
 
 from __future__ import annotations
@@ -66,20 +65,21 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         raise DataError("has no rows", where=str(csv_path))
     names, missing = _match_rows(csv_path, rows, path / "images")
     masks, images = path / "masks", path / "images"
-    files = _masks_by_stem(masks)
-    check_label_columns(rows, csv_path, bool(files))
+    every = images_below(masks) if masks.is_dir() else []
+    files = _masks_by_image(every, masks, images)
+    check_label_columns(rows, csv_path, bool(every))
     classes = hints.classes or classes_from_rows(rows, csv_path, hints) or read_class_names(path)
     by_name = not hints.classes and has_names_only(rows[0][1])
     if by_name and set(listed_here := read_class_names(path)) >= set(classes):
         classes, by_name = listed_here, False
     rows = [(line, row) for line, row in rows if line in names]
-    if files and not classes:
+    if every and not classes:
         data = _defective_from_masks(
             Index(csv_path, rows, names, (), hints.good_classes), files, hints
         )
         return _with_unlisted(data.with_skipped(*missing), images)
     index = Index(csv_path, rows, names, classes, hints.good_classes)
-    contents = read_mask_contents(list(files.values()))
+    contents = read_mask_contents(every)
     # With binary masks, the label gives the class of white pixels.
     white = (
         len(classes) > 1
@@ -87,7 +87,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         and not _declares_void(path, classes)
     )
     encoding = BINARY_ENCODING
-    if files and not white:
+    if every and not white:
         if by_name and len(classes) > 1:
             raise DataError(
                 f"names the classes {', '.join(classes)}, but not the mask value of each",
@@ -101,9 +101,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     _check_class_ids(samples, contents, encoding, csv_path)
     if not classes and any(sample.is_defective for sample in samples):
         classes = ("defect",)
-    data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(files))
+    data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(every))
     data = data.with_skipped(*missing).with_notes(
-        *([] if files else note_unlabelled_rows(rows, csv_path, hints))
+        *([] if every else note_unlabelled_rows(rows, csv_path, hints))
     )
     return _with_unlisted(data, images)
 
@@ -183,18 +183,39 @@ def _match_rows(
     ]
 
 
-def _masks_by_stem(masks: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for mask in images_below(masks) if masks.is_dir() else []:
-        key = normalize_name(mask.stem)
-        if key in found:
-            raise DataError(
-                f"two masks belong to one image: {found[key].name} and {mask.name}",
-                where=str(masks),
-                remedy="Keep one of them",
-            )
-        found[key] = mask
-    return found
+def _masks_by_image(every: Sequence[Path], masks: Path, images: Path) -> dict[str, Path]:
+    """Return the mask of each image name: that in the same folders, else that of the same stem.
+
+    A mask in the folders of one image is never that of another.
+    """
+    names = [file.relative_to(images) for file in images_below(images)]
+    paths = {_without_suffix(name) for name in names}
+    own: dict[str, Path] = {}
+    others: dict[str, Path] = {}
+    for mask in every:
+        key = _without_suffix(mask.relative_to(masks))
+        found, key = (own, key) if key in paths else (others, normalize_name(mask.stem))
+        _check_single_mask(masks, found.setdefault(key, mask), mask)
+    by_image: dict[str, Path] = {}
+    for name in names:
+        found_masks = [own.get(_without_suffix(name)), others.get(normalize_name(name.stem))]
+        for mask in filter(None, found_masks):
+            _check_single_mask(masks, by_image.setdefault(str(name), mask), mask)
+    return by_image
+
+
+def _without_suffix(name: Path) -> str:
+    return normalize_name(str(name.with_suffix("")))
+
+
+def _check_single_mask(masks: Path, first: Path, second: Path) -> None:
+    if first != second:
+        both = (str(mask.relative_to(masks)) for mask in (first, second))
+        raise DataError(
+            f"two masks could belong to one image: {' and '.join(both)}",
+            where=str(masks),
+            remedy="Give each the folders and the name of its image, or move the wrong one away",
+        )
 
 
 def _defective_from_masks(index: Index, files: dict[str, Path], hints: LayoutHints) -> Dataset:
@@ -203,7 +224,7 @@ def _defective_from_masks(index: Index, files: dict[str, Path], hints: LayoutHin
     pairs, rows = [], {}
     for line, row in index.rows:
         sample = make_sample(index, row, line, files, BINARY_ENCODING)
-        mask = files.get(normalize_name(sample.path.stem))
+        mask = files.get(sample.name)
         pairs.append(ImageMaskPair(sample.path, (("", mask),) if mask else ()))
         rows[sample.path] = sample
     data = dataset_from_pairs(root, "indexed", pairs, hints)

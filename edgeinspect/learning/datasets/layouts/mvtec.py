@@ -104,7 +104,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 "test"
                 if file.is_relative_to(test)
                 else find_split_name(file.relative_to(path).parts),
-                _find_mask(mask_root / kind, file, class_id) if class_id else None,
+                _find_mask(path, mask_root / kind, file, class_id) if class_id else None,
                 (class_id,) if class_id else (),
             )
         )
@@ -168,24 +168,26 @@ def _defect_folder(path: Path, file: Path) -> str:
     return parts[1] if len(parts) > 2 else ""
 
 
-def _find_mask(folder: Path, file: Path, class_id: int) -> MaskReader:
+def _find_mask(path: Path, folder: Path, file: Path, class_id: int) -> MaskReader:
     """Return the mask of a defective image: `NAME_mask.png`, `NAME.png`, or all in `NAME/`.
 
-    Masks in the folder of another image are never its own, whatever they are called.
+    It is in the folders of its image below that of the defect, or in fewer of them, the nearest
+    first. Masks in the folder of another image are never its own, whatever they are called.
     """
     stem = normalize_name(file.stem)
-    inner = [each for each in subfolders(folder) if normalize_name(each.name) == stem]
-    masks = images_below(inner[0]) if inner else []
+    inner = file.relative_to(path).parts[2:-1]
+    every = images_below(folder)
+    masks: list[Path] = []
+    for place in (folder.joinpath(*inner[start:]) for start in range(len(inner) + 1)):
+        below = [each for each in subfolders(place) if normalize_name(each.name) == stem]
+        masks = images_below(below[0]) if below else []
+        if not masks:
+            beside = {normalize_name(mask.stem): mask for mask in every if mask.parent == place}
+            masks = [beside[name] for name in (f"{stem}_mask", stem) if name in beside][:1]
+        if masks:
+            break
     if not masks:
-        stems = (f"{stem}_mask", stem)
-        beside = {
-            normalize_name(mask.stem): mask
-            for mask in images_below(folder)
-            if mask.parent in (folder, folder / file.parent.name)
-        }
-        masks = [beside[name] for name in stems if name in beside][:1]
-    if not masks:
-        remedy = f"Its mask should be {folder / file.stem}_mask.png"
+        remedy = f"Its mask should be {folder.joinpath(*inner, file.stem)}_mask.png"
         if is_good_class(folder.name):
             remedy += f"; if {folder.name} is good, its masks must not have defect pixels"
         raise DataError("has no mask", where=str(file), remedy=remedy)
