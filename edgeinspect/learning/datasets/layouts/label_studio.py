@@ -47,6 +47,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     find_split_name,
     is_defect_class,
     is_good_class,
+    split_words,
 )
 
 NEEDS = "Label Studio's JSON or JSON-MIN, and the images that it names"
@@ -106,10 +107,13 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     for file in labels:
         tasks = read_json(file, list[_Task], "Label Studio's JSON")
         missing: dict[str, str] = {}
-        for number, task in enumerate(tasks, 1):
-            where = f"{file}, task {task.get('id', number)!s:.20}"
-            name = _image_name(task, where)
-            found = files.find(name, (file.parent, file.parent / "images"))
+        wheres = [f"{file}, task {task.get('id', i)!s:.20}" for i, task in enumerate(tasks, 1)]
+        names = [_image_name(task, at) for task, at in zip(tasks, wheres, strict=True)]
+        split = find_split_name(split_words(file.stem))
+        places = [file.parent, file.parent / "images"]
+        places += files.split_folders(split, *places)
+        paths = files.find_all([(name, places) for name in names], split)
+        for task, where, name, found in zip(tasks, wheres, names, paths, strict=True):
             if found is None:
                 missing[name] = where.rpartition(", ")[2]
                 continue
