@@ -34,6 +34,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     has_words,
     label_folders,
 )
+from edgeinspect.learning.datasets.annotations.repeated_images import without_repeats
 from edgeinspect.learning.datasets.annotations.run_lengths import (
     decode_compressed_counts,
     runs_from_counts,
@@ -149,12 +150,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         for each in paths
     ]
     places, missing = _find_images(opened, files)
-    images = [
-        image
-        for file in opened
-        if file.is_labelled
-        for image in _read_file(file, places[file.path], files)
-    ]
+    images = without_repeats(
+        [[*_read_file(file, places[file.path], files)] for file in opened if file.is_labelled]
+    )
     known = {image.path for image in images}
     unlabelled = {
         place: f"{file.path.name} lists it, but has no annotations"

@@ -34,6 +34,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     has_words,
     label_folders,
 )
+from edgeinspect.learning.datasets.annotations.repeated_images import without_repeats
 from edgeinspect.learning.datasets.annotations.run_lengths import runs_from_counts
 from edgeinspect.learning.datasets.annotations.shapes import (
     POINT_RADIUS_PX,
@@ -84,7 +85,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     labels = _cvat_files(path)
     root = path if path.is_dir() else path.parent
     files = ImageFiles(root, labels[0])
-    images: list[AnnotatedImage] = []
+    read_ones: list[list[AnnotatedImage]] = []
     names: dict[str, None] = {}
     skipped: list[SkippedImage] = []
     for file in labels:
@@ -94,6 +95,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         known = dict.fromkeys(child_text(label, "name") for label in document.iter("label"))
         names.update(known)
         missing: dict[str, str] = {}
+        read_ones.append([])
         elements = document.findall("image")
         split = find_split_name(split_words(file.stem))
         split_folders = files.split_folders(split, file.parent, file.parent / "images")
@@ -103,7 +105,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             if found is None:
                 missing[name] = f"image id {element.get('id', '')}"
             else:
-                images.append(
+                read_ones[-1].append(
                     _read_image(file, element, found, known, split if split_folders else None)
                 )
         check_missing_images(missing, len(elements), file, root)
@@ -111,6 +113,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             SkippedImage(name, f"{file.name} names it, but the image does not exist")
             for name in missing
         ]
+    images = without_repeats(read_ones)
     unlisted, notes = files.unlisted((image.path for image in images), labels[0])
     found_set = AnnotatedImages(
         root, "cvat", files, images, tuple(names), notes, [*skipped, *unlisted]

@@ -188,3 +188,65 @@ def test_a_folder_of_a_split_that_was_not_copied_is_named(make: Any) -> None:
         coco(make, f"annotations/{split}", [f"{i}.png" for i in range(6)])
     with pytest.raises(DataError, match=r"val\.json: 6 of the 6 images that it names are not in"):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize("write", LISTS)
+@pytest.mark.parametrize("every", ["all", "zz"])
+def test_what_two_files_say_alike_counts_once(make: Any, write: Write, every: str) -> None:
+    place = "annotations/" if write is coco else ""
+    names = {split: [f"{split}{i}.png" for i in range(4)] for split in ("train", "val")}
+    for split in names:
+        for name in names[split]:
+            make.write(f"images/{name}")
+        write(make, f"{place}{split}", names[split])
+    write(make, f"{place}{every}", [*names["train"], *names["val"]])
+    data = open_dataset(make.root)
+    assert len(data) == 8
+    if write is not label_studio:  # whose splits are those of folders
+        assert {(one.name[:-5], one.split) for one in data.samples} == {
+            ("train", "train"),
+            ("val", "val"),
+        }
+    assert all(len(one.boxes) == 1 for one in data.samples)
+
+
+def change(text: str) -> list[str]:
+    """Return a COCO file with one change each of what it says of its first image."""
+    content = json.loads(text)
+    boxes = content["annotations"]
+    moved = [{**boxes[0], "bbox": [4, 8, 20, 11]}, *boxes[1:]]
+    polygon = [{**boxes[0], "segmentation": [[4, 8, 24, 8, 24, 18]]}, *boxes[1:]]
+    names = [{"id": 1, "name": "scar"}]
+    images = [{**content["images"][0], "width": 64, "height": 40}, *content["images"][1:]]
+    changed = [
+        {"annotations": boxes[1:]},
+        {"annotations": [*boxes, boxes[0]]},
+        {"annotations": moved},
+        {"annotations": polygon},
+        {"categories": names},
+        {"images": images},
+        {"images": [*content["images"], {**content["images"][0], "id": 77}]},
+    ]
+    return [json.dumps({**content, **each}) for each in changed]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_what_two_files_say_differently_is_refused(make: Any, number: int) -> None:
+    names = [
+        path.removeprefix("images/") for path in sorted(write_images(make, "images", range(4)))
+    ]
+    coco(make, "annotations/train", names)
+    coco(make, "annotations/all", names)
+    assert len(open_dataset(make.root)) == 4
+    file = make.root / "annotations/all.json"
+    file.write_text(change(file.read_text("utf-8"))[number], encoding="utf-8")
+    with pytest.raises(DataError, match=r"annotates images/0\.png again"):
+        open_dataset(make.root)
+
+
+def test_an_image_of_two_splits_is_refused(make: Any) -> None:
+    write_images(make, "images", range(4))
+    coco(make, "annotations/train", [f"{i}.png" for i in range(4)])
+    coco(make, "annotations/val", ["3.png"])
+    with pytest.raises(DataError, match=r"annotates images/3\.png again"):
+        open_dataset(make.root)
