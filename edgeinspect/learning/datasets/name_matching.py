@@ -104,6 +104,10 @@ class FileNameIndex:
                 )
         return found
 
+    def with_stem(self, name: str) -> list[str]:
+        """Return the files in any folder whose name is that of a path, up to case and suffix."""
+        return self._by_stem.get(split_suffix(name)[0].rpartition("/")[2], [])
+
     def _find_similar(self, name: str) -> str | None:
         stem, suffix = split_suffix(name)
         parts = stem.split("/")

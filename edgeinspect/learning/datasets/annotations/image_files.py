@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import read_displayed_size
 from edgeinspect.learning.datasets.dataset import SkippedImage
-from edgeinspect.learning.datasets.files import images_below
+from edgeinspect.learning.datasets.files import images_below, subfolders
 from edgeinspect.learning.datasets.name_matching import (
     FileNameIndex,
     mask_stems,
     name_before_label_studio,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import is_annotation_folder
+from edgeinspect.learning.datasets.vocabulary import (
+    SPLIT_NAMES,
+    find_split_name,
+    is_annotation_folder,
+)
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
+_UPLOAD = re.compile(r"\bupload/\d+/[^/]+$")
+"""An image that was uploaded to Label Studio: its folders are those of the server."""
 
 
 class ImageFiles:
@@ -65,14 +71,60 @@ class ImageFiles:
             DataError: Several files match, or another name matches the same file.
         """
         plain = _DRIVE.sub("", name.replace("\\", "/"))
-        base = posixpath.basename(plain)
-        original = name_before_label_studio(base)
-        for each in (plain, base, *([original] if original else [])):
+        parts = plain.split("/")
+        original = name_before_label_studio(parts[-1])
+        tails = ["/".join(parts[count:]) for count in range(len(parts))]
+        for each in (*tails, *([original] if original else [])):
             if (found := self.find_exact(each, folders)) is not None:
                 return found
             if (similar := self._index.find(each)) is not None:
                 return self._by_name[similar]
         return None
+
+    def find_all(
+        self,
+        names: Sequence[tuple[str, Sequence[Path]]],
+        split: str | None = None,
+        shared: Collection[Path] = (),
+    ) -> list[Path | None]:
+        """Return the file of each name of a list; None if there is none.
+
+        How folders are read is decided for the whole list. If a name is found in its own folder,
+        another below the same start is not found in a folder that it does not name: that image
+        has the same name, but is another one.
+
+        Args:
+            names: Each name, and the folders where an exact match is looked for first.
+            split: That of the list. If its folder has images of the list, those of the folders of
+                other splits are not its own.
+            shared: Images that lists of other splits may name too.
+
+        Raises:
+            DataError: Several files match a name, or two names match the same file.
+        """
+        found = [self.find_exact(name, folders) for name, folders in names]
+        if None not in found:
+            return found
+        rule = _FolderRule(self.root, split, shared)
+        for (name, _folders), path in zip(names, found, strict=True):
+            for each in self._named_alike(name) if path is None else [path]:
+                rule.learn(name, each, is_exact=path is not None)
+        for index, (name, folders) in enumerate(names):
+            if found[index] is None and (
+                not (alike := self._named_alike(name))
+                or any(rule.allows(name, each) for each in alike)
+            ):
+                path = self.find(name, folders)
+                found[index] = path if path is None or rule.allows(name, path) else None
+        return found
+
+    def _named_alike(self, name: str) -> list[Path]:
+        """Return the files that a name means if its folders do not count."""
+        base = posixpath.basename(name.replace("\\", "/"))
+        places = self._index.with_stem(base)
+        if not places and (original := name_before_label_studio(base)):
+            places = self._index.with_stem(original)
+        return [self._by_name[place] for place in places]
 
     def find_exact(self, name: str, folders: Sequence[Path]) -> Path | None:
         """Return the file of a name relative to one of some folders; None if there is none."""
@@ -118,10 +170,23 @@ class ImageFiles:
             label: The label file without its suffix.
             name: Name of the image that the label file states.
         """
-        beside = [path for path in self._by_stem.get(label.name, ()) if path.parent == label.parent]
-        if beside:
-            return beside[0]
-        return self.find(name or label.name)
+        return self.find_beside(label) or self.find(name or label.name)
+
+    def find_beside(self, label: Path) -> Path | None:
+        """Return the image of the same stem beside a label file (without its suffix)."""
+        beside = (path for path in self._by_stem.get(label.name, ()) if path.parent == label.parent)
+        return next(beside, None)
+
+    def split_folders(self, split: str | None, *bases: Path) -> list[Path]:
+        """Return the folders of a split in some folders of the set, and their `images`."""
+        found = [
+            folder
+            for base in bases
+            if split is not None and base.is_relative_to(self.root)
+            for folder in subfolders(base)
+            if SPLIT_NAMES.get(folder.name.lower()) == split
+        ]
+        return [each for folder in found for each in (folder, folder / "images")]
 
     def size_of(self, path: Path) -> tuple[int, int] | None:
         """Return (height_px, width_px) of an image as displayed; None if it is unreadable."""
@@ -142,6 +207,60 @@ class ImageFiles:
     def _is_drawn(self, path: Path) -> bool:
         """Return whether a file is in a folder of masks or visualizations."""
         return any(map(is_annotation_folder, path.relative_to(self.root).parts[:-1]))
+
+
+class _FolderRule:
+    """Decides for a list of names which files may be meant by names that match none exactly."""
+
+    def __init__(self, root: Path, split: str | None, shared: Collection[Path]) -> None:
+        self._root = root
+        self._split = split
+        self._shared = shared
+        self._starts: set[tuple[str, ...]] = set()
+        self._places: dict[tuple[str, ...], set[Path]] = {}
+        self._has_split = False
+
+    def learn(self, name: str, path: Path, *, is_exact: bool) -> None:
+        """Note a file that a name matches, exactly or by its last part."""
+        folders = _folders_of(name)
+        start = self._start(folders, path)
+        if len(start) < len(folders) or (is_exact and folders == (".",)):
+            self._starts.add(start)
+        if is_exact:
+            self._places.setdefault(folders, set()).add(path.parent)
+        self._has_split |= self._split is not None and self._split_of(path) == self._split
+
+    def allows(self, name: str, path: Path) -> bool:
+        """Return whether a name may mean a file."""
+        if self._has_split and path not in self._shared:
+            split = self._split_of(path)
+            if split is not None and split != self._split:
+                return False
+        folders = _folders_of(name)
+        if len(folders) == 1:
+            return True
+        start = self._start(folders, path)
+        is_kept = not any(start[:count] in self._starts for count in range(1, len(start)))
+        return is_kept and path.parent in self._places.get(folders, (path.parent,))
+
+    def _split_of(self, path: Path) -> str | None:
+        return find_split_name(path.relative_to(self._root).parts[:-1])
+
+    def _start(self, folders: tuple[str, ...], path: Path) -> tuple[str, ...]:
+        """Return the folders of a name without those in which its file lies too."""
+        has = normalize_name(path.parent.relative_to(self._root).as_posix()).split("/")
+        count = 0
+        while count < min(len(has), len(folders) - 1) and has[-1 - count] == folders[-1 - count]:
+            count += 1
+        return folders[: len(folders) - count]
+
+
+def _folders_of(name: str) -> tuple[str, ...]:
+    """Return the folders of a name after a word for where they start."""
+    plain = _DRIVE.sub("", name.replace("\\", "/"))
+    is_absolute = plain != name.replace("\\", "/") or plain.startswith("/")
+    start = "upload" if _UPLOAD.search(plain) else "/" if is_absolute else "."
+    return (start, *(part for part in normalize_name(plain).split("/")[:-1] if part != ".."))
 
 
 def skip_unlisted(

@@ -14,6 +14,7 @@ Source: the "Data format" page of the COCO dataset; `maskApi.c` of pycocotools
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     has_words,
     label_folders,
 )
+from edgeinspect.learning.datasets.annotations.repeated_images import without_repeats
 from edgeinspect.learning.datasets.annotations.run_lengths import (
     decode_compressed_counts,
     runs_from_counts,
@@ -113,9 +115,8 @@ class _File:
         """Whether an image without annotations is good."""
         return not isinstance(self.document.annotations, msgspec.UnsetType)
 
-    @property
-    def folders(self) -> list[Path]:
-        """Where its images are looked for first."""
+    def folders(self, files: ImageFiles) -> list[Path]:
+        """Return where its images are looked for first."""
         here, above = self.path.parent, self.path.parent.parent
         subset = self.path.stem.partition("_")[2]
         return [
@@ -123,6 +124,7 @@ class _File:
             here / "images",
             above / "images" / subset,
             above / subset,
+            *files.split_folders(self.split, here, above / "images", above),
             above / "images",
             above,
         ]
@@ -148,12 +150,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         for each in paths
     ]
     places, missing = _find_images(opened, files)
-    images = [
-        image
-        for file in opened
-        if file.is_labelled
-        for image in _read_file(file, places[file.path], files)
-    ]
+    images = without_repeats(
+        [[*_read_file(file, places[file.path], files)] for file in opened if file.is_labelled]
+    )
     known = {image.path for image in images}
     unlabelled = {
         place: f"{file.path.name} lists it, but has no annotations"
@@ -219,26 +218,32 @@ def _find_images(
     """Return the path of each image id in each file, and images that are not there.
 
     A file that lists the images of all splits owns those of its own folder; the others belong to
-    the file beside them.
+    the file beside them. It is such a file if its images are those of several files, and none of
+    the names that it owns is owned by another one.
     """
     places: dict[Path, dict[int | str, Path]] = {file.path: {} for file in opened}
-    open_ones: list[tuple[_File, _Image]] = []
-    owned: set[Path] = set()
-    for file in opened:
-        for image in file.document.images:
-            found = files.find_exact(image.file_name, file.folders)
-            if found is None:
-                open_ones.append((file, image))
-            else:
-                places[file.path][image.id] = found
-                owned.add(found)
+    listed = [
+        [(image.file_name, folders) for image in file.document.images]
+        for file in opened
+        for folders in [file.folders(files)]
+    ]
+    exact = [
+        {name: path for name, folders in names if (path := files.find_exact(name, folders))}
+        for names in listed
+    ]
+    times = Counter(name for names in exact for name in names)
+    owner = {path: index for index, names in enumerate(exact) for path in names.values()}
     missing: dict[Path, dict[str, str]] = {}
-    for file, image in open_ones:
-        other = files.find(image.file_name)
-        if other is None:
-            missing.setdefault(file.path, {})[image.file_name] = f"id {image.id}"
-        elif other not in owned or len(opened) == 1:
-            places[file.path][image.id] = other
+    for file, names, own in zip(opened, listed, exact, strict=True):
+        is_part = all(times[name] == 1 for name in own)
+        found = files.find_all(names, file.split, owner if is_part else ())
+        is_part = is_part and len({owner[path] for path in found if path in owner}) > 1
+        for image, path in zip(file.document.images, found, strict=True):
+            is_others = len(opened) > 1 and path in owner and image.file_name not in own
+            if path is None or (is_others and not is_part):
+                missing.setdefault(file.path, {})[image.file_name] = f"id {image.id}"
+            elif not is_others:
+                places[file.path][image.id] = path
     for file in opened:
         if named := missing.get(file.path):
             check_missing_images(named, len(file.document.images), file.path, files.root)

@@ -34,6 +34,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     has_words,
     label_folders,
 )
+from edgeinspect.learning.datasets.annotations.repeated_images import without_repeats
 from edgeinspect.learning.datasets.annotations.run_lengths import runs_from_counts
 from edgeinspect.learning.datasets.annotations.shapes import (
     POINT_RADIUS_PX,
@@ -49,7 +50,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.name_matching import check_missing_images
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, split_words
 
 NEEDS = "CVAT's annotations.xml (CVAT for images 1.1) and the images that it names"
 RANK = 13
@@ -84,7 +85,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     labels = _cvat_files(path)
     root = path if path.is_dir() else path.parent
     files = ImageFiles(root, labels[0])
-    images: list[AnnotatedImage] = []
+    read_ones: list[list[AnnotatedImage]] = []
     names: dict[str, None] = {}
     skipped: list[SkippedImage] = []
     for file in labels:
@@ -94,19 +95,25 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         known = dict.fromkeys(child_text(label, "name") for label in document.iter("label"))
         names.update(known)
         missing: dict[str, str] = {}
+        read_ones.append([])
         elements = document.findall("image")
-        for element in elements:
+        split = find_split_name(split_words(file.stem))
+        split_folders = files.split_folders(split, file.parent, file.parent / "images")
+        listed = [(each.get("name", ""), _places(file, each, split_folders)) for each in elements]
+        for element, found in zip(elements, files.find_all(listed, split), strict=True):
             name = element.get("name", "")
-            found = _find_image(file, element, files)
             if found is None:
                 missing[name] = f"image id {element.get('id', '')}"
             else:
-                images.append(_read_image(file, element, found, known))
+                read_ones[-1].append(
+                    _read_image(file, element, found, known, split if split_folders else None)
+                )
         check_missing_images(missing, len(elements), file, root)
         skipped += [
             SkippedImage(name, f"{file.name} names it, but the image does not exist")
             for name in missing
         ]
+    images = without_repeats(read_ones)
     unlisted, notes = files.unlisted((image.path for image in images), labels[0])
     found_set = AnnotatedImages(
         root, "cvat", files, images, tuple(names), notes, [*skipped, *unlisted]
@@ -114,15 +121,19 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     return dataset_from_annotations(found_set, hints)
 
 
-def _find_image(file: Path, element: ElementTree.Element, files: ImageFiles) -> Path | None:
+def _places(file: Path, element: ElementTree.Element, split_folders: list[Path]) -> list[Path]:
+    """Return where an image is looked for first."""
     subset = element.get("subset", "")
-    folder = file.parent
-    places = [folder / "images" / subset, folder / "images", folder / subset, folder]
-    return files.find(element.get("name", ""), places)
+    images, folder = file.parent / "images", file.parent
+    return [images / subset, images, folder / subset, *split_folders, folder]
 
 
 def _read_image(
-    file: Path, element: ElementTree.Element, image: Path, known: Mapping[str, None]
+    file: Path,
+    element: ElementTree.Element,
+    image: Path,
+    known: Mapping[str, None],
+    split: str | None,
 ) -> AnnotatedImage:
     at = f"{file}, image {element.get('name', '')}"
     shapes: list[tuple[int, LabelledShape]] = []
@@ -152,7 +163,8 @@ def _read_image(
             parse_whole(element.get("width"), "width", at),
         ),
         SPLIT_NAMES.get(element.get("subset", "").lower())
-        or find_split_name((*Path(element.get("name", "")).parts[:-1], file.stem)),
+        or find_split_name((*Path(element.get("name", "")).parts[:-1], file.stem))
+        or split,
     )
 
 

@@ -39,6 +39,7 @@ from edgeinspect.learning.datasets.annotations.label_studio_regions import (
     image_size,
     region_shape,
 )
+from edgeinspect.learning.datasets.annotations.repeated_images import without_repeats
 from edgeinspect.learning.datasets.annotations.shapes import LabelledShape
 from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
@@ -47,6 +48,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     find_split_name,
     is_defect_class,
     is_good_class,
+    split_words,
 )
 
 NEEDS = "Label Studio's JSON or JSON-MIN, and the images that it names"
@@ -98,7 +100,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     labels = _task_files(path)
     root = path if path.is_dir() else path.parent
     files = ImageFiles(root, labels[0])
-    images: list[AnnotatedImage] = []
+    read_ones: list[list[AnnotatedImage]] = []
     skipped: list[SkippedImage] = []
     unlabelled: list[Path] = []
     unread: dict[Path, str] = {}
@@ -106,10 +108,14 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     for file in labels:
         tasks = read_json(file, list[_Task], "Label Studio's JSON")
         missing: dict[str, str] = {}
-        for number, task in enumerate(tasks, 1):
-            where = f"{file}, task {task.get('id', number)!s:.20}"
-            name = _image_name(task, where)
-            found = files.find(name, (file.parent, file.parent / "images"))
+        read_ones.append([])
+        wheres = [f"{file}, task {task.get('id', i)!s:.20}" for i, task in enumerate(tasks, 1)]
+        names = [_image_name(task, at) for task, at in zip(tasks, wheres, strict=True)]
+        split = find_split_name(split_words(file.stem))
+        places = [file.parent, file.parent / "images"]
+        places += files.split_folders(split, *places)
+        paths = files.find_all([(name, places) for name in names], split)
+        for task, where, name, found in zip(tasks, wheres, names, paths, strict=True):
             if found is None:
                 missing[name] = where.rpartition(", ")[2]
                 continue
@@ -123,12 +129,14 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             several += len(task.get("annotations") or ()) > 1
             shapes, tags, size = readings[-1].found
             split = find_split_name(found.relative_to(root).parts[:-1])
-            images.append(AnnotatedImage(found, where, tuple(shapes), tuple(tags), size, split))
+            image = AnnotatedImage(found, where, tuple(shapes), tuple(tags), size, split)
+            read_ones[-1].append(image)
         check_missing_images(missing, len(tasks), file, root)
         skipped += [
             SkippedImage(name, f"{file.name} names it, but the image does not exist")
             for name in missing
         ]
+    images = without_repeats(read_ones)
     skipped += skip_unlabelled(root, unread, len(images) + len(unread))
     named = [*(image.path for image in images), *unlabelled, *unread]
     unlisted, notes = files.unlisted(named, labels[0])

@@ -10,7 +10,7 @@ Source: `labelme/_label_file.py` and `labelme/utils/shape.py` of labelme
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -91,8 +91,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     images: list[AnnotatedImage] = []
     missing: dict[str, str] = {}
     embedded_count = 0
-    for file, document in zip(labels, documents, strict=True):
-        found = _find_image(file, document, files)
+    for file, document, found in zip(
+        labels, documents, _find_images(labels, documents, files), strict=True
+    ):
         if found is None and document.image_data:
             name = file.relative_to(path).with_suffix(
                 Path(_plain(document.image_path)).suffix or ".png"
@@ -124,14 +125,27 @@ def _plain(name: str) -> str:
     return name.replace("\\", "/")
 
 
-def _find_image(file: Path, document: _Document, files: ImageFiles) -> Path | None:
-    """Return the image: that of `imagePath` relative to the JSON file, or that of its stem."""
-    name = _plain(document.image_path)
-    here = [file.parent]
+def _find_images(
+    labels: Sequence[Path], documents: Sequence[_Document], files: ImageFiles
+) -> list[Path | None]:
+    """Return each image: that of `imagePath` relative to the JSON file, or that of its stem."""
+    names = [_plain(each.image_path) for each in documents]
+    beside = [_find_beside(file, name, files) for file, name in zip(labels, names, strict=True)]
+    # A name without folders that is found beside its file says nothing of where others are.
+    listed = {
+        index: (name or file.stem, [file.parent])
+        for index, (file, name) in enumerate(zip(labels, names, strict=True))
+        if "/" in name or beside[index] is None
+    }
+    found = dict(zip(listed, files.find_all([*listed.values()]), strict=True))
+    return [path or found[index] for index, path in enumerate(beside)]
+
+
+def _find_beside(file: Path, name: str, files: ImageFiles) -> Path | None:
     for each in (name, Path(name).name, file.stem):
-        if each and (found := files.find_exact(each, here)):
+        if each and (found := files.find_exact(each, [file.parent])):
             return found
-    return files.find_stem(file.with_suffix(""), name)
+    return files.find_beside(file.with_suffix(""))
 
 
 def _read_document(
