@@ -39,7 +39,7 @@ from edgeinspect.learning.datasets.completeness import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
-from edgeinspect.learning.datasets.folder_classes import check_class_names
+from edgeinspect.learning.datasets.folder_classes import check_class_names, with_unread_tables
 from edgeinspect.learning.datasets.groups import with_copies_grouped
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.unread_labels import with_unread_labels
@@ -150,8 +150,10 @@ def open_dataset(
     data = with_unread_masks(data, root, is_layout_given=layout is not None)
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     check_partial_labels(data, root)
-    if layout is None and name == "class_folder":
-        check_class_names(data)
+    if name == "class_folder":
+        if layout is None:
+            check_class_names(data)
+        data = with_unread_tables(data, root, is_layout_given=layout is not None)
     _check_other_layouts(data, found, others, hints)
     data = with_copies_grouped(without_same_stem(data))
     _check_unique_names(data)

@@ -177,3 +177,82 @@ def test_folders_that_good_parts_have_too_are_no_kinds(make: Any) -> None:
         for index in range(3):
             make.write(f"{place}/p{index}.png")
     assert open_dataset(make.root, "class_folder").classes == ("NG",)
+
+
+# -- tables beside class folders --------------------------------------------------------------
+
+
+def table(make: Any, kinds: dict[str, str], header: str = "image,label") -> None:
+    for folder in ("good", "bad"):
+        for index in range(4):
+            make.write(f"{folder}/{folder}{index}.png")
+    rows = [f"{name}{index}.png,{kinds[name]}" for name in ("good", "bad") for index in range(4)]
+    make.text("labels.csv", header, *rows)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "header"),
+    [
+        ({"good": "bad", "bad": "good"}, "image,label"),
+        ({"good": "NG", "bad": "OK"}, "filename,result"),
+        ({"good": "1", "bad": "0"}, "filename,is_defective"),
+    ],
+)
+def test_a_table_that_contradicts_the_folders_is_refused(
+    make: Any, kinds: dict[str, str], header: str
+) -> None:
+    table(make, kinds, header)
+    with pytest.raises(DataError, match=r"8 images have another label in labels\.csv") as caught:
+        open_dataset(make.root)
+    assert "--layout class_folder reads the folders" in caught.value.remedy
+    data = open_dataset(make.root, "class_folder")
+    assert any("another label in labels.csv" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("value", ["pit", "unknown", "unlabeled", "?"])
+def test_a_kind_of_defect_in_the_folder_of_good_images_is_refused(make: Any, value: str) -> None:
+    make.class_folder("good", "bad", count=2)
+    rows = ["good_0.jpeg,good", f"good_1.jpeg,{value}", "bad_0.jpeg,pit", "bad_1.jpeg,pit"]
+    make.text("labels.csv", "image,label", *rows)
+    if value == "pit":
+        with pytest.raises(DataError, match=r"1 image has another label.*good_1\.jpeg: 'pit'"):
+            open_dataset(make.root)
+    else:
+        assert any("labels.csv has rows of 4" in note for note in open_dataset(make.root).notes)
+
+
+def test_one_row_that_contradicts_its_folder_is_refused(make: Any) -> None:
+    for name in ("good", "dent", "pit"):
+        make.class_folder(name, count=2)
+    rows = [f"{name}/{name}_{index}.jpeg,{name}" for name in ("good", "dent") for index in (0, 1)]
+    make.text("labels.csv", "path,class", *rows, "pit/pit_0.jpeg,pit", "pit/pit_1.jpeg,dent")
+    with pytest.raises(DataError, match=r"1 image has another label.*pit_1\.jpeg: 'dent'"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "header"),
+    [
+        ({"good": "good", "bad": "bad"}, "image,label"),
+        ({"good": "OK", "bad": "scratch"}, "image,label"),
+        ({"good": "0", "bad": "1"}, "image,defect"),
+        ({"good": "bad", "bad": "good"}, "image,predicted_label"),
+        ({"good": "ok", "bad": "ok"}, "image,status"),
+    ],
+)
+def test_a_table_that_agrees_or_is_finer_is_told(
+    make: Any, kinds: dict[str, str], header: str
+) -> None:
+    table(make, kinds, header)
+    data = open_dataset(make.root)
+    assert any("labels.csv has rows of 8 images" in note for note in data.notes)
+
+
+def test_a_table_of_something_else_is_not_told(make: Any) -> None:
+    for folder in ("good", "bad"):
+        for index in range(4):
+            make.write(f"{folder}/{4 * (folder == 'bad') + index}.png")
+    make.text(
+        "log.csv", "id,status", *(f"{index},{'ok' if index > 3 else 'ng'}" for index in range(8))
+    )
+    assert open_dataset(make.root).notes == ("good classes: good",)
