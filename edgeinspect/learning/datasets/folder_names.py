@@ -109,7 +109,7 @@ def may_be_kind(name: str) -> bool:
 def is_place(name: str) -> bool:
     """Return whether a folder name may be a side of a part as well as a kind of defect."""
     words = split_words(name)
-    return bool(words) and all(word in _PLACE_WORDS | _ORIGIN_WORDS for word in words)
+    return bool(words) and all(word in _PLACE_WORDS | _CAMERA_WORDS for word in words)
 
 
 def says_only_defective(name: str) -> bool:

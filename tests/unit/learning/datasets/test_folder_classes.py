@@ -172,6 +172,13 @@ def test_folders_of_defects_that_may_be_no_kinds_stay_groups(
     assert any("read as one class, NG" in note for note in data.notes) == is_noted
 
 
+def test_lines_and_shifts_are_kinds_of_defects(make: Any) -> None:
+    for place in ("OK", "NG/line", "NG/part missing", "NG/shift"):
+        for index in range(3):
+            make.write(f"{place}/p{index}.png")
+    assert set(counts(make)) == {"OK", "NG/line", "NG/part missing", "NG/shift"}
+
+
 def test_folders_that_good_parts_have_too_are_no_kinds(make: Any) -> None:
     for place in ("OK/housing", "OK/cover", "NG/housing", "NG/cover", "NG/cap"):
         for index in range(3):
