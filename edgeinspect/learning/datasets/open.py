@@ -40,6 +40,7 @@ from edgeinspect.learning.datasets.completeness import (
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import subfolders, unsupported_below
+from edgeinspect.learning.datasets.folder_classes import check_class_names, with_unread_tables
 from edgeinspect.learning.datasets.groups import with_copies_grouped
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.split_lists import with_split_lists
@@ -151,6 +152,10 @@ def open_dataset(
     data = with_unread_masks(data, root, is_layout_given=layout is not None)
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     check_partial_labels(data, root)
+    if name == "class_folder":
+        if layout is None:
+            check_class_names(data)
+        data = with_unread_tables(data, root, is_layout_given=layout is not None)
     _check_other_layouts(data, found, others, hints)
     data = without_same_stem(data)
     check_shared_masks(data)

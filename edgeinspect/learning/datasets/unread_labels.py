@@ -2,7 +2,8 @@
 
 A set that was labelled with two tools has two formats. A layout reads one of them, and the images
 of the other would count as good. Where folders are read as classes, any such file may be the
-label instead: the folders can be days or parts, unless they are named as a defect.
+label instead: the folders can be days or parts, or say less than the files (`NG/`), or something
+else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
 from edgeinspect.learning.datasets.annotations.yolo_files import find_yaml, read_yolo_files
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
+from edgeinspect.learning.datasets.folder_names import says_only_defective
 from edgeinspect.learning.datasets.masks.label_maps import BACKGROUND_NAMES, IGNORED_NAMES
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.vocabulary import (
@@ -27,6 +29,7 @@ from edgeinspect.learning.datasets.vocabulary import (
     is_annotation_folder,
     is_defect_class,
     is_good_class,
+    split_words,
 )
 from edgeinspect.system import escape_name
 
@@ -51,6 +54,9 @@ class _Format:
     class_name: re.Pattern[bytes]
     """Finds the class of each object."""
 
+
+_Label = tuple[str, str, Sequence[str | int]]
+"""Layout and name of a label file's format, and the classes of its objects."""
 
 _OBJECT_NAME = re.compile(rb"<object>.*?<name>([^<]*)</name>", re.DOTALL)
 _FORMATS = (
@@ -101,13 +107,11 @@ def with_unread_labels(
     found = [
         (sample, *label)
         for sample in data.samples
-        if (
-            not sample.is_defective or (by_folders and not is_defect_class(sample.class_name or ""))
-        )
+        if (by_folders or not sample.is_defective)
         and (label := labels.unread_of(sample)) is not None
     ]
     if not found:
-        return data
+        return data if is_layout_given or not by_folders else _with_agreeing_labels(data, labels)
     sample, path, layout, name = found[0]
     defective = sum(each.is_defective for each, *_label in found)
     kind = "image" if defective else "good image"
@@ -133,6 +137,23 @@ def with_unread_labels(
     raise DataError(what, where=escape_name(root), remedy="; ".join(remedies))
 
 
+def _with_agreeing_labels(data: Dataset, labels: _LabelIndex) -> Dataset:
+    """Return a set read by its folders with a note on label files that name the same classes."""
+    found = Counter(
+        label
+        for sample in data.samples
+        if sample.is_defective
+        for label in {each[:2] for each in labels.labels_of(sample).values() if each[2]}
+    )
+    return data.with_notes(
+        *(
+            f"{number_of(count, 'image has', 'images have')} a label in {name} that agrees with "
+            f"the folder: it is not read; --layout {layout} reads it"
+            for (layout, name), count in sorted(found.items())
+        )
+    )
+
+
 class _LabelIndex:
     """The label files below a folder, by the stem of their images."""
 
@@ -147,6 +168,18 @@ class _LabelIndex:
         self._count = Counter(normalize_name(sample.path.stem) for sample in data.samples)
         self._exact = {sample.path.stem for sample in data.samples}
         self._yolo_names: Mapping[int, str] | None = None
+        self._read: dict[Path, _Label | None] = {}
+
+    def labels_of(self, sample: Sample) -> dict[Path, _Label]:
+        """Return the label files of an image in any of the formats."""
+        found = {}
+        for path in self._by_stem.get(normalize_name(sample.path.stem), ()):
+            if self._is_label_of(path, sample.path):
+                if path not in self._read:
+                    self._read[path] = _read_classes(path)
+                if (label := self._read[path]) is not None:
+                    found[path] = label
+        return found
 
     def unread_of(self, sample: Sample) -> tuple[Path, str, str] | None:
         """Return a label of a defect that was not read, its layout and the name of its format.
@@ -156,18 +189,16 @@ class _LabelIndex:
         For an image with a label file in the format that was read, others of that format alone
         count: they contradict it. A label that names the class of its image says nothing else.
         """
-        paths = [
-            path
-            for path in self._by_stem.get(normalize_name(sample.path.stem), ())
-            if self._is_label_of(path, sample.path)
-        ]
-        formats = {path: _read_classes(path) for path in paths}
-        own = {path for path, found in formats.items() if found and found[0] == self._layout}
+        formats = self.labels_of(sample)
+        own = {path for path, found in formats.items() if found[0] == self._layout}
         for path, found in formats.items():
-            if found is None or (own and path not in own):
+            if own and path not in own:
                 continue
             names = [self._name_of(one) if isinstance(one, int) else one for one in found[2]]
-            if any(self._is_defect(name) and name != sample.class_name for name in names):
+            if any(
+                self._is_defect(name) and not _agrees(name, sample.class_name or "")
+                for name in names
+            ):
                 return path, found[0], found[1]
         return None
 
@@ -198,6 +229,25 @@ class _LabelIndex:
         )
 
 
+def _agrees(name: str, folder_class: str) -> bool:
+    """Return whether an object's class says no more than the class of its image, or the same.
+
+    If the folder says defective, a name that says no more agrees (`defect`), and one that shares
+    a word: `Kratzer` and `NIO_Kratzer`, `scratches` and `NG/scratch`.
+    """
+    if name == folder_class:
+        return True
+    if not is_defect_class(folder_class):
+        return False
+    words = set(split_words(folder_class.rpartition("/")[2]))
+    return says_only_defective(name) or any(
+        one == other
+        or (min(map(len, (one, other))) > 2 and (one.startswith(other) or other.startswith(one)))
+        for one in split_words(name)
+        for other in words
+    )
+
+
 def _image_stem(label: Path) -> str:
     """Return the stem of the image of a label file: of `a.json`, or Supervisely's `a.png.json`."""
     stem = Path(label.stem)
@@ -213,7 +263,7 @@ def label_place(path: Path, root: Path) -> list[str]:
     ]
 
 
-def _read_classes(path: Path) -> tuple[str, str, Sequence[str | int]] | None:
+def _read_classes(path: Path) -> _Label | None:
     """Return the layout and the name of a label file's format, and the classes of its objects.
 
     None if it is in none of the formats. YOLO's classes are ids.

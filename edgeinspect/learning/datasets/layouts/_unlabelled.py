@@ -83,7 +83,9 @@ def with_unlabelled(
         orphans += skip_unlabelled(root, dict.fromkeys(bare, why), total)
         bare = []
     empty = sum(not image.shapes for image in found.images)
-    unlabelled, notes = skip_without_label(root, bare, empty, total, labels.what, hints)
+    unlabelled, notes = skip_without_label(
+        root, bare, empty, total, labels.what, hints, found.layout
+    )
     left_out = {one.name for one in unlabelled}
 
     def split_by_folder(path: Path) -> str | None:
@@ -162,7 +164,13 @@ def _check_few_unread(unread: Mapping[Path, str], total: int, root: Path) -> Non
 
 
 def skip_without_label(
-    root: Path, bare: Sequence[Path], empty_count: int, total: int, what: str, hints: LayoutHints
+    root: Path,
+    bare: Sequence[Path],
+    empty_count: int,
+    total: int,
+    what: str,
+    hints: LayoutHints,
+    layout: str,
 ) -> tuple[list[SkippedImage], list[str]]:
     """Return which images without a label file are unlabelled, and notes.
 
@@ -173,6 +181,7 @@ def skip_without_label(
         total: Number of images of the set.
         what: What the images lack: `XML file`.
         hints: What the user stated.
+        layout: The layout that reads the labels.
 
     Raises:
         DataError: Those are more than a few, or the folders of images that would count as good
@@ -192,12 +201,12 @@ def skip_without_label(
             )
         reason = f"has no {what}, while good images have an empty one"
         return [SkippedImage(str(path.relative_to(root)), reason) for path in bare], []
-    check_not_in_class_folders(root, bare, f"no {what}", hints)
+    check_not_in_class_folders(root, bare, f"no {what}", hints, layout)
     return [], [f"{len(bare)} of {total} images have no {what}: taken as good ({some})"]
 
 
 def check_not_in_class_folders(
-    root: Path, paths: Sequence[Path], what: str, hints: LayoutHints
+    root: Path, paths: Sequence[Path], what: str, hints: LayoutHints, layout: str
 ) -> None:
     """Check that images that would count as good are not labelled by their folders.
 
@@ -205,29 +214,30 @@ def check_not_in_class_folders(
         root: Folder of the set.
         paths: Images without a label.
         what: What they lack: `no JSON file`.
-        hints: If they name the layout, folders are no classes; folders that they name as good are
-            not questioned.
+        hints: If they name the layout, folders are no classes.
+        layout: The layout that reads the labels.
 
     Raises:
-        DataError: The folders are classes by their names or number.
+        DataError: The folders are classes by their names or number. Images in folders that say
+            good, by the rule or by the user, are good in both readings.
     """
-    if not paths or hints.layout is not None:
+    if hints.layout is not None:
         return
-    if hints.good_classes:
-        paths = [path for path in paths if not _is_named_good(path.relative_to(root), hints)]
-        if not paths:
-            return
+    paths = [path for path in paths if not _is_in_good_folder(path.relative_to(root), hints)]
     found = [path for path in paths if any(map(is_defect_class, path.relative_to(root).parts[:-1]))]
-    if found or class_folder.recognise(root):
+    if found or (paths and class_folder.recognise(root)):
         path = (found or paths)[0].relative_to(root)
         raise DataError(
             f"images such as {path} have {what} and would count as good, but folders seem to be "
             "their classes",
             where=str(root),
-            remedy="--layout class_folder reads folders as classes; if they are not, name the "
-            "layout of the annotations",
+            remedy=f"--layout {layout} reads the labels, and images without one as good; "
+            "--layout class_folder reads folders as classes, and no labels",
         )
 
 
-def _is_named_good(place: Path, hints: LayoutHints) -> bool:
-    return any(is_good_class(part, hints.good_classes) for part in place.parts[:-1])
+def _is_in_good_folder(place: Path, hints: LayoutHints) -> bool:
+    folders = place.parts[:-1]
+    return any(is_good_class(part, hints.good_classes) for part in folders) and (
+        bool(hints.good_classes) or not any(map(is_defect_class, folders))
+    )

@@ -1,8 +1,10 @@
 """A folder per class, without masks.
 
 `ok_front/`, `def_front/` (casting), `crazing/`, `inclusion/` … (NEU), optionally below `train/`,
-`val/`, `test/`, and with `images/` in between. Three or more folders in a class are groups. Which
-classes are good is decided by `vocabulary.py`, or `--good-class NAME`.
+`val/`, `test/`, and with `images/` in between. Folders below one that says only defective are
+classes (`NG/dent/`) where their names can be kinds of defects. Three or more folders in a class
+are groups. Folders named as not labelled (`unlabeled/`, `todo/`) are skipped. Which classes are
+good is decided by `vocabulary.py`, or `--good-class NAME`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
-from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample
+from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
     contains_images,
     files_in,
@@ -21,6 +23,8 @@ from edgeinspect.learning.datasets.files import (
     subfolders,
     unique_names,
 )
+from edgeinspect.learning.datasets.folder_names import is_unlabelled_folder
+from edgeinspect.learning.datasets.layouts._kinds import find_kinds
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
@@ -113,11 +117,16 @@ def _is_class_folder(folder: Path) -> bool:
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen
-    """Read the samples; images outside of class folders are not read."""
+    """Read the samples; images outside of class folders are not read.
+
+    Raises:
+        DataError: It has one class only, or no one can tell which folders are classes.
+    """
     files = images_below(path)
     names = unique_names(path, files)
     placed = [(file, class_group_split(file.relative_to(path).parts[:-1])) for file in files]
     counts = Counter(place[0] for _file, place in placed if place is not None)
+    skipped = _skip_unlabelled_folders(path, files)
     good = {name for name in counts if is_good_class(name, hints.good_classes)}
     if hints.good_classes and not good:
         raise DataError(
@@ -129,7 +138,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         raise DataError(
             f"has one class only ({', '.join(counts) or 'none'})",
             where=str(path),
-            remedy="A gate is trained on good and defective images",
+            remedy="A gate is trained on good and defective images"
+            + (f"; {skipped[0].name} {skipped[0].reason}" if skipped else ""),
         )
     if not good and len(counts) == 2 and all(map(_is_uninformative, counts)):
         first, second = sorted(counts)
@@ -148,14 +158,21 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     check_no_masks_as_images(
         path, [(file, place[0]) for file, place in placed if place is not None], hints
     )
-    inside = check_levels(
+    check_levels(
         path, [place[:2] for _file, place in placed if place is not None], hints, "class_folder"
     )
+    kinds, notes = find_kinds([place[:2] for _file, place in placed if place is not None], good)
+    found = [
+        (file, kinds.get(place[:2], place[0]), place[1], place[2])
+        for file, place in placed
+        if place is not None
+    ]
+    classes = tuple(sorted({name for _file, name, *_rest in found} - good))
+    inside: dict[str, set[str]] = {name: set() for _file, name, *_rest in found}
+    for _file, name, group, _split in found:
+        inside[name].add(group)
     samples = []
-    for file, place in placed:
-        if place is None:
-            continue
-        name, group, split = place
+    for file, name, group, split in found:
         ids = () if name in good else (classes.index(name) + 1,)
         samples.append(
             Sample(
@@ -163,7 +180,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 file,
                 bool(ids),
                 name,
-                group if group and len(inside[name]) >= _MIN_GROUPS else names[file],
+                group if group and len(inside[name] - {"", name}) >= _MIN_GROUPS else names[file],
                 split,
                 None,
                 ids,
@@ -175,8 +192,19 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         classes,
         tuple(samples),
         False,
-        notes=(f"good classes: {', '.join(sorted(good)) or 'none'}",),
+        notes=(f"good classes: {', '.join(sorted(good)) or 'none'}", *notes),
+        skipped=tuple(skipped),
     )
+
+
+def _skip_unlabelled_folders(path: Path, files: list[Path]) -> list[SkippedImage]:
+    places = [file.relative_to(path) for file in files]
+    why = "is in a folder named as not labelled (rename it if it is a class)"
+    return [
+        SkippedImage(str(place), why, is_intentional=True)
+        for place in places
+        if any(map(is_unlabelled_folder, place.parts[:-1]))
+    ]
 
 
 def check_levels(
@@ -250,7 +278,7 @@ def _is_uninformative(name: str) -> bool:
 def class_group_split(parts: tuple[str, ...]) -> tuple[str, str, str | None] | None:
     """Return (class, group, split) of an image by its folders; None if they name no class."""
     informative = [part for part in parts if not is_neutral_folder(part)]
-    if not informative or any(is_annotation_folder(part) for part in parts):
+    if not informative or any(is_annotation_folder(p) or is_unlabelled_folder(p) for p in parts):
         return None
     group = "/".join(informative) if len(informative) > 1 else ""
     return (

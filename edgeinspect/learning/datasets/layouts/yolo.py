@@ -337,7 +337,7 @@ def _account_for_bare(
             remedy="The label of images/a.jpg is labels/a.txt, or a.txt beside it",
         )
     empty = sum(not image.shapes and labels[image.path] is not None for image in images)
-    skipped, notes = skip_without_label(root, bare, empty, len(labels), "label file", hints)
+    skipped, notes = skip_without_label(root, bare, empty, len(labels), "label file", hints, "yolo")
     if empty:
         count = number_of(empty, "label file is", "label files are")
         notes.append(f"{count} empty: these images are good")

@@ -182,3 +182,73 @@ def test_labels_that_name_the_folder_of_their_image_are_no_contradiction(make: A
                 voc(make, f"{name}/labels/{name}p{index}", name)
     data = open_dataset(make.root)
     assert (data.layout, data.classes) == ("class_folder", ("a3", "b5"))
+
+
+@pytest.mark.parametrize("write", [yolo, voc])
+def test_labels_that_say_more_than_folders_are_not_lost(make: Any, write: Write) -> None:
+    layout = labels_of_defects(make, write, "{}/")
+    with pytest.raises(DataError, match="3 images have a label in") as caught:
+        open_dataset(make.root)
+    assert f"--layout {layout} reads the labels" in caught.value.remedy
+    assert open_dataset(make.root, layout).classes == ("pit",)
+    assert open_dataset(make.root, "class_folder").classes == ("ng",)
+
+
+@pytest.mark.parametrize(
+    ("write", "place"), [(labelme, "{}/"), (labelme, "labels/{}/"), (yolo, "labels/{}/")]
+)
+def test_folders_of_good_images_need_no_labels(make: Any, write: Write, place: str) -> None:
+    """Every other image has one, so the folders and the labels say the same."""
+    layout = labels_of_defects(make, write, place)
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes) == (layout, ("pit",))
+    assert {one.path.parent.name for one in data.samples if one.is_defective} == {"ng"}
+    assert {one.path.parent.name for one in data.samples if not one.is_defective} == {"ok"}
+    make.write("ng/unlabelled_by_mistake.png")
+    with pytest.raises(DataError, match=r"by_mistake.*would count as good") as caught:
+        open_dataset(make.root)
+    assert caught.value.remedy.startswith(f"--layout {layout} reads the labels")
+
+
+def labels_of_defects(make: Any, write: Write, place: str) -> str:
+    if write is yolo:
+        make.text("classes.txt", "pit")
+    for name in ("ok", "ng"):
+        images(make, f"{name}/{name}", count=3)
+    for index in range(3):
+        write(make, f"{place.format('ng')}ngp{index}")
+    return write.__name__
+
+
+@pytest.mark.parametrize("write", [yolo, voc])
+def test_labels_that_contradict_a_folder_of_defects_are_refused(make: Any, write: Write) -> None:
+    make.text("classes.txt", "pit", "ok")
+    for name in ("good", "scratch"):
+        images(make, f"{name}/{name}", count=3)
+    write(make, "scratch/scratchp1")
+    with pytest.raises(DataError, match=r"1 image has a label in.*scratchp1"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("scratch", "scratch"),
+        ("scratch", "Scratches"),
+        ("NIO_Kratzer", "kratzer"),
+        ("ng", "defect"),
+        ("crack", "defect"),
+        ("NG/scratch", "scratch"),
+    ],
+)
+def test_labels_that_agree_with_a_folder_of_defects_are_told(
+    make: Any, folder: str, name: str
+) -> None:
+    for each in ("good", folder):
+        images(make, f"{each}/{each[-2:]}", count=3)
+        for index in range(3):
+            if each != "good":
+                voc(make, f"{each}/{each[-2:]}p{index}", name)
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes) == ("class_folder", (folder,))
+    assert any("3 images have a label in Pascal VOC's XML that agrees" in n for n in data.notes)
