@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from edgeinspect.errors import DataError
@@ -40,6 +41,7 @@ def normalize_name(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
+@lru_cache(maxsize=1 << 16)
 def split_suffix(name: str) -> tuple[str, str]:
     """Return a normalised name without its image suffix, and the suffix."""
     stem, dot, suffix = normalize_name(name).rpartition(".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from edgeinspect.domain import number_of
@@ -248,13 +249,19 @@ class _FolderRule:
 
     def _start(self, folders: tuple[str, ...], path: Path) -> tuple[str, ...]:
         """Return the folders of a name without those in which its file lies too."""
-        has = normalize_name(path.parent.relative_to(self._root).as_posix()).split("/")
+        has = _normal_folders(path, self._root)
         count = 0
         while count < min(len(has), len(folders) - 1) and has[-1 - count] == folders[-1 - count]:
             count += 1
         return folders[: len(folders) - count]
 
 
+@lru_cache(maxsize=1 << 16)
+def _normal_folders(path: Path, root: Path) -> list[str]:
+    return normalize_name(path.parent.relative_to(root).as_posix()).split("/")
+
+
+@lru_cache(maxsize=1 << 16)
 def _folders_of(name: str) -> tuple[str, ...]:
     """Return the folders of a name after a word for where they start."""
     plain = _DRIVE.sub("", name.replace("\\", "/"))
