@@ -272,11 +272,10 @@ def _resolve(entry: str, root: Path, declaration: Path, base: Any) -> Path | Non
 
 
 def _listed_images(path: Path, files: ImageFiles, missing: dict[str, str]) -> Iterator[Path]:
-    for line, text in enumerate(read_table_text(path).splitlines(), 1):
-        name = text.strip()
-        if not name:
-            continue
-        found = files.find(name, (path.parent, files.root))
+    lines = enumerate(read_table_text(path).splitlines(), 1)
+    named = [(line, name) for line, text in lines if (name := text.strip())]
+    listed = [(name, (path.parent, files.root)) for _line, name in named]
+    for (line, name), found in zip(named, files.find_all(listed), strict=True):
         if found is None:
             missing[name] = f"{path.name}:{line}"
         else:

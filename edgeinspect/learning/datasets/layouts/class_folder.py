@@ -209,7 +209,7 @@ def _skip_unlabelled_folders(path: Path, files: list[Path]) -> list[SkippedImage
 
 def check_levels(
     path: Path, places: Iterable[tuple[str, str]], hints: LayoutHints, layout: str
-) -> dict[str, set[str]]:
+) -> None:
     """Check that the upper level of folders names the classes.
 
     Args:
@@ -218,20 +218,17 @@ def check_levels(
         hints: What the user said; a layout that they named uses the upper level.
         layout: Name of the layout, for error messages.
 
-    Returns:
-        The groups in each class.
-
     Raises:
         DataError: The level below names classes too.
     """
+    if hints.layout is not None:
+        return
     inside: dict[str, set[str]] = {}
     for name, group in places:
         inside.setdefault(name, set()).update({group} - {""})
-    if hints.layout is None:
-        _check_nesting(path, inside, layout)
-        good = {name for name in inside if is_good_class(name, hints.good_classes)}
-        _check_subfolders(path, inside, good, layout)
-    return inside
+    _check_nesting(path, inside, layout)
+    good = {name for name in inside if is_good_class(name, hints.good_classes)}
+    _check_subfolders(path, inside, good, layout)
 
 
 def _check_nesting(path: Path, groups_by_class: dict[str, set[str]], layout: str) -> None:
