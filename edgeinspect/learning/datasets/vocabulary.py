@@ -62,7 +62,7 @@ _GOOD_WORDS = word_set(
     ok okay good normal clean pass passed perfect intact healthy acceptable accepted accept
     undamaged uncracked flawless nodefect nodefects nondefective nondefect defectless defectfree
     negative conforming conforme gut gute gutteil gutteile fehlerfrei einwandfrei bon bonne buono
-    bueno buena
+    bueno buena bom boa goed goede dobry dobre dobra
     """
 )
 _DEFECT_WORDS = word_set(
@@ -70,19 +70,23 @@ _DEFECT_WORDS = word_set(
     def defect defects defective damaged damage damages crack cracks cracked scratch scratches
     anomaly anomalies anomalous fault faults faulty flaw flaws abnormal bad error errors ng ko nok
     fail failed reject rejected rejects scrap broken nonconforming fehler fehlerhaft defekt
-    defekte schlecht schlechtteile ausschuss
+    defekte schlecht schlechtteile ausschuss mauvais mauvaise malo mala difettoso difettosi
+    defectuoso defeituoso fout foute slecht slechte wadliwy wadliwe wadliwa
     """
 )
-_NEGATIONS = word_set("no not non without un nicht ohne kein keine sans senza sin")
+_NEGATIONS = word_set("no not non without un nicht ohne kein keine sans senza sin niet nie")
 _FILLERS = word_set("any visible a the")
 """Words allowed between a negation and the word that it negates."""
-_IN_ORDNUNG = (
+_WHOLE_WORDS = (
     (re.compile(r"(?<![a-z])n[\W_]{0,2}i[\W_]{0,2}o(?![a-z])", re.IGNORECASE), " nok "),
     (re.compile(r"(?<![a-z])nicht[\W_]*in[\W_]*ordnung", re.IGNORECASE), " nok "),
     (re.compile(r"(?<![a-z])i[\W_]{0,2}o(?![a-z])", re.IGNORECASE), " ok "),
     (re.compile(r"(?<![a-z])in[\W_]*ordnung", re.IGNORECASE), " ok "),
+    (re.compile("不良|不合格|異常|异常|缺陷|欠陥|瑕疵|불량"), " nok "),
+    (re.compile("良品|合格|正常|양품|정상"), " ok "),
 )
-"""German `i.O.` (OK) and `n.i.O.` (not OK) in their spellings; the negated forms first."""
+"""German `i.O.` (OK) and `n.i.O.` (not OK) in their spellings, and Chinese, Japanese and Korean
+words, which have no blanks around them; the negated forms first."""
 
 
 def split_words(name: str) -> list[str]:
@@ -146,7 +150,7 @@ def is_defect_class(name: str) -> bool:
 
 def _word_meanings(name: str) -> set[bool]:
     """Return the meanings found in a name: True for good, False for defective."""
-    for pattern, word in _IN_ORDNUNG:
+    for pattern, word in _WHOLE_WORDS:
         name = pattern.sub(word, name)
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = [word for word in re.split(r"[^a-z]+", spaced.lower()) if word]
