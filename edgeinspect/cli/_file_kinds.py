@@ -16,6 +16,7 @@ from pathlib import Path
 from edgeinspect.system import open_regular
 
 _HEAD_BYTES = 1 << 16
+_SEARCHES_MAX = 8
 _ENTRIES_MAX = 1000
 _SHOWN_KEYS = 4
 
@@ -178,10 +179,19 @@ def _folder_kind(folder: Path) -> FileKind:
         return FileKind.KEYS
     if any(name.endswith(".mcap") for name in names):
         return FileKind.RECORDINGS
-    for pattern in ("[1-9]*/manifest.yaml", "*/[1-9]*/manifest.yaml"):
-        if next(folder.glob(pattern), None) is not None:
-            return FileKind.STORE
+    if any(_has(folder, each) for each in ("[1-9]*/manifest.yaml", "*/[1-9]*/manifest.yaml")):
+        return FileKind.STORE
     return FileKind.FOLDER
+
+
+def _has(folder: Path, pattern: str) -> bool:
+    """Return whether a folder has a file, also while others remove folders from it."""
+    for _ in range(_SEARCHES_MAX):
+        try:
+            return next(folder.glob(pattern), None) is not None
+        except FileNotFoundError:
+            folder.stat()  # raises if it is the folder itself that is gone
+    return False
 
 
 def _content_of(head: bytes, suffix: str) -> FileContent:

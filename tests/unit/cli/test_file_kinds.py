@@ -57,6 +57,25 @@ def test_each_kind_is_recognised(kind: FileKind) -> None:
     assert identify(Path(NAMES[kind])).kind is kind
 
 
+def test_folders_that_others_remove_during_the_search_do_not_hide_the_one_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, removed = Path.glob, []
+
+    def glob(folder: Path, pattern: str) -> Iterator[Path]:
+        if len(removed) < 3:
+            removed.append(pattern)
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "other/1")
+        return search(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert identify(tmp_path).kind is FileKind.FOLDER
+    (tmp_path / "gate" / "1").mkdir(parents=True)
+    (tmp_path / "gate" / "1" / "manifest.yaml").touch()
+    removed.clear()
+    assert identify(tmp_path).kind is FileKind.STORE
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

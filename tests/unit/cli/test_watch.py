@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -62,9 +63,9 @@ def test_a_line_name_is_not_a_path(word: str, capsys: pytest.CaptureFixture[str]
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_a_folder_is_not_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["watch", "/tmp", "--timeout", "1"]) == 78
-    assert "/tmp: is a folder, not a line's file" in capsys.readouterr().err
+def test_a_folder_is_not_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", str(tmp_path), "--timeout", "1"]) == 78
+    assert f"{tmp_path}: is a folder, not a line's file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("decision", Decision)

@@ -113,15 +113,20 @@ def test_a_folder_that_was_not_copied_is_named(make: Any, write: Write, prefix: 
         open_dataset(make.root, write.__name__)
 
 
-@pytest.mark.parametrize("write", FORMATS)
-@pytest.mark.parametrize("prefix", ["", "/home/me/set/", "D:/set/"])
+@pytest.mark.parametrize(
+    ("write", "prefix"),
+    [
+        (write, prefix)
+        for write in FORMATS
+        for prefix in ("", "/home/me/set/", "D:/set/")
+        if not (write is labelme and prefix)  # its names are relative
+    ],
+)
 @pytest.mark.parametrize("above", ["", "images/"])
 def test_a_prefix_may_be_replaced(make: Any, write: Write, prefix: str, above: str) -> None:
     there = write_images(make, f"{above}cam1", range(4)) | write_images(
         make, f"{above}cam2", range(4)
     )
-    if write is labelme and prefix:
-        pytest.skip("the names of this writer are relative")
     write(make, "a", [f"{prefix}cam{cam}/{i}.png" for cam in (1, 2) for i in range(4)])
     data = open_dataset(make.root, write.__name__)
     assert (paths(data), missing(data)) == (there, set())
