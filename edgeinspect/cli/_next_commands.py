@@ -15,7 +15,7 @@ STORE = "engines"
 """The store that the commands name, in the present folder."""
 GOOD_TO_VERIFY = 8
 """Good images that the INT8 version of a good-parts model is verified on, at least."""
-_SMALLER = "make an INT8 version, half the size and a sixth faster"
+_SMALLER = "make an INT8 version, half the size, a quarter faster with OpenVINO"
 _WIDTH = 80
 
 

@@ -19,7 +19,7 @@ from edgeinspect.learning.datasets.vocabulary import (
 
 _UNLABELLED = re.compile(
     r"(?:un ?|not (?:yet )?|non )"
-    r"(?:label(?:l?ed|ll?ed)|annotated|sorted|classified|reviewed|checked|decided|sure|clear|certain)"
+    r"(?:labell?ed|annotated|sorted|classified|reviewed|checked|decided|sure|clear|certain)"
     r"|(?:to |to be |for |needs? )"
     r"(?:label(?:l?ed)?|annotated?|sort(?:ed)?|classif(?:y|ied)|review(?:ed)?|check(?:ed)?)"
     r"|to ?do|doubts?|doubtful|undecided|review|ignored?|"
