@@ -4,7 +4,8 @@
 (anomalib's Folder). A mask belongs to the image of the same stem in folders of the same names
 (`test/crack/day1/0.png`, `masks/test/crack/day1/0.png`); folders that the masks do not have may
 be left out where names are unique. Without a class folder, it belongs to a defective image. Masks
-may also be in a folder of each class or split: `ok/`, `ng/`, `ng/masks/000.png`.
+may also be in a folder of each class or split: `ok/`, `ng/`, `ng/masks/000.png`. Folders below one
+that says only defective are classes, as in `class_folder`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, images_below, subfolders
+from edgeinspect.learning.datasets.layouts._kinds import find_kinds
 from edgeinspect.learning.datasets.layouts.class_folder import (
     check_levels,
     class_folders,
@@ -23,7 +25,8 @@ from edgeinspect.learning.datasets.layouts.class_folder import (
     is_neutral_folder,
 )
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
-from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.pair_folders import ImageMaskPair
+from edgeinspect.learning.datasets.masks.pairing import dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
     are_few,
     mask_stems,
@@ -129,13 +132,20 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             "the images' folders",
         )
     _check_views(path, places, mask_of)
+    good = {p.name for p in places.values() if is_good_class(p.name, hints.good_classes)}
+    kinds, notes = find_kinds([(place.name, place.group) for place in places.values()], good)
     pairs = [
         ImageMaskPair(
-            file, (("", mask_of[file]),) if file in mask_of else (), place.name, place.split
+            file,
+            (("", mask_of[file]),) if file in mask_of else (),
+            kinds.get((place.name, place.group), place.name),
+            place.split,
         )
         for file, place in places.items()
     ]
     data = dataset_from_pairs(path, "class_masks", pairs, hints)
+    if set(data.classes) <= {pair.folder for pair in pairs}:  # else the masks give the classes
+        data = data.with_notes(*notes)
     return data.with_skipped(
         *(
             SkippedImage(str(mask.relative_to(path)), "is a mask without an image")

@@ -32,7 +32,8 @@ from edgeinspect.learning.datasets.masks.label_maps import (
     read_class_names,
     read_label_map,
 )
-from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.pair_folders import ImageMaskPair
+from edgeinspect.learning.datasets.masks.pairing import dataset_from_pairs
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
     UNLABELLED,

@@ -15,7 +15,8 @@ from pathlib import Path
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints
 from edgeinspect.learning.datasets.files import images_below
-from edgeinspect.learning.datasets.masks.pairing import ImageMaskPair, dataset_from_pairs
+from edgeinspect.learning.datasets.masks.pair_folders import ImageMaskPair
+from edgeinspect.learning.datasets.masks.pairing import dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import MASK_NAME, normalize_name, split_suffix
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,

@@ -20,11 +20,12 @@ from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
 from edgeinspect.learning.datasets.image_sets import with_listed_splits
-from edgeinspect.learning.datasets.masks.pairing import (
+from edgeinspect.learning.datasets.masks.pair_folders import (
     ImageMaskPair,
-    dataset_from_pairs,
+    class_of_folder,
     folders_are_groups,
 )
+from edgeinspect.learning.datasets.masks.pairing import dataset_from_pairs
 from edgeinspect.learning.datasets.masks.sources import set_pixels
 from edgeinspect.learning.datasets.name_matching import (
     MASK_WORDS,
@@ -244,7 +245,7 @@ def _without_masks_of_folder(
     folders = {folder for _split, folder in masked if folder}
     reasons: dict[Path, str] = {}
     for pair in pairs:
-        if pair.folder and not are_groups:
+        if class_of_folder(pair.folder) and not are_groups:
             continue  # its folder is its class
         is_split = pair.split not in (None, "train") and pair.split not in splits
         is_folder = bool(folders and pair.folder) and pair.folder not in folders

@@ -6,6 +6,7 @@
   has no labels and is skipped
 - BTAD: `train/ok`, `test/ko`, `ground_truth/ko/NAME.png`
 
+Folders below one that says only defective (`test/defect/crack`) are classes, as in `class_folder`.
 Its `train` has good images only, so `split_dataset` replaces it to train a classifier.
 
 Source: Bergmann et al., "MVTec AD", CVPR 2019; IJCV 2022 (LOCO); Heckler-Kram et al. 2025
@@ -31,6 +32,8 @@ from edgeinspect.learning.datasets.files import (
     subfolders,
     unique_names,
 )
+from edgeinspect.learning.datasets.layouts._kinds import find_kinds
+from edgeinspect.learning.datasets.layouts.class_folder import is_neutral_folder
 from edgeinspect.learning.datasets.masks.content import read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks
 from edgeinspect.learning.datasets.masks.sources import MaskPerClass
@@ -85,32 +88,35 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         if contains_images(folder)
         and not (is_good_class(folder.name, hints.good_classes) and _has_empty_masks(folder))
     }
-    folders = sorted({_defect_folder(path, file) for file in files} - {""})
-    good = [
+    folders = {_defect_folder(path, file) for file in files} - {""}
+    good = {
         name for name in folders if name not in masked and is_good_class(name, hints.good_classes)
-    ]
-    classes = tuple(name for name in folders if name not in good)
+    }
+    places = {file: _class_and_group(path, file) for file in files}
+    kinds, notes = find_kinds(places.values(), good | {""})
+    class_of = {file: kinds.get(place, place[0]) for file, place in places.items()}
+    classes = tuple(sorted(set(class_of.values()) - good - {""}))
     samples = []
-    for file in files:
-        kind = _defect_folder(path, file)
-        class_id = classes.index(kind) + 1 if kind in classes else 0
+    for file, name in class_of.items():
+        class_id = classes.index(name) + 1 if name in classes else 0
+        masks_of_defect = mask_root / _defect_folder(path, file)
         samples.append(
             Sample(
                 names[file],
                 file,
                 bool(class_id),
-                kind or None,
+                name or None,
                 names[file],
                 "test"
                 if file.is_relative_to(test)
                 else find_split_name(file.relative_to(path).parts),
-                _find_mask(path, mask_root / kind, file, class_id) if class_id else None,
+                _find_mask(path, masks_of_defect, file, class_id) if class_id else None,
                 (class_id,) if class_id else (),
             )
         )
     masks = [each for sample in samples if sample.mask for each in _mask_paths(sample.mask)]
     check_binary_masks(read_mask_contents(masks), path)
-    data = Dataset(path, "mvtec", classes, tuple(samples), has_masks=True)
+    data = Dataset(path, "mvtec", classes, tuple(samples), has_masks=True, notes=tuple(notes))
     hidden = [
         file
         for folder in subfolders(path)
@@ -166,6 +172,12 @@ def _has_empty_masks(folder: Path) -> bool:
 def _defect_folder(path: Path, file: Path) -> str:
     parts = file.relative_to(path).parts
     return parts[1] if len(parts) > 2 else ""
+
+
+def _class_and_group(path: Path, file: Path) -> tuple[str, str]:
+    """Return the folder of an image in a split, and that with the folders below it."""
+    folder, *below = file.relative_to(path).parts[1:-1] or ("",)
+    return folder, "/".join((folder, *(each for each in below if not is_neutral_folder(each))))
 
 
 def _find_mask(path: Path, folder: Path, file: Path, class_id: int) -> MaskReader:

@@ -22,6 +22,12 @@ from edgeinspect.learning.datasets.masks.content import (
 )
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks, infer_encoding
 from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_label_map
+from edgeinspect.learning.datasets.masks.pair_folders import (
+    ImageMaskPair,
+    folders_are_groups,
+    with_sorted_folders,
+    without_masks_of_folder,
+)
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
     MAX_CLASSES,
@@ -48,26 +54,12 @@ _MIN_UNIQUE_WORDS = 16
 _MAX_NAMES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ImageMaskPair:
-    """An image and its mask files."""
-
-    path: Path
-    masks: tuple[tuple[str, Path], ...]
-    """(class, file); class is empty for a file with the whole mask."""
-    folder: str = ""
-    """Its folder, if that is a class or a group."""
-    split: str | None = None
-    part_folder: str = ""
-    """The folder of a single part, whose images are a group."""
-
-
 def dataset_from_pairs(
     root: Path, layout: str, pairs: Sequence[ImageMaskPair], hints: LayoutHints
 ) -> Dataset:
     """Return the data set of paired files.
 
-    Folders that differ in a number only (`kos01`, `kos02`) are groups, others are classes.
+    Which folders are classes and which are groups is decided by `pair_folders.py`.
 
     Raises:
         DataError: Mask values cannot be classes.
@@ -79,6 +71,9 @@ def dataset_from_pairs(
         else read_label_map(root)
     )
     contents = read_mask_contents(files, colors=label_map is not None and label_map.uses_colors)
+    whole = pairs
+    pairs, notes = with_sorted_folders(whole, contents, root, layout, hints)
+    parts = without_masks_of_folder(pairs, whole, hints) if notes else {}
     folders = {pair.folder for pair in pairs} - {""}
     grouped = folders_are_groups(pairs)
     named = label_map.names if label_map else ()
@@ -93,7 +88,6 @@ def dataset_from_pairs(
         by_class = []  # `NAME_lab.png` for all: a word for masks, not a class
     _check_views(by_class, root)
     pairs, by_class = _resolve_mask_classes(pairs, by_class, root)
-    notes = []
     encoding = BINARY_ENCODING
     if by_class:
         check_binary_masks(contents, root)
@@ -110,7 +104,7 @@ def dataset_from_pairs(
     own = [pair for pair in pairs if grouped or not pair.folder]  # whose folder is no class
     bare = _unlabelled_pairs(pairs, contents, grouped, root)
     unlabelled = dict.fromkeys(bare, "has no mask file, while good images have an empty one")
-    unlabelled |= _pairs_without_class(own, contents) | _named_as_defective(own, contents)
+    unlabelled |= parts | _pairs_without_class(own, contents) | _named_as_defective(own, contents)
     _check_few(unlabelled, len(pairs), root)
     skipped = [
         SkippedImage(str(pair.path.relative_to(root)), why) for pair, why in unlabelled.items()
@@ -123,11 +117,6 @@ def dataset_from_pairs(
     samples.sort(key=lambda sample: natural_key(Path(sample.name)))
     data = Dataset(root, layout, classes, tuple(samples), has_masks=True, notes=tuple(notes))
     return data.with_skipped(*skipped)
-
-
-def folders_are_groups(pairs: Sequence[ImageMaskPair]) -> bool:
-    """Return whether the folders of images differ in a number only: `kos01`, `kos02`."""
-    return len({re.sub(r"\d+", "#", pair.folder) for pair in pairs} - {""}) <= 1
 
 
 @dataclass(frozen=True, slots=True)
