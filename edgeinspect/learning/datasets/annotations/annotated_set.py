@@ -27,6 +27,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     Shape,
     Stroke,
     extent,
+    has_area,
     is_box,
 )
 from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
@@ -90,8 +91,8 @@ def dataset_from_annotations(found: AnnotatedImages, hints: LayoutHints) -> Data
     """Return the data set of annotated images.
 
     Raises:
-        DataError: An image is annotated twice, has another size than stated or coordinates
-            outside of it, or there are too many classes.
+        DataError: An image is annotated twice, has another size than stated, coordinates outside
+            of it or a box without an area, or there are too many classes.
     """
     _check_images(found)
     found = replace(found, images=[_without_boxes_of_areas(image) for image in found.images])
@@ -206,6 +207,7 @@ def _check_images(found: AnnotatedImages) -> None:
             resized.append((image, size_error(image.size, real, image.where)))
             continue
         _check_inside(image, real or image.size)
+        _check_boxes(image)
     if resized:
         some = ", ".join(image.path.name for image, _error in resized[:_MAX_NAMES])
         some += ", …" if resized[_MAX_NAMES:] else ""
@@ -217,6 +219,19 @@ def _check_images(found: AnnotatedImages) -> None:
             where=error.where,
             remedy=error.remedy,
         )
+
+
+def _check_boxes(image: AnnotatedImage) -> None:
+    """Check that no box is a line or a point, as a click makes it, or a size rounded to 0."""
+    for one in image.shapes:
+        if is_box(one.shape) and not has_area(one.shape):
+            left, top, right, bottom = extent(one.shape)
+            raise DataError(
+                f"has a box without an area: {right - left:g} x {bottom - top:g} px at "
+                f"{left:g}, {top:g}",
+                where=one.where,
+                remedy="Was it a click, or was its size rounded to 0? Draw it again, or remove it",
+            )
 
 
 def _check_inside(image: AnnotatedImage, size: tuple[int, int] | None) -> None:

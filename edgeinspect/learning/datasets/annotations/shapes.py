@@ -21,6 +21,8 @@ LINE_WIDTH_PX = 10.0
 """Width of a drawn line, as in labelme's own export (`labelme.utils.shape_to_mask`)."""
 POINT_RADIUS_PX = 5.0
 """Radius of a drawn point; the same source."""
+_MIN_AREA_PX = 1e-6
+"""Corners on one line enclose less, up to rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,18 @@ def extent(shape: Shape) -> tuple[float, float, float, float]:
     points = np.concatenate(shape.rings) if isinstance(shape, Polygon) else shape.points
     low, high = points.min(axis=0), points.max(axis=0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def has_area(shape: Shape) -> bool:
+    """Return whether a shape encloses an area; corners on one line do not."""
+    if isinstance(shape, Box):
+        return shape.right_px > shape.left_px and shape.bottom_px > shape.top_px
+    if not isinstance(shape, Polygon):
+        return True
+    return any(
+        abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) > _MIN_AREA_PX
+        for x, y in (ring.T - ring.mean(axis=0)[:, np.newaxis] for ring in shape.rings)
+    )
 
 
 def shape_key(shape: Shape) -> tuple[object, ...]:

@@ -140,3 +140,12 @@ def test_sizes_videos_and_bombs_are_refused(make: Any) -> None:
     make.text("annotations.xml", bomb + xml(image(0, "&b;")))
     with pytest.raises(DataError, match="has a document type or entities"):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize("turn", ["", 'rotation="30.0"'])
+def test_a_box_without_an_area_is_refused(make: Any, turn: str) -> None:
+    """As a click makes it."""
+    box = f'<box label="pit" {turn} xtl="9.00" ytl="5.00" xbr="9.00" ybr="20.00"/>'
+    write(make, image(0, box), image(1))
+    with pytest.raises(DataError, match=r"p0\.png.* has a box without an area"):
+        open_dataset(make.root)
