@@ -108,18 +108,18 @@ class ImageFiles:
             return found
         rule = _FolderRule(self.root, split, shared)
         for (name, _folders), path in zip(names, found, strict=True):
-            for each in self._named_alike(name) if path is None else [path]:
+            for each in self.named_alike(name) if path is None else [path]:
                 rule.learn(name, each, is_exact=path is not None)
         for index, (name, folders) in enumerate(names):
             if found[index] is None and (
-                not (alike := self._named_alike(name))
+                not (alike := self.named_alike(name))
                 or any(rule.allows(name, each) for each in alike)
             ):
                 path = self.find(name, folders)
                 found[index] = path if path is None or rule.allows(name, path) else None
         return found
 
-    def _named_alike(self, name: str) -> list[Path]:
+    def named_alike(self, name: str) -> list[Path]:
         """Return the files that a name means if its folders do not count."""
         base = posixpath.basename(name.replace("\\", "/"))
         places = self._index.with_stem(base)

@@ -18,7 +18,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from edgeinspect.errors import DataError
-from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.annotations.annotated_set import (
     AnnotatedImage,
     AnnotatedImages,
@@ -37,6 +36,7 @@ from edgeinspect.learning.datasets.annotations.label_files import (
     read_ends,
 )
 from edgeinspect.learning.datasets.annotations.shapes import Box, LabelledShape, Polygon
+from edgeinspect.learning.datasets.annotations.voc_images import VocImageFinder
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images
 from edgeinspect.learning.datasets.image_sets import read_image_sets
@@ -80,21 +80,24 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     """Read every XML file below a folder; the images may be in the folder beside it.
 
     Raises:
-        DataError: A file is malformed, states another size than its image has, or has a box
-            outside of it; or more than a few files have no image.
+        DataError: A file is malformed, states another size than its image has, has a box
+            outside of it, or may be of two images; or more than a few files have no image.
     """
     labels = [file for file in files_below(path, ".xml") if _is_voc(file)]
     root = path if contains_images(path) or not contains_images(path.parent) else path.parent
     files = ImageFiles(root, path)
+    finder = VocImageFinder(files, labels)
     splits = read_image_sets(path)
     images: list[AnnotatedImage] = []
     missing: dict[str, str] = {}
     for file in labels:
         element = read_xml(file, _FILE_BYTES_MAX)
         name = child_text(element, "filename").replace("\\", "/")
-        found = _find_image(file, name, files)
+        found = finder.find(file, name, child_text(element, "folder"))
         if found is None:
-            missing[name or file.stem] = file.name
+            key = name or file.stem
+            place = str(file.relative_to(path))
+            missing[place if key in missing else key] = place
         else:
             images.append(_read_annotation(file, element, found, splits, root))
     check_missing_images(missing, len(labels), path, root)
@@ -109,17 +112,6 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         lambda image: _split_of(image, image.stem, splits, root),
     )
     return dataset_from_annotations(found_set, hints)
-
-
-def _find_image(file: Path, name: str, files: ImageFiles) -> Path | None:
-    """Return the image beside an XML file or in `JPEGImages/`, by its stem or the name in it."""
-    above = file.parent.parent
-    folders = [above / "JPEGImages", file.parent, above / "images", above]
-    stem_name = f"{file.stem}{Path(name).suffix}"
-    for each in (stem_name, Path(name).name):
-        if is_image_name(each) and (found := files.find_exact(each, folders)):
-            return found
-    return files.find_stem(file.with_suffix(""), stem_name)
 
 
 def _split_of(image: Path, stem: str, splits: dict[str, str], root: Path) -> str | None:

@@ -141,3 +141,78 @@ def test_polygons_beside_boxes_give_masks(make: Any) -> None:
         make.text("p0.xml", text.replace("</object>", f"<polygon>{broken}</polygon></object>"))
         with pytest.raises(DataError, match=message):
             open_dataset(make.root)
+
+
+# -- which image an XML file is of ------------------------------------------------------------
+
+
+def in_folder(name: str, folder: str) -> str:
+    text = xml(name, ("pit", 1, 1, 9, 9))
+    return text.replace("<filename>", f"<folder>{folder}</folder><filename>")
+
+
+def files(make: Any) -> dict[str, str]:
+    """Return the XML file of each image by the box in it: a path from the folder of the set."""
+    data = open_dataset(make.root, "voc")
+    return {
+        str(sample.path.relative_to(make.root)): str(sample.boxes[0].right_px)
+        for sample in data.samples
+        if sample.boxes
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("JPEGImages/day{}/a.jpg", "Annotations/day{}/a.xml"),
+        ("day{}/images/a.jpg", "day{}/labels/xml/a.xml"),
+    ],
+)
+def test_equal_names_are_told_apart_by_their_folders(make: Any, image: str, label: str) -> None:
+    for at in (1, 2, 3):
+        make.write(image.format(at))
+        make.text(label.format(at), xml("a.jpg", ("pit", 1, 1, 10 * at, 9)))
+    assert files(make) == {image.format(at): f"{10.0 * at}" for at in (1, 2, 3)}
+    (make.root / image.format(2)).unlink()
+    make.text(label.format(1), xml("a.jpg"))
+    assert files(make) == {image.format(3): "30.0"}
+
+
+def test_equal_names_are_told_apart_by_the_folder_in_the_file(make: Any) -> None:
+    for name in ("train/day1/a", "train/day1/b", "train/day2/b", "train/day2/a"):
+        make.write(f"{name}.jpg")
+    make.text("Annotations/a.xml", in_folder("a.jpg", "day2"))
+    make.text("Annotations/b.xml", in_folder("b.jpg", "day1"))
+    assert set(files(make)) == {"train/day2/a.jpg", "train/day1/b.jpg"}
+
+
+def test_an_image_in_another_folder_than_the_file_says_is_not_its_own(make: Any) -> None:
+    for index in range(8):
+        make.write(f"day{index % 2 + 1}/p{index}.jpg")
+        make.text(f"Annotations/p{index}.xml", in_folder(f"p{index}.jpg", f"day{index % 2 + 1}"))
+    make.write("day1/q.jpg")
+    make.text("Annotations/q.xml", in_folder("q.jpg", "day2"))
+    with pytest.raises(DataError, match=r"such as q\.jpg: Annotations/q\.xml"):
+        open_dataset(make.root, "voc")
+    make.text("Annotations/q.xml", in_folder("q.jpg", "elsewhere"))
+    assert "day1/q.jpg" in files(make)
+
+
+@pytest.mark.parametrize("folder", ["", "elsewhere"])
+def test_two_images_of_one_name_are_refused(make: Any, folder: str) -> None:
+    for place in ("JPEGImages", "images"):
+        make.write(f"{place}/a.jpg")
+    make.text("Annotations/a.xml", in_folder("a.jpg", folder))
+    with pytest.raises(DataError, match=r"two images, JPEGImages/a\.jpg and images/a\.jpg") as seen:
+        open_dataset(make.root)
+    assert "Annotations/a.xml" in str(seen.value)
+
+
+def test_a_name_in_the_file_of_another_image_is_refused(make: Any) -> None:
+    for name in ("a", "b"):
+        make.write(f"images/{name}.jpg")
+    make.text("Annotations/a.xml", xml("b.jpg", ("pit", 1, 1, 9, 9)))
+    with pytest.raises(DataError, match=r"two images, images/a\.jpg and images/b\.jpg"):
+        open_dataset(make.root)
+    make.text("Annotations/b.xml", xml("c.jpg"))
+    assert set(files(make)) == {"images/a.jpg"}
