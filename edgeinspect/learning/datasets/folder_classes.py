@@ -72,15 +72,15 @@ def check_class_names(data: Dataset) -> None:
 
 
 def with_unread_tables(data: Dataset, root: Path, *, is_layout_given: bool) -> Dataset:
-    """Return a set that was read by its folders with a note on tables of its images.
+    """Return a set that was read by its folders or masks with a note on tables of its images.
 
     Args:
-        data: The set.
+        data: The set. If it has masks, only tables that contradict them are told.
         root: The folder that the user gave.
         is_layout_given: The user named the layout: what a table says to the contrary is a note.
 
     Raises:
-        DataError: A CSV file says good of an image in a folder of defects, or the contrary.
+        DataError: A CSV file says good of an image with a defect, or the contrary.
     """
     notes = []
     for path in files_below(root, ".csv", _TABLE_DEPTH)[:_TABLE_COUNT_MAX]:
@@ -89,6 +89,8 @@ def with_unread_tables(data: Dataset, root: Path, *, is_layout_given: bool) -> D
             continue
         name = escape_name(path.relative_to(root))
         found = list(_contradictions(rows, data))
+        if not found and data.has_masks:
+            continue
         if not found:
             count = number_of(len(rows), "image")
             notes.append(f"{name} has rows of {count} that layout {data.layout} does not read")
@@ -96,18 +98,28 @@ def with_unread_tables(data: Dataset, root: Path, *, is_layout_given: bool) -> D
         sample, value = found[0]
         count = number_of(len(found), "image has", "images have")
         what = (
-            f"{count} another label in {name} than by the folder, such as {sample.name}: "
-            f"'{escape_name(value)}', in the folder of {sample.class_name}"
+            f"{count} another label in {name} than by the folder"
+            f"{' or mask' * data.has_masks}, such as {sample.name}: '{escape_name(value)}', "
+            f"{_describe_label(sample)}"
         )
         if not is_layout_given:
             raise DataError(
                 what,
                 where=escape_name(root),
                 remedy="Move the images into the folders of their labels, or the table away if "
-                f"it is wrong; --layout {data.layout} reads the folders",
+                f"it is wrong; --layout {data.layout} reads the folders"
+                + " and masks"
+                * data.has_masks,
             )
         notes.append(what)
     return data.with_notes(*notes)
+
+
+def _describe_label(sample: Sample) -> str:
+    name = sample.class_name
+    if name and set(name.split("/")) <= set(sample.path.parts):
+        return f"in the folder of {name}"
+    return f"but its mask has {'a' if sample.is_defective else 'no'} defect"
 
 
 def _rows_of_images(path: Path, data: Dataset) -> list[_Row]:
@@ -161,6 +173,8 @@ def _contradictions(rows: Sequence[_Row], data: Dataset) -> Iterator[tuple[Sampl
         elif goods and words & _CLASS_WORDS:  # the others name kinds of defects
             bads |= {each for each in values if each.isidentifier() and not _says_nothing(each)}
         bads -= goods
+        if data.has_masks and not (goods and bads):
+            continue  # the state of the work: 'ok' for all that was done
         for sample, row in rows:
             value, own = row[column], sample.class_name or ""
             kind = bad.get(normalize_name(value), own)

@@ -152,9 +152,9 @@ def open_dataset(
     data = with_unread_masks(data, root, is_layout_given=layout is not None)
     data = with_unread_labels(data, root, hints.good_classes, is_layout_given=layout is not None)
     check_partial_labels(data, root)
-    if name == "class_folder":
-        if layout is None:
-            check_class_names(data)
+    if name == "class_folder" and layout is None:
+        check_class_names(data)
+    if load_layout(name).RANK > _MAX_TABLE_RANK and root.is_dir():
         data = with_unread_tables(data, root, is_layout_given=layout is not None)
     _check_other_layouts(data, found, others, hints)
     data = without_same_stem(data)

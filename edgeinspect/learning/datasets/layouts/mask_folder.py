@@ -98,7 +98,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     }
     skipped += skip_unlabelled(path, unlabelled, len(pairs))
     pairs = [pair for pair in pairs if pair.path not in unlabelled]
-    data = with_listed_splits(dataset_from_pairs(path, "mask_folder", pairs, hints))
+    data = dataset_from_pairs(path, "mask_folder", pairs, hints)
+    data = with_listed_splits(data, is_layout_given=hints.layout is not None)
     skipped += [
         SkippedImage(str(mask.relative_to(path)), "is a mask without an image") for mask in orphans
     ]

@@ -283,6 +283,95 @@ def test_splits_of_visa(make: Any) -> None:
         open_dataset(make.root / "candle")
 
 
+def visa(make: Any) -> None:
+    """Write VisA's object `candle`, and its table of splits."""
+    rows = []
+    for index in range(8):
+        make.write(f"candle/Data/Images/Normal/{index:04}.JPG")
+        rows.append(f"candle,train,normal,candle/Data/Images/Normal/{index:04}.JPG,")
+        image = f"candle/Data/Images/Anomaly/{index:03}.JPG"
+        mask = f"candle/Data/Masks/Anomaly/{index:03}.png"
+        make.write(image)
+        make.write(mask, make.mask(1))
+        rows.append(f"candle,test,anomaly,{image},{mask}")
+    make.text("split_csv/1cls.csv", "object,split,label,image,mask", *rows)
+
+
+def test_a_table_of_visa_that_contradicts_the_folders_is_refused(make: Any) -> None:
+    visa(make)
+    table = make.root / "split_csv/1cls.csv"
+    text = table.read_text()
+    assert len(bad(open_dataset(make.root / "candle"))) == 8
+    table.write_text(
+        text.replace(
+            "test,anomaly,candle/Data/Images/Anomaly/003.JPG",
+            "test,normal,candle/Data/Images/Anomaly/003.JPG",
+        )
+    )
+    message = r"1 image has another label in 1cls\.csv:9 .*003\.JPG: 'normal', but it is defective"
+    with pytest.raises(DataError, match=message) as caught:
+        open_dataset(make.root / "candle")
+    assert "--layout mask_folder reads the folders" in caught.value.remedy
+    data = open_dataset(make.root / "candle/Data", "mask_folder")
+    assert any("1 image has another label" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Normal/0003", "Anomaly/0003"), ("Anomaly/003", "Normal/003")]
+)
+def test_an_image_of_visa_that_was_moved_is_refused(make: Any, old: str, new: str) -> None:
+    visa(make)
+    images = make.root / "candle/Data/Images"
+    (images / f"{old}.JPG").rename(images / f"{new}.JPG")
+    mask = make.root / f"candle/Data/Masks/{old}.png"
+    mask.unlink(missing_ok=True)
+    with pytest.raises(DataError, match="1 image has another label in 1cls"):
+        open_dataset(make.root / "candle")
+
+
+def test_images_that_the_table_of_visa_lacks_have_no_split(make: Any) -> None:
+    visa(make)
+    make.write("candle/Data/Images/Normal/0009.JPG")
+    data = open_dataset(make.root / "candle")
+    assert [sample.name for sample in data.samples if sample.split is None] == ["0009.JPG"]
+    assert "1 image is not in VisA's table of splits: without a split" in data.notes
+
+
+def test_labels_of_visa_that_contradict_the_folders_are_refused(make: Any) -> None:
+    visa(make)
+    rows = [
+        *(f"candle/Data/Images/Normal/{index:04}.JPG,normal," for index in range(8)),
+        *(f"candle/Data/Images/Anomaly/{index:03}.JPG,bent," for index in range(7)),
+    ]
+    make.text("candle/image_anno.csv", "image,label,mask", *rows)
+    assert len(bad(open_dataset(make.root / "candle"))) == 8
+    make.text(
+        "candle/image_anno.csv",
+        "image,label,mask",
+        *rows,
+        "candle/Data/Images/Anomaly/007.JPG,normal,",
+    )
+    with pytest.raises(DataError, match=r"007\.JPG: 'normal', in the folder of Anomaly"):
+        open_dataset(make.root / "candle")
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_refused"),
+    [(("ok", "ng"), False), (("ng", "ok"), True), (("ok", "ok"), False), (("done", "ok"), False)],
+)
+def test_a_table_that_contradicts_the_masks_is_refused(
+    make: Any, labels: tuple[str, str], is_refused: bool
+) -> None:
+    make.mask_folder()
+    rows = [f"p{index}.jpg,{labels[index % 2]}" for index in range(4)]
+    make.text("labels.csv", "image,status", *rows)
+    if is_refused:
+        with pytest.raises(DataError, match=r"4 images.*'ng', but its mask has no defect"):
+            open_dataset(make.root)
+    else:
+        assert len(bad(open_dataset(make.root))) == 2
+
+
 VIA = {"p0.jpg": {"regions": [{"shape_attributes": {}}]}}
 CREATE_ML = [{"image": "p0.jpg", "annotations": [{"label": "pit", "coordinates": {}}]}]
 
