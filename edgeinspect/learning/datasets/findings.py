@@ -12,6 +12,7 @@ from edgeinspect.domain import number_of
 from edgeinspect.learning.datasets.dataset import SPLITS, Dataset
 from edgeinspect.learning.datasets.duplicates import DuplicatePair
 from edgeinspect.learning.datasets.load import MAX_BROKEN_RATIO
+from edgeinspect.learning.datasets.masks.inverted import MAY_BE_INVERTED, find_inverted
 from edgeinspect.learning.datasets.scan import DatasetScan, ScannedImage
 from edgeinspect.system import escape_name
 
@@ -36,7 +37,9 @@ class DatasetFinding:
 
 def check_dataset(scan: DatasetScan) -> list[DatasetFinding]:
     """Return all findings about a set, the most severe first."""
-    findings = [DatasetFinding("note", note) for note in scan.data.notes]
+    findings = [
+        DatasetFinding("note", note) for note in scan.data.notes if MAY_BE_INVERTED not in note
+    ]
     for check in (
         _skipped_images,
         _broken_images,
@@ -177,6 +180,17 @@ def _mask_problems(scan: DatasetScan) -> Iterator[DatasetFinding]:
         yield _warning(
             f"in {number_of(len(full), 'image')} most pixels are defects",
             "Are the masks inverted? Defects must be nonzero, background 0",
+        )
+    indices = find_inverted(
+        [image.defect_px / max(1, sum(image.class_px)) for image in usable],
+        [image.fills_frame for image in usable],
+    )
+    inverted = [usable[index] for index in indices]
+    if inverted and len(full) <= len(usable) / 2:
+        yield _warning(
+            f"in {number_of(len(inverted), 'image')} most pixels up to the borders are defects, "
+            f"in the others few: {_list_names(inverted)}",
+            "Are these masks inverted? Defects must be nonzero, background 0",
         )
     for class_id, name in enumerate(scan.data.classes, 1):
         if usable and not sum(image.class_px[class_id] for image in usable):

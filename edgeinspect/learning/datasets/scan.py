@@ -19,6 +19,7 @@ from edgeinspect.learning.datasets.duplicates import (
     fingerprint_image,
 )
 from edgeinspect.learning.datasets.load import is_colored
+from edgeinspect.learning.datasets.masks.content import fills_frame
 from edgeinspect.learning.datasets.parallel import map_in_threads
 
 
@@ -33,6 +34,8 @@ class ScannedImage:
     """Pixels per class id, 0 first; empty if image or mask cannot be read."""
     void_px: int = 0
     """Unlabelled pixels."""
+    fills_frame: bool = False
+    """Most pixels of each border of the image are defects."""
     problem: str = ""
     """Why the image or its mask cannot be used; empty if it can."""
     remedy: str = ""
@@ -134,7 +137,12 @@ def _scan_image(data: Dataset, sample: Sample, with_duplicates: bool) -> Scanned
         where = f"{error.where}: " if error.where else ""
         return replace(scanned, problem=where + error.what, remedy=error.remedy)
     count = np.bincount(mask.ravel(), minlength=VOID + 1).tolist()
-    return replace(scanned, class_px=tuple(count[: len(data.classes) + 1]), void_px=count[VOID])
+    return replace(
+        scanned,
+        class_px=tuple(count[: len(data.classes) + 1]),
+        void_px=count[VOID],
+        fills_frame=fills_frame((mask > 0) & (mask != VOID)),
+    )
 
 
 def _find_pairs(images: list[ScannedImage]) -> list[DuplicatePair]:

@@ -27,6 +27,7 @@ from edgeinspect.learning.datasets.layouts._index_columns import (
 from edgeinspect.learning.datasets.layouts._index_rows import Index, make_sample
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
+from edgeinspect.learning.datasets.masks.inverted import note_inverted
 from edgeinspect.learning.datasets.masks.label_maps import (
     label_map_in_order,
     read_class_names,
@@ -104,7 +105,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         classes = ("defect",)
     data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(every))
     data = data.with_skipped(*missing).with_notes(
-        *([] if every else note_unlabelled_rows(rows, csv_path, hints))
+        *(note_inverted(contents, path) if every else note_unlabelled_rows(rows, csv_path, hints))
     )
     return _with_unlisted(data, images)
 

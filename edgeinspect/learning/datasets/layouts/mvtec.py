@@ -36,6 +36,7 @@ from edgeinspect.learning.datasets.layouts._kinds import find_kinds
 from edgeinspect.learning.datasets.layouts.class_folder import is_neutral_folder
 from edgeinspect.learning.datasets.masks.content import read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks
+from edgeinspect.learning.datasets.masks.inverted import note_inverted
 from edgeinspect.learning.datasets.masks.sources import MaskPerClass
 from edgeinspect.learning.datasets.name_matching import (
     are_few,
@@ -115,7 +116,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             )
         )
     masks = [each for sample in samples if sample.mask for each in _mask_paths(sample.mask)]
-    check_binary_masks(read_mask_contents(masks), path)
+    contents = read_mask_contents(masks)
+    check_binary_masks(contents, path)
+    notes += note_inverted(contents, path)
     data = Dataset(path, "mvtec", classes, tuple(samples), has_masks=True, notes=tuple(notes))
     hidden = [
         file

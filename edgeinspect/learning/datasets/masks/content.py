@@ -32,6 +32,7 @@ _RIM_PX = 2
 _MIN_RIM_RATIO = 0.8
 _MIN_ISOLATED_RATIO = 0.2
 """Classes form areas; the values of a soft edge are beside other values."""
+_MIN_BORDER_RATIO = 0.5
 _SAMPLE_COUNT = 5
 _PAIR_SAMPLE_COUNT = 8
 _FEW_VALUES = 16
@@ -60,6 +61,10 @@ class MaskContent:
     """The value of more than half of the pixels, 0 for background; -1 for none."""
     is_connected: bool = False
     """Its values are 1..n, each one connected area."""
+    marked_ratio: float = 0.0
+    """Ratio of the set pixels of a binary mask, or of those with an id."""
+    fills_frame: bool = False
+    """These are most pixels of each of the four borders."""
 
     @property
     def has_several_ids(self) -> bool:
@@ -108,14 +113,18 @@ def _read_content(path: Path, colors: bool) -> MaskContent:
     strong = max(nonzero, default=0) >= SOFT_THRESHOLD
     border = has_void_border(nonzero)
     alone = _isolated_values(values, nonzero) if 0 < len(nonzero) <= MAX_CLASSES else nonzero
-    any_set = bool(border or set_pixels(values).any())
+    marked = (
+        (values > 0) & (values != UNLABELLED)
+        if border or has_several_ids(nonzero)
+        else set_pixels(values)
+    )
     values_of_half = [
         int(value) for value, px in zip(found, amounts, strict=True) if 2 * int(px) > values.size
     ]
     most = values_of_half[0] if values_of_half else -1
     return MaskContent(
         nonzero,
-        any_set,
+        bool(border or has_several_ids(nonzero) or marked.any()),
         strong,
         between,
         "",
@@ -123,7 +132,15 @@ def _read_content(path: Path, colors: bool) -> MaskContent:
         _rim_values(values, nonzero),
         most,
         _is_connected(values, nonzero),
+        float(marked.mean()) if marked.size else 0.0,
+        fills_frame(marked),
     )
+
+
+def fills_frame(marked: NDArray[np.bool_]) -> bool:
+    """Return whether most pixels of each of the four borders are marked."""
+    borders = (marked[:1], marked[-1:], marked[:, :1], marked[:, -1:])
+    return all(border.size and border.mean() >= _MIN_BORDER_RATIO for border in borders)
 
 
 def _rim_values(values: NDArray[Any], nonzero: frozenset[int]) -> frozenset[int]:

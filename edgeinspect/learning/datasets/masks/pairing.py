@@ -21,6 +21,7 @@ from edgeinspect.learning.datasets.masks.content import (
     read_mask_contents,
 )
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks, infer_encoding
+from edgeinspect.learning.datasets.masks.inverted import note_inverted
 from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_label_map
 from edgeinspect.learning.datasets.masks.pair_folders import (
     ImageMaskPair,
@@ -101,6 +102,10 @@ def dataset_from_pairs(
                 sorted(name for name in folders if not is_good_class(name, hints.good_classes))
             )
             by_class = list(classes)
+    background = {value for value, class_id in encoding.ids.items() if value and not class_id}
+    notes += note_inverted(
+        {p: one for p, one in contents.items() if one.majority_value not in background}, root
+    )
     own = [pair for pair in pairs if grouped or not pair.folder]  # whose folder is no class
     bare = _unlabelled_pairs(pairs, contents, grouped, root)
     unlabelled = dict.fromkeys(bare, "has no mask file, while good images have an empty one")

@@ -235,6 +235,70 @@ def test_inverted_masks_and_missing_classes_are_found(make: Any) -> None:
     assert "every image is defective" in text
 
 
+def inverted_at(make: Any, folder: str, mask: str, inverted: set[int]) -> None:
+    """Write 12 images with masks of a small defect, or none; those of some are inverted."""
+    small = np.zeros((40, 64), np.uint8)
+    small[10:14, 20:30] = 255
+    for index in range(12):
+        make.write(f"{folder}/p{index}.png")
+        right = small if index % 3 else np.zeros_like(small)
+        make.write(mask.format(index), 255 - right if index in inverted else right)
+
+
+@pytest.mark.parametrize(
+    ("folder", "mask"),
+    [
+        ("images", "masks/p{}.png"),
+        ("images", "images/p{}_mask.png"),
+        ("test/crack", "ground_truth/crack/p{}_mask.png"),
+    ],
+)
+def test_a_few_inverted_masks_are_named(make: Any, folder: str, mask: str) -> None:
+    inverted_at(make, folder, mask, {3, 7})
+    if folder != "images":
+        for index in range(4):
+            make.write(f"train/good/g{index}.png")
+            make.write(f"test/good/h{index}.png")
+    data = open_dataset(make.root)
+    names = ", ".join(mask.format(index) for index in (3, 7))
+    assert [note for note in data.notes if "may be inverted" in note] == [
+        f"2 masks mark most of the image up to its borders, others small areas: {names} "
+        "may be inverted"
+    ]
+    text = messages(scan_dataset(data))
+    assert "warning: in 2 images most pixels up to the borders are defects" in text
+    assert "p3.png, p7.png" in text
+    assert "may be inverted" not in text
+
+
+def test_inverted_masks_of_an_index_are_named(make: Any) -> None:
+    inverted_at(make, "images", "masks/p{}.png", {4})
+    rows = [f"p{index}.png,{int(index % 3 > 0)}" for index in range(12)]
+    make.text("index.csv", "image,defective", *rows)
+    assert any("masks/p4.png may be inverted" in note for note in open_dataset(make.root).notes)
+
+
+def test_large_defects_that_leave_a_border_are_not_called_inverted(make: Any) -> None:
+    inverted_at(make, "images", "masks/p{}.png", set())
+    large = np.zeros((40, 64), np.uint8)
+    large[:, 10:] = 255
+    make.write("masks/p3.png", large)
+    data = open_dataset(make.root)
+    assert not any("inverted" in note for note in data.notes)
+    assert "inverted" not in messages(scan_dataset(data))
+
+
+def test_masks_whose_background_has_a_name_are_not_called_inverted(make: Any) -> None:
+    for index in range(8):
+        make.write(f"images/p{index}.png")
+        mask = make.mask(1)
+        make.write(f"masks/p{index}.png", 2 - mask if index == 1 else mask)
+    make.text("_classes.csv", "Pixel Value, Class", "1, pit", "2, background")
+    data = open_dataset(make.root)
+    assert data.classes == ("pit",)
+    assert not any("inverted" in note for note in data.notes)
+
+
 def test_kinds_can_be_learned_from_a_set_without_good_images(make: Any) -> None:
     make.class_folder("crack", "dent")
     text = messages(scan_dataset(open_dataset(make.root)))
