@@ -28,6 +28,14 @@ _MAX_NAMES = 3
 
 MASK_WORDS = r"(?:mask|gt|label|seg|annotation|ground_?truth)s?"
 """A regular expression for a word at the end of a mask's name."""
+_MASK_BEFORE = re.compile(rf"{MASK_WORDS}[_\-. ]*(?P<stem>(?<=[_\-. ]).+|\d.*)", re.IGNORECASE)
+"""`mask_NAME`, `gt-NAME`, `mask12`."""
+_IMAGE_NAME = re.compile(
+    r"(?:image|img|input)[_\-. ]*(?P<behind>(?<=[_\-. ]).+|\d.*)"
+    r"|(?P<before>.+)[_\-. ](?:image|img|input|leftimg8bit)",
+    re.IGNORECASE,
+)
+"""`image_NAME`, `img12`, `NAME_img`: the masks of these may have the rest of the name."""
 MASK_NAME = re.compile(rf"(?P<stem>.+?)[_\-. ]?{MASK_WORDS}", re.IGNORECASE)
 """`NAME_mask`, `NAME_GT`, `NAME_label`: the mask of NAME."""
 _LABEL_STUDIO_NAME = re.compile(r"[0-9a-f]{8}(?:-|__)(?P<name>.+)")
@@ -64,12 +72,22 @@ def name_before_label_studio(name: str) -> str | None:
 def mask_stems(path: Path) -> list[str]:
     """Return the normalised stems of images that a file can be the mask of, the likeliest first.
 
-    `a.png`, `a.jpg.png`, `a_mask.png` and `a.jpg_mask.png` are masks of `a.jpg`.
+    `a.png`, `a.jpg.png`, `a_mask.png`, `a.jpg_mask.png` and `mask_a.png` are masks of `a.jpg`.
     """
     stem = normalize_name(path.stem)
-    named = MASK_NAME.fullmatch(stem)
-    stems = [stem] if named is None else [stem, named["stem"]]
+    matches = (MASK_NAME.fullmatch(stem), _MASK_BEFORE.fullmatch(stem))
+    named = [found["stem"] for found in matches if found]
+    stems = [stem, *named]
     return list(dict.fromkeys(each for one in stems for each in (one, split_suffix(one)[0])))
+
+
+def bare_image_stem(stem: str) -> str | None:
+    """Return a normalised stem without a word for images: `3` of `image_3`; None without one.
+
+    Masks may be named so (`mask_3`, `3_mask`), if no image has the whole name.
+    """
+    found = _IMAGE_NAME.fullmatch(stem)
+    return (found["behind"] or found["before"]) if found else None
 
 
 class FileNameIndex:

@@ -31,15 +31,15 @@ SPLIT_NAMES = {
 """Folder names of splits, in lower case."""
 IMAGE_FOLDER_NAMES = word_set(
     """
-    images image imgs img pictures picture jpegimages originals original input inputs rgb
-    train_images photos data
+    images image imgs img img_dir pictures picture jpegimages originals original input inputs rgb
+    train_images photos data leftimg8bit
     """
 )
 """Names of folders that hold images and carry no label, in lower case."""
 
 _MASK_WORDS = word_set(
     """
-    mask masks label labels annotation annotations annot annots anno groundtruth gt gts
+    mask masks label labels annotation annotations annot annots anno ann groundtruth gt gts
     segmentation segmentations seg segm segmap segmaps segmentationclass
     """
 )
@@ -54,7 +54,8 @@ _NEUTRAL_WORDS = word_set(
     """
     dir folder png pngs bmp tif tiff jpg jpeg npy binary bw semantic class classes object objects
     map maps file files raw pixel pixels id ids index grey gray color colour final all data tr ts
-    train training val valid validation test testing image images img imgs public of the
+    train training val valid validation test testing image images img imgs public of the fine
+    coarse
     """
 )
 _GOOD_WORDS = word_set(

@@ -3,14 +3,16 @@
 `ok_front/`, `def_front/` (casting), `crazing/`, `inclusion/` … (NEU), optionally below `train/`,
 `val/`, `test/`, and with `images/` in between. Folders below one that says only defective are
 classes (`NG/dent/`) where their names can be kinds of defects. Three or more folders in a class
-are groups. Folders named as not labelled (`unlabeled/`, `todo/`) are skipped. Which classes are
-good is decided by `vocabulary.py`, or `--good-class NAME`.
+are groups, also days and cameras above classes (`day1/OK/`). Folders named as not labelled
+(`unlabeled/`, `todo/`) are skipped. Which classes are good is decided by `vocabulary.py`, or
+`--good-class NAME`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 from edgeinspect.errors import DataError
@@ -23,7 +25,7 @@ from edgeinspect.learning.datasets.files import (
     subfolders,
     unique_names,
 )
-from edgeinspect.learning.datasets.folder_names import is_unlabelled_folder
+from edgeinspect.learning.datasets.folder_names import is_origin_folder, is_unlabelled_folder
 from edgeinspect.learning.datasets.layouts._kinds import find_kinds
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.vocabulary import (
@@ -124,7 +126,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     """
     files = images_below(path)
     names = unique_names(path, files)
-    placed = [(file, class_group_split(file.relative_to(path).parts[:-1])) for file in files]
+    placed = place_images(path, files, hints)
     counts = Counter(place[0] for _file, place in placed if place is not None)
     skipped = _skip_unlabelled_folders(path, files)
     good = {name for name in counts if is_good_class(name, hints.good_classes)}
@@ -265,6 +267,39 @@ def _check_subfolders(
                     remedy="Make it a class folder of its own, or rename it. "
                     f"--layout {layout} uses the upper level",
                 )
+
+
+def place_images(
+    path: Path, files: Iterable[Path], hints: LayoutHints
+) -> list[tuple[Path, tuple[str, str, str | None] | None]]:
+    """Return each file with (class, group, split) by its folders; None if they name no class.
+
+    Days, cameras and batches above the classes (`day1/OK`, `day2/OK`) are groups, if one of the
+    classes below them is good and another one is not, and the user did not name the layout.
+    """
+    placed = [(file, class_group_split(file.relative_to(path).parts[:-1])) for file in files]
+    groups = {place[1] or place[0] for _file, place in placed if place is not None}
+    lifted = {group: _with_class_first(group) for group in groups}
+    classes = {new.partition("/")[0] for group, new in lifted.items() if new != group}
+    good = {name for name in classes if is_good_class(name, hints.good_classes)}
+    if hints.layout is not None or not good or good == classes:
+        return placed
+    found: list[tuple[Path, tuple[str, str, str | None] | None]] = []
+    for file, place in placed:
+        if place is not None:
+            group = lifted[place[1] or place[0]]
+            name, slash, _below = group.partition("/")
+            place = (name, group if slash else "", place[2])
+        found.append((file, place))
+    return found
+
+
+def _with_class_first(group: str) -> str:
+    """Return a path with its days and cameras behind the first other folder, if there is one."""
+    names = group.split("/")
+    above = list(takewhile(is_origin_folder, names))
+    inside = names[len(above) :]
+    return "/".join((*inside[:1], *above, *inside[1:]))
 
 
 def _is_uninformative(name: str) -> bool:

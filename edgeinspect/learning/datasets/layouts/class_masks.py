@@ -21,8 +21,8 @@ from edgeinspect.learning.datasets.layouts._kinds import find_kinds
 from edgeinspect.learning.datasets.layouts.class_folder import (
     check_levels,
     class_folders,
-    class_group_split,
     is_neutral_folder,
+    place_images,
 )
 from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.masks.pair_folders import ImageMaskPair
@@ -97,8 +97,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             no image, or mask values cannot be classes.
     """
     places: dict[Path, _Place] = {}
-    for file in images_below(path):
-        found = class_group_split(file.relative_to(path).parts[:-1])
+    for file, found in place_images(path, images_below(path), hints):
         if found is not None:
             name, group, split = found
             places[file] = _Place(name, group, split)

@@ -1,8 +1,9 @@
 """Images in one folder, masks in another beside it: `images/` and `masks/`.
 
 Also `labels/`, `annotations/`, `ground_truth/` …; also below `train/`, `val/`, `test/`, with those
-below `images/` and `masks/`, or images with a folder `Label/` beside them (DAGM). A mask
-belongs to the image of the same stem (`NAME.png`, `NAME_mask.png`, `NAME_GT.png`); one file
+below `images/` and `masks/` (also MMSegmentation's `img_dir/train/`, `ann_dir/train/`, and
+Cityscapes' `leftImg8bit/`, `gtFine/`), or images with a folder `Label/` beside them (DAGM). A mask
+belongs to the image of the same stem (`NAME.png`, `NAME_mask.png`, `mask_NAME.png`); one file
 per class is `NAME_<class>.png` or `<class>/NAME.png`. Masks are binary, class ids, palette or
 colours (`masks/encoding.py`).
 """
@@ -30,6 +31,7 @@ from edgeinspect.learning.datasets.masks.sources import set_pixels
 from edgeinspect.learning.datasets.name_matching import (
     MASK_WORDS,
     are_few,
+    bare_image_stem,
     mask_stems,
     normalize_name,
     split_suffix,
@@ -49,6 +51,8 @@ from edgeinspect.learning.datasets.vocabulary import (
 NEEDS = "images/ and masks/ (or labels/, annotations/, ground_truth/) with files of the same stem"
 RANK = 40
 _MAX_NAMES = 3
+_TARGET_NAMES = ("target", "targets")
+"""Folders of masks beside one of images only: `input/`, `target/`. Else they may be a class."""
 _NUMBERED_MASK = re.compile(rf"[\d_\-. ]*\d[_\-. ]?{MASK_WORDS}", re.IGNORECASE)
 """What follows `a` in `a_2_mask`: the mask of image `a_2`, not of `a`."""
 
@@ -174,7 +178,7 @@ def _folder_kind(name: str) -> tuple[str, str]:
     split = find_split_name(words) or ""
     if is_visualization_folder(name):
         return "", split
-    if is_mask_folder(name):
+    if is_mask_folder(name) or low in _TARGET_NAMES:
         return "mask", split
     if low in IMAGE_FOLDER_NAMES or (IMAGE_FOLDER_NAMES - {"data"}) & set(words):
         return "image", split
@@ -198,6 +202,11 @@ def _pair_masks(
         by_key[normalize_name(_relative_parent(image, images)), normalize_name(image.stem)].append(
             image
         )
+    others: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for (parent, stem), same in by_key.items():
+        if (bare := bare_image_stem(stem)) is not None and (parent, bare) not in by_key:
+            others[parent, bare] += same
+    by_key.update(others)
     found: dict[Path, list[tuple[str, Path]]] = defaultdict(list)
     unused = []
     files = images_below(masks)

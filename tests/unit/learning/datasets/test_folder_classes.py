@@ -116,6 +116,31 @@ def test_numbers_and_codes_of_defects_are_classes(make: Any, names: tuple[str, .
     assert set(counts(make)) == set(names)
 
 
+@pytest.mark.parametrize("days", [("day1", "day2", "day3"), ("2024-01-03", "cam2", "KW12")])
+@pytest.mark.parametrize("masks", ["", "masks/{day}/NG/{day}{at}.png", "masks/{day}{at}.png"])
+def test_days_above_classes_are_groups(make: Any, days: tuple[str, ...], masks: str) -> None:
+    for day in days:
+        for at in range(4):
+            make.write(f"{day}/OK/{day}{at}.png")
+            make.write(f"{day}/NG/{day}{at}.png")
+            if masks:
+                make.write(masks.format(day=day, at=at), make.mask(1, value=255))
+    assert counts(make) == {"OK": 12, "NG": 12}
+    data = open_dataset(make.root)
+    if masks:
+        assert all(sample.read_mask(40, 64).any() == sample.is_defective for sample in data.samples)
+    else:
+        assert len({sample.group for sample in data.samples}) == 6
+        assert set(counts(make, "class_folder")) == set(days)
+
+
+def test_days_above_folders_of_which_none_is_good_are_refused(make: Any) -> None:
+    make.class_folder("dent", "pit", above="day1/")
+    make.class_folder("dent", "pit", above="day2/")
+    with pytest.raises(DataError, match="has a folder 'day1'"):
+        open_dataset(make.root)
+
+
 # -- kinds below a folder that says only defective --------------------------------------------
 
 

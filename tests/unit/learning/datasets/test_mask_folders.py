@@ -163,3 +163,78 @@ def test_folders_of_kinds_whose_images_all_have_a_mask_are_classes(make: Any) ->
             make.write(f"images/{kind}/{at}.png")
             make.write(f"masks/{kind}/{at}.png", make.mask(1, value=255))
     assert counts(open_dataset(make.root)) == {"pit": 8, "stain": 8}
+
+
+# -- names of masks and their folders ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{}", "mask_{}"),
+        ("{}", "mask{}"),
+        ("a{}", "gt-a{}"),
+        ("a{}_x", "label_a{}_x"),
+        ("image_{}", "mask_{}"),
+        ("img{}", "mask{}"),
+        ("image_{}", "{}"),
+        ("{}_image", "{}_mask"),
+        ("{}_img", "{}_gt"),
+        ("{}", "{}_label"),
+        ("{}", "{}_labelIds"),
+        ("b{}_leftImg8bit", "b{}_gtFine_labelIds"),
+    ],
+)
+def test_names_of_masks(make: Any, image: str, mask: str) -> None:
+    for at in range(12):
+        make.write(f"images/{image.format(at)}.png")
+        drawn = make.mask()
+        drawn[4:8, 4 * at : 4 * at + 4 if at % 2 else 0] = 255
+        make.write(f"masks/{mask.format(at)}.png", drawn)
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes, len(data)) == ("mask_folder", ("defect",), 12)
+    for at in range(12):
+        sample = next(one for one in data.samples if one.name == f"{image.format(at)}.png")
+        columns = np.flatnonzero(sample.read_mask(40, 64).any(axis=0)).tolist()
+        assert columns == (list(range(4 * at, 4 * at + 4)) if at % 2 else [])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [(("3", "image_3"), "two masks"), (("img_3", "image_3"), "mask of two images")],
+)
+def test_a_mask_that_may_be_of_two_images_is_refused(
+    make: Any, images: tuple[str, str], message: str
+) -> None:
+    for name in (*images, "p5"):
+        make.write(f"images/{name}.png")
+    make.write("masks/mask_3.png", make.mask(1, value=255))
+    if "3" in images:
+        make.write("masks/3.png", make.mask(1, value=255))
+    with pytest.raises(DataError, match=message):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("img_dir/{}/{}.jpg", "ann_dir/{}/{}.png"),
+        ("input/{}/{}.jpg", "target/{}/{}.png"),
+        ("{}/input/{}.jpg", "{}/target/{}.png"),
+        ("leftImg8bit/{}/aachen/{}_leftImg8bit.png", "gtFine/{}/aachen/{}_gtFine_labelIds.png"),
+    ],
+)
+def test_folders_of_masks(make: Any, image: str, mask: str) -> None:
+    for split in ("train", "val"):
+        for at in range(4):
+            make.write(image.format(split, f"{split}{at}"))
+            make.write(mask.format(split, f"{split}{at}"), make.mask(*([1] if at % 2 else [])))
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes) == ("mask_folder", ("defect",))
+    assert [sample.split for sample in data.samples] == ["train"] * 4 + ["val"] * 4
+    assert [sample.is_defective for sample in data.samples] == [False, True] * 4
+
+
+def test_a_class_named_target_stays_one(make: Any) -> None:
+    make.class_folder("ok", "target")
+    assert open_dataset(make.root).classes == ("target",)

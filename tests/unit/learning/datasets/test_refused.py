@@ -388,11 +388,11 @@ def test_an_ambiguous_class_list_is_refused(make: Any, lines: tuple[str, ...], w
     refused(listed(make, *lines), words)
 
 
-def test_two_camera_folders_are_not_classes(make: Any) -> None:
-    make.class_folder("ok", "ng", above="cam1/")
-    make.class_folder("ok", "ng", above="cam2/")
-    refused(make.root, "cam1/ and cam2/ both contain ng and ok, so either level")
-    assert open_dataset(make.root / "cam1").classes == ("ng",)
+def test_two_folders_of_parts_are_not_classes(make: Any) -> None:
+    make.class_folder("ok", "ng", above="cap/")
+    make.class_folder("ok", "ng", above="cover/")
+    refused(make.root, "cap/ and cover/ both contain ng and ok, so either level")
+    assert open_dataset(make.root / "cap").classes == ("ng",)
 
 
 # -- masks among the images of a set with masks -----------------------------------------------

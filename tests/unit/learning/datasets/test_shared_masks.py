@@ -206,11 +206,17 @@ def test_folders_of_masks_in_classes_of_unknown_meaning_are_of_two_sets(make: An
     assert {sample.name for sample in data.samples} == set(written), "a person's word"
 
 
-def test_classes_below_cameras_are_refused_with_masks_too(make: Any) -> None:
-    for cam in ("cam1", "cam2"):
-        paired(make, (f"{cam}/ok/{{}}.png", ""), (f"{cam}/ng/{{}}.png", f"masks/{cam}/ng/{{}}.png"))
-    with pytest.raises(DataError, match=r"both contain ng and ok.*--layout class_masks"):
-        open_dataset(make.root)
+@pytest.mark.parametrize("names", [("cam1", "cam2"), ("cap", "cover")])
+def test_classes_below_parts_are_refused_with_masks_too(make: Any, names: tuple[str, str]) -> None:
+    pairs = []
+    for name in names:
+        pairs += [(f"{name}/ok/{{}}.png", ""), (f"{name}/ng/{{}}.png", f"masks/{name}/ng/{{}}.png")]
+    written = paired(make, *pairs)
+    if "cam1" in names:
+        check_masks(make, written, "class_masks")
+    else:
+        with pytest.raises(DataError, match=r"both contain ng and ok.*--layout class_masks"):
+            open_dataset(make.root)
 
 
 @pytest.mark.parametrize(
