@@ -83,6 +83,16 @@ def after_good_parts(config: Any, line: Path, accuracy: Mapping[str, Any]) -> It
     yield _command(f"run that line over {'the test' if test else 'known'} images", "run", line)
 
 
+def after_calibration(model: str, store: Path) -> Iterator[NextCommand]:
+    """Yield the commands that follow a calibration whose version is a candidate.
+
+    Args:
+        model: NAME/VERSION.
+        store: The folder that it is in.
+    """
+    yield _command("let lines use it", "models", "promote", model, "--store", store)
+
+
 def _reading_options(config: Any) -> list[str]:
     return [
         *(("--layout", config.layout) if config.layout else ()),

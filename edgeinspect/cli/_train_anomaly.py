@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -229,9 +230,22 @@ def _show(outcome: TrainingOutcome) -> None:
     if "test" in model.accuracy:
         print_text(Text("on the test split", style="bold"))
         print_facts(accuracy_facts(model.accuracy["test"]))
+        if advice := _advice(model.accuracy["test"]):
+            print_text(advice)
     print_text(f"model: {model.folder}")
     print_text(f"line: {outcome.line}")
     print_commands(outcome.next)
+
+
+def _advice(test: Mapping[str, Any]) -> str:
+    """Return what helps a model that finds less than half of the defective images of `test`."""
+    if 2 * test["found"] >= test["defective"]:
+        return ""
+    return (
+        f"warning: it finds {test['found']} of {test['defective']} defective images. More good "
+        "images, a larger --size, or a higher rate of --false-rejects find more; what differs "
+        "little from good parts needs a gate or a segmenter, trained on defects"
+    )
 
 
 def _percent(rate: float) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 from edgeinspect.cli._command import Command, Option
 from edgeinspect.cli._evaluation_options import FILE_OF_SPLITS, ON_TRAINING_IMAGES
 from edgeinspect.cli._json_output import json_option, print_result
+from edgeinspect.cli._next_commands import after_calibration, print_commands
 from edgeinspect.cli._options import NEW_STORE, SEED
 from edgeinspect.cli._paths import FRAMES, MODEL, OUTPUT_FOLDER
 from edgeinspect.cli._progress import QUIET, stage_bars
@@ -401,15 +402,18 @@ def _show(outcome: CalibrationOutcome) -> None:
     if outcome.float_layers:
         print_text(f"kept in float: {', '.join(outcome.float_layers)}")
     if outcome.model is not None:
-        print_text(f"{outcome.model} {_state_of(Path(str(outcome.folder)))} in {outcome.folder}")
+        version = Path(str(outcome.folder))
+        is_live = _is_live(version)
+        # Live without a promotion is only the first version of a name.
+        state = "is live, as the first version of its name," if is_live else "is a candidate"
+        print_text(f"{outcome.model} {state} in {version}")
         print_text(f"report: {outcome.report}")
+        if not is_live:
+            print_commands(list(after_calibration(str(outcome.model), version.parents[1])))
 
 
-def _state_of(version: Path) -> str:
-    """Return what a new version in a store is: live if it is the first of its name."""
+def _is_live(version: Path) -> bool:
     from edgeinspect.storage.model_store import ModelStage, ModelStore
 
-    stage = ModelStore(version.parents[1]).stage_of(version.parent.name, int(version.name))
-    if stage is ModelStage.LIVE:
-        return "is live, as the first version of its name,"
-    return "is a candidate"
+    store = ModelStore(version.parents[1])
+    return store.stage_of(version.parent.name, int(version.name)) is ModelStage.LIVE

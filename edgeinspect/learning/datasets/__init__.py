@@ -19,6 +19,7 @@ from edgeinspect.learning.datasets.dataset import (
     ClassMap,
     Dataset,
     LabelledBox,
+    OnlyGoodError,
     Sample,
     SkippedImage,
     has_class,
@@ -75,6 +76,7 @@ __all__ = [
     "read_plain_folder",
     "is_annotation_folder",
     "NoLayoutError",
+    "OnlyGoodError",
     "open_dataset",
     # samples as arrays
     "ImageArrays",

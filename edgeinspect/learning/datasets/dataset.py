@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinspect.errors import DataError
 from edgeinspect.imaging import COLOR_AS_STORED, ReadSettings
 
 ClassMap = NDArray[np.uint8]
@@ -20,6 +21,10 @@ it."""
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
+
+
+class OnlyGoodError(DataError):
+    """All images of a folder are good ones: only a training from good parts can use it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def check_class_names(data: Dataset) -> None:
             f"mean {meaning}",
             where=str(data.root),
             remedy="Sort its images into the folders of their classes, or move it away. "
-            f"--layout {data.layout} reads it as a class of defects",
+            f"--layout {data.layout} reads it as a class of defects, --good-class {name} as good",
         )
 
 

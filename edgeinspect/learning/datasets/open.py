@@ -24,7 +24,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError, InternalError, UsageError
-from edgeinspect.imaging import load_declaration
+from edgeinspect.imaging import is_image_name, load_declaration
 from edgeinspect.learning.datasets import layouts as package
 from edgeinspect.learning.datasets.annotations.broken_files import (
     broken_file_error,
@@ -324,7 +324,16 @@ def _find_dataset(root: Path, layout: str | None) -> tuple[Path, str, tuple[str,
     raise NoLayoutError(
         f"does not match any data set layout{_describe_unsupported(root)}",
         where=str(root),
-        remedy=_all_requirements(),
+        remedy=_remedy_without_labels(root) + _all_requirements(),
+    )
+
+
+def _remedy_without_labels(root: Path) -> str:
+    """Return what images that lie in a folder by themselves are good for; empty without them."""
+    if not root.is_dir() or not any(is_image_name(entry.name) for entry in root.iterdir()):
+        return ""
+    return (
+        "If all images are of good parts, learn from these alone with `edgeinspect train anomaly`. "
     )
 
 

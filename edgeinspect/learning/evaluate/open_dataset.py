@@ -25,6 +25,7 @@ from edgeinspect.learning.datasets import (
 from edgeinspect.learning.evaluate.image_source import ImageSource, ImageTruth, with_model_classes
 from edgeinspect.learning.evaluate.training_images import (
     NOT_ASKED,
+    UNSEEN_IMAGES,
     TrainingKnowledge,
     training_note,
 )
@@ -35,6 +36,7 @@ SYNTHETIC_PREFIX = "strip:"
 """`strip:SEED:COUNT` instead of a folder: rendered images of the synthetic strip."""
 _BATCH_BYTES = 64 << 20
 _MIN_BATCH, _MAX_BATCH = 8, 256
+_OWN_SPLIT = "Leave --split-file out: the training's own split is used then"
 
 
 def open_image_source(
@@ -82,7 +84,14 @@ def open_image_source(
     dataset = group_samples(dataset, groups)
     samples = _split_samples(dataset, split)
     trained_count = training.count(samples, trained)
-    training.check(trained_count, len(samples), escape_name(data), is_allowed=on_training_images)
+    remedy = _OWN_SPLIT if split_file is not None else UNSEEN_IMAGES
+    training.check(
+        trained_count,
+        len(samples),
+        escape_name(data),
+        is_allowed=on_training_images,
+        remedy=remedy,
+    )
     batch = _batch_size(spec, spec.shape.channels + 1)
     skipped = {each.name: each.reason for each in dataset.skipped if not each.is_intentional}
 

@@ -35,7 +35,7 @@ from edgeinspect.system import TEXT_BYTES_MAX, read_regular, sha256_of
 SPLIT_FILE_NAME = "split.json"
 """In a training run's folder, and beside the graph of a version: the split of each image."""
 _SHOWN = 3
-_REMEDY = "Measure on images that it has not seen: --split test, or another set"
+UNSEEN_IMAGES = "Measure on images that it has not seen: --split test, or another set"
 
 
 class ImageDigests:
@@ -182,7 +182,7 @@ class TrainingKnowledge:
         where: str,
         *,
         is_allowed: bool,
-        remedy: str = _REMEDY,
+        remedy: str = UNSEEN_IMAGES,
     ) -> None:
         """Refuse a proof on training images.
 

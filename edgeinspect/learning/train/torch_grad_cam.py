@@ -20,11 +20,15 @@ class TorchGradCam:
     """Heat maps of one gate. For one thread.
 
     Args:
-        net: A gate in eval mode: (N, C, H, W) float32 to (logit, coarse map).
+        net: A gate in eval mode: (N, C, H, W) float32 to (logit, coarse map), or to the logits
+            of good and of each kind.
+        has_good: Whether a gate of kinds has learned good images. Without them the map is of the
+            likeliest kind against the others.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, *, has_good: bool = True) -> None:
         self._net = net
+        self._has_good = has_good
         self.layer, self._module = _find_feature_layer(net)
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
@@ -47,13 +51,29 @@ class TorchGradCam:
         try:
             frame = torch.from_numpy(image[None]).to(torch.float32).permute(0, 3, 1, 2)
             with torch.enable_grad():
-                logit, _coarse = self._net(frame)
-                (gradient,) = torch.autograd.grad(logit.sum(), features[-1])
+                logits, _coarse = self._net(frame)
+                logit = self._logit_of(logits)
+                (gradient,) = torch.autograd.grad(logit, features[-1])
         finally:
             hook.remove()
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         heat = torch.relu((weights * features[-1]).sum(dim=1))[0]
-        return heat.detach().numpy(), float(torch.sigmoid(logit.detach())[0])
+        prob = float(torch.sigmoid(logit.detach())) if self._has_good else 1.0
+        return heat.detach().numpy(), prob
+
+    def _logit_of(self, logits: Tensor) -> Tensor:
+        """Return the logit of one image that the map explains: that of `defect_prob` if it has one.
+
+        Args:
+            logits: (1,), or (1, K+1) of good and of each kind.
+        """
+        if logits.dim() == 1:
+            return logits[0]
+        good, kinds = logits[0, 0], logits[0, 1:]
+        if self._has_good:
+            return kinds.logsumexp(0) - good
+        best = int(kinds.argmax())
+        return kinds[best] - torch.cat([kinds[:best], kinds[best + 1 :]]).logsumexp(0)
 
 
 def load_grad_cam(path: Path) -> TorchGradCam:
@@ -72,7 +92,7 @@ def load_grad_cam(path: Path) -> TorchGradCam:
             where=str(path),
             remedy="Grad-CAM is for gates; a segmenter has its class map",
         )
-    return TorchGradCam(net)
+    return TorchGradCam(net, has_good=identity.get("decides") != "kinds")
 
 
 def _find_feature_layer(net: nn.Module) -> tuple[str, nn.Module]:

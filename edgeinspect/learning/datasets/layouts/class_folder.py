@@ -17,7 +17,13 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
-from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
+from edgeinspect.learning.datasets.dataset import (
+    Dataset,
+    LayoutHints,
+    OnlyGoodError,
+    Sample,
+    SkippedImage,
+)
 from edgeinspect.learning.datasets.files import (
     contains_images,
     files_in,
@@ -152,10 +158,11 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         )
     classes = tuple(sorted(counts.keys() - good))
     if not classes:
-        raise DataError(
+        raise OnlyGoodError(
             f"all classes are good: {', '.join(sorted(good))}",
             where=str(path),
-            remedy="Name the good ones with --good-class",
+            remedy="Learn from good parts alone with `edgeinspect train anomaly`, or name the good "
+            "ones with --good-class",
         )
     check_no_masks_as_images(
         path, [(file, place[0]) for file, place in placed if place is not None], hints

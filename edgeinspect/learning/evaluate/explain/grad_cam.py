@@ -9,7 +9,7 @@ Source: Selvaraju et al. 2017, equation 1; docs/reference/evaluation.md
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from edgeinspect.system import check_regular
 
 _IMAGE = "image"
 _OUTPUT = "defect_prob"
+_KINDS_OUTPUT = "class_prob"
 _STEP = 0.01
 """Relative to the channel's standard deviation."""
 _MIN_CELLS = 4
+_RESHAPING = ("Reshape", "Squeeze", "Flatten", "Identity", "Cast", "Unsqueeze", "Slice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,13 @@ class SplitGraph:
     head: Any
     """Session from the image to the tensor and the probability."""
     tail: Any
-    """Session from the tensor to the logit (or the probability, where none is found)."""
+    """Session from the tensor to the logits (or the probability, where none are found)."""
+    kinds: int = 0
+    """Of a gate that tells kinds of defects apart: how many."""
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the tail's output of one image as a vector."""
+        return np.ravel(self.tail.run(None, {self.tensor: features})[0]).astype(np.float64)
 
 
 def split_graph(path: Path) -> SplitGraph | None:
@@ -59,7 +67,8 @@ def split_graph(path: Path) -> SplitGraph | None:
     tensor = deepest_bottleneck(model.graph, shapes)
     if tensor is None:
         return None
-    target = _logit_tensor(model.graph) or _OUTPUT
+    logits = _logit_tensor(model.graph, _KINDS_OUTPUT, "Softmax")
+    target = logits or _logit_tensor(model.graph, _OUTPUT, "Sigmoid") or _OUTPUT
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -74,6 +83,7 @@ def split_graph(path: Path) -> SplitGraph | None:
         (channels, height, width),
         session([_IMAGE], [tensor, _OUTPUT]),
         session([tensor], [target]),
+        shapes[_KINDS_OUTPUT][-1] if logits else 0,
     )
 
 
@@ -89,6 +99,7 @@ def grad_cam(graph: SplitGraph, image: NDArray[np.uint8]) -> tuple[NDArray[np.fl
     """
     features, prob = graph.head.run(None, {_IMAGE: image[None]})
     channels, height, width = graph.shape
+    explained = _explained_output(graph, features)
     steps = _STEP * np.maximum(1e-3, features.std(axis=(0, 2, 3)))
     weights = np.empty(channels, np.float32)
     shifted = features.copy()
@@ -97,11 +108,30 @@ def grad_cam(graph: SplitGraph, image: NDArray[np.uint8]) -> tuple[NDArray[np.fl
         outputs = []
         for offset in (step, -step):
             shifted[:, channel] = original + np.float32(offset)
-            outputs.append(float(np.ravel(graph.tail.run(None, {graph.tensor: shifted})[0])[0]))
+            outputs.append(explained(graph.logits(shifted)))
         shifted[:, channel] = original
         weights[channel] = (outputs[0] - outputs[1]) / (2 * step * height * width)
     heat = np.tensordot(weights, features[0], axes=1)
     return np.maximum(heat, 0).astype(np.float32), float(np.ravel(prob)[0])
+
+
+def _explained_output(
+    graph: SplitGraph, features: NDArray[np.float32]
+) -> Callable[[NDArray[np.float64]], float]:
+    """Return the function of the tail's output that the map explains, as torch's gradients do.
+
+    Of kinds it is the log odds of a defect; of a gate without good images, those of the likeliest
+    kind. Probabilities near 1 would hardly change.
+    """
+    if not graph.kinds:
+        return lambda logits: float(logits[0])
+    first = graph.logits(features)
+    wanted = np.arange(len(first)) > 0  # logit 0 is of good
+    if len(first) == graph.kinds:
+        wanted = np.arange(len(first)) == first.argmax()
+    return lambda logits: float(
+        np.logaddexp.reduce(logits[wanted]) - np.logaddexp.reduce(logits[~wanted])
+    )
 
 
 def deepest_bottleneck(graph: Any, shapes: Mapping[str, Sequence[int]]) -> str | None:
@@ -148,15 +178,15 @@ def _tensors_on_path(graph: Any) -> set[str]:
     return after & before
 
 
-def _logit_tensor(graph: Any) -> str | None:
-    """Return the input of the sigmoid that produces the probability."""
+def _logit_tensor(graph: Any, output: str, function: str) -> str | None:
+    """Return the input of the sigmoid or softmax that produces an output."""
     producers = {out: node for node in graph.node for out in node.output}
-    name = _OUTPUT
+    name = output
     while name in producers:
         node = producers[name]
-        if node.op_type == "Sigmoid":
+        if node.op_type == function:
             return str(node.input[0])
-        if node.op_type not in ("Reshape", "Squeeze", "Flatten", "Identity", "Cast", "Unsqueeze"):
+        if node.op_type not in _RESHAPING:
             return None
         name = node.input[0]
     return None

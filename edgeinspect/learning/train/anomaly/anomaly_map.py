@@ -23,8 +23,8 @@ from edgeinspect.learning.train.anomaly.cell_features import (
 )
 from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
 
-SMOOTHING_PX = 16.0
-"""Deviation of the Gaussian that an anomaly map is smoothed by, in frame pixels."""
+SMOOTHING_CELLS = 1.0
+"""Deviation of the Gaussian that an anomaly map is smoothed by."""
 _TOP_RATIO = 1 / 100
 _MAX_TOP_CELLS = 40
 OUTPUT_NAMES = model_outputs(ModelKind.SEGMENTER, GOOD_PARTS_CONTRACT)
@@ -39,17 +39,15 @@ class AnomalyMap(nn.Module):
     Args:
         descriptors: Of the features.
         bank: The good ones.
-        cell_px: Frame pixels per cell, each way.
     """
 
-    def __init__(self, descriptors: Descriptors, bank: MemoryBank, cell_px: int) -> None:
+    def __init__(self, descriptors: Descriptors, bank: MemoryBank) -> None:
         super().__init__()
         self.descriptors = descriptors
         self.bank = bank
-        deviation = SMOOTHING_PX / cell_px
-        reach = math.ceil(3 * deviation)
+        reach = math.ceil(3 * SMOOTHING_CELLS)
         steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-        weights = torch.exp(-0.5 * (steps / deviation).square())
+        weights = torch.exp(-0.5 * (steps / SMOOTHING_CELLS).square())
         self.register_buffer("blur", weights / weights.sum())
 
     def forward(self, features: Tensor, inside: Tensor) -> Tensor:
@@ -63,9 +61,10 @@ class AnomalyMap(nn.Module):
         squared = self.bank(self.descriptors(features))
         # The root of a small difference of large numbers is mostly rounding: it begins at 1.
         distance = ((squared.clamp(min=0.0) + 1.0).sqrt() - 1.0).reshape(1, 1, height, width)
-        # Cells outside count for nothing: the mean is over those inside.
-        weight = self._smooth(inside).clamp(min=1e-6)
-        return self._smooth(distance * inside) / weight * inside
+        # Cells outside count as good ones. A mean over those inside would give full weight to the
+        # cells at the border, whose features are of the encoder's padding: on frames of 256x256
+        # it cost 0.08 AUC of turned screws and 0.04 of magnetic tiles.
+        return self._smooth(distance * inside) * inside
 
     def _smooth(self, values: Tensor) -> Tensor:
         reach = len(self.blur) // 2

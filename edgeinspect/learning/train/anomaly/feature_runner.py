@@ -48,7 +48,6 @@ class FeatureRunner:
         self._session: Any = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        self.cell_px = features.cell_px
         self._images = images
         self._cache: dict[int, tuple[Tensor, Tensor]] = {}
         self._cached_bytes = 0

@@ -26,8 +26,6 @@ class GoodCells:
     """Descriptors of good images, each with the number of its image."""
 
     descriptors: Descriptors
-    cell_px: int
-    """Frame pixels per cell, each way."""
     candidates: Tensor
     """float32 (K, D)."""
     candidate_image: Tensor
@@ -44,7 +42,7 @@ class GoodCells:
         candidates = self.candidates[~torch.isin(self.candidate_image, left_out)]
         projection = random_projection(candidates.shape[1], seed=0)
         chosen = candidates[farthest_points(candidates @ projection, entries)]
-        return AnomalyMap(self.descriptors, MemoryBank(chosen), self.cell_px)
+        return AnomalyMap(self.descriptors, MemoryBank(chosen))
 
 
 def collect_good_cells(
@@ -87,12 +85,7 @@ def collect_good_cells(
         raise DataError(
             "has good images that are all black", remedy="Check exposure and trigger of the camera"
         )
-    return GoodCells(
-        descriptors,
-        runner.cell_px,
-        torch.cat(candidates),
-        torch.cat(owners),
-    )
+    return GoodCells(descriptors, torch.cat(candidates), torch.cat(owners))
 
 
 def measure_statistics(runner: FeatureRunner, images: list[int], method: CellMethod) -> Descriptors:

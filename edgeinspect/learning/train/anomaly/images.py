@@ -15,6 +15,7 @@ from edgeinspect.learning.datasets import (
     Dataset,
     ImageArrays,
     NoLayoutError,
+    OnlyGoodError,
     Sample,
     SkippedImage,
     common_size,
@@ -143,7 +144,7 @@ def open_good(config: AnomalyConfig) -> Dataset:
     """
     try:
         return open_dataset(config.data, config.layout, good_classes=config.good_classes)
-    except NoLayoutError:
+    except (NoLayoutError, OnlyGoodError):
         if not config.data.is_dir():
             raise
         return read_plain_folder(config.data, config.good_classes)

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from edgeinspect.errors import DataError
-from edgeinspect.learning.datasets import NoLayoutError, open_dataset, read_plain_folder
+from edgeinspect.learning.datasets import (
+    NoLayoutError,
+    OnlyGoodError,
+    open_dataset,
+    read_plain_folder,
+)
 
 
 @pytest.fixture
@@ -19,7 +24,9 @@ def good(make: Any) -> Any:
 
 
 def test_every_image_is_good(good: Any) -> None:
-    with pytest.raises(NoLayoutError):
+    with pytest.raises(
+        NoLayoutError, match="learn from these alone with `edgeinspect train anomaly`"
+    ):
         open_dataset(good.root)
     data = read_plain_folder(good.root)
     assert len(data) == 6
@@ -62,6 +69,19 @@ def test_another_folder_may_say_that_its_images_are_not(good: Any, name: str) ->
     with pytest.raises(DataError, match=rf"{name}: is in a folder of good images"):
         read_plain_folder(good.root)
     assert len(read_plain_folder(good.root, [name])) == 7
+
+
+def test_folders_that_the_user_calls_good_are_read(make: Any) -> None:
+    names = ("day1", "day2")
+    for name in names:
+        for index in range(3):
+            make.write(f"{name}/p{index}.png")
+    with pytest.raises(DataError, match="--good-class day1 as good"):
+        open_dataset(make.root)
+    with pytest.raises(OnlyGoodError, match="edgeinspect train anomaly"):
+        open_dataset(make.root, good_classes=names)
+    data = read_plain_folder(make.root, names)
+    assert [sample.is_defective for sample in data.samples] == [False] * 6
 
 
 def test_masks_are_not_images_of_good_parts(good: Any) -> None:

@@ -74,6 +74,37 @@ def test_grad_cam_and_checkpoint_agree_with_torch(
         torch_engine.load_checkpoint_engine(tmp_path / "gone.pt")
 
 
+@pytest.mark.parametrize("decides", ["defects", "kinds"])
+def test_grad_cam_of_kinds_agrees_with_torch(decides: str, tmp_path: Path) -> None:
+    torch = needs.library("torch")
+    from edgeinspect.domain import Decides
+    from edgeinspect.learning.train.encoder_networks import EncoderGate
+    from edgeinspect.learning.train.export import ModelCard, export_graph
+    from edgeinspect.learning.train.torch_grad_cam import TorchGradCam
+    from tests.unit.learning.train.anomaly.tiny_encoder import TinyEncoder
+
+    torch.manual_seed(2)
+    net = EncoderGate(TinyEncoder(), 1, kinds=3).eval()
+    for layer in (net.fc, net.extra, net.coarse[-1]):  # 0 before a training
+        torch.nn.init.normal_(layer.weight)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 1)).astype(np.uint8)
+    card = ModelCard(
+        "g", 1, ("pit", "dent", "oil"), "run", {}, {}, {}, "2026-01-01", decides=Decides(decides)
+    )
+    folder = export_graph(net, card, tmp_path, image[None])
+    graph = split_graph(folder / "model.onnx")
+    assert graph is not None
+    assert graph.kinds == 3
+    heat, prob = grad_cam(graph, image)
+    expected, expected_prob = TorchGradCam(net, has_good=decides == "defects")(image)
+    assert prob == pytest.approx(expected_prob, abs=1e-5)
+    assert expected.max() > 0
+    if heat.shape == expected.shape:
+        assert np.abs(heat - expected).max() < 0.05 * expected.max()
+    else:
+        assert heat.max() > 0
+
+
 def test_grad_cam_of_the_shipped_gate_points_at_the_defect() -> None:
     spec = ModelStore(ENGINES).resolve("strip-gate")
     graph = split_graph(spec.path)

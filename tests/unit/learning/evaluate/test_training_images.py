@@ -151,10 +151,11 @@ def test_a_split_file_decides_but_hides_no_training_image(
     spec = spec_of()
     knowledge = training_knowledge([spec])
     write_split(tmp_path / "other.json", split_dataset(trained, 4, ignore_existing=True), 4)
-    with pytest.raises(DataError, match="training images of tiny-gate/1"):
+    with pytest.raises(DataError, match="training images of tiny-gate/1") as refused:
         open_image_source(
             str(trained.root), spec, split_file=tmp_path / "other.json", training=knowledge
         )
+    assert "Leave --split-file out" in str(refused.value)
 
 
 def test_a_copy_that_the_training_had_in_test_counts_as_train(

@@ -8,6 +8,7 @@ from tests import needs
 
 torch = needs.library("torch")
 
+from edgeinspect.learning.train.anomaly.anomaly_map import AnomalyMap
 from edgeinspect.learning.train.anomaly.cell_features import (
     CellFeatures,
     CellMethod,
@@ -82,6 +83,29 @@ def test_features_and_the_cells_inside_have_one_grid(cell_px: int, size: tuple[i
 def test_small_frames_have_finer_cells():
     assert choose_cell_px(256, 256) == 8
     assert choose_cell_px(512, 512) == 16
+
+
+def test_a_small_frame_has_the_features_of_the_frame_twice_as_large():
+    image = 255 * random(1, 1, 64, 48).sigmoid()
+    large = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear")
+    small = CellFeatures(TinyEncoder(), 1, 8)(image)
+    assert torch.allclose(small, CellFeatures(TinyEncoder(), 1, 16)(large))
+
+
+def test_cells_beyond_the_border_count_as_good_ones():
+    """Those at the border have features of the encoder's padding: they count less, not more."""
+    describe = Descriptors(torch.zeros(3), torch.ones(3), CellMethod())
+    anomaly_map = AnomalyMap(describe, MemoryBank(torch.zeros(1, 3)))
+    features, inside = torch.ones(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    values = anomaly_map(features, inside)[0, 0]
+    assert values.max() == pytest.approx(float(values[8, 8])) == pytest.approx(1.0)  # sqrt(4) - 1
+    assert 0.5 < values[0, 8] < 0.8
+    assert values[0, 0] == pytest.approx(float(values[0, 8]) ** 2, abs=1e-5)
+    inside[:, :, :, :4] = 0.0
+    values = anomaly_map(features, inside)[0, 0]
+    assert not values[:, :4].any()
+    assert 0.5 < values[8, 4] < 0.8
+    assert values[8, 8] == pytest.approx(1.0)
 
 
 def test_standardised_values_are_limited():
