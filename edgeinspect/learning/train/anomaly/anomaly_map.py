@@ -23,7 +23,7 @@ from edgeinspect.learning.train.anomaly.cell_features import (
 )
 from edgeinspect.learning.train.anomaly.memory_bank import MemoryBank
 
-SMOOTHING_CELLS = 1.0
+SMOOTHING_CELLS = 0.75
 """Deviation of the Gaussian that an anomaly map is smoothed by."""
 _TOP_RATIO = 1 / 100
 _MAX_TOP_CELLS = 40
