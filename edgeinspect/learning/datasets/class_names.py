@@ -3,7 +3,7 @@
 A name is split into words at everything that is not a letter, before capitals, and where the
 script changes. A word for good (`ok_front`, `Gutteile`) is inverted by a negation directly before
 it (`not_ok`, `pas bon`), one for a defect by a negation of its language (`no_defect`,
-`sans defaut`) or by `free` behind it (`scratch-free`).
+`sans défaut`) or by `free` behind it (`scratch-free`).
 
 A name is good if it has a word for good and all others are known to be neutral: images, splits,
 numbers, days, places. With a word for a defect, or a negated one for good, it is defective:
@@ -32,6 +32,7 @@ from edgeinspect.learning.datasets.class_words import (
     NOUNS,
     NUMBERED_WORDS,
     OR_WORDS,
+    ORIGIN_WORDS,
     WRITTEN_WITHOUT_BLANKS,
 )
 from edgeinspect.learning.datasets.vocabulary import plain_letters, word_set
@@ -106,6 +107,11 @@ def is_good_class(name: str, good_names: tuple[str, ...] = ()) -> bool:
 def is_defect_class(name: str) -> bool:
     """Return whether a name has a word for a defect, not only none for good."""
     return _read_name(name).is_defective
+
+
+def names_a_kind(name: str) -> bool:
+    """Return whether a name has a word for a defect, or one that parts may have too: `dents`."""
+    return is_defect_class(name) or not _PHRASE_KINDS.keys().isdisjoint(_words(name))
 
 
 def is_unclear_class(name: str) -> bool:
@@ -227,6 +233,7 @@ def _read_name(name: str) -> _Meaning:
             meaning.is_doubtful = True
             pending = None
         is_neutral = word in _NEUTRAL and (word not in NUMBERED_WORDS or has_number)
+        is_neutral |= len(word) == 1 and words[max(at - 2, 0)] in ORIGIN_WORDS  # `cam_A`
         if word != _NUMBER and not is_neutral:
             meaning.is_doubtful = True
         if word != _NUMBER and word not in NOUNS and word not in WRITTEN_WITHOUT_BLANKS["neutral"]:

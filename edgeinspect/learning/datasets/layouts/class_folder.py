@@ -21,6 +21,7 @@ from edgeinspect.learning.datasets.class_names import (
     check_clear_names,
     is_defect_class,
     is_good_class,
+    names_a_kind,
 )
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import (
@@ -212,14 +213,14 @@ def _check_one_is_good(path: Path, names: Iterable[str]) -> None:
         DataError: There is one such name.
     """
     names = sorted(names)
-    others = [name for name in names if not is_defect_class(name)]
+    others = [name for name in names if not names_a_kind(name)]
     if len(others) != 1:
         return
     check_clear_names(others, str(path))
     bad = " and ".join(f"{name}/" for name in names[:4] if name != others[0])
     raise DataError(
-        f"no folder is known as good: {bad} {'say' if len(names) > 2 else 'says'} defective, and "
-        f"the name {others[0]} may mean either",
+        f"no folder is known as good: {bad} {'say' if len(names) > 2 else 'says'} defective, "
+        f"{others[0]}/ may be either",
         where=str(path),
         remedy=f"If its images are good, name it with --good-class {others[0]}; --layout "
         "class_folder reads it as a class of defects",

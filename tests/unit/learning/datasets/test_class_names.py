@@ -30,7 +30,8 @@ DEFECTIVE = """
 n_ok|N-OK|n.ok|neOK|pas bon|pas_ok|não ok|nao_ok|ikke ok|ej ok|inte ok|nie ok|niet ok|不OK|不正常
 非良品|未合格|クラックOK|didnt_pass|isnt_good|isn't good|not crack-free|not free of cracks
 not defect free|good_but_scratched|nichtOK|NonOK|notgood|niet in orde|pas conforme|비정상|не годен
-not without defects ok|niO|n.i.O.|NG|不良品|坏|有缺陷|缺陷|mauvais|un défaut|n_defects|No.1 crack|no_1_scratch|NO 2 NG
+not without defects ok|niO|n.i.O.|NG|不良品|坏|有缺陷|缺陷|mauvais|un défaut
+n_defects|No.1 crack|no_1_scratch|NO 2 NG
 """
 UNCLEAR = """
 ok_nicht|ok_no|passed_not|ok değil|not-so-good|false_ok|pseudo_ok|almost_good|good_rework
@@ -39,7 +40,8 @@ good_line|ok_x
 """
 GOOD = """
 good|ok|OK|OK_parts|ok_front|good_images|i.O.|No defect|defect_free|良品|正常|合格|正常图像|OK画像
-good_cam1|ok_2024-01-03|good_lot12|good_s0001|ok_A7|good_line2|OK_train|good parts|okparts|OKparts
+good_cam1|ok_2024-01-03|good_lot12|good_s0001|ok_A7|good_line2|OK_cam_A|batch_B_good|OK_train
+good parts|okparts|OKparts
 Gutbilder|Bestanden|intakt|sauber|mängelfrei|rissfrei|Freigabe|Gut_Teile|fehlerfreie Teile
 bonnes|pièces_bonnes|correct|sain|sans défaut|aucun défaut|pas de défaut|sans rayure
 buenas|aceptado|correcto|aprobado|sin defecto|sin_fallos|senza difetti|sem defeito
