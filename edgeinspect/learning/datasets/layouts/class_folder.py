@@ -213,8 +213,8 @@ def _check_one_is_good(path: Path, names: Iterable[str]) -> None:
         DataError: There is one such name.
     """
     names = sorted(names)
-    others = [name for name in names if not names_a_kind(name)]
-    if len(others) != 1:
+    others = [name for name in names if not is_defect_class(name)]
+    if len(others) != 1 or names_a_kind(others[0]):
         return
     check_clear_names(others, str(path))
     bad = " and ".join(f"{name}/" for name in names[:4] if name != others[0])
