@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 _KINDS_ONLY = (
     "It has learned from no good image: it tells kinds of defects apart, and cannot decide "
-    "whether a part is good. For that, add good images, and train again."
+    "whether a part is good. For that, name the class of good images with --good-class, or add "
+    "good images, and train again."
 )
 
 _THREADS = click.option(

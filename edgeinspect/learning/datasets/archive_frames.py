@@ -27,11 +27,11 @@ import numpy as np
 from edgeinspect.domain import Decision, number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import IMAGE_SUFFIXES, decode_classes, upsample_class_map
+from edgeinspect.learning.datasets.class_names import check_clear_names, is_good_class
 from edgeinspect.learning.datasets.dataset import ClassMap, Dataset, MaskReader, Sample
 from edgeinspect.learning.datasets.files import natural_key
 from edgeinspect.learning.datasets.masks.sources import BINARY_ENCODING, MaskFile
 from edgeinspect.learning.datasets.tables import read_rows
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 from edgeinspect.storage.archive import ArchiveCategory, Sidecar, frame_name
 from edgeinspect.wire import Mask as WireMask
 
@@ -92,6 +92,7 @@ def _parse_label(text: str, where: str) -> str:
             where=where,
             remedy=f"Write {GOOD}",
         )
+    check_clear_names([text], where)
     return text
 
 

@@ -9,22 +9,21 @@ from pathlib import Path
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.label_files import files_below
+from edgeinspect.learning.datasets.class_names import (
+    is_defect_class,
+    is_good_class,
+    says_only_defective,
+)
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
 from edgeinspect.learning.datasets.folder_names import (
     is_code,
     is_origin_folder,
     is_set_aside_folder,
     is_unlabelled_folder,
-    says_only_defective,
 )
 from edgeinspect.learning.datasets.name_matching import normalize_name, split_suffix
 from edgeinspect.learning.datasets.tables import parse_rows, read_table_text
-from edgeinspect.learning.datasets.vocabulary import (
-    is_defect_class,
-    is_good_class,
-    split_words,
-    word_set,
-)
+from edgeinspect.learning.datasets.vocabulary import split_words, word_set
 from edgeinspect.system import escape_name
 
 _TABLE_BYTES_MAX = 32 << 20

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import re
 
-from edgeinspect.learning.datasets.vocabulary import (
-    IMAGE_FOLDER_NAMES,
-    is_defect_class,
-    is_good_class,
-    split_words,
-    word_set,
-)
+from edgeinspect.learning.datasets.class_names import is_good_class, says_only_defective
+from edgeinspect.learning.datasets.class_words import CAMERA_WORDS, ORIGIN_WORDS, PLACE_WORDS
+from edgeinspect.learning.datasets.vocabulary import IMAGE_FOLDER_NAMES, split_words, word_set
 
 _UNLABELLED = re.compile(
     r"(?:un ?|not (?:yet )?|non )"
@@ -28,29 +24,6 @@ _UNLABELLED = re.compile(
 _SET_ASIDE_WORDS = word_set(
     "backup backups bak trash deleted duplicate duplicates dupes old new tmp temp copy copies"
 )
-_ORIGIN_WORDS = word_set(
-    """
-    day date week month year cam camera kamera batch lot charge line shift session run part piece
-    product sample series serie serial station machine coil roll sheet order customer supplier
-    plant operator image img frame video scene visit tag schicht linie los teil
-    jan feb mar apr may jun jul aug sep sept oct nov dec january february march april june july
-    august september october november december monday tuesday wednesday thursday friday saturday
-    sunday kw
-    """
-)
-_CAMERA_WORDS = word_set("cam camera kamera")
-_PLACE_WORDS = word_set(
-    "left right top bottom front back rear upper lower side inner outer links rechts oben unten "
-    "vorne hinten view position pos"
-)
-_GENERAL_WORDS = word_set(
-    """
-    def defect defects defective damaged anomaly anomalies anomalous fault faults faulty abnormal
-    bad error errors ng ko nok fail failed reject rejected rejects scrap nonconforming fehler
-    fehlerhaft defekt defekte schlecht schlechtteile ausschuss n i o in ordnung nicht not no non
-    ok okay good gut part parts teil teile all class classes any
-    """
-)
 _MIN_DATE_DIGITS = 4
 _MIN_CODE_DIGITS = 3
 
@@ -60,8 +33,7 @@ def is_unlabelled_folder(name: str) -> bool:
     words = [
         word
         for word in split_words(name)
-        if word not in IMAGE_FOLDER_NAMES
-        and not (is_good_class(word) or (word in _GENERAL_WORDS and is_defect_class(word)))
+        if word not in IMAGE_FOLDER_NAMES and not (is_good_class(word) or says_only_defective(word))
     ]
     return bool(_UNLABELLED.fullmatch(" ".join(words)))
 
@@ -80,12 +52,12 @@ def is_origin_folder(name: str) -> bool:
         return False
     if not words or words in (["t"], ["z"], ["t", "z"]):  # 20240103T1015
         return digits >= _MIN_DATE_DIGITS
-    places = _PLACE_WORDS if _CAMERA_WORDS & set(words) else frozenset[str]()
+    places = PLACE_WORDS if CAMERA_WORDS & set(words) else frozenset[str]()
     is_numbered = bool(digits or places & set(words)) or any(len(word) == 1 for word in words)
     return (
         is_numbered
-        and bool(_ORIGIN_WORDS & set(words))
-        and all(word in _ORIGIN_WORDS | places or len(word) == 1 for word in words)
+        and bool(ORIGIN_WORDS & set(words))
+        and all(word in ORIGIN_WORDS | places or len(word) == 1 for word in words)
     )
 
 
@@ -94,6 +66,7 @@ def is_code(name: str) -> bool:
     words = split_words(name)
     return (
         bool(words)
+        and name.isascii()
         and all(len(word) <= 2 for word in words)
         and sum(letter.isdigit() for letter in name) >= _MIN_CODE_DIGITS
     )
@@ -109,9 +82,4 @@ def may_be_kind(name: str) -> bool:
 def is_place(name: str) -> bool:
     """Return whether a folder name may be a side of a part as well as a kind of defect."""
     words = split_words(name)
-    return bool(words) and all(word in _PLACE_WORDS | _CAMERA_WORDS for word in words)
-
-
-def says_only_defective(name: str) -> bool:
-    """Return whether a class name means defective, without a kind of defect: `NG`, `n.i.O.`."""
-    return is_defect_class(name) and all(word in _GENERAL_WORDS for word in split_words(name))
+    return bool(words) and all(word in PLACE_WORDS | CAMERA_WORDS for word in words)

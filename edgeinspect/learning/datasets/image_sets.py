@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.files import files_in
 from edgeinspect.learning.datasets.tables import read_numbered_rows, read_table_text
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES
 from edgeinspect.system import escape_name
 
 _FOLDERS = ("Segmentation", "Main")

@@ -31,6 +31,7 @@ from edgeinspect.learning.datasets.annotations.broken_files import (
     broken_files,
 )
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.class_names import check_clear_names
 from edgeinspect.learning.datasets.completeness import (
     check_images,
     check_shared_masks,
@@ -123,7 +124,7 @@ def open_dataset(
         path: Its folder, or the file that declares its layout (CSV of `severstal`, JSON of
             `coco`, …). A folder that contains a single data set is accepted too.
         layout: Name of its layout; recognised when absent.
-        good_classes: Names of the good classes, instead of the rule in `vocabulary.py`.
+        good_classes: Names of the good classes, instead of the rule in `class_names.py`.
         classes: Names of classes 1..K of masks that contain ids only.
         draws_boxes: Fill annotated boxes as masks.
 
@@ -138,6 +139,7 @@ def open_dataset(
     found, name, others = _find_dataset(root, layout)
     hints = LayoutHints(tuple(good_classes), tuple(classes), layout, draws_boxes)
     data = _with_printable_names(_read_layout(name, found, hints))
+    check_clear_names(data.classes, escape_name(found), hints.good_classes)
     if not data.samples:
         raise DataError("has no images", where=str(found), remedy=_all_requirements())
     data = _with_broken_files(data, root, name, is_layout_given=layout is not None)

@@ -13,6 +13,7 @@ from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import DECLARATION_FILE, is_image_name, load_declaration
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample
 from edgeinspect.learning.datasets.files import (
     ARRAY_SUFFIXES,
@@ -24,7 +25,6 @@ from edgeinspect.learning.datasets.masks.content import check_no_masks_as_images
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     SPLIT_NAMES,
-    is_good_class,
     split_words,
     word_set,
 )
@@ -46,7 +46,7 @@ def read_plain_folder(path: Path, good_classes: Sequence[str] = ()) -> Dataset:
 
     Args:
         path: The folder. Those below it are named as good ones, as images, or by numbers only.
-        good_classes: Names of folders with good images, instead of the rule in `vocabulary.py`.
+        good_classes: Names of folders with good images, instead of the rule in `class_names.py`.
 
     Raises:
         DataError: It has no image, or something in it may say that an image is not good.

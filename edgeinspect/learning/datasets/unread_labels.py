@@ -20,15 +20,17 @@ from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.annotations.image_files import ImageFiles
 from edgeinspect.learning.datasets.annotations.label_files import files_below, read_ends
 from edgeinspect.learning.datasets.annotations.yolo_files import find_yaml, read_yolo_files
+from edgeinspect.learning.datasets.class_names import (
+    is_defect_class,
+    is_good_class,
+    says_only_defective,
+)
 from edgeinspect.learning.datasets.dataset import Dataset, Sample
-from edgeinspect.learning.datasets.folder_names import says_only_defective
 from edgeinspect.learning.datasets.masks.label_maps import BACKGROUND_NAMES, IGNORED_NAMES
 from edgeinspect.learning.datasets.name_matching import normalize_name
 from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     is_annotation_folder,
-    is_defect_class,
-    is_good_class,
     split_words,
 )
 from edgeinspect.system import escape_name

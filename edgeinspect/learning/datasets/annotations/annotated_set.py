@@ -1,6 +1,6 @@
 """Makes a data set of annotated images, alike for every format.
 
-- An image is defective if it has an annotation of a class that is not good (`vocabulary.py`).
+- An image is defective if it has an annotation of a class that is not good (`class_names.py`).
 - Names for background draw background, names such as `__ignore__` draw unlabelled areas.
 - Boxes are not masks: a set of boxes has no masks, and in a set that also has areas, what only a
   box covers is unlabelled. The user may have boxes filled (`LayoutHints.draws_boxes`).
@@ -31,6 +31,7 @@ from edgeinspect.learning.datasets.annotations.shapes import (
     is_box,
 )
 from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.class_names import check_clear_names, is_good_class
 from edgeinspect.learning.datasets.dataset import (
     VOID,
     Dataset,
@@ -46,7 +47,6 @@ from edgeinspect.learning.datasets.masks.label_maps import (
     read_class_names,
 )
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 _OUTSIDE_PX = 1.0
 _OUTSIDE_RATIO = 0.005
@@ -278,6 +278,7 @@ def _class_ids(
     )
     if not any(_special_id(name, hints) is None for name in ordered):
         ordered += sorted(tags)  # labels of whole images only
+    check_clear_names(tags, str(found.root), hints.good_classes)
     ids: dict[str, int] = {}
     classes: list[str] = []
     for name in (*ordered, *tags):

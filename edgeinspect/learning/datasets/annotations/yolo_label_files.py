@@ -13,13 +13,13 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.annotations.broken_files import entries_below
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.files import entries_in
 from edgeinspect.learning.datasets.name_matching import (
     name_before_label_studio,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 LABEL_SUFFIX = ".txt"
 LABEL_DEPTH = 4

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.layouts._index_cells import parse_integer
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
 from edgeinspect.learning.datasets.tables import NumberedRow
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 _LABEL_COLUMNS = frozenset(("class_name", "class_id", "class_ids", "defective"))
 _KNOWN_COLUMNS = _LABEL_COLUMNS | {"image", "group", "split"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import MaskReader, Sample
 from edgeinspect.learning.datasets.layouts._index_cells import (
     parse_integer,
@@ -16,7 +17,6 @@ from edgeinspect.learning.datasets.layouts._index_cells import (
 from edgeinspect.learning.datasets.layouts._index_columns import has_area_columns
 from edgeinspect.learning.datasets.masks.sources import MaskEncoding, MaskFile, MaskPerClass
 from edgeinspect.learning.datasets.tables import NumberedRow
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 
 @dataclass(frozen=True, slots=True)

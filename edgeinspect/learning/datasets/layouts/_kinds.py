@@ -6,15 +6,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Set
 
-from edgeinspect.learning.datasets.folder_names import (
-    is_place,
-    is_set_aside_folder,
-    may_be_kind,
-    says_only_defective,
-)
+from edgeinspect.learning.datasets.class_names import is_good_class, says_only_defective
+from edgeinspect.learning.datasets.folder_names import is_place, is_set_aside_folder, may_be_kind
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
 from edgeinspect.learning.datasets.name_matching import normalize_name
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 _MAX_NAMES = 4
 

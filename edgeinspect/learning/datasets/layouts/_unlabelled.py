@@ -15,6 +15,7 @@ from edgeinspect.learning.datasets.annotations.broken_files import (
     find_problem,
 )
 from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.dataset import LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.layouts import class_folder
 from edgeinspect.learning.datasets.name_matching import (
@@ -22,7 +23,7 @@ from edgeinspect.learning.datasets.name_matching import (
     are_few,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import find_split_name, is_defect_class, is_good_class
+from edgeinspect.learning.datasets.vocabulary import find_split_name
 
 _MAX_NAMES = 3
 

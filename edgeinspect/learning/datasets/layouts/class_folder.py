@@ -4,7 +4,7 @@
 `val/`, `test/`, and with `images/` in between. Folders below one that says only defective are
 classes (`NG/dent/`) where their names can be kinds of defects. Three or more folders in a class
 are groups, also days and cameras above classes (`day1/OK/`). Folders named as not labelled
-(`unlabeled/`, `todo/`) are skipped. Which classes are good is decided by `vocabulary.py`, or
+(`unlabeled/`, `todo/`) are skipped. Which classes are good is decided by `class_names.py`, or
 `--good-class NAME`.
 """
 
@@ -17,6 +17,12 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
+from edgeinspect.learning.datasets.class_names import (
+    check_clear_names,
+    is_defect_class,
+    is_good_class,
+    names_a_kind,
+)
 from edgeinspect.learning.datasets.dataset import (
     Dataset,
     LayoutHints,
@@ -39,8 +45,6 @@ from edgeinspect.learning.datasets.vocabulary import (
     SPLIT_NAMES,
     find_split_name,
     is_annotation_folder,
-    is_defect_class,
-    is_good_class,
     is_mask_folder,
     is_visualization_folder,
     split_words,
@@ -56,6 +60,7 @@ RANK = 60
 _MIN_GROUPS = 3
 """Fewer folders in a class are not groups: a class of one group could not be split."""
 _UNINFORMATIVE_WORDS = word_set("class label c p n pos neg positive true false yes y t f a b")
+_NO_GOOD = "none: no folder is known as good; if one is, name it with --good-class"
 _NEUTRAL = SPLIT_NAMES.keys() | IMAGE_FOLDER_NAMES
 
 
@@ -156,6 +161,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
             where=str(path),
             remedy=f"Give --good-class {first} or --good-class {second}",
         )
+    if not good and hints.layout is None:
+        _check_one_is_good(path, counts.keys())
     classes = tuple(sorted(counts.keys() - good))
     if not classes:
         raise OnlyGoodError(
@@ -201,8 +208,29 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         classes,
         tuple(samples),
         False,
-        notes=(f"good classes: {', '.join(sorted(good)) or 'none'}", *notes),
+        notes=(f"good classes: {', '.join(sorted(good)) or _NO_GOOD}", *notes),
         skipped=tuple(skipped),
+    )
+
+
+def _check_one_is_good(path: Path, names: Iterable[str]) -> None:
+    """Reject `conformi2/` and `NG/`: no name is known as good, and all but one say defective.
+
+    Raises:
+        DataError: There is one such name.
+    """
+    names = sorted(names)
+    others = [name for name in names if not is_defect_class(name)]
+    if len(others) != 1 or names_a_kind(others[0]):
+        return
+    check_clear_names(others, str(path))
+    bad = " and ".join(f"{name}/" for name in names[:4] if name != others[0])
+    raise DataError(
+        f"no folder is known as good: {bad} {'say' if len(names) > 2 else 'says'} defective, "
+        f"{others[0]}/ may be either",
+        where=str(path),
+        remedy=f"If its images are good, name it with --good-class {others[0]}; --layout "
+        "class_folder reads it as a class of defects",
     )
 
 

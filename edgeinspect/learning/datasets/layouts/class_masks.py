@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, images_below, subfolders
 from edgeinspect.learning.datasets.layouts._kinds import find_kinds
@@ -36,7 +37,6 @@ from edgeinspect.learning.datasets.vocabulary import (
     IMAGE_FOLDER_NAMES,
     find_split_name,
     is_annotation_folder,
-    is_good_class,
     is_mask_folder,
     is_visualization_folder,
     split_words,

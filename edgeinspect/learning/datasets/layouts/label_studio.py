@@ -42,14 +42,10 @@ from edgeinspect.learning.datasets.annotations.label_studio_regions import (
 from edgeinspect.learning.datasets.annotations.repeated_images import without_repeats
 from edgeinspect.learning.datasets.annotations.shapes import LabelledShape
 from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.name_matching import check_missing_images
-from edgeinspect.learning.datasets.vocabulary import (
-    find_split_name,
-    is_defect_class,
-    is_good_class,
-    split_words,
-)
+from edgeinspect.learning.datasets.vocabulary import find_split_name, split_words
 
 NEEDS = "Label Studio's JSON or JSON-MIN, and the images that it names"
 RANK = 15

@@ -18,6 +18,7 @@ from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name, read_mask_values
 from edgeinspect.learning.datasets.annotations.unlabelled import skip_unlabelled
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, SkippedImage
 from edgeinspect.learning.datasets.files import contains_images, files_in, images_below, subfolders
 from edgeinspect.learning.datasets.image_sets import with_listed_splits
@@ -42,7 +43,6 @@ from edgeinspect.learning.datasets.vocabulary import (
     SPLIT_NAMES,
     find_split_name,
     is_annotation_folder,
-    is_good_class,
     is_mask_folder,
     is_visualization_folder,
     split_words,

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import (
     Dataset,
     LayoutHints,
@@ -42,7 +43,7 @@ from edgeinspect.learning.datasets.name_matching import (
     are_few,
     normalize_name,
 )
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name, is_good_class
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, find_split_name
 
 NEEDS = "train/good/, test/<defect>/ and ground_truth/<defect>/NAME_mask.png (MVTec-AD)"
 RANK = 30

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import COLOR_FLAG
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.files import subfolders
 from edgeinspect.learning.datasets.foreign_content import START_BYTES, describe_foreign_content
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, UNLABELLED, describe_value
 from edgeinspect.learning.datasets.tables import parse_rows, read_table_text
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, is_good_class
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES
 
 LABELMAP, VALUE_TABLE = "labelmap.txt", "_classes.csv"
 CLASS_LISTS = ("labels.txt", "class_names.txt", "classes.txt")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.dataset import LayoutHints
 from edgeinspect.learning.datasets.folder_names import is_origin_folder
 from edgeinspect.learning.datasets.masks.content import MaskContents
 from edgeinspect.learning.datasets.name_matching import are_few
-from edgeinspect.learning.datasets.vocabulary import is_defect_class, is_good_class
 
 _MIN_GROUPS = 3
 """Fewer folders of a class are not groups: a class of one group could not be split."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
+from edgeinspect.learning.datasets.class_names import is_defect_class, is_good_class
 from edgeinspect.learning.datasets.dataset import Dataset, LayoutHints, Sample, SkippedImage
 from edgeinspect.learning.datasets.files import natural_key, unique_names
 from edgeinspect.learning.datasets.masks.content import (
@@ -40,13 +41,7 @@ from edgeinspect.learning.datasets.name_matching import (
     MIN_EMPTY_LABEL_FACTOR,
     are_few,
 )
-from edgeinspect.learning.datasets.vocabulary import (
-    is_defect_class,
-    is_good_class,
-    is_mask_folder,
-    split_words,
-    word_set,
-)
+from edgeinspect.learning.datasets.vocabulary import is_mask_folder, split_words, word_set
 
 _MASK_WORDS = frozenset(("lab", "lbl", "msk", "m", "bin", "binary", "bw"))
 _VIEW_WORDS = word_set("color colour colors colours rgb instance instances semantic panoptic")

@@ -13,9 +13,9 @@ import pytest
 
 from edgeinspect.errors import DataError, UsageError
 from edgeinspect.imaging.run_length import encode_runs, format_runs
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.dataset import VOID, Dataset, Sample
 from edgeinspect.learning.datasets.open import layout_names, load_layout, open_dataset
-from edgeinspect.learning.datasets.vocabulary import is_good_class
 
 
 def by_name(data: Dataset) -> dict[str, Sample]:
