@@ -27,6 +27,7 @@ from edgeinspect.learning.datasets.layouts._index_columns import (
 from edgeinspect.learning.datasets.layouts._index_rows import Index, make_sample
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
+from edgeinspect.learning.datasets.masks.first_names import with_background_line
 from edgeinspect.learning.datasets.masks.inverted import note_inverted
 from edgeinspect.learning.datasets.masks.label_maps import (
     label_map_in_order,
@@ -70,10 +71,18 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     every = images_below(masks) if masks.is_dir() else []
     files = _masks_by_image(every, masks, images)
     check_label_columns(rows, csv_path, bool(every))
-    classes = hints.classes or classes_from_rows(rows, csv_path, hints) or read_class_names(path)
+    classes = hints.classes or classes_from_rows(rows, csv_path, hints)
+    is_settled = bool(classes)
+    contents = read_mask_contents(every)
+    notes = []
+    if not classes and (label_map := read_label_map(path)) is not None:
+        label_map = with_background_line(label_map, _all_values(contents))
+        classes = label_map.names
+        notes += [label_map.note] if label_map.note else []
     by_name = not hints.classes and has_names_only(rows[0][1])
-    if by_name and set(listed_here := read_class_names(path)) >= set(classes):
-        classes, by_name = listed_here, False
+    listed = read_class_names(path) if by_name and is_settled else classes
+    if by_name and set(listed) >= set(classes):
+        classes, by_name = listed, False
     rows = [(line, row) for line, row in rows if line in names]
     if every and not classes:
         data = _defective_from_masks(
@@ -81,11 +90,10 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         )
         return _with_unlisted(data.with_skipped(*missing), images)
     index = Index(csv_path, rows, names, classes, hints.good_classes)
-    contents = read_mask_contents(every)
     # With binary masks, the label gives the class of white pixels.
     white = (
         len(classes) > 1
-        and set().union(*(v.values for v in contents.values())) == {UNLABELLED}
+        and _all_values(contents) == {UNLABELLED}
         and not _declares_void(path, classes)
     )
     encoding = BINARY_ENCODING
@@ -96,7 +104,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 where=str(csv_path),
                 remedy="Add a column class_id, or a classes.txt beside it: one name per line",
             )
-        encoding = _infer_encoding(contents, classes, csv_path)
+        encoding = _infer_encoding(contents, classes, csv_path, is_settled=is_settled)
     samples = [
         make_sample(index, row, line, files, None if white else encoding) for line, row in rows
     ]
@@ -105,6 +113,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         classes = ("defect",)
     data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(every))
     data = data.with_skipped(*missing).with_notes(
+        *notes,
         *(note_inverted(contents, path) if every else note_unlabelled_rows(rows, csv_path, hints))
     )
     return _with_unlisted(data, images)
@@ -146,8 +155,21 @@ def _check_class_ids(
         )
 
 
-def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path) -> MaskEncoding:
-    """Infer the encoding for the index's classes; a few masks of other values are broken."""
+def _all_values(contents: MaskContents) -> set[int]:
+    return set().union(*(one.values for one in contents.values()))
+
+
+def _infer_encoding(
+    contents: MaskContents, classes: tuple[str, ...], path: Path, *, is_settled: bool
+) -> MaskEncoding:
+    """Infer the encoding for the index's classes; a few masks of other values are broken.
+
+    Args:
+        contents: What the masks contain.
+        classes: The classes of the index.
+        path: The index.
+        is_settled: Rows or the user name the classes, so that they start at 1.
+    """
     known = {*range(1, len(classes) + 1), UNLABELLED}
     odd = [file for file, one in contents.items() if not one.values <= known]
     if are_few(len(odd), len(contents)) and not are_few(len(contents), len(contents)):
@@ -155,6 +177,8 @@ def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path
     label_map = read_label_map(path.parent)
     if label_map is None or label_map.names != classes:
         label_map = label_map_in_order(classes, str(path))
+    elif is_settled:
+        label_map = replace(label_map, is_bare_list=False)
     return infer_encoding(contents, label_map, path.parent).encoding
 
 
