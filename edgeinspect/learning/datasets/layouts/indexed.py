@@ -2,8 +2,9 @@
 
 Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
 good), `class_ids` (several, as `1 3`), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels
-of a class), `mask` (a file, which rows may share). A pixel of `masks/STEM.png` (`masks/DAY/STEM.png` of `images/DAY/STEM.png`) is a class
-id, or white if `class_id` gives the class. An image without a mask file has an empty mask.
+of a class), `mask` (a file, which rows may share). A pixel of that file, else of `masks/STEM.png`
+(`masks/DAY/STEM.png` of `images/DAY/STEM.png`), is a class id, or white if `class_id` gives the
+class. An image without a mask file has an empty mask.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from edgeinspect.learning.datasets.layouts._index_columns import (
     normalize_columns,
     note_unlabelled_rows,
 )
-from edgeinspect.learning.datasets.layouts._index_rows import Index, make_sample
 from edgeinspect.learning.datasets.layouts._index_masks import masks_of_rows
+from edgeinspect.learning.datasets.layouts._index_rows import Index, make_sample
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
 from edgeinspect.learning.datasets.masks.first_names import with_background_line

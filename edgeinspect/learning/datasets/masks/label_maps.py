@@ -5,8 +5,8 @@
 - `labels.txt`, `class_names.txt`, `classes.txt` (labelme, VOC, own): one name per line
 
 In a list of names, ids start at 1. A first line `_background_` or `background`, also in other
-languages, is 0, and a first line `__ignore__` is -1: unlabelled (255 in a mask). Ids follow these files, not the values
-that happen to occur, so that two exports of one project agree.
+languages, is 0, and a first line `__ignore__` is -1: unlabelled (255 in a mask). Ids follow these
+files, not the values that happen to occur, so that two exports of one project agree.
 """
 
 from __future__ import annotations
