@@ -49,9 +49,9 @@ def recognise(path: Path) -> bool:
     except DataError:  # two masks of an image: reported by `read`
         return True
     if not any(_class_and_part(image.relative_to(path).parts[:-1])[0] for image in pairs):
-        return any(
-            mask and MASK_NAME.fullmatch(normalize_name(mask.stem)) for mask in pairs.values()
-        )
+        masks = [mask for mask in pairs.values() if mask is not None]
+        if any(MASK_NAME.fullmatch(normalize_name(mask.stem)) for mask in masks):
+            return True
     total = Counter(_class_and_part(image.relative_to(path).parts[:-1])[0] for image in pairs)
     masked = Counter(
         _class_and_part(image.relative_to(path).parts[:-1])[0]

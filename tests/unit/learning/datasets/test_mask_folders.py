@@ -278,3 +278,25 @@ def test_a_class_before_the_name_of_the_image_is_told(make: Any, layout: str) ->
     with pytest.raises(DataError) as at_fault:
         open_dataset(make.root)
     assert "004_crack.png instead of crack_004.png" in str(at_fault.value.remedy)
+
+
+def test_masks_of_two_classes_that_overlap_are_told(make: Any) -> None:
+    for at in range(4):
+        make.write(f"images/{at}.png")
+        make.write(f"masks/crack/{at}.png", make.mask(1, value=255))
+        dent = make.mask(1, 2) if at == 2 else make.mask(0, 2)
+        make.write(f"masks/dent/{at}.png", (255 * (dent > 0)).astype(np.uint8))
+    data = open_dataset(make.root)
+    assert [note for note in data.notes if "overlap" in note] == [
+        "1 image has masks of several classes that overlap: the later class wins "
+        "(masks/crack/2.png and masks/dent/2.png)"
+    ]
+    assert set(np.unique(data.samples[2].read_mask(40, 64))) == {0, 2}
+
+
+def test_masks_of_two_objects_of_one_class_may_overlap(make: Any) -> None:
+    for at in range(4):
+        make.write(f"images/{at}.png")
+        for number in range(2):
+            make.write(f"masks/{at}_mask_{number}.png", make.mask(1, value=255))
+    assert not [note for note in open_dataset(make.root).notes if "overlap" in note]

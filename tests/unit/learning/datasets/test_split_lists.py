@@ -56,7 +56,6 @@ def splits(data: Dataset) -> dict[str, str | None]:
         ("ImageSets/{}.txt", "{name} 1"),
         ("Splits/{}.txt", "{name} masks/{base}"),
         ("{}.txt", "{name},scratch"),
-        ("{}.txt", ""),
         ("pit_{}.txt", "{name}"),
     ],
 )
@@ -73,7 +72,7 @@ def test_lists_of_names(
         ]
         make.text(place.format(split), *lines)
     data = open_dataset(make.root)
-    assert splits(data) == (expected if line and "pit" not in place else dict.fromkeys(names))
+    assert splits(data) == (expected if "pit" not in place else dict.fromkeys(names))
     assert not data.skipped
 
 

@@ -289,3 +289,17 @@ def test_ids_as_text_and_as_numbers(make: Any, listed: Any, named: Any, message:
     make.text("annotations/instances.json", json.dumps(document))
     with pytest.raises(DataError, match=message):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize(("ring", "pixels"), [([5, 5, 20, 5], 16), ([5, 5], 1)])
+def test_polygons_without_an_area_are_told(make: Any, ring: list[int], pixels: int) -> None:
+    make.write("images/a.png")
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 40}],
+        "categories": [{"id": 1, "name": "pit"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [ring]}],
+    }
+    make.text("annotations/instances.json", json.dumps(document))
+    data = open_dataset(make.root)
+    assert data.samples[0].read_mask(40, 64).sum() == pixels
+    assert any("1 polygon has fewer than 3 points: read as a line" in n for n in data.notes)
