@@ -300,3 +300,21 @@ def test_masks_of_two_objects_of_one_class_may_overlap(make: Any) -> None:
         for number in range(2):
             make.write(f"masks/{at}_mask_{number}.png", make.mask(1, value=255))
     assert not [note for note in open_dataset(make.root).notes if "overlap" in note]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "masks/NG/{kind}/{at}.png",
+        "masks/{kind}/{at}.png",
+        "NG/{kind}/masks/{at}.png",
+        "ground_truth/NG/{kind}/{at}_mask.png",
+    ],
+)
+def test_kinds_whose_images_have_the_same_names(make: Any, mask: str) -> None:
+    for at in range(4):
+        make.write(f"OK/{at}.png")
+        for kind in ("dent", "pit"):
+            make.write(f"NG/{kind}/{at}.png")
+            make.write(mask.format(kind=kind, at=at), make.mask(1, value=255))
+    assert counts(open_dataset(make.root)) == {"OK": 4, "NG/dent": 4, "NG/pit": 4}
