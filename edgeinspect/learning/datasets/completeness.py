@@ -280,7 +280,7 @@ def without_same_stem(data: Dataset) -> Dataset:
 def check_shared_masks(data: Dataset) -> None:
     """Check that no mask file is that of two images, which happens where names repeat.
 
-    Good images may share an empty one.
+    Good images may share an empty one, and a table may give one to several images by name.
 
     Raises:
         DataError: One is.
@@ -289,10 +289,14 @@ def check_shared_masks(data: Dataset) -> None:
     for sample in data.samples:
         for mask in mask_paths(sample):
             other = first.setdefault(mask, sample)
-            if other is sample or not (
-                sample.is_defective
-                or other.is_defective
-                or None in (sample.class_name, other.class_name)
+            if (
+                getattr(sample.mask, "is_shared", False)
+                or other is sample
+                or not (
+                    sample.is_defective
+                    or other.is_defective
+                    or None in (sample.class_name, other.class_name)
+                )
             ):
                 continue
             name = mask.relative_to(data.root) if mask.is_relative_to(data.root) else mask

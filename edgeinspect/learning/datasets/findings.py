@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from edgeinspect.domain import number_of
@@ -94,7 +96,7 @@ def _broken_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
         yield DatasetFinding(
             level,
             f"{number_of(len(unreadable), 'image')} cannot be read: {_list_names(unreadable)}",
-            _common_remedies(unreadable, "Copy them again; training skips them"),
+            _file_remedies(unreadable),
         )
     if mismatched:
         yield DatasetFinding(
@@ -103,6 +105,29 @@ def _broken_images(scan: DatasetScan) -> Iterator[DatasetFinding]:
             f"{_common_problem(mismatched)}",
             _common_remedies(mismatched, "See the problems listed; training skips these images"),
         )
+
+
+def _file_remedies(broken: list[ScannedImage]) -> str:
+    """Return what helps with files that cannot be opened, and with damaged ones."""
+    damaged = [image for image in broken if image.remedy]
+    bare = [image for image in broken if not image.remedy]
+    links = [image for image in bare if _is_dangling(image.sample.path)]
+    closed = [image for image in bare if image not in links]
+    locked = [image for image in closed if not os.access(image.sample.path, os.R_OK)]
+    parts = []
+    if links:
+        parts.append(f"Restore what {_list_names(links)} links to, or remove the link")
+    if locked:
+        parts.append(f"Grant read permission for {_list_names(locked)}")
+    if len(locked) < len(closed):
+        parts.append("Copy the others again" if parts else "Copy them again")
+    if damaged:
+        return ". ".join((*parts, _common_remedies(damaged, "")))
+    return f"{'. '.join(parts)}; training skips them"
+
+
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _common_problem(broken: list[ScannedImage]) -> str:

@@ -90,6 +90,20 @@ def bare_image_stem(stem: str) -> str | None:
     return (found["behind"] or found["before"]) if found else None
 
 
+def class_first_remedy(masks: Iterable[Path], images: Iterable[Path]) -> str:
+    """Return how to name masks whose class is before the name of the image; empty if none is."""
+    stems = {normalize_name(image.stem) for image in images}
+    for mask in masks:
+        for cut in re.finditer(r"[_\-. ]", mask.stem):
+            word, stem = mask.stem[: cut.start()], mask.stem[cut.end() :]
+            if word and normalize_name(stem) in stems:
+                return (
+                    f"Write the class after the name of the image: {stem}_{word}{mask.suffix} "
+                    f"instead of {mask.name}"
+                )
+    return ""
+
+
 class FileNameIndex:
     """Finds the image files of a folder by approximate name.
 

@@ -161,7 +161,7 @@ def open_dataset(
     _check_other_layouts(data, found, others, hints)
     data = without_same_stem(data)
     check_shared_masks(data)
-    data = with_split_lists(with_copies_grouped(data), root)
+    data = with_split_lists(with_copies_grouped(data), root, is_layout_given=layout is not None)
     _check_unique_names(data)
     notes = [f"the data set is {found.relative_to(root)}"] if found != root else []
     notes += [f"layout {each} matches too: --layout {each}" for each in others]

@@ -29,6 +29,8 @@ _TABLE_LAYOUTS = ("indexed", "severstal")
 """Layouts that read the column `split` of their table."""
 _NAME_COLUMNS = ("image", "filename", "file_name", "file", "path", "image_path", "name", "image_id")
 _SEPARATORS = (",", ";", "\t")
+_QUOTES = "\"'"
+_BLANK_BYTES_MAX = 1 << 10
 
 
 @dataclass(slots=True)
@@ -43,9 +45,11 @@ class _Lists:
     """Names without an image, and the line of each."""
     repeated: int = 0
     """Lines that name an image of another split."""
+    foreign: list[str] = field(default_factory=list)
+    """The lists that name no image of the set, or few beside other words."""
 
 
-def with_split_lists(data: Dataset, root: Path) -> Dataset:
+def with_split_lists(data: Dataset, root: Path, *, is_layout_given: bool = False) -> Dataset:
     """Return the set with the splits of its lists if no image has a split.
 
     Lists that fit the set only in part are not used, and a note says why: its labels are right
@@ -54,6 +58,10 @@ def with_split_lists(data: Dataset, root: Path) -> Dataset:
     Args:
         data: As read by its layout.
         root: The folder that the user gave, which may be above the set's own.
+        is_layout_given: The user named the layout: an empty list is a note.
+
+    Raises:
+        DataError: A list is empty.
     """
     if any(sample.split for sample in data.samples):
         return data
@@ -61,13 +69,44 @@ def with_split_lists(data: Dataset, root: Path) -> Dataset:
     places = [_place(sample.path, data) for sample in data.samples]
     skipped = {normalize_name(PurePosixPath(one.name).stem) for one in data.skipped}
     for folder in _list_folders(roots):
+        if empty := _empty_lists(folder, places):
+            message = "is empty, and would be the list of a split"
+            if not is_layout_given:
+                raise DataError(
+                    message,
+                    where=escape_name(empty[0]),
+                    remedy="Write the names of its images, or remove it; "
+                    f"--layout {data.layout} reads the set without it",
+                )
+            data = data.with_notes(f"{escape_name(empty[0].name)} {message}: it is not read")
         try:
             found = _read_lists(folder, places, with_tables=data.layout not in _TABLE_LAYOUTS)
         except DataError as error:
             return data.with_notes(f"the lists of splits are not read: {error.what}")
+        if found.foreign:
+            verb = "names" if len(found.foreign) == 1 else "name"
+            lists = escape_name(", ".join(found.foreign))
+            data = data.with_notes(f"{lists} {verb} no images of the set: not read as splits")
         if found.splits:
             return _with_lists(data, found, skipped)
     return data
+
+
+def _empty_lists(folder: Path, places: Iterable[str]) -> list[Path]:
+    """Return the lists of splits without a line; the label of an image may be called `train` too.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    stems = {normalize_name(PurePosixPath(place).stem) for place in places}
+    return [
+        file
+        for file in files_in(folder)
+        if _split_of(file)
+        and normalize_name(file.stem) not in stems
+        and not file.stat().st_size > _BLANK_BYTES_MAX
+        and not read_table_text(file).strip()
+    ]
 
 
 def _with_lists(data: Dataset, found: _Lists, skipped: set[str]) -> Dataset:
@@ -174,7 +213,8 @@ def _read_lists(folder: Path, places: Iterable[str], *, with_tables: bool) -> _L
                 name = next(filter(is_image_name, names), names[-1])
                 missing[name] = f"{file.name}:{line}"
         if not named or (len(missing) > len(named) and not any(map(is_image_name, missing))):
-            continue  # lines that name no images, such as a log
+            found.foreign += [file.name] if missing else []  # a log, or names of other images
+            continue
         found.names.append(file.name)
         found.missing |= missing
         for image, split in named:
@@ -214,8 +254,11 @@ def _rows_of(file: Path) -> Iterator[tuple[int, str, list[str]]]:
 def _names_in(text: str) -> list[str]:
     """Return what may be the image of a line: all of it, all but its last word, its first word.
 
-    `part 1.png`, `part 1.png 0`, `1.png masks/1.png`, `1.png,scratch`.
+    `part 1.png`, `part 1.png 0`, `1.png masks/1.png`, `1.png,scratch`, `"part 1.png"`.
     """
+    text = text.strip()
+    if text and text[0] in _QUOTES and text[0] in text[1:]:
+        return _names_in(text[1:].partition(text[0])[0])
     cell = text
     for separator in _SEPARATORS:
         cell = cell.split(separator)[0]

@@ -51,6 +51,7 @@ from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
 _OUTSIDE_PX = 1.0
 _OUTSIDE_RATIO = 0.005
 """Coordinates may lie outside of the image by this much: tools round, and clip to its border."""
+_MIN_POLYGON = 3
 _SAME_EDGE_PX = 1.0
 """A box whose edges are this near to those of an area belongs to it."""
 _MAX_NAMES = 3
@@ -186,7 +187,14 @@ def _shape_notes(
         yield (
             f"{count}: they serve a gate, not a segmenter (--boxes masks makes rough masks of them)"
         )
-    if any(isinstance(shape, Stroke) for shape in shapes):
+    listed = list(shapes)
+    thin = sum(isinstance(one, Polygon) and len(one.rings[0]) < _MIN_POLYGON for one in listed)
+    if thin:
+        yield (
+            f"{number_of(thin, 'polygon has', 'polygons have')} fewer than 3 points: "
+            "read as a line or a point of 1 px, like the contour of a thin mask"
+        )
+    if any(isinstance(shape, Stroke) for shape in listed):
         yield "lines are drawn 10 px wide, points as discs of 10 px, as labelme exports them"
 
 

@@ -178,6 +178,32 @@ class ImageFiles:
         beside = (path for path in self._by_stem.get(label.name, ()) if path.parent == label.parent)
         return next(beside, None)
 
+    def check_own_name(self, label: Path, image: Path) -> None:
+        """Check that a label file that names its image does not have the name of another one.
+
+        Args:
+            label: The label file, which may be renamed after it was written, as may the images.
+            image: The image that it names.
+
+        Raises:
+            DataError: Another image beside either has the name of the label file.
+        """
+        stem = label.with_suffix("")
+        for place in (stem, image.parent / stem.name):
+            other = self.find_exact(place.name, [place.parent]) or self.find_beside(place)
+            if (
+                other is None
+                or self._is_drawn(other)
+                or (other.parent, other.stem) == (image.parent, image.stem)
+            ):
+                continue
+            named, alike = (each.relative_to(self.root).as_posix() for each in (image, other))
+            raise DataError(
+                f"may be of two images: it names {named}, and its own name is that of {alike}",
+                where=str(label),
+                remedy="Which image was labelled? Correct the name in the file, or rename the file",
+            )
+
     def split_folders(self, split: str | None, *bases: Path) -> list[Path]:
         """Return the folders of a split in some folders of the set, and their `images`."""
         found = [

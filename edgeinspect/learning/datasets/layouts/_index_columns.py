@@ -14,7 +14,9 @@ from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES
 from edgeinspect.learning.datasets.tables import NumberedRow
 
 _LABEL_COLUMNS = frozenset(("class_name", "class_id", "class_ids", "defective"))
-_KNOWN_COLUMNS = _LABEL_COLUMNS | {"image", "group", "split"}
+MASK_COLUMNS = ("mask_path", "mask_file", "mask_filename", "mask_name", "mask")
+"""Columns with the mask file of an image, the clearest first."""
+_KNOWN_COLUMNS = _LABEL_COLUMNS | {"image", "group", "split", *MASK_COLUMNS}
 _BACKGROUND_NAMES = frozenset(("background", "_background_", "none", "nothing", "-"))
 """Names of id 0 besides words for good."""
 

@@ -30,6 +30,7 @@ from edgeinspect.learning.datasets.masks.pair_folders import ImageMaskPair
 from edgeinspect.learning.datasets.masks.pairing import dataset_from_pairs
 from edgeinspect.learning.datasets.name_matching import (
     are_few,
+    class_first_remedy,
     mask_stems,
     normalize_name,
 )
@@ -127,7 +128,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         raise DataError(
             f"{len(orphans)} of {len(files)} masks have no image: {some}",
             where=str(path),
-            remedy="Name masks after the images of the defective classes, and their folders after "
+            remedy=class_first_remedy(orphans, places)
+            or "Name masks after the images of the defective classes, and their folders after "
             "the images' folders",
         )
     _check_views(path, places, mask_of)

@@ -15,7 +15,7 @@ Source: the "Data format" page of the COCO dataset; `maskApi.c` of pycocotools
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,9 +298,7 @@ def _read_file(
         at = f"id {annotation.id}" if annotation.id is not None else f"number {index + 1}"
         where = f"{file.path}, annotation {at}"
         if annotation.image_id not in shapes:
-            raise DataError(
-                f"is of image id {annotation.image_id}, which is not listed", where=where
-            )
+            raise _unlisted_id(annotation.image_id, shapes, where)
         if annotation.category_id not in names:
             raise DataError(
                 f"has category_id {annotation.category_id}, which is not listed",
@@ -325,6 +323,19 @@ def _read_file(
                 file.split,
                 image.group,
             )
+
+
+def _unlisted_id(image_id: int | str, listed: Collection[int | str], where: str) -> DataError:
+    """Return the error of an annotation whose image is not listed, or with its id in quotes."""
+    if any(str(each) == str(image_id) for each in listed):
+        kinds = ("text", "a number") if isinstance(image_id, str) else ("a number", "text")
+        return DataError(
+            f"has the image id {image_id} as {kinds[0]}, but the list of images has it as "
+            f"{kinds[1]}",
+            where=where,
+            remedy='Write ids alike: all without quotes (1), or all with ("1")',
+        )
+    return DataError(f"is of image id {image_id}, which is not listed", where=where)
 
 
 def _categories_by_id(file: _File) -> dict[int, str]:

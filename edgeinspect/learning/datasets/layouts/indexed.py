@@ -2,13 +2,14 @@
 
 Columns: `image` (a file in `images/`), and any of `class_name` and `class_id` (image-level; 0 is
 good), `class_ids` (several, as `1 3`), `defective` (0 or 1), `group`, `split`, `<class>_px` (pixels
-of a class). A pixel of `masks/STEM.png` (`masks/DAY/STEM.png` of `images/DAY/STEM.png`) is a class
-id, or white if `class_id` gives the class. An image without a mask file has an empty mask.
+of a class), `mask` (a file, which rows may share). A pixel of that file, else of `masks/STEM.png`
+(`masks/DAY/STEM.png` of `images/DAY/STEM.png`), is a class id, or white if `class_id` gives the
+class. An image without a mask file has an empty mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from edgeinspect.learning.datasets.layouts._index_columns import (
     normalize_columns,
     note_unlabelled_rows,
 )
+from edgeinspect.learning.datasets.layouts._index_masks import masks_of_rows
 from edgeinspect.learning.datasets.layouts._index_rows import Index, make_sample
 from edgeinspect.learning.datasets.masks.content import MaskContents, read_mask_contents
 from edgeinspect.learning.datasets.masks.encoding import infer_encoding
+from edgeinspect.learning.datasets.masks.first_names import with_background_line
 from edgeinspect.learning.datasets.masks.inverted import note_inverted
 from edgeinspect.learning.datasets.masks.label_maps import (
     label_map_in_order,
@@ -40,6 +43,7 @@ from edgeinspect.learning.datasets.masks.sources import (
     UNLABELLED,
     MaskEncoding,
     MaskFile,
+    MaskPerClass,
 )
 from edgeinspect.learning.datasets.name_matching import (
     FileNameIndex,
@@ -68,24 +72,39 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     names, missing = _match_rows(csv_path, rows, path / "images")
     masks, images = path / "masks", path / "images"
     every = images_below(masks) if masks.is_dir() else []
-    files = _masks_by_image(every, masks, images)
+    by_row = masks_of_rows(csv_path, [(line, row) for line, row in rows if line in names], every)
+    own = [mask for mask in every if mask not in by_row.values()]
+    files = _masks_by_image(own, masks, images)
+    orphans = [mask for mask in own if mask not in files.values()]
+    for line, mask in by_row.items():
+        _check_single_mask(path, files.setdefault(names[line], mask), mask)
+    every = list(dict.fromkeys((*every, *by_row.values())))
+    missing += _skip_orphans(orphans, len(every), path)
     check_label_columns(rows, csv_path, bool(every))
-    classes = hints.classes or classes_from_rows(rows, csv_path, hints) or read_class_names(path)
+    classes = hints.classes or classes_from_rows(rows, csv_path, hints)
+    is_settled = bool(classes)
+    contents = read_mask_contents(every)
+    notes = []
+    if not classes and (label_map := read_label_map(path)) is not None:
+        label_map = with_background_line(label_map, _all_values(contents))
+        classes = label_map.names
+        notes += [label_map.note] if label_map.note else []
     by_name = not hints.classes and has_names_only(rows[0][1])
-    if by_name and set(listed_here := read_class_names(path)) >= set(classes):
-        classes, by_name = listed_here, False
+    listed = read_class_names(path) if by_name and is_settled else classes
+    if by_name and set(listed) >= set(classes):
+        classes, by_name = listed, False
     rows = [(line, row) for line, row in rows if line in names]
     if every and not classes:
         data = _defective_from_masks(
             Index(csv_path, rows, names, (), hints.good_classes), files, hints
         )
+        data = _with_shared(data, (names[line] for line in by_row))
         return _with_unlisted(data.with_skipped(*missing), images)
     index = Index(csv_path, rows, names, classes, hints.good_classes)
-    contents = read_mask_contents(every)
     # With binary masks, the label gives the class of white pixels.
     white = (
         len(classes) > 1
-        and set().union(*(v.values for v in contents.values())) == {UNLABELLED}
+        and _all_values(contents) == {UNLABELLED}
         and not _declares_void(path, classes)
     )
     encoding = BINARY_ENCODING
@@ -96,7 +115,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
                 where=str(csv_path),
                 remedy="Add a column class_id, or a classes.txt beside it: one name per line",
             )
-        encoding = _infer_encoding(contents, classes, csv_path)
+        encoding = _infer_encoding(contents, classes, csv_path, is_settled=is_settled)
     samples = [
         make_sample(index, row, line, files, None if white else encoding) for line, row in rows
     ]
@@ -104,10 +123,42 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     if not classes and any(sample.is_defective for sample in samples):
         classes = ("defect",)
     data = Dataset(path, "indexed", classes, _sorted_samples(samples), bool(every))
+    data = _with_shared(data, (names[line] for line in by_row))
     data = data.with_skipped(*missing).with_notes(
-        *(note_inverted(contents, path) if every else note_unlabelled_rows(rows, csv_path, hints))
+        *notes,
+        *(note_inverted(contents, path) if every else note_unlabelled_rows(rows, csv_path, hints)),
     )
     return _with_unlisted(data, images)
+
+
+def _with_shared(data: Dataset, names: Iterable[str]) -> Dataset:
+    """Return the set in which the masks of some images, given by a table, may be shared."""
+    given = set(names)
+    return data.with_samples(
+        [
+            replace(sample, mask=replace(sample.mask, is_shared=True))
+            if sample.name in given and isinstance(sample.mask, MaskFile | MaskPerClass)
+            else sample
+            for sample in data.samples
+        ]
+    )
+
+
+def _skip_orphans(orphans: Sequence[Path], total: int, root: Path) -> list[SkippedImage]:
+    """Return masks without an image as skipped.
+
+    Raises:
+        DataError: They are more than a few.
+    """
+    names = [str(mask.relative_to(root)) for mask in orphans]
+    if not are_few(len(orphans), total):
+        raise DataError(
+            f"{len(orphans)} of {total} masks have no image: {', '.join(names[:3])}",
+            where=str(root),
+            remedy="Name masks after their images, or add a column mask to index.csv with the mask "
+            "of each image",
+        )
+    return [SkippedImage(name, "is a mask without an image") for name in names]
 
 
 def _with_unlisted(data: Dataset, images: Path) -> Dataset:
@@ -146,8 +197,21 @@ def _check_class_ids(
         )
 
 
-def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path) -> MaskEncoding:
-    """Infer the encoding for the index's classes; a few masks of other values are broken."""
+def _all_values(contents: MaskContents) -> set[int]:
+    return set().union(*(one.values for one in contents.values()))
+
+
+def _infer_encoding(
+    contents: MaskContents, classes: tuple[str, ...], path: Path, *, is_settled: bool
+) -> MaskEncoding:
+    """Infer the encoding for the index's classes; a few masks of other values are broken.
+
+    Args:
+        contents: What the masks contain.
+        classes: The classes of the index.
+        path: The index.
+        is_settled: Rows or the user name the classes, so that they start at 1.
+    """
     known = {*range(1, len(classes) + 1), UNLABELLED}
     odd = [file for file, one in contents.items() if not one.values <= known]
     if are_few(len(odd), len(contents)) and not are_few(len(contents), len(contents)):
@@ -155,6 +219,8 @@ def _infer_encoding(contents: MaskContents, classes: tuple[str, ...], path: Path
     label_map = read_label_map(path.parent)
     if label_map is None or label_map.names != classes:
         label_map = label_map_in_order(classes, str(path))
+    elif is_settled:
+        label_map = replace(label_map, is_bare_list=False)
     return infer_encoding(contents, label_map, path.parent).encoding
 
 

@@ -82,7 +82,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     """Read every JSON file of labelme below a folder, and the images beside them.
 
     Raises:
-        DataError: A file is malformed, more than a few have no image, or an image has two.
+        DataError: A file is malformed or may be of two images, more than a few have no image, or
+            an image has two.
     """
     labels = [file for file in files_below(path, ".json") if has_words(file, _WORDS)]
     files, embedded = ImageFiles(path, path), EmbeddedImages()
@@ -94,7 +95,9 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     for file, document, found in zip(
         labels, documents, _find_images(labels, documents, files), strict=True
     ):
-        if found is None and document.image_data:
+        if found is not None:
+            files.check_own_name(file, found)
+        elif document.image_data:
             name = file.relative_to(path).with_suffix(
                 Path(_plain(document.image_path)).suffix or ".png"
             )

@@ -64,8 +64,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
     """Read every such file below a folder.
 
     Raises:
-        DataError: A file is malformed or of another size than its image, or more than a few
-            have no image.
+        DataError: A file is malformed, of another size than its image or may be of two images,
+            or more than a few have no image.
     """
     labels = [file for file in files_below(path, ".xml") if has_words(file, _WORDS)]
     files = ImageFiles(path, path)
@@ -83,6 +83,7 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         if found is None:
             missing[name or file.stem] = file.name
         else:
+            files.check_own_name(file, found)
             images.append(_read_annotation(file, element, found, path))
     check_missing_images(missing, len(labels), path, path)
     skipped = [

@@ -37,9 +37,10 @@ _PART_FOLDER = re.compile(r"[A-Za-z]{0,3}[_-]?\d+")
 
 
 def recognise(path: Path) -> bool:
-    """Return whether half of the images of a folder have a mask beside them.
+    """Return whether most images of a folder have a mask beside them.
 
-    One such folder below is enough: good images in folders of their own have no masks.
+    One such folder below is enough: good images in folders of their own have no masks. If all
+    images are in one folder, a few files named as masks of others (`1_mask.png`) are enough.
     """
     if not path.is_dir():
         return False
@@ -47,6 +48,10 @@ def recognise(path: Path) -> bool:
         pairs = _pair_files(path)
     except DataError:  # two masks of an image: reported by `read`
         return True
+    if not any(_class_and_part(image.relative_to(path).parts[:-1])[0] for image in pairs):
+        masks = [mask for mask in pairs.values() if mask is not None]
+        if any(MASK_NAME.fullmatch(normalize_name(mask.stem)) for mask in masks):
+            return True
     total = Counter(_class_and_part(image.relative_to(path).parts[:-1])[0] for image in pairs)
     masked = Counter(
         _class_and_part(image.relative_to(path).parts[:-1])[0]
@@ -60,6 +65,14 @@ def recognise(path: Path) -> bool:
         for folder, count in masked.items()
         if folder and not any(map(is_annotation_folder, folder.split("/")))
     )
+
+
+def accepts(path: Path) -> bool:
+    """Return whether an image of a folder has a mask beside it."""
+    try:
+        return path.is_dir() and any(_pair_files(path).values())
+    except DataError:
+        return True
 
 
 def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B008 - frozen

@@ -33,6 +33,7 @@ from edgeinspect.learning.datasets.name_matching import (
     MASK_WORDS,
     are_few,
     bare_image_stem,
+    class_first_remedy,
     mask_stems,
     normalize_name,
     split_suffix,
@@ -86,7 +87,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         raise DataError(
             "no mask has the stem of an image",
             where=str(path),
-            remedy="Name them alike: images/a.jpg and masks/a.png",
+            remedy=class_first_remedy(orphans, (pair.path for pair in pairs))
+            or "Name them alike: images/a.jpg and masks/a.png",
         )
     some = ", ".join(str(mask.relative_to(path)) for mask in orphans[:_MAX_NAMES])
     some += ", …" if orphans[_MAX_NAMES:] else ""
@@ -94,7 +96,8 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
         raise DataError(
             f"{len(orphans)} of {count} masks have no image: {some}",
             where=str(path),
-            remedy="Name masks after their images, or add the missing images",
+            remedy=class_first_remedy(orphans, (pair.path for pair in pairs))
+            or "Name masks after their images, or add the missing images",
         )
     unlabelled = {
         **_without_masks_of_folder(path, pairs, hints),

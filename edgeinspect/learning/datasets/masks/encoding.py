@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeinspect.domain import number_of
 from edgeinspect.errors import DataError
 from edgeinspect.imaging import COLOR_FLAG
 from edgeinspect.learning.datasets.masks.content import NEAR_LEVELS, MaskContent, MaskContents
+from edgeinspect.learning.datasets.masks.first_names import with_background_line
 from edgeinspect.learning.datasets.masks.label_maps import LabelMap, describe_values
 from edgeinspect.learning.datasets.masks.sources import (
     BINARY_ENCODING,
@@ -67,7 +68,9 @@ def infer_encoding(
     if label_map is None or not label_map.is_explicit:
         _check_background(contents, root)
     if label_map is not None and label_map.names:
-        return _from_label_map(values, contents, label_map, root)
+        label_map = with_background_line(label_map, values)
+        found = _from_label_map(values, contents, label_map, root)
+        return replace(found, note="; ".join(filter(None, (label_map.note, found.note))))
     _check_blended(contents, root)
     _check_not_instances(values, contents, root)
     if not values:

@@ -4,16 +4,17 @@
 - `_classes.csv` (Roboflow): `Pixel Value, Class`, one value per class
 - `labels.txt`, `class_names.txt`, `classes.txt` (labelme, VOC, own): one name per line
 
-In a list of names, ids start at 1. A first line `_background_` or `background` is 0, and a
-first line `__ignore__` is -1: unlabelled (255 in a mask). Ids follow these files, not the values
-that happen to occur, so that two exports of one project agree.
+In a list of names, ids start at 1. A first line `_background_` or `background`, also in other
+languages, is 0, and a first line `__ignore__` is -1: unlabelled (255 in a mask). Ids follow these
+files, not the values that happen to occur, so that two exports of one project agree.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeinspect.errors import DataError
@@ -23,12 +24,18 @@ from edgeinspect.learning.datasets.files import subfolders
 from edgeinspect.learning.datasets.foreign_content import START_BYTES, describe_foreign_content
 from edgeinspect.learning.datasets.masks.sources import MAX_CLASSES, UNLABELLED, describe_value
 from edgeinspect.learning.datasets.tables import parse_rows, read_table_text
-from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES
+from edgeinspect.learning.datasets.vocabulary import SPLIT_NAMES, word_set
 
 LABELMAP, VALUE_TABLE = "labelmap.txt", "_classes.csv"
 CLASS_LISTS = ("labels.txt", "class_names.txt", "classes.txt")
 _MAX_BYTES = 1 << 20
-BACKGROUND_NAMES = frozenset(("background", "_background_", "__background__", "bg"))
+_FOREIGN_BACKGROUND = word_set(
+    """
+    hintergrund fond arrière-plan fondo sfondo fundo fundal achtergrond bakgrund bakgrunn baggrund
+    tausta tło tlo pozadí pozadi pozadie pozadina háttér ozadje arkaplan фон 背景 배경
+    """
+)
+BACKGROUND_NAMES = _FOREIGN_BACKGROUND | {"background", "_background_", "__background__", "bg"}
 IGNORED_NAMES = frozenset(
     ("__ignore__", "_ignore_", "ignore", "ignored", "unlabeled", "unlabelled")
 )
@@ -58,6 +65,9 @@ class LabelMap:
     """Values are colours: palette indices are ignored."""
     is_explicit: bool = False
     """It gives the value of each class and of the background."""
+    is_bare_list: bool = False
+    """A list of names without values, and without a line for the background."""
+    note: str = ""
 
 
 def label_map_in_order(
@@ -222,11 +232,14 @@ def parse_class_list(text: str, where: str) -> LabelMap:
         )
     ignores = bool(lines) and lines[0][1].casefold() in IGNORED_NAMES
     lines = lines[ignores:]
-    if lines and lines[0][1].casefold() in BACKGROUND_NAMES:
+    note, has_background = "", bool(lines) and _is_background(lines[0][1])
+    if has_background:
+        if _fold(lines[0][1]) in _FOREIGN_BACKGROUND:
+            note = f"{lines[0][1]!r}, the first name in {Path(where).name}, is the background"
         lines = lines[1:]
     names: list[str] = []
     for line, word in lines:
-        if word.casefold() in BACKGROUND_NAMES | {"__ignore__", "_ignore_"}:
+        if _is_background(word) or word.casefold() in ("__ignore__", "_ignore_"):
             raise DataError(
                 f"{word!r} is after a class",
                 where=f"{where}:{line}",
@@ -241,7 +254,16 @@ def parse_class_list(text: str, where: str) -> LabelMap:
                 "it, and its value from the masks",
             )
         _add_name(names, word, f"{where}:{line}")
-    return label_map_in_order(tuple(names), where, has_ignored=ignores)
+    label_map = label_map_in_order(tuple(names), where, has_ignored=ignores)
+    return replace(label_map, is_bare_list=not has_background, note=note)
+
+
+def _is_background(name: str) -> bool:
+    return _fold(name) in BACKGROUND_NAMES
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _read_value_table(path: Path) -> LabelMap | None:

@@ -24,6 +24,7 @@ from edgeinspect.learning.datasets.masks.content import (
 from edgeinspect.learning.datasets.masks.encoding import check_binary_masks, infer_encoding
 from edgeinspect.learning.datasets.masks.inverted import note_inverted
 from edgeinspect.learning.datasets.masks.label_maps import label_map_in_order, read_label_map
+from edgeinspect.learning.datasets.masks.overlaps import note_overlaps
 from edgeinspect.learning.datasets.masks.pair_folders import (
     ImageMaskPair,
     folders_are_groups,
@@ -102,6 +103,8 @@ def dataset_from_pairs(
         {p: one for p, one in contents.items() if one.majority_value not in background}, root
     )
     own = [pair for pair in pairs if grouped or not pair.folder]  # whose folder is no class
+    several = [pair.masks for pair in pairs if len({name for name, _path in pair.masks}) > 1]
+    notes += note_overlaps([[path for _n, path in masks] for masks in several], contents, root)
     bare = _unlabelled_pairs(pairs, contents, grouped, root)
     unlabelled = dict.fromkeys(bare, "has no mask file, while good images have an empty one")
     unlabelled |= parts | _pairs_without_class(own, contents) | _named_as_defective(own, contents)

@@ -75,6 +75,8 @@ class MaskFile:
 
     path: Path
     encoding: MaskEncoding
+    is_shared: bool = False
+    """A table gives it to its image by name, as it may to others."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
         values = _read_sized(self.path, height_px, width_px, colors=self.encoding.uses_colors)
@@ -89,6 +91,8 @@ class MaskPerClass:
     """Class id and file, sorted by class id."""
     void: frozenset[int] = frozenset()
     """Stored values of unlabelled pixels, if the set declares them."""
+    is_shared: bool = False
+    """A table gives them to their image by name, as it may to others."""
 
     def read(self, height_px: int, width_px: int) -> ClassMap:
         out = np.zeros((height_px, width_px), np.uint8)

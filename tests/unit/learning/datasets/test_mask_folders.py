@@ -238,3 +238,83 @@ def test_folders_of_masks(make: Any, image: str, mask: str) -> None:
 def test_a_class_named_target_stays_one(make: Any) -> None:
     make.class_folder("ok", "target")
     assert open_dataset(make.root).classes == ("target",)
+
+
+# -- masks beside their images -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("good", "masked"), [(6, 6), (5, 6), (6, 5), (12, 1)])
+@pytest.mark.parametrize("folder", ["", "train/", "images/"])
+@pytest.mark.parametrize("layout", [None, "mask_beside"])
+def test_masks_beside_any_number_of_images(
+    make: Any, good: int, masked: int, folder: str, layout: str | None
+) -> None:
+    for at in range(good + masked):
+        make.write(f"{folder}{at:03}.png")
+        if at >= good:
+            make.write(f"{folder}{at:03}_mask.png", make.mask(1, value=255))
+    data = open_dataset(make.root, layout)
+    assert data.layout == "mask_beside"
+    assert [sample.is_defective for sample in data.samples] == [False] * good + [True] * masked
+    assert all(sample.read_mask(40, 64).any() == sample.is_defective for sample in data.samples)
+
+
+def test_masks_beside_half_of_the_images_of_days(make: Any) -> None:
+    for at in range(6):
+        for day in ("2024-01-03", "2024-01-04"):
+            make.write(f"{day}/{at}.png")
+            if at > 2:
+                make.write(f"{day}/{at}_mask.png", make.mask(1, value=255))
+    data = open_dataset(make.root, "mask_beside")
+    assert [sample.is_defective for sample in data.samples] == [at > 2 for at in range(6)] * 2
+
+
+@pytest.mark.parametrize("layout", ["mask_folder", "class_masks"])
+def test_a_class_before_the_name_of_the_image_is_told(make: Any, layout: str) -> None:
+    for at in range(4):
+        make.write(f"OK/{at:03}.png" if layout == "class_masks" else f"images/{at:03}.png")
+        make.write(f"NG/{at + 4:03}.png" if layout == "class_masks" else f"images/{at + 4:03}.png")
+        make.write(f"masks/crack_{at + 4:03}.png", make.mask(1, value=255))
+    with pytest.raises(DataError) as at_fault:
+        open_dataset(make.root)
+    assert "004_crack.png instead of crack_004.png" in str(at_fault.value.remedy)
+
+
+def test_masks_of_two_classes_that_overlap_are_told(make: Any) -> None:
+    for at in range(4):
+        make.write(f"images/{at}.png")
+        make.write(f"masks/crack/{at}.png", make.mask(1, value=255))
+        dent = make.mask(1, 2) if at == 2 else make.mask(0, 2)
+        make.write(f"masks/dent/{at}.png", (255 * (dent > 0)).astype(np.uint8))
+    data = open_dataset(make.root)
+    assert [note for note in data.notes if "overlap" in note] == [
+        "1 image has masks of several classes that overlap: the later class wins "
+        "(masks/crack/2.png and masks/dent/2.png)"
+    ]
+    assert set(np.unique(data.samples[2].read_mask(40, 64))) == {0, 2}
+
+
+def test_masks_of_two_objects_of_one_class_may_overlap(make: Any) -> None:
+    for at in range(4):
+        make.write(f"images/{at}.png")
+        for number in range(2):
+            make.write(f"masks/{at}_mask_{number}.png", make.mask(1, value=255))
+    assert not [note for note in open_dataset(make.root).notes if "overlap" in note]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "masks/NG/{kind}/{at}.png",
+        "masks/{kind}/{at}.png",
+        "NG/{kind}/masks/{at}.png",
+        "ground_truth/NG/{kind}/{at}_mask.png",
+    ],
+)
+def test_kinds_whose_images_have_the_same_names(make: Any, mask: str) -> None:
+    for at in range(4):
+        make.write(f"OK/{at}.png")
+        for kind in ("dent", "pit"):
+            make.write(f"NG/{kind}/{at}.png")
+            make.write(mask.format(kind=kind, at=at), make.mask(1, value=255))
+    assert counts(open_dataset(make.root)) == {"OK": 4, "NG/dent": 4, "NG/pit": 4}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -422,3 +423,31 @@ def test_a_class_spelled_differently_in_test_is_reported(make: Any) -> None:
                 )
     text = messages(scan_dataset(open_dataset(make.root)))
     assert "warning: train has no image of 'scratches', which val or test have" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("link", "Restore what x.png links to, or remove the link; training skips them"),
+        ("locked", "Grant read permission for x.png; training skips them"),
+        ("damaged", "Copy it again. Training skips them"),
+    ],
+)
+def test_the_remedy_of_files_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, remedy: str
+) -> None:
+    for name in ("good", "pit"):
+        for at in range(8):
+            path = tmp_path / name / f"{name}{at}.png"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), texture(at))
+    file = tmp_path / "good/x.png"
+    if kind == "damaged":
+        file.write_bytes(path.read_bytes()[:200])
+    else:
+        file.symlink_to(tmp_path / "nowhere.png")
+    if kind == "locked":  # the mode of a file does not stop the user root
+        monkeypatch.setattr(Path, "is_symlink", lambda _path: False)
+        monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != file)
+    found = check_dataset(scan_dataset(open_dataset(tmp_path)))
+    assert next(one.remedy for one in found if "cannot be read" in one.message) == remedy

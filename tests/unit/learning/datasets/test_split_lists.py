@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.dataset import Dataset
 from edgeinspect.learning.datasets.open import open_dataset
 from tests.unit.learning.datasets.test_unread_labels import labelme
@@ -55,7 +56,6 @@ def splits(data: Dataset) -> dict[str, str | None]:
         ("ImageSets/{}.txt", "{name} 1"),
         ("Splits/{}.txt", "{name} masks/{base}"),
         ("{}.txt", "{name},scratch"),
-        ("{}.txt", ""),
         ("pit_{}.txt", "{name}"),
     ],
 )
@@ -72,7 +72,7 @@ def test_lists_of_names(
         ]
         make.text(place.format(split), *lines)
     data = open_dataset(make.root)
-    assert splits(data) == (expected if line and "pit" not in place else dict.fromkeys(names))
+    assert splits(data) == (expected if "pit" not in place else dict.fromkeys(names))
     assert not data.skipped
 
 
@@ -197,3 +197,50 @@ def test_two_images_beside_lists_of_one_are_not_left_out(make: Any) -> None:
         (make.root / name.replace("images", "masks").replace("jpg", "png")).unlink()
     make.text("test.txt", names[0])
     assert len(open_dataset(make.root)) == 3
+
+
+@pytest.mark.parametrize("line", ['"{}"', "'{}'", '"{}" 1', '"{}","pit"', '  "{}"  '])
+def test_quoted_names(make: Any, line: str) -> None:
+    names = [f"{name}/part, {index}.png" for index in range(6) for name in ("good", "pit")]
+    for name in names:
+        make.write(name)
+    make.text("train.txt", *map(line.format, names[:TRAINED]))
+    make.text("val.txt", *map(line.format, names[TRAINED:]))
+    assert splits(open_dataset(make.root)) == dict.fromkeys(names[:TRAINED], "train") | (
+        dict.fromkeys(names[TRAINED:], "val")
+    )
+
+
+def test_names_that_start_with_a_quote(make: Any) -> None:
+    names = [f"{name}/'{index}.png" for index in range(6) for name in ("good", "pit")]
+    for name in names:
+        make.write(name)
+    make.text("train.txt", *(name.partition("/")[2] for name in names[:2]), *names[2:TRAINED])
+    make.text("val.txt", *names[TRAINED:])
+    assert any("matches good/'0.png and pit/'0.png" in n for n in open_dataset(make.root).notes)
+
+
+@pytest.mark.parametrize("place", ["train.txt", "splits/val_list.txt"])
+@pytest.mark.parametrize("suffix", ["", ".png"])
+def test_a_list_without_an_image_of_the_set_is_told(make: Any, place: str, suffix: str) -> None:
+    names = write_masks(make)
+    make.text(place, *(f"other{at}{suffix}" for at in range(4)))
+    data = open_dataset(make.root)
+    assert splits(data) == dict.fromkeys(names)
+    base = place.rpartition("/")[2]
+    assert f"{base} names no images of the set: not read as splits" in data.notes
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+@pytest.mark.parametrize("write", [write_masks, write_classes, write_labelme])
+def test_an_empty_list_of_a_split_is_refused(
+    make: Any, write: Callable[[Any], list[str]], content: str
+) -> None:
+    names = write(make)
+    layout = open_dataset(make.root).layout
+    make.text("test.txt", *names)
+    make.text("train.txt").write_text(content)
+    with pytest.raises(DataError, match=r"train\.txt: is empty, .*remove it; --layout"):
+        open_dataset(make.root)
+    data = open_dataset(make.root, layout)
+    assert any("train.txt is empty" in note for note in data.notes)

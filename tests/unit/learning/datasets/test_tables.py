@@ -287,3 +287,85 @@ def test_a_name_matches_one_file_none_or_is_refused(files: list[str], name: str)
     if name in files:
         assert found == name
     assert normalize_name(normalize_name(name)) == normalize_name(name)
+
+
+# -- masks that an index names -----------------------------------------------------------------
+
+
+def index_with_masks(make: Any, *cells: str, header: str = "image,class_id,mask") -> Path:
+    """p0 … with the mask of each cell; images with a cell have class 1."""
+    for at in range(len(cells)):
+        make.write(f"images/p{at}.png")
+    make.write("masks/s0.png", make.mask(1))
+    make.write("masks/s1.png", make.mask(0, 1))
+    rows = [
+        ",".join([f"p{at}.png", *(["01"[bool(cell)]] * ("class_id" in header)), cell])
+        for at, cell in enumerate(cells)
+    ]
+    make.text("index.csv", header, *rows)
+    return make.root
+
+
+@pytest.mark.parametrize(
+    "spelling", ["masks/s{}.png", "s{}.png", "s{}", "masks\\s{}.png", "./masks/S{}.PNG"]
+)
+@pytest.mark.parametrize("header", ["image,class_id,mask", "image,class_id,Mask_Path"])
+def test_an_index_names_the_masks_which_images_may_share(
+    make: Any, spelling: str, header: str
+) -> None:
+    cells = ["" if at < 0 else spelling.format(at) for at in (0, 1, -1, 0, 1, -1)]
+    data = open_dataset(index_with_masks(make, *cells, header=header))
+    assert (data.layout, data.has_masks, data.skipped) == ("indexed", True, ())
+    blocks = [make.mask(1), make.mask(0, 1), make.mask()]
+    for at, sample in enumerate(data.samples):
+        assert (sample.read_mask(40, 64) == blocks[at % 3]).all(), sample.name
+        assert sample.is_defective == (at % 3 < 2)
+
+
+def test_an_index_without_labels_names_the_masks(make: Any) -> None:
+    root = index_with_masks(make, "s0.png", "", "s1.png", "s0.png", header="image,mask")
+    data = open_dataset(root)
+    assert [sample.is_defective for sample in data.samples] == [True, False, True, True]
+    assert (data.samples[3].read_mask(40, 64) == make.mask(1)).all()
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("masks/s9.png", "the mask 'masks/s9.png' does not exist"),
+        ("../s0.png", "the mask '../s0.png' does not exist"),
+        ("1", "the mask '1' does not exist"),
+        ("t", "the mask 't' may be masks/t.bmp and masks/t.png"),
+    ],
+)
+def test_a_mask_that_an_index_names_and_that_cannot_be_found(
+    make: Any, cell: str, message: str
+) -> None:
+    root = index_with_masks(make, "s0", "s1", cell)
+    for suffix in ("bmp", "png"):
+        make.write(f"masks/t.{suffix}", make.mask(1))
+    with pytest.raises(DataError, match=message) as at:
+        open_dataset(root)
+    assert str(at.value.where).endswith("index.csv:4")
+    assert "relative to index.csv" in str(at.value.remedy)
+
+
+def test_a_mask_in_the_index_and_one_of_the_stem_are_refused(make: Any) -> None:
+    root = index_with_masks(make, "s0", "s1", "")
+    make.write("masks/p0.png", make.mask(1))
+    with pytest.raises(DataError, match=r"two masks could belong to one image: masks/p0\.png and"):
+        open_dataset(root)
+
+
+def test_masks_of_an_index_without_an_image_are_listed(make: Any) -> None:
+    make.indexed()
+    make.write("masks/other.png", make.mask(1))
+    data = open_dataset(make.root)
+    assert ("masks/other.png", "is a mask without an image") in [
+        (one.name, one.reason) for one in data.skipped
+    ]
+    for at in range(9):
+        make.write(f"masks/other{at}.png", make.mask(1))
+    with pytest.raises(DataError, match=r"masks have no image: masks/other0\.png") as at_fault:
+        open_dataset(make.root)
+    assert "a column mask" in str(at_fault.value.remedy)

@@ -269,3 +269,37 @@ def test_a_file_without_annotations_lists_unlabelled_images(make: Any, write: An
     write(bare, "annotations/instances_val.json")
     with pytest.raises(DataError, match=r"6 of 9 images are not labelled.*has no annotations"):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("listed", "named", "message"),
+    [
+        (1, "1", "has the image id 1 as text, but the list of images has it as a number"),
+        ("1", 1, "has the image id 1 as a number, but the list of images has it as text"),
+        (1, "2", "is of image id 2, which is not listed"),
+    ],
+)
+def test_ids_as_text_and_as_numbers(make: Any, listed: Any, named: Any, message: str) -> None:
+    make.write("images/a.png")
+    document = {
+        "images": [{"id": listed, "file_name": "a.png", "width": 64, "height": 40}],
+        "categories": [{"id": 1, "name": "pit"}],
+        "annotations": [{"id": 1, "image_id": named, "category_id": 1, "bbox": [1, 1, 9, 9]}],
+    }
+    make.text("annotations/instances.json", json.dumps(document))
+    with pytest.raises(DataError, match=message):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(("ring", "pixels"), [([5, 5, 20, 5], 16), ([5, 5], 1)])
+def test_polygons_without_an_area_are_told(make: Any, ring: list[int], pixels: int) -> None:
+    make.write("images/a.png")
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 40}],
+        "categories": [{"id": 1, "name": "pit"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [ring]}],
+    }
+    make.text("annotations/instances.json", json.dumps(document))
+    data = open_dataset(make.root)
+    assert data.samples[0].read_mask(40, 64).sum() == pixels
+    assert any("1 polygon has fewer than 3 points: read as a line" in n for n in data.notes)

@@ -247,3 +247,35 @@ def test_a_broken_list_of_names_is_refused(make: Any, name: str, text: str, mess
     make.text(name, text)
     with pytest.raises(DataError, match=rf"{name}: {message}|{name} {message}"):
         open_dataset(make.root)
+
+
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_a_file_named_after_another_image_than_it_names_is_refused(make: Any, folder: str) -> None:
+    triangle = shape("polygon", [[1, 1], [1, 9], [9, 9]])
+    place = "json/" if folder else ""
+    for name, stale in ("ab", "bc", "ca"):
+        make.write(f"{folder}{name}.png")
+        path = f"../{folder}{stale}.png" if folder else f"{stale}.png"
+        make.text(f"{place}{name}.json", document(path, triangle))
+    with pytest.raises(DataError, match=rf"names {folder}b\.png, .* that of {folder}a\.png") as at:
+        open_dataset(make.root)
+    assert str(at.value.where).endswith(f"{place}a.json")
+    assert "Which image was labelled?" in str(at.value.remedy)
+
+
+def test_a_file_of_a_name_that_no_image_has_is_of_the_image_that_it_names(make: Any) -> None:
+    triangle = shape("polygon", [[1, 1], [1, 9], [9, 9]])
+    for name in "abc":
+        make.write(f"{name}.png")
+        make.text(f"{name}_labels.json", document(f"{name}.png", *([triangle] * (name != "a"))))
+    data = open_dataset(make.root)
+    assert [sample.is_defective for sample in data.samples] == [False, True, True]
+
+
+def test_labelme_xml_named_after_another_image_is_refused(make: Any) -> None:
+    for name, stale in ("ab", "ba"):
+        make.write(f"Images/train/{name}.png")
+        ring = points((4, 8), (4, 19), (11, 19))
+        make.text(f"Annotations/train/{name}.xml", XML.format(stale, ring))
+    with pytest.raises(DataError, match=r"names Images/train/b\.png, .*Images/train/a\.png"):
+        open_dataset(make.root)

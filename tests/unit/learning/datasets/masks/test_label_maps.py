@@ -224,3 +224,56 @@ def test_any_text_is_class_names_or_an_error(lines: list[str]) -> None:
             continue
         assert len(set(label_map.names)) == len(label_map.names) <= 64
         assert set(label_map.ids.values()) <= set(range(len(label_map.names) + 1))
+
+
+def write_two_classes(make: Any, folder: str = "masks") -> None:
+    for at in range(6):
+        make.write(f"images/p{at}.png")
+        make.write(f"{folder}/p{at}.png", make.mask(*((1, 2) if at else (1,))))
+
+
+@pytest.mark.parametrize(
+    "word", ["Hintergrund", "fond", "Fondo", "tło", "achtergrond", "背景", "pozadi\u0301", "0"]
+)
+@pytest.mark.parametrize("index", [False, True])
+def test_a_first_name_for_the_background_is_value_0(make: Any, word: str, index: bool) -> None:
+    write_two_classes(make)
+    make.text("classes.txt", word, "Riss", "Delle")
+    if index:
+        make.text("index.csv", "image,group", *(f"p{at}.png,{at}" for at in range(6)))
+    data = open_dataset(make.root)
+    assert (data.layout, data.classes) == ("indexed" if index else "mask_folder", ("Riss", "Delle"))
+    found = [set(np.unique(sample.read_mask(40, 64)).tolist()) for sample in data.samples]
+    assert found == [{0, 1}, *[{0, 1, 2}] * 5]
+    assert f"{word!r}, the first name in classes.txt, is the background" in data.notes
+
+
+@pytest.mark.parametrize("word", ["void", "black", "Untergrund"])
+@pytest.mark.parametrize("index", [False, True])
+def test_a_first_name_that_may_be_the_background_is_refused(
+    make: Any, word: str, index: bool
+) -> None:
+    write_two_classes(make)
+    make.text("classes.txt", word, "Riss", "Delle")
+    if index:
+        make.text("index.csv", "image,group", *(f"p{at}.png,{at}" for at in range(6)))
+    with pytest.raises(DataError, match=f"has 3 names, .* up to 2: is '{word}' the background"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(
+    ("lines", "classes"),
+    [
+        (("crack", "dent", "void"), ("crack", "dent", "void")),
+        (("1 Lunker?", "2 Riss", "3 Delle"), ("Lunker?", "Riss", "Delle")),
+        (("background", "Untergrund", "Riss", "Delle"), ("Untergrund", "Riss", "Delle")),
+        (("a", "b", "c", "d"), ("a", "b", "c", "d")),
+        (("Untergrund", "Riss"), ("Untergrund", "Riss")),
+    ],
+)
+def test_a_first_name_that_is_a_class(
+    make: Any, lines: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    write_two_classes(make)
+    make.text("classes.txt", *lines)
+    assert open_dataset(make.root).classes == classes
