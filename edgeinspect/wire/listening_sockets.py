@@ -282,16 +282,22 @@ def process_holding(address: str) -> str:
     inode, uid = _listening_inode(address)
     if not inode:
         return ""
-    target = f"socket:[{inode}]"
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            for handle in os.listdir(process / "fd"):
-                if os.readlink(process / "fd" / handle) == target:
-                    name = (process / "comm").read_text("utf-8", "replace").strip()
-                    return f", by {name} (pid {process.name}, {user_name(uid or 0)})"
+        if process.name.isdigit() and _has_open(process, f"socket:[{inode}]"):
+            with contextlib.suppress(OSError):
+                name = (process / "comm").read_text("utf-8", "replace").strip()
+                return f", by {name} (pid {process.name}, {user_name(uid or 0)})"
     return "" if uid is None else f", by a process of {user_name(uid)}"
+
+
+def _has_open(process: Path, target: str) -> bool:
+    """Return whether a process has a file open; one that is closed meanwhile hides no other."""
+    with contextlib.suppress(OSError):
+        for handle in os.listdir(process / "fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(process / "fd" / handle) == target:
+                    return True
+    return False
 
 
 def _listening_inode(address: str) -> tuple[str, int | None]:

@@ -46,6 +46,20 @@ def test_a_port_in_use_exits_with_75_and_names_its_process(router: Socket) -> No
     assert f"pid {os.getpid()}" in str(caught.value)
 
 
+def test_a_file_that_is_closed_meanwhile_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = os.listdir
+
+    def with_closed(path: Path) -> list[str]:
+        return ["999999", *everything(path)]
+
+    monkeypatch.setattr(os, "listdir", with_closed)
+    with sockets.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        assert f"(pid {os.getpid()}, " in listening_sockets.process_holding(address)
+
+
 def test_an_address_that_does_not_exist_yet_is_bound(router: Socket) -> None:
     bound = listening_sockets.bind(router, "tcp://203.0.113.9:*", "publish.verdicts")
     endpoint = router.last_endpoint
