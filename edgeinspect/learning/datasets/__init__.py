@@ -7,6 +7,7 @@ from edgeinspect.learning.datasets.archive_frames import (
 )
 from edgeinspect.learning.datasets.arrays import ImageArrays, downsample_masks, load_strip
 from edgeinspect.learning.datasets.bit_depth import find_bit_depth
+from edgeinspect.learning.datasets.class_names import is_good_class
 from edgeinspect.learning.datasets.contact_sheet import write_contact_sheet
 from edgeinspect.learning.datasets.convert import Conversion, convert_dataset
 from edgeinspect.learning.datasets.copies import exact_copies, without_copies_of_train
@@ -75,6 +76,7 @@ __all__ = [
     "printable_file_name",
     "read_plain_folder",
     "is_annotation_folder",
+    "is_good_class",
     "NoLayoutError",
     "OnlyGoodError",
     "open_dataset",

@@ -22,6 +22,7 @@ from itertools import chain
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_words import (
+    FEATURES,
     FILLERS,
     FREE_WORDS,
     GLUED_NOUNS,
@@ -29,6 +30,7 @@ from edgeinspect.learning.datasets.class_words import (
     LANGUAGES,
     LAX_GOOD_WORDS,
     NEUTRAL_WORDS,
+    NOT_GOOD_WORDS,
     NOUNS,
     NUMBERED_WORDS,
     OR_WORDS,
@@ -53,6 +55,8 @@ _WHOLE_WORDS = (
 the negated forms first."""
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _RUN = re.compile(r"\d+|[a-z]+|[^\W\d_a-z]+")
+_MARKS = re.compile(r"[!?\u00ac\u00d7\u2260\u2715-\u2718\u274c\u274e]")
+"""Signs that may negate: `!ok`."""
 _MIN_CODE_DIGITS = 3
 
 
@@ -87,6 +91,11 @@ _NEUTRAL = NEUTRAL_WORDS | WRITTEN_WITHOUT_BLANKS["neutral"]
 _FIRST = _GOOD.keys() | _DEFECTS.keys() | _KINDS.keys() | _NOTS.keys() | _WITHOUTS.keys()
 _FREE_ENDS = FREE_WORDS - {"less"}
 _SECOND = _GOOD.keys() | _DEFECTS.keys() | _KINDS.keys() | GLUED_NOUNS | _FREE_ENDS
+_PREFIXES = tuple(
+    prefix + sign
+    for prefix in ("un", "non", "in", "im", "not", "no", "dis", "nicht", "nie", "niet", "on", "de")
+    for sign in ("", "_", "-", " ")
+)
 _NUMBER = "0"
 """Stands for a number or a code with one."""
 
@@ -126,6 +135,27 @@ def says_only_defective(name: str) -> bool:
     """Return whether a class name means defective, without a kind of defect: `NG`, `n.i.O.`."""
     meaning = _read_name(name)
     return meaning.is_defective and not meaning.says_more
+
+
+def find_counterpart(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return a name that may be good because another is the same and says defective, and that one.
+
+    `Class1` beside `Class1_def`, `qualified` beside `unqualified`, `crack_absent` beside
+    `crack_present`.
+    """
+    known = {name.casefold(): name for name in names}
+    words = {name: set(_words(name)) for name in known.values()}
+    for low, name in known.items():
+        for prefix in _PREFIXES:
+            if low.startswith(prefix) and (other := known.get(low.removeprefix(prefix))):
+                return other, name
+        if (other := known.get(low.replace("present", "absent"))) not in (None, name):
+            return str(other), name
+        if is_defect_class(name):
+            for other, parts in words.items():
+                if parts - {_NUMBER} and parts < words[name] and not is_defect_class(other):
+                    return other, name
+    return None
 
 
 def check_clear_names(names: Iterable[str], where: str, good_names: tuple[str, ...] = ()) -> None:
@@ -238,7 +268,7 @@ def _read_name(name: str) -> _Meaning:
             meaning.is_doubtful = True
         if word != _NUMBER and word not in NOUNS and word not in WRITTEN_WITHOUT_BLANKS["neutral"]:
             meaning.says_more = True
-    meaning.is_doubtful |= pending is not None
+    meaning.is_doubtful |= pending is not None or _MARKS.search(name) is not None
     return meaning
 
 
@@ -247,6 +277,9 @@ def _add_defect(meaning: _Meaning, word: str, negation: _Negation | None, *, is_
     languages = frozenset[int]().union(
         *(words.get(word, ()) for words in (_DEFECTS, _KINDS, _PHRASE_KINDS))
     )
+    if word in FEATURES or (negation is not None and word in NOT_GOOD_WORDS):
+        meaning.may_be_good = meaning.is_doubtful = True
+        return False
     if negation is None:
         meaning.has_good |= is_free
         meaning.is_defective |= not is_free
@@ -315,7 +348,9 @@ def _is_known(word: str) -> bool:
 
 def _cut_glued(word: str) -> list[str]:
     """Return the two known words that a word consists of, or the word: `okparts`, `notok`."""
-    for cut in range(2, len(word) - 1):
+    # `nonok` is `non ok`, not `no nok`.
+    cuts = sorted(range(2, len(word) - 1), key=lambda cut: word[cut:] in NOT_GOOD_WORDS)
+    for cut in cuts:
         first, second = word[:cut], word[cut:]
         is_pair = (first in _FIRST or first in ("ne", "un")) and second in _SECOND
         is_pair |= first in _PHRASE_KINDS and second in _FREE_ENDS

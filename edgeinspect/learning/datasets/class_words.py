@@ -160,6 +160,10 @@ LANGUAGES = (
 GOOD_ONLY_NOTS = word_set("n ne un")
 """They make a word for good defective, and do not change one for a defect: `n_ok`, `n_defects`
 (a number), `un defaut` (an article)."""
+NOT_GOOD_WORDS = word_set("ng ko nok")
+"""Words for `not good`: with a negation before them they are unclear: `NoNG`."""
+FEATURES = word_set("hole holes chip chips spot spots loch trou trous")
+"""Kinds of defects that parts may have to have: `no_hole` is unclear."""
 LAX_GOOD_WORDS = word_set("gut bon bra")
 """They are not joined with a word for good: `bonbon`."""
 

@@ -19,6 +19,7 @@ from edgeinspect.errors import DataError
 from edgeinspect.imaging import is_image_name
 from edgeinspect.learning.datasets.class_names import (
     check_clear_names,
+    find_counterpart,
     is_defect_class,
     is_good_class,
     names_a_kind,
@@ -214,12 +215,19 @@ def read(path: Path, hints: LayoutHints = LayoutHints()) -> Dataset:  # noqa: B0
 
 
 def _check_one_is_good(path: Path, names: Iterable[str]) -> None:
-    """Reject `conformi2/` and `NG/`: no name is known as good, and all but one say defective.
+    """Reject names of which none is known as good, and one may be: `conformi2/` beside `NG/`.
 
     Raises:
         DataError: There is one such name.
     """
     names = sorted(names)
+    if (pair := find_counterpart(names)) is not None:
+        raise DataError(
+            f"no folder is known as good: {pair[1]}/ may be the opposite of {pair[0]}/",
+            where=str(path),
+            remedy=f"If the images of {pair[0]}/ are good, name it with --good-class {pair[0]}; "
+            "--layout class_folder reads it as a class of defects",
+        )
     others = [name for name in names if not is_defect_class(name)]
     if len(others) != 1 or names_a_kind(others[0]):
         return

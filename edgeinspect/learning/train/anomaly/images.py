@@ -22,6 +22,7 @@ from edgeinspect.learning.datasets import (
     exact_copies,
     file_digests,
     infer_channels,
+    is_good_class,
     join_groups,
     load_arrays,
     open_dataset,
@@ -144,10 +145,27 @@ def open_good(config: AnomalyConfig) -> Dataset:
     """
     try:
         return open_dataset(config.data, config.layout, good_classes=config.good_classes)
-    except (NoLayoutError, OnlyGoodError):
+    except DataError as error:
         if not config.data.is_dir():
             raise
-        return read_plain_folder(config.data, config.good_classes)
+        if isinstance(error, (NoLayoutError, OnlyGoodError)):
+            return read_plain_folder(config.data, config.good_classes)
+        if (data := _read_folders_named_good(config)) is None:
+            raise
+        return data
+
+
+def _read_folders_named_good(config: AnomalyConfig) -> Dataset | None:
+    """Return the images of a folder if each lies in one named good: `cam1/good`, `cam2/good`."""
+    try:
+        data = read_plain_folder(config.data, config.good_classes)
+    except DataError:
+        return None
+    for sample in data.samples:
+        folders = sample.path.relative_to(config.data).parts[:-1]
+        if not any(is_good_class(name, tuple(config.good_classes)) for name in folders):
+            return None
+    return data
 
 
 def split_good(data: Dataset, config: AnomalyConfig) -> Dataset:

@@ -11,6 +11,7 @@ import pytest
 
 from edgeinspect.errors import DataError
 from edgeinspect.learning.datasets.class_names import (
+    find_counterpart,
     is_defect_class,
     is_good_class,
     is_unclear_class,
@@ -237,3 +238,52 @@ def test_words_in_other_letters_count() -> None:
     assert split_words("正常images") == ["正常images"]
     assert split_words("máscaras_2") == ["mascaras"]
     assert not is_mask_folder("不良品 mask")
+
+
+@pytest.mark.parametrize("name", ["nonok", "NONOK", "Nonok", "NONOK_1", "img_NONOK"])
+def test_a_negation_joined_with_good_is_no_double_one(name: str) -> None:
+    assert is_defect_class(name)
+    assert not is_good_class(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("noko", "nong", "NoNG", "no_hole", "kein_Loch", "sans_trou", "no_chip", "hole_free"),
+        *("!ok", "\u2260ok", "ok?", "ok\u2717"),
+    ],
+)
+def test_a_feature_that_is_missing_or_a_sign_is_unclear(name: str) -> None:
+    assert is_unclear_class(name)
+    assert not is_good_class(name)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Class1", "Class1_def", "Class2", "Class2_def"),
+        ("qualified", "unqualified"),
+        ("compliant", "non_compliant"),
+        ("crack_absent", "crack_present"),
+    ],
+)
+def test_a_name_beside_its_opposite_may_be_good(names: tuple[str, ...], make: Any) -> None:
+    for name in names:
+        make.write(f"{name}/a.png")
+        make.write(f"{name}/b.png")
+    with pytest.raises(DataError, match=f"--good-class {names[0]}"):
+        open_dataset(make.root)
+    data = open_dataset(make.root, good_classes=(names[0],))
+    assert sum(not sample.is_defective for sample in data.samples) == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("red_iron", "slag_inclusion", "surface_scratch", "iron_sheet_ash"),
+        ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches"),
+        ("crack", "crack_long"),
+    ],
+)
+def test_kinds_have_no_opposites(names: tuple[str, ...]) -> None:
+    assert find_counterpart(names) is None

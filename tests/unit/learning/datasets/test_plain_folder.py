@@ -14,6 +14,7 @@ from edgeinspect.learning.datasets import (
     open_dataset,
     read_plain_folder,
 )
+from tests import needs
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_folders_of_good_images_are_read(good: Any, name: str) -> None:
 @pytest.mark.parametrize("name", ["crack", "test", "masks", "line 3", "not ok"])
 def test_another_folder_may_say_that_its_images_are_not(good: Any, name: str) -> None:
     good.write(f"{name}/x.png")
-    with pytest.raises(DataError, match=rf"{name}: is in a folder of good images"):
+    with pytest.raises(DataError, match=rf"{name}: (is in a folder of good images|has images)"):
         read_plain_folder(good.root)
     assert len(read_plain_folder(good.root, [name])) == 7
 
@@ -106,3 +107,75 @@ def test_a_refused_set_is_no_folder_of_good_images(make: Any) -> None:
     with pytest.raises(DataError) as refused:
         open_dataset(make.root)
     assert type(refused.value) is DataError
+
+
+@pytest.mark.parametrize(
+    ("folders", "good_classes"),
+    [
+        (("train/good", "test/good"), ("good",)),
+        (("train/good", "test/good"), ()),
+        (("cam1/good", "cam2/good"), ()),
+        (("Tag1/iO", "Tag2/iO"), ()),
+        (("good/day1", "good/day2"), ()),
+        (("good/day1", "good/day2"), ("good",)),
+    ],
+)
+def test_a_training_from_good_parts_reads_folders_that_say_good(
+    make: Any, folders: tuple[str, ...], good_classes: tuple[str, ...]
+) -> None:
+    needs.library("torch")
+    from edgeinspect.learning.train.anomaly.config import AnomalyConfig
+    from edgeinspect.learning.train.anomaly.images import open_good
+
+    for folder in folders:
+        for index in range(4):
+            make.write(f"{folder}/p{index}.png")
+    data = open_good(AnomalyConfig(make.root, make.root / "run", "m", good_classes=good_classes))
+    assert len(data) == 4 * len(folders)
+    assert not any(sample.is_defective for sample in data.samples)
+
+
+@pytest.mark.parametrize("folders", [("0", "1"), ("1", "2", "3"), ("cam1", "cam2/NG")])
+def test_folders_that_say_nothing_are_not_taken_as_good(
+    make: Any, folders: tuple[str, ...]
+) -> None:
+    needs.library("torch")
+    from edgeinspect.learning.train.anomaly.config import AnomalyConfig
+    from edgeinspect.learning.train.anomaly.images import open_good, split_good
+
+    for folder in folders:
+        for index in range(4):
+            make.write(f"{folder}/p{index}.png")
+    config = AnomalyConfig(make.root, make.root / "run", "m")
+    with pytest.raises(DataError):
+        split_good(open_good(config), config)
+
+
+def test_folders_of_days_hold_good_folders_and_say_nothing_themselves(make: Any) -> None:
+    make.write("cam1/good/a.png")
+    make.write("cam2/b.png")
+    with pytest.raises(DataError, match=r"cam2: has images.*--good-class cam2"):
+        read_plain_folder(make.root)
+    assert len(read_plain_folder(make.root, ("good", "cam2"))) == 2
+
+
+def test_three_folders_are_groups_and_two_are_not(make: Any) -> None:
+    for day in ("day1", "day2"):
+        make.write(f"good/{day}/a.png")
+    assert {sample.group for sample in read_plain_folder(make.root).samples} == {""}
+    make.write("good/day3/a.png")
+    assert {sample.group for sample in read_plain_folder(make.root).samples} == {
+        f"good/day{number}" for number in (1, 2, 3)
+    }
+
+
+@pytest.mark.parametrize("name", ["ng_0.png", "b1_NOK.png", "good/b0_NG.png", "cast_def_0_1.png"])
+def test_a_name_that_says_defective_beside_others_is_refused(good: Any, name: str) -> None:
+    good.write(name)
+    with pytest.raises(DataError, match="1 image whose names say defective, such as"):
+        read_plain_folder(good.root)
+
+
+def test_letters_within_a_code_are_no_word(good: Any) -> None:
+    good.write("a8ng2.png")
+    assert len(read_plain_folder(good.root)) == 7
